@@ -1,0 +1,70 @@
+"""The root of the error tree, and the faults of artifacts, references and the store.
+
+OneTrunkError                every expected failure; the command line prints one line for it
+├── ReferenceSyntaxError     a reference that cannot be read
+├── StoreError
+│   ├── UnknownAdapter       the store has no such name, version or alias
+│   └── StoreBusy            another process holds the lock for too long
+├── ArtifactError            a folder that is not a sound artifact
+│   └── HashMismatch         a file is not what `task.json` says
+└── (continued in `onetrunk.core.errors`)
+
+Errors carry what they are about as attributes, so that a program need not read the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class OneTrunkError(Exception):
+    """An expected failure: the message says what, where, what was expected and what to do."""
+
+
+class ReferenceSyntaxError(OneTrunkError):
+    """`text` is not a reference such as `ner`, `ner@3` or `ner@prod`."""
+
+    def __init__(self, text: str, why: str) -> None:
+        super().__init__(f"{text!r} is not a reference: {why}; expected NAME, NAME@VERSION or NAME@ALIAS")
+        self.text = text
+
+
+class StoreError(OneTrunkError):
+    """The store cannot do what was asked."""
+
+
+class UnknownAdapter(StoreError):
+    """No adapter answers to `reference`; `known` lists what would."""
+
+    def __init__(self, reference: str, known: Sequence[str], where: Path) -> None:
+        offer = f"known: {', '.join(known)}" if known else "it is empty; `adapters train` fills it"
+        super().__init__(f"no adapter {reference!r} in the store {where}; {offer}")
+        self.reference = reference
+        self.known = tuple(known)
+
+
+class StoreBusy(StoreError):
+    """Another process has held the store's lock for `seconds`."""
+
+    def __init__(self, where: Path, seconds: float) -> None:
+        super().__init__(f"the store {where} is locked by another process for over {seconds:g} s; try again")
+        self.where = where
+
+
+class ArtifactError(OneTrunkError):
+    """The folder `where` is not a sound artifact."""
+
+    def __init__(self, where: Path, message: str) -> None:
+        super().__init__(f"{where}: {message}")
+        self.where = where
+
+
+class HashMismatch(ArtifactError):
+    """`file` does not have the sha256 that `task.json` records."""
+
+    def __init__(self, where: Path, file: str, expected: str, found: str) -> None:
+        super().__init__(
+            where, f"{file} has sha256 {found[:16]}…, task.json says {expected[:16]}…; the file was changed"
+        )
+        self.file = file

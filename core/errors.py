@@ -1,0 +1,117 @@
+"""The error tree of the core; its root and the store's part are in `onetrunk.adapters.errors`.
+
+OneTrunkError
+├── UsageError              settings that contradict each other or the task
+├── DataError               a file that cannot be used, with file and line
+├── PluginError             a plugin that does not load or does not keep the contract
+│   ├── UnknownTask         no plugin offers the task
+│   └── TaskSpecError       a task's description is faulty; lists every fault
+├── BackboneError           a backbone that cannot be loaded
+│   ├── UnsupportedBackbone not an encoder, or an architecture that the trunk does not know
+│   └── BackboneMismatch    an adapter that was trained on another backbone or tokenizer
+├── AdapterRejected         an adapter that fails its checks on loading (probe, shapes)
+└── TrainingDiverged        the loss is no longer a number
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onetrunk.adapters.errors import (
+    ArtifactError,
+    HashMismatch,
+    OneTrunkError,
+    ReferenceSyntaxError,
+    StoreBusy,
+    StoreError,
+    UnknownAdapter,
+)
+
+__all__ = [
+    "AdapterRejected",
+    "ArtifactError",
+    "BackboneError",
+    "BackboneMismatch",
+    "DataError",
+    "HashMismatch",
+    "OneTrunkError",
+    "PluginError",
+    "ReferenceSyntaxError",
+    "StoreBusy",
+    "StoreError",
+    "TaskSpecError",
+    "TrainingDiverged",
+    "UnknownAdapter",
+    "UnknownTask",
+    "UnsupportedBackbone",
+    "UsageError",
+]
+
+
+class UsageError(OneTrunkError):
+    """Settings that contradict each other, the task or the machine."""
+
+
+class DataError(OneTrunkError):
+    """Input that cannot be used; `where` is `file:line`, or the file when it is about the whole."""
+
+    def __init__(self, where: str, message: str) -> None:
+        super().__init__(f"{where}: {message}" if where else message)
+        self.where = where
+
+
+class PluginError(OneTrunkError):
+    """A plugin that does not load or does not keep the contract."""
+
+
+class UnknownTask(PluginError):
+    """No plugin offers `task`; `known` are the tasks on offer, `broken` the plugins that failed to load."""
+
+    def __init__(self, task: str, known: Sequence[str], broken: Sequence[str] = ()) -> None:
+        also = f"; these plugins did not load: {', '.join(broken)} (see `adapters plugins`)" if broken else ""
+        super().__init__(f"no plugin offers task {task!r}; known: {', '.join(known) or 'none'}{also}")
+        self.task = task
+        self.known = tuple(known)
+        self.broken = tuple(broken)
+
+
+class TaskSpecError(PluginError):
+    """The description of `task` is faulty; `faults` lists every fault found."""
+
+    def __init__(self, task: str, faults: Sequence[str]) -> None:
+        super().__init__(f"task {task!r}: {'; '.join(faults)}")
+        self.task = task
+        self.faults = tuple(faults)
+
+
+class BackboneError(OneTrunkError):
+    """A backbone that cannot be loaded; `backbone` is what was asked for."""
+
+    def __init__(self, backbone: str, message: str) -> None:
+        super().__init__(f"backbone {backbone}: {message}")
+        self.backbone = backbone
+
+
+class UnsupportedBackbone(BackboneError):
+    """Not an encoder, or an architecture that the trunk does not know."""
+
+
+class BackboneMismatch(BackboneError):
+    """An adapter that was trained on another backbone or tokenizer."""
+
+
+class AdapterRejected(OneTrunkError):
+    """`adapter` does not load: its weights do not fit, or its probe gives other logits."""
+
+    def __init__(self, adapter: str, message: str) -> None:
+        super().__init__(f"adapter {adapter}: {message}")
+        self.adapter = adapter
+
+
+class TrainingDiverged(OneTrunkError):
+    """The loss is no longer a finite number; nothing was stored."""
+
+    def __init__(self, epoch: int, step: int, hint: str) -> None:
+        super().__init__(f"the loss is not finite at epoch {epoch}, step {step}; nothing was stored; {hint}")
+        self.epoch = epoch
+        self.step = step

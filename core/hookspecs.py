@@ -1,0 +1,89 @@
+"""Every hook of OneTrunk. A plugin implements what it wants, marked with `hookimpl`; none is required.
+
+Hooks that give something are called once, when the plugin host starts; a raise or a faulty record drops that
+plugin whole and is reported by `adapters plugins`. Hooks that hear of something are called after it happened,
+on the thread that did it; a raise is logged with the plugin's name and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pluggy
+
+from onetrunk.core.tasks import JSONObject, TaskSpec
+
+PROJECT = "onetrunk"
+ENTRY_POINT_GROUP = "onetrunk.plugins"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSpec:
+    """A command of a plugin: `adapters NAME`. `target` is `module:attribute` of a click command, imported on use."""
+
+    name: str
+    target: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """One optimiser step: `loss` of the batch, `tokens` in it, learning rate `lr` of the adapter's weights."""
+
+    name: str
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    tokens: int
+    lr: float
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEvent:
+    """One epoch: mean training `loss`, `metrics` on dev, `seconds` it took, whether it is the `best` so far."""
+
+    name: str
+    epoch: int
+    epochs: int
+    loss: float
+    metrics: JSONObject
+    seconds: float
+    best: bool
+
+
+@hookspec
+def tasks() -> Iterable[TaskSpec]:
+    """Give the plugin's tasks."""
+    raise NotImplementedError
+
+
+@hookspec
+def commands() -> Iterable[CommandSpec]:
+    """Give the plugin's commands; they are named in `adapters --help` and imported only when used."""
+    raise NotImplementedError
+
+
+@hookspec
+def training_step(event: StepEvent) -> None:
+    """Hear of an optimiser step. Called after each, on the training thread."""
+
+
+@hookspec
+def training_epoch(event: EpochEvent) -> None:
+    """Hear of an epoch. Called after its dev evaluation, on the training thread."""
+
+
+@hookspec
+def adapter_stored(name: str, version: int, path: Path) -> None:
+    """Hear of a new version. Called once it is visible in the store."""
+
+
+@hookspec
+def adapter_swapped(name: str, old: int | None, new: int) -> None:
+    """Hear of a swap in a running trunk. Called once after `new` already serves; `old` is None at the first load."""

@@ -1,0 +1,160 @@
+"""The contract of a task: what a plugin describes, and the records that pass between it and the core.
+
+A task is one frozen `TaskSpec`. The core reads files, tokenises, packs, runs the trunk, trains, stores
+and serves; the task says what a record means, which labels there are, what stands on top of the trunk,
+and what its logits mean. This module imports no torch, so that listing tasks stays cheap.
+
+A *unit* is what gets one row of logits: a word for a task of level `token`, a text for level `text`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from onetrunk.core.errors import TaskSpecError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+Level = Literal["token", "text"]
+Pooling = Literal["cls", "mean"]
+Span = tuple[int, int]
+"""Start and end (exclusive) in Unicode characters of a text."""
+Labels = tuple[str, ...]
+Record = Mapping[str, Any]
+"""One raw record as its file has it: a JSON object, a CSV row, or `{"words": [...], "tags": [...]}`."""
+JSONObject = dict[str, Any]
+
+IGNORE = -100
+"""The target of a unit that the loss must pass over."""
+
+DEFAULT_PROBE = (
+    "Ada Lovelace wrote to Charles Babbage from London on Tuesday.",
+    "not good",
+    "¿Dónde está mi pedido nº 42? 東京 🙂",
+    "",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One record, understood.
+
+    text: what is tokenised.
+    target: the gold answer, in the task's own terms: for level `token` a label for each word, for level
+        `text` a label; None when the record has none.
+    words: the character spans of the words, in order, for level `token`; () lets the task split the text.
+    where: `file:line`, for messages.
+    """
+
+    text: str
+    target: Any = None
+    words: tuple[Span, ...] = ()
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Where each sequence and each word stands among the packed hidden states a head is given.
+
+    offsets: (texts + 1,) int64; text i has the rows offsets[i]:offsets[i+1], special tokens included.
+    words: (words,) int64; the row of the first token of each word of all texts, in order.
+    """
+
+    offsets: Tensor
+    words: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class HeadContext:
+    """What a head may depend on.
+
+    hidden_size: width of the hidden states.
+    labels: the adapter's labels, in the order of its logits.
+    pooling: how a text becomes one vector.
+    dropout: probability for the dropout layers of the head.
+    style: `bert` (pooler, then classifier) or `roberta` (classifier with its own dense layer).
+    pooler: weight (H, H) and bias (H,) of the backbone's own pooler, None where it has none.
+    """
+
+    hidden_size: int
+    labels: Labels
+    pooling: Pooling = "cls"
+    dropout: float = 0.1
+    style: Literal["bert", "roberta"] = "bert"
+    pooler: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec:
+    """A task. All callables must be pure; they may be called from any thread.
+
+    name: lower-case identifier, as users type it.
+    summary: one line for lists.
+    level: what gets a row of logits, a word (`token`) or a text (`text`).
+    read: raw record → `Example`. Raises ValueError with a message for the user; the core adds file and line.
+    labels: the labels, fixed, or a function that learns them from the training examples.
+    targets: (example, labels) → one label index a unit, `IGNORE` to pass a unit over. Raises ValueError for
+        a target that the labels do not have.
+    make_head: builds the module that maps (hidden (T, H), `Rows`) → logits (units, anything).
+    loss: (logits, targets (units,), class weights (labels,) or None) → scalar.
+    decode: (example, logits (units of this text, labels) float32, labels, settings) → the prediction, JSON.
+    evaluate: (examples, logits of each, labels, settings) → metrics, JSON; numbers at the top level are what
+        users see, nested tables go to reports. Called with examples that have targets.
+    primary: the metric that picks the best epoch; higher is better.
+    calibrate: (dev examples, logits of each, labels) → decoder settings kept with the adapter.
+    split: text → word spans, for level `token`.
+    probe: texts whose logits are recorded with each adapter and compared whenever it is loaded.
+    """
+
+    name: str
+    summary: str
+    level: Level
+    read: Callable[[Record], Example]
+    labels: Labels | Callable[[Sequence[Example]], Labels]
+    targets: Callable[[Example, Labels], Sequence[int]]
+    make_head: Callable[[HeadContext], nn.Module]
+    loss: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    decode: Callable[[Example, np.ndarray, Labels, JSONObject], JSONObject]
+    evaluate: Callable[[Sequence[Example], Sequence[np.ndarray], Labels, JSONObject], JSONObject]
+    primary: str
+    calibrate: Callable[[Sequence[Example], Sequence[np.ndarray], Labels], JSONObject] | None = None
+    split: Callable[[str], tuple[Span, ...]] | None = None
+    probe: tuple[str, ...] = field(default=DEFAULT_PROBE)
+
+    def __post_init__(self) -> None:
+        """Check the description as a whole. Raises TaskSpecError with every fault."""
+        faults = [f"{name} must be callable" for name in _CALLABLES if not callable(getattr(self, name))]
+        if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", self.name):
+            faults.append("name must be lower-case letters, digits, '_' or '-', at most 64")
+        if not self.summary or "\n" in self.summary:
+            faults.append("summary must be one line")
+        if self.level not in ("token", "text"):
+            faults.append(f"level must be 'token' or 'text', not {self.level!r}")
+        if self.level == "token" and self.split is None:
+            faults.append("level 'token' needs split")
+        if not callable(self.labels) and len(set(self.labels)) != len(self.labels):
+            faults.append("labels has duplicates")
+        if not self.primary:
+            faults.append("primary must name a metric")
+        if not self.probe:
+            faults.append("probe needs at least one text")
+        if faults:
+            raise TaskSpecError(str(self.name), faults)
+
+    def learn_labels(self, examples: Sequence[Example]) -> Labels:
+        """Return the fixed labels, or those of `examples`."""
+        return tuple(self.labels(examples)) if callable(self.labels) else self.labels
+
+    def spans(self, example: Example) -> tuple[Span, ...]:
+        """Return the word spans of `example`: its own, else those of `split`; () for level `text`."""
+        if self.level == "text" or self.split is None:
+            return ()
+        return example.words or self.split(example.text)
+
+
+_CALLABLES = ("read", "targets", "make_head", "loss", "decode", "evaluate")
