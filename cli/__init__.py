@@ -1,0 +1,1 @@
+"""The command line `adapters`: one thin module a command, imported when it is used."""

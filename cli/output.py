@@ -1,0 +1,67 @@
+"""What all commands print with: JSON for scripts, tables for people, and nothing that moves a terminal.
+
+Text of users and files is foreign: a file name or a label may hold escape sequences that recolour, overwrite
+or retitle a terminal, or signs that turn the direction of writing. They are shown, never obeyed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Sequence
+
+import click
+
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters (C0, DEL, C1), line separators, overrides of direction, and halves of surrogate pairs."""
+
+_UNLIMITED = 100_000
+"""Columns of a table that no terminal shows: a program that reads it must not meet wrapped cells."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+"""Gives a command the flag `--json` as the argument `as_json`."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Return `text` with every unsafe character outside `keep` as its escape, such as `\x1b` or `\n`."""
+
+    def escape(match: re.Match[str]) -> str:
+        sign = match.group()
+        return sign if sign in keep else sign.encode("unicode_escape").decode("ascii")
+
+    return _UNSAFE.sub(escape, text)
+
+
+def emit_json(obj: object) -> None:
+    """Print `obj` as one line of JSON, in UTF-8 whatever the encoding of stdout.
+
+    Raises ValueError for NaN and infinity, which JSON does not know.
+    """
+    text = json.dumps(obj, ensure_ascii=False, allow_nan=False)
+    # json leaves DEL, C1 and the like as they are; inside a string their \u form means the same.
+    safe = _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+    click.echo(safe.encode("utf-8"))
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", right: Collection[str] = ()
+) -> None:
+    """Print a table: the heads `columns`, the cells of `rows` as text; the columns named in `right` to the right.
+
+    On a terminal long cells fold at its width; elsewhere each row is one line.
+    """
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    grid = Table(title=title or None, title_justify="left", box=SIMPLE, pad_edge=False)
+    for column in columns:
+        grid.add_column(column, overflow="fold", justify="right" if column in right else "left")
+    for row in rows:
+        grid.add_row(*(Text(printable(str(cell))) for cell in row))
+    with console.capture() as captured:
+        console.print(grid, width=None if console.is_terminal else _UNLIMITED)
+    # Through click, so that all output leaves by one door; rich has already decided on colour.
+    click.echo(captured.get().rstrip("\n"), color=True)
