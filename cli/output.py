@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Collection, Iterable, Sequence
 
 import click
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters (C0, DEL, C1), line separators, overrides of direction, and halves of surrogate pairs."""
+"""Control characters (C0, DEL, C1), line separators, overrides of direction, halves of surrogate pairs."""
 
 _UNLIMITED = 100_000
 """Columns of a table that no terminal shows: a program that reads it must not meet wrapped cells."""
@@ -46,7 +47,7 @@ def emit_json(obj: object) -> None:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", right: Collection[str] = ()
 ) -> None:
-    """Print a table: the heads `columns`, the cells of `rows` as text; the columns named in `right` to the right.
+    """Print a table: the heads `columns`, the cells of `rows` as text, flush right in the columns `right`.
 
     On a terminal long cells fold at its width; elsewhere each row is one line.
     """
@@ -55,13 +56,13 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    grid = Table(title=title or None, title_justify="left", box=SIMPLE, pad_edge=False)
+    console = Console(width=None if sys.stdout.isatty() else _UNLIMITED)
+    grid = Table(title=printable(title) or None, title_justify="left", box=SIMPLE, pad_edge=False)
     for column in columns:
         grid.add_column(column, overflow="fold", justify="right" if column in right else "left")
     for row in rows:
         grid.add_row(*(Text(printable(str(cell))) for cell in row))
     with console.capture() as captured:
-        console.print(grid, width=None if console.is_terminal else _UNLIMITED)
-    # Through click, so that all output leaves by one door; rich has already decided on colour.
-    click.echo(captured.get().rstrip("\n"), color=True)
+        console.print(grid)
+    # Printed by click, which flushes, so that a closed pipe is met here; rich has already decided on colour.
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n"), color=True)
