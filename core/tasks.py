@@ -158,3 +158,33 @@ class TaskSpec:
 
 
 _CALLABLES = ("read", "targets", "make_head", "loss", "decode", "evaluate")
+
+
+def labelled_text(record: Record) -> Example:
+    """Read {"text": ..., "label": ...}, the record of most text tasks; without a label the target is None.
+
+    A label is a string, an integer or a truth value (`true`, `false`), and becomes a string. Raises
+    ValueError.
+    """
+    text, label = record.get("text"), record.get("label")
+    if not isinstance(text, str):
+        raise ValueError(f"expected a string under 'text', found {text!r}; the record has {sorted(record)}")
+    if label is None:
+        return Example(text)
+    if not isinstance(label, str | int):
+        raise ValueError(f"expected a string or an integer under 'label', found {label!r}")
+    name = str(label).lower() if isinstance(label, bool) else str(label).strip()
+    if not name:
+        raise ValueError("the label is empty; name one, or leave 'label' out where there is none")
+    return Example(text, name)
+
+
+def label_index(example: Example, labels: Labels) -> int:
+    """Return the index of the target in `labels`. Raises ValueError without a target or on an unknown one."""
+    if example.target is None:
+        raise ValueError("the record has no label")
+    try:
+        return labels.index(example.target)
+    except ValueError:
+        known = ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
+        raise ValueError(f"unknown label {example.target!r}; the training data has: {known}") from None
