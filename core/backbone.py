@@ -1,0 +1,232 @@
+"""The frozen backbone: its weights, tokenizer and fingerprints, from the Hub, a folder or the offline package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from onetrunk.core.backbone_files import locate
+from onetrunk.core.encoders import FAMILIES, Family, expected_shapes
+from onetrunk.core.encoding import TextEncoder
+from onetrunk.core.errors import BackboneError, UnsupportedBackbone
+from onetrunk.core.precision import resolve_device, resolve_dtype
+from onetrunk.core.tasks import Pooling
+
+DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+
+TOKENIZER_PROBE = ("Ada's naïve résumé, 1,234.5 €!", "東京 Привет 🙂 don't", "UPPER lower\tTab")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backbone:
+    """A pretrained encoder, frozen.
+
+    name, revision: as a user would ask for it again; revision is the Hub commit, None for a folder.
+    family, config: its layout and its transformers configuration.
+    tensors: encoder weights by their name in the bare encoder (`encoder.layer.0.…`), float32, on the CPU.
+    pooler: the pretrained pooler's weight and bias, where the files have one.
+    pooling: what `auto` pooling means here.
+    fingerprint: sha256 over names, shapes and values of `tensors`; tokenizer_fingerprint: over the vocabulary and
+        over what the tokenizer makes of `TOKENIZER_PROBE`.
+    device, dtype: where and in what a trunk of this backbone runs.
+    """
+
+    name: str
+    revision: str | None
+    family: Family
+    config: Any
+    tokenizer: Any
+    tensors: Mapping[str, Tensor]
+    pooler: tuple[Tensor, Tensor] | None
+    pooling: Pooling
+    device: torch.device
+    dtype: torch.dtype
+    fingerprint: str = field(init=False)
+    tokenizer_fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fingerprint", fingerprint(self.tensors))
+        object.__setattr__(self, "tokenizer_fingerprint", _tokenizer_fingerprint(self.tokenizer))
+
+    @classmethod
+    def load(
+        cls,
+        name_or_path: str | Path = DEFAULT_BACKBONE,
+        revision: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> Backbone:
+        """Load a backbone from a Hub id, a local folder or, for the default one, the installed offline package.
+
+        device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`, …
+        dtype: `auto` (bf16 where the device computes in it natively), `fp32` or `bf16`.
+        Raises BackboneError (files missing, offline and not cached, hash mismatch), UnsupportedBackbone (not an
+        encoder, or an architecture that the trunk does not know) and UsageError (device or dtype not to be had).
+        """
+        where = resolve_device(device)
+        precision = resolve_dtype(dtype, where)
+        files = locate(str(name_or_path), revision)
+        config = _read_config(files.name, files.folder)
+        family = check_architecture(files.name, config)
+        tensors, pooler = _read_tensors(files.name, files.folder, family, config)
+        return cls(
+            name=files.name,
+            revision=files.revision,
+            family=family,
+            config=config,
+            tokenizer=_read_tokenizer(files.name, files.folder),
+            tensors=tensors,
+            pooler=pooler,
+            pooling=_declared_pooling(files.folder),
+            device=where,
+            dtype=precision,
+        )
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the hidden states."""
+        return int(self.config.hidden_size)
+
+    @property
+    def layers(self) -> int:
+        """Number of encoder layers."""
+        return int(self.config.num_hidden_layers)
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights in the encoder."""
+        return sum(tensor.numel() for tensor in self.tensors.values())
+
+    @property
+    def first_position(self) -> int:
+        """Position index of a sequence's first token."""
+        return int(self.config.pad_token_id) + 1 if self.family.positions_after_padding else 0
+
+    def encoder(self) -> TextEncoder:
+        """Return a text encoder for this backbone's tokenizer and positions."""
+        return TextEncoder(self.tokenizer, int(self.config.max_position_embeddings) - self.first_position)
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Return the sha256 over names, shapes and float32 values of `tensors`."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        digest.update(memoryview(tensor.numpy()).cast("B"))
+    return digest.hexdigest()
+
+
+def _tokenizer_fingerprint(tokenizer: Any) -> str:
+    """Hash what the tokenizer does, not how this version of the library writes it down."""
+    encodings = tokenizer.backend_tokenizer.encode_batch(list(TOKENIZER_PROBE))
+    seen = {"vocab": sorted(tokenizer.get_vocab().items()), "probe": [encoding.ids for encoding in encodings]}
+    return hashlib.sha256(json.dumps(seen, ensure_ascii=True).encode()).hexdigest()
+
+
+def _read_config(name: str, folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    if not (folder / "config.json").is_file():
+        raise BackboneError(name, f"config.json is missing in {folder}")
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, KeyError, OSError) as error:
+        raise UnsupportedBackbone(name, f"config.json cannot be read: {_first_line(error)}") from error
+
+
+def check_architecture(name: str, config: Any) -> Family:
+    """Return the family of `config`. Raises UnsupportedBackbone for what the trunk does not compute."""
+    family = FAMILIES.get(config.model_type)
+    supported = f"supported: {', '.join(FAMILIES)}"
+    if getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False):
+        raise UnsupportedBackbone(name, f"{config.model_type!r} is configured as a decoder, not an encoder; {supported}")
+    if family is None:
+        raise UnsupportedBackbone(name, f"architecture {config.model_type!r} is not a known encoder; {supported}")
+    if (kind := getattr(config, "position_embedding_type", None) or "absolute") != "absolute":
+        raise UnsupportedBackbone(name, f"position embeddings of type {kind!r}; supported: absolute")
+    if config.hidden_act not in ACTIVATIONS:
+        raise UnsupportedBackbone(name, f"activation {config.hidden_act!r}; supported: {', '.join(ACTIVATIONS)}")
+    return family
+
+
+def _read_tokenizer(name: str, folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt", "vocab.json")):
+        raise BackboneError(name, f"no tokenizer files in {folder}; expected tokenizer.json or a vocabulary")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+    except (ValueError, KeyError, OSError) as error:
+        raise BackboneError(name, f"the tokenizer cannot be read: {_first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise BackboneError(name, "the tokenizer has no fast form (tokenizer.json), which character offsets need")
+    return tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _read_tensors(
+    name: str, folder: Path, family: Family, config: Any
+) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
+    """Read the bare encoder's weights, whichever head and naming the checkpoint has."""
+    found: dict[str, Tensor] = {}
+    for file in _weight_files(name, folder):
+        try:
+            with safe_open(file, framework="pt") as weights:
+                found |= {_bare_name(key, family): weights.get_tensor(key) for key in weights.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise BackboneError(name, f"{file.name} cannot be read: {_first_line(error)}") from error
+    shapes = expected_shapes(config)
+    if missing := [key for key in shapes if key not in found]:
+        raise BackboneError(name, f"weights are missing: {', '.join(missing[:3])}{_more(missing)}")
+    if wrong := [key for key, shape in shapes.items() if tuple(found[key].shape) != shape]:
+        raise BackboneError(name, f"{wrong[0]} has shape {tuple(found[wrong[0]].shape)}, config says {shapes[wrong[0]]}")
+    pooler = [found.get(f"pooler.dense.{part}") for part in ("weight", "bias")]
+    tensors = {key: found[key].float().contiguous() for key in shapes}
+    if pooler[0] is None or pooler[1] is None:
+        return tensors, None
+    return tensors, (pooler[0].float(), pooler[1].float())
+
+
+def _more(items: list[str]) -> str:
+    return f" and {len(items) - 3} more" if len(items) > 3 else ""
+
+
+def _weight_files(name: str, folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = [folder / os.path.basename(shard) for shard in shards]
+    else:
+        files = [folder / "model.safetensors"]
+    for file in files:
+        if not file.is_file():
+            raise BackboneError(name, f"{file.name} is missing in {folder}; only safetensors weights are read, no pickle")
+    return files
+
+
+def _bare_name(key: str, family: Family) -> str:
+    """Map a checkpoint's key to the bare encoder's: no prefix, and `weight`/`bias` for the old gamma/beta."""
+    key = key.removeprefix(family.prefix + ".")
+    return key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def _declared_pooling(folder: Path) -> Pooling:
+    """Return `mean` where a sentence-transformers folder says so, else `cls`."""
+    file = folder / "1_Pooling" / "config.json"
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens"):
+        return "mean"
+    return "cls"

@@ -1,0 +1,41 @@
+"""Batches by token budget: packed batches cost by their tokens, not by their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+POOL = 16
+"""Training sorts by length within pools of this many batches: like lengths together, order still random."""
+
+
+def by_budget(order: Sequence[int], tokens: Sequence[int], budget: int) -> list[list[int]]:
+    """Cut `order` into batches of at most `budget` tokens; a longer text is a batch of its own."""
+    batches: list[list[int]] = []
+    filled = budget
+    for index in order:
+        if filled + tokens[index] > budget:
+            batches.append([])
+            filled = 0
+        batches[-1].append(index)
+        filled += tokens[index]
+    return batches
+
+
+def training_batches(tokens: Sequence[int], budget: int, generator: torch.Generator) -> list[list[int]]:
+    """Return one epoch of length-grouped batches in random order; every index once."""
+    order = torch.randperm(len(tokens), generator=generator).tolist()
+    pool = max(1, POOL * budget * len(tokens) // max(1, sum(tokens)))
+    pools = [order[start : start + pool] for start in range(0, len(order), pool)]
+    batches = [
+        batch
+        for members in pools
+        for batch in by_budget(sorted(members, key=tokens.__getitem__), tokens, budget)
+    ]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def inference_batches(tokens: Sequence[int], budget: int) -> list[list[int]]:
+    """Return batches in order of length, the longest first: running out of memory shows at once."""
+    return by_budget(sorted(range(len(tokens)), key=lambda i: -tokens[i]), tokens, budget)

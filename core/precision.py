@@ -1,0 +1,46 @@
+"""Where to compute and in what precision: asked of the hardware, never assumed."""
+
+from __future__ import annotations
+
+import torch
+
+from onetrunk.core.errors import UsageError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the device for `auto`, `cpu`, `cuda` or `cuda:N`. Raises UsageError if it is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"device {device!r} is unknown; expected auto, cpu, cuda or cuda:N") from None
+    if wanted.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {device!r} is not supported; expected auto, cpu, cuda or cuda:N")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device {device!r} is not here; torch sees {torch.cuda.device_count()} CUDA devices")
+    return wanted
+
+
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """Return the type for `auto` (bf16 where the device multiplies it natively), `fp32` or `bf16`."""
+    if dtype == "auto":
+        return torch.bfloat16 if has_native_bf16(device) else torch.float32
+    if dtype not in DTYPES:
+        raise UsageError(f"precision {dtype!r} is unknown; expected auto, {' or '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Whether matrix products in bf16 have instructions of their own (CUDA ≥ 8.0, AVX512-BF16, AMX)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    cpu = torch.cpu
+    return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Return `fp32` or `bf16`."""
+    return next(name for name, known in DTYPES.items() if known == dtype)

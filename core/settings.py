@@ -1,0 +1,110 @@
+"""The settings of a training run: what a user may choose, checked as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from onetrunk.adapters.lora import MODULES
+from onetrunk.core.errors import UsageError
+
+Method = Literal["lora", "head", "full"]
+
+LEARNING_RATES = {"lora": 2e-3, "head": 5e-3, "full": 1e-4}
+"""Learning rate by method, where the user gives none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """How to train.
+
+    method: `lora` (the adapter and its head), `head` (the head alone) or `full` (a copy of the whole encoder, as
+        a baseline to compare with; never stored).
+    pooling: `auto` is what the backbone declares.
+    rank, alpha: of the updates, which are scaled by alpha / rank.
+    targets: modules of a layer to adapt; layers: `all` or `last-K`.
+    lr, head_lr: peak learning rates; None picks by method, and the head's from lr.
+    warmup: share of all steps over which the rates rise; they fall linearly to zero afterwards.
+    batch_tokens: packed tokens a step.
+    dropout: on the input of the updates (`full`: on the branches) and in the head.
+    clip: largest gradient norm; 0 leaves gradients as they are.
+    patience: epochs without a better dev result before stopping; 0 never stops early.
+    class_weights: `balanced` weighs each label by the inverse of its frequency.
+    precision: of the frozen trunk; trainable weights are float32 throughout.
+    """
+
+    method: Method = "lora"
+    pooling: Literal["auto", "cls", "mean"] = "auto"
+    rank: int = 16
+    alpha: float = 32.0
+    targets: tuple[str, ...] = MODULES
+    layers: str = "all"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float | None = None
+    head_lr: float | None = None
+    weight_decay: float = 0.01
+    warmup: float = 0.06
+    epochs: int = 10
+    batch_tokens: int = 1024
+    dropout: float = 0.1
+    clip: float = 1.0
+    patience: int = 3
+    seed: int = 0
+    class_weights: Literal["none", "balanced"] = "none"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Check the settings. Raises UsageError that lists every fault."""
+        wrong = [message for holds, message in self._laws() if not holds]
+        if wrong:
+            raise UsageError("; ".join(wrong))
+
+    def _laws(self) -> list[tuple[bool, str]]:
+        unknown = [target for target in self.targets if target not in MODULES]
+        return [
+            (1 <= self.rank <= 1024, f"rank must be 1 to 1024, not {self.rank}"),
+            (self.alpha > 0, f"alpha must be positive, not {self.alpha}"),
+            (bool(self.targets) and not unknown, f"targets {unknown or 'are empty'}; known: {', '.join(MODULES)}"),
+            (_layer_count(self.layers) != 0, f"layers must be 'all' or 'last-K' with K ≥ 1, not {self.layers!r}"),
+            (self.lr is None or self.lr > 0, f"lr must be positive, not {self.lr}"),
+            (self.head_lr is None or self.head_lr > 0, f"head-lr must be positive, not {self.head_lr}"),
+            (self.weight_decay >= 0, f"weight-decay must not be negative, not {self.weight_decay}"),
+            (0 <= self.warmup < 1, f"warmup is a share of all steps, 0 to below 1, not {self.warmup}"),
+            (self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}"),
+            (self.batch_tokens >= 16, f"batch-tokens must be at least 16, not {self.batch_tokens}"),
+            (0 <= self.dropout < 1, f"dropout must be 0 to below 1, not {self.dropout}"),
+            (self.clip >= 0, f"clip must not be negative, not {self.clip}"),
+            (self.patience >= 0, f"patience must not be negative, not {self.patience}"),
+            (0 <= self.seed < 2**63, f"seed must be 0 to 2^63 - 1, not {self.seed}"),
+        ]
+
+    @property
+    def weight_lr(self) -> float:
+        """Peak learning rate of the updates, or of the encoder's copy."""
+        return LEARNING_RATES[self.method] if self.lr is None else self.lr
+
+    @property
+    def top_lr(self) -> float:
+        """Peak learning rate of the head."""
+        if self.head_lr is not None:
+            return self.head_lr
+        return max(self.weight_lr, 1e-3) if self.method == "full" else self.weight_lr
+
+    def adapted_layers(self, layers: int) -> range:
+        """Return the layers to adapt of an encoder of `layers`. Raises UsageError when it has fewer."""
+        count = _layer_count(self.layers)
+        if count is not None and count > layers:
+            raise UsageError(f"layers {self.layers!r} asks for more than the backbone's {layers}")
+        return range(0 if count is None else layers - count, layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings with what was picked for the user written out."""
+        return {**asdict(self), "targets": list(self.targets), "lr": self.weight_lr, "head_lr": self.top_lr}
+
+
+def _layer_count(layers: str) -> int | None:
+    """Return K of `last-K`, None for `all`, 0 for what is neither."""
+    if layers == "all":
+        return None
+    kind, _, count = layers.partition("-")
+    return int(count) if kind == "last" and count.isascii() and count.isdigit() else 0

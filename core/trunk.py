@@ -1,0 +1,232 @@
+"""The trunk: the backbone's one running form, over packed tokens, with adapters as data.
+
+One forward serves training, evaluation and prediction. The weights are copied once into the layout that computes
+fastest (query, key and value fused) and in the precision that runs; nothing writes to them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from onetrunk.adapters.lora import Lora, Patch, patched_linear
+from onetrunk.core.attention import attend
+from onetrunk.core.backbone import Backbone, fingerprint
+from onetrunk.core.dropout import Dropout
+from onetrunk.core.packing import Packed, Segment
+
+_ACTIVATIONS = {
+    "gelu": F.gelu,
+    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Weights of one encoder layer; weight (d_out, d_in), bias (d_out,); qkv is query, key, value stacked."""
+
+    qkv_weight: Tensor
+    qkv_bias: Tensor
+    attention_output_weight: Tensor
+    attention_output_bias: Tensor
+    attention_norm_weight: Tensor
+    attention_norm_bias: Tensor
+    intermediate_weight: Tensor
+    intermediate_bias: Tensor
+    output_weight: Tensor
+    output_bias: Tensor
+    output_norm_weight: Tensor
+    output_norm_bias: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Embedding weights; `positions` has the one token type of single sequences added in."""
+
+    words: Tensor
+    positions: Tensor
+    norm_weight: Tensor
+    norm_bias: Tensor
+
+
+class Trunk:
+    """A backbone ready to run. Immutable and safe to share between threads."""
+
+    def __init__(self, embeddings: Embeddings, layers: Sequence[Layer], config: Any) -> None:
+        self.embeddings = embeddings
+        self.layers = tuple(layers)
+        self._config = config
+        self.heads = int(config.num_attention_heads)
+        self._epsilon = float(config.layer_norm_eps)
+        self._activation = _ACTIVATIONS[config.hidden_act]
+
+    @classmethod
+    def of(cls, backbone: Backbone, dtype: torch.dtype | None = None) -> Trunk:
+        """Build the trunk of `backbone` on its device, in `dtype` (the backbone's by default)."""
+        to = {"device": backbone.device, "dtype": dtype or backbone.dtype}
+        embeddings = _embeddings(backbone.tensors, to)
+        layers = [_layer(backbone.tensors, f"encoder.layer.{i}", to) for i in range(backbone.layers)]
+        return cls(embeddings, layers, backbone.config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the trunk's weights are."""
+        return self.embeddings.words.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the trunk computes in."""
+        return self.embeddings.words.dtype
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the trunk by name; they are the trunk's own: do not write to them."""
+        named = {f"embeddings.{f.name}": getattr(self.embeddings, f.name) for f in fields(Embeddings)}
+        for i, layer in enumerate(self.layers):
+            named |= {f"layer.{i}.{f.name}": getattr(layer, f.name) for f in fields(Layer)}
+        return named
+
+    def checksum(self) -> str:
+        """Return the sha256 over all tensors; the same after anything that uses the trunk."""
+        return fingerprint(self.tensors())
+
+    def trainable_copy(self) -> Trunk:
+        """Return a copy whose every weight trains (the full fine-tuning baseline); the trunk stays as it is."""
+
+        def copied(record: Any) -> Any:
+            values = {f.name: getattr(record, f.name).detach().clone().requires_grad_() for f in fields(record)}
+            return type(record)(**values)
+
+        return Trunk(copied(self.embeddings), [copied(layer) for layer in self.layers], self._config)
+
+    def cast(self, dtype: torch.dtype) -> Trunk:
+        """Return the trunk in `dtype`; the cast keeps the graph to weights that train."""
+
+        def cast(record: Any) -> Any:
+            return type(record)(**{f.name: getattr(record, f.name).to(dtype) for f in fields(record)})
+
+        return Trunk(cast(self.embeddings), [cast(layer) for layer in self.layers], self._config)
+
+    def forward(
+        self,
+        packed: Packed,
+        adapters: Mapping[int, Lora],
+        lora_dropout: Dropout | None = None,
+        hidden_dropout: Dropout | None = None,
+    ) -> Tensor:
+        """Run the encoder over `packed`, each segment with the adapter of its slot, none where the slot has none.
+
+        adapters: in the trunk's dtype and on its device.
+        lora_dropout: on the input of the updates; hidden_dropout: on the branches (full fine-tuning only).
+        Returns the hidden states (rows, width) of the texts, in the order they were given to `pack`.
+        """
+        hidden = self._embed(packed, hidden_dropout)
+        for index, layer in enumerate(self.layers):
+            hidden = self._run_layer(index, layer, hidden, packed, adapters, lora_dropout, hidden_dropout)
+        return joined(hidden, packed)
+
+    def _embed(self, packed: Packed, hidden_dropout: Dropout | None) -> Tensor:
+        own = self.embeddings
+        summed = F.embedding(packed.ids, own.words) + F.embedding(packed.positions, own.positions)
+        return _dropped(self._norm(summed, own.norm_weight, own.norm_bias), hidden_dropout)
+
+    def _run_layer(
+        self,
+        index: int,
+        layer: Layer,
+        hidden: Tensor,
+        packed: Packed,
+        adapters: Mapping[int, Lora],
+        lora_dropout: Dropout | None,
+        hidden_dropout: Dropout | None,
+    ) -> Tensor:
+        width = hidden.shape[1]
+
+        def product(x: Tensor, weight: Tensor, bias: Tensor, *modules: str) -> Tensor:
+            patches = _patches(packed.segments, adapters, index, modules, width)
+            mask = lora_dropout.shared(x) if lora_dropout is not None and patches else None
+            return patched_linear(x, weight, bias, patches, mask)
+
+        qkv = product(hidden, layer.qkv_weight, layer.qkv_bias, "query", "key", "value")
+        context = attend(qkv, packed.attention, self.heads)
+        out = product(context, layer.attention_output_weight, layer.attention_output_bias, "attention_output")
+        hidden = self._norm(
+            hidden + _dropped(out, hidden_dropout), layer.attention_norm_weight, layer.attention_norm_bias
+        )
+        up = self._activation(product(hidden, layer.intermediate_weight, layer.intermediate_bias, "intermediate"))
+        down = product(up, layer.output_weight, layer.output_bias, "output")
+        return self._norm(hidden + _dropped(down, hidden_dropout), layer.output_norm_weight, layer.output_norm_bias)
+
+    def _norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.layer_norm(x, (x.shape[-1],), weight, bias, self._epsilon)
+
+
+def joined(hidden: Tensor, packed: Packed) -> Tensor:
+    """Return the rows of whole texts, in the order given: (tokens, width) → (rows, width).
+
+    The first row of a text of several windows is the mean of theirs, so that a head on it sees the whole text.
+    """
+    if packed.join is None:
+        return hidden
+    out = hidden.index_select(0, packed.join)
+    for row, windows in packed.first_rows:
+        out[row] = hidden.index_select(0, windows).mean(0)
+    return out
+
+
+def _dropped(x: Tensor, dropout: Dropout | None) -> Tensor:
+    return x if dropout is None else x * dropout.fresh(x)
+
+
+def _patches(
+    segments: Sequence[Segment], adapters: Mapping[int, Lora], index: int, modules: Sequence[str], width: int
+) -> list[Patch]:
+    """Return the updates of one product: for each segment, those of its adapter on `modules` of layer `index`."""
+    patches = []
+    for segment in segments:
+        adapter = adapters.get(segment.slot)
+        if adapter is None:
+            continue
+        updates = ((i * width, adapter.updates.get((index, module))) for i, module in enumerate(modules))
+        if parts := tuple((column, update) for column, update in updates if update is not None):
+            patches.append(Patch(segment.start, segment.stop, parts))
+    return patches
+
+
+def _embeddings(tensors: Mapping[str, Tensor], to: Mapping[str, Any]) -> Embeddings:
+    positions = tensors["embeddings.position_embeddings.weight"] + tensors["embeddings.token_type_embeddings.weight"][0]
+    return Embeddings(
+        words=tensors["embeddings.word_embeddings.weight"].to(**to),
+        positions=positions.to(**to),
+        norm_weight=tensors["embeddings.LayerNorm.weight"].to(**to),
+        norm_bias=tensors["embeddings.LayerNorm.bias"].to(**to),
+    )
+
+
+def _layer(tensors: Mapping[str, Tensor], path: str, to: Mapping[str, Any]) -> Layer:
+    def get(name: str) -> Tensor:
+        return tensors[f"{path}.{name}"].to(**to)
+
+    def fused(part: str) -> Tensor:
+        return torch.cat([get(f"attention.self.{module}.{part}") for module in ("query", "key", "value")])
+
+    return Layer(
+        qkv_weight=fused("weight"),
+        qkv_bias=fused("bias"),
+        attention_output_weight=get("attention.output.dense.weight"),
+        attention_output_bias=get("attention.output.dense.bias"),
+        attention_norm_weight=get("attention.output.LayerNorm.weight"),
+        attention_norm_bias=get("attention.output.LayerNorm.bias"),
+        intermediate_weight=get("intermediate.dense.weight"),
+        intermediate_bias=get("intermediate.dense.bias"),
+        output_weight=get("output.dense.weight"),
+        output_bias=get("output.dense.bias"),
+        output_norm_weight=get("output.LayerNorm.weight"),
+        output_norm_bias=get("output.LayerNorm.bias"),
+    )
