@@ -1,0 +1,1 @@
+"""Users' files: lines, records, examples, splits."""

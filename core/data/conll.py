@@ -1,0 +1,142 @@
+"""CoNLL files: one token a line, a blank line between sentences; and the tag schemes found in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from onetrunk.core.data.lines import NumberedLine
+from onetrunk.core.errors import DataError
+from onetrunk.core.tasks import Record
+
+TAGS_EXPECTED = "O, B-TYPE or I-TYPE (IOB1, IOB2), or also E-, S- (BIOES), L-, U- (BILOU)"
+
+_DOCSTART = "-DOCSTART-"
+_STARTS = frozenset("BSU")
+_CLOSES = frozenset("ESLU")
+_PREFIXES = frozenset("BIESLU")
+
+
+def is_tag(value: object) -> bool:
+    """Say whether `value` is `O` or a prefix of IOB, BIOES or BILOU with a type, such as `B-person`."""
+    if not isinstance(value, str):
+        return False
+    prefix, dash, kind = value.partition("-")
+    return value == "O" or (dash == "-" and prefix in _PREFIXES and bool(kind.strip()))
+
+
+def to_iob2(tags: Sequence[str]) -> list[str]:
+    """Return the tags of one sentence in IOB2, whichever of IOB1, IOB2, BIOES and BILOU they are in.
+
+    The rule needs no knowledge of the scheme. `B-`, `S-` and `U-` begin an entity. `I-`, `E-` and `L-`
+    continue the entity of the word before if it has the same type and was not closed by `E-`, `L-`, `S-` or
+    `U-`; else they begin one. What begins becomes `B-`, what continues `I-`. Raises ValueError for any other
+    tag.
+    """
+    result: list[str] = []
+    running: str | None = None  # the type of the entity that the word before left open
+    for position, tag in enumerate(tags, 1):
+        if not is_tag(tag):
+            raise ValueError(f"tag {position} is {tag!r}; expected {TAGS_EXPECTED}")
+        prefix, _, kind = tag.partition("-")
+        if not kind:
+            result.append("O")
+            running = None
+            continue
+        begins = prefix in _STARTS or kind != running
+        result.append(f"B-{kind}" if begins else f"I-{kind}")
+        running = None if prefix in _CLOSES else kind
+    return result
+
+
+def read_conll(name: str, lines: Iterable[NumberedLine]) -> Iterator[tuple[int, Record]]:
+    """Yield (number of the first token's line, {"words": [...], "tags": [...] in IOB2}) for each sentence.
+
+    Columns: separated by tabs if the first token line has one, else by runs of spaces; the token comes first,
+    its tag last, anything between is passed over; every line has as many columns as the first.
+    Sentences end at a blank line or at a `-DOCSTART-` line, which is skipped.
+    Comments: only if the first sentence begins with lines that start with `# ` and cannot be token lines
+    (other columns, or no tag last); then such lines are skipped at the beginning of every sentence. Anywhere
+    else `#` is a token.
+
+    name: what messages call the file. Raises DataError with file and line for ragged columns, an empty token
+    and a tag that is none.
+    """
+    layout: _Layout | None = None
+    for block in _blocks(lines):
+        if layout is None and all(_looks_like_comment(line) for _, line in block):
+            continue  # a notice at the head of the file
+        layout = layout or _Layout.of(block)
+        tokens = layout.without_comments(block)
+        if not tokens:
+            continue
+        pairs = [_token(f"{name}:{number}", line, layout) for number, line in tokens]
+        record = {"words": [word for word, _ in pairs], "tags": to_iob2([tag for _, tag in pairs])}
+        yield tokens[0][0], record
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    separator: str
+    width: int
+    comments: bool
+
+    @classmethod
+    def of(cls, block: Sequence[NumberedLine]) -> _Layout:
+        first = next((line for _, line in block if not line.startswith("#")), block[-1][1])
+        separator = "\t" if "\t" in first else " "
+        layout = cls(separator, len(_cells(first, separator)), comments=True)
+        return cls(separator, layout.width, comments=layout.is_comment(block[0][1]))
+
+    def is_comment(self, line: str) -> bool:
+        if not (self.comments and _has_comment_sign(line)):
+            return False
+        cells = _cells(line, self.separator)
+        return len(cells) != self.width or not is_tag(cells[-1])
+
+    def without_comments(self, block: Sequence[NumberedLine]) -> Sequence[NumberedLine]:
+        start = next((at for at, (_, line) in enumerate(block) if not self.is_comment(line)), len(block))
+        return block[start:]
+
+
+def _blocks(lines: Iterable[NumberedLine]) -> Iterator[list[NumberedLine]]:
+    block: list[NumberedLine] = []
+    for number, text in lines:
+        line = text.rstrip("\r\n")
+        if line.strip(" \t") and not line.startswith(_DOCSTART):
+            block.append((number, line))
+        elif block:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _token(where: str, line: str, layout: _Layout) -> tuple[str, str]:
+    cells = _cells(line, layout.separator)
+    if len(cells) < 2:
+        raise DataError(where, "one column; expected a token and its tag, separated by a tab or by spaces")
+    if len(cells) != layout.width:
+        raise DataError(
+            where, f"{len(cells)} columns; expected {layout.width}, as on the file's first token line"
+        )
+    if not cells[0]:
+        raise DataError(where, "the token is empty; a sentence ends with a blank line")
+    if not is_tag(cells[-1]):
+        raise DataError(where, f"the last column is {cells[-1]!r}; expected a tag: {TAGS_EXPECTED}")
+    return cells[0], cells[-1]
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    # Never str.split(): a no-break space or an ideographic space may be part of a token.
+    if separator == "\t":
+        return [cell.strip(" ") for cell in line.split("\t")]
+    return [cell for cell in line.split(" ") if cell]
+
+
+def _has_comment_sign(line: str) -> bool:
+    return line.startswith("# ") or line == "#"
+
+
+def _looks_like_comment(line: str) -> bool:
+    return _has_comment_sign(line) and "\t" not in line and not is_tag(_cells(line, " ")[-1])

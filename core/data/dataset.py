@@ -1,0 +1,239 @@
+"""Examples of a task from users' files: reading, checking, splitting; and texts to predict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from onetrunk.core.data.lines import STDIN, read_lines, source_name
+from onetrunk.core.data.records import SUFFIXES, SourceRecord, read_records, split_suffix
+from onetrunk.core.data.strata import draw_stratified
+from onetrunk.core.errors import DataError, PluginError, UsageError
+from onetrunk.core.tasks import Example, Labels, TaskSpec
+
+FAULTS_SHOWN = 5
+"""How many faulty lines one message lists; the rest is counted."""
+
+SPLIT_NAMES = {
+    "train": ("train",),
+    "dev": ("dev", "valid", "validation", "val"),
+    "test": ("test",),
+}
+"""The file names, without suffix and in lower case, by which a folder offers each split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Examples in the order of their file.
+
+    source: where they come from, for people. sha256: hexadecimal, of what the examples say, not of where
+    they stand.
+    """
+
+    examples: tuple[Example, ...]
+    source: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The files of a folder; `dev` and `test` are None where it has none."""
+
+    train: Path
+    dev: Path | None
+    test: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class TextRecord:
+    """A text to predict, the other keys of its record, and `file:line`."""
+
+    text: str
+    extra: Mapping[str, Any]
+    where: str
+
+
+@dataclass
+class _Faults:
+    """Faulty lines, gathered so that a user sees several at once."""
+
+    shown: list[tuple[str, str]] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, where: str, message: str) -> None:
+        self.count += 1
+        if len(self.shown) < FAULTS_SHOWN:
+            self.shown.append((where, message))
+
+    def raise_any(self) -> None:
+        if not self.shown:
+            return
+        (where, message), *others = self.shown
+        lines = [message, *(f"{place}: {text}" for place, text in others)]
+        if self.count > len(self.shown):
+            lines.append(f"… and {self.count - len(self.shown)} more")
+        raise DataError(where, "\n".join(lines))
+
+
+def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None) -> Dataset:
+    """Read a whole file as examples of the task `spec`; path and format as for `read_records`.
+
+    Raises DataError at once for a file that breaks its format, and with up to `FAULTS_SHOWN` lines together
+    for records that the task does not understand; PluginError for a target that cannot be hashed.
+    """
+    faults = _Faults()
+    examples: list[Example] = []
+    for source in read_records(path, format=format):
+        try:
+            examples.append(_understand(spec, source))
+        except ValueError as fault:
+            faults.add(source.where, str(fault))
+    faults.raise_any()
+    return Dataset(tuple(examples), source_name(path), content_sha256(examples))
+
+
+def check_targets(spec: TaskSpec, dataset: Dataset, labels: Labels) -> None:
+    """Raise DataError, with up to `FAULTS_SHOWN` lines together, if `labels` lack a target of `dataset`."""
+    faults = _Faults()
+    for example in dataset.examples:
+        try:
+            spec.targets(example, labels)
+        except ValueError as fault:
+            faults.add(example.where or dataset.source, str(fault))
+    faults.raise_any()
+
+
+def content_sha256(examples: Sequence[Example]) -> str:
+    """Return the sha256 (hexadecimal) of text, words and target of each example, in order.
+
+    File, format and line do not count; a tuple is as good as a list, and a set has no order. Raises
+    PluginError for a target that is not made of strings, numbers, None, sequences, sets and mappings.
+    """
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(_canonical([example.text, example.words, example.target]).encode("ascii") + b"\n")
+    return digest.hexdigest()
+
+
+def hold_out(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Split `dataset` into (train, dev), about `fraction` of the rows in dev, each part in file order.
+
+    Rows are drawn by stratum: the rows with the same label, or, where a target is a sequence, with the same
+    set of labels; strata of one row are drawn together. A row stays in train if without it a label, or a
+    stratum of two rows and more, were missing there. The same rows, fraction and seed give the same parts
+    on every platform. Raises UsageError unless 0 < fraction < 1, DataError if no row can be held out.
+    """
+    if not 0 < fraction < 1:
+        raise UsageError(f"the fraction to hold out is {fraction}; expected a number between 0 and 1")
+    chosen = draw_stratified([_labels_of(example.target) for example in dataset.examples], fraction, seed)
+    if not chosen:
+        few = "too few rows to hold any out: each label needs two or more"
+        raise DataError(dataset.source, f"{few}; add rows, or give a dev file")
+    share = f"{100 * fraction:g} % held out, seed {seed}"
+    train = [example for row, example in enumerate(dataset.examples) if row not in chosen]
+    dev = [example for row, example in enumerate(dataset.examples) if row in chosen]
+    return (
+        Dataset(tuple(train), f"{dataset.source} (without the {share})", content_sha256(train)),
+        Dataset(tuple(dev), f"{dataset.source} (the {share})", content_sha256(dev)),
+    )
+
+
+def find_splits(folder: str | Path) -> Splits:
+    """Return the files of `folder` named as in `SPLIT_NAMES` with a suffix of `SUFFIXES`, plain or `.gz`.
+
+    Raises DataError if `folder` is none, has no train file, or has two files for one split.
+    """
+    if not Path(folder).is_dir():
+        raise DataError(str(folder), "no such folder; expected one with train.*, and dev.* or test.* if any")
+    files = sorted(file for file in Path(folder).iterdir() if file.is_file())
+    train = _split_file(folder, files, "train")
+    if train is None:
+        expected = f"train with one of the suffixes {', '.join(SUFFIXES)}"
+        found = ", ".join(file.name for file in files[:8]) or "no file"
+        raise DataError(str(folder), f"has no train file; expected {expected}; found {found}")
+    return Splits(train, _split_file(folder, files, "dev"), _split_file(folder, files, "test"))
+
+
+def load_unlabelled(path: str | Path, *, format: str | None = None) -> Iterator[TextRecord]:
+    """Yield the texts of a file, one at a time.
+
+    `.txt`, standard input and the format `text` hold one text a line, an empty line being an empty text; all
+    else is read by `read_records`, each record with its `text`. Raises DataError, on iteration, as that does,
+    and for a record without a text.
+    """
+    plain = str(path) == STDIN or split_suffix(Path(path).name)[1] == ".txt"
+    if format == "text" or (format is None and plain):
+        return _plain_texts(path)
+    return (_text_record(source) for source in read_records(path, format=format))
+
+
+def _understand(spec: TaskSpec, source: SourceRecord) -> Example:
+    try:
+        return replace(spec.read(source.record), where=source.where)
+    except ValueError:
+        raise  # what the contract provides for
+    except Exception as fault:
+        fault.add_note(f"task {spec.name!r} raised this for the record at {source.where}")
+        raise
+
+
+def _canonical(value: object) -> str:
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    except TypeError as fault:
+        allowed = "strings, numbers, None, sequences, sets and mappings"
+        raise PluginError(
+            f"a target cannot be hashed ({fault}); a task's targets are made of {allowed}"
+        ) from fault
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=_canonical)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"it has a {type(value).__name__}")
+
+
+def _labels_of(target: object) -> tuple[str, ...]:
+    """Return the distinct labels of a target, sorted; none for None."""
+    if target is None:
+        return ()
+    if isinstance(target, str) or not isinstance(target, Sequence | set | frozenset):
+        return (_canonical(target),)
+    return tuple(sorted({_canonical(label) for label in target}))
+
+
+def _split_file(folder: str | Path, files: Sequence[Path], split: str) -> Path | None:
+    found = []
+    for file in files:
+        stem, suffix = split_suffix(file.name)
+        if stem in SPLIT_NAMES[split] and suffix in SUFFIXES:
+            found.append(file)
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise DataError(
+            str(folder), f"has {len(found)} files for {split}: {names}; keep one, or name the file"
+        )
+    return found[0] if found else None
+
+
+def _plain_texts(path: str | Path) -> Iterator[TextRecord]:
+    name, number = source_name(path), 0
+    for number, line in read_lines(path):
+        yield TextRecord(line.removesuffix("\n").removesuffix("\r"), {}, f"{name}:{number}")
+    if not number:
+        raise DataError(name, "is empty; expected one text a line")
+
+
+def _text_record(source: SourceRecord) -> TextRecord:
+    extra = dict(source.record)
+    text = extra.pop("text", None)
+    if not isinstance(text, str):
+        keys = ", ".join(source.record)
+        raise DataError(source.where, f'"text" must be a string; the record has: {keys or "nothing"}')
+    return TextRecord(text, extra, source.where)

@@ -1,0 +1,99 @@
+"""Files and standard input as numbered lines of UTF-8 text.
+
+A line ends with LF or CRLF and nowhere else: U+2028, U+0085 or a form feed stay part of the text.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from onetrunk.core.errors import DataError
+
+STDIN = "-"
+"""The path that stands for standard input."""
+
+NumberedLine = tuple[int, str]
+"""Number of the line, from 1, and its text with the line end it has."""
+
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def source_name(path: str | Path) -> str:
+    """Return the name of `path` for messages: as the user gave it, `stdin` for `-`."""
+    return "stdin" if str(path) == STDIN else str(path)
+
+
+def read_lines(path: str | Path) -> Iterator[NumberedLine]:
+    """Yield the lines of a file, of a gzip file (`….gz`) or of standard input (`-`), one at a time.
+
+    A byte order mark is dropped. Raises DataError, on iteration, for a file that is missing, a folder or not
+    readable, a broken gzip file, and with line and byte for what is not UTF-8 or is NUL.
+    """
+    name = source_name(path)
+    try:
+        with _open(path) as stream:
+            for number, raw in enumerate(stream, 1):
+                text = _decode(raw, f"{name}:{number}")
+                yield number, text.removeprefix("\ufeff") if number == 1 else text
+    except (OSError, EOFError, zlib.error) as fault:
+        raise DataError(name, _reason(fault)) from fault
+
+
+def check_file(path: str | Path) -> None:
+    """Raise DataError if the file `path` is missing, a folder or not readable; its content is not read."""
+    try:
+        with _open(path):
+            pass
+    except OSError as fault:
+        raise DataError(source_name(path), _reason(fault)) from fault
+
+
+def peek(lines: Iterable[NumberedLine]) -> tuple[str, Iterator[NumberedLine]]:
+    """Return the first line that is not blank ("" if there is none), and all lines."""
+    rest = iter(lines)
+    seen: list[NumberedLine] = []
+    for line in rest:
+        seen.append(line)
+        if line[1].strip():
+            break
+    return (seen[-1][1] if seen else ""), chain(seen, rest)
+
+
+def _open(path: str | Path) -> AbstractContextManager[BinaryIO]:
+    if str(path) == STDIN:
+        return nullcontext(sys.stdin.buffer)  # not ours to close
+    if str(path).lower().endswith(".gz"):
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    return open(path, "rb")
+
+
+def _decode(raw: bytes, where: str) -> str:
+    if raw.startswith(_UTF16_MARKS):
+        raise DataError(where, f"byte 1 is 0x{raw[0]:02x}: this is UTF-16, not UTF-8; save it as UTF-8")
+    if b"\0" in raw:
+        raise DataError(where, f"byte {raw.index(0) + 1} is NUL: not a text file in UTF-8; save it as UTF-8")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as fault:
+        at = fault.start
+        problem = f"byte {at + 1} (0x{raw[at]:02x}) is not UTF-8; save the file as UTF-8"
+        raise DataError(where, problem) from fault
+
+
+def _reason(fault: Exception) -> str:
+    if isinstance(fault, FileNotFoundError):
+        return "no such file"
+    if isinstance(fault, IsADirectoryError):
+        return "is a folder; expected a file"
+    if isinstance(fault, PermissionError):
+        return "may not be read; check its permissions"
+    if isinstance(fault, gzip.BadGzipFile | EOFError | zlib.error):
+        return f"is not a whole gzip file ({fault}); fetch or compress it again"
+    return f"cannot be read: {fault}"

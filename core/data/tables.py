@@ -1,0 +1,56 @@
+"""Records from CSV and TSV files with a header."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+
+from onetrunk.core.data.lines import NumberedLine
+from onetrunk.core.errors import DataError
+from onetrunk.core.tasks import Record
+
+
+def read_table(name: str, lines: Iterable[NumberedLine], *, delimiter: str) -> Iterator[tuple[int, Record]]:
+    """Yield (first line of the row, {column: cell}) for each row under the header; blank lines are skipped.
+
+    Quoting as in the csv module: a quoted cell may hold delimiters, line ends and doubled quotes. Names of
+    columns are stripped, cells are left as they are. name: what messages call the file. Raises DataError with
+    file and line for a header with a nameless or double column, and for rows that do not fit it.
+    """
+    rows = _table_rows(name, lines, delimiter)
+    number, names = next(rows, (0, []))
+    header = _header(f"{name}:{number}", names) if names else []
+    row = None
+    for number, row in rows:
+        if len(row) != len(header):
+            cells = "1 cell" if len(row) == 1 else f"{len(row)} cells"
+            raise DataError(f"{name}:{number}", f"{cells}; the header has {len(header)}: {', '.join(header)}")
+        yield number, dict(zip(header, row, strict=True))
+    if header and row is None:
+        raise DataError(name, f"a header ({', '.join(header)}) without rows; expected at least one row")
+
+
+def _table_rows(name: str, lines: Iterable[NumberedLine], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (first line, cells) of each row that is not blank, the header included."""
+    reader = csv.reader((text for _, text in lines), delimiter=delimiter, strict=True)
+    first = 1
+    try:
+        for row in reader:
+            if row:
+                yield first, row
+            first = reader.line_num + 1
+    except csv.Error as fault:
+        hint = 'a cell that begins with " must end with ", and hold " only doubled'
+        raise DataError(f"{name}:{first}", f"not a row of the table: {fault}; {hint}") from fault
+
+
+def _header(where: str, names: Sequence[str]) -> list[str]:
+    header = [name.strip() for name in names]
+    if "" in header:
+        raise DataError(
+            where, f"column {header.index('') + 1} of the header has no name; name it or remove it"
+        )
+    twice = [name for at, name in enumerate(header) if name in header[:at]]
+    if twice:
+        raise DataError(where, f"the header names column {twice[0]!r} twice; rename or remove one")
+    return header
