@@ -9,20 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from onetrunk.adapters.lora import MODULES, Target
-
-MODULE_PATHS = {
-    "query": "attention.self.query",
-    "key": "attention.self.key",
-    "value": "attention.self.value",
-    "attention_output": "attention.output.dense",
-    "intermediate": "intermediate.dense",
-    "output": "output.dense",
-}
-"""Our module names → the paths below `encoder.layer.N.` in transformers and PEFT."""
-
-assert tuple(MODULE_PATHS) == MODULES
-
+from onetrunk.adapters.lora import Target
+from onetrunk.adapters.peft_format import MODULE_PATHS
 
 @dataclass(frozen=True, slots=True)
 class Family:

@@ -58,15 +58,17 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str], words: Sequence[Sequence[Span]]) -> list[Encoded]:
         """Encode `texts`; `words` are the spans of each text's words, () where a task needs none."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False) if not any(
-            words
-        ) else self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [self._encoded(encoding, spans) for encoding, spans in zip(encodings, words, strict=True)]
+        return [self.arrange(tokens, spans) for tokens, spans in zip(self.tokenise(texts), words, strict=True)]
 
-    def _encoded(self, encoding: Any, spans: Sequence[Span]) -> Encoded:
-        ids, rows = list(encoding.ids), []
+    def tokenise(self, texts: Sequence[str]) -> list[Any]:
+        """Tokenise `texts`, the costly half of `encode`; the results can be arranged for several tasks."""
+        return list(self._tokenizer.encode_batch(list(texts), add_special_tokens=False))
+
+    def arrange(self, tokens: Any, spans: Sequence[Span] = ()) -> Encoded:
+        """Cut one text's tokens into windows and find the row of each word of `spans`."""
+        ids, rows = list(tokens.ids), []
         if spans:
-            ids, rows = _align(ids, encoding.offsets, spans, self._unknown)
+            ids, rows = _align(ids, tokens.offsets, spans, self._unknown)
         content = np.asarray(ids, dtype=np.int64)
         starts = _window_starts(len(content), self._room)
         windows = tuple(self._with_specials(content[start : start + self._room]) for start in starts)

@@ -150,6 +150,10 @@ class TaskSpec:
         """Return the fixed labels, or those of `examples`."""
         return tuple(self.labels(examples)) if callable(self.labels) else self.labels
 
+    def unlabelled(self, text: str) -> Example:
+        """Return a bare text as this task reads it, with its words for level `token`."""
+        return Example(text, words=self.spans(Example(text)))
+
     def spans(self, example: Example) -> tuple[Span, ...]:
         """Return the word spans of `example`: its own, else those of `split`; () for level `text`."""
         if self.level == "text" or self.split is None:

@@ -1,0 +1,118 @@
+"""The model card: what an artifact is and how to use it, for people, with Hub metadata on top."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from onetrunk.adapters.manifest import Manifest
+
+_TOKEN = """\
+import json, torch
+from peft import PeftModel
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+base, adapter = {base}, "."  # this folder
+labels = json.load(open(f"{{adapter}}/task.json"))["labels"]
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = AutoModelForTokenClassification.from_pretrained(base, num_labels=len(labels), id2label=dict(enumerate(labels)))
+model = PeftModel.from_pretrained(model, adapter).eval()
+with torch.no_grad():
+    logits = model(**tokenizer(text, return_tensors="pt")).logits[0]  # (tokens, labels)
+"""
+
+_CLS = """\
+import json, torch
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+base, adapter = {base}, "."  # this folder
+labels = json.load(open(f"{{adapter}}/task.json"))["labels"]
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(labels), id2label=dict(enumerate(labels)))
+model = PeftModel.from_pretrained(model, adapter).eval()
+with torch.no_grad():
+    logits = model(**tokenizer(text, return_tensors="pt")).logits[0]  # (labels,)
+"""
+
+_MEAN = """\
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+
+base, adapter = {base}, "."  # this folder
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = PeftModel.from_pretrained(AutoModel.from_pretrained(base), adapter).eval()
+head = load_file(f"{{adapter}}/head.safetensors")
+with torch.no_grad():
+    hidden = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]  # (tokens, width)
+    logits = hidden.mean(0) @ head["classifier.weight"].T + head["classifier.bias"]  # (labels,)
+"""
+
+_RECIPES = {"TOKEN_CLS": _TOKEN, "SEQ_CLS": _CLS}
+
+
+def render_card(name: str, manifest: Manifest, adapter_config: Mapping[str, Any], summary: str) -> str:
+    """Return the README.md of an artifact.
+
+    name: of the adapter in the store; summary: the task's line.
+    """
+    base = manifest.backbone
+    sections = [
+        _metadata(manifest),
+        f"# {name}\n\n{summary} A LoRA adapter with its head for `{base.name}`, made by OneTrunk {manifest.onetrunk}.",
+        f"Labels ({len(manifest.labels)}): {', '.join(f'`{_code(label)}`' for label in manifest.labels)}",
+        f"## Results\n\n{_results(manifest)}",
+        "## Use\n\nWith OneTrunk, from the store:\n\n"
+        f'```bash\nadapters predict {name} "some text"\n```\n\n' + _plain_use(manifest, adapter_config),
+        f"## Training\n\n{_training(manifest)}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _metadata(manifest: Manifest) -> str:
+    pipeline = "token-classification" if manifest.level == "token" else "text-classification"
+    lines = ["library_name: peft", f"base_model: {json.dumps(manifest.backbone.name)}"]
+    lines += ["base_model_relation: adapter", f"pipeline_tag: {pipeline}"]
+    lines += ["tags:", *(f"- {json.dumps(tag)}" for tag in ("onetrunk", "lora", manifest.task))]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _code(label: str) -> str:
+    return label.replace("`", "'").replace("\n", " ")
+
+
+def _results(manifest: Manifest) -> str:
+    splits = list(manifest.metrics)
+    figures = [
+        {key: value for key, value in manifest.metrics[split].items() if isinstance(value, int | float)}
+        for split in splits
+    ]
+    rows = [f"| | {' | '.join(splits)} |", f"|---|{'---|' * len(splits)}"]
+    for key in dict.fromkeys(key for own in figures for key in own):
+        rows.append(f"| {key} | {' | '.join(_figure(own.get(key)) for own in figures)} |")
+    return "\n".join(rows)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _plain_use(manifest: Manifest, adapter_config: Mapping[str, Any]) -> str:
+    if manifest.head == "file" and manifest.pooling != "mean":
+        return "Its head is the plugin's own (`head.safetensors`); the encoder loads as a plain PEFT adapter."
+    recipe = _MEAN if manifest.head == "file" else _RECIPES[str(adapter_config["task_type"])]
+    code = recipe.format(base=json.dumps(manifest.backbone.name))
+    return f"With plain transformers and PEFT, for a `text` of your own:\n\n```python\n{code}```"
+
+
+def _training(manifest: Manifest) -> str:
+    share = 100 * manifest.parameters.trained / max(1, manifest.parameters.backbone)
+    lines = [f"- parameters trained: {manifest.parameters.trained:,} ({share:.2f} % of the backbone's)"]
+    lines += [f"- {split}: {d.rows:,} rows, sha256 `{d.sha256[:16]}…`" for split, d in manifest.data.items()]
+    if manifest.parent:
+        lines.append(f"- started from {manifest.parent}")
+    settings = json.dumps(manifest.training, sort_keys=True, indent=2)
+    return "\n".join(lines) + f"\n\n```json\n{settings}\n```"

@@ -1,0 +1,27 @@
+"""The core: the contract of a task, the trunk, training, evaluation and prediction.
+
+`from onetrunk.core import OneTrunk` is the whole Python API for prediction; it is imported on first use, so that
+`onetrunk.core.tasks` and `onetrunk.core.hookspecs` stay free of torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onetrunk.core.backbone import Backbone
+    from onetrunk.core.predictor import OneTrunk, Prediction
+
+__all__ = ["Backbone", "OneTrunk", "Prediction"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "Backbone":
+        from onetrunk.core.backbone import Backbone
+
+        return Backbone
+    if name in ("OneTrunk", "Prediction"):
+        from onetrunk.core import predictor
+
+        return getattr(predictor, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,174 @@
+"""Adapters to and from artifacts: what is written in which file, and every check before an adapter may serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from onetrunk.adapters.artifact import Artifact
+from onetrunk.adapters.lora import Lora, LowRank
+from onetrunk.adapters.manifest import Probe
+from onetrunk.adapters.peft_format import peft_config, peft_tensors, read_peft
+from onetrunk.core.adapter import Adapter, build_head
+from onetrunk.core.backbone import Backbone
+from onetrunk.core.encoders import linear_shapes
+from onetrunk.core.errors import AdapterRejected, BackboneMismatch
+from onetrunk.core.inference import Job, compute_logits, encode_examples
+from onetrunk.core.tasks import Example, TaskSpec
+from onetrunk.core.trunk import Trunk
+
+PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+"""Largest difference from the recorded probe logits, as a share of the largest of them (at least 1)."""
+
+
+def stored_form(
+    adapter: Adapter, backbone: Backbone, dropout: float
+) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
+    """Return adapter_config.json, the tensors of adapter_model.safetensors and those of head.safetensors or None.
+
+    A head that a transformers model has is stored as PEFT stores it; any other stands in a file of its own beside
+    a feature extraction adapter.
+    """
+    task_type = getattr(adapter.head, "peft_task_type", None)
+    lora = adapter.lora if adapter.lora.updates else _no_change(backbone)
+    weights = adapter.head.state_dict()
+    prefix, inside = ("", {}) if task_type is None else (f"{backbone.family.prefix}.", weights)
+    named = {_name_in_model(key, prefix): tensor for key, tensor in inside.items()}
+    config = peft_config(
+        lora,
+        task_type=task_type or "FEATURE_EXTRACTION",
+        base_model=backbone.name,
+        revision=backbone.revision,
+        dropout=dropout,
+        modules_to_save=sorted({key.partition(".")[0] for key in inside}),
+    )
+    head = {key: tensor.cpu().contiguous() for key, tensor in weights.items()} if task_type is None else None
+    return config, peft_tensors(lora, prefix, named), head
+
+
+def _name_in_model(key: str, prefix: str) -> str:
+    """Return a head weight's name in transformers' model: the pooler belongs to the encoder, the rest does not."""
+    return prefix + key if key.startswith("pooler.") else key
+
+
+def _no_change(backbone: Backbone) -> Lora:
+    """Return a zero update: PEFT's format has no adapter without one, and a zero B changes nothing."""
+    d_out, d_in = linear_shapes(backbone.config)[target := (backbone.layers - 1, "query")]
+    return Lora({target: LowRank(torch.zeros(1, d_in), torch.zeros(d_out, 1), 1.0)})
+
+
+def record_probe(adapter: Adapter, backbone: Backbone) -> Probe:
+    """Return the task's probe texts and the logits that this adapter gives them, computed in float32."""
+    exact = replace(adapter, lora=adapter.lora.to(backbone.device, torch.float32))
+    logits = probe_logits(exact, Trunk.of(backbone, torch.float32), backbone, adapter.spec.probe)
+    return Probe(texts=adapter.spec.probe, logits=tuple(each.tolist() for each in logits))
+
+
+def probe_logits(
+    adapter: Adapter, trunk: Trunk, backbone: Backbone, texts: tuple[str, ...]
+) -> list[np.ndarray[Any, Any]]:
+    """Return the logits of `texts`, one array (units, labels) each."""
+    encoded = encode_examples(backbone.encoder(), adapter.spec, [Example(text) for text in texts])
+    return compute_logits(trunk, backbone.first_position, [adapter], [Job(each, 0) for each in encoded])
+
+
+def load_adapter(ref: str, artifact: Artifact, spec: TaskSpec, backbone: Backbone, trunk: Trunk) -> Adapter:
+    """Make an adapter of a verified artifact, and check that it fits and answers as it did when it was stored.
+
+    Raises BackboneMismatch (other weights or tokenizer), AdapterRejected (shapes, head, probe), ArtifactError.
+    """
+    check_backbone(ref, artifact, backbone)
+    task_type = artifact.adapter_config.get("task_type")
+    prefix = "" if artifact.manifest.head == "file" else f"{backbone.family.prefix}."
+    lora, rest = read_peft(artifact.path, artifact.adapter_config, artifact.adapter_model, prefix)
+    _check_shapes(ref, lora, backbone)
+    if artifact.manifest.method == "head":
+        lora = Lora({})
+    weights = artifact.head if artifact.head is not None else _head_weights(rest, prefix)
+    manifest = artifact.manifest
+    head = build_head(spec, backbone, manifest.labels, manifest.pooling or "cls")
+    if (own := getattr(head, "peft_task_type", None) or "FEATURE_EXTRACTION") != task_type:
+        raise AdapterRejected(ref, f"it is stored as {task_type}, the task's head as {own}; the plugin has changed")
+    _load_head(ref, head, weights)
+    adapter = Adapter(
+        ref=ref,
+        spec=spec,
+        labels=manifest.labels,
+        pooling=manifest.pooling or "cls",
+        lora=lora.to(trunk.device, trunk.dtype),
+        head=head.requires_grad_(False).eval(),
+        settings=dict(manifest.settings),
+    )
+    _check_probe(adapter, manifest.probe, backbone, trunk)
+    return adapter
+
+
+def check_backbone(ref: str, artifact: Artifact, backbone: Backbone) -> None:
+    """Raise BackboneMismatch unless `backbone` is the one that the adapter was trained on."""
+    wanted = artifact.manifest.backbone
+    if wanted.fingerprint != backbone.fingerprint:
+        raise BackboneMismatch(
+            backbone.name,
+            f"adapter {ref} was trained on {wanted.name} with weights {wanted.fingerprint[:12]}…, "
+            f"these are {backbone.fingerprint[:12]}…; use that backbone, or train the adapter on this one",
+        )
+    if wanted.tokenizer != backbone.tokenizer_fingerprint:
+        raise BackboneMismatch(
+            backbone.name,
+            f"adapter {ref} was trained with another tokenizer ({wanted.tokenizer[:12]}…, "
+            f"this is {backbone.tokenizer_fingerprint[:12]}…)",
+        )
+
+
+def _head_weights(rest: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): tensor for key, tensor in rest.items()}
+
+
+def _check_shapes(ref: str, lora: Lora, backbone: Backbone) -> None:
+    shapes = linear_shapes(backbone.config)
+    for (layer, module), update in lora.updates.items():
+        shape = (update.b.shape[0], update.a.shape[1])
+        expected = shapes.get((layer, module))
+        if shape != expected:
+            raise AdapterRejected(
+                ref, f"the update of layer {layer} {module} is for {shape}, the backbone has {expected}"
+            )
+
+
+def _load_head(ref: str, head: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    expected = {key: tuple(tensor.shape) for key, tensor in head.state_dict().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    if expected != found:
+        differing = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+        key = differing[0]
+        raise AdapterRejected(
+            ref, f"head weight {key} has shape {found.get(key)}, its labels and task need {expected.get(key)}"
+        )
+    head.load_state_dict(dict(weights))
+
+
+def _check_probe(adapter: Adapter, probe: Probe, backbone: Backbone, trunk: Trunk) -> None:
+    """Compare the probe's logits with the recorded ones: the last guard against weights that load but do not fit."""
+    try:
+        found = probe_logits(adapter, trunk, backbone, probe.texts)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise AdapterRejected(adapter.ref, f"its probe cannot be computed: {error}") from error
+    for text, logits, recorded in zip(probe.texts, found, probe.logits, strict=True):
+        expected = np.asarray(recorded, dtype=np.float32).reshape(-1, *logits.shape[1:])
+        if expected.shape != logits.shape:
+            raise AdapterRejected(
+                adapter.ref, f"probe {text!r} gives logits {logits.shape}, recorded are {expected.shape}"
+            )
+        worst = float(np.abs(logits - expected).max(initial=0.0))
+        allowed = PROBE_TOLERANCE[trunk.dtype] * max(1.0, float(np.abs(expected).max(initial=0.0)))
+        if not worst <= allowed:
+            raise AdapterRejected(
+                adapter.ref, f"probe {text!r} gives logits that differ by {worst:.3g}, at most {allowed:.3g} is right"
+            )
+
+

@@ -1,0 +1,174 @@
+"""`OneTrunk`: one frozen trunk, any number of adapters, one call for all of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from onetrunk.adapters.artifact import read_artifact
+from onetrunk.adapters.store import Store
+from onetrunk.core.adapter import Adapter
+from onetrunk.core.adapter_files import load_adapter
+from onetrunk.core.backbone import DEFAULT_BACKBONE, Backbone
+from onetrunk.core.data.dataset import Dataset, check_targets
+from onetrunk.core.errors import UsageError
+from onetrunk.core.inference import BATCH_TOKENS, Job, compute_logits
+from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.tasks import Example, JSONObject
+from onetrunk.core.trunk import Trunk
+
+CHUNK = 2048
+"""Texts that are tokenised, packed and answered together; bounds the memory of a large file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one adapter says of one text; `result` is the task's own record (entities, or label and scores)."""
+
+    text: str
+    adapter: str
+    result: JSONObject
+
+    def to_json(self) -> JSONObject:
+        """Return the record as one flat object."""
+        return {"text": self.text, "adapter": self.adapter, **self.result}
+
+
+class OneTrunk:
+    """A frozen backbone in memory that serves adapters.
+
+    Safe to share between threads: a prediction uses the adapters that were loaded when it began, and a load or
+    unload replaces one reference after everything has been checked on the side.
+
+    backbone: a loaded `Backbone`, a Hub id or a folder. store: where references are looked up; the user's own by
+    default. host: the plugins; found by entry point by default. device, dtype: as for `Backbone.load`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone | str | Path = DEFAULT_BACKBONE,
+        *,
+        store: Store | None = None,
+        host: PluginHost | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> None:
+        loaded = isinstance(backbone, Backbone)
+        self.backbone = backbone if loaded else Backbone.load(backbone, device=device, dtype=dtype)
+        self.trunk = Trunk.of(self.backbone)
+        self.store = store or Store()
+        self.host = host or PluginHost.discover()
+        self._encoder = self.backbone.encoder()
+        self._adapters: Mapping[str, Adapter] = {}
+        self._change = threading.Lock()
+
+    @property
+    def loaded(self) -> dict[str, str]:
+        """The references that `predict` knows, each with the version that answers to it now."""
+        return {reference: adapter.ref for reference, adapter in self._adapters.items()}
+
+    def load(self, reference: str) -> str:
+        """Load, check and put in service what `reference` names now; return the version, `ner@3`.
+
+        A second call picks up a newer version. Raises UnknownAdapter, ArtifactError, BackboneMismatch,
+        AdapterRejected or UnknownTask; what served before goes on serving.
+        """
+        stored = self.store.resolve(reference)
+        artifact = read_artifact(stored.path)
+        spec = self.host.task(artifact.manifest.task)
+        adapter = load_adapter(stored.ref, artifact, spec, self.backbone, self.trunk)
+        with self._change:
+            before = self._adapters.get(reference)
+            self._adapters = {**self._adapters, reference: adapter}
+        if before is None or before.ref != adapter.ref:
+            old = None if before is None else int(before.ref.rpartition("@")[2])
+            self.host.notify("adapter_swapped", name=stored.name, old=old, new=stored.version)
+        return adapter.ref
+
+    def unload(self, reference: str) -> None:
+        """Take `reference` out of service. Raises UsageError if it is not loaded."""
+        with self._change:
+            self._get([reference])
+            self._adapters = {key: value for key, value in self._adapters.items() if key != reference}
+
+    def predict(
+        self, texts: Sequence[str], adapters: Sequence[str], *, batch_tokens: int = BATCH_TOKENS
+    ) -> list[list[Prediction]]:
+        """Answer every text with every adapter: a list a text, in it a prediction an adapter, in the order asked.
+
+        Raises UsageError for an adapter that is not loaded, TypeError for texts that are no sequence of strings.
+        """
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise TypeError("texts must be a sequence of strings")
+        return list(self.predict_stream(texts, adapters, batch_tokens=batch_tokens))
+
+    def predict_stream(
+        self, texts: Iterable[str], adapters: Sequence[str], *, batch_tokens: int = BATCH_TOKENS
+    ) -> Iterator[list[Prediction]]:
+        """Answer a stream of any length in bounded memory; otherwise as `predict`."""
+        chosen = self._get(adapters)
+        rest = iter(texts)
+        while chunk := list(islice(rest, CHUNK)):
+            yield from self._answer(chunk, chosen, batch_tokens)
+
+    def evaluate(
+        self,
+        reference: str,
+        dataset: Dataset,
+        *,
+        batch_tokens: int = BATCH_TOKENS,
+        advance: Callable[[int], None] = lambda texts: None,
+    ) -> JSONObject:
+        """Return the metrics of a loaded adapter on `dataset`. Raises DataError for labels it does not know."""
+        (adapter,) = self._get([reference])
+        check_targets(adapter.spec, dataset, adapter.labels)
+        logits = self.logits(dataset.examples, adapter, batch_tokens, advance)
+        return adapter.spec.evaluate(dataset.examples, logits, adapter.labels, adapter.settings)
+
+    def logits(
+        self,
+        examples: Sequence[Example],
+        adapter: Adapter,
+        batch_tokens: int = BATCH_TOKENS,
+        advance: Callable[[int], None] = lambda texts: None,
+    ) -> list[np.ndarray]:
+        """Return the logits of each example, (units, labels) float32."""
+        encoded = self._encoder.encode([e.text for e in examples], [adapter.spec.spans(e) for e in examples])
+        jobs = [Job(each, 0) for each in encoded]
+        return compute_logits(self.trunk, self.backbone.first_position, [adapter], jobs, batch_tokens, advance)
+
+    def _get(self, references: Sequence[str]) -> list[Adapter]:
+        adapters = self._adapters
+        if missing := [reference for reference in references if reference not in adapters]:
+            known = ", ".join(adapters) or "none"
+            raise UsageError(f"adapter {missing[0]!r} is not loaded; loaded: {known}; call load({missing[0]!r}) first")
+        return [adapters[reference] for reference in references]
+
+    def _answer(
+        self, texts: Sequence[str], adapters: Sequence[Adapter], batch_tokens: int
+    ) -> Iterator[list[Prediction]]:
+        """Tokenise each text once, run all adapters over one queue of jobs, decode."""
+        tokenised = self._encoder.tokenise(texts)
+        examples = [[adapter.spec.unlabelled(text) for text in texts] for adapter in adapters]
+        jobs = [
+            Job(self._encoder.arrange(tokens, example.words), slot)
+            for slot, own in enumerate(examples)
+            for tokens, example in zip(tokenised, own, strict=True)
+        ]
+        logits = compute_logits(self.trunk, self.backbone.first_position, adapters, jobs, batch_tokens)
+        for i, text in enumerate(texts):
+            yield [
+                Prediction(
+                    text,
+                    adapter.ref,
+                    adapter.spec.decode(
+                        examples[slot][i], logits[slot * len(texts) + i], adapter.labels, adapter.settings
+                    ),
+                )
+                for slot, adapter in enumerate(adapters)
+            ]
