@@ -7,12 +7,14 @@ on the thread that did it; a raise is logged with the plugin's name and changes 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pluggy
 
+from onetrunk.core.errors import PluginError
 from onetrunk.core.tasks import JSONObject, TaskSpec
 
 PROJECT = "onetrunk"
@@ -24,16 +26,28 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @dataclass(frozen=True, slots=True)
 class CommandSpec:
-    """A command of a plugin: `adapters NAME`. `target` is `module:attribute` of a click command, imported on use."""
+    """A command `adapters NAME`; `target` is `module:attribute` of a click command and imported on use."""
 
     name: str
     target: str
     summary: str
 
+    def __post_init__(self) -> None:
+        """Check the record as a whole. Raises PluginError with every fault."""
+        faults = []
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", self.name):
+            faults.append("name must be lower-case letters, digits or '-', at most 32")
+        if not re.fullmatch(r"\w+(\.\w+)*:\w+", self.target):
+            faults.append(f"target must be module:attribute, not {self.target!r}")
+        if not self.summary or "\n" in self.summary:
+            faults.append("summary must be one line")
+        if faults:
+            raise PluginError(f"command {self.name!r}: {'; '.join(faults)}")
+
 
 @dataclass(frozen=True, slots=True)
 class StepEvent:
-    """One optimiser step: `loss` of the batch, `tokens` in it, learning rate `lr` of the adapter's weights."""
+    """One optimiser step: `loss` of the batch, `tokens` in it, learning rate `lr` of the LoRA weights."""
 
     name: str
     epoch: int
@@ -46,7 +60,7 @@ class StepEvent:
 
 @dataclass(frozen=True, slots=True)
 class EpochEvent:
-    """One epoch: mean training `loss`, `metrics` on dev, `seconds` it took, whether it is the `best` so far."""
+    """One epoch: mean training `loss`, `metrics` on dev, `seconds` it took, if it is the `best` so far."""
 
     name: str
     epoch: int
@@ -86,4 +100,4 @@ def adapter_stored(name: str, version: int, path: Path) -> None:
 
 @hookspec
 def adapter_swapped(name: str, old: int | None, new: int) -> None:
-    """Hear of a swap in a running trunk. Called once after `new` already serves; `old` is None at the first load."""
+    """Hear of a swap in a running trunk. Called once, after `new` already serves; `old` is None at first."""

@@ -1,0 +1,57 @@
+"""`adapters plugins`: which plugins there are, what they give, and why one is broken."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.output import emit_json, json_option, printable, table
+
+if TYPE_CHECKING:
+    from onetrunk.core.plugin_host import PluginReport
+
+_COLUMNS = ("plugin", "distribution", "tasks", "hooks", "commands", "state")
+
+
+@click.command("plugins")
+@json_option
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
+    """List the installed plugins with their tasks, hooks and commands.
+
+    A broken plugin is listed with the reason and stops nothing else: the exit code stays 0.
+
+    \b
+    Example:
+      adapters plugins
+      adapters plugins --json
+    """
+    reports = plugin_host(context).plugins
+    if as_json:
+        emit_json([asdict(report) for report in reports])
+        return
+    table(_COLUMNS, map(_row, reports))
+    for report in reports:
+        if report.error is not None:
+            click.secho(printable(f"{report}: {report.error}"), fg="red")
+
+
+def _row(report: PluginReport) -> tuple[str, ...]:
+    return (
+        report.name,
+        f"{report.distribution} {report.version}",
+        ", ".join(report.tasks),
+        ", ".join(report.hooks),
+        ", ".join(report.commands),
+        _state(report),
+    )
+
+
+def _state(report: PluginReport) -> str:
+    if report.error is not None:
+        return "broken"
+    # The usual mistake: a hook without its decorator is an ordinary function, which pluggy passes over.
+    return "ok" if report.hooks else "no function marked @hookimpl"

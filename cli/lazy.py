@@ -1,0 +1,123 @@
+"""A click group that knows its commands by table, and imports one only when it is used.
+
+To show `--help` costs no import of any command, so it stays quick and cannot be stopped by one. Plugins are
+looked for only when a list of all commands is wanted, or a name is not in the table.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onetrunk.cli.output import printable
+from onetrunk.core.errors import PluginError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from onetrunk.core.plugin_host import PluginHost
+
+_HOST = "onetrunk.plugin_host"
+
+
+@dataclass(frozen=True, slots=True)
+class LazyCommand:
+    """A command that is not imported yet: `attribute` of `module`, and its line in the list of commands."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+def plugin_host(context: click.Context) -> PluginHost:
+    """Return the host of all installed plugins; they are looked for once in a run of the command line."""
+    if _HOST not in context.meta:
+        from onetrunk.core.plugin_host import PluginHost
+
+        context.meta[_HOST] = PluginHost.discover()
+    host: PluginHost = context.meta[_HOST]
+    return host
+
+
+class LazyGroup(click.Group):
+    """The commands of `table` in its order, then those of plugins."""
+
+    def __init__(self, *args: Any, table: Mapping[str, LazyCommand], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.table = table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return [*self.table, *plugin_host(ctx).commands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None for an unknown one. Raises PluginError for a plugin's that does not load."""
+        if entry := self.table.get(cmd_name):
+            command: click.Command = getattr(importlib.import_module(entry.module), entry.attribute)
+            return command
+        return _plugin_command(plugin_host(ctx), cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that `args` begin with. Raises UsageError with near names for an unknown one."""
+        command = self.get_command(ctx, args[0])
+        if command is None and not ctx.resilient_parsing:
+            raise click.UsageError(_unknown(args[0], self.list_commands(ctx), plugin_host(ctx)), ctx)
+        return args[0] if command else None, command, args[1:]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections of built-in commands, of plugins' commands and of plugins that did not load."""
+        host = plugin_host(ctx)
+        _section(formatter, "Commands", ((name, entry.summary) for name, entry in self.table.items()))
+        _section(
+            formatter, "Plugin commands", ((name, command.summary) for name, command in host.commands.items())
+        )
+        _section(
+            formatter,
+            "Plugins that did not load (see `adapters plugins`)",
+            ((report.name, f"{report.distribution} {report.version}") for report in host.broken),
+        )
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete names of commands and options; like the help, without importing a command."""
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [*map(CompletionItem, names), *click.Command.shell_complete(self, ctx, incomplete)]
+
+
+def _plugin_command(host: PluginHost, name: str) -> click.Command | None:
+    if name not in host.commands:
+        return None
+    target, giver = host.commands[name].target, host.command_giver(name)
+    module, _, attribute = target.partition(":")
+    try:
+        command = getattr(importlib.import_module(module), attribute)
+    except (Exception, SystemExit) as error:
+        fault = f"{type(error).__name__}: {error}"
+        raise PluginError(f"command {name!r} of plugin {giver}: {target} does not load: {fault}") from error
+    if not isinstance(command, click.Command):
+        raise PluginError(f"command {name!r} of plugin {giver}: {target} is not a click command")
+    return command
+
+
+def _unknown(name: str, known: list[str], host: PluginHost) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    broken = ", ".join(map(str, host.broken))
+    also = f" These plugins did not load: {broken} (see `adapters plugins`)." if broken else ""
+    return f"no command {name!r}{hint or '.'}{also}"
+
+
+def _section(formatter: click.HelpFormatter, title: str, rows: Iterable[tuple[str, str]]) -> None:
+    lines = [(printable(name), printable(text)) for name, text in rows]
+    if lines:
+        with formatter.section(title):
+            formatter.write_dl(lines)

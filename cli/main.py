@@ -1,0 +1,124 @@
+"""The command `adapters`: the table of its commands, and what becomes of errors, Ctrl-C and a closed pipe."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import sys
+from collections.abc import Sequence
+from types import MappingProxyType
+
+import click
+
+from onetrunk.cli.lazy import LazyCommand, LazyGroup
+from onetrunk.cli.output import printable
+from onetrunk.core.errors import OneTrunkError
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_PIPE_CLOSED = 141  # 128 + SIGPIPE
+
+
+def _at(name: str, summary: str) -> LazyCommand:
+    return LazyCommand(f"onetrunk.cli.commands.{name}", "command", summary)
+
+
+COMMANDS = MappingProxyType(
+    {
+        "quickstart": _at("quickstart", "Train three adapters on samples and try them, offline."),
+        "train": _at("train", "Train an adapter on your data and keep it in the store."),
+        "eval": _at("eval", "Measure an adapter on labelled data."),
+        "predict": _at("predict", "Predict texts with one or several adapters at once."),
+        "list": _at("list", "List the adapters in the store."),
+        "show": _at("show", "Show all that is known of an adapter."),
+        "alias": _at("alias", "Give a version a name of its own, such as prod."),
+        "remove": _at("remove", "Remove a version, or all versions of an adapter."),
+        "plugins": _at("plugins", "List the plugins with their tasks, hooks and faults."),
+    }
+)
+"""The built-in commands by name, in the order of the help."""
+
+
+class _Frame(LazyGroup):
+    """Turns an expected failure of a command into one line on stderr, and a closed stdout into silence."""
+
+    def invoke(self, ctx: click.Context) -> None:
+        try:
+            super().invoke(ctx)
+            sys.stdout.flush()  # here a closed pipe can still be told apart
+        except OneTrunkError as error:
+            if ctx.params["traceback"]:
+                raise
+            click.echo(f"error: {printable(str(error))}", err=True)
+            ctx.exit(1)
+        except BrokenPipeError as error:
+            if _stdout_is_closed():
+                ctx.exit(_PIPE_CLOSED)
+            # Under its own name click would take it for stdout's and end in silence.
+            raise RuntimeError("the other end of a pipe or connection was closed") from error
+
+
+@click.group(cls=_Frame, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="onetrunk", prog_name="adapters")
+@click.option(
+    "--traceback", is_flag=True, envvar="ONETRUNK_TRACEBACK", help="Show where an expected error arose, too."
+)
+def cli(traceback: bool) -> None:  # read from the context by _Frame
+    """Train, keep and use adapters: many text tasks on one frozen BERT."""
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run one command line (by default that of the process) and return its exit code.
+
+    0 done; 1 an expected failure; 2 wrong usage; 130 Ctrl-C; 141 the reader of stdout went away. Errors that
+    nobody expected are raised.
+    """
+    try:
+        code: int | None = cli.main(args, prog_name="adapters", standalone_mode=False)
+    except click.ClickException as error:
+        _show(error)
+        return error.exit_code
+    except click.Abort as abort:
+        return _aborted(abort)
+    return code or 0
+
+
+def main() -> None:
+    """Run the command line of this process and exit; the entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What an old encoding cannot express is shown as an escape, and never ends a command.
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run())
+
+
+def _show(error: click.ClickException) -> None:
+    """Print a usage error; it may quote what the user typed, escape sequences and all."""
+    text = io.StringIO()
+    error.show(text)
+    click.echo(printable(text.getvalue(), keep="\n\t"), nl=False, err=True)
+
+
+def _aborted(abort: click.Abort) -> int:
+    """Return the exit code for Ctrl-C, or for a prompt that was answered with no."""
+    cause = abort.__cause__
+    if isinstance(cause, EOFError):  # click takes any for the end of a prompt; here it is a bug's
+        raise cause
+    interrupted = isinstance(cause, KeyboardInterrupt)
+    click.echo("interrupted" if interrupted else "aborted", err=True)
+    return _INTERRUPTED if interrupted else 1
+
+
+def _stdout_is_closed() -> bool:
+    """Whether the reader of stdout went away. If so stdout leads nowhere from here on."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    if not any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(0)):
+        return False
+    # The interpreter flushes once more at its end, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+if __name__ == "__main__":
+    main()
