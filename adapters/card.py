@@ -16,7 +16,8 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 base, adapter = {base}, "."  # this folder
 labels = json.load(open(f"{{adapter}}/task.json"))["labels"]
 tokenizer = AutoTokenizer.from_pretrained(base)
-model = AutoModelForTokenClassification.from_pretrained(base, num_labels=len(labels), id2label=dict(enumerate(labels)))
+names = dict(enumerate(labels))
+model = AutoModelForTokenClassification.from_pretrained(base, num_labels=len(labels), id2label=names)
 model = PeftModel.from_pretrained(model, adapter).eval()
 with torch.no_grad():
     logits = model(**tokenizer(text, return_tensors="pt")).logits[0]  # (tokens, labels)
@@ -30,7 +31,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 base, adapter = {base}, "."  # this folder
 labels = json.load(open(f"{{adapter}}/task.json"))["labels"]
 tokenizer = AutoTokenizer.from_pretrained(base)
-model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(labels), id2label=dict(enumerate(labels)))
+names = dict(enumerate(labels))
+model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(labels), id2label=names)
 model = PeftModel.from_pretrained(model, adapter).eval()
 with torch.no_grad():
     logits = model(**tokenizer(text, return_tensors="pt")).logits[0]  # (labels,)
@@ -62,7 +64,8 @@ def render_card(name: str, manifest: Manifest, adapter_config: Mapping[str, Any]
     base = manifest.backbone
     sections = [
         _metadata(manifest),
-        f"# {name}\n\n{summary} A LoRA adapter with its head for `{base.name}`, made by OneTrunk {manifest.onetrunk}.",
+        f"# {name}\n\n{summary}",
+        f"A LoRA adapter with its head for `{base.name}`, made by OneTrunk {manifest.onetrunk}.",
         f"Labels ({len(manifest.labels)}): {', '.join(f'`{_code(label)}`' for label in manifest.labels)}",
         f"## Results\n\n{_results(manifest)}",
         "## Use\n\nWith OneTrunk, from the store:\n\n"
@@ -91,8 +94,8 @@ def _results(manifest: Manifest) -> str:
         for split in splits
     ]
     rows = [f"| | {' | '.join(splits)} |", f"|---|{'---|' * len(splits)}"]
-    for key in dict.fromkeys(key for own in figures for key in own):
-        rows.append(f"| {key} | {' | '.join(_figure(own.get(key)) for own in figures)} |")
+    keys = dict.fromkeys(key for own in figures for key in own)
+    rows += [f"| {key} | {' | '.join(_figure(own.get(key)) for own in figures)} |" for key in keys]
     return "\n".join(rows)
 
 

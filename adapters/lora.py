@@ -60,7 +60,10 @@ def _factors(update: LowRank) -> tuple[Tensor, Tensor]:
 
 
 def init_lora(
-    shapes: Mapping[Target, tuple[int, int]], rank: int, alpha: float, generator: torch.Generator | None = None
+    shapes: Mapping[Target, tuple[int, int]],
+    rank: int,
+    alpha: float,
+    generator: torch.Generator | None = None,
 ) -> Lora:
     """Make a fresh adapter: A uniform as PEFT's (Kaiming with a = sqrt 5), B zero, so that it changes nothing yet.
 
@@ -95,7 +98,8 @@ def patched_linear(
     if not patches:
         return F.linear(x, weight, bias)
     factors = [factor for patch in patches for _, update in patch.parts for factor in _factors(update)]
-    return _PatchedLinear.apply(x, weight, bias, mask, patches, *factors)  # type: ignore[no-any-return]
+    y: Tensor = _PatchedLinear.apply(x, weight, bias, mask, patches, *factors)
+    return y
 
 
 class _PatchedLinear(torch.autograd.Function):
@@ -109,7 +113,7 @@ class _PatchedLinear(torch.autograd.Function):
         bias: Tensor,
         mask: Tensor | None,
         patches: Sequence[Patch],
-        *factors: Tensor,
+        *_factors: Tensor,
     ) -> Tensor:
         y = F.linear(x, weight, bias)
         dropped = x if mask is None else x * mask
@@ -161,4 +165,4 @@ def _stacked(patch: Patch) -> Tensor:
 
 
 def _split(z: Tensor, patch: Patch) -> Iterable[Tensor]:
-    return z.split([update.a.shape[0] for _, update in patch.parts], dim=1)
+    return torch.split(z, [update.a.shape[0] for _, update in patch.parts], dim=1)

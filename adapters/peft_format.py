@@ -30,7 +30,14 @@ MODULE_PATHS = {
 ROOT = "base_model.model."
 _MODULES = {path: module for module, path in MODULE_PATHS.items()}
 _LORA_KEY = re.compile(r"encoder\.layer\.(\d+)\.(.+)\.lora_([AB])\.weight")
-_UNSUPPORTED = ("use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "lora_bias", "layer_replication")
+_UNSUPPORTED = (
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "fan_in_fan_out",
+    "lora_bias",
+    "layer_replication",
+)
 
 
 def peft_tensors(lora: Lora, prefix: str, head: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -78,7 +85,7 @@ def peft_config(
 
 
 def _target_pattern(updates: Mapping[Target, LowRank]) -> str:
-    """Return a pattern for exactly the adapted modules; a list of suffixes could not tell the two output.dense."""
+    """Return a pattern for exactly the adapted modules; suffixes could not tell the two output.dense apart."""
     layers = "|".join(str(layer) for layer in sorted({layer for layer, _ in updates}))
     targets = {module for _, module in updates}
     paths = "|".join(re.escape(MODULE_PATHS[module]) for module in MODULES if module in targets)
@@ -106,7 +113,9 @@ def read_peft(
     if config.get("bias", "none") != "none":
         options.append(f"bias={config['bias']!r}")
     if options:
-        raise ArtifactError(where, f"adapter_config.json has options that are not supported: {', '.join(options)}")
+        raise ArtifactError(
+            where, f"adapter_config.json has options that are not supported: {', '.join(options)}"
+        )
     halves: dict[Target, dict[str, Tensor]] = {}
     rest: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
@@ -115,7 +124,9 @@ def read_peft(
         if match is None:
             rest[name] = tensor
         elif match[2] not in _MODULES:
-            raise ArtifactError(where, f"adapter_model.safetensors adapts {match[2]!r}, which is not an encoder linear")
+            raise ArtifactError(
+                where, f"adapter_model.safetensors adapts {match[2]!r}, not an encoder linear"
+            )
         else:
             halves.setdefault((int(match[1]), _MODULES[match[2]]), {})[match[3]] = tensor
     return Lora({t: _update(where, t, pair, config) for t, pair in sorted(halves.items())}), rest
@@ -124,7 +135,9 @@ def read_peft(
 def _update(where: Path, target: Target, pair: Mapping[str, Tensor], config: Mapping[str, Any]) -> LowRank:
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
-        raise ArtifactError(where, f"adapter_config.json: r={rank!r}, lora_alpha={alpha!r}; expected positive numbers")
+        raise ArtifactError(
+            where, f"adapter_config.json: r={rank!r}, lora_alpha={alpha!r}; expected positive numbers"
+        )
     name = f"layer {target[0]} {target[1]}"
     if set(pair) != {"A", "B"}:
         raise ArtifactError(where, f"adapter_model.safetensors has only lora_{next(iter(pair))} for {name}")

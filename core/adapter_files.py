@@ -93,7 +93,9 @@ def load_adapter(ref: str, artifact: Artifact, spec: TaskSpec, backbone: Backbon
     manifest = artifact.manifest
     head = build_head(spec, backbone, manifest.labels, manifest.pooling or "cls")
     if (own := getattr(head, "peft_task_type", None) or "FEATURE_EXTRACTION") != task_type:
-        raise AdapterRejected(ref, f"it is stored as {task_type}, the task's head as {own}; the plugin has changed")
+        raise AdapterRejected(
+            ref, f"it is stored as {task_type}, the task's head as {own}; the plugin has changed"
+        )
     _load_head(ref, head, weights)
     adapter = Adapter(
         ref=ref,
@@ -144,7 +146,9 @@ def _load_head(ref: str, head: nn.Module, weights: Mapping[str, Tensor]) -> None
     expected = {key: tuple(tensor.shape) for key, tensor in head.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in weights.items()}
     if expected != found:
-        differing = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+        differing = sorted(
+            key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)
+        )
         key = differing[0]
         raise AdapterRejected(
             ref, f"head weight {key} has shape {found.get(key)}, its labels and task need {expected.get(key)}"
@@ -153,7 +157,7 @@ def _load_head(ref: str, head: nn.Module, weights: Mapping[str, Tensor]) -> None
 
 
 def _check_probe(adapter: Adapter, probe: Probe, backbone: Backbone, trunk: Trunk) -> None:
-    """Compare the probe's logits with the recorded ones: the last guard against weights that load but do not fit."""
+    """Compare the probe's logits with the recorded ones: the last guard against weights that do not fit."""
     try:
         found = probe_logits(adapter, trunk, backbone, probe.texts)
     except (RuntimeError, ValueError, IndexError) as error:
@@ -168,7 +172,6 @@ def _check_probe(adapter: Adapter, probe: Probe, backbone: Backbone, trunk: Trun
         allowed = PROBE_TOLERANCE[trunk.dtype] * max(1.0, float(np.abs(expected).max(initial=0.0)))
         if not worst <= allowed:
             raise AdapterRejected(
-                adapter.ref, f"probe {text!r} gives logits that differ by {worst:.3g}, at most {allowed:.3g} is right"
+                adapter.ref,
+                f"probe {text!r} gives logits that differ by {worst:.3g}, at most {allowed:.3g} is right",
             )
-
-

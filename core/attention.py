@@ -54,7 +54,10 @@ def plan_attention(lengths: Sequence[int]) -> AttentionPlan:
     """Plan blocks for sequences of `lengths`, packed in this order."""
     starts = [0, *accumulate(lengths)]
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    blocks, pad, unpad, padding = [], [], torch.empty(starts[-1], dtype=torch.int64), []
+    blocks: list[Block] = []
+    pad: list[int] = []
+    padding: list[int] = []
+    unpad = torch.empty(starts[-1], dtype=torch.int64)
     for group in _groups(order, lengths):
         longest = lengths[group[-1]]
         base = sum(block.count * block.length for block in blocks)
@@ -106,7 +109,8 @@ def attend(qkv: Tensor, plan: AttentionPlan, heads: int) -> Tensor:
     out = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     if plan.pad is None:
         return out
-    return _Rearrange.apply(out, plan.unpad, plan.pad, plan.padding)  # type: ignore[no-any-return]
+    packed: Tensor = _Rearrange.apply(out, plan.unpad, plan.pad, plan.padding)
+    return packed
 
 
 def _attend_block(qkv: Tensor, keep: Tensor | None) -> Tensor:
@@ -118,7 +122,7 @@ def _attend_block(qkv: Tensor, keep: Tensor | None) -> Tensor:
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if keep is not None:
         scores = scores.masked_fill(~keep, float("-inf"))
-    return (scores.softmax(-1) @ v).transpose(1, 2)
+    return torch.matmul(scores.softmax(-1), v).transpose(1, 2)
 
 
 class _Rearrange(torch.autograd.Function):

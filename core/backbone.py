@@ -123,7 +123,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor.numpy()).cast("B"))
+        digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -150,13 +150,16 @@ def check_architecture(name: str, config: Any) -> Family:
     family = FAMILIES.get(config.model_type)
     supported = f"supported: {', '.join(FAMILIES)}"
     if getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False):
-        raise UnsupportedBackbone(name, f"{config.model_type!r} is configured as a decoder, not an encoder; {supported}")
+        raise UnsupportedBackbone(
+            name, f"{config.model_type!r} is not an encoder, but a decoder; {supported}"
+        )
     if family is None:
-        raise UnsupportedBackbone(name, f"architecture {config.model_type!r} is not a known encoder; {supported}")
+        raise UnsupportedBackbone(name, f"architecture {config.model_type!r} is not supported; {supported}")
     if (kind := getattr(config, "position_embedding_type", None) or "absolute") != "absolute":
         raise UnsupportedBackbone(name, f"position embeddings of type {kind!r}; supported: absolute")
     if config.hidden_act not in ACTIVATIONS:
-        raise UnsupportedBackbone(name, f"activation {config.hidden_act!r}; supported: {', '.join(ACTIVATIONS)}")
+        known = ", ".join(ACTIVATIONS)
+        raise UnsupportedBackbone(name, f"activation {config.hidden_act!r}; supported: {known}")
     return family
 
 
@@ -170,7 +173,9 @@ def _read_tokenizer(name: str, folder: Path) -> Any:
     except (ValueError, KeyError, OSError) as error:
         raise BackboneError(name, f"the tokenizer cannot be read: {_first_line(error)}") from error
     if not tokenizer.is_fast:
-        raise BackboneError(name, "the tokenizer has no fast form (tokenizer.json), which character offsets need")
+        raise BackboneError(
+            name, "the tokenizer has no fast form (tokenizer.json), which character offsets need"
+        )
     return tokenizer
 
 
@@ -192,8 +197,9 @@ def _read_tensors(
     shapes = expected_shapes(config)
     if missing := [key for key in shapes if key not in found]:
         raise BackboneError(name, f"weights are missing: {', '.join(missing[:3])}{_more(missing)}")
-    if wrong := [key for key, shape in shapes.items() if tuple(found[key].shape) != shape]:
-        raise BackboneError(name, f"{wrong[0]} has shape {tuple(found[wrong[0]].shape)}, config says {shapes[wrong[0]]}")
+    for key, shape in shapes.items():
+        if (own := tuple(found[key].shape)) != shape:
+            raise BackboneError(name, f"{key} has shape {own}, config.json says {shape}")
     pooler = [found.get(f"pooler.dense.{part}") for part in ("weight", "bias")]
     tensors = {key: found[key].float().contiguous() for key in shapes}
     if pooler[0] is None or pooler[1] is None:
@@ -214,7 +220,9 @@ def _weight_files(name: str, folder: Path) -> list[Path]:
         files = [folder / "model.safetensors"]
     for file in files:
         if not file.is_file():
-            raise BackboneError(name, f"{file.name} is missing in {folder}; only safetensors weights are read, no pickle")
+            raise BackboneError(
+                name, f"{file.name} is missing in {folder}; only safetensors is read, no pickle"
+            )
     return files
 
 

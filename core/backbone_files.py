@@ -31,7 +31,9 @@ def locate(name: str, revision: str | None) -> BackboneFiles:
     """
     if Path(name).is_dir():
         if revision is not None:
-            raise BackboneError(name, f"revision {revision!r} was asked for, but a local folder has no revisions")
+            raise BackboneError(
+                name, f"revision {revision!r} was asked for, but a local folder has no revisions"
+            )
         return BackboneFiles(name, None, Path(name))
     if name == OFFLINE_NAME and revision is None and (folder := offline_folder()) is not None:
         _check_offline_weights(folder)
@@ -57,7 +59,8 @@ def _check_offline_weights(folder: Path) -> None:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != OFFLINE_SHA256:
         raise BackboneError(
-            OFFLINE_NAME, f"{file} has sha256 {found}, upstream has {OFFLINE_SHA256}; reinstall the extra [minilm]"
+            OFFLINE_NAME,
+            f"{file} has sha256 {found}, upstream has {OFFLINE_SHA256}; reinstall the extra [minilm]",
         )
 
 
@@ -76,16 +79,21 @@ def _download(name: str, revision: str | None) -> BackboneFiles:
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(PATTERNS)))
     except HFValidationError as error:
-        raise BackboneError(name, "neither a folder nor a Hub id such as google-bert/bert-base-cased") from error
+        raise BackboneError(
+            name, "neither a folder nor a Hub id such as google-bert/bert-base-cased"
+        ) from error
     except RevisionNotFoundError as error:
         raise BackboneError(name, f"the Hub repo has no revision {revision!r}") from error
     except GatedRepoError as error:
-        raise BackboneError(name, "the Hub repo is gated; ask for access there, then `hf auth login`") from error
+        raise BackboneError(
+            name, "the Hub repo is gated; ask for access there, then `hf auth login`"
+        ) from error
     except RepositoryNotFoundError as error:
         raise BackboneError(name, "no such Hub repo, or it is private and the token has no access") from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
         raise BackboneError(
-            name, "it is not in the local cache and the Hub cannot be reached; pass a local folder, or go online once"
+            name,
+            "it is not in the local cache and the Hub cannot be reached; pass a local folder, or go online once",
         ) from error
     except (HfHubHTTPError, OSError) as error:
         raise BackboneError(name, f"the Hub did not deliver it: {str(error).splitlines()[0]}") from error

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from onetrunk.adapters.lora import Target
 from onetrunk.adapters.peft_format import MODULE_PATHS
 
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """One `model_type` of transformers.
@@ -43,7 +44,9 @@ def linear_shapes(config: Any) -> dict[Target, tuple[int, int]]:
     width, wide = int(config.hidden_size), int(config.intermediate_size)
     square = dict.fromkeys(("query", "key", "value", "attention_output"), (width, width))
     shapes = {**square, "intermediate": (wide, width), "output": (width, wide)}
-    return {(i, module): shape for i in range(int(config.num_hidden_layers)) for module, shape in shapes.items()}
+    return {
+        (i, module): shape for i in range(int(config.num_hidden_layers)) for module, shape in shapes.items()
+    }
 
 
 def expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:

@@ -58,7 +58,9 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str], words: Sequence[Sequence[Span]]) -> list[Encoded]:
         """Encode `texts`; `words` are the spans of each text's words, () where a task needs none."""
-        return [self.arrange(tokens, spans) for tokens, spans in zip(self.tokenise(texts), words, strict=True)]
+        return [
+            self.arrange(tokens, spans) for tokens, spans in zip(self.tokenise(texts), words, strict=True)
+        ]
 
     def tokenise(self, texts: Sequence[str]) -> list[Any]:
         """Tokenise `texts`, the costly half of `encode`; the results can be arranged for several tasks."""
@@ -66,7 +68,8 @@ class TextEncoder:
 
     def arrange(self, tokens: Any, spans: Sequence[Span] = ()) -> Encoded:
         """Cut one text's tokens into windows and find the row of each word of `spans`."""
-        ids, rows = list(tokens.ids), []
+        ids: list[int] = list(tokens.ids)
+        rows: list[int] = []
         if spans:
             ids, rows = _align(ids, tokens.offsets, spans, self._unknown)
         content = np.asarray(ids, dtype=np.int64)
@@ -114,7 +117,7 @@ def _window_starts(length: int, room: int) -> list[int]:
 
 
 def _join(length: int, starts: Sequence[int], room: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return window and row of each row of the whole text: every token from the window where it has most context."""
+    """Return window and row of each row of the whole text: each token where it has most context."""
     if len(starts) == 1:
         return np.zeros(length + 2, dtype=np.int64), np.arange(length + 2)
     token = np.arange(length)

@@ -32,6 +32,10 @@ def encode_examples(encoder: TextEncoder, spec: TaskSpec, examples: Sequence[Exa
     return encoder.encode([e.text for e in examples], [spec.spans(e) for e in examples])
 
 
+def ignore(jobs: int) -> None:
+    """Hear of progress and do nothing."""
+
+
 @torch.inference_mode()
 def compute_logits(
     trunk: Trunk,
@@ -39,7 +43,7 @@ def compute_logits(
     adapters: Sequence[Adapter],
     jobs: Sequence[Job],
     batch_tokens: int = BATCH_TOKENS,
-    advance: Callable[[int], None] = lambda jobs: None,
+    advance: Callable[[int], None] = ignore,
 ) -> list[np.ndarray]:
     """Return the logits of each job, (units, labels) float32, in the order of `jobs`.
 
@@ -49,7 +53,9 @@ def compute_logits(
     tokens = [job.encoded.tokens for job in jobs]
     for batch in inference_batches(tokens, batch_tokens):
         batch.sort(key=lambda i: jobs[i].slot)
-        for index, logits in zip(batch, _batch_logits(trunk, first_position, adapters, jobs, batch), strict=True):
+        for index, logits in zip(
+            batch, _batch_logits(trunk, first_position, adapters, jobs, batch), strict=True
+        ):
             results[index] = logits
         advance(len(batch))
     return results  # type: ignore[return-value]
@@ -67,6 +73,8 @@ def _batch_logits(
         adapter = adapters[slots[first]]
         last = first + slots.count(slots[first])
         logits = adapter.head(hidden[packed.offsets[first] : packed.offsets[last]], packed.rows(first, last))
-        units = [len(jobs[i].encoded.words) if adapter.spec.level == "token" else 1 for i in batch[first:last]]
+        units = [
+            len(jobs[i].encoded.words) if adapter.spec.level == "token" else 1 for i in batch[first:last]
+        ]
         yield from np.split(logits.float().cpu().numpy(), np.cumsum(units)[:-1])
         first = last

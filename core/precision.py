@@ -20,7 +20,9 @@ def resolve_device(device: str) -> torch.device:
     if wanted.type not in ("cpu", "cuda"):
         raise UsageError(f"device {device!r} is not supported; expected auto, cpu, cuda or cuda:N")
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device {device!r} is not here; torch sees {torch.cuda.device_count()} CUDA devices")
+        raise UsageError(
+            f"device {device!r} is not here; torch sees {torch.cuda.device_count()} CUDA devices"
+        )
     return wanted
 
 

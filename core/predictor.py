@@ -17,7 +17,7 @@ from onetrunk.core.adapter_files import load_adapter
 from onetrunk.core.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.data.dataset import Dataset, check_targets
 from onetrunk.core.errors import UsageError
-from onetrunk.core.inference import BATCH_TOKENS, Job, compute_logits
+from onetrunk.core.inference import BATCH_TOKENS, Job, compute_logits, ignore
 from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.tasks import Example, JSONObject
 from onetrunk.core.trunk import Trunk
@@ -58,8 +58,9 @@ class OneTrunk:
         device: str = "auto",
         dtype: str = "auto",
     ) -> None:
-        loaded = isinstance(backbone, Backbone)
-        self.backbone = backbone if loaded else Backbone.load(backbone, device=device, dtype=dtype)
+        if not isinstance(backbone, Backbone):
+            backbone = Backbone.load(backbone, device=device, dtype=dtype)
+        self.backbone = backbone
         self.trunk = Trunk.of(self.backbone)
         self.store = store or Store()
         self.host = host or PluginHost.discover()
@@ -122,7 +123,7 @@ class OneTrunk:
         dataset: Dataset,
         *,
         batch_tokens: int = BATCH_TOKENS,
-        advance: Callable[[int], None] = lambda texts: None,
+        advance: Callable[[int], None] = ignore,
     ) -> JSONObject:
         """Return the metrics of a loaded adapter on `dataset`. Raises DataError for labels it does not know."""
         (adapter,) = self._get([reference])
@@ -135,18 +136,21 @@ class OneTrunk:
         examples: Sequence[Example],
         adapter: Adapter,
         batch_tokens: int = BATCH_TOKENS,
-        advance: Callable[[int], None] = lambda texts: None,
+        advance: Callable[[int], None] = ignore,
     ) -> list[np.ndarray]:
         """Return the logits of each example, (units, labels) float32."""
         encoded = self._encoder.encode([e.text for e in examples], [adapter.spec.spans(e) for e in examples])
         jobs = [Job(each, 0) for each in encoded]
-        return compute_logits(self.trunk, self.backbone.first_position, [adapter], jobs, batch_tokens, advance)
+        return compute_logits(
+            self.trunk, self.backbone.first_position, [adapter], jobs, batch_tokens, advance
+        )
 
     def _get(self, references: Sequence[str]) -> list[Adapter]:
         adapters = self._adapters
         if missing := [reference for reference in references if reference not in adapters]:
             known = ", ".join(adapters) or "none"
-            raise UsageError(f"adapter {missing[0]!r} is not loaded; loaded: {known}; call load({missing[0]!r}) first")
+            wanted = repr(missing[0])
+            raise UsageError(f"adapter {wanted} is not loaded; loaded: {known}; call load({wanted}) first")
         return [adapters[reference] for reference in references]
 
     def _answer(

@@ -64,8 +64,14 @@ class TrainSettings:
         return [
             (1 <= self.rank <= 1024, f"rank must be 1 to 1024, not {self.rank}"),
             (self.alpha > 0, f"alpha must be positive, not {self.alpha}"),
-            (bool(self.targets) and not unknown, f"targets {unknown or 'are empty'}; known: {', '.join(MODULES)}"),
-            (_layer_count(self.layers) != 0, f"layers must be 'all' or 'last-K' with K ≥ 1, not {self.layers!r}"),
+            (
+                bool(self.targets) and not unknown,
+                f"targets {unknown or 'are empty'}; known: {', '.join(MODULES)}",
+            ),
+            (
+                _layer_count(self.layers) != 0,
+                f"layers must be 'all' or 'last-K' with K ≥ 1, not {self.layers!r}",
+            ),
             (self.lr is None or self.lr > 0, f"lr must be positive, not {self.lr}"),
             (self.head_lr is None or self.head_lr > 0, f"head-lr must be positive, not {self.head_lr}"),
             (self.weight_decay >= 0, f"weight-decay must not be negative, not {self.weight_decay}"),

@@ -59,8 +59,8 @@ class Trained:
 class Listener:
     """Who hears of a run, on the training thread."""
 
-    step: Callable[[StepEvent], None] = lambda event: None
-    epoch: Callable[[EpochEvent], None] = lambda event: None
+    step: Callable[[StepEvent], None] | None = None
+    epoch: Callable[[EpochEvent], None] | None = None
 
 
 def train(
@@ -98,7 +98,9 @@ class _Run:
         self.order = torch.Generator().manual_seed(self.settings.seed)
         self.class_weights = None
         if self.settings.class_weights == "balanced":
-            self.class_weights = balanced_weights(corpus.targets, len(learner.labels)).to(learner.trunk.device)
+            self.class_weights = balanced_weights(corpus.targets, len(learner.labels)).to(
+                learner.trunk.device
+            )
         self.planned_steps = 0
         self.steps_done = 0
         self.history: list[JSONObject] = []
@@ -133,16 +135,20 @@ class _Run:
         for batch in batches:
             packed = pack([self.corpus.encoded[i] for i in batch], [0] * len(batch), self.first_position)
             packed = packed.to(self.learner.trunk.device)
-            targets = torch.tensor([t for i in batch for t in self.corpus.targets[i]], device=packed.ids.device)
+            targets = torch.tensor(
+                [t for i in batch for t in self.corpus.targets[i]], device=packed.ids.device
+            )
             lr = self.learner.lr
             loss = float(self.learner.step(packed, targets, self.class_weights))
             self.steps_done += 1
             if not math.isfinite(loss):
-                raise TrainingDiverged(epoch, self.steps_done, f"try a lower --lr than {self.settings.weight_lr:g}")
+                raise TrainingDiverged(
+                    epoch, self.steps_done, f"try a lower --lr than {self.settings.weight_lr:g}"
+                )
             total += loss
-            self.listener.step(
-                StepEvent(self.name, epoch, self.steps_done, self.planned_steps, loss, packed.tokens, lr)
-            )
+            if self.listener.step is not None:
+                done, planned = self.steps_done, self.planned_steps
+                self.listener.step(StepEvent(self.name, epoch, done, planned, loss, packed.tokens, lr))
         return total / len(batches)
 
     def _dev_metrics(self) -> JSONObject:
@@ -156,10 +162,11 @@ class _Run:
 
     def _report(self, epoch: int, loss: float, metrics: JSONObject, seconds: float, best: bool) -> None:
         figures = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
-        self.history.append(
-            {"epoch": epoch, "loss": loss, "dev": figures, "seconds": round(seconds, 3), "best": best, "step": self.steps_done}
-        )
-        self.listener.epoch(EpochEvent(self.name, epoch, self.settings.epochs, loss, metrics, seconds, best))
+        row = {"epoch": epoch, "step": self.steps_done, "loss": loss, "dev": figures, "best": best}
+        self.history.append({**row, "seconds": round(seconds, 3)})
+        if self.listener.epoch is not None:
+            planned = self.settings.epochs
+            self.listener.epoch(EpochEvent(self.name, epoch, planned, loss, metrics, seconds, best))
 
 
 def learner_logits(learner: Learner, corpus: Corpus, first_position: int) -> list[np.ndarray]:

@@ -117,10 +117,14 @@ def train_adapter(
     validate_name(name)
     spec = host.task(task)
     trunk = Trunk.of(backbone)
-    begin = None if start is None else load_adapter(start.ref, read_artifact(start.path), spec, backbone, trunk)
+    begin = (
+        None if start is None else load_adapter(start.ref, read_artifact(start.path), spec, backbone, trunk)
+    )
     if begin is not None:
         settings = _inherit(settings, begin, start)
-    corpora = {split: make_corpus(spec, backbone, d.examples, data.labels) for split, d in data.splits.items()}
+    corpora = {
+        split: make_corpus(spec, backbone, d.examples, data.labels) for split, d in data.splits.items()
+    }
     run = train(
         spec, name, corpora["train"], corpora["dev"], data.labels, backbone, trunk, settings,
         start=begin, listener=listener,
@@ -156,7 +160,9 @@ def _measure(
 ) -> tuple[JSONObject, dict[str, JSONObject]]:
     """Calibrate the decoder on dev; return its settings and the metrics of dev and test with them."""
     spec, labels, dev = learner.spec, learner.labels, corpora["dev"]
-    logits = {split: learner_logits(learner, c, first_position) for split, c in corpora.items() if split != "train"}
+    logits = {
+        split: learner_logits(learner, c, first_position) for split, c in corpora.items() if split != "train"
+    }
     decoder = {} if spec.calibrate is None else spec.calibrate(dev.examples, logits["dev"], labels)
     metrics = {
         split: spec.evaluate(corpora[split].examples, own, labels, decoder) for split, own in logits.items()
@@ -224,6 +230,12 @@ def _store(
     return store.add(
         name,
         lambda folder: write_artifact(
-            folder, manifest, adapter_config=config, adapter_model=model, head=head, card=card, history=run.history
+            folder,
+            manifest,
+            adapter_config=config,
+            adapter_model=model,
+            head=head,
+            card=card,
+            history=run.history,
         ),
     )

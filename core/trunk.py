@@ -100,7 +100,9 @@ class Trunk:
         """Return a copy whose every weight trains (the full fine-tuning baseline); the trunk stays as it is."""
 
         def copied(record: Any) -> Any:
-            values = {f.name: getattr(record, f.name).detach().clone().requires_grad_() for f in fields(record)}
+            values = {
+                f.name: getattr(record, f.name).detach().clone().requires_grad_() for f in fields(record)
+            }
             return type(record)(**values)
 
         return Trunk(copied(self.embeddings), [copied(layer) for layer in self.layers], self._config)
@@ -159,9 +161,13 @@ class Trunk:
         hidden = self._norm(
             hidden + _dropped(out, hidden_dropout), layer.attention_norm_weight, layer.attention_norm_bias
         )
-        up = self._activation(product(hidden, layer.intermediate_weight, layer.intermediate_bias, "intermediate"))
+        up = self._activation(
+            product(hidden, layer.intermediate_weight, layer.intermediate_bias, "intermediate")
+        )
         down = product(up, layer.output_weight, layer.output_bias, "output")
-        return self._norm(hidden + _dropped(down, hidden_dropout), layer.output_norm_weight, layer.output_norm_bias)
+        return self._norm(
+            hidden + _dropped(down, hidden_dropout), layer.output_norm_weight, layer.output_norm_bias
+        )
 
     def _norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.layer_norm(x, (x.shape[-1],), weight, bias, self._epsilon)
@@ -200,7 +206,10 @@ def _patches(
 
 
 def _embeddings(tensors: Mapping[str, Tensor], to: Mapping[str, Any]) -> Embeddings:
-    positions = tensors["embeddings.position_embeddings.weight"] + tensors["embeddings.token_type_embeddings.weight"][0]
+    positions = (
+        tensors["embeddings.position_embeddings.weight"]
+        + tensors["embeddings.token_type_embeddings.weight"][0]
+    )
     return Embeddings(
         words=tensors["embeddings.word_embeddings.weight"].to(**to),
         positions=positions.to(**to),
