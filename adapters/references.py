@@ -1,0 +1,133 @@
+"""References: how a user names an adapter of the store, `ner`, `ner@3`, `ner@prod`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from onetrunk.adapters.errors import ReferenceSyntaxError
+
+LATEST = "latest"
+"""The reserved alias that always means the newest version."""
+
+MAX_VERSION = 999_999_999
+"""The highest version number that a reference can carry."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_DIGITS = re.compile(r"[0-9]+")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_DEVICES = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An adapter's name with a version, with an alias, or with neither (the newest version).
+
+    Raises ReferenceSyntaxError for parts that `Reference.parse` could not have read.
+    """
+
+    name: str
+    version: int | None = None
+    alias: str | None = None
+
+    def __post_init__(self) -> None:
+        if fault := _part_fault(self):
+            raise ReferenceSyntaxError(str(self), fault)
+
+    def __str__(self) -> str:
+        """Return the text that `parse` reads back to an equal reference."""
+        if self.version is not None:
+            return f"{self.name}@{self.version}"
+        return self.name if self.alias is None else f"{self.name}@{self.alias}"
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Read `ner`, `ner@3` or `ner@prod`. Raises ReferenceSyntaxError with the exact reason."""
+        if fault := _shape_fault(text):
+            raise ReferenceSyntaxError(text, fault)
+        name, at, tail = text.partition("@")
+        if fault := _word_fault("the name", name) or (_tail_fault(tail) if at else None):
+            raise ReferenceSyntaxError(text, fault)
+        if not at:
+            return cls(name)
+        return cls(name, version=int(tail)) if _DIGITS.fullmatch(tail) else cls(name, alias=tail)
+
+
+def validate_name(name: str) -> str:
+    """Return `name` when an adapter can have it. Raises ReferenceSyntaxError."""
+    if fault := _shape_fault(name) or ("a name has no '@'" if "@" in name else _word_fault("the name", name)):
+        raise ReferenceSyntaxError(name, fault)
+    return name
+
+
+def validate_alias(alias: str) -> str:
+    """Return `alias` when a version can be given it: not a number, not `latest`. Raises ReferenceSyntaxError."""
+    if fault := _alias_fault(alias):
+        raise ReferenceSyntaxError(alias, fault)
+    return alias
+
+
+def is_name(text: str) -> bool:
+    """Tell whether an adapter can have the name `text`."""
+    return _word_fault("the name", text) is None
+
+
+def is_alias(text: str) -> bool:
+    """Tell whether a version can be given the alias `text`."""
+    return _alias_fault(text) is None
+
+
+def _alias_fault(alias: str) -> str | None:
+    if fault := _word_fault("the alias", alias):
+        return fault
+    if _DIGITS.fullmatch(alias):
+        return "an alias of digits only would be a version number"
+    return "the alias 'latest' is reserved for the newest version" if alias == LATEST else None
+
+
+def _part_fault(ref: Reference) -> str | None:
+    if ref.version is not None and ref.alias is not None:
+        return "it has both a version and an alias"
+    if ref.version is not None and not 1 <= ref.version <= MAX_VERSION:
+        return f"a version is a whole number from 1 to {MAX_VERSION}"
+    if ref.alias is not None and _DIGITS.fullmatch(ref.alias):
+        return "an alias of digits only would be a version number"
+    fault = _word_fault("the name", ref.name)
+    return fault if fault or ref.alias is None else _word_fault("the alias", ref.alias)
+
+
+def _shape_fault(text: str) -> str | None:
+    if not text:
+        return "it is empty"
+    if text != text.strip():
+        return "it starts or ends with white space"
+    if re.fullmatch(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@.*)?", text) and not text.startswith("."):
+        return "org/repo names an adapter on the Hub, which cannot be read yet"
+    return "it has more than one '@'" if text.count("@") > 1 else None
+
+
+def _tail_fault(tail: str) -> str | None:
+    if not tail:
+        return "nothing follows the '@'"
+    if _DIGITS.fullmatch(tail) and not _VERSION.fullmatch(tail):
+        return f"a version is a whole number from 1 to {MAX_VERSION} without leading zeros"
+    return None if _DIGITS.fullmatch(tail) else _word_fault("the alias", tail)
+
+
+def _word_fault(what: str, word: str) -> str | None:
+    """Return why `word` is no name or alias: it must be a folder name on every platform, in one spelling."""
+    if not word:
+        return f"{what} is empty"
+    if "/" in word or "\\" in word or ":" in word or "\0" in word:
+        return f"{what} has path characters"
+    if word != word.lower():
+        return f"{what} has upper-case letters; write {word.lower()!r}"
+    if len(word) > 64:
+        return f"{what} has {len(word)} characters, at most 64 are allowed"
+    if not _NAME.fullmatch(word):
+        return f"{what} may have a-z, 0-9, '.', '_' and '-', and starts with a letter or digit"
+    if word.endswith("."):
+        return f"{what} ends with a dot, which Windows drops"
+    return f"{what} is a device on Windows" if word.partition(".")[0] in _DEVICES else None
