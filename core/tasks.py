@@ -98,10 +98,10 @@ class TaskSpec:
     level: what gets a row of logits, a word (`token`) or a text (`text`).
     read: raw record → `Example`. Raises ValueError with a message for the user; the core adds file and line.
     labels: the labels, fixed, or a function that learns them from the training examples.
-    targets: (example, labels) → one label index a unit, `IGNORE` to pass a unit over. Raises ValueError for
-        a target that the labels do not have.
+    targets: (example, labels) → the integers that the loss is given for this text: usually one label index a
+        unit, `IGNORE` to pass a unit over. Raises ValueError for a target that the labels do not have.
     make_head: builds the module that maps (hidden (T, H), `Rows`) → logits (units, anything).
-    loss: (logits, targets (units,), class weights (labels,) or None) → scalar.
+    loss: (logits of a batch, the targets of its texts end to end, class weights (labels,) or None) → scalar.
     decode: (example, logits (units of this text, labels) float32, labels, settings) → the prediction, JSON.
     evaluate: (examples, logits of each, labels, settings) → metrics, JSON; numbers at the top level are what
         users see, nested tables go to reports. Called with examples that have targets.
