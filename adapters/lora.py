@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MODULES = ("query", "key", "value", "attention_output", "intermediate", "output")
-"""The linear modules of an encoder layer that can be adapted, in the order of the forward pass."""
+from onetrunk.adapters.modules import MODULES as MODULES
 
 Target = tuple[int, str]
 """A layer's index and one of `MODULES`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from onetrunk.adapters.lora import MODULES
+from onetrunk.adapters.modules import MODULES
 from onetrunk.core.errors import UsageError
 
 Method = Literal["lora", "head", "full"]
