@@ -1,0 +1,185 @@
+"""What all tests share: no network, one thread, a store of its own for each test, tiny real backbones."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+# Before any of them is imported: each reads its variable once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if TYPE_CHECKING:
+    from onetrunk.core.backbone import Backbone
+    from onetrunk.core.tasks import Record
+
+MIXES = ("distinct", "identical", "uniform", "zipf", "skewed")
+_WORDS = (
+    "the film was very good bad awful and great ada",
+    "likes paris 🙂 flight to LONDON don't x 東京 unfindable",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run also the tests that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "slow" in item.keywords and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes; run with --slow"))
+        if "gpu" in item.keywords and not _has_cuda():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The store of this test, for this process and for those that it starts."""
+    folder = tmp_path_factory.mktemp("home", numbered=True)
+    before = os.environ.get("ONETRUNK_HOME")
+    os.environ["ONETRUNK_HOME"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["ONETRUNK_HOME"]
+    else:
+        os.environ["ONETRUNK_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from onetrunk.core.testing import tiny_backbone
+
+    return tiny_backbone(tmp_path_factory.mktemp("backbones") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from onetrunk.core.testing import tiny_backbone
+
+    return tiny_backbone(tmp_path_factory.mktemp("backbones") / "tiny-roberta", model_type="roberta")
+
+
+@pytest.fixture(scope="session")
+def bert(bert_folder: Path) -> Backbone:
+    from onetrunk.core.backbone import Backbone
+
+    return Backbone.load(bert_folder, device="cpu", dtype="fp32")
+
+
+@pytest.fixture(scope="session")
+def roberta(roberta_folder: Path) -> Backbone:
+    from onetrunk.core.backbone import Backbone
+
+    return Backbone.load(roberta_folder, device="cpu", dtype="fp32")
+
+
+@pytest.fixture(params=["bert", "roberta"])
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    """Each family's tiny backbone in turn."""
+    found: Backbone = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="session")
+def some_texts() -> Callable[[int], list[str]]:
+    """Return n texts of mixed length, from none to a few dozen words; the same each time."""
+
+    def draw(n: int) -> list[str]:
+        rng, words = random.Random(n), " ".join(_WORDS).split()
+        return ["", "good", *(" ".join(rng.choices(words, k=rng.randint(1, 24))) for _ in range(n - 2))]
+
+    return draw
+
+
+@pytest.fixture(params=MIXES)
+def slots(request: pytest.FixtureRequest) -> Callable[[int, int], list[int]]:
+    """Return (rows, adapters) → the adapter of each row, by each popularity mix of punica and lorax in turn."""
+
+    def draw(rows: int, adapters: int) -> list[int]:
+        rng, every = random.Random(0), range(adapters)
+        weights = {
+            "uniform": [1.0 for _ in every],
+            "zipf": [1 / (i + 1) for i in every],
+            "skewed": [0.9 if i == 0 else 0.1 / adapters for i in every],
+        }
+        if request.param == "distinct":
+            return [i % adapters for i in range(rows)]
+        return (
+            [adapters - 1] * rows
+            if request.param == "identical"
+            else rng.choices(every, weights[request.param], k=rows)
+        )
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def records() -> dict[str, list[Record]]:
+    """A dozen and more records of each built-in task."""
+    feelings = [("good", "pos"), ("great", "pos"), ("bad", "neg"), ("awful", "neg")]
+    places = ["london", "paris", "room", "tokyo"]
+    return {
+        "ner": [
+            {
+                "words": ["ada", "likes", place, "very", "much"][: 3 + i % 3],
+                "tags": ["B-PER", "O", "B-LOC", "O", "O"][: 3 + i % 3],
+            }
+            for i, place in enumerate(places * 4)
+        ],
+        "sentiment": [
+            {"text": f"the {place} was very {word}", "label": label}
+            for place in places
+            for word, label in feelings
+        ],
+        "intent": [
+            *(
+                {"text": f"please {verb} a {thing}", "label": verb}
+                for verb in ("book", "cancel", "find")
+                for thing in ("table", "flight", "room")
+            ),
+            *({"text": f"{word} film", "label": "oos"} for word, _ in feelings),
+        ],
+    }
+
+
+@pytest.fixture(scope="session")
+def train_tiny(records: dict[str, list[Record]]) -> Callable[..., Any]:
+    """Return (store, task, backbone, *, name, start, records, **settings) → `TrainResult` of a short real run."""
+    from onetrunk.core.data.dataset import Dataset, content_sha256
+    from onetrunk.core.plugin_host import PluginHost
+    from onetrunk.core.settings import TrainSettings
+    from onetrunk.core.training import TrainData, TrainResult, train_adapter
+
+    host = PluginHost.discover()
+
+    def train(
+        store: Any,
+        task: str,
+        backbone: Backbone,
+        *,
+        name: str | None = None,
+        start: Any = None,
+        rows: Sequence[Record] | None = None,
+        **settings: Any,
+    ) -> TrainResult:
+        spec = host.task(task)
+        examples = tuple(map(spec.read, records[task] if rows is None else rows))
+        data = Dataset(examples, "rows", content_sha256(examples))
+        splits = TrainData(data, data, None, spec.learn_labels(examples), held_out=False)
+        chosen = TrainSettings(**{"epochs": 3, "lr": 0.01, "rank": 4, "batch_tokens": 64, **settings})
+        return train_adapter(host, store, task, name or task, splits, backbone, chosen, start=start)
+
+    return train
