@@ -1,0 +1,141 @@
+"""What stands on top of the trunk: heads for words and for texts, with the weights' names of transformers.
+
+All take packed hidden states, (T, H) in any float type, and compute in the type of their own weights,
+float32. A head draws its first weights from torch's global generator.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from onetrunk.core.tasks import HeadContext, Rows
+
+_INIT_STD = 0.02
+
+
+def token_head(context: HeadContext) -> nn.Module:
+    """Return a head with one row of logits a word."""
+    return TokenHead(context)
+
+
+def text_head(context: HeadContext) -> nn.Module:
+    """Return a head with one row of logits a text, by the pooling and the style of `context`."""
+    if context.pooling == "mean":
+        return MeanHead(context)
+    return RobertaClsHead(context) if context.style == "roberta" else BertClsHead(context)
+
+
+class TokenHead(nn.Module):
+    """A linear classifier on the first token of each word, as transformers' ...ForTokenClassification."""
+
+    peft_task_type: ClassVar[str | None] = "TOKEN_CLS"
+
+    def __init__(self, context: HeadContext) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(context.dropout)
+        self.classifier = _linear(context.hidden_size, len(context.labels))
+
+    def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
+        """Map hidden (T, H) to logits (words, labels)."""
+        words = hidden.index_select(0, rows.words).to(_dtype(self))
+        logits: Tensor = self.classifier(self.dropout(words))
+        return logits
+
+
+class BertClsHead(nn.Module):
+    """Pooler and classifier on the first token, as transformers' BertForSequenceClassification."""
+
+    peft_task_type: ClassVar[str | None] = "SEQ_CLS"
+
+    def __init__(self, context: HeadContext) -> None:
+        super().__init__()
+        self.pooler = nn.ModuleDict({"dense": _linear(context.hidden_size, context.hidden_size)})
+        if context.pooler is not None:
+            _copy(context.pooler, self.pooler["dense"])
+        self.dropout = nn.Dropout(context.dropout)
+        self.classifier = _linear(context.hidden_size, len(context.labels))
+
+    def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
+        """Map hidden (T, H) to logits (texts, labels)."""
+        first = _first_rows(hidden, rows).to(_dtype(self))
+        pooled = torch.tanh(self.pooler["dense"](first))
+        logits: Tensor = self.classifier(self.dropout(pooled))
+        return logits
+
+
+class RobertaClsHead(nn.Module):
+    """Two linear layers on the first token, as transformers' RobertaForSequenceClassification."""
+
+    peft_task_type: ClassVar[str | None] = "SEQ_CLS"
+
+    def __init__(self, context: HeadContext) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(context.dropout)
+        self.classifier = nn.ModuleDict(
+            {
+                "dense": _linear(context.hidden_size, context.hidden_size),
+                "out_proj": _linear(context.hidden_size, len(context.labels)),
+            }
+        )
+
+    def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
+        """Map hidden (T, H) to logits (texts, labels)."""
+        dense, out_proj = self.classifier["dense"], self.classifier["out_proj"]
+        first = _first_rows(hidden, rows).to(_dtype(self))
+        logits: Tensor = out_proj(self.dropout(torch.tanh(dense(self.dropout(first)))))
+        return logits
+
+
+class MeanHead(nn.Module):
+    """A linear classifier on the mean of a text's rows, special tokens included.
+
+    That is how sentence-transformers pools. PEFT's format cannot express it, so that the weights are stored
+    in `head.safetensors`.
+    """
+
+    peft_task_type: ClassVar[str | None] = None
+
+    def __init__(self, context: HeadContext) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(context.dropout)
+        self.classifier = _linear(context.hidden_size, len(context.labels))
+
+    def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
+        """Map hidden (T, H) to logits (texts, labels)."""
+        pooled = segment_means(hidden.to(_dtype(self)), rows.offsets)
+        logits: Tensor = self.classifier(self.dropout(pooled))
+        return logits
+
+
+def segment_means(hidden: Tensor, offsets: Tensor) -> Tensor:
+    """Return the mean of the rows of each text, (texts, H), zeros for a text without rows.
+
+    hidden: (T, H); offsets: (texts + 1,) int64. Adds row after row: the same bits every time on the CPU.
+    """
+    lengths = offsets.diff()
+    owner = torch.repeat_interleave(lengths, output_size=hidden.shape[0])
+    sums = hidden.new_zeros(len(lengths), hidden.shape[1]).index_add(0, owner, hidden)
+    return sums / lengths.clamp(min=1).to(hidden.dtype)[:, None]
+
+
+def _first_rows(hidden: Tensor, rows: Rows) -> Tensor:
+    return hidden.index_select(0, rows.offsets[:-1])
+
+
+def _dtype(head: nn.Module) -> torch.dtype:
+    return next(head.parameters()).dtype
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs, dtype=torch.float32)
+    nn.init.normal_(layer.weight, std=_INIT_STD)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _copy(weights: tuple[Tensor, Tensor], layer: nn.Module) -> None:
+    weight, bias = weights
+    layer.load_state_dict({"weight": weight, "bias": bias})

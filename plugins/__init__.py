@@ -1,0 +1,1 @@
+"""The built-in tasks, one a file; each knows only the contract."""

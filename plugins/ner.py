@@ -1,0 +1,280 @@
+"""Named entities: spans of words with a type, learnt from IOB2 tags or from character spans.
+
+Each word has one tag, of its first token; what the other tokens would say is never asked for. A sequence of
+predicted tags is repaired by one rule, in `decode` and in `evaluate` alike: an I-X that does not continue an
+entity of type X begins a new one, as B-X.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any
+
+from onetrunk.core.hookspecs import hookimpl
+from onetrunk.core.losses import cross_entropy
+from onetrunk.core.tasks import Example, HeadContext, JSONObject, Labels, Record, Span, TaskSpec
+from onetrunk.core.words import split_words
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+OUTSIDE = "O"
+
+Entity = tuple[int, int, str]
+"""Start and end (exclusive), in characters of a text or in words, and the type."""
+
+
+def read(record: Record) -> Example:
+    """Read a record with tags of words, with entities of a text, or with neither (the target is None).
+
+    {"words" or "tokens", "tags" or "ner_tags"}: a tag for each word, as strings in any IOB scheme;
+    {"text", "tags"}: a tag for each chunk between white space;
+    {"text", "entities": [{"start", "end", "label"}]}: in characters. An entity that begins or ends within a
+    word is widened to the whole words it touches; where two meet in one word, that is cut at the start of the
+    second. Raises ValueError.
+    """
+    words, tags = _first(record, "words", "tokens"), _first(record, "tags", "ner_tags")
+    text, entities = record.get("text"), record.get("entities")
+    if words is not None:
+        return _read_words(words, tags)
+    if not isinstance(text, str):
+        raise ValueError(
+            f"expected a list under 'words' or a string under 'text'; the record has {sorted(record)}"
+        )
+    if tags is not None:
+        return _read_words(text.split(), tags)
+    return Example(text) if entities is None else _read_entities(text, entities)
+
+
+def _first(record: Record, *keys: str) -> Any:
+    return next((record[key] for key in keys if record.get(key) is not None), None)
+
+
+def _read_words(words: Any, tags: Any) -> Example:
+    _check_strings("words", words)
+    for number, word in enumerate(words, 1):
+        if not word.strip() or len(word.splitlines()) > 1:
+            raise ValueError(
+                f"word {number} is {word!r}; expected characters on one line, not white space alone"
+            )
+    ends = list(accumulate(len(word) + 1 for word in words))
+    spans = tuple((end - 1 - len(word), end - 1) for word, end in zip(words, ends, strict=True))
+    return Example(" ".join(words), None if tags is None else _read_tags(tags, len(words)), spans)
+
+
+def _read_tags(tags: Any, words: int) -> tuple[str, ...]:
+    from onetrunk.core.data.conll import to_iob2
+
+    _check_strings("tags", tags)
+    if len(tags) != words:
+        raise ValueError(f"{words} words, but {len(tags)} tags; expected a tag for each word")
+    return tuple(to_iob2(tags))
+
+
+def _check_strings(name: str, values: Any) -> None:
+    if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"expected a list of strings under {name!r}, found {str(values)[:80]}")
+
+
+def _read_entities(text: str, records: Any) -> Example:
+    entities = _checked(text, records)
+    words = split_words(text)
+    words = tuple(
+        _cut(words, {later[0] for earlier, later in pairwise(entities) if _share_word(words, earlier, later)})
+    )
+    tags = [OUTSIDE] * len(words)
+    for start, end, label in entities:
+        first, last = _words_touched(words, start, end)
+        tags[first:last] = [f"B-{label}", *[f"I-{label}"] * (last - first - 1)]
+    return Example(text, tuple(tags), words)
+
+
+def _checked(text: str, records: Any) -> list[Entity]:
+    """Return the entities of a text in order. Raises ValueError on one that is faulty or overlaps another."""
+    if not isinstance(records, list | tuple):
+        raise ValueError(f"expected a list under 'entities', found {str(records)[:80]}")
+    entities = sorted(_entity(text, record) for record in records)
+    for (start, end, label), (next_start, next_end, next_label) in pairwise(entities):
+        if next_start < end:
+            raise ValueError(
+                f"entities {label} {start}:{end} and {next_label} {next_start}:{next_end} overlap; "
+                "expected each character in one entity at most"
+            )
+    return entities
+
+
+def _entity(text: str, record: Any) -> Entity:
+    keys = ("start", "end", "label")
+    start, end, label = (record.get(key) for key in keys) if isinstance(record, dict) else (None,) * 3
+    if type(start) is not int or type(end) is not int or not isinstance(label, str) or not label.strip():
+        raise ValueError(
+            f"expected an entity {{'start': 0, 'end': 3, 'label': 'X'}}, found {str(record)[:80]}"
+        )
+    if not 0 <= start < end <= len(text) or not text[start:end].strip():
+        raise ValueError(
+            f"entity {label} {start}:{end} covers no characters of the text, which has {len(text)}; "
+            "expected offsets in characters, the end exclusive"
+        )
+    return start, end, label.strip()
+
+
+def _words_touched(words: Sequence[Span], start: int, end: int) -> Span:
+    """Return the first and the last word (exclusive) that have a character in start:end."""
+    first = bisect_right(words, start, key=lambda word: word[1])
+    return first, bisect_left(words, end, key=lambda word: word[0])
+
+
+def _share_word(words: Sequence[Span], earlier: Entity, later: Entity) -> bool:
+    return _words_touched(words, *earlier[:2])[1] > _words_touched(words, *later[:2])[0]
+
+
+def _cut(words: Sequence[Span], cuts: set[int]) -> Iterator[Span]:
+    for start, end in words:
+        inner = sorted(cut for cut in cuts if start < cut < end)
+        yield from pairwise([start, *inner, end])
+
+
+def learn_labels(examples: Sequence[Example]) -> Labels:
+    """Return "O", then B-X and I-X of each type, sorted. Raises ValueError when there is no entity."""
+    types = sorted({tag[2:] for example in examples for tag in example.target or () if tag != OUTSIDE})
+    if not types:
+        raise ValueError("no entity in the training data; expected tags such as B-PER, or 'entities'")
+    return (OUTSIDE, *(f"{prefix}-{name}" for name in types for prefix in "BI"))
+
+
+def targets(example: Example, labels: Labels) -> list[int]:
+    """Return the label index of each word. Raises ValueError without tags, or on an unknown entity type."""
+    if example.target is None:
+        raise ValueError("the record has neither tags nor entities")
+    index = {label: i for i, label in enumerate(labels)}
+    for tag in example.target:
+        if tag not in index:
+            known = ", ".join(label[2:] for label in labels if label.startswith("B-"))
+            raise ValueError(f"unknown entity type {tag[2:]!r}; the training data has: {known}")
+    return [index[tag] for tag in example.target]
+
+
+def make_head(context: HeadContext) -> nn.Module:
+    """Return a token head."""
+    from onetrunk.core.heads import token_head
+
+    return token_head(context)
+
+
+def repair(tags: Sequence[str]) -> list[str]:
+    """Return valid IOB2: an I-X that does not continue an entity of type X becomes B-X, all else stays."""
+    return [
+        "B-" + tag[2:] if tag.startswith("I-") and before[2:] != tag[2:] else tag
+        for before, tag in pairwise([OUTSIDE, *tags])
+    ]
+
+
+def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSONObject) -> JSONObject:
+    """Return {"entities": [{"start", "end", "label", "text", "score"}]}, in the order of the text.
+
+    logits: (words, labels); start, end: characters; score: mean probability of the best tag over the words.
+    """
+    from onetrunk.core.metrics import softmax
+
+    words = SPEC.spans(example)
+    tags = _best_tags(logits, labels)
+    sure = softmax(logits).max(axis=-1, initial=0.0).tolist()
+    found = []
+    for first, last, label in _entities(tags):
+        start, end = words[first][0], words[last - 1][1]
+        score = sum(sure[first:last]) / (last - first)
+        found.append(
+            {"start": start, "end": end, "label": label, "text": example.text[start:end], "score": score}
+        )
+    return {"entities": found}
+
+
+def _best_tags(logits: np.ndarray, labels: Labels) -> list[str]:
+    return repair([labels[i] for i in logits.argmax(axis=-1).tolist()])
+
+
+def _entities(tags: Sequence[str]) -> Iterator[Entity]:
+    """Yield the entities of valid IOB2 tags, as ranges of words."""
+    starts = [i for i, tag in enumerate(tags) if tag.startswith("B-")]
+    for start in starts:
+        end = start + 1
+        while end < len(tags) and tags[end].startswith("I-"):
+            end += 1
+        yield start, end, tags[start][2:]
+
+
+def evaluate(
+    examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, _settings: JSONObject
+) -> JSONObject:
+    """Return precision, recall and f1 of whole entities, the table per_type, and token figures beside them.
+
+    An entity counts when its words and its type are right: strict IOB2 of seqeval, micro average. Raises
+    ValueError when an example has not one row of logits a word.
+    """
+    gold = [repair(example.target) for example in examples]
+    predicted = [_best_tags(rows, labels) for rows in logits]
+    return {**_entity_figures(gold, predicted), "token": _token_figures(gold, predicted)}
+
+
+def _entity_figures(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:
+    from seqeval.metrics import classification_report
+    from seqeval.scheme import IOB2
+
+    if all(
+        tag == OUTSIDE for tags in [*gold, *predicted] for tag in tags
+    ):  # seqeval has no answer to nothing
+        return {"precision": 0.0, "recall": 0.0, "f1": 0.0, "per_type": {}}
+    report = classification_report(
+        gold, predicted, mode="strict", scheme=IOB2, output_dict=True, zero_division=0
+    )
+    table = {name: _figures(row) for name, row in report.items() if not name.endswith(" avg")}
+    micro = _figures(report["micro avg"])
+    del micro["support"]
+    return {**micro, "per_type": table}
+
+
+def _figures(row: JSONObject) -> JSONObject:
+    figures = {
+        name: float(row[key]) for name, key in (("precision",) * 2, ("recall",) * 2, ("f1", "f1-score"))
+    }
+    return {**figures, "support": int(row["support"])}
+
+
+def _token_figures(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:
+    """Return figures over tags, which flatter: most words are `O`, and an entity half found counts half."""
+    from onetrunk.core.metrics import precision_recall_f1, ratio
+
+    pairs = [pair for rows in zip(gold, predicted, strict=True) for pair in zip(*rows, strict=True)]
+    right = [tag for tag, guess in pairs if tag == guess]
+    without_o = precision_recall_f1(
+        sum(tag != OUTSIDE for tag in right),
+        sum(guess != OUTSIDE for _, guess in pairs),
+        sum(tag != OUTSIDE for tag, _ in pairs),
+    )
+    figures = {f"{name}_micro_without_o": value for name, value in without_o.items()}
+    return {"accuracy": ratio(len(right), len(pairs)), **figures}
+
+
+SPEC = TaskSpec(
+    name="ner",
+    summary="named entities, with character offsets",
+    level="token",
+    read=read,
+    labels=learn_labels,
+    targets=targets,
+    make_head=make_head,
+    loss=cross_entropy,
+    decode=decode,
+    evaluate=evaluate,
+    primary="f1",
+    split=split_words,
+)
+
+
+@hookimpl
+def tasks() -> list[TaskSpec]:
+    """Give the task."""
+    return [SPEC]

@@ -1,0 +1,95 @@
+"""Sentiment, or any other single label of a text: accuracy, macro-F1 and a confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from onetrunk.core.hookspecs import hookimpl
+from onetrunk.core.losses import cross_entropy
+from onetrunk.core.tasks import (
+    Example,
+    HeadContext,
+    JSONObject,
+    Labels,
+    TaskSpec,
+    label_index,
+    labelled_text,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+
+def learn_labels(examples: Sequence[Example]) -> Labels:
+    """Return the labels in the data, sorted. Raises ValueError when there are fewer than two."""
+    found = sorted({example.target for example in examples if example.target is not None})
+    if len(found) < 2:
+        raise ValueError(
+            f"expected at least two labels in the training data, found: {', '.join(found) or 'none'}"
+        )
+    return tuple(found)
+
+
+def targets(example: Example, labels: Labels) -> list[int]:
+    """Return the index of the label of `example`. Raises ValueError without a label, or on an unknown one."""
+    return [label_index(example, labels)]
+
+
+def make_head(context: HeadContext) -> nn.Module:
+    """Return a text head, pooled as `context` says."""
+    from onetrunk.core.heads import text_head
+
+    return text_head(context)
+
+
+def decode(_example: Example, logits: np.ndarray, labels: Labels, _settings: JSONObject) -> JSONObject:
+    """Return {"label", "score": its probability, "scores": {label: probability}}; logits: (1, labels)."""
+    from onetrunk.core.metrics import softmax
+
+    scores = dict(zip(labels, softmax(logits)[0].tolist(), strict=True))
+    best = labels[_best(logits)]
+    return {"label": best, "score": scores[best], "scores": scores}
+
+
+def evaluate(
+    examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, _settings: JSONObject
+) -> JSONObject:
+    """Return accuracy, macro_f1, and the tables per_label and confusion (rows: gold, columns: predicted)."""
+    from onetrunk.core.metrics import accuracy, confusion, macro_f1, per_label
+
+    gold = [label_index(example, labels) for example in examples]
+    predicted = [_best(rows) for rows in logits]
+    table = confusion(gold, predicted, len(labels))
+    return {
+        "accuracy": accuracy(gold, predicted),
+        "macro_f1": macro_f1(table),
+        "per_label": per_label(table, labels),
+        "confusion": {"labels": list(labels), "rows": table.tolist()},
+    }
+
+
+def _best(logits: np.ndarray) -> int:
+    return int(logits[0].argmax())
+
+
+SPEC = TaskSpec(
+    name="sentiment",
+    summary="one label a text, such as positive or negative",
+    level="text",
+    read=labelled_text,
+    labels=learn_labels,
+    targets=targets,
+    make_head=make_head,
+    loss=cross_entropy,
+    decode=decode,
+    evaluate=evaluate,
+    primary="accuracy",
+)
+
+
+@hookimpl
+def tasks() -> list[TaskSpec]:
+    """Give the task."""
+    return [SPEC]
