@@ -27,5 +27,5 @@ def total_weight(targets: Tensor, weights: Tensor | None = None) -> Tensor:
 
     targets: (units,) int64, negative where there is none; weights: (labels,) or None for 1 each.
     """
-    labelled = targets[targets >= 0]
-    return labelled.new_tensor(len(labelled)).float() if weights is None else weights[labelled].sum()
+    labelled = targets >= 0
+    return labelled.sum().float() if weights is None else (weights[targets.clamp(min=0)] * labelled).sum()

@@ -180,7 +180,7 @@ def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSON
     from onetrunk.core.metrics import softmax
 
     words = SPEC.spans(example)
-    tags = _best_tags(logits, labels)
+    tags = _best_tags(logits, labels, len(words))
     sure = softmax(logits).max(axis=-1, initial=0.0).tolist()
     found = []
     for first, last, label in _entities(tags):
@@ -192,7 +192,9 @@ def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSON
     return {"entities": found}
 
 
-def _best_tags(logits: np.ndarray, labels: Labels) -> list[str]:
+def _best_tags(logits: np.ndarray, labels: Labels, words: int) -> list[str]:
+    if len(logits) != words:
+        raise ValueError(f"{words} words, but {len(logits)} rows of logits; expected a row for each word")
     return repair([labels[i] for i in logits.argmax(axis=-1).tolist()])
 
 
@@ -215,7 +217,7 @@ def evaluate(
     ValueError when an example has not one row of logits a word.
     """
     gold = [repair(example.target) for example in examples]
-    predicted = [_best_tags(rows, labels) for rows in logits]
+    predicted = [_best_tags(rows, labels, len(tags)) for tags, rows in zip(gold, logits, strict=True)]
     return {**_entity_figures(gold, predicted), "token": _token_figures(gold, predicted)}
 
 

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from onetrunk.core.tasks import Example
+from onetrunk.core.testing import check_task
+from onetrunk.plugins.ner import SPEC, repair, tasks
+
+LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+TAGS = st.lists(st.sampled_from(LABELS), max_size=12)
+
+
+def logits_of(tags: list[str] | tuple[str, ...], height: float = 9.0) -> np.ndarray:
+    """Logits that prefer the tags, one row a word."""
+    rows = np.zeros((len(tags), len(LABELS)), dtype=np.float32)
+    rows[np.arange(len(tags)), [LABELS.index(tag) for tag in tags]] = height
+    return rows
+
+
+def entities(text: str, *spans: tuple[int, int, str]) -> dict[str, Any]:
+    return {
+        "text": text,
+        "entities": [{"start": start, "end": end, "label": label} for start, end, label in spans],
+    }
+
+
+def texts(example: Example) -> list[str]:
+    return [example.text[start:end] for start, end in example.words]
+
+
+def test_the_task_keeps_the_contract() -> None:
+    tagged = [(["ada", "love", "london"], ["B-PER", "O", "B-LOC"]), (["book", "a", "table"], ["O", "O", "O"])]
+    check_task(SPEC, [{"words": words, "tags": tags} for words, tags in tagged * 6])
+    assert list(tasks()) == [SPEC]
+
+
+@pytest.mark.parametrize("names", [("words", "tags"), ("tokens", "ner_tags")])
+def test_words_are_joined_by_spaces_and_keep_their_spans(names: tuple[str, str]) -> None:
+    example = SPEC.read({names[0]: ["Ada", "in", "London", "."], names[1]: ["B-PER", "O", "B-LOC", "O"]})
+    assert example == Example(
+        "Ada in London .", ("B-PER", "O", "B-LOC", "O"), ((0, 3), (4, 6), (7, 13), (14, 15))
+    )
+
+
+def test_tags_of_another_scheme_become_iob2() -> None:
+    example = SPEC.read({"words": ["New", "York", "Ada"], "tags": ["I-LOC", "I-LOC", "S-PER"]})
+    assert example.target == ("B-LOC", "I-LOC", "B-PER")
+
+
+def test_tags_of_a_text_stand_for_its_chunks_between_white_space() -> None:
+    example = SPEC.read({"text": "to  Ada's house", "label": "x", "tags": ["O", "B-PER", "O"]})
+    assert (texts(example), example.target) == (["to", "Ada's", "house"], ("O", "B-PER", "O"))
+
+
+def test_a_record_without_tags_and_entities_has_no_target() -> None:
+    assert SPEC.read({"text": "Ada."}) == Example("Ada.")
+    assert SPEC.read({"words": ["Ada", "."], "tags": None}) == Example("Ada .", None, ((0, 3), (4, 5)))
+
+
+def test_entities_given_in_characters_become_tags_of_words() -> None:
+    example = SPEC.read(entities("Ada Lovelace's London.", (15, 21, "LOC"), (0, 12, "PER")))
+    assert texts(example) == ["Ada", "Lovelace", "'s", "London", "."]
+    assert example.target == ("B-PER", "I-PER", "O", "B-LOC", "O")
+
+
+def test_an_empty_list_of_entities_says_that_there_are_none() -> None:
+    assert SPEC.read(entities("good film")).target == ("O", "O")
+
+
+def test_an_entity_that_ends_within_a_word_takes_the_whole_word() -> None:
+    example = SPEC.read(entities("a London-based firm", (2, 8, "LOC")))
+    assert (texts(example), example.target) == (["a", "London-based", "firm"], ("O", "B-LOC", "O"))
+
+
+def test_an_entity_is_widened_over_the_white_space_at_its_edges_to_no_other_word() -> None:
+    assert SPEC.read(entities("in New York now", (2, 12, "LOC"))).target == ("O", "B-LOC", "I-LOC", "O")
+
+
+def test_a_word_in_which_two_entities_meet_is_cut_at_the_second() -> None:
+    example = SPEC.read(entities("the Paris-Berlin train", (4, 9, "LOC"), (10, 16, "PER")))
+    assert texts(example) == ["the", "Paris-", "Berlin", "train"]
+    assert example.target == ("O", "B-LOC", "B-PER", "O")
+
+
+@st.composite
+def marked(draw: st.DrawFn) -> dict[str, Any]:
+    """A text with entities that do not overlap and begin and end anywhere but in white space."""
+    text = draw(st.text(alphabet="aB. '東🙂-", max_size=20))
+    edges = sorted(draw(st.sets(st.integers(0, len(text)), max_size=8)))
+    spans = [(start, end, "LOC") for start, end in zip(edges[::2], edges[1::2], strict=False)]
+    return entities(text, *(span for span in spans if text[span[0] : span[1]].strip()))
+
+
+@given(marked())
+def test_no_entity_is_lost_and_each_covers_its_characters(record: dict[str, Any]) -> None:
+    example = SPEC.read(record)
+    found = SPEC.decode(example, logits_of(example.target), LABELS, {})["entities"]
+    assert len(found) == len(record["entities"])
+    for given_, read in zip(record["entities"], found, strict=True):
+        lost = example.text[given_["start"] : read["start"]] + example.text[read["end"] : given_["end"]]
+        assert not lost.strip()
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({}, r"expected a list under 'words' or a string under 'text'; the record has \[\]"),
+        ({"words": "Ada", "tags": ["O"]}, "expected a list of strings under 'words', found Ada"),
+        ({"words": ["Ada"], "tags": [0]}, r"expected a list of strings under 'tags', found \[0\]"),
+        ({"words": ["Ada", "x"], "tags": ["O"]}, "2 words, but 1 tags; expected a tag for each word"),
+        ({"words": ["Ada", ""]}, "word 2 is ''"),
+        ({"words": ["\u00a0"]}, "word 1 is '\\\\xa0'; expected characters on one line"),
+        ({"words": ["a\nb"]}, "word 1 is 'a\\\\nb'; expected characters on one line"),
+        ({"words": ["Ada"], "tags": ["PER"]}, "tag 1 is 'PER'; expected O, B-TYPE"),
+        ({"text": "Ada", "entities": "PER"}, "expected a list under 'entities', found PER"),
+        ({"text": "Ada", "entities": ["PER"]}, "expected an entity .*, found PER"),
+        ({"text": "Ada", "entities": [{"start": 0, "end": 3}]}, "expected an entity .*, found {'start'"),
+        (entities("Ada", (True, 3, "PER")), "expected an entity"),
+        (entities("Ada", (0, 3, " ")), "expected an entity"),
+        (entities("Ada", (0, 4, "PER")), "entity PER 0:4 covers no characters of the text, which has 3"),
+        (entities("Ada", (-1, 2, "PER")), "entity PER -1:2 covers no characters"),
+        (entities("Ada", (2, 2, "PER")), "entity PER 2:2 covers no characters"),
+        (entities("a  b", (1, 3, "PER")), "entity PER 1:3 covers no characters"),
+        (entities("Ada", (0, 2, "PER"), (1, 3, "LOC")), "entities PER 0:2 and LOC 1:3 overlap"),
+    ],
+)
+def test_a_faulty_record_is_refused_with_what_was_expected(record: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SPEC.read(record)
+
+
+def test_labels_are_o_then_begin_and_inside_of_each_type_sorted() -> None:
+    assert SPEC.learn_labels([Example("x", ("B-PER", "O")), Example("y", ("B-LOC",)), Example("z")]) == LABELS
+
+
+def test_training_data_without_an_entity_is_refused() -> None:
+    with pytest.raises(ValueError, match="no entity in the training data"):
+        SPEC.learn_labels([Example("x", ("O",)), Example("y")])
+
+
+def test_targets_are_the_label_indices_of_the_words() -> None:
+    assert SPEC.targets(Example("a b c", ("O", "B-PER", "I-PER")), LABELS) == [0, 3, 4]
+
+
+def test_an_inside_tag_of_a_type_is_known_although_the_data_only_begins_it() -> None:
+    labels = SPEC.learn_labels([Example("x", ("B-PER",))])
+    assert SPEC.targets(Example("a b", ("B-PER", "I-PER")), labels) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (("B-ORG",), "unknown entity type 'ORG'; the training data has: LOC, PER"),
+        (None, "neither tags nor entities"),
+    ],
+)
+def test_an_unknown_or_missing_target_is_refused(target: tuple[str, ...] | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SPEC.targets(Example("x", target), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("tags", "repaired"),
+    [
+        (["I-PER", "I-PER"], ["B-PER", "I-PER"]),
+        (["B-PER", "I-LOC", "I-LOC"], ["B-PER", "B-LOC", "I-LOC"]),
+        (["B-PER", "O", "I-PER"], ["B-PER", "O", "B-PER"]),
+        (["B-PER", "B-PER", "I-PER"], ["B-PER", "B-PER", "I-PER"]),
+        ([], []),
+    ],
+)
+def test_an_inside_tag_that_continues_nothing_begins_an_entity(tags: list[str], repaired: list[str]) -> None:
+    assert repair(tags) == repaired
+
+
+@given(TAGS)
+def test_repaired_tags_need_no_repair_and_keep_every_type(tags: list[str]) -> None:
+    assert repair(repair(tags)) == repair(tags)
+    assert [tag[2:] for tag in repair(tags)] == [tag[2:] for tag in tags]
+
+
+def test_decode_gives_offsets_text_and_the_mean_probability_of_the_words_tags() -> None:
+    rows = np.log(np.array([[2, 2, 2, 12, 2], [1, 1, 1, 1, 16], [16, 1, 1, 1, 1]], dtype=np.float32))
+    example = Example("Ada  Lovelace wrote")
+    assert SPEC.decode(example, rows, LABELS, {})["entities"] == [
+        {
+            "start": 0,
+            "end": 13,
+            "label": "PER",
+            "text": "Ada  Lovelace",
+            "score": pytest.approx((0.6 + 0.8) / 2),
+        }
+    ]
+
+
+def test_decode_repairs_a_sequence_that_is_not_valid() -> None:
+    found = SPEC.decode(Example("Ada Paris"), logits_of(["I-PER", "I-LOC"]), LABELS, {})["entities"]
+    assert [(entity["text"], entity["label"]) for entity in found] == [("Ada", "PER"), ("Paris", "LOC")]
+
+
+def test_a_text_without_words_has_no_entities() -> None:
+    assert SPEC.decode(Example(" "), logits_of([]), LABELS, {}) == {"entities": []}
+
+
+@given(st.text(max_size=30), st.data())
+def test_entities_lie_in_the_text_in_order_and_apart(text: str, data: st.DataObject) -> None:
+    shape = (len(SPEC.spans(Example(text))), len(LABELS))
+    rows = data.draw(arrays(np.float32, shape, elements=st.floats(-50, 50, width=32)))
+    found = json.loads(json.dumps(SPEC.decode(Example(text), rows, LABELS, {})))["entities"]
+    edges = [edge for entity in found for edge in (entity["start"], entity["end"])]
+    assert edges == sorted(edges)
+    assert all(0 <= entity["start"] < entity["end"] <= len(text) for entity in found)
+    assert all(text[entity["start"] : entity["end"]] == entity["text"] for entity in found)
+    assert all(1 / len(LABELS) - 1e-6 <= entity["score"] <= 1 + 1e-6 for entity in found)
+
+
+def test_logits_for_another_number_of_words_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 words, but 1 rows of logits"):
+        SPEC.evaluate([Example("a b", ("O", "B-PER"))], [logits_of(["O"])], LABELS, {})
+    with pytest.raises(ValueError, match="2 words, but 3 rows of logits"):
+        SPEC.decode(Example("a b"), logits_of(["O"] * 3), LABELS, {})
+
+
+GOLD = (["B-PER", "I-PER", "O", "B-LOC"], ["O", "B-PER"])
+PREDICTED = (["B-PER", "I-PER", "O", "B-PER"], ["B-LOC", "I-PER"])
+
+
+def examples(*tags: list[str]) -> list[Example]:
+    return [Example(" ".join("x" * len(row)), tuple(row)) for row in tags]
+
+
+def test_figures_over_entities_are_those_computed_by_hand() -> None:
+    metrics = SPEC.evaluate(examples(*GOLD), [logits_of(row) for row in PREDICTED], LABELS, {})
+    assert (metrics["precision"], metrics["recall"]) == (2 / 4, pytest.approx(2 / 3))
+    assert metrics["f1"] == pytest.approx(4 / 7)
+    assert metrics["per_type"] == {
+        "LOC": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1},
+        "PER": {"precision": pytest.approx(2 / 3), "recall": 1.0, "f1": pytest.approx(0.8), "support": 2},
+    }
+    assert SPEC.primary in json.loads(json.dumps(metrics))
+
+
+def test_token_figures_stand_beside_them_and_leave_out_o() -> None:
+    token = SPEC.evaluate(examples(*GOLD), [logits_of(row) for row in PREDICTED], LABELS, {})["token"]
+    assert token == pytest.approx(
+        {
+            "accuracy": 4 / 6,
+            "precision_micro_without_o": 3 / 5,
+            "recall_micro_without_o": 3 / 4,
+            "f1_micro_without_o": 6 / 9,
+        }
+    )
+
+
+def test_an_entity_with_one_word_missing_does_not_count() -> None:
+    gold, predicted = ["B-PER", "I-PER", "I-PER"], ["B-PER", "I-PER", "O"]
+    metrics = SPEC.evaluate(examples(gold), [logits_of(predicted)], LABELS, {})
+    assert metrics["f1"] == 0.0
+    assert metrics["token"]["f1_micro_without_o"] == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("predicted", [["O", "O"], ["B-PER", "O"]])
+def test_gold_without_entities_gives_zeros_and_no_warning(predicted: list[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics = SPEC.evaluate(examples(["O", "O"]), [logits_of(predicted)], LABELS, {})
+    assert (metrics["precision"], metrics["recall"], metrics["f1"]) == (0.0, 0.0, 0.0)
+
+
+@given(st.lists(TAGS.filter(bool), min_size=1, max_size=4))
+def test_evaluate_finds_exactly_the_entities_of_decode(rows: list[list[str]]) -> None:
+    gold = examples(*map(repair, rows))
+    found = [
+        SPEC.decode(example, logits_of(row), LABELS, {})["entities"]
+        for example, row in zip(gold, rows, strict=True)
+    ]
+    metrics = SPEC.evaluate(gold, [logits_of(row) for row in rows], LABELS, {})
+    assert sum(row["support"] for row in metrics["per_type"].values()) == sum(map(len, found))
+    assert metrics["f1"] == (1.0 if any(found) else 0.0)
