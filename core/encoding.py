@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from onetrunk.core.tasks import Span
 
 OVERLAP = 0.25
 """Share of a window that it has in common with the next, so that no token lacks context on both sides."""
+
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,12 @@ class TextEncoder:
         ]
 
     def tokenise(self, texts: Sequence[str]) -> list[Any]:
-        """Tokenise `texts`, the costly half of `encode`; the results can be arranged for several tasks."""
-        return list(self._tokenizer.encode_batch(list(texts), add_special_tokens=False))
+        """Tokenise `texts`, the costly half of `encode`; the results can be arranged for several tasks.
+
+        Half a surrogate pair, which JSON can hold and UTF-8 cannot, is read as U+FFFD: offsets stay right.
+        """
+        plain = [text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text) for text in texts]
+        return list(self._tokenizer.encode_batch(plain, add_special_tokens=False))
 
     def arrange(self, tokens: Any, spans: Sequence[Span] = ()) -> Encoded:
         """Cut one text's tokens into windows and find the row of each word of `spans`."""
