@@ -62,14 +62,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from onetrunk.core.testing import tiny_backbone
 
-    return tiny_backbone(tmp_path_factory.mktemp("backbones") / "tiny-bert")
+    return tiny_backbone(tmp_path_factory.mktemp("backbones") / "tiny-bert", positions=128)
 
 
 @pytest.fixture(scope="session")
 def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from onetrunk.core.testing import tiny_backbone
 
-    return tiny_backbone(tmp_path_factory.mktemp("backbones") / "tiny-roberta", model_type="roberta")
+    return tiny_backbone(
+        tmp_path_factory.mktemp("backbones") / "tiny-roberta", model_type="roberta", positions=128
+    )
 
 
 @pytest.fixture(scope="session")
@@ -95,11 +97,11 @@ def backbone(request: pytest.FixtureRequest) -> Backbone:
 
 @pytest.fixture(scope="session")
 def some_texts() -> Callable[[int], list[str]]:
-    """Return n texts of mixed length, from none to a few dozen words; the same each time."""
+    """Return n texts of mixed length, none longer than the positions of the tiny backbones."""
 
     def draw(n: int) -> list[str]:
         rng, words = random.Random(n), " ".join(_WORDS).split()
-        return ["", "good", *(" ".join(rng.choices(words, k=rng.randint(1, 24))) for _ in range(n - 2))]
+        return ["", "good", *(" ".join(rng.choices(words, k=rng.randint(1, 16))) for _ in range(n - 2))]
 
     return draw
 
