@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -142,6 +142,7 @@ def test_the_first_weights_follow_the_seed_and_the_biases_are_zero() -> None:
 MEAN = HeadContext(hidden_size=4, labels=("a", "b"), pooling="mean", dropout=0.0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(0, 99))
 def test_a_mean_head_classifies_the_mean_of_each_texts_rows(lengths: list[int], seed: int) -> None:
     torch.manual_seed(seed)

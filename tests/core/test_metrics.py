@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score  # type: ignore[import-untyped]
@@ -26,6 +26,7 @@ def test_per_label_figures_are_those_computed_by_hand() -> None:
     }
 
 
+@settings(deadline=None)
 @given(PAIRS)
 def test_accuracy_macro_f1_and_confusion_equal_those_of_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     gold, predicted = [right for right, _ in pairs], [guess for _, guess in pairs]
@@ -53,6 +54,7 @@ def test_lists_of_unequal_length_are_refused() -> None:
         metrics.accuracy([0, 1], [0])
 
 
+@settings(deadline=None)
 @given(
     arrays(
         np.float32, st.tuples(st.integers(0, 4), st.integers(1, 6)), elements=st.floats(-1e4, 1e4, width=32)

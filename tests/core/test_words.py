@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from onetrunk.core.words import split_words
@@ -17,6 +17,7 @@ def words(text: str) -> list[str]:
     return [text[start:end] for start, end in split_words(text)]
 
 
+@settings(deadline=None)
 @given(MIXED)
 @example("\u200d\ufe0f")
 def test_spans_are_ordered_apart_not_empty_and_within_the_text(text: str) -> None:
@@ -25,12 +26,14 @@ def test_spans_are_ordered_apart_not_empty_and_within_the_text(text: str) -> Non
     assert all(start < end for start, end in split_words(text))
 
 
+@settings(deadline=None)
 @given(MIXED)
 @example("a\u3099 東\u3099🙂\u200d")
 def test_words_cover_exactly_the_characters_that_are_not_white_space(text: str) -> None:
     assert "".join(words(text)) == "".join(text.split())
 
 
+@settings(deadline=None)
 @given(MIXED, MIXED)
 def test_white_space_makes_what_stands_on_either_side_independent(left: str, right: str) -> None:
     assert words(f"{left} {right}") == words(left) + words(right)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional as F
@@ -27,7 +27,7 @@ def score(height: float) -> float:
     return float(in_scope_score(sure_of("book", height))[0])
 
 
-def settings(height: float) -> dict[str, Any]:
+def threshold_at(height: float) -> dict[str, Any]:
     return {"threshold": score(height), "score": SCORE, "rule": "set by hand"}
 
 
@@ -88,6 +88,7 @@ def test_a_batch_of_ignored_rows_has_a_loss_of_zero() -> None:
     assert SPEC.loss(torch.randn(2, 3), torch.tensor([IGNORE, IGNORE]), None).item() == 0.0
 
 
+@settings(deadline=None)
 @given(arrays(np.float32, (4, 3), elements=st.floats(-20, 20, width=16)), st.integers(-20, 20))
 def test_the_in_scope_score_ignores_a_constant_added_to_all_logits(logits: np.ndarray, shift: int) -> None:
     assert in_scope_score(logits + shift) == pytest.approx(in_scope_score(logits), abs=1e-4)
@@ -126,6 +127,7 @@ def test_in_scope_rows_that_are_wrong_anyway_cost_nothing_when_rejected() -> Non
     assert figures["in_scope_accuracy"] == figures["accuracy"] == pytest.approx(50 / 60)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(0, 10, width=16), min_size=1, max_size=120),
     st.lists(st.floats(0, 10, width=16), max_size=20),
@@ -163,7 +165,7 @@ def test_a_dev_set_where_every_intent_is_wrong_still_gives_a_threshold() -> None
 def test_a_text_below_the_threshold_is_oos_and_one_at_it_is_not(
     height: float, label: str, in_scope: bool
 ) -> None:
-    prediction = SPEC.decode(Example("x"), sure_of("pay", height), LABELS, settings(3.0))
+    prediction = SPEC.decode(Example("x"), sure_of("pay", height), LABELS, threshold_at(3.0))
     assert (prediction["label"], prediction["in_scope"]) == (label, in_scope)
     assert prediction["score"] == prediction["scores"]["pay"]
 
@@ -181,9 +183,10 @@ def test_a_threshold_of_another_score_is_refused() -> None:
         SPEC.decode(Example("x"), sure_of("pay", 1.0), LABELS, other)
 
 
+@settings(deadline=None)
 @given(arrays(np.float32, (1, 3), elements=st.floats(-100, 100, width=32)))
 def test_probabilities_sum_to_one_and_the_first_is_the_score(logits: np.ndarray) -> None:
-    prediction = json.loads(json.dumps(SPEC.decode(Example("x"), logits, LABELS, settings(2.0))))
+    prediction = json.loads(json.dumps(SPEC.decode(Example("x"), logits, LABELS, threshold_at(2.0))))
     assert sum(prediction["scores"].values()) == pytest.approx(1)
     assert prediction["score"] == max(prediction["scores"].values())
 
@@ -193,7 +196,7 @@ MIXED = dev(("book", 5.0), ("pay", 1.0), ("oos", 1.0), ("oos", 5.0))
 
 def test_figures_of_a_mixed_set_are_those_computed_by_hand() -> None:
     examples, logits = [*MIXED[0], Example("x", "cancel")], [*MIXED[1], sure_of("pay", 1.0)]
-    figures = SPEC.evaluate(examples, logits, LABELS, settings(3.0))
+    figures = SPEC.evaluate(examples, logits, LABELS, threshold_at(3.0))
     assert figures["accuracy"] == pytest.approx(2 / 3)
     assert figures["macro_f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
     assert figures["in_scope_accuracy"] == pytest.approx(1 / 3)
@@ -208,17 +211,18 @@ def test_without_settings_the_figures_of_the_threshold_are_absent() -> None:
 
 
 def test_without_oos_rows_their_recall_and_precision_are_null() -> None:
-    figures = json.loads(json.dumps(SPEC.evaluate(*dev(("pay", 5.0)), LABELS, settings(3.0))))
+    figures = json.loads(json.dumps(SPEC.evaluate(*dev(("pay", 5.0)), LABELS, threshold_at(3.0))))
     assert (figures["oos_recall"], figures["oos_precision"], figures["oos_rows"]) == (None, None, 0)
 
 
+@settings(deadline=None)
 @given(arrays(np.float32, (6, 3), elements=st.sampled_from([0.0, 1.0, 4.0])))
 def test_evaluate_finds_the_predictions_of_decode_right(rows: np.ndarray) -> None:
     units = [row[None] for row in rows]
     examples = [
-        Example("x", SPEC.decode(Example("x"), unit, LABELS, settings(2.0))["label"]) for unit in units
+        Example("x", SPEC.decode(Example("x"), unit, LABELS, threshold_at(2.0))["label"]) for unit in units
     ]
-    figures = SPEC.evaluate(examples, units, LABELS, settings(2.0))
+    figures = SPEC.evaluate(examples, units, LABELS, threshold_at(2.0))
     outside = sum(example.target == "oos" for example in examples)
     assert figures["in_scope_accuracy"] == (1.0 if outside < len(examples) else 0.0)
     assert figures["oos_recall"] == (1.0 if outside else None)

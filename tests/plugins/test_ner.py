@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -99,6 +99,7 @@ def marked(draw: st.DrawFn) -> dict[str, Any]:
     return entities(text, *(span for span in spans if text[span[0] : span[1]].strip()))
 
 
+@settings(deadline=None)
 @given(marked())
 def test_no_entity_is_lost_and_each_covers_its_characters(record: dict[str, Any]) -> None:
     example = SPEC.read(record)
@@ -181,6 +182,7 @@ def test_an_inside_tag_that_continues_nothing_begins_an_entity(tags: list[str], 
     assert repair(tags) == repaired
 
 
+@settings(deadline=None)
 @given(TAGS)
 def test_repaired_tags_need_no_repair_and_keep_every_type(tags: list[str]) -> None:
     assert repair(repair(tags)) == repair(tags)
@@ -210,6 +212,7 @@ def test_a_text_without_words_has_no_entities() -> None:
     assert SPEC.decode(Example(" "), logits_of([]), LABELS, {}) == {"entities": []}
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30), st.data())
 def test_entities_lie_in_the_text_in_order_and_apart(text: str, data: st.DataObject) -> None:
     shape = (len(SPEC.spans(Example(text))), len(LABELS))
@@ -275,6 +278,7 @@ def test_gold_without_entities_gives_zeros_and_no_warning(predicted: list[str]) 
     assert (metrics["precision"], metrics["recall"], metrics["f1"]) == (0.0, 0.0, 0.0)
 
 
+@settings(deadline=None)
 @given(st.lists(TAGS.filter(bool), min_size=1, max_size=4))
 def test_evaluate_finds_exactly_the_entities_of_decode(rows: list[list[str]]) -> None:
     gold = examples(*map(repair, rows))

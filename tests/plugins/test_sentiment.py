@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -98,6 +98,7 @@ def test_decode_gives_the_best_label_and_all_probabilities() -> None:
     assert prediction["scores"] == pytest.approx({"bad": 1 / 8, "good": 3 / 8, "mixed": 1 / 2})
 
 
+@settings(deadline=None)
 @given(arrays(np.float32, (1, 3), elements=st.floats(-100, 100, width=32)))
 def test_probabilities_sum_to_one_and_the_score_is_the_highest(rows: np.ndarray) -> None:
     prediction = json.loads(json.dumps(SPEC.decode(Example("x"), rows, LABELS, {})))
@@ -120,6 +121,7 @@ def test_evaluate_gives_the_figures_computed_by_hand() -> None:
     assert SPEC.primary in json.loads(json.dumps(metrics))
 
 
+@settings(deadline=None)
 @given(arrays(np.float32, (5, 3), elements=st.sampled_from([-1.0, 0.0, 1.0])))
 def test_evaluate_finds_the_predictions_of_decode_right_also_in_a_tie(rows: np.ndarray) -> None:
     units = [row[None] for row in rows]
