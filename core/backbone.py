@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,10 @@ class Backbone:
             revision=files.revision,
             family=family,
             config=config,
-            tokenizer=_read_tokenizer(files.name, files.folder),
+            tokenizer=_read_tokenizer(files.name, files.folder, config),
             tensors=tensors,
             pooler=pooler,
-            pooling=_declared_pooling(files.folder),
+            pooling=_declared_pooling(files.name, files.folder),
             device=where,
             dtype=precision,
         )
@@ -128,20 +129,22 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _tokenizer_fingerprint(tokenizer: Any) -> str:
-    """Hash what the tokenizer does, not how this version of the library writes it down."""
+    """Hash what the tokenizer does, not how this version of the library writes it down, nor how it pads."""
     encodings = tokenizer.backend_tokenizer.encode_batch(list(TOKENIZER_PROBE))
-    seen = {"vocab": sorted(tokenizer.get_vocab().items()), "probe": [encoding.ids for encoding in encodings]}
+    probe = [list(compress(encoding.ids, encoding.attention_mask)) for encoding in encodings]
+    seen = {"vocab": sorted(tokenizer.get_vocab().items()), "probe": probe}
     return hashlib.sha256(json.dumps(seen, ensure_ascii=True).encode()).hexdigest()
 
 
 def _read_config(name: str, folder: Path) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     if not (folder / "config.json").is_file():
         raise BackboneError(name, f"config.json is missing in {folder}")
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, StrictDataclassError) as error:
         raise UnsupportedBackbone(name, f"config.json cannot be read: {_first_line(error)}") from error
 
 
@@ -160,10 +163,15 @@ def check_architecture(name: str, config: Any) -> Family:
     if config.hidden_act not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         raise UnsupportedBackbone(name, f"activation {config.hidden_act!r}; supported: {known}")
+    if config.hidden_size % config.num_attention_heads:
+        raise UnsupportedBackbone(
+            name,
+            f"hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} attention heads",
+        )
     return family
 
 
-def _read_tokenizer(name: str, folder: Path) -> Any:
+def _read_tokenizer(name: str, folder: Path, config: Any) -> Any:
     from transformers import AutoTokenizer
 
     if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt", "vocab.json")):
@@ -176,7 +184,23 @@ def _read_tokenizer(name: str, folder: Path) -> Any:
         raise BackboneError(
             name, "the tokenizer has no fast form (tokenizer.json), which character offsets need"
         )
+    _check_tokens(name, tokenizer, config)
     return tokenizer
+
+
+def _check_tokens(name: str, tokenizer: Any, config: Any) -> None:
+    """Raise BackboneError unless the encoder has an embedding for every token, the special ones included."""
+    for special in ("cls", "sep", "unk"):
+        if getattr(tokenizer, f"{special}_token_id") is None:
+            raise BackboneError(
+                name, f"the tokenizer has no {special} token; expected that of a BERT-like encoder"
+            )
+    tokens = max(tokenizer.get_vocab().values()) + 1
+    if tokens > config.vocab_size:
+        raise BackboneError(
+            name,
+            f"the tokenizer has {tokens} tokens, the encoder {config.vocab_size}; they do not belong together",
+        )
 
 
 def _first_line(error: Exception) -> str:
@@ -214,8 +238,12 @@ def _more(items: list[str]) -> str:
 def _weight_files(name: str, folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        files = [folder / os.path.basename(shard) for shard in shards]
+        weight_map = _read_object(name, index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(
+            isinstance(shard, str) for shard in weight_map.values()
+        ):
+            raise BackboneError(name, f"{index.name} has no weight_map from names of weights to files")
+        files = [folder / os.path.basename(shard) for shard in sorted(set(weight_map.values()))]
     else:
         files = [folder / "model.safetensors"]
     for file in files:
@@ -232,9 +260,20 @@ def _bare_name(key: str, family: Family) -> str:
     return key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
-def _declared_pooling(folder: Path) -> Pooling:
+def _read_object(name: str, file: Path) -> dict[str, Any]:
+    """Return the JSON object in `file`. Raises BackboneError where it has none."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise BackboneError(name, f"{file.name} cannot be read: {_first_line(error)}") from error
+    if not isinstance(value, dict):
+        raise BackboneError(name, f"{file.name} is no JSON object")
+    return value
+
+
+def _declared_pooling(name: str, folder: Path) -> Pooling:
     """Return `mean` where a sentence-transformers folder says so, else `cls`."""
     file = folder / "1_Pooling" / "config.json"
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens"):
+    if file.is_file() and _read_object(name, file).get("pooling_mode_mean_tokens"):
         return "mean"
     return "cls"

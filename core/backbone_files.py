@@ -29,7 +29,7 @@ def locate(name: str, revision: str | None) -> BackboneFiles:
 
     Raises BackboneError when there is no such folder or repo, or when it is offline and not cached.
     """
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         if revision is not None:
             raise BackboneError(
                 name, f"revision {revision!r} was asked for, but a local folder has no revisions"
