@@ -11,12 +11,12 @@ _LOWEST = -(2**63)
 class Dropout:
     """Masks of one training step, drawn from torch's global generator on the tensor's device.
 
-    probability: share of the values that is dropped, to the next 1/256; what stays is divided by the keep
-        probability (Srivastava et al. 2014).
+    probability: share of the values that is dropped, to the next 1/256 but never none or all; what stays is
+        divided by the keep probability (Srivastava et al. 2014).
     """
 
     def __init__(self, probability: float) -> None:
-        self._bytes = round((1.0 - probability) * 256)
+        self._bytes = min(255, max(1, round((1.0 - probability) * 256)))  # 256 is no byte to compare with
         self._shared: dict[torch.Size, Tensor] = {}
 
     def shared(self, x: Tensor) -> Tensor:
