@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import Any, Literal
 
 from onetrunk.adapters.modules import MODULES
@@ -63,7 +64,7 @@ class TrainSettings:
         unknown = [target for target in self.targets if target not in MODULES]
         return [
             (1 <= self.rank <= 1024, f"rank must be 1 to 1024, not {self.rank}"),
-            (self.alpha > 0, f"alpha must be positive, not {self.alpha}"),
+            (0 < self.alpha < inf, f"alpha must be positive, not {self.alpha}"),
             (
                 bool(self.targets) and not unknown,
                 f"targets {unknown or 'are empty'}; known: {', '.join(MODULES)}",
@@ -72,9 +73,9 @@ class TrainSettings:
                 _layer_count(self.layers) != 0,
                 f"layers must be 'all' or 'last-K' with K ≥ 1, not {self.layers!r}",
             ),
-            (self.lr is None or self.lr > 0, f"lr must be positive, not {self.lr}"),
-            (self.head_lr is None or self.head_lr > 0, f"head-lr must be positive, not {self.head_lr}"),
-            (self.weight_decay >= 0, f"weight-decay must not be negative, not {self.weight_decay}"),
+            (self.lr is None or 0 < self.lr < inf, f"lr must be positive, not {self.lr}"),
+            (self.head_lr is None or 0 < self.head_lr < inf, f"head-lr must be positive, not {self.head_lr}"),
+            (0 <= self.weight_decay < inf, f"weight-decay must not be negative, not {self.weight_decay}"),
             (0 <= self.warmup < 1, f"warmup is a share of all steps, 0 to below 1, not {self.warmup}"),
             (self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}"),
             (self.batch_tokens >= 16, f"batch-tokens must be at least 16, not {self.batch_tokens}"),
