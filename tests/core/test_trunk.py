@@ -212,7 +212,7 @@ def test_gradients_reach_the_adapter_and_never_the_trunk(backbone: Backbone) -> 
     for factor in lora.parameters:
         factor.requires_grad_()
     packed = pack(encode(backbone, ["good film", "bad"]), [0, 0], backbone.first_position)
-    trunk.forward(packed, {0: lora}).pow(3).sum().backward()  # type: ignore[no-untyped-call]
+    trunk.forward(packed, {0: lora}).pow(3).sum().backward()
     assert all(factor.grad is not None and bool(factor.grad.any()) for factor in lora.parameters)
     assert not any(tensor.requires_grad for tensor in trunk.tensors().values())
     assert all(tensor.grad is None for tensor in trunk.tensors().values())
@@ -243,7 +243,7 @@ def test_gradients_of_the_adapter_equal_those_of_grafted_linear_layers(
     (text,) = encode(bert, ["the film was very good"])
     expected = model(input_ids=torch.from_numpy(text.windows[0])[None]).last_hidden_state
     expected.sin().sum().backward()
-    Trunk.of(bert).forward(pack([text], [0]), {0: lora}).sin().sum().backward()  # type: ignore[no-untyped-call]
+    Trunk.of(bert).forward(pack([text], [0]), {0: lora}).sin().sum().backward()
     for name, factor in ours.items():
         torch.testing.assert_close(factor.grad, theirs[name].grad, rtol=1e-3, atol=1e-5)
 

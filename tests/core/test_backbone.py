@@ -1,0 +1,361 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from onetrunk.core.backbone import DEFAULT_BACKBONE, Backbone
+from onetrunk.core.backbone_files import OFFLINE_PACKAGE, offline_folder
+from onetrunk.core.errors import BackboneError, UnsupportedBackbone, UsageError
+from onetrunk.core.testing import tiny_backbone
+
+SUPPORTED = "supported: bert, roberta, xlm-roberta, camembert"
+Tensors = dict[str, Tensor]
+
+
+@pytest.fixture
+def copy(bert_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny BERT that a test may spoil."""
+    return shutil.copytree(bert_folder, tmp_path / "copy")
+
+
+def set_config(folder: Path, **values: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def change_weights(folder: Path, change: Callable[[Tensors], Tensors]) -> None:
+    file = folder / "model.safetensors"
+    tensors = {key: tensor.clone().contiguous() for key, tensor in change(load_file(file)).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+# What loads
+
+
+def test_a_folder_gives_a_frozen_float32_encoder(backbone: Backbone) -> None:
+    assert all(tensor.dtype == torch.float32 for tensor in backbone.tensors.values())
+    assert not any(tensor.requires_grad for tensor in backbone.tensors.values())
+    assert backbone.revision is None
+    assert backbone.parameters == sum(tensor.numel() for tensor in backbone.tensors.values())
+
+
+def test_the_first_position_is_that_of_the_family(bert: Backbone, roberta: Backbone) -> None:
+    assert (bert.first_position, roberta.first_position) == (0, 2)
+
+
+def test_the_pooler_is_kept_where_there_is_one(copy: Path) -> None:
+    assert Backbone.load(copy).pooler is not None
+    change_weights(copy, lambda t: {k: v for k, v in t.items() if not k.startswith("pooler")})
+    assert Backbone.load(copy).pooler is None
+
+
+def test_the_dtype_of_the_trunk_changes_no_weight(bert_folder: Path) -> None:
+    half, full = (Backbone.load(bert_folder, dtype=dtype) for dtype in ("bf16", "fp32"))
+    assert (half.dtype, full.dtype) == (torch.bfloat16, torch.float32)
+    assert half.fingerprint == full.fingerprint
+
+
+def test_weights_in_shards_are_one_backbone(copy: Path) -> None:
+    expected = Backbone.load(copy).fingerprint
+    tensors = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    weight_map = {key: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, key in enumerate(tensors)}
+    for shard in sorted(set(weight_map.values())):
+        save_file({key: tensors[key] for key in tensors if weight_map[key] == shard}, copy / shard)
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert Backbone.load(copy).fingerprint == expected
+
+
+# Fingerprints
+
+
+def test_the_fingerprint_is_the_same_under_the_prefix_of_a_model_with_a_head(copy: Path) -> None:
+    expected = Backbone.load(copy).fingerprint
+    change_weights(copy, lambda t: {**{f"bert.{k}": v for k, v in t.items()}, "cls.bias": torch.ones(3)})
+    assert Backbone.load(copy).fingerprint == expected
+
+
+def test_the_fingerprint_is_the_same_under_the_old_names_of_norms(copy: Path) -> None:
+    expected = Backbone.load(copy).fingerprint
+
+    def old(name: str) -> str:
+        return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+
+    change_weights(copy, lambda t: {f"bert.{old(k)}": v for k, v in t.items()})
+    assert Backbone.load(copy).fingerprint == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_fingerprint_is_the_same_in_any_dtype_that_holds_the_values(
+    copy: Path, dtype: torch.dtype
+) -> None:
+    change_weights(copy, lambda t: {k: v.bfloat16().clamp(min=1e-3).float() for k, v in t.items()})
+    expected = Backbone.load(copy).fingerprint
+    change_weights(copy, lambda t: {k: v.to(dtype) for k, v in t.items()})
+    found = Backbone.load(copy)
+    assert found.fingerprint == expected
+    assert found.tensors["embeddings.LayerNorm.weight"].dtype == torch.float32
+
+
+def test_one_changed_weight_is_another_backbone(copy: Path) -> None:
+    expected = Backbone.load(copy).fingerprint
+    key = "encoder.layer.1.output.dense.bias"
+    change_weights(copy, lambda t: {**t, key: t[key] + torch.eye(32)[0] * 1e-4})
+    assert Backbone.load(copy).fingerprint != expected
+
+
+def test_the_tokenizer_has_a_fingerprint_of_its_own(copy: Path) -> None:
+    before = Backbone.load(copy)
+    file = copy / "tokenizer.json"
+    file.write_text(file.read_text().replace('"##ing"', '"##ung"'))
+    after = Backbone.load(copy)
+    assert after.tokenizer_fingerprint != before.tokenizer_fingerprint
+    assert after.fingerprint == before.fingerprint
+
+
+def test_a_cased_tokenizer_is_another_one(copy: Path) -> None:
+    before = Backbone.load(copy)
+    file = copy / "tokenizer.json"
+    text = file.read_text()
+    assert '"lowercase": true' in text
+    file.write_text(text.replace('"lowercase": true', '"lowercase": false'))
+    assert Backbone.load(copy).tokenizer_fingerprint != before.tokenizer_fingerprint
+
+
+def test_padding_that_a_tokenizer_file_declares_makes_no_other_tokenizer(copy: Path) -> None:
+    before = Backbone.load(copy).tokenizer_fingerprint
+    tokenizer = Backbone.load(copy).tokenizer
+    tokenizer.backend_tokenizer.enable_padding(length=128)
+    tokenizer.backend_tokenizer.save(str(copy / "tokenizer.json"))
+    assert Backbone.load(copy).tokenizer_fingerprint == before
+
+
+# What does not load
+
+
+def test_a_decoder_is_no_encoder(copy: Path) -> None:
+    from transformers import GPT2Config
+
+    GPT2Config().save_pretrained(copy)
+    with pytest.raises(UnsupportedBackbone, match=f"'gpt2'.*{SUPPORTED}"):
+        Backbone.load(copy)
+
+
+def test_a_bert_that_is_set_up_as_a_decoder_is_no_encoder(copy: Path) -> None:
+    set_config(copy, is_decoder=True)
+    with pytest.raises(UnsupportedBackbone, match=f"not an encoder, but a decoder; {SUPPORTED}"):
+        Backbone.load(copy)
+
+
+def test_an_unsupported_architecture_is_told_what_is_supported(copy: Path) -> None:
+    set_config(copy, model_type="deberta-v2")
+    with pytest.raises(UnsupportedBackbone, match=f"'deberta-v2' is not supported; {SUPPORTED}"):
+        Backbone.load(copy)
+
+
+def test_relative_positions_are_unsupported(copy: Path) -> None:
+    set_config(copy, position_embedding_type="relative_key")
+    with pytest.raises(UnsupportedBackbone, match="'relative_key'; supported: absolute"):
+        Backbone.load(copy)
+
+
+def test_an_unknown_activation_is_told_the_known_ones(copy: Path) -> None:
+    set_config(copy, hidden_act="silu")
+    with pytest.raises(UnsupportedBackbone, match="activation 'silu'; supported: gelu"):
+        Backbone.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("config.json", "config.json is missing"),
+        ("model.safetensors", "model.safetensors is missing in .*; only safetensors is read, no pickle"),
+        ("tokenizer.json", "no tokenizer files in .*; expected tokenizer.json or a vocabulary"),
+    ],
+)
+def test_a_missing_file_is_named(copy: Path, file: str, message: str) -> None:
+    (copy / file).unlink()
+    with pytest.raises(BackboneError, match=message):
+        Backbone.load(copy)
+
+
+def test_a_pickle_is_not_read_in_place_of_safetensors(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    torch.save({}, copy / "pytorch_model.bin")
+    with pytest.raises(BackboneError, match="only safetensors is read, no pickle"):
+        Backbone.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", "{"),
+        ("config.json", "[]"),
+        ("config.json", "{}"),
+        ("config.json", '{"model_type": "bert", "hidden_size": "wide"}'),
+        ("model.safetensors", "nonsense"),
+        ("model.safetensors", ""),
+        ("model.safetensors.index.json", "{"),
+        ("model.safetensors.index.json", "[]"),
+        ("model.safetensors.index.json", '{"weight_map": {}}'),
+        ("model.safetensors.index.json", '{"weight_map": {"a": 7}}'),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "../../secret.safetensors"}}'),
+        ("tokenizer.json", "{"),
+        ("tokenizer.json", "{}"),
+        ("1_Pooling/config.json", "{"),
+        ("1_Pooling/config.json", "[]"),
+    ],
+)
+def test_a_broken_file_is_a_backbone_error(copy: Path, file: str, content: str) -> None:
+    (copy / file).parent.mkdir(exist_ok=True)
+    (copy / file).write_text(content)
+    with pytest.raises(BackboneError, match=r"^backbone .*copy: .{10}"):
+        Backbone.load(copy)
+
+
+def test_a_cut_weights_file_is_a_backbone_error(copy: Path) -> None:
+    file = copy / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(BackboneError, match=r"model.safetensors cannot be read"):
+        Backbone.load(copy)
+
+
+def test_a_missing_weight_is_named(copy: Path) -> None:
+    change_weights(copy, lambda t: {k: v for k, v in t.items() if "layer.1" not in k})
+    with pytest.raises(BackboneError, match=r"weights are missing: encoder.layer.1.* and \d+ more"):
+        Backbone.load(copy)
+
+
+def test_a_weight_of_another_shape_is_named(copy: Path) -> None:
+    set_config(copy, intermediate_size=48)
+    with pytest.raises(
+        BackboneError, match=r"intermediate.dense.weight has shape \(64, 32\), config.json says \(48"
+    ):
+        Backbone.load(copy)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused(copy: Path) -> None:
+    set_config(copy, num_attention_heads=5)
+    with pytest.raises(BackboneError, match=r"32.*5"):
+        Backbone.load(copy)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_encoder_is_refused(copy: Path) -> None:
+    name = "embeddings.word_embeddings.weight"
+    rows = load_file(copy / "model.safetensors")[name].shape[0]
+    change_weights(copy, lambda t: {**t, name: t[name][: rows - 10]})
+    set_config(copy, vocab_size=rows - 10)
+    with pytest.raises(BackboneError, match=f"tokenizer has {rows} tokens, the encoder {rows - 10}"):
+        Backbone.load(copy)
+
+
+def test_a_tokenizer_without_special_tokens_is_refused(copy: Path) -> None:
+    file = copy / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({k: v for k, v in config.items() if k not in ("cls_token", "bos_token")}))
+    with pytest.raises(BackboneError, match="tokenizer has no cls token"):
+        Backbone.load(copy)
+
+
+def test_a_folder_has_no_revisions(copy: Path) -> None:
+    with pytest.raises(
+        BackboneError, match="revision 'main' was asked for, but a local folder has no revisions"
+    ):
+        Backbone.load(copy, revision="main")
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "a/b/c", "~/x"])
+def test_a_path_that_leads_nowhere_is_told(name: str) -> None:
+    with pytest.raises(BackboneError, match="there is no such folder"):
+        Backbone.load(name)
+
+
+@pytest.mark.parametrize("name", ["", "what is this?", "two--dashes"])
+def test_a_name_that_no_repo_can_have_is_told(name: str) -> None:
+    with pytest.raises(BackboneError, match="neither a folder nor a Hub id"):
+        Backbone.load(name)
+
+
+@pytest.mark.parametrize("device", ["tpu9", "mps", "cuda:99"])
+def test_a_device_that_is_not_there_is_told(bert_folder: Path, device: str) -> None:
+    with pytest.raises(UsageError, match=f"device '{device}'"):
+        Backbone.load(bert_folder, device=device)
+
+
+def test_a_precision_that_is_unknown_is_told(bert_folder: Path) -> None:
+    with pytest.raises(UsageError, match="precision 'fp8' is unknown; expected auto, fp32 or bf16"):
+        Backbone.load(bert_folder, dtype="fp8")
+
+
+# Processes of their own: what they find is read once, when a module is imported
+
+LOAD = """
+import sys
+from onetrunk.core.backbone import Backbone
+from onetrunk.core.errors import BackboneError
+try:
+    print(Backbone.load(sys.argv[1]).fingerprint)
+except BackboneError as error:
+    print(f"{type(error).__name__}: {error}")
+"""
+
+
+def load_elsewhere(name: str, **environment: str) -> str:
+    line = [sys.executable, "-c", LOAD, name]
+    run = subprocess.run(
+        line, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=True
+    )
+    return run.stdout
+
+
+def test_offline_and_not_cached_says_what_to_do(tmp_path: Path) -> None:
+    found = load_elsewhere("some-org/some-bert", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
+    assert "BackboneError: backbone some-org/some-bert: it is not in the local cache" in found
+    assert "pass a local folder, or go online once" in found
+
+
+@pytest.mark.skipif(offline_folder() is None, reason="the extra [minilm] is not installed")
+def test_a_changed_offline_package_is_refused(tmp_path: Path) -> None:
+    folder = offline_folder()
+    assert folder is not None
+    model = shutil.copytree(folder, tmp_path / OFFLINE_PACKAGE / "model")
+    shutil.copy(folder.parent / "__init__.py", tmp_path / OFFLINE_PACKAGE)
+    with (model / "model.safetensors").open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last ^ 1]))
+    found = load_elsewhere(DEFAULT_BACKBONE, PYTHONPATH=str(tmp_path))
+    assert "BackboneError" in found
+    assert "upstream has 53aa51172d14" in found
+    assert "reinstall the extra [minilm]" in found
+
+
+def test_a_backbone_in_the_cache_is_found_offline_and_has_one_fingerprint_in_every_process(
+    bert_folder: Path, bert: Backbone, tmp_path: Path
+) -> None:
+    cached = tmp_path / "hub" / "models--some-org--some-bert"
+    shutil.copytree(bert_folder, cached / "snapshots" / ("a" * 40))
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("a" * 40)
+    found = load_elsewhere(
+        "some-org/some-bert", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path), PYTHONHASHSEED="7"
+    )
+    assert found.strip() == bert.fingerprint
+
+
+def test_a_tiny_backbone_of_the_other_family_is_another_backbone(tmp_path: Path, bert: Backbone) -> None:
+    other = Backbone.load(tiny_backbone(tmp_path, model_type="roberta", positions=128))
+    assert other.fingerprint != bert.fingerprint
+    assert other.tokenizer_fingerprint != bert.tokenizer_fingerprint
