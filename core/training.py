@@ -11,6 +11,7 @@ from pathlib import Path
 from onetrunk.adapters.artifact import read_artifact, write_artifact
 from onetrunk.adapters.card import render_card
 from onetrunk.adapters.manifest import BackboneRecord, DataRecord, Manifest, Parameters, PluginRecord
+from onetrunk.adapters.modules import MODULES
 from onetrunk.adapters.references import validate_name
 from onetrunk.adapters.store import Store, StoredVersion
 from onetrunk.core.adapter import Adapter
@@ -151,8 +152,16 @@ def _inherit(settings: TrainSettings, begin: Adapter, start: StoredVersion | Non
     if not updates:
         return replace(settings, method="head", pooling=begin.pooling)
     first = next(iter(updates.values()))
-    rank = first.a.shape[0]
-    return replace(settings, rank=rank, alpha=first.scale * rank, pooling=begin.pooling)
+    rank, layers = first.a.shape[0], {layer for layer, _ in updates}
+    return replace(
+        settings,
+        method="lora",
+        pooling=begin.pooling,
+        rank=rank,
+        alpha=first.scale * rank,
+        targets=tuple(module for module in MODULES if any(module == own for _, own in updates)),
+        layers="all" if min(layers) == 0 else f"last-{len(layers)}",
+    )
 
 
 def _measure(
