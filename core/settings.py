@@ -46,7 +46,7 @@ class TrainSettings:
     weight_decay: float = 0.01
     warmup: float = 0.06
     epochs: int = 10
-    batch_tokens: int = 1024
+    batch_tokens: int = 2048
     dropout: float = 0.1
     clip: float = 1.0
     patience: int = 3
