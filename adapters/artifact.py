@@ -93,9 +93,11 @@ def read_artifact(folder: Path) -> Artifact:
     Raises HashMismatch for a changed file, and ArtifactError for anything else that is not as `write_artifact`
     leaves it; both name the file.
     """
-    _check_entries(folder)
+    entries = _entries(folder)
     manifest = read_manifest(folder)
     _check_files(folder, manifest)
+    if stray := sorted(set(entries) - set(manifest.files) - {TASK}):
+        raise ArtifactError(folder, f"{', '.join(stray)} is not listed in {TASK}; {_REMEDY}")
     contents = {name: _verified(folder, name, record) for name, record in manifest.files.items()}
     _check_text(folder, contents)
     return Artifact(
@@ -107,7 +109,8 @@ def read_artifact(folder: Path) -> Artifact:
     )
 
 
-def _check_entries(folder: Path) -> None:
+def _entries(folder: Path) -> list[str]:
+    """Return the names in `folder`, all of the format and regular files."""
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -117,6 +120,7 @@ def _check_entries(folder: Path) -> None:
             raise ArtifactError(folder, f"{entry.name!r} does not belong into an adapter; move it elsewhere")
         if entry.is_symlink() or not entry.is_file():
             raise ArtifactError(folder, f"{entry.name} is not a regular file; {_REMEDY}")
+    return [entry.name for entry in entries]
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:

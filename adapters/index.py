@@ -106,7 +106,9 @@ def write_index(home: Path, index: Index) -> None:
 def _from_json(value: strict_json.JSON, home: Path) -> Index:
     fields = Fields(value)
     if (schema := fields.whole("schema", 1)) > _SCHEMA:
-        raise _damaged(home, f"has schema {schema}, this version reads {_SCHEMA}; upgrade onetrunk")
+        raise StoreError(
+            f"{home / INDEX} has schema {schema}, this version reads schema {_SCHEMA}; upgrade onetrunk"
+        )
     last = fields.whole("last")
     versions, rubbish = (_numbers(fields, key, last) for key in ("versions", "rubbish"))
     aliases = fields.json("aliases")
