@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
 
 import click
+
+from onetrunk.core.errors import UsageError
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters (C0, DEL, C1), line separators, overrides of direction, halves of surrogate pairs."""
@@ -33,15 +39,42 @@ def printable(text: str, keep: str = "") -> str:
     return _UNSAFE.sub(escape, text)
 
 
-def emit_json(obj: object) -> None:
-    """Print `obj` as one line of JSON, in UTF-8 whatever the encoding of stdout.
-
-    Raises ValueError for NaN and infinity, which JSON does not know.
-    """
+def json_line(obj: object) -> str:
+    """Return `obj` as JSON without a line break. Raises ValueError for NaN and infinity, which JSON lacks."""
     text = json.dumps(obj, ensure_ascii=False, allow_nan=False)
     # json leaves DEL, C1 and the like as they are; inside a string their \u form means the same.
-    safe = _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
-    click.echo(safe.encode("utf-8"))
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
+def emit_json(obj: object) -> None:
+    """Print `json_line(obj)`, in UTF-8 whatever the encoding of stdout."""
+    click.echo(json_line(obj).encode("utf-8"))
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """Open `path` for writing UTF-8; what is written appears there when the block ends without an error, whole.
+
+    What is no regular file, such as a device or a pipe, is written directly. Raises UsageError for a place that
+    cannot be written to.
+    """
+    target = path.resolve()  # a link stays, and what it leads to is replaced
+    direct = target.exists() and not target.is_file()
+    aside = target if direct else target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        file = aside.open("w" if direct else "x", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}; name a file in a folder that is there"
+        ) from error
+    try:
+        with file:
+            yield file
+        if not direct:
+            aside.replace(target)
+    finally:
+        if not direct:
+            aside.unlink(missing_ok=True)
 
 
 def table(

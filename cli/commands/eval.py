@@ -1,0 +1,118 @@
+"""`adapters eval`: how good an adapter is on labelled data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onetrunk.adapters.artifact import read_manifest
+from onetrunk.adapters.manifest import Manifest
+from onetrunk.adapters.store import Store
+from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.figures import figure, figures_of
+from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.options import running_options
+from onetrunk.cli.output import emit_json, json_option, printable, table, whole_file
+from onetrunk.cli.progress import counting
+
+if TYPE_CHECKING:
+    from onetrunk.core.data.dataset import Dataset
+    from onetrunk.core.plugin_host import PluginHost
+    from onetrunk.core.tasks import JSONObject
+
+_ROWS_SHOWN = 30
+"""Longest table of a report that is shown whole; of a longer one the rows that are worst."""
+
+
+@click.command("eval")
+@click.argument("ref")
+@click.option("--data", metavar="F", required=True, help="Labelled data: a file, or - for stdin.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="F.json", help="Write every figure to this file."
+)
+@running_options
+@json_option
+@click.pass_context
+def command(
+    context: click.Context, /, ref: str, data: str, report: Path | None, as_json: bool, **running: Any
+) -> None:
+    """Measure the adapter REF on labelled data.
+
+    The report has what the table shows, and what is too large for it, such as the confusion matrix.
+
+    \b
+    Example:
+      adapters eval ner --data test.conll
+      adapters eval intent@prod --data test.jsonl --report report.json --json
+    """
+    from onetrunk.core.data.dataset import check_targets, load_dataset
+
+    host, stored = plugin_host(context), Store().resolve(ref)
+    manifest = read_manifest(stored.path)
+    dataset = load_dataset(host.task(manifest.task), data)
+    check_targets(host.task(manifest.task), dataset, manifest.labels)  # before a backbone is loaded
+    metrics = _measure(host, stored.ref, manifest, dataset, **running)
+    about = {"adapter": stored.ref, "rows": len(dataset.examples), "sha256": dataset.sha256}
+    if report is not None:
+        with whole_file(report) as file:
+            file.write(json.dumps({**about, "metrics": metrics}, ensure_ascii=False, indent=2) + "\n")
+    if as_json:
+        emit_json({**about, "metrics": figures_of(metrics)})
+    else:
+        _print(f"{stored.ref} on {dataset.source}, {len(dataset.examples)} rows", metrics)
+
+
+def _measure(
+    host: PluginHost,
+    ref: str,
+    manifest: Manifest,
+    dataset: Dataset,
+    *,
+    backbone: str | None,
+    device: str,
+    precision: str,
+    batch_tokens: int | None,
+) -> JSONObject:
+    from onetrunk.core.backbone import Backbone
+    from onetrunk.core.inference import BATCH_TOKENS
+    from onetrunk.core.predictor import OneTrunk
+
+    name, revision = needed_backbone({ref: manifest}, backbone)
+    trunk = OneTrunk(Backbone.load(name, revision, device=device, dtype=precision), host=host)
+    trunk.load(ref)
+    with counting(len(dataset.examples)) as advance:
+        return trunk.evaluate(ref, dataset, batch_tokens=batch_tokens or BATCH_TOKENS, advance=advance)
+
+
+def _print(title: str, metrics: Mapping[str, Any]) -> None:
+    click.echo(printable(title))
+    table(("metric", "value"), ((name, figure(value)) for name, value in _flat(metrics)), right=["value"])
+    for name, rows in metrics.items():
+        if isinstance(rows, Mapping) and rows and all(isinstance(row, Mapping) for row in rows.values()):
+            _print_rows(name.removeprefix("per_"), rows)
+
+
+def _flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float | int | None]]:
+    """Yield the figures, and those that stand one level below, as `token accuracy`."""
+    yield from figures_of(metrics).items()
+    for name, table_of in metrics.items():
+        if isinstance(table_of, Mapping):
+            yield from ((f"{name} {key}", value) for key, value in figures_of(table_of).items())
+
+
+def _print_rows(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the figures of each type or label; of very many those with the lowest f1, the worst first."""
+    shown = list(rows.items())
+    if len(shown) > _ROWS_SHOWN:
+        shown = sorted(shown, key=lambda row: row[1].get("f1") or 0.0)[:_ROWS_SHOWN]
+    click.echo()
+    columns = list(dict.fromkeys(key for _, row in shown for key in figures_of(row)))
+    table(
+        (name, *columns), ([key, *(figure(row.get(c)) for c in columns)] for key, row in shown), right=columns
+    )
+    if len(shown) < len(rows):
+        click.echo(f"{len(shown)} of {len(rows)}, those with the lowest f1; --report writes all")

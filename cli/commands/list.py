@@ -1,0 +1,123 @@
+"""`adapters list`: what the store has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onetrunk.adapters.artifact import read_manifest
+from onetrunk.adapters.errors import ArtifactError, UnknownAdapter
+from onetrunk.adapters.manifest import Manifest
+from onetrunk.adapters.store import Store, StoredVersion
+from onetrunk.cli.figures import figure, headline, size, weight_bytes
+from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.output import emit_json, json_option, printable, table
+
+if TYPE_CHECKING:
+    from onetrunk.core.tasks import TaskSpec
+
+_COLUMNS = ("adapter", "aliases", "task", "result", "size", "created (UTC)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A version and what its artifact says, or why that cannot be read."""
+
+    stored: StoredVersion
+    manifest: Manifest | None
+    fault: str | None
+
+
+@click.command("list")
+@click.argument("name", required=False)
+@json_option
+@click.pass_context
+def command(context: click.Context, name: str | None, as_json: bool) -> None:
+    """List the adapters in the store, or the versions of the adapter NAME.
+
+    The result is the task's main metric, on test data where there was any, else on dev. A version that cannot
+    be read is listed as broken, with the reason.
+
+    \b
+    Example:
+      adapters list
+      adapters list ner --json
+    """
+    store = Store()
+    entries = [_read(stored) for stored in store.versions(name)]
+    if name is not None and not entries:
+        raise UnknownAdapter(name, sorted({stored.name for stored in store.versions()}), store.root)
+    if as_json:
+        emit_json([_record(entry) for entry in entries])
+    elif not entries:
+        click.echo(
+            f"The store {printable(str(store.root))} is empty; `adapters quickstart` is a way to begin."
+        )
+    else:
+        _print(entries, plugin_host(context).tasks)
+
+
+def _read(stored: StoredVersion) -> _Entry:
+    try:
+        return _Entry(stored, read_manifest(stored.path), None)
+    except ArtifactError as error:
+        return _Entry(stored, None, str(error))
+
+
+def _record(entry: _Entry) -> dict[str, Any]:
+    stored = entry.stored
+    return {
+        "name": stored.name,
+        "version": stored.version,
+        "ref": stored.ref,
+        "aliases": list(stored.aliases),
+        "path": str(stored.path),
+        "error": entry.fault,
+        **_told(entry.manifest),
+    }
+
+
+def _told(manifest: Manifest | None) -> dict[str, Any]:
+    """Return what the artifact says; the same keys with null for one that is broken."""
+    return {
+        "task": manifest and manifest.task,
+        "metrics": manifest and headline(manifest.metrics)[1],
+        "created": manifest and manifest.created,
+        "parent": manifest and manifest.parent,
+        "labels": manifest and list(manifest.labels),
+        "backbone": manifest and manifest.backbone.name,
+        "bytes": manifest and weight_bytes(manifest),
+    }
+
+
+def _print(entries: list[_Entry], tasks: Mapping[str, TaskSpec]) -> None:
+    table(_COLUMNS, [_row(entry, tasks) for entry in entries], right=["size"])
+    for entry in entries:
+        if entry.fault is not None:
+            click.secho(printable(f"{entry.stored.ref}: {entry.fault}"), fg="red")
+
+
+def _row(entry: _Entry, tasks: Mapping[str, TaskSpec]) -> tuple[str, ...]:
+    aliases, manifest = ", ".join(entry.stored.aliases), entry.manifest
+    if manifest is None:
+        return entry.stored.ref, aliases, "broken", "", "", ""
+    created = manifest.created[:16].replace("T", " ")
+    return (
+        entry.stored.ref,
+        aliases,
+        manifest.task,
+        _result(manifest, tasks),
+        size(weight_bytes(manifest)),
+        created,
+    )
+
+
+def _result(manifest: Manifest, tasks: Mapping[str, TaskSpec]) -> str:
+    """Return the main metric, or the first one when the plugin that could name it is not installed."""
+    split, figures = headline(manifest.metrics)
+    spec = tasks.get(manifest.task)
+    name = spec.primary if spec is not None and spec.primary in figures else next(iter(figures), None)
+    return "" if name is None else f"{name} {figure(figures[name])} ({split})"

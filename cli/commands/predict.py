@@ -1,0 +1,149 @@
+"""`adapters predict`: texts through one or several adapters, in one pass."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onetrunk.adapters.artifact import read_manifest
+from onetrunk.adapters.store import Store
+from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.options import running_options
+from onetrunk.cli.output import emit_json, json_line, json_option, whole_file
+from onetrunk.cli.progress import counting
+
+if TYPE_CHECKING:
+    from onetrunk.core.data.dataset import TextRecord
+    from onetrunk.core.predictor import OneTrunk, Prediction
+    from onetrunk.core.tasks import JSONObject
+
+Write = Callable[[Sequence["Prediction"], Mapping[str, Any]], object]
+"""Takes the answers of all adapters to a text, and the other keys of its record."""
+
+
+@click.command("predict")
+@click.argument("refs", metavar="REF[,REF...]")
+@click.argument("texts", metavar="[TEXT...|-]", nargs=-1)
+@click.option("--input", "source", metavar="F", help="Texts: JSONL, JSON, CSV or TSV with `text`, or .txt.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="F", help="Write JSON lines to this file.")
+@running_options
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    refs: str,
+    texts: tuple[str, ...],
+    source: str | None,
+    output: Path | None,
+    as_json: bool,
+    **running: Any,
+) -> None:
+    """Predict each TEXT with every adapter named; stdin has one text a line.
+
+    With --json or --output there is a line of JSON for each text and adapter, in order; other keys of an input
+    record come back under "input".
+
+    \b
+    Example:
+      adapters predict ner,sentiment "Ada Lovelace loved London."
+      adapters predict ner@prod --input mails.jsonl --output entities.jsonl
+      head -100 mails.txt | adapters predict intent --json
+    """
+    records = _begun(_records(texts, source))
+    references = [ref.strip() for ref in refs.split(",")]
+    with _writer(output, as_json) as write:
+        trunk = _load(context, references, running)
+        with counting(len(texts) or None, shown=output is not None or not sys.stdout.isatty()) as advance:
+            for predictions, extra in _predict(trunk, records, references, running["batch_tokens"]):
+                write(predictions, extra)
+                advance(1)
+
+
+def _records(texts: Sequence[str], source: str | None) -> Iterator[TextRecord]:
+    """Return the texts to predict. Raises UsageError unless they come from one place, DataError on iteration."""
+    from onetrunk.core.data.dataset import TextRecord, load_unlabelled
+
+    if source is not None and texts:
+        raise click.UsageError("give texts, or --input, not both")
+    if "-" in texts and len(texts) > 1:
+        raise click.UsageError("'-' is stdin, and stands alone; give other texts in a file, with --input")
+    if texts and texts != ("-",):
+        return (TextRecord(text, {}, f"text {number}") for number, text in enumerate(texts, 1))
+    if source is None and not texts and sys.stdin.isatty():
+        raise click.UsageError("no text; give some, or '-' to type them, or a file with --input")
+    return load_unlabelled(source or "-")
+
+
+def _begun(records: Iterator[TextRecord]) -> Iterator[TextRecord]:
+    """Return `records` with the first one read, so that a file that is not there fails before a model is loaded."""
+    return chain(list(islice(records, 1)), records)
+
+
+@contextmanager
+def _writer(output: Path | None, as_json: bool) -> Iterator[Write]:
+    """Yield what prints answers, or puts them into the file `output`, which appears when all are there."""
+    if output is not None:
+        with whole_file(output) as file:
+            yield lambda answers, extra: file.writelines(
+                f"{json_line(record)}\n" for record in _to_json(answers, extra)
+            )
+    elif as_json:
+        yield _print_json
+    else:
+        from onetrunk.cli.highlight import Highlighter
+
+        highlighter = Highlighter()
+        yield lambda answers, _extra: highlighter.show(answers)
+
+
+def _print_json(answers: Sequence[Prediction], extra: Mapping[str, Any]) -> None:
+    for record in _to_json(answers, extra):
+        emit_json(record)
+
+
+def _to_json(answers: Sequence[Prediction], extra: Mapping[str, Any]) -> Iterator[JSONObject]:
+    for answer in answers:
+        yield {**({"input": dict(extra)} if extra else {}), **answer.to_json()}
+
+
+def _load(context: click.Context, references: Sequence[str], running: Mapping[str, Any]) -> OneTrunk:
+    """Load the backbone that all `references` need, and them. Raises UsageError if they need different ones."""
+    store = Store()
+    stored = [store.resolve(reference) for reference in references]
+    name, revision = needed_backbone(
+        {each.ref: read_manifest(each.path) for each in stored}, running["backbone"]
+    )
+    from onetrunk.core.backbone import Backbone
+    from onetrunk.core.predictor import OneTrunk
+
+    backbone = Backbone.load(name, revision, device=running["device"], dtype=running["precision"])
+    trunk = OneTrunk(backbone, store=store, host=plugin_host(context))
+    for reference in references:
+        trunk.load(reference)
+    return trunk
+
+
+def _predict(
+    trunk: OneTrunk, records: Iterable[TextRecord], references: Sequence[str], batch_tokens: int | None
+) -> Iterator[tuple[Sequence[Prediction], Mapping[str, Any]]]:
+    """Yield the answers to each text with the other keys of its record; holds no more records than the trunk."""
+    from onetrunk.core.inference import BATCH_TOKENS
+
+    waiting: deque[Mapping[str, Any]] = deque()
+
+    def texts() -> Iterator[str]:
+        for record in records:
+            waiting.append(record.extra)
+            yield record.text
+
+    for answers in trunk.predict_stream(texts(), references, batch_tokens=batch_tokens or BATCH_TOKENS):
+        yield answers, waiting.popleft()

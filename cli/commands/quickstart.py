@@ -1,0 +1,155 @@
+"""`adapters quickstart`: three adapters trained on the package's samples, and tried at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onetrunk.adapters.store import Store
+from onetrunk.cli.figures import Figures, duration, figure, figures_of
+from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.output import emit_json, json_option, table
+from onetrunk.core.backbone_files import OFFLINE_NAME
+from onetrunk.core.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from onetrunk.core.backbone import Backbone
+    from onetrunk.core.plugin_host import PluginHost
+    from onetrunk.core.predictor import Prediction
+    from onetrunk.core.training import TrainData, TrainResult
+
+EPOCHS = MappingProxyType({"ner": 20, "sentiment": 12, "intent": 12})
+"""Epochs for each task: what a few hundred rows need."""
+
+_COLUMNS = ("adapter", "train rows", "dev rows", "results on dev", "time")
+
+TEXTS = (
+    "Maria Costa moved from Lisbon to Geneva to work for the Red Cross.",
+    "The new Kindle is a joy: light, quick, and easy on the eyes.",
+    "I waited forty minutes at the counter in Leeds and nobody even looked up.",
+    "Where is my parcel? Anna said it left Rotterdam on Monday.",
+    "How do whales sleep without drowning?",
+)
+"""Texts that are in none of the samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """One task: its data, the result of its training, and the seconds it took."""
+
+    task: str
+    data: TrainData
+    result: TrainResult
+    seconds: float
+
+    @property
+    def ref(self) -> str:
+        return "" if self.result.stored is None else self.result.stored.ref
+
+
+@click.command("quickstart")
+@click.option(
+    "--backbone",
+    metavar="B",
+    default=OFFLINE_NAME,
+    show_default=True,
+    help="Hub id or folder of the backbone.",
+)
+@click.option("--seed", default=0, show_default=True, help="Start of all randomness.")
+@json_option
+@click.pass_context
+def command(context: click.Context, backbone: str, seed: int, as_json: bool) -> None:
+    """Train ner, sentiment and intent on samples, keep them in the store, and predict with all three at once.
+
+    The samples are a few hundred sentences a task, written for this purpose: enough to see how it works, not to
+    measure how good it is.
+
+    \b
+    Example:
+      adapters quickstart
+    """
+    from onetrunk.core.backbone import Backbone
+
+    host, trunk = plugin_host(context), Backbone.load(backbone)
+    trials = [
+        _train(host, trunk, task, TrainSettings(epochs=epochs, seed=seed)) for task, epochs in EPOCHS.items()
+    ]
+    answers = _predict(host, trunk, [trial.ref for trial in trials])
+    if as_json:
+        emit_json(_record(trials, answers))
+    else:
+        _print(trials, answers)
+
+
+def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSettings) -> _Trial:
+    from onetrunk.cli.progress import TrainingProgress, listener_of
+    from onetrunk.core.training import read_train_data, train_adapter
+
+    spec, name = host.task(task), f"quickstart-{task}"
+    with ExitStack() as stack:
+        samples = stack.enter_context(as_file(files("onetrunk.plugins") / "samples" / task))
+        data = read_train_data(spec, samples)
+    click.echo(
+        f"{name}: {len(data.train.examples)} rows to train on, {len(data.dev.examples)} for dev", err=True
+    )
+    began = time.monotonic()
+    with TrainingProgress(spec.primary, settings.epochs) as progress:
+        listener = listener_of(progress, host)
+        result = train_adapter(host, Store(), task, name, data, backbone, settings, listener=listener)
+    return _Trial(task, data, result, time.monotonic() - began)
+
+
+def _predict(host: PluginHost, backbone: Backbone, references: Sequence[str]) -> list[list[Prediction]]:
+    from onetrunk.core.predictor import OneTrunk
+
+    trunk = OneTrunk(backbone, host=host)
+    for reference in references:
+        trunk.load(reference)
+    return trunk.predict(TEXTS, references)
+
+
+def _record(trials: Sequence[_Trial], answers: Sequence[Sequence[Prediction]]) -> dict[str, Any]:
+    return {
+        "adapters": [
+            {
+                "adapter": trial.ref,
+                "task": trial.task,
+                "rows": {split: len(data.examples) for split, data in trial.data.splits.items()},
+                "metrics": figures_of(trial.result.metrics["dev"]),
+                "seconds": round(trial.seconds, 3),
+            }
+            for trial in trials
+        ],
+        "predictions": [answer.to_json() for own in answers for answer in own],
+    }
+
+
+def _print(trials: Sequence[_Trial], answers: Sequence[Sequence[Prediction]]) -> None:
+    from onetrunk.cli.highlight import Highlighter
+
+    table(_COLUMNS, map(_row, trials), right=("train rows", "dev rows", "time"))
+    click.echo()
+    highlighter = Highlighter()
+    for own in answers:
+        highlighter.show(own)
+    references = ",".join(trial.ref.partition("@")[0] for trial in trials)
+    click.echo("They are in the store (`adapters list`). What next?")
+    click.echo(f'  adapters predict {references} "A text of yours."')
+    click.echo("  adapters train ner --train your-data.jsonl --name mine")
+
+
+def _row(trial: _Trial) -> tuple[str, ...]:
+    rows = [str(len(data.examples)) for data in (trial.data.train, trial.data.dev)]
+    results = "  ".join(f"{name} {figure(value)}" for name, value in _results(trial).items())
+    return trial.ref, *rows, results, duration(trial.seconds)
+
+
+def _results(trial: _Trial) -> Figures:
+    return figures_of(trial.result.metrics["dev"])

@@ -1,0 +1,75 @@
+"""`adapters remove`: versions out of the store, for good."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from onetrunk.adapters.references import Reference
+from onetrunk.adapters.store import Store, StoredVersion
+from onetrunk.cli.output import emit_json, json_option
+from onetrunk.core.errors import UsageError
+
+
+@click.command("remove")
+@click.argument("refs", metavar="REF...", nargs=-1, required=True)
+@click.option("--all", "whole", is_flag=True, help="Remove all versions of the names given.")
+@click.option("--force", is_flag=True, help="Remove versions that have an alias, too, with their aliases.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@json_option
+def command(refs: tuple[str, ...], whole: bool, force: bool, yes: bool, as_json: bool) -> None:
+    """Remove versions, or with --all whole adapters, from the store. There is no way back.
+
+    \b
+    Example:
+      adapters remove ner@1 ner@2
+      adapters remove ner --all --yes
+    """
+    store = Store()
+    planned = [_planned(store, Reference.parse(ref), whole) for ref in dict.fromkeys(refs)]
+    doomed = list({each.ref: each for versions in planned for each in versions}.values())
+    _check_aliases(doomed, force)
+    if not yes:
+        _confirm(doomed)
+    gone = [
+        each for ref in _steps(refs, doomed, whole) for each in store.remove(ref, whole=whole, force=force)
+    ]
+    if as_json:
+        emit_json({"removed": [each.ref for each in gone]})
+    else:
+        click.echo(f"removed {', '.join(each.ref for each in gone)}")
+
+
+def _planned(store: Store, ref: Reference, whole: bool) -> list[StoredVersion]:
+    """Return what `ref` condemns. Raises UsageError where that is not clear."""
+    newest = store.resolve(ref)
+    bare = ref == Reference(ref.name)
+    if bare and not whole:
+        raise UsageError(
+            f"{ref} names no version: give one, as in {newest.ref}, or --all for every version of {ref}"
+        )
+    if whole and not bare:
+        raise UsageError(
+            f"{ref} names one version, --all means every one: give {ref.name} --all, or {ref} alone"
+        )
+    return store.versions(ref.name) if whole else [newest]
+
+
+def _check_aliases(doomed: Sequence[StoredVersion], force: bool) -> None:
+    held = [f"{each.ref} is {each.name}@{alias}" for each in doomed for alias in each.aliases]
+    if held and not force:
+        raise UsageError(f"{', '.join(held)}: take the alias away first, or give --force")
+
+
+def _confirm(doomed: Sequence[StoredVersion]) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("there is no terminal to ask on; give --yes to remove without being asked")
+    names = ", ".join(each.ref for each in doomed)
+    click.confirm(f"Remove {names} for good?", abort=True, err=True)
+
+
+def _steps(refs: Sequence[str], doomed: Sequence[StoredVersion], whole: bool) -> list[str]:
+    """Return the references to remove one by one; a version that was named twice goes once."""
+    return list(dict.fromkeys(refs)) if whole else [each.ref for each in doomed]

@@ -1,0 +1,186 @@
+"""`adapters train`: from labelled files to an adapter in the store."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from onetrunk.adapters.artifact import read_manifest
+from onetrunk.adapters.manifest import Manifest
+from onetrunk.adapters.references import validate_name
+from onetrunk.adapters.store import Store, StoredVersion
+from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.figures import duration, figure, figures_of, headline, size
+from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.options import device_option, training_options
+from onetrunk.cli.output import emit_json, json_option, printable, table
+from onetrunk.core.backbone_files import OFFLINE_NAME
+from onetrunk.core.errors import UsageError
+from onetrunk.core.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from onetrunk.core.training import TrainData, TrainResult
+
+_INHERITED = ("method", "pooling", "rank", "alpha", "targets", "layers")
+"""Settings that an adapter to start from brings along."""
+
+
+@click.command("train")
+@click.argument("task")
+@click.option(
+    "--train",
+    "train_file",
+    metavar="F",
+    required=True,
+    help="Training data: a file, a folder, or - for stdin.",
+)
+@click.option(
+    "--dev", "dev_file", metavar="F", help="Data that picks the best epoch.  [default: a tenth of train]"
+)
+@click.option("--test", "test_file", metavar="F", help="Data that is measured once, at the end.")
+@click.option("--name", metavar="N", help="Name of the adapter in the store.  [default: that of the task]")
+@click.option("--from", "start", metavar="REF", help="Adapter to train on from; its labels and shape stay.")
+@click.option(
+    "--backbone",
+    metavar="B",
+    help=f"Hub id or folder.  [default: that of --from, or {OFFLINE_NAME}]",
+)
+@device_option
+@training_options
+@json_option
+@click.pass_context
+def command(
+    context: click.Context, /, task: str, name: str | None, device: str, as_json: bool, **options: Any
+) -> None:
+    """Train an adapter for TASK and keep it in the store as the next version of its name.
+
+    Files are JSONL, JSON, CSV, TSV or CoNLL; a folder has train, dev and test files. `adapters plugins` lists
+    the tasks. Nothing is stored before the whole run has succeeded.
+
+    \b
+    Example:
+      adapters train ner --train train.conll --dev dev.conll --name people
+      adapters train intent --train data/ --from intent@2 --epochs 5
+    """
+    files = [options.pop(f"{split}_file") for split in ("train", "dev", "test")]
+    start, backbone = options.pop("start"), options.pop("backbone")
+    settings, name = TrainSettings(**options), validate_name(name or task)
+    parent = None if start is None else _parent(context, start, task)
+    data = _read(context, task, files, settings, parent)
+    began = time.monotonic()
+    result = _train(context, task, name, data, settings, parent, backbone, device)
+    seconds = time.monotonic() - began
+    if as_json:
+        emit_json(_record(result, seconds))
+    else:
+        _print(result, seconds, settings)
+
+
+def _parent(context: click.Context, ref: str, task: str) -> tuple[StoredVersion, Manifest]:
+    """Return the adapter to start from. Raises UsageError where it does not fit the command line."""
+    stored = Store().resolve(ref)
+    manifest = read_manifest(stored.path)
+    if manifest.task != task:
+        raise UsageError(
+            f"{stored.ref} is an adapter for {manifest.task}, not for {task}; start from another one"
+        )
+    for name in _INHERITED:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"--{name} is as {stored.ref} has it; leave the option out, or train without --from"
+            )
+    return stored, manifest
+
+
+def _read(
+    context: click.Context,
+    task: str,
+    files: list[str | None],
+    settings: TrainSettings,
+    parent: tuple[StoredVersion, Manifest] | None,
+) -> TrainData:
+    """Read and check the data; say so where dev is held out of it."""
+    spec = plugin_host(context).task(task)
+    if files.count("-") > 1:
+        raise UsageError("stdin can be read only once; give a file for all but one of --train, --dev, --test")
+    from onetrunk.core.training import read_train_data
+
+    labels = None if parent is None else parent[1].labels
+    train_file, dev_file, test_file = files
+    data = read_train_data(spec, train_file or "", dev_file, test_file, seed=settings.seed, labels=labels)
+    if data.held_out:
+        held, kept = len(data.dev.examples), len(data.train.examples)
+        source = printable(data.train.source.partition(" (")[0])
+        click.echo(
+            f"no dev data given: {held} of {held + kept} rows of {source} are held out as dev, "
+            f"a stratified tenth (seed {settings.seed})",
+            err=True,
+        )
+    return data
+
+
+def _train(
+    context: click.Context,
+    task: str,
+    name: str,
+    data: TrainData,
+    settings: TrainSettings,
+    parent: tuple[StoredVersion, Manifest] | None,
+    backbone: str | None,
+    device: str,
+) -> TrainResult:
+    from onetrunk.cli.progress import TrainingProgress, listener_of
+    from onetrunk.core.backbone import Backbone
+    from onetrunk.core.training import train_adapter
+
+    host = plugin_host(context)
+    parents = {} if parent is None else {parent[0].ref: parent[1]}
+    where, revision = needed_backbone(parents, backbone)
+    trunk = Backbone.load(where, revision, device=device, dtype=settings.precision)
+    with TrainingProgress(host.task(task).primary, settings.epochs) as progress:
+        listener = listener_of(progress, host)
+        return train_adapter(
+            host, Store(), task, name, data, trunk, settings, start=parent and parent[0], listener=listener
+        )
+
+
+def _record(result: TrainResult, seconds: float) -> dict[str, Any]:
+    by_split = {split: figures_of(metrics) for split, metrics in result.metrics.items()}
+    return {
+        "adapter": result.stored and result.stored.ref,
+        "metrics": headline(result.metrics)[1],
+        "dev": by_split["dev"],
+        "test": by_split.get("test"),
+        "seconds": round(seconds, 3),
+        "tokens_per_second": round(result.run.tokens_per_second, 1),
+        "parameters": result.trained,
+        "share": result.share,
+        "best_epoch": result.run.best_epoch,
+        "epochs": len(result.run.history),
+        "loss": result.loss,
+        "bytes": result.bytes,
+    }
+
+
+def _print(result: TrainResult, seconds: float, settings: TrainSettings) -> None:
+    by_split = {split: figures_of(metrics) for split, metrics in result.metrics.items()}
+    names = dict.fromkeys(name for figures in by_split.values() for name in figures)
+    rows = [(name, *(figure(own.get(name)) for own in by_split.values())) for name in names]
+    table(("result", *by_split), rows, right=list(by_split))
+    epochs = f"{len(result.run.history)} of {settings.epochs} epochs"
+    about = [
+        ("loss", f"{result.loss:.4f}, at the best epoch, {result.run.best_epoch}; {epochs} run"),
+        ("parameters", f"{result.trained:,} trained, {result.share:.2%} of the backbone's"),
+        ("size", size(result.bytes) if result.stored else "-"),
+        ("speed", f"{result.run.tokens_per_second:,.0f} tokens/s"),
+        ("wall time", duration(seconds)),
+        (
+            "stored",
+            result.stored.ref if result.stored else "nothing: method full is the baseline to compare with",
+        ),
+    ]
+    click.echo()
+    table(("training", ""), about)

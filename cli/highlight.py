@@ -1,0 +1,125 @@
+"""Predictions for people: entities marked in their text, labels with a bar.
+
+In colour where a terminal shows it. Elsewhere, and with NO_COLOR, in plain signs:
+`[Ada Lovelace PER] loved [London LOC].`
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onetrunk.cli.output import printable
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from onetrunk.core.predictor import Prediction
+
+_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
+_BAR_CELLS = 10
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_WIDEST_LABEL = 24
+_ALSO_SHOWN = 0.1  # probability from which on a label that was not chosen is shown, too
+
+
+class Highlighter:
+    """Prints predictions. A label keeps its colour for as long as the highlighter lives."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(file=sys.stdout)
+        plain = self._console.no_color or self._console.is_dumb_terminal
+        self._colour = self._console.is_terminal and not plain
+        self._colours: dict[str, str] = {}
+
+    def show(self, predictions: Sequence[Prediction]) -> None:
+        """Print what all adapters say of one text: one line for one adapter, a block for several."""
+        lines = [self._answer(each.text, each.result) for each in predictions]
+        if len(predictions) > 1:
+            lines = list(_block(predictions, lines))
+        elif "entities" not in predictions[0].result:
+            lines[0].append(f"  {printable(predictions[0].text)}")
+        for line in lines:
+            self._print(line)
+
+    def _print(self, line: Text) -> None:
+        with self._console.capture() as captured:
+            self._console.print(line, soft_wrap=True)
+        # Printed by click, which flushes, so that a closed pipe is met here; rich has already decided on colour.
+        click.echo(captured.get().rstrip("\n"), color=True)
+
+    def _answer(self, text: str, result: Mapping[str, Any]) -> Text:
+        if isinstance(result.get("entities"), list):
+            return self._entities(text, result["entities"])
+        if isinstance(result.get("scores"), Mapping) and isinstance(result.get("label"), str):
+            return self._label(result["label"], result["scores"])
+        from rich.text import Text
+
+        return Text(printable(json.dumps(result, ensure_ascii=False)))
+
+    def _entities(self, text: str, entities: Iterable[Mapping[str, Any]]) -> Text:
+        """Mark the entities in the text. One that overlaps another before it stands behind the text."""
+        from rich.text import Text
+
+        line, at, behind = Text(), 0, []
+        for entity in sorted(entities, key=lambda each: (each["start"], -each["end"])):
+            if entity["start"] < at:
+                behind.append(entity)
+                continue
+            line.append(printable(text[at : entity["start"]])).append(self._marked(text, entity))
+            at = entity["end"]
+        line.append(printable(text[at:]))
+        for entity in behind:
+            line.append("  ").append(self._marked(text, entity))
+        return line
+
+    def _marked(self, text: str, entity: Mapping[str, Any]) -> Text:
+        from rich.text import Text
+
+        inside, label = printable(text[entity["start"] : entity["end"]]), printable(str(entity["label"]))
+        if not self._colour:
+            return Text(f"[{inside} {label}]")
+        colour = self._colour_of(label)
+        return Text.assemble((f"{inside} ", f"bold {colour}"), (f" {label} ", f"reverse {colour}"))
+
+    def _label(self, label: str, scores: Mapping[str, float]) -> Text:
+        """Return the label with the bar of its probability, then what else is likely."""
+        from rich.text import Text
+
+        widest = min(_WIDEST_LABEL, max(map(len, scores), default=0))
+        line = Text(f"{printable(label):{widest}}", f"bold {self._colour_of(label)}" if self._colour else "")
+        score = scores.get(label)  # a label for "none of them" has no probability of its own
+        if self._colour:
+            line.append(f" {_bar(score or 0.0)}", self._colour_of(label))
+        line.append("      " if score is None else f"  {score:.2f}")
+        others = [(name, each) for name, each in scores.items() if name != label and each >= _ALSO_SHOWN]
+        for name, each in sorted(others, key=lambda pair: -pair[1])[:2]:
+            line.append(f"  {printable(name)} {each:.2f}", "dim" if self._colour else "")
+        return line
+
+    def _colour_of(self, label: str) -> str:
+        return self._colours.setdefault(label, _COLOURS[len(self._colours) % len(_COLOURS)])
+
+
+def _block(predictions: Sequence[Prediction], answers: Sequence[Text]) -> Iterator[Text]:
+    """Yield the text, then an indented line an adapter, then an empty line."""
+    from rich.text import Text
+
+    widest = max(len(each.adapter) for each in predictions)
+    yield Text(printable(predictions[0].text))
+    for prediction, answer in zip(predictions, answers, strict=True):
+        yield Text(f"  {prediction.adapter:{widest}}  ").append(answer)
+    yield Text()
+
+
+def _bar(share: float) -> str:
+    """Return a bar of `_BAR_CELLS` signs, of which `share` (0 to 1) is filled, to an eighth of a sign."""
+    full, eighths = divmod(round(share * _BAR_CELLS * 8), 8)
+    bar = "█" * full + (_EIGHTHS[eighths] if eighths else "")
+    return f"{bar:{_BAR_CELLS}}"

@@ -1,0 +1,175 @@
+"""How far a command is, on stderr: a bar where a terminal shows it, else plain lines. Stdout is for results."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import click
+
+from onetrunk.cli.figures import duration, figure
+from onetrunk.cli.output import printable
+from onetrunk.core.hookspecs import EpochEvent, StepEvent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from onetrunk.core.plugin_host import PluginHost
+    from onetrunk.core.trainer import Listener
+
+_PATIENCE = 1.0  # seconds that a command may take without showing a bar
+_MEMORY = 0.95  # what a step leaves of the running mean before it
+
+
+class TrainingProgress:
+    """Shows a training run: a bar with epoch, tokens/s, loss and time to go, and a line for each epoch.
+
+    primary: the metric shown for each epoch; epochs: how many there are at most. A context manager; the bar is
+    gone when it ends.
+    """
+
+    def __init__(self, primary: str, epochs: int) -> None:
+        self._primary, self._epochs = primary, epochs
+        self._console = _terminal()
+        self._bar = None if self._console is None else _training_bar(self._console)
+        self._pace = _Pace()
+
+    def __enter__(self) -> TrainingProgress:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("preparing", total=None, state="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def step(self, event: StepEvent) -> None:
+        """Show an optimiser step."""
+        self._pace.step(event.tokens, event.loss)
+        if self._bar is not None:
+            self._bar.update(
+                self._task,
+                completed=event.step,
+                total=event.steps,
+                description=f"epoch {event.epoch}/{self._epochs}",
+                state=str(self._pace),
+            )
+
+    def epoch(self, event: EpochEvent) -> None:
+        """Print the line of an epoch; those that follow do not count its evaluation as training time."""
+        self._pace.pause()
+        value = figure(event.metrics.get(self._primary))
+        line = (
+            f"epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}  loss {event.loss:.4f}  "
+            f"dev {self._primary} {value}  {duration(event.seconds)}{'  best so far' if event.best else ''}"
+        )
+        if self._bar is None:
+            click.echo(printable(line), err=True)
+        else:
+            from rich.text import Text
+
+            self._bar.console.print(Text(printable(line)))
+
+
+class _Pace:
+    """Running means of the loss and of the tokens a second; pauses between steps can be left out."""
+
+    def __init__(self) -> None:
+        self._tokens = self._seconds = self._losses = self._weight = 0.0
+        self._since: float | None = None
+
+    def step(self, tokens: int, loss: float) -> None:
+        now = time.monotonic()
+        if self._since is not None:  # the time of the very first step would hold all the preparation
+            self._tokens = _MEMORY * self._tokens + tokens
+            self._seconds = _MEMORY * self._seconds + now - self._since
+        self._losses, self._weight = _MEMORY * self._losses + loss, _MEMORY * self._weight + 1
+        self._since = now
+
+    def pause(self) -> None:
+        self._since = time.monotonic()
+
+    def __str__(self) -> str:
+        speed = f"{self._tokens / self._seconds:,.0f} tokens/s  " if self._seconds else ""
+        return f"{speed}loss {self._losses / self._weight:.4f}"
+
+
+def listener_of(progress: TrainingProgress, host: PluginHost) -> Listener:
+    """Return who hears of a run: `progress`, and then the plugins of `host`."""
+    from onetrunk.core.trainer import Listener
+
+    def step(event: StepEvent) -> None:
+        progress.step(event)
+        host.notify("training_step", event=event)
+
+    def epoch(event: EpochEvent) -> None:
+        progress.epoch(event)
+        host.notify("training_epoch", event=event)
+
+    return Listener(step, epoch)
+
+
+@contextmanager
+def counting(total: int | None, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    """Yield a function that is told how many more texts are done; a bar appears after about a second.
+
+    total: number of texts, None if not known. shown: False keeps the bar away from results on the same terminal.
+    """
+    console = _terminal() if shown else None
+    if console is None:
+        yield lambda _texts: None
+        return
+    bar = _counting_bar(console)
+    task = bar.add_task("texts", total=total)
+    late = threading.Timer(_PATIENCE, bar.start)
+    late.start()
+    try:
+        yield lambda texts: bar.advance(task, texts)
+    finally:
+        late.cancel()
+        late.join()  # else the bar could start after it was stopped
+        bar.stop()
+
+
+def _terminal() -> Console | None:
+    """Return stderr as a console that can show a bar; None if it is none."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console if console.is_terminal and not console.is_dumb_terminal else None
+
+
+def _training_bar(console: Console) -> Progress:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[state]}"),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _counting_bar(console: Console) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
