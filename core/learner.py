@@ -103,6 +103,10 @@ class Learner:
         lora = self.lora.to(self.trunk.device, self.trunk.dtype)
         return Adapter(ref, self.spec, self.labels, self.pooling, lora, self.head.eval(), settings or {})
 
+    def is_finite(self) -> bool:
+        """Whether every trained weight is a finite number."""
+        return all(bool(tensor.isfinite().all()) for tensor in self._state())
+
     def keep(self) -> None:
         """Remember the present state as the best."""
         self._best = [tensor.detach().clone() for tensor in self._state()]

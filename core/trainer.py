@@ -14,7 +14,7 @@ from onetrunk.core.adapter import Adapter
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.batching import training_batches
 from onetrunk.core.encoding import Encoded
-from onetrunk.core.errors import TrainingDiverged
+from onetrunk.core.errors import TaskSpecError, TrainingDiverged
 from onetrunk.core.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.inference import Job, compute_logits, encode_examples
 from onetrunk.core.learner import Learner, balanced_weights
@@ -80,7 +80,7 @@ def train(
 
     Repeatable bit for bit on the CPU at one number of threads: all randomness comes from `settings.seed`, and
     torch's global generator is left as it was.
-    Raises TrainingDiverged when a loss is not finite.
+    Raises TrainingDiverged when a loss or a weight is not finite, TaskSpecError when the primary metric is not.
     """
     with torch.random.fork_rng(devices=[trunk.device] if trunk.device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
@@ -118,7 +118,7 @@ class _Run:
             loss = self._train_epoch(epoch, batches)
             training_seconds += time.monotonic() - started
             metrics = self._dev_metrics()
-            value = float(metrics[self.learner.spec.primary])
+            value = self._primary(metrics)
             if better := value > best:
                 best, best_epoch = value, epoch
                 self.learner.keep()
@@ -142,14 +142,27 @@ class _Run:
             loss = float(self.learner.step(packed, targets, self.class_weights))
             self.steps_done += 1
             if not math.isfinite(loss):
-                raise TrainingDiverged(
-                    epoch, self.steps_done, f"try a lower --lr than {self.settings.weight_lr:g}"
-                )
+                raise self._diverged(epoch)
             total += loss
             if self.listener.step is not None:
                 done, planned = self.steps_done, self.planned_steps
                 self.listener.step(StepEvent(self.name, epoch, done, planned, loss, packed.tokens, lr))
+        if not self.learner.is_finite():  # the last step may have spoilt what no loss has seen yet
+            raise self._diverged(epoch)
         return total / len(batches)
+
+    def _diverged(self, epoch: int) -> TrainingDiverged:
+        return TrainingDiverged(epoch, self.steps_done, f"try a lower --lr than {self.settings.weight_lr:g}")
+
+    def _primary(self, metrics: JSONObject) -> float:
+        """Return the metric that picks the best epoch. Raises TaskSpecError where it is no finite number."""
+        spec = self.learner.spec
+        value = metrics.get(spec.primary)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise TaskSpecError(
+                spec.name, [f"evaluate gives {value!r} for {spec.primary!r}, expected a finite number"]
+            )
+        return float(value)
 
     def _dev_metrics(self) -> JSONObject:
         logits = self.logits(self.dev)

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from onetrunk.adapters.artifact import read_artifact, write_artifact
 from onetrunk.adapters.card import render_card
 from onetrunk.adapters.manifest import BackboneRecord, DataRecord, Manifest, Parameters, PluginRecord
@@ -118,9 +120,7 @@ def train_adapter(
     validate_name(name)
     spec = host.task(task)
     trunk = Trunk.of(backbone)
-    begin = (
-        None if start is None else load_adapter(start.ref, read_artifact(start.path), spec, backbone, trunk)
-    )
+    begin = None if start is None else _load_exactly(start, spec, backbone)
     if begin is not None:
         settings = _inherit(settings, begin, start)
     corpora = {
@@ -141,6 +141,12 @@ def train_adapter(
     trained = run.learner.trained_parameters
     loss = float(run.history[run.best_epoch - 1]["loss"])
     return TrainResult(stored, metrics, trained, trained / backbone.parameters, size, loss, run)
+
+
+def _load_exactly(start: StoredVersion, spec: TaskSpec, backbone: Backbone) -> Adapter:
+    """Load the adapter to start from in float32: the precision of the trunk would round its weights."""
+    exact = Trunk.of(backbone, torch.float32)
+    return load_adapter(start.ref, read_artifact(start.path), spec, backbone, exact)
 
 
 def _inherit(settings: TrainSettings, begin: Adapter, start: StoredVersion | None) -> TrainSettings:
