@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from onetrunk.adapters.artifact import read_artifact
+from onetrunk.adapters.store import Store
+from onetrunk.core.adapter_files import load_adapter
+from onetrunk.core.backbone import Backbone, fingerprint
+from onetrunk.core.errors import TaskSpecError, TrainingDiverged, UsageError
+from onetrunk.core.hookspecs import EpochEvent, StepEvent
+from onetrunk.core.learner import Learner, balanced_weights
+from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.settings import TrainSettings
+from onetrunk.core.tasks import Example, JSONObject, Labels, Record, TaskSpec
+from onetrunk.core.trainer import Corpus, Listener, Trained, learner_logits, make_corpus, train
+from onetrunk.core.trunk import Trunk
+
+Train = Callable[..., Any]
+SHORT = TrainSettings(epochs=4, lr=0.01, rank=4, batch_tokens=64)
+
+
+@pytest.fixture(scope="module")
+def spec() -> TaskSpec:
+    return PluginHost.discover().task("sentiment")
+
+
+@pytest.fixture
+def corpus(spec: TaskSpec, bert: Backbone, records: dict[str, list[Record]]) -> Corpus:
+    return make_corpus(spec, bert, [spec.read(record) for record in records["sentiment"]], ("neg", "pos"))
+
+
+def run(
+    spec: TaskSpec, corpus: Corpus, backbone: Backbone, settings: TrainSettings, **options: Any
+) -> Trained:
+    return train(spec, "x", corpus, corpus, ("neg", "pos"), backbone, Trunk.of(backbone), settings, **options)
+
+
+def weights_of(trained: Trained) -> dict[str, torch.Tensor]:
+    learner = trained.learner
+    return {**{str(i): w for i, w in enumerate(learner.weights)}, **learner.head.state_dict()}
+
+
+def same_weights(first: Trained, second: Trained) -> bool:
+    return fingerprint(weights_of(first)) == fingerprint(weights_of(second))
+
+
+def scored_by(score: Callable[[np.ndarray], float]) -> Callable[..., JSONObject]:
+    """Return an `evaluate` that looks at nothing but the logits."""
+
+    def evaluate(
+        examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, _: JSONObject
+    ) -> JSONObject:
+        return {"accuracy": score(np.concatenate(logits))}
+
+    return evaluate
+
+
+# What a run learns
+
+
+@pytest.mark.parametrize("method", ["lora", "head", "full"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_loss_falls(spec: TaskSpec, corpus: Corpus, bert: Backbone, method: Any, optimizer: Any) -> None:
+    settings = replace(
+        SHORT, method=method, optimizer=optimizer, lr=0.003 if method == "full" else 0.02, dropout=0.0
+    )
+    history = run(spec, corpus, bert, settings).history
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_only_the_chosen_targets_train(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    trained = run(spec, corpus, bert, replace(SHORT, targets=("value", "output"), layers="last-1"))
+    assert set(trained.learner.lora.updates) == {(1, "value"), (1, "output")}
+    head = sum(p.numel() for p in trained.learner.head.parameters())
+    assert trained.learner.trained_parameters == head + 4 * (32 + 32) + 4 * (32 + 64)
+
+
+def test_method_head_has_no_updates(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    trained = run(spec, corpus, bert, replace(SHORT, method="head"))
+    assert trained.learner.lora.updates == {}
+    assert trained.learner.weights == []
+
+
+@pytest.mark.parametrize("method", ["lora", "head", "full"])
+def test_training_never_changes_the_trunk(
+    spec: TaskSpec, corpus: Corpus, bert: Backbone, method: Any
+) -> None:
+    trunk = Trunk.of(bert)
+    before = trunk.checksum()
+    train(spec, "x", corpus, corpus, ("neg", "pos"), bert, trunk, replace(SHORT, method=method))
+    assert trunk.checksum() == before == Trunk.of(bert).checksum()
+    assert fingerprint(bert.tensors) == bert.fingerprint
+    assert all(tensor.grad is None and not tensor.requires_grad for tensor in trunk.tensors().values())
+
+
+def test_full_changes_its_copy(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    trained = run(spec, corpus, bert, replace(SHORT, method="full"))
+    assert trained.learner.running_trunk().checksum() != Trunk.of(bert).checksum()
+
+
+def test_class_weights_make_every_label_count_the_same() -> None:
+    weights = balanced_weights([(0,), (0,), (0,), (2,), (-100,), (-1,)], 4)
+    assert weights.tolist() == pytest.approx([1 / 3, 0, 1, 0])
+    assert sum(float(weights[t]) for t in (0, 0, 0, 2)) == pytest.approx(2)
+
+
+def test_class_weights_change_what_is_learnt(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    few = Corpus(corpus.examples[:5], corpus.encoded[:5], corpus.targets[:5])
+    plain, weighted = (run(spec, few, bert, replace(SHORT, class_weights=w)) for w in ("none", "balanced"))
+    assert not same_weights(plain, weighted)
+
+
+# Repeatability
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("task", ["ner", "sentiment"])
+def test_the_same_run_twice_gives_the_same_bytes(
+    train_tiny: Train, bert_folder: Path, tmp_path: Path, precision: str, task: str
+) -> None:
+    store, backbone = Store(tmp_path), Backbone.load(bert_folder, device="cpu", dtype=precision)
+    files = [train_tiny(store, task, backbone).stored.path / "adapter_model.safetensors" for _ in range(2)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    other = train_tiny(store, task, backbone, seed=1).stored.path / "adapter_model.safetensors"
+    assert files[0].read_bytes() != other.read_bytes()
+
+
+TRAIN = """
+import sys, json
+from pathlib import Path
+from onetrunk.adapters.store import Store
+from onetrunk.core.backbone import Backbone
+from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.settings import TrainSettings
+from onetrunk.core.training import read_train_data, train_adapter
+folder, rows, store = sys.argv[1:]
+host = PluginHost.discover()
+data = read_train_data(host.task("ner"), rows, seed=3)
+settings = TrainSettings(epochs=2, rank=4, batch_tokens=64)
+backbone = Backbone.load(folder, dtype="fp32")
+print(train_adapter(host, Store(Path(store)), "ner", "x", data, backbone, settings).stored.path)
+"""
+
+
+def test_two_processes_with_other_hash_seeds_give_the_same_bytes(
+    bert_folder: Path, records: dict[str, list[Record]], tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(map(json.dumps, records["ner"])))
+    written = []
+    for seed in ("1", "2"):
+        line = [sys.executable, "-c", TRAIN, str(bert_folder), str(rows), str(tmp_path / seed)]
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True, timeout=300)
+        folder = Path(done.stdout.splitlines()[-1])
+        written.append(
+            [(folder / name).read_bytes() for name in ("adapter_model.safetensors", "adapter_config.json")]
+        )
+    assert written[0] == written[1]
+
+
+def test_the_generators_of_the_process_are_left_alone(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    before = torch.get_rng_state(), random.getstate(), str(np.random.get_state())
+    run(spec, corpus, bert, SHORT)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (random.getstate(), str(np.random.get_state()))
+
+
+def test_what_was_drawn_before_changes_nothing(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    first = run(spec, corpus, bert, SHORT)
+    torch.rand(7)
+    assert same_weights(first, run(spec, corpus, bert, SHORT))
+
+
+def test_who_listens_cannot_change_what_is_drawn_from_python(
+    spec: TaskSpec, corpus: Corpus, bert: Backbone
+) -> None:
+    first = run(spec, corpus, bert, SHORT)
+    second = run(spec, corpus, bert, SHORT, listener=Listener(step=lambda event: random.seed(event.step)))
+    assert same_weights(first, second)
+
+
+# Epochs
+
+
+def test_the_best_epoch_is_what_comes_back(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    shy = replace(spec, evaluate=scored_by(lambda logits: -abs(float(np.abs(logits).mean()) - 0.5)))
+    trained = run(shy, corpus, bert, replace(SHORT, epochs=8, patience=0, lr=0.03))
+    scores = [row["dev"]["accuracy"] for row in trained.history]
+    assert trained.best_epoch == 1 + int(np.argmax(scores))
+    assert trained.best_epoch < 8
+    logits = learner_logits(trained.learner, corpus, 0)
+    assert shy.evaluate(corpus.examples, logits, ("neg", "pos"), {})["accuracy"] == max(scores)
+
+
+def test_of_equal_epochs_the_first_is_the_best(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    trained = run(replace(spec, evaluate=scored_by(lambda _: 0.5)), corpus, bert, replace(SHORT, patience=0))
+    assert trained.best_epoch == 1
+    assert [row["best"] for row in trained.history] == [True, False, False, False]
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 2), (2, 3), (0, 6)])
+def test_a_run_stops_when_its_patience_ends(
+    spec: TaskSpec, corpus: Corpus, bert: Backbone, patience: int, epochs: int
+) -> None:
+    flat = replace(spec, evaluate=scored_by(lambda _: 0.5))
+    assert len(run(flat, corpus, bert, replace(SHORT, epochs=6, patience=patience)).history) == epochs
+
+
+def test_a_run_that_stops_early_is_the_start_of_the_whole_one(
+    spec: TaskSpec, corpus: Corpus, bert: Backbone
+) -> None:
+    flat = replace(spec, evaluate=scored_by(lambda _: 0.5))
+    short, whole = (run(flat, corpus, bert, replace(SHORT, patience=patience)) for patience in (1, 0))
+    assert same_weights(short, whole)  # of both the first epoch is the best
+
+
+def test_a_metric_that_is_no_number_is_told(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    with pytest.raises(TaskSpecError, match="evaluate gives nan for 'accuracy', expected a finite number"):
+        run(replace(spec, evaluate=scored_by(lambda _: float("nan"))), corpus, bert, SHORT)
+
+
+def test_every_step_and_every_epoch_is_heard_of(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    steps, epochs = list[StepEvent](), list[EpochEvent]()
+    trained = run(
+        spec, corpus, bert, replace(SHORT, patience=0), listener=Listener(steps.append, epochs.append)
+    )
+    assert [event.step for event in steps] == list(range(1, steps[0].steps + 1))
+    assert sum(event.tokens for event in steps) == 4 * sum(corpus.tokens)
+    assert [event.loss for event in epochs] == [row["loss"] for row in trained.history]
+    assert [event.epoch for event in epochs] == [1, 2, 3, 4]
+
+
+def test_the_learning_rate_rises_then_falls_towards_zero(
+    spec: TaskSpec, corpus: Corpus, bert: Backbone
+) -> None:
+    steps = list[StepEvent]()
+    settings = replace(SHORT, patience=0, warmup=0.25)
+    run(spec, corpus, bert, settings, listener=Listener(step=steps.append))
+    rates = [event.lr for event in steps]
+    peak = rates.index(max(rates))
+    assert rates[peak] == pytest.approx(0.01)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert 0 < rates[-1] < 0.002
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+@pytest.mark.parametrize("batch_tokens", [64, 100_000])
+def test_a_run_that_diverges_says_so_and_stores_nothing(
+    train_tiny: Train, bert: Backbone, tmp_path: Path, epochs: int, batch_tokens: int
+) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(
+        TrainingDiverged, match=r"not finite at epoch \d, step \d+; nothing was stored; try a lower --lr"
+    ):
+        train_tiny(store, "sentiment", bert, lr=1e38, epochs=epochs, batch_tokens=batch_tokens)
+    assert store.versions() == []
+
+
+def test_an_interrupted_run_stores_nothing(
+    train_tiny: Train, bert: Backbone, tmp_path: Path, spec: TaskSpec
+) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(UsageError, match="asks for more than the backbone's 2"):
+        train_tiny(store, "sentiment", bert, layers="last-3")
+    assert store.versions() == []
+
+
+# Starting from another adapter
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_warm_start_begins_from_the_very_weights_of_its_parent(
+    train_tiny: Train, bert_folder: Path, tmp_path: Path, precision: str
+) -> None:
+    store, backbone = Store(tmp_path), Backbone.load(bert_folder, device="cpu", dtype=precision)
+    parent = train_tiny(store, "sentiment", backbone).stored
+    child = train_tiny(store, "sentiment", backbone, start=parent, lr=1e-30, epochs=1).stored
+    before, after = (read_artifact(stored.path).adapter_model for stored in (parent, child))
+    assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
+    assert read_artifact(child.path).manifest.parent == parent.ref
+
+
+@pytest.mark.parametrize("parent_method", ["lora", "head"])
+@pytest.mark.parametrize("method", ["lora", "head"])
+def test_what_a_warm_start_gives_loads_again(
+    train_tiny: Train, bert: Backbone, spec: TaskSpec, tmp_path: Path, parent_method: str, method: str
+) -> None:
+    store = Store(tmp_path)
+    parent = train_tiny(store, "sentiment", bert, method=parent_method).stored
+    child = train_tiny(store, "sentiment", bert, start=parent, method=method).stored
+    load_adapter(child.ref, read_artifact(child.path), spec, bert, Trunk.of(bert))
+
+
+def test_a_warm_start_keeps_the_shape_of_its_parent_and_records_it(
+    train_tiny: Train, bert: Backbone, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    shape = {"rank": 3, "alpha": 5.0, "targets": ("query",), "layers": "last-1", "pooling": "mean"}
+    parent = train_tiny(store, "sentiment", bert, **shape).stored
+    child = read_artifact(train_tiny(store, "sentiment", bert, start=parent, rank=8).stored.path).manifest
+    recorded = {key: child.training[key] for key in shape}
+    assert recorded == {**shape, "targets": ["query"], "alpha": pytest.approx(5.0)}
+    assert child.pooling == "mean"
+
+
+def test_full_cannot_start_from_an_adapter(train_tiny: Train, bert: Backbone, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    parent = train_tiny(store, "sentiment", bert).stored
+    with pytest.raises(UsageError, match="method 'full' cannot start from sentiment@1"):
+        train_tiny(store, "sentiment", bert, start=parent, method="full")
+
+
+def test_full_stores_nothing_but_tells_its_figures(train_tiny: Train, bert: Backbone, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    result = train_tiny(store, "sentiment", bert, method="full", lr=1e-3)
+    assert result.stored is None
+    assert store.versions() == []
+    assert result.share > 1
+    assert 0 <= result.metrics["dev"]["accuracy"] <= 1
+
+
+def test_a_learner_begins_as_the_backbone_with_a_fresh_head(spec: TaskSpec, bert: Backbone) -> None:
+    learner = Learner(spec, ("a", "b"), bert, Trunk.of(bert), SHORT)
+    assert all(not own.b.any() for own in learner.lora.updates.values())
+    assert learner.trained_parameters == sum(
+        t.numel() for t in [*learner.weights, *learner.head.parameters()]
+    )
