@@ -37,7 +37,17 @@ _UNSUPPORTED = (
     "fan_in_fan_out",
     "lora_bias",
     "layer_replication",
+    "target_parameters",
+    "trainable_token_indices",
+    "alora_invocation_tokens",
+    "use_qalora",
+    "use_bdlora",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
 )
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Values of `init_lora_weights` with which PEFT subtracts from the backbone what the adapter starts with."""
 
 
 def peft_tensors(lora: Lora, prefix: str, head: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -112,6 +122,8 @@ def read_peft(
     options = [f"{key}={config[key]!r}" for key in _UNSUPPORTED if config.get(key)]
     if config.get("bias", "none") != "none":
         options.append(f"bias={config['bias']!r}")
+    if str(config.get("init_lora_weights")).lower().startswith(_CHANGES_BASE):
+        options.append(f"init_lora_weights={config['init_lora_weights']!r}")
     if options:
         raise ArtifactError(
             where, f"adapter_config.json has options that are not supported: {', '.join(options)}"
@@ -133,11 +145,10 @@ def read_peft(
 
 
 def _update(where: Path, target: Target, pair: Mapping[str, Tensor], config: Mapping[str, Any]) -> LowRank:
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
-        raise ArtifactError(
-            where, f"adapter_config.json: r={rank!r}, lora_alpha={alpha!r}; expected positive numbers"
-        )
+    rank, alpha = _positive(config.get("r")), _positive(config.get("lora_alpha"))
+    if not isinstance(rank, int) or not rank or not alpha:
+        given = f"r={config.get('r')!r}, lora_alpha={config.get('lora_alpha')!r}"
+        raise ArtifactError(where, f"adapter_config.json: {given}; expected positive numbers")
     name = f"layer {target[0]} {target[1]}"
     if set(pair) != {"A", "B"}:
         raise ArtifactError(where, f"adapter_model.safetensors has only lora_{next(iter(pair))} for {name}")
@@ -146,3 +157,8 @@ def _update(where: Path, target: Target, pair: Mapping[str, Tensor], config: Map
         raise ArtifactError(where, f"{name}: A is {tuple(a.shape)} and B {tuple(b.shape)}, but r is {rank}")
     scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
     return LowRank(a.float(), b.float(), scale)
+
+
+def _positive(value: Any) -> int | float:
+    """Return `value`, or 0 for what is no positive number."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else 0
