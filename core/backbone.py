@@ -94,6 +94,12 @@ class Backbone:
         )
 
     @property
+    def public_name(self) -> str:
+        """The name as an adapter keeps it: of a local folder without its path, which is nobody's business."""
+        folder = Path(self.name)
+        return folder.resolve().name if folder.is_dir() else self.name
+
+    @property
     def hidden_size(self) -> int:
         """Width of the hidden states."""
         return int(self.config.hidden_size)

@@ -76,7 +76,7 @@ class Learner:
         self.head.train()
         loss = self.spec.loss(self._logits(packed), targets, class_weights)
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if self.settings.clip:
             nn.utils.clip_grad_norm_([*self.weights, *self.head.parameters()], self.settings.clip)
         self._optimizer.step()

@@ -220,9 +220,8 @@ def _manifest(
 
 def backbone_record(backbone: Backbone) -> BackboneRecord:
     """Return what an artifact says of its backbone; a local folder is named without its path."""
-    local = Path(backbone.name).is_dir()
     return BackboneRecord(
-        name=Path(backbone.name).resolve().name if local else backbone.name,
+        name=backbone.public_name,
         revision=backbone.revision,
         fingerprint=backbone.fingerprint,
         tokenizer=backbone.tokenizer_fingerprint,
