@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from onetrunk.adapters.errors import ArtifactError
+from onetrunk.adapters.lora import MODULES, Lora, LowRank, Target
+from onetrunk.adapters.peft_format import MODULE_PATHS, peft_config, peft_tensors, read_peft
+from onetrunk.core.backbone import Backbone
+from onetrunk.core.packing import pack
+from onetrunk.core.trunk import Trunk
+
+WHERE = Path("an-adapter")
+CONFIG: dict[str, Any] = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}
+A, B = "lora_A.weight", "lora_B.weight"
+QUERY = "base_model.model.bert.encoder.layer.0.attention.self.query"
+
+
+def lora_of(*targets: Target, rank: int = 2) -> Lora:
+    return Lora({target: LowRank(torch.randn(rank, 6), torch.randn(8, rank), 2.0) for target in targets})
+
+
+def config_of(lora: Lora, **options: Any) -> dict[str, Any]:
+    given = {
+        "task_type": "TOKEN_CLS",
+        "base_model": "x",
+        "revision": None,
+        "dropout": 0.1,
+        "modules_to_save": (),
+    }
+    return peft_config(lora, **{**given, **options})
+
+
+def pair(rank: int = 2) -> dict[str, Tensor]:
+    return {f"{QUERY}.{A}": torch.ones(rank, 6), f"{QUERY}.{B}": torch.ones(8, rank)}
+
+
+@pytest.mark.parametrize("prefix", ["bert.", "roberta.", ""])
+def test_what_is_written_is_read_back_bit_for_bit(prefix: str) -> None:
+    lora = lora_of(*((layer, module) for layer in (0, 11) for module in MODULES))
+    head = {"classifier.weight": torch.randn(3, 8), f"{prefix}pooler.dense.bias": torch.randn(8)}
+    found, rest = read_peft(WHERE, config_of(lora), peft_tensors(lora, prefix, head), prefix)
+    assert found.updates.keys() == lora.updates.keys()
+    for target, own in lora.updates.items():
+        assert torch.equal(found.updates[target].a, own.a)
+        assert torch.equal(found.updates[target].b, own.b)
+        assert found.updates[target].scale == own.scale
+    assert all(torch.equal(rest[key], tensor) for key, tensor in head.items())
+    assert rest.keys() == head.keys()
+
+
+def test_what_is_written_is_float32_whatever_trained() -> None:
+    own = LowRank(torch.ones(2, 6).bfloat16().requires_grad_(), torch.ones(8, 2).bfloat16(), 1.0)
+    tensors = peft_tensors(Lora({(0, "query"): own}), "", {"classifier.bias": torch.ones(2).double()})
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    assert not any(tensor.requires_grad for tensor in tensors.values())
+
+
+def test_the_config_is_json_that_peft_reads_back(tmp_path: Path) -> None:
+    from peft import LoraConfig
+
+    config = config_of(lora_of((0, "query")), modules_to_save=["classifier", "pooler"], revision="abc")
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    found = LoraConfig.from_pretrained(str(tmp_path))
+    assert (found.r, found.lora_alpha, found.lora_dropout) == (2, 4.0, 0.1)
+    assert (found.base_model_name_or_path, found.revision) == ("x", "abc")
+    assert set(found.modules_to_save) == {"classifier", "pooler"}
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        [(0, "query")],
+        [(1, "output")],
+        [(1, "attention_output")],
+        [(0, "intermediate"), (1, "intermediate")],
+        [(1, "query"), (1, "key"), (1, "value")],
+        [(layer, module) for layer in (0, 1) for module in MODULES],
+    ],
+)
+@pytest.mark.parametrize("kind", ["AutoModel", "AutoModelForTokenClassification"])
+def test_peft_adapts_exactly_the_targets(targets: list[Target], kind: str, bert_folder: Path) -> None:
+    import transformers
+    from peft import LoraConfig, get_peft_model
+
+    config = {
+        k: v for k, v in config_of(lora_of(*targets), task_type=None).items() if k in ("r", "target_modules")
+    }
+    model = get_peft_model(getattr(transformers, kind).from_pretrained(bert_folder), LoraConfig(**config))
+    found = {name for name, _ in model.named_parameters() if "lora_A" in name}
+    prefix = "" if kind == "AutoModel" else "bert."
+    assert found == {
+        f"base_model.model.{prefix}encoder.layer.{layer}.{MODULE_PATHS[module]}.lora_A.default.weight"
+        for layer, module in targets
+    }
+
+
+def test_twelve_layers_are_not_taken_for_the_first_two() -> None:
+    from re import fullmatch
+
+    pattern = config_of(lora_of((1, "query")))["target_modules"]
+    assert fullmatch(pattern, "bert.encoder.layer.1.attention.self.query")
+    assert not fullmatch(pattern, "bert.encoder.layer.11.attention.self.query")
+    assert not fullmatch(pattern, "bert.encoder.layer.1.attention.self.key")
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_an_adapter_that_peft_trained_gives_pefts_hidden_states(
+    rslora: bool, bert: Backbone, bert_folder: Path, tmp_path: Path
+) -> None:
+    from peft import LoraConfig, get_peft_model
+    from safetensors.torch import load_file
+    from transformers import AutoModel
+
+    torch.manual_seed(0)
+    config = LoraConfig(
+        r=3,
+        lora_alpha=7,
+        target_modules=["query", "output.dense"],
+        use_rslora=rslora,
+        init_lora_weights=False,
+    )
+    model = get_peft_model(AutoModel.from_pretrained(bert_folder), config).eval()
+    model.save_pretrained(str(tmp_path))
+    stored = json.loads((tmp_path / "adapter_config.json").read_text())
+    lora, rest = read_peft(tmp_path, stored, load_file(tmp_path / "adapter_model.safetensors"), "")
+    (text,) = bert.encoder().encode(["the film was very good"], [()])
+    with torch.inference_mode():
+        found = Trunk.of(bert).forward(pack([text], [0]), {0: lora})
+        expected = model(input_ids=torch.from_numpy(text.windows[0])[None]).last_hidden_state[0]
+    assert rest == {}
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_rank_stabilised_adapters_are_scaled_by_the_root_of_the_rank() -> None:
+    lora, _ = read_peft(WHERE, {**CONFIG, "use_rslora": True}, pair(), "bert.")
+    assert lora.updates[0, "query"].scale == pytest.approx(4 / 2**0.5)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("use_dora", True),
+        ("rank_pattern", {"query": 4}),
+        ("alpha_pattern", {"query": 4}),
+        ("fan_in_fan_out", True),
+        ("lora_bias", True),
+        ("bias", "lora_only"),
+        ("layer_replication", [[0, 2]]),
+        ("alora_invocation_tokens", [1, 2]),
+        ("trainable_token_indices", [5]),
+        ("target_parameters", ["x"]),
+        ("use_qalora", True),
+        ("use_bdlora", {"nblocks": 2}),
+        ("arrow_config", {"top_k": 2}),
+        ("monteclora_config", {"x": 1}),
+        ("init_lora_weights", "pissa_niter_4"),
+        ("init_lora_weights", "olora"),
+        ("kasa_config", {"x": 1}),
+    ],
+)
+def test_an_option_that_computes_otherwise_is_refused_by_name(option: str, value: Any) -> None:
+    with pytest.raises(ArtifactError, match=f"options that are not supported: {option}="):
+        read_peft(WHERE, {**CONFIG, option: value}, pair(), "bert.")
+
+
+def test_another_method_is_refused() -> None:
+    with pytest.raises(ArtifactError, match="peft_type is 'IA3', expected 'LORA'"):
+        read_peft(WHERE, {**CONFIG, "peft_type": "IA3"}, {}, "")
+
+
+@pytest.mark.parametrize("rank", [0, -1, None, "2", 2.0, True])
+def test_a_rank_that_is_no_number_is_refused(rank: Any) -> None:
+    with pytest.raises(ArtifactError, match=r"r=.*expected positive numbers"):
+        read_peft(WHERE, {**CONFIG, "r": rank}, pair(1), "bert.")
+
+
+@pytest.mark.parametrize("alpha", [None, "4", 0, -2, True])
+def test_an_alpha_that_is_no_positive_number_is_refused(alpha: Any) -> None:
+    with pytest.raises(ArtifactError, match=r"lora_alpha=.*expected positive numbers"):
+        read_peft(WHERE, {**CONFIG, "lora_alpha": alpha}, pair(), "bert.")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({f"{QUERY}.{A}": None}, "has only lora_B for layer 0 query"),
+        ({f"{QUERY}.{B}": None}, "has only lora_A for layer 0 query"),
+        ({f"{QUERY}.{A}": torch.ones(3, 6)}, r"layer 0 query: A is \(3, 6\) and B \(8, 2\), but r is 2"),
+        ({f"{QUERY}.{B}": torch.ones(8)}, r"layer 0 query: A is \(2, 6\) and B \(8,\), but r is 2"),
+        (
+            {QUERY.replace("query", "norm") + "." + A: torch.ones(2, 6)},
+            "adapts 'attention.self.norm', not an encoder linear",
+        ),
+    ],
+)
+def test_tensors_that_do_not_belong_together_are_refused(change: dict[str, Any], message: str) -> None:
+    tensors = {key: tensor for key, tensor in {**pair(), **change}.items() if tensor is not None}
+    with pytest.raises(ArtifactError, match=f"an-adapter: .*{message}"):
+        read_peft(WHERE, CONFIG, tensors, "bert.")
