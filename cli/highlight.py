@@ -56,14 +56,14 @@ class Highlighter:
 
     def _answer(self, text: str, result: Mapping[str, Any]) -> Text:
         if isinstance(result.get("entities"), list):
-            return self._entities(text, result["entities"])
+            return self.mark(text, result["entities"])
         if isinstance(result.get("scores"), Mapping) and isinstance(result.get("label"), str):
             return self._label(result["label"], result["scores"])
         from rich.text import Text
 
         return Text(printable(json.dumps(result, ensure_ascii=False)))
 
-    def _entities(self, text: str, entities: Iterable[Mapping[str, Any]]) -> Text:
+    def mark(self, text: str, entities: Iterable[Mapping[str, Any]]) -> Text:
         """Mark the entities in the text. One that overlaps another before it stands behind the text."""
         from rich.text import Text
 
@@ -72,14 +72,14 @@ class Highlighter:
             if entity["start"] < at:
                 behind.append(entity)
                 continue
-            line.append(printable(text[at : entity["start"]])).append(self._marked(text, entity))
+            line.append(printable(text[at : entity["start"]])).append(self._mark_of(text, entity))
             at = entity["end"]
         line.append(printable(text[at:]))
         for entity in behind:
-            line.append("  ").append(self._marked(text, entity))
+            line.append("  ").append(self._mark_of(text, entity))
         return line
 
-    def _marked(self, text: str, entity: Mapping[str, Any]) -> Text:
+    def _mark_of(self, text: str, entity: Mapping[str, Any]) -> Text:
         from rich.text import Text
 
         inside, label = printable(text[entity["start"] : entity["end"]]), printable(str(entity["label"]))

@@ -63,7 +63,7 @@ def command(
     with _writer(output, as_json) as write:
         trunk = _load(context, references, running)
         with counting(len(texts) or None, shown=output is not None or not sys.stdout.isatty()) as advance:
-            for predictions, extra in _predict(trunk, records, references, running["batch_tokens"]):
+            for predictions, extra in predict_records(trunk, records, references, running["batch_tokens"]):
                 write(predictions, extra)
                 advance(1)
 
@@ -132,7 +132,7 @@ def _load(context: click.Context, references: Sequence[str], running: Mapping[st
     return trunk
 
 
-def _predict(
+def predict_records(
     trunk: OneTrunk, records: Iterable[TextRecord], references: Sequence[str], batch_tokens: int | None
 ) -> Iterator[tuple[Sequence[Prediction], Mapping[str, Any]]]:
     """Yield the answers to each text with the other keys of its record; holds no more records than the trunk."""

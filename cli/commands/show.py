@@ -24,6 +24,8 @@ Rows = Iterator[tuple[str, str]]
 def command(ref: str, as_json: bool) -> None:
     """Show all that is known of the adapter REF: task, labels, backbone, data, results, settings, lineage.
 
+    In JSON it is the whole of task.json, with the tables of the results and the numbers of the probe, too.
+
     \b
     Example:
       adapters show ner

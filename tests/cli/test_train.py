@@ -1,0 +1,247 @@
+"""`adapters train`: what it prints, what it stores, and what it refuses before it starts."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onetrunk.adapters.artifact import read_manifest
+from onetrunk.adapters.store import Store
+from onetrunk.cli.commands.train import command
+from onetrunk.core.settings import TrainSettings
+
+FAST = ("--epochs", "2", "--lr", "0.01")
+
+
+@pytest.fixture
+def train(run: Any, data: Path, backbone: Path) -> Any:
+    """Run `adapters train sentiment` on the mood data; options given later win."""
+
+    def call(
+        *options: object, task: str = "sentiment", source: object = None, input: str | None = None
+    ) -> Any:
+        place = data / "mood" if source is None else source
+        line = ("train", task, "--train", place, "--name", "mood", "--backbone", backbone, *FAST, *options)
+        return run(*line, input=input)
+
+    return call
+
+
+def test_json_is_the_only_line_on_stdout_and_names_what_was_stored(train: Any) -> None:
+    done = train("--json")
+    assert done.exit_code == 0, done.stderr
+    [line] = done.stdout.splitlines()
+    record = json.loads(line)
+    [stored] = Store().versions()
+    assert record["adapter"] == stored.ref == "mood@1"
+    assert set(record["metrics"]) == set(record["dev"]) == set(record["test"]) == {"accuracy", "macro_f1"}
+    manifest = read_manifest(stored.path)
+    assert record["parameters"] == manifest.parameters.trained
+    assert record["share"] == pytest.approx(manifest.parameters.trained / manifest.parameters.backbone)
+
+
+def test_metrics_in_json_are_those_of_test_if_given_else_of_dev(train: Any, data: Path) -> None:
+    with_test = json.loads(train("--json").stdout)
+    mood = data / "mood"
+    without = json.loads(train("--json", "--dev", mood / "dev.jsonl", source=mood / "train.jsonl").stdout)
+    assert with_test["metrics"] == with_test["test"]
+    assert without["metrics"] == without["dev"]
+    assert without["test"] is None
+
+
+def test_the_table_shows_results_cost_and_reference(train: Any) -> None:
+    shown = train().stdout
+    for words in ("accuracy", "macro_f1", "dev", "test", "loss", "trained", "tokens/s", "wall time"):
+        assert words in shown
+    assert re.search(r"stored +mood@1", shown)
+
+
+def test_each_epoch_is_one_plain_line_on_stderr_where_no_terminal_is(train: Any) -> None:
+    lines = train().stderr.splitlines()
+    assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
+    assert all(re.search(r"loss \d.*dev accuracy \d", line) for line in lines)
+
+
+def test_on_a_terminal_there_is_a_bar_with_speed_loss_and_time_to_go(
+    train: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    done = train("--epochs", "20", "--patience", "0", "--json")
+    assert re.search(r"epoch \d+/20.*tokens/s.*loss.*ETA", done.stderr)
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_second_training_is_the_next_version(train: Any) -> None:
+    assert [json.loads(train("--json").stdout)["adapter"] for _ in range(2)] == ["mood@1", "mood@2"]
+
+
+def test_the_name_is_that_of_the_task_by_default(run: Any, data: Path, backbone: Path) -> None:
+    run("train", "sentiment", "--train", data / "mood", "--backbone", backbone, *FAST)
+    assert [each.ref for each in Store().versions()] == ["sentiment@1"]
+
+
+def test_without_dev_data_a_tenth_is_held_out_and_said_so(train: Any, data: Path) -> None:
+    done = train(source=data / "mood" / "train.jsonl")
+    assert "4 of 40 rows" in done.stderr
+    assert "held out as dev" in done.stderr
+
+
+def test_stdin_can_be_trained_on(train: Any, data: Path) -> None:
+    done = train("--json", source="-", input=(data / "mood" / "train.jsonl").read_text())
+    assert json.loads(done.stdout)["adapter"] == "mood@1"
+
+
+def test_settings_of_the_command_line_reach_the_artifact(train: Any) -> None:
+    train("--rank", "4", "--alpha", "8", "--targets", "value, query", "--layers", "last-1", "--seed", "7")
+    training = read_manifest(Store().resolve("mood").path).training
+    assert [training[key] for key in ("rank", "alpha", "layers", "seed")] == [4, 8, "last-1", 7]
+    assert training["targets"] == ["query", "value"]
+
+
+def test_every_setting_is_an_option_with_its_default() -> None:
+    options = {parameter.name: parameter for parameter in command.params}
+    missing = [field.name for field in fields(TrainSettings) if options[field.name].default != field.default]
+    assert not missing
+
+
+def test_from_keeps_labels_and_records_the_parent(train: Any, stocked: Path) -> None:
+    done = train("--from", "mood@1", "--json")
+    manifest = read_manifest(Store().resolve(json.loads(done.stdout)["adapter"]).path)
+    assert manifest.parent == "mood@1"
+    assert manifest.labels == read_manifest(Store().resolve("mood@1").path).labels
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--from", "names"), "names@1 is an adapter for ner, not for sentiment"),
+        (("--from", "mood", "--rank", "4"), "--rank is as mood@2 has it"),
+        (("--from", "mood@9"), "no adapter 'mood@9'"),
+    ],
+)
+def test_from_refuses_what_does_not_fit(
+    train: Any, stocked: Path, options: tuple[str, ...], message: str
+) -> None:
+    done = train(*options)
+    assert done.exit_code == 1
+    assert message in done.stderr
+
+
+def test_from_refuses_labels_that_the_parent_lacks(train: Any, stocked: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"text": "a room", "label": "mixed"}\n' * 20)
+    done = train("--from", "mood", source=other)
+    assert done.exit_code == 1
+    assert f"{other}:1: unknown label 'mixed'" in done.stderr
+
+
+def test_method_full_stores_nothing_and_says_so(train: Any) -> None:
+    shown = train("--method", "full", "--lr", "0.001").stdout
+    assert "nothing: method full is the baseline" in shown
+    assert json.loads(train("--method", "full", "--lr", "0.001", "--json").stdout)["adapter"] is None
+    assert Store().versions() == []
+
+
+BAD_LINES = {
+    "bad JSON": ('{"text": "a", "label": "b"}\n{"text": \n', r":2: bad JSON"),
+    "one label": ('{"text": "a", "label": "b"}\n' * 9, r"at least two labels"),
+    "no label": ('{"text": "a"}\n', r"label"),
+    "empty": ("", r"no records"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_LINES)
+def test_faulty_data_is_an_error_before_anything_is_trained(train: Any, tmp_path: Path, fault: str) -> None:
+    text, message = BAD_LINES[fault]
+    file = tmp_path / "train.jsonl"
+    file.write_text(text)
+    done = train(source=file)
+    assert done.exit_code == 1
+    assert re.match(rf"error: {file}.*{message}", done.stderr)
+    assert "epoch" not in done.stderr
+    assert Store().versions() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--rank", "0"), "rank must be 1 to 1024, not 0"),
+        (("--name", "No Name"), "is not a reference"),
+        (("--dev", "-", "--test", "-"), "stdin can be read only once"),
+        (("--device", "tpu9"), "device 'tpu9' is"),
+    ],
+)
+def test_contradictory_settings_are_one_line(train: Any, options: tuple[str, ...], message: str) -> None:
+    done = train(*options)
+    assert done.exit_code == 1
+    assert message in done.stderr
+
+
+def test_an_unknown_task_names_those_on_offer(train: Any) -> None:
+    done = train(task="tagging")
+    assert done.exit_code == 1
+    assert re.search("no plugin offers task 'tagging'; known: .*ner", done.stderr)
+
+
+def test_an_unknown_module_is_wrong_usage_and_names_the_known_ones(train: Any) -> None:
+    done = train("--targets", "query,foo")
+    assert done.exit_code == 2
+    assert "no module 'foo'; known: all, query" in done.stderr
+
+
+EAR = """
+from onetrunk.core.hookspecs import hookimpl
+
+def note(line):
+    with open({file!r}, "a") as file:
+        print(line, file=file)
+
+@hookimpl
+def training_step(event):
+    note(f"step {event.step}")
+
+@hookimpl
+def training_epoch(event):
+    note(f"epoch {event.epoch}")
+"""
+
+
+def test_plugins_hear_of_steps_and_epochs(
+    train: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = tmp_path / "heard"
+    site.install("ear", EAR.replace("{file!r}", repr(str(heard))))
+    monkeypatch.syspath_prepend(site.folder)
+    assert train().exit_code == 0
+    assert heard.read_text().splitlines() == ["step 1", "epoch 1", "step 2", "epoch 2"]
+
+
+def test_ctrl_c_ends_with_130_and_leaves_the_store_as_it_was(home: Path, data: Path, backbone: Path) -> None:
+    files = ("--train", str(data / "mood"), "--backbone", str(backbone))
+    line = [sys.executable, "-m", "onetrunk.cli.main", "train", "sentiment", *files, "--patience", "0"]
+    with subprocess.Popen([*line, "--epochs", "9999"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("epoch")
+        process.send_signal(signal.SIGINT)
+        *_, last = process.stderr
+        assert last == "interrupted\n"
+    assert process.returncode == 130
+    assert Store().versions() == []
+
+
+def test_help_has_an_example_and_loads_no_torch() -> None:
+    source = (
+        "import sys; from onetrunk.cli.main import run; run(['train', '-h']); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert "adapters train ner --train" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"
