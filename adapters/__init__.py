@@ -1,0 +1,1 @@
+"""The ground floor: LoRA as data, artifacts, the store, cards. Tensors and files, no task meaning."""

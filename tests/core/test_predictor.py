@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onetrunk.adapters.store import Store
+from onetrunk.core import OneTrunk
+from onetrunk.core.backbone import Backbone
+from onetrunk.core.data.dataset import Dataset, content_sha256
+from onetrunk.core.errors import DataError, UnknownAdapter, UsageError
+from onetrunk.core.hookspecs import hookimpl
+from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.predictor import CHUNK, Prediction
+from onetrunk.core.tasks import Record, TaskSpec
+
+Texts = Callable[[int], list[str]]
+TASKS = ("ner", "sentiment", "intent")
+ODD = ["", " ", "\u200b", "🙂", "x" * 5000, "good " * 400, "東京 film", "a\x00b", "half \ud83d pair"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, train_tiny: Callable[..., Any], bert: Backbone) -> Store:
+    """Three tasks, ranks 4, 8 and 16 and other targets, and two more versions of sentiment, `prod` on the first."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    shapes: list[dict[str, Any]] = [
+        {"rank": 4},
+        {"rank": 8, "targets": ("query", "value"), "pooling": "mean"},
+        {"rank": 16, "layers": "last-1"},
+    ]
+    for task, shape in zip(TASKS, shapes, strict=True):
+        train_tiny(store, task, bert, lr=0.05, **shape)
+    for seed in (1, 2):
+        train_tiny(store, "sentiment", bert, lr=0.05, seed=seed)
+    store.alias("sentiment", "prod", 1)
+    return store
+
+
+@pytest.fixture
+def trunk(bert: Backbone, store: Store) -> OneTrunk:
+    trunk = OneTrunk(bert, store=store)
+    for task in TASKS:
+        trunk.load(task)
+    return trunk
+
+
+def same(found: Prediction, expected: Prediction) -> bool:
+    """Equal but for the last digits of floats, which depend on the batch."""
+
+    def close(a: Any, b: Any) -> bool:
+        if isinstance(a, dict):
+            return isinstance(b, dict) and a.keys() == b.keys() and all(close(a[key], b[key]) for key in a)
+        if isinstance(a, list):
+            return len(a) == len(b) and all(map(close, a, b))
+        return math.isclose(a, b, abs_tol=1e-5) if isinstance(a, float) else bool(a == b)
+
+    return close(found.to_json(), expected.to_json())
+
+
+# What is answered
+
+
+def test_every_text_gets_every_adapters_answer_in_the_order_asked(trunk: OneTrunk, some_texts: Texts) -> None:
+    texts = some_texts(20)
+    found = trunk.predict(texts, ["sentiment", "ner", "intent"])
+    assert [[p.text for p in row] for row in found] == [[text] * 3 for text in texts]
+    assert {tuple(p.adapter for p in row) for row in found} == {("sentiment@3", "ner@1", "intent@1")}
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 50, 10**9])
+def test_texts_and_tasks_in_one_batch_get_what_they_get_alone(
+    trunk: OneTrunk, some_texts: Texts, batch_tokens: int
+) -> None:
+    texts = [*some_texts(20), *ODD]
+    mixed = trunk.predict(texts, TASKS, batch_tokens=batch_tokens)
+    for text, row in zip(texts, mixed, strict=True):
+        for task, found in zip(TASKS, row, strict=True):
+            ((alone,),) = trunk.predict([text], [task])
+            assert same(found, alone)
+
+
+@pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
+def test_every_odd_text_gets_a_json_answer_with_exact_offsets(trunk: OneTrunk, text: str) -> None:
+    (row,) = trunk.predict([text], TASKS)
+    for prediction in row:
+        assert json.loads(json.dumps(prediction.to_json())) == prediction.to_json()
+    for entity in row[0].result["entities"]:
+        assert entity["text"] == text[entity["start"] : entity["end"]]
+        assert entity["text"].strip()
+
+
+def test_no_text_gets_no_answer(trunk: OneTrunk) -> None:
+    assert trunk.predict([], TASKS) == []
+
+
+def test_no_adapter_gives_each_text_an_empty_row(trunk: OneTrunk) -> None:
+    assert trunk.predict(["a", "b"], []) == [[], []]
+
+
+def test_the_same_text_and_the_same_adapter_may_be_asked_twice(trunk: OneTrunk) -> None:
+    first, second = trunk.predict(["good", "good"], ["ner", "ner"])
+    assert len(first) == 2
+    assert first == second
+
+
+def test_a_stream_is_answered_in_order_and_read_as_it_goes(trunk: OneTrunk) -> None:
+    read = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal read
+        while True:
+            read += 1
+            yield f"good {read}"
+
+    answers = trunk.predict_stream(endless(), ["sentiment"])
+    assert [next(answers)[0].text for _ in range(3)] == ["good 1", "good 2", "good 3"]
+    assert read == CHUNK
+
+
+def test_a_bare_string_is_no_sequence_of_texts(trunk: OneTrunk) -> None:
+    with pytest.raises(TypeError, match="texts must be a sequence of strings"):
+        trunk.predict("good film", ["ner"])
+
+
+def test_a_text_that_is_no_string_is_told(trunk: OneTrunk) -> None:
+    with pytest.raises(TypeError, match="texts must be a sequence of strings"):
+        trunk.predict([None], ["ner"])  # type: ignore[list-item]
+
+
+def test_metrics_of_a_loaded_adapter_are_those_of_its_training(
+    trunk: OneTrunk, store: Store, records: dict[str, list[Record]]
+) -> None:
+    from onetrunk.adapters.artifact import read_manifest
+
+    for task in TASKS:
+        spec = trunk.host.task(task)
+        examples = tuple(map(spec.read, records[task]))
+        found = trunk.evaluate(task, Dataset(examples, "rows", content_sha256(examples)))
+        assert found == read_manifest(store.resolve(task).path).metrics["dev"]
+
+
+def test_labels_that_an_adapter_does_not_know_are_told(trunk: OneTrunk) -> None:
+    examples = (trunk.host.task("sentiment").read({"text": "a", "label": "strange"}),)
+    with pytest.raises(DataError, match="unknown label 'strange'"):
+        trunk.evaluate("sentiment", Dataset(examples, "rows", content_sha256(examples)))
+
+
+# What is loaded
+
+
+def test_loading_tells_the_version_and_loaded_lists_it(bert: Backbone, store: Store) -> None:
+    trunk = OneTrunk(bert, store=store)
+    assert trunk.loaded == {}
+    assert [trunk.load(ref) for ref in ("sentiment", "sentiment@prod", "sentiment@2")] == [
+        "sentiment@3",
+        "sentiment@1",
+        "sentiment@2",
+    ]
+    assert trunk.loaded == {
+        "sentiment": "sentiment@3",
+        "sentiment@prod": "sentiment@1",
+        "sentiment@2": "sentiment@2",
+    }
+
+
+def test_an_adapter_that_is_not_loaded_is_told(trunk: OneTrunk) -> None:
+    with pytest.raises(
+        UsageError, match=r"'ner@1' is not loaded; loaded: ner, sentiment, intent; call load\('ner@1'\)"
+    ):
+        trunk.predict(["a"], ["ner", "ner@1"])
+
+
+def test_an_adapter_that_is_not_in_the_store_changes_nothing(trunk: OneTrunk) -> None:
+    before = trunk.loaded
+    with pytest.raises(UnknownAdapter, match="no adapter 'topics'"):
+        trunk.load("topics")
+    assert trunk.loaded == before
+
+
+def test_unloaded_is_gone_and_cannot_go_twice(trunk: OneTrunk) -> None:
+    trunk.unload("ner")
+    assert set(trunk.loaded) == {"sentiment", "intent"}
+    with pytest.raises(UsageError, match="adapter 'ner' is not loaded"):
+        trunk.unload("ner")
+
+
+def test_plugins_hear_of_a_swap_after_it_and_only_of_a_change(bert: Backbone, store: Store) -> None:
+    heard: list[tuple[str, int | None, int, str]] = []
+    serving: list[OneTrunk] = []
+
+    class Plugin:
+        @hookimpl
+        def tasks(self) -> list[TaskSpec]:
+            return [PluginHost.discover().task("sentiment")]
+
+        @hookimpl
+        def adapter_swapped(self, name: str, old: int | None, new: int) -> None:
+            heard.append((name, old, new, serving[0].loaded["sentiment@prod"]))
+
+    trunk = OneTrunk(bert, store=store, host=PluginHost.of(Plugin()))
+    serving.append(trunk)
+    trunk.load("sentiment@prod")
+    trunk.load("sentiment@prod")
+    store.alias("sentiment", "prod", 2)
+    trunk.load("sentiment@prod")
+    store.alias("sentiment", "prod", 1)
+    assert heard == [("sentiment", None, 1, "sentiment@1"), ("sentiment", 1, 2, "sentiment@2")]
+
+
+def test_a_prediction_under_way_keeps_the_adapters_it_began_with(trunk: OneTrunk) -> None:
+    answers = trunk.predict_stream((f"good {i}" for i in range(CHUNK + 1)), ["sentiment"])
+    first = next(answers)
+    trunk.unload("sentiment")
+    *_, last = answers
+    assert first[0].adapter == last[0].adapter == "sentiment@3"
+
+
+def test_threads_predict_while_versions_come_and_go(trunk: OneTrunk, store: Store, some_texts: Texts) -> None:
+    texts = some_texts(12)
+    versions = ("sentiment@1", "sentiment@2", "sentiment@3")
+    for ref in versions:
+        trunk.load(ref)
+    alone = [trunk.predict([text], [ref])[0][0] for ref in ("ner", *versions) for text in texts]
+    solo = {(found.adapter, found.text): found for found in alone}
+    trunk.load("sentiment@prod")
+    checksum, stop, seen = trunk.trunk.checksum(), threading.Event(), set[str]()
+
+    def predict(start: int) -> int:
+        rounds = 0
+        while not stop.is_set() or not rounds:
+            own = texts[start:] + texts[:start]
+            for text, row in zip(
+                own, trunk.predict(own, ["sentiment@prod", "ner"], batch_tokens=80), strict=True
+            ):
+                for found in row:
+                    assert found.text == text
+                    assert same(found, solo[found.adapter, text])
+                    seen.add(found.adapter)
+            rounds += 1
+        return rounds
+
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(predict, start) for start in range(4)]
+        try:
+            for turn in range(24):
+                store.alias("sentiment", "prod", 1 + turn % 3)
+                trunk.load("sentiment@prod")
+                trunk.load("intent@1")
+                trunk.unload("intent@1")
+        finally:
+            stop.set()
+        assert all(future.result() > 0 for future in running)
+    store.alias("sentiment", "prod", 1)
+    assert seen == {"ner@1", *versions}
+    assert trunk.trunk.checksum() == checksum
+
+
+def test_threads_that_load_at_once_lose_none_of_their_loads(bert: Backbone, store: Store) -> None:
+    trunk = OneTrunk(bert, store=store)
+    references = [
+        "ner",
+        "ner@1",
+        "sentiment",
+        "sentiment@1",
+        "sentiment@2",
+        "sentiment@3",
+        "intent",
+        "intent@1",
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(trunk.load, references))
+    assert set(trunk.loaded) == set(references)
+
+
+def test_a_trunk_is_made_of_a_folder_and_of_the_users_own_store(bert_folder: Path, home: Path) -> None:
+    trunk = OneTrunk(bert_folder, device="cpu", dtype="fp32")
+    assert trunk.store.root == home
+    assert trunk.loaded == {}
