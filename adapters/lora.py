@@ -97,7 +97,7 @@ def patched_linear(
     if not patches:
         return F.linear(x, weight, bias)
     factors = [factor for patch in patches for _, update in patch.parts for factor in _factors(update)]
-    y: Tensor = _PatchedLinear.apply(x, weight, bias, mask, patches, *factors)
+    y: Tensor = _PatchedLinear.apply(x, weight, bias, mask, patches, *factors)  # type: ignore[no-untyped-call]
     return y
 
 

@@ -114,15 +114,17 @@ def machine() -> dict[str, Any]:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        cpu = names[0] if names else cpu
+        lines = info.read_text().splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if "model name" in line), cpu)
     versions = {name: version(name) for name in LIBRARIES}
     return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version(), **versions}
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the results as a Markdown table; full fine-tuning by the rate that is best on dev."""
-    head = "| data set | task | metric | bar | LoRA | full, best of three | LoRA − full | trained | wall time |"
+    head = (
+        "| data set | task | metric | bar | LoRA | full, best of three | LoRA − full | trained | wall time |"
+    )
     lines = [head, "|---|---|---|---|---|---|---|---|---|"]
     for own in BENCHMARKS:
         lora = results.get(Run(own, "lora", None).key)
@@ -134,7 +136,11 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
         baseline = None if best is None else 100 * best["metrics"][own.metric]
         lines.append(
             f"| {own.name} | {own.task} | {own.metric} | {100 * own.bar:.1f} | **{score:.1f}** | "
-            + (f"{baseline:.1f} (lr {best['lr']:g}) | {score - baseline:+.1f}" if best and baseline else "– | –")
+            + (
+                f"{baseline:.1f} (lr {best['lr']:g}) | {score - baseline:+.1f}"
+                if best and baseline
+                else "– | –"
+            )
             + f" | {100 * lora['share']:.1f} % | {lora['seconds'] / 60:.1f} min |"
         )
     return "\n".join(lines)

@@ -99,7 +99,7 @@ def attend(qkv: Tensor, plan: AttentionPlan, heads: int) -> Tensor:
     qkv: (tokens, 3 * width), query, key and value side by side.  Returns (tokens, width).
     """
     width = qkv.shape[1] // 3
-    padded = qkv if plan.pad is None else _Rearrange.apply(qkv, plan.pad, plan.unpad, None)
+    padded = qkv if plan.pad is None else _Rearrange.apply(qkv, plan.pad, plan.unpad, None)  # type: ignore[no-untyped-call]
     outputs, start = [], 0
     for block in plan.blocks:
         rows = block.count * block.length
@@ -109,7 +109,7 @@ def attend(qkv: Tensor, plan: AttentionPlan, heads: int) -> Tensor:
     out = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     if plan.pad is None:
         return out
-    packed: Tensor = _Rearrange.apply(out, plan.unpad, plan.pad, plan.padding)
+    packed: Tensor = _Rearrange.apply(out, plan.unpad, plan.pad, plan.padding)  # type: ignore[no-untyped-call]
     return packed
 
 

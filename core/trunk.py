@@ -6,8 +6,9 @@ fastest (query, key and value fused) and in the precision that runs; nothing wri
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,10 +21,11 @@ from onetrunk.core.backbone import Backbone, fingerprint
 from onetrunk.core.dropout import Dropout
 from onetrunk.core.packing import Packed, Segment
 
-_ACTIVATIONS = {
+_GELU_TANH = partial(F.gelu, approximate="tanh")
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
-    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_new": _GELU_TANH,
+    "gelu_pytorch_tanh": _GELU_TANH,
     "relu": F.relu,
 }
 
