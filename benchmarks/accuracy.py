@@ -152,7 +152,7 @@ def out_of_scope(results: Mapping[str, Mapping[str, Any]]) -> str:
     if "oos_recall" not in metrics:
         return ""
     return (
-        f"clinc150 with the threshold calibrated on dev: in-scope accuracy {100 * metrics['in_scope_accuracy']:.1f}, "
+        f"clinc150, threshold calibrated on dev: in-scope accuracy {100 * metrics['in_scope_accuracy']:.1f}, "
         f"oos recall {100 * metrics['oos_recall']:.1f}, oos precision {100 * metrics['oos_precision']:.1f}"
     )
 
