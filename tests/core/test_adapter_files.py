@@ -29,7 +29,7 @@ from onetrunk.core.trunk import Trunk
 
 Train = Callable[..., Any]
 Texts = Callable[[int], list[str]]
-STRONG = {"lr": 0.05, "epochs": 6, "patience": 0}  # so that the updates are far from zero
+STRONG = {"lr": 0.05, "epochs": 3, "patience": 0}  # so that the updates are far from zero
 
 
 def spec_of(artifact: Artifact) -> TaskSpec:
@@ -94,13 +94,12 @@ def test_plain_transformers_and_peft_give_our_logits(
     examples = [spec_of(artifact).unlabelled(text) for text in some_texts(50)]
     ours = our_logits(artifact, backbone, examples)
     assert max(float(np.abs(own).max(initial=0)) for own in ours) > 0.1
-    for example, own in zip(examples, ours, strict=True):
-        batch = tokenizer(example.text, return_tensors="pt")
-        with torch.no_grad():
-            theirs = model(**batch).logits
-        if task == "ner":
-            first = [batch.char_to_token(0, start) for start, _ in example.words]
-            theirs = theirs[0, first] if first else theirs[0, :0]
+    batch = tokenizer([example.text for example in examples], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**batch).logits
+    for i, (example, own) in enumerate(zip(examples, ours, strict=True)):
+        first = [batch.char_to_token(i, start) for start, _ in example.words]
+        theirs = logits[i, first] if task == "ner" else logits[i : i + 1]
         np.testing.assert_allclose(own, theirs.numpy(), rtol=0, atol=1e-4)
 
 
@@ -246,7 +245,7 @@ def tampered(
 
 def flip(key_part: str) -> Callable[[dict[str, torch.Tensor]], Any]:
     def change(tensors: dict[str, torch.Tensor]) -> None:
-        key = next(key for key in tensors if key_part in key)
+        key = max(key for key in tensors if key_part in key)  # of weight and bias, the weight
         tensors[key] *= -1
 
     return change
@@ -301,7 +300,7 @@ def test_an_update_for_another_width_is_rejected(artifact: Artifact, bert: Backb
     key = next(key for key in artifact.adapter_model if "query.lora_A" in key)
     wide = {**artifact.adapter_model, key: torch.ones(4, 48)}
     with pytest.raises(
-        AdapterRejected, match=r"layer 0 query is for \(32, 48\), the backbone has \(32, 32\)"
+        AdapterRejected, match=r"layer \d query is for \(32, 48\), the backbone has \(32, 32\)"
     ):
         load(replace(artifact, adapter_model=wide), bert)
 
