@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from onetrunk.adapters.manifest import Manifest
 
@@ -53,13 +51,15 @@ with torch.no_grad():
     logits = hidden.mean(0) @ head["classifier.weight"].T + head["classifier.bias"]  # (labels,)
 """
 
-_RECIPES = {"TOKEN_CLS": _TOKEN, "SEQ_CLS": _CLS}
+RECIPES = {"token": _TOKEN, "cls": _CLS, "mean": _MEAN}
+"""Lines of plain transformers and PEFT that give the logits, by the form of the head."""
 
 
-def render_card(name: str, manifest: Manifest, adapter_config: Mapping[str, Any], summary: str) -> str:
+def render_card(name: str, manifest: Manifest, recipe: str | None, summary: str) -> str:
     """Return the README.md of an artifact.
 
-    name: of the adapter in the store; summary: the task's line.
+    name: of the adapter in the store; recipe: a key of `RECIPES`, None for a head of a plugin's own; summary: the
+    task's line.
     """
     base = manifest.backbone
     sections = [
@@ -69,7 +69,7 @@ def render_card(name: str, manifest: Manifest, adapter_config: Mapping[str, Any]
         f"Labels ({len(manifest.labels)}): {', '.join(f'`{_code(label)}`' for label in manifest.labels)}",
         f"## Results\n\n{_results(manifest)}",
         "## Use\n\nWith OneTrunk, from the store:\n\n"
-        f'```bash\nadapters predict {name} "some text"\n```\n\n' + _plain_use(manifest, adapter_config),
+        f'```bash\nadapters predict {name} "some text"\n```\n\n' + _plain_use(manifest, recipe),
         f"## Training\n\n{_training(manifest)}",
     ]
     return "\n\n".join(sections) + "\n"
@@ -103,11 +103,10 @@ def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _plain_use(manifest: Manifest, adapter_config: Mapping[str, Any]) -> str:
-    if manifest.head == "file" and manifest.pooling != "mean":
+def _plain_use(manifest: Manifest, recipe: str | None) -> str:
+    if recipe is None:
         return "Its head is the plugin's own (`head.safetensors`); the encoder loads as a plain PEFT adapter."
-    recipe = _MEAN if manifest.head == "file" else _RECIPES[str(adapter_config["task_type"])]
-    code = recipe.format(base=json.dumps(manifest.backbone.name))
+    code = RECIPES[recipe].format(base=json.dumps(manifest.backbone.name))
     return f"With plain transformers and PEFT, for a `text` of your own:\n\n```python\n{code}```"
 
 

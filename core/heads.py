@@ -2,6 +2,9 @@
 
 All take packed hidden states, (T, H) in any float type, and compute in the type of their own weights,
 float32. A head draws its first weights from torch's global generator.
+
+peft_task_type: PEFT's name for the model with such a head, None where transformers has none and the head is stored
+in a file of its own. card_recipe: the lines on the model card that use it without OneTrunk.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ class TokenHead(nn.Module):
     """A linear classifier on the first token of each word, as transformers' ...ForTokenClassification."""
 
     peft_task_type: ClassVar[str | None] = "TOKEN_CLS"
+    card_recipe: ClassVar[str | None] = "token"
 
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
@@ -49,6 +53,7 @@ class BertClsHead(nn.Module):
     """Pooler and classifier on the first token, as transformers' BertForSequenceClassification."""
 
     peft_task_type: ClassVar[str | None] = "SEQ_CLS"
+    card_recipe: ClassVar[str | None] = "cls"
 
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
@@ -70,6 +75,7 @@ class RobertaClsHead(nn.Module):
     """Two linear layers on the first token, as transformers' RobertaForSequenceClassification."""
 
     peft_task_type: ClassVar[str | None] = "SEQ_CLS"
+    card_recipe: ClassVar[str | None] = "cls"
 
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
@@ -97,6 +103,7 @@ class MeanHead(nn.Module):
     """
 
     peft_task_type: ClassVar[str | None] = None
+    card_recipe: ClassVar[str | None] = "mean"
 
     def __init__(self, context: HeadContext) -> None:
         super().__init__()

@@ -79,11 +79,11 @@ class OneTrunk:
         A second call picks up a newer version. Raises UnknownAdapter, ArtifactError, BackboneMismatch,
         AdapterRejected or UnknownTask; what served before goes on serving.
         """
-        stored = self.store.resolve(reference)
-        artifact = read_artifact(stored.path)
-        spec = self.host.task(artifact.manifest.task)
-        adapter = load_adapter(stored.ref, artifact, spec, self.backbone, self.trunk)
-        with self._change:
+        with self._change:  # from the look-up on, or a slow load could undo a later one
+            stored = self.store.resolve(reference)
+            artifact = read_artifact(stored.path)
+            spec = self.host.task(artifact.manifest.task)
+            adapter = load_adapter(stored.ref, artifact, spec, self.backbone, self.trunk)
             before = self._adapters.get(reference)
             self._adapters = {**self._adapters, reference: adapter}
         if before is None or before.ref != adapter.ref:

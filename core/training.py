@@ -240,7 +240,7 @@ def _store(
     store: Store, name: str, adapter: Adapter, backbone: Backbone, manifest: Manifest, run: Trained
 ) -> StoredVersion:
     config, model, head = stored_form(adapter, backbone, run.learner.settings.dropout)
-    card = render_card(name, manifest, config, adapter.spec.summary)
+    card = render_card(name, manifest, getattr(adapter.head, "card_recipe", None), adapter.spec.summary)
     return store.add(
         name,
         lambda folder: write_artifact(

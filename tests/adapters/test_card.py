@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -42,9 +41,8 @@ MANIFEST = Manifest(
 )
 
 
-def card(manifest: Manifest = MANIFEST, task_type: str = "SEQ_CLS", name: str = "mood") -> str:
-    config: dict[str, Any] = {"task_type": task_type}
-    return render_card(name, manifest, config, "one label a text")
+def card(manifest: Manifest = MANIFEST, recipe: str | None = "cls", name: str = "mood") -> str:
+    return render_card(name, manifest, recipe, "one label a text")
 
 
 def code_of(text: str) -> list[str]:
@@ -72,22 +70,22 @@ def test_no_name_of_a_backbone_can_break_the_metadata(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("manifest", "task_type", "loader"),
+    ("manifest", "recipe", "loader"),
     [
-        (replace(MANIFEST, level="token", pooling=None), "TOKEN_CLS", "AutoModelForTokenClassification"),
-        (MANIFEST, "SEQ_CLS", "AutoModelForSequenceClassification"),
-        (replace(MANIFEST, pooling="mean", head="file"), "FEATURE_EXTRACTION", "AutoModel"),
+        (replace(MANIFEST, level="token", pooling=None), "token", "AutoModelForTokenClassification"),
+        (MANIFEST, "cls", "AutoModelForSequenceClassification"),
+        (replace(MANIFEST, pooling="mean", head="file"), "mean", "AutoModel"),
     ],
 )
-def test_each_form_has_lines_of_python_that_load_it(manifest: Manifest, task_type: str, loader: str) -> None:
-    (code,) = code_of(card(manifest, task_type))
+def test_each_form_has_lines_of_python_that_load_it(manifest: Manifest, recipe: str, loader: str) -> None:
+    (code,) = code_of(card(manifest, recipe))
     compile(code, "card", "exec")
     assert f"{loader}.from_pretrained(base" in code
     assert 'base, adapter = "some-org/some-bert", "."' in code
 
 
 def test_a_head_of_a_plugins_own_is_said_to_be_so() -> None:
-    text = card(replace(MANIFEST, head="file"), "FEATURE_EXTRACTION")
+    text = card(replace(MANIFEST, head="file", pooling="mean"), None)
     assert code_of(text) == []
     assert "the plugin's own" in text
 
