@@ -11,8 +11,11 @@ from onetrunk.core.errors import UsageError
 
 Method = Literal["lora", "head", "full"]
 
-LEARNING_RATES = {"lora": 2e-3, "head": 5e-3, "full": 1e-4}
+LEARNING_RATES = {"lora": 1e-3, "head": 3e-3, "full": 1e-4}
 """Learning rate by method, where the user gives none."""
+
+HEAD_LEARNING_RATE = 3e-3
+"""Learning rate of the head, where the user gives none: it starts from nothing and has to go further."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +27,7 @@ class TrainSettings:
     pooling: `auto` is what the backbone declares.
     rank, alpha: of the updates, which are scaled by alpha / rank.
     targets: modules of a layer to adapt; layers: `all` or `last-K`.
-    lr, head_lr: peak learning rates; None picks by method, and the head's from lr.
+    lr, head_lr: peak learning rates; None picks for the user.
     warmup: share of all steps over which the rates rise; they fall linearly to zero afterwards.
     batch_tokens: packed tokens a step.
     dropout: on the input of the updates (`full`: on the branches) and in the head.
@@ -93,9 +96,7 @@ class TrainSettings:
     @property
     def top_lr(self) -> float:
         """Peak learning rate of the head."""
-        if self.head_lr is not None:
-            return self.head_lr
-        return max(self.weight_lr, 1e-3) if self.method == "full" else self.weight_lr
+        return HEAD_LEARNING_RATE if self.head_lr is None else self.head_lr
 
     def adapted_layers(self, layers: int) -> range:
         """Return the layers to adapt of an encoder of `layers`. Raises UsageError when it has fewer."""
