@@ -85,26 +85,28 @@ class Highlighter:
         inside, label = printable(text[entity["start"] : entity["end"]]), printable(str(entity["label"]))
         if not self._colour:
             return Text(f"[{inside} {label}]")
-        colour = self._colour_of(label)
-        return Text.assemble((f"{inside} ", f"bold {colour}"), (f" {label} ", f"reverse {colour}"))
+        named = (f" {label} ", self._style(label, "reverse "))
+        return Text.assemble((f"{inside} ", self._style(label, "bold ")), named)
 
     def _label(self, label: str, scores: Mapping[str, float]) -> Text:
         """Return the label with the bar of its probability, then what else is likely."""
         from rich.text import Text
 
         widest = min(_WIDEST_LABEL, max(map(len, scores), default=0))
-        line = Text(f"{printable(label):{widest}}", f"bold {self._colour_of(label)}" if self._colour else "")
+        line = Text().append(f"{printable(label):{widest}}", self._style(label, "bold "))
         score = scores.get(label)  # a label for "none of them" has no probability of its own
         if self._colour:
-            line.append(f" {_bar(score or 0.0)}", self._colour_of(label))
+            line.append(f" {_bar(score or 0.0)}", self._style(label))
         line.append("      " if score is None else f"  {score:.2f}")
         others = [(name, each) for name, each in scores.items() if name != label and each >= _ALSO_SHOWN]
         for name, each in sorted(others, key=lambda pair: -pair[1])[:2]:
             line.append(f"  {printable(name)} {each:.2f}", "dim" if self._colour else "")
         return line
 
-    def _colour_of(self, label: str) -> str:
-        return self._colours.setdefault(label, _COLOURS[len(self._colours) % len(_COLOURS)])
+    def _style(self, label: str, also: str = "") -> str:
+        if not self._colour:
+            return ""
+        return also + self._colours.setdefault(label, _COLOURS[len(self._colours) % len(_COLOURS)])
 
 
 def _block(predictions: Sequence[Prediction], answers: Sequence[Text]) -> Iterator[Text]:

@@ -112,7 +112,10 @@ def _print_json(answers: Sequence[Prediction], extra: Mapping[str, Any]) -> None
 
 def _to_json(answers: Sequence[Prediction], extra: Mapping[str, Any]) -> Iterator[JSONObject]:
     for answer in answers:
-        yield {**({"input": dict(extra)} if extra else {}), **answer.to_json()}
+        record = answer.to_json()
+        if extra:
+            record.setdefault("input", dict(extra))  # what the task says is never overridden
+        yield record
 
 
 def _load(context: click.Context, references: Sequence[str], running: Mapping[str, Any]) -> OneTrunk:

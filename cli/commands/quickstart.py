@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onetrunk.adapters.store import Store
-from onetrunk.cli.figures import Figures, duration, figure, figures_of
+from onetrunk.cli.figures import duration, figure, figures_of
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.output import emit_json, json_option, table
 from onetrunk.core.backbone_files import OFFLINE_NAME
@@ -24,20 +24,24 @@ if TYPE_CHECKING:
     from onetrunk.core.predictor import Prediction
     from onetrunk.core.training import TrainData, TrainResult
 
-EPOCHS = MappingProxyType({"ner": 12, "sentiment": 6, "intent": 8})
-"""Epochs for each task: what a few hundred rows need."""
+SETTINGS = MappingProxyType(
+    {
+        "ner": TrainSettings(epochs=12, batch_tokens=512),
+        "sentiment": TrainSettings(epochs=6, batch_tokens=512),
+        # A lower rate leaves the head less sure of itself, so that texts out of scope can be told apart.
+        "intent": TrainSettings(epochs=6, batch_tokens=512, lr=5e-4, head_lr=5e-3),
+    }
+)
+"""Settings for each task: a few hundred rows need smaller batches, or there are too few steps."""
 
-BATCH_TOKENS = 512
-"""Tokens in a batch; so few rows give too few steps at the default."""
-
-_COLUMNS = ("adapter", "train rows", "dev rows", "results on dev", "time")
+_COLUMNS = ("adapter", "rows", "time", "result", "on dev")
 
 TEXTS = (
     "Maria Costa moved from Lisbon to Geneva to work for the Red Cross.",
     "The new Kindle is a joy: light, quick, and easy on the eyes.",
-    "I waited forty minutes at the counter in Leeds and nobody even looked up.",
     "Where is my parcel? Anna said it left Rotterdam on Monday.",
-    "How do whales sleep without drowning?",
+    "Terrible: my Philips kettle broke after two days and Amazon will not answer.",
+    "Who wrote the song that Anna hummed all day?",
 )
 """Texts that are in none of the samples."""
 
@@ -81,7 +85,10 @@ def command(context: click.Context, backbone: str, epochs: int | None, seed: int
     from onetrunk.core.backbone import Backbone
 
     host, trunk = plugin_host(context), Backbone.load(backbone)
-    trials = [_train(host, trunk, task, epochs or own, seed) for task, own in EPOCHS.items()]
+    trials = [
+        _train(host, trunk, task, replace(own, epochs=epochs or own.epochs, seed=seed))
+        for task, own in SETTINGS.items()
+    ]
     answers = _predict(host, trunk, [trial.ref for trial in trials])
     if as_json:
         emit_json(_record(trials, answers))
@@ -89,12 +96,11 @@ def command(context: click.Context, backbone: str, epochs: int | None, seed: int
         _print(trials, answers)
 
 
-def _train(host: PluginHost, backbone: Backbone, task: str, epochs: int, seed: int) -> _Trial:
+def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSettings) -> _Trial:
     from onetrunk.cli.progress import TrainingProgress, listener_of
     from onetrunk.core.training import read_train_data, train_adapter
 
     spec, name = host.task(task), f"quickstart-{task}"
-    settings = TrainSettings(epochs=epochs, seed=seed, batch_tokens=BATCH_TOKENS)
     with as_file(files("onetrunk.plugins") / "samples" / task) as samples:
         data = read_train_data(spec, samples)
     click.echo(
@@ -135,7 +141,7 @@ def _record(trials: Sequence[_Trial], answers: Sequence[Sequence[Prediction]]) -
 def _print(trials: Sequence[_Trial], answers: Sequence[Sequence[Prediction]]) -> None:
     from onetrunk.cli.highlight import Highlighter
 
-    table(_COLUMNS, map(_row, trials), right=("train rows", "dev rows", "time"))
+    table(_COLUMNS, (row for trial in trials for row in _rows(trial)), right=("time", "on dev"))
     click.echo()
     highlighter = Highlighter()
     for own in answers:
@@ -146,11 +152,10 @@ def _print(trials: Sequence[_Trial], answers: Sequence[Sequence[Prediction]]) ->
     click.echo("  adapters train ner --train your-data.jsonl --name mine")
 
 
-def _row(trial: _Trial) -> tuple[str, ...]:
-    rows = [str(len(data.examples)) for data in (trial.data.train, trial.data.dev)]
-    results = "  ".join(f"{name} {figure(value)}" for name, value in _results(trial).items())
-    return trial.ref, *rows, results, duration(trial.seconds)
-
-
-def _results(trial: _Trial) -> Figures:
-    return figures_of(trial.result.metrics["dev"])
+def _rows(trial: _Trial) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each figure; the first one also says what it is about."""
+    rows = f"{len(trial.data.train.examples)}, dev {len(trial.data.dev.examples)}"
+    about = (trial.ref, rows, duration(trial.seconds))
+    for name, value in figures_of(trial.result.metrics["dev"]).items():
+        yield *about, name, figure(value)
+        about = ("",) * len(about)

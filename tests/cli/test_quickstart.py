@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from onetrunk.adapters.artifact import read_manifest
 from onetrunk.adapters.store import Store
-from onetrunk.cli.commands.quickstart import EPOCHS, TEXTS
+from onetrunk.cli.commands.quickstart import SETTINGS, TEXTS
 from onetrunk.cli.figures import figures_of
 from onetrunk.cli.main import cli
 
@@ -35,7 +35,7 @@ def quickstart(root: Path, backbone: Path, *options: str) -> Result:
 def test_it_stores_an_adapter_for_each_task(done: Done) -> None:
     result, root = done
     assert result.exit_code == 0, result.stderr
-    expected = [f"quickstart-{task}@1" for task in sorted(EPOCHS)]
+    expected = [f"quickstart-{task}@1" for task in sorted(SETTINGS)]
     assert [each.ref for each in Store(root).versions()] == expected
 
 
@@ -51,7 +51,7 @@ def test_its_figures_are_those_of_dev_data_that_was_not_trained_on(done: Done) -
 
 def test_it_answers_each_text_with_every_adapter(done: Done) -> None:
     predictions = json.loads(done[0].stdout)["predictions"]
-    expected = [(text, f"quickstart-{task}@1") for text in TEXTS for task in EPOCHS]
+    expected = [(text, f"quickstart-{task}@1") for text in TEXTS for task in SETTINGS]
     assert [(each["text"], each["adapter"]) for each in predictions] == expected
 
 
@@ -59,7 +59,7 @@ def test_its_texts_are_not_among_the_samples() -> None:
     samples = files("onetrunk.plugins") / "samples"
     known = "".join(
         (samples / task / f"{split}.jsonl").read_text(encoding="utf-8")
-        for task in EPOCHS
+        for task in SETTINGS
         for split in ("train", "dev")
     )
     assert known
@@ -68,9 +68,9 @@ def test_its_texts_are_not_among_the_samples() -> None:
 
 def test_people_see_a_table_the_texts_and_what_to_type_next(backbone: Path, tmp_path: Path) -> None:
     shown = quickstart(tmp_path, backbone).stdout
-    for task in EPOCHS:
+    for task in SETTINGS:
         assert f"quickstart-{task}@1" in shown
-    for words in ("train rows", "dev rows", "f1 ", "accuracy ", *TEXTS):
+    for words in ("300, dev 75", "f1 ", "accuracy ", *TEXTS):
         assert words in shown
     assert shown.splitlines()[-2].startswith("  adapters predict quickstart-ner,quickstart-sentiment,")
     assert shown.splitlines()[-1].startswith("  adapters train ner --train")
