@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import click
 
 from onetrunk.adapters.modules import MODULES
-from onetrunk.core.settings import LEARNING_RATES, TrainSettings
+from onetrunk.core.settings import HEAD_LEARNING_RATE, LEARNING_RATES, TrainSettings
 
 Decorated = Callable[..., Any]
 """What click decorates: the function of a command, or what another decorator made of it."""
@@ -39,7 +39,7 @@ _TRAINING = {
 
 _SHOWN_DEFAULTS = {
     "lr": ", ".join(f"{rate:g} for {method}" for method, rate in LEARNING_RATES.items()),
-    "head_lr": "that of --lr, and 0.001 at least for full",
+    "head_lr": f"{HEAD_LEARNING_RATE:g}",
     "targets": "all",
 }
 """Defaults that depend on other settings, or read better in words."""

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 SETTINGS = MappingProxyType(
     {
-        "ner": TrainSettings(epochs=12, batch_tokens=512),
-        "sentiment": TrainSettings(epochs=6, batch_tokens=512),
+        "ner": TrainSettings(epochs=12, batch_tokens=512, lr=2e-3, head_lr=2e-3),
+        "sentiment": TrainSettings(epochs=6, batch_tokens=512, lr=2e-3, head_lr=2e-3),
         # A lower rate leaves the head less sure of itself, so that texts out of scope can be told apart.
         "intent": TrainSettings(epochs=6, batch_tokens=512, lr=5e-4, head_lr=5e-3),
     }
@@ -155,7 +155,7 @@ def _print(trials: Sequence[_Trial], answers: Sequence[Sequence[Prediction]]) ->
 def _rows(trial: _Trial) -> Iterator[tuple[str, ...]]:
     """Yield a row for each figure; the first one also says what it is about."""
     rows = f"{len(trial.data.train.examples)}, dev {len(trial.data.dev.examples)}"
-    about = (trial.ref, rows, duration(trial.seconds))
+    about: tuple[str, ...] = (trial.ref, rows, duration(trial.seconds))
     for name, value in figures_of(trial.result.metrics["dev"]).items():
         yield *about, name, figure(value)
         about = ("",) * len(about)
