@@ -9,6 +9,9 @@ from onetrunk.core.data.lines import NumberedLine
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Record
 
+_LONGEST_CELL = 2**31 - 1
+"""Characters of a cell, as many as every platform allows; the csv module's own limit is that of a short book."""
+
 
 def read_table(name: str, lines: Iterable[NumberedLine], *, delimiter: str) -> Iterator[tuple[int, Record]]:
     """Yield (first line of the row, {column: cell}) for each row under the header; blank lines are skipped.
@@ -32,6 +35,7 @@ def read_table(name: str, lines: Iterable[NumberedLine], *, delimiter: str) -> I
 
 def _table_rows(name: str, lines: Iterable[NumberedLine], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (first line, cells) of each row that is not blank, the header included."""
+    csv.field_size_limit(_LONGEST_CELL)
     reader = csv.reader((text for _, text in lines), delimiter=delimiter, strict=True)
     first = 1
     try:
