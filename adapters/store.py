@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from errno import EACCES, ENOTDIR
 from pathlib import Path
 
 import platformdirs
@@ -60,9 +61,20 @@ class Store:
         self.root = Path(chosen).expanduser().absolute()
         self.lock_seconds = lock_seconds
 
+    def names(self) -> list[str]:
+        """Return the names of the folders that may hold an adapter, sorted; nothing in them is read."""
+        try:
+            return sorted(path.name for path in self.root.iterdir() if is_name(path.name) and path.is_dir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(
+                f"cannot read the store {self.root} ({error.strerror}); name another folder in ONETRUNK_HOME"
+            ) from error
+
     def versions(self, name: str | None = None) -> list[StoredVersion]:
         """Return all versions, or those of `name`, by name and number; [] for a name that is not there."""
-        names = self._names() if name is None else [validate_name(name)]
+        names = self.names() if name is None else [validate_name(name)]
         return [stored for each in names for stored in self._listed(each)]
 
     def resolve(self, ref: str | Reference) -> StoredVersion:
@@ -72,6 +84,20 @@ class Store:
         """
         ref = _reference(ref)
         return self._pick(ref, self._index(ref.name))
+
+    def check_writable(self, name: str) -> None:
+        """Raise StoreError if a version of `name` could not be added now; nothing is written.
+
+        For work that ends in `add` and should not be done in vain.
+        """
+        home = self.root / validate_name(name)
+        with writing(self.root):
+            folder = next(each for each in (home, *home.parents) if each.exists())
+            if not folder.is_dir():
+                raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(EACCES, os.strerror(EACCES))
+        self._index(name)
 
     def add(self, name: str, write: Callable[[Path], object]) -> StoredVersion:
         """Store what `write` puts into the empty folder it is given, as the next version of `name`.
@@ -177,18 +203,14 @@ class Store:
         if index.versions:
             tails = [*index.versions[-_SHOWN:], *sorted(index.aliases)[:_SHOWN]]
             return [f"{ref.name}@{tail}" for tail in tails]
-        names = sorted({each.name for each in self.versions()})
+        names = [name for name in self.names() if self._is_filled(name)]
         return get_close_matches(ref.name, names) or names[:_SHOWN]
 
-    def _names(self) -> list[str]:
+    def _is_filled(self, name: str) -> bool:
         try:
-            return sorted(path.name for path in self.root.iterdir() if is_name(path.name) and path.is_dir())
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StoreError(
-                f"cannot read the store {self.root} ({error.strerror}); name another folder in ONETRUNK_HOME"
-            ) from error
+            return bool(self._listed(name))
+        except StoreError:  # damaged, which is no fault of the name that was asked for
+            return False
 
     def _listed(self, name: str) -> list[StoredVersion]:
         index = self._index(name)

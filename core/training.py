@@ -118,6 +118,8 @@ def train_adapter(
     Nothing is visible in the store before the whole run has succeeded.
     """
     validate_name(name)
+    if settings.method != "full":
+        store.check_writable(name)  # not after all the work
     spec = host.task(task)
     trunk = Trunk.of(backbone)
     begin = None if start is None else _load_exactly(start, spec, backbone)

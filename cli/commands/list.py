@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from onetrunk.adapters.artifact import read_manifest
-from onetrunk.adapters.errors import ArtifactError, UnknownAdapter
+from onetrunk.adapters.errors import ArtifactError, StoreError
 from onetrunk.adapters.manifest import Manifest
 from onetrunk.adapters.store import Store, StoredVersion
 from onetrunk.cli.figures import figure, headline, size, weight_bytes
@@ -39,7 +39,8 @@ def command(context: click.Context, name: str | None, as_json: bool) -> None:
     """List the adapters in the store, or the versions of the adapter NAME.
 
     The result is the task's main metric, on test data where there was any, else on dev. A version that cannot
-    be read is listed as broken, with the reason.
+    be read is listed as broken, with the reason; an adapter whose versions are not known is an error, after
+    the others are listed.
 
     \b
     Example:
@@ -47,17 +48,32 @@ def command(context: click.Context, name: str | None, as_json: bool) -> None:
       adapters list ner --json
     """
     store = Store()
-    entries = [_read(stored) for stored in store.versions(name)]
-    if name is not None and not entries:
-        raise UnknownAdapter(name, sorted({stored.name for stored in store.versions()}), store.root)
+    if name is not None and not store.versions(name):
+        store.resolve(name)  # raises, and names what is near
+    found, faults = _versions(store, store.names() if name is None else [name])
+    entries = [_read(stored) for stored in found]
     if as_json:
         emit_json([_record(entry) for entry in entries])
-    elif not entries:
+    elif not entries and not faults:
         click.echo(
             f"The store {printable(str(store.root))} is empty; `adapters quickstart` is a way to begin."
         )
     else:
         _print(entries, plugin_host(context).tasks)
+    if faults:
+        raise StoreError("; ".join(faults))
+
+
+def _versions(store: Store, names: Sequence[str]) -> tuple[list[StoredVersion], list[str]]:
+    """Return the versions of all names, and why those of some cannot be known."""
+    found: list[StoredVersion] = []
+    faults: list[str] = []
+    for name in names:
+        try:
+            found += store.versions(name)
+        except StoreError as error:
+            faults.append(str(error))
+    return found, faults
 
 
 def _read(stored: StoredVersion) -> _Entry:

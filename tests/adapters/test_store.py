@@ -315,6 +315,39 @@ def test_a_root_that_is_a_file_is_told(tmp_path: Path, copy_sample: Write) -> No
         store.add("ner", copy_sample)
 
 
+def test_whether_a_version_can_be_added_is_told_and_nothing_is_written(
+    tmp_path: Path, store: Store, copy_sample: Write
+) -> None:
+    Store(tmp_path / "new" / "store").check_writable("ner")
+    assert not (tmp_path / "new").exists()
+    add(store, copy_sample, "ner")
+    store.check_writable("ner")
+    (store.root / "ner" / "adapter.json").write_text("{")
+    with pytest.raises(StoreError, match="not JSON"):
+        store.check_writable("ner")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"cannot write to the store .*Not a directory"):
+        Store(tmp_path / "file").check_writable("ner")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_root_is_told_before_it_is_written(store: Store, copy_sample: Write) -> None:
+    add(store, copy_sample, "ner")
+    store.root.chmod(0o500)
+    try:
+        with pytest.raises(StoreError, match=r"cannot write to the store .*Permission denied"):
+            store.check_writable("other")
+    finally:
+        store.root.chmod(0o700)
+
+
+def test_a_damaged_index_does_not_hide_what_is_near_another_name(store: Store, copy_sample: Write) -> None:
+    add(store, copy_sample, "ner", "mood")
+    (store.root / "mood" / "adapter.json").write_text("{")
+    with pytest.raises(UnknownAdapter, match="known: ner"):
+        store.resolve("nerr")
+
+
 def test_a_root_that_cannot_be_made_lists_as_empty_and_is_told_when_written(copy_sample: Write) -> None:
     store = Store(Path("/proc/self/onetrunk"))  # not writable, not even for root
     assert store.versions() == []

@@ -71,6 +71,14 @@ def test_a_broken_version_is_listed_with_its_reason_and_stops_nothing(run: Any, 
     assert sound["error"] is None
 
 
+def test_a_damaged_index_is_an_error_after_the_others_are_listed(run: Any, stocked: Path) -> None:
+    (stocked / "mood" / "adapter.json").write_text("{")
+    done = run("list", "--json")
+    assert [record["ref"] for record in json.loads(done.stdout)] == ["names@1"]
+    assert done.exit_code == 1
+    assert re.match(r"error: .*mood/adapter\.json is not JSON", done.stderr)
+
+
 def test_list_marks_an_adapter_whose_plugin_is_gone_by_its_first_metric(run: Any, stocked: Path) -> None:
     file = stocked / "names" / "1" / "task.json"
     file.write_text(file.read_text().replace('"task": "ner"', '"task": "gone"'))
