@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any, Literal
@@ -115,4 +116,4 @@ def _layer_count(layers: str) -> int | None:
     if layers == "all":
         return None
     kind, _, count = layers.partition("-")
-    return int(count) if kind == "last" and count.isascii() and count.isdigit() else 0
+    return int(count) if kind == "last" and re.fullmatch("[0-9]{1,9}", count) else 0

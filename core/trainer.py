@@ -117,7 +117,7 @@ class _Run:
             started = time.monotonic()
             loss = self._train_epoch(epoch, batches)
             training_seconds += time.monotonic() - started
-            metrics = self._dev_metrics()
+            metrics = self._dev_metrics(epoch)
             value = self._primary(metrics)
             if better := value > best:
                 best, best_epoch = value, epoch
@@ -152,7 +152,9 @@ class _Run:
         return total / len(batches)
 
     def _diverged(self, epoch: int) -> TrainingDiverged:
-        return TrainingDiverged(epoch, self.steps_done, f"try a lower --lr than {self.settings.weight_lr:g}")
+        own = self.settings
+        hint = f"try a lower --lr than {own.weight_lr:g}, or a lower --head-lr than {own.top_lr:g}"
+        return TrainingDiverged(epoch, self.steps_done, hint)
 
     def _primary(self, metrics: JSONObject) -> float:
         """Return the metric that picks the best epoch. Raises TaskSpecError where it is no finite number."""
@@ -164,9 +166,11 @@ class _Run:
             )
         return float(value)
 
-    def _dev_metrics(self) -> JSONObject:
-        logits = self.logits(self.dev)
-        learner = self.learner
+    def _dev_metrics(self, epoch: int) -> JSONObject:
+        """Return the metrics on dev. Raises TrainingDiverged for logits that are finite no more."""
+        logits, learner = self.logits(self.dev), self.learner
+        if not all(np.isfinite(rows).all() for rows in logits):  # weights may be finite and yet too large
+            raise self._diverged(epoch)
         return learner.spec.evaluate(self.dev.examples, logits, learner.labels, {})
 
     def logits(self, corpus: Corpus) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 
 from onetrunk.adapters.lora import MODULES
 from onetrunk.core.errors import UsageError
-from onetrunk.core.settings import LEARNING_RATES, TrainSettings
+from onetrunk.core.settings import HEAD_LEARNING_RATE, LEARNING_RATES, TrainSettings
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,7 @@ from onetrunk.core.settings import LEARNING_RATES, TrainSettings
         ({"layers": "last-0"}, "not 'last-0'"),
         ({"layers": "last--1"}, "not 'last--1'"),
         ({"layers": "last-²"}, "not 'last-²'"),
+        ({"layers": "last-" + "9" * 5000}, "not 'last-999"),
         ({"lr": 0.0}, "lr must be positive, not 0"),
         ({"lr": float("inf")}, "lr must be positive, not inf"),
         ({"lr": float("nan")}, "lr must be positive, not nan"),
@@ -72,4 +73,4 @@ def test_what_is_recorded_is_json_with_every_choice_written_out() -> None:
     recorded = TrainSettings().to_json()
     assert json.loads(json.dumps(recorded)) == recorded
     assert recorded["targets"] == list(MODULES)
-    assert recorded["lr"] == recorded["head_lr"] == LEARNING_RATES["lora"]
+    assert (recorded["lr"], recorded["head_lr"]) == (LEARNING_RATES["lora"], HEAD_LEARNING_RATE)

@@ -271,6 +271,13 @@ def test_a_run_that_diverges_says_so_and_stores_nothing(
     assert store.versions() == []
 
 
+def test_weights_that_are_finite_but_too_large_for_logits_are_told(
+    train_tiny: Train, bert: Backbone, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingDiverged, match=r"or a lower --head-lr than 0\.003"):
+        train_tiny(Store(tmp_path), "sentiment", bert, lr=1e30, epochs=1, batch_tokens=100_000)
+
+
 def test_an_interrupted_run_stores_nothing(
     train_tiny: Train, bert: Backbone, tmp_path: Path, spec: TaskSpec
 ) -> None:
@@ -289,7 +296,7 @@ def test_a_warm_start_begins_from_the_very_weights_of_its_parent(
 ) -> None:
     store, backbone = Store(tmp_path), Backbone.load(bert_folder, device="cpu", dtype=precision)
     parent = train_tiny(store, "sentiment", backbone).stored
-    child = train_tiny(store, "sentiment", backbone, start=parent, lr=1e-30, epochs=1).stored
+    child = train_tiny(store, "sentiment", backbone, start=parent, lr=1e-30, head_lr=1e-30, epochs=1).stored
     before, after = (read_artifact(stored.path).adapter_model for stored in (parent, child))
     assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
     assert read_artifact(child.path).manifest.parent == parent.ref
