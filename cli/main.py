@@ -13,7 +13,7 @@ import click
 
 from onetrunk.cli.lazy import LazyCommand, LazyGroup
 from onetrunk.cli.output import printable
-from onetrunk.core.errors import OneTrunkError
+from onetrunk.core.errors import DataError, OneTrunkError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _PIPE_CLOSED = 141  # 128 + SIGPIPE
@@ -40,7 +40,7 @@ COMMANDS = MappingProxyType(
 
 
 class _Frame(LazyGroup):
-    """Turns an expected failure of a command into one line on stderr, and a closed stdout into silence."""
+    """Turns an expected failure of a command into a line a fault on stderr, a closed stdout into silence."""
 
     def invoke(self, ctx: click.Context) -> None:
         try:
@@ -49,7 +49,8 @@ class _Frame(LazyGroup):
         except OneTrunkError as error:
             if ctx.params["traceback"]:
                 raise
-            click.echo(f"error: {printable(str(error))}", err=True)
+            lines = error.lines if isinstance(error, DataError) else (str(error),)
+            click.echo("error: " + "\n  ".join(map(printable, lines)), err=True)
             ctx.exit(1)
         except BrokenPipeError as error:
             if _stdout_is_closed():

@@ -53,10 +53,14 @@ class UsageError(OneTrunkError):
 
 
 class DataError(OneTrunkError):
-    """Input that cannot be used; `where` is `file:line`, or the file when it is about the whole."""
+    """Input that cannot be used; `where` is `file:line`, or the file when it is about the whole.
 
-    def __init__(self, where: str, message: str) -> None:
-        super().__init__(f"{where}: {message}" if where else message)
+    lines: the message, and one line for each further fault in `also`.
+    """
+
+    def __init__(self, where: str, message: str, also: Sequence[str] = ()) -> None:
+        self.lines = (f"{where}: {message}" if where else message, *also)
+        super().__init__("\n".join(self.lines))
         self.where = where
 
 

@@ -191,4 +191,4 @@ def label_index(example: Example, labels: Labels) -> int:
         return labels.index(example.target)
     except ValueError:
         known = ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
-        raise ValueError(f"unknown label {example.target!r}; the training data has: {known}") from None
+        raise ValueError(f"unknown label {example.target!r}; known: {known}") from None

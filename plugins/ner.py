@@ -153,7 +153,7 @@ def targets(example: Example, labels: Labels) -> list[int]:
     for tag in example.target:
         if tag not in index:
             known = ", ".join(label[2:] for label in labels if label.startswith("B-"))
-            raise ValueError(f"unknown entity type {tag[2:]!r}; the training data has: {known}")
+            raise ValueError(f"unknown entity type {tag[2:]!r}; known: {known}")
     return [index[tag] for tag in example.target]
 
 

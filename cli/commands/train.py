@@ -67,7 +67,7 @@ def command(
     """
     files = [options.pop(f"{split}_file") for split in ("train", "dev", "test")]
     start, backbone = options.pop("start"), options.pop("backbone")
-    settings, name = TrainSettings(**options), validate_name(name or task)
+    settings, name = TrainSettings(**options), validate_name(task if name is None else name)
     parent = None if start is None else _parent(context, start, task)
     data = _read(context, task, files, settings, parent)
     began = time.monotonic()
@@ -104,6 +104,10 @@ def _read(
 ) -> TrainData:
     """Read and check the data; say so where dev is held out of it."""
     spec = plugin_host(context).task(task)
+    if "" in files:
+        raise UsageError(
+            "the name of a file is empty; give one after --train, --dev and --test, or leave it out"
+        )
     if files.count("-") > 1:
         raise UsageError("stdin can be read only once; give a file for all but one of --train, --dev, --test")
     from onetrunk.core.training import read_train_data

@@ -73,10 +73,10 @@ class _Faults:
         if not self.shown:
             return
         (where, message), *others = self.shown
-        lines = [message, *(f"{place}: {text}" for place, text in others)]
+        also = [f"{place}: {text}" for place, text in others]
         if self.count > len(self.shown):
-            lines.append(f"… and {self.count - len(self.shown)} more")
-        raise DataError(where, "\n".join(lines))
+            also.append(f"… and {self.count - len(self.shown)} more")
+        raise DataError(where, message, also)
 
 
 def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None) -> Dataset:

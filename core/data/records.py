@@ -80,9 +80,7 @@ def _format_of(path: str | Path) -> str | None:
     if suffix not in SUFFIXES:
         check_file(path)
         what = f"the suffix {suffix!r} is not known" if suffix else "the name has no suffix"
-        raise DataError(
-            str(path), f"{what}; read are {', '.join(SUFFIXES)}, each also with .gz, or say the format"
-        )
+        raise DataError(str(path), f"{what}; read are {', '.join(SUFFIXES)}, each also with .gz")
     return SUFFIXES[suffix]
 
 

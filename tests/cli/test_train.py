@@ -171,9 +171,29 @@ def test_faulty_data_is_an_error_before_anything_is_trained(train: Any, tmp_path
     assert Store().versions() == []
 
 
+def test_each_faulty_line_is_a_line_of_the_error(train: Any, tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text('{"text": "a\\u001b[2J", "label": ["b"]}\n{"text": 1}\n')
+    first, second = train(source=file).stderr.splitlines()
+    assert first.startswith(f"error: {file}:1: ")
+    assert second.startswith(f"  {file}:2: ")
+
+
+def test_a_store_that_cannot_be_written_is_told_before_anything_is_trained(
+    train: Any, home: Path, tmp_path: Path
+) -> None:
+    home.write_text("a file")
+    done = train()
+    assert done.exit_code == 1
+    assert "cannot write to the store" in done.stderr
+    assert "epoch" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--dev", ""), "the name of a file is empty"),
+        (("--name", ""), "it is empty"),
         (("--rank", "0"), "rank must be 1 to 1024, not 0"),
         (("--name", "No Name"), "is not a reference"),
         (("--dev", "-", "--test", "-"), "stdin can be read only once"),

@@ -159,7 +159,7 @@ def test_an_inside_tag_of_a_type_is_known_although_the_data_only_begins_it() -> 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (("B-ORG",), "unknown entity type 'ORG'; the training data has: LOC, PER"),
+        (("B-ORG",), "unknown entity type 'ORG'; known: LOC, PER"),
         (None, "neither tags nor entities"),
     ],
 )

@@ -72,7 +72,7 @@ def test_fewer_than_two_labels_are_refused(found: list[str], named: str) -> None
 
 
 def test_an_unknown_label_is_named_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown label 'odd'; the training data has: bad, good, mixed"):
+    with pytest.raises(ValueError, match="unknown label 'odd'; known: bad, good, mixed"):
         SPEC.targets(Example("x", "odd"), LABELS)
 
 
