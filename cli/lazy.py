@@ -7,7 +7,9 @@ looked for only when a list of all commands is wanted, or a name is not in the t
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +40,8 @@ def plugin_host(context: click.Context) -> PluginHost:
     if _HOST not in context.meta:
         from onetrunk.core.plugin_host import PluginHost
 
-        context.meta[_HOST] = PluginHost.discover()
+        with redirect_stdout(sys.stderr):  # what a plugin prints when imported must not get into JSON
+            context.meta[_HOST] = PluginHost.discover()
     host: PluginHost = context.meta[_HOST]
     return host
 
@@ -98,7 +101,9 @@ def _plugin_command(host: PluginHost, name: str) -> click.Command | None:
     module, _, attribute = target.partition(":")
     try:
         command = getattr(importlib.import_module(module), attribute)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         fault = f"{type(error).__name__}: {error}"
         raise PluginError(f"command {name!r} of plugin {giver}: {target} does not load: {fault}") from error
     if not isinstance(command, click.Command):

@@ -62,6 +62,7 @@ class PluginHost:
         self._commands: dict[str, CommandSpec] = {}
         self._giver_of_task: dict[str, PluginReport] = {}
         self._giver_of_command: dict[str, PluginReport] = {}
+        self._told: set[tuple[str, str, str]] = set()
         self._plugins = tuple(self._take(source) for source in sources)
 
     @classmethod
@@ -122,14 +123,19 @@ class PluginHost:
     def notify(self, hook_name: str, **event: object) -> None:
         """Tell every plugin of an event, each on its own: a raise is logged and stops nobody.
 
-        Raises TypeError when there is no event `hook_name` with exactly the arguments `event`.
+        A failure that only repeats, as in each training step, is a warning once. Raises TypeError when there is no
+        event `hook_name` with exactly the arguments `event`.
         """
         for implementation in self._listeners(hook_name, event):
             try:
                 implementation.function(*(event[name] for name in implementation.argnames))
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 plugin, why = implementation.plugin_name, reason(error, "line unknown")
-                _log.warning("plugin %s failed to hear of %s: %s", plugin, hook_name, why)
+                if (plugin, hook_name, why) not in self._told:
+                    self._told.add((plugin, hook_name, why))
+                    _log.warning("plugin %s failed to hear of %s: %s", plugin, hook_name, why)
                 _log.debug("plugin %s, %s", plugin, hook_name, exc_info=True)
 
     def _listeners(self, hook_name: str, event: Mapping[str, object]) -> list[pluggy.HookImpl]:
@@ -146,7 +152,11 @@ class PluginHost:
             with registered(self._manager, plugin, str(source)) as hooks:
                 tasks = by_name(given(hooks, "tasks", TaskSpec), self._task_holder)
                 commands = by_name(given(hooks, "commands", CommandSpec), self._command_holder)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except (
+            BaseException
+        ) as error:  # some are no Exception: a panic in Rust, a test framework's skip, sys.exit
             _log.debug("plugin %s did not load", source, exc_info=True)
             return PluginReport(*identity, error=reason(error, source.place))
         report = PluginReport(*identity, tuple(tasks), tuple(commands), tuple(sorted(hooks)))

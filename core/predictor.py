@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -102,10 +102,13 @@ class OneTrunk:
     ) -> list[list[Prediction]]:
         """Answer every text with every adapter: a list a text, in it a prediction an adapter, in the order asked.
 
-        Raises UsageError for an adapter that is not loaded, TypeError for texts that are no sequence of strings.
+        Raises UsageError for an adapter that is not loaded, TypeError for what is no list of strings.
         """
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise TypeError("texts must be a sequence of strings")
+        for name, given in (("texts", texts), ("adapters", adapters)):
+            if isinstance(given, str) or not isinstance(given, Collection):  # a generator could be read once
+                raise TypeError(f"{name} must be a list of strings")
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("texts must be a list of strings")
         return list(self.predict_stream(texts, adapters, batch_tokens=batch_tokens))
 
     def predict_stream(

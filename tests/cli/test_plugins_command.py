@@ -82,6 +82,17 @@ def test_a_plugin_without_marked_functions_is_told_apart_from_a_sound_one(site: 
     assert line.endswith("no function marked @hookimpl")
 
 
+@pytest.mark.parametrize("source", ["print('hello')", "raise BaseException('a panic')"])
+def test_a_plugin_that_prints_or_panics_when_imported_leaves_stdout_as_json(
+    site: Any, adapters: Any, source: str
+) -> None:
+    site.install("bad", source)
+    done = adapters("plugins", "--json")
+    assert done.returncode == 0
+    [report] = [it for it in json.loads(done.stdout) if it["name"] == "bad"]
+    assert report["error"] is None or report["error"].startswith("BaseException: a panic (")
+
+
 def test_escape_sequences_of_a_plugin_do_not_reach_the_terminal(site: Any, adapters: Any) -> None:
     site.install("bad", r"raise ValueError('\x1b[2J gone')")
     shown = adapters("plugins").stdout

@@ -191,7 +191,7 @@ def test_an_event_reaches_every_plugin_with_the_arguments_it_asks_for() -> None:
     assert first.heard == second.heard == [3]
 
 
-@pytest.mark.parametrize("error", [ValueError("no disk"), SystemExit("no disk")])
+@pytest.mark.parametrize("error", [ValueError("no disk"), SystemExit("no disk"), BaseException("no disk")])
 def test_a_raise_in_an_event_is_logged_and_stops_nobody(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -207,6 +207,16 @@ def test_a_raise_in_an_event_is_logged_and_stops_nobody(
     assert "beta" in warning.getMessage()
     assert f"{type(error).__name__}: no disk" in warning.getMessage()
     assert (detail.levelno, detail.exc_info is not None) == (logging.DEBUG, True)
+
+
+def test_a_failure_that_repeats_is_a_warning_once(caplog: pytest.LogCaptureFixture) -> None:
+    def adapter_stored() -> None:
+        raise ValueError("no disk")
+
+    host = PluginHost.of(plugin(adapter_stored=adapter_stored))
+    for _ in range(3):
+        host.notify("adapter_stored", **STORED)
+    assert [record.levelno for record in caplog.records].count(logging.WARNING) == 1
 
 
 def test_ctrl_c_in_an_event_is_not_taken_for_a_fault() -> None:

@@ -124,12 +124,22 @@ def test_a_stream_is_answered_in_order_and_read_as_it_goes(trunk: OneTrunk) -> N
 
 
 def test_a_bare_string_is_no_sequence_of_texts(trunk: OneTrunk) -> None:
-    with pytest.raises(TypeError, match="texts must be a sequence of strings"):
+    with pytest.raises(TypeError, match="texts must be a list of strings"):
         trunk.predict("good film", ["ner"])
 
 
+def test_a_generator_is_refused_and_not_answered_with_nothing(trunk: OneTrunk) -> None:
+    with pytest.raises(TypeError, match="texts must be a list of strings"):
+        trunk.predict((text for text in ["good film"]), ["ner"])  # type: ignore[arg-type]
+
+
+def test_a_bare_string_is_no_list_of_adapters(trunk: OneTrunk) -> None:
+    with pytest.raises(TypeError, match="adapters must be a list of strings"):
+        trunk.predict(["good film"], "ner")
+
+
 def test_a_text_that_is_no_string_is_told(trunk: OneTrunk) -> None:
-    with pytest.raises(TypeError, match="texts must be a sequence of strings"):
+    with pytest.raises(TypeError, match="texts must be a list of strings"):
         trunk.predict([None], ["ner"])  # type: ignore[list-item]
 
 
