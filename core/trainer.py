@@ -135,9 +135,8 @@ class _Run:
         for batch in batches:
             packed = pack([self.corpus.encoded[i] for i in batch], [0] * len(batch), self.first_position)
             packed = packed.to(self.learner.trunk.device)
-            targets = torch.tensor(
-                [t for i in batch for t in self.corpus.targets[i]], device=packed.ids.device
-            )
+            flat = [t for i in batch for t in self.corpus.targets[i]]
+            targets = torch.tensor(flat, dtype=torch.int64, device=packed.ids.device)  # empty ones, too
             lr = self.learner.lr
             loss = float(self.learner.step(packed, targets, self.class_weights))
             self.steps_done += 1

@@ -258,6 +258,15 @@ def test_the_learning_rate_rises_then_falls_towards_zero(
 # What goes wrong
 
 
+def test_a_batch_of_nothing_but_empty_texts_is_passed_over(
+    train_tiny: Train, bert: Backbone, tmp_path: Path
+) -> None:
+    empty = [{"text": "", "entities": []}] * 40
+    named = [{"words": ["Ada", "in", "Rome"], "tags": ["B-PER", "O", "B-LOC"]}] * 10
+    run = train_tiny(Store(tmp_path), "ner", bert, rows=[*empty, *named], batch_tokens=16)
+    assert run.metrics["dev"]["f1"] > 0
+
+
 @pytest.mark.parametrize("epochs", [1, 4])
 @pytest.mark.parametrize("batch_tokens", [64, 100_000])
 def test_a_run_that_diverges_says_so_and_stores_nothing(
