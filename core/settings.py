@@ -30,7 +30,7 @@ class TrainSettings:
     targets: modules of a layer to adapt; layers: `all` or `last-K`.
     lr, head_lr: peak learning rates; None picks for the user.
     warmup: share of all steps over which the rates rise; they fall linearly to zero afterwards.
-    batch_tokens: packed tokens a step.
+    batch_tokens: packed tokens a step, at most; few data are cut into smaller batches, to have enough steps.
     dropout: on the input of the updates (`full`: on the branches) and in the head.
     clip: largest gradient norm; 0 leaves gradients as they are.
     patience: epochs without a better dev result before stopping; 0 never stops early.

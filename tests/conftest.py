@@ -181,7 +181,9 @@ def train_tiny(records: dict[str, list[Record]]) -> Callable[..., Any]:
         examples = tuple(map(spec.read, records[task] if rows is None else rows))
         data = Dataset(examples, "rows", content_sha256(examples))
         splits = TrainData(data, data, None, spec.learn_labels(examples), held_out=False)
-        chosen = TrainSettings(**{"epochs": 3, "lr": 0.01, "rank": 4, "batch_tokens": 64, **settings})
+        chosen = TrainSettings(
+            **{"epochs": 3, "lr": 0.01, "head_lr": 0.01, "rank": 4, "batch_tokens": 64, **settings}
+        )
         return train_adapter(host, store, task, name or task, splits, backbone, chosen, start=start)
 
     return train

@@ -29,7 +29,7 @@ from onetrunk.core.trunk import Trunk
 
 Train = Callable[..., Any]
 Texts = Callable[[int], list[str]]
-STRONG = {"lr": 0.05, "epochs": 3, "patience": 0}  # so that the updates are far from zero
+STRONG = {"lr": 0.05, "head_lr": 0.05, "epochs": 3, "patience": 0}  # so that the updates are far from zero
 
 
 def spec_of(artifact: Artifact) -> TaskSpec:
