@@ -90,7 +90,15 @@ def read_train_data(
     for dataset in (*parts, test):
         if dataset is not None:
             check_targets(spec, dataset, known)
+    for dataset in parts:
+        _check_any_label(spec, dataset, known)
     return TrainData(parts[0], parts[1], test, known, held_out)
+
+
+def _check_any_label(spec: TaskSpec, dataset: Dataset, labels: Labels) -> None:
+    """Raise DataError where no unit has a label (all rows `oos`, say): nothing to learn, no epoch to choose."""
+    if not any(target >= 0 for example in dataset.examples for target in spec.targets(example, labels)):
+        raise DataError(dataset.source, f"no row has one of the labels: {', '.join(labels[:20])}")
 
 
 def _labels(spec: TaskSpec, data: Dataset) -> Labels:

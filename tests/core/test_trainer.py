@@ -19,7 +19,7 @@ from onetrunk.adapters.artifact import read_artifact
 from onetrunk.adapters.store import Store
 from onetrunk.core.adapter_files import load_adapter
 from onetrunk.core.backbone import Backbone, fingerprint
-from onetrunk.core.errors import TaskSpecError, TrainingDiverged, UsageError
+from onetrunk.core.errors import DataError, TaskSpecError, TrainingDiverged, UsageError
 from onetrunk.core.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.learner import Learner, balanced_weights
 from onetrunk.core.plugin_host import PluginHost
@@ -285,6 +285,17 @@ def test_weights_that_are_finite_but_too_large_for_logits_are_told(
 ) -> None:
     with pytest.raises(TrainingDiverged, match=r"or a lower --head-lr than 0\.01"):
         train_tiny(Store(tmp_path), "sentiment", bert, lr=1e30, epochs=1, batch_tokens=100_000)
+
+
+def test_dev_data_without_any_label_are_refused_before_training(tmp_path: Path) -> None:
+    from onetrunk.core.plugin_host import PluginHost
+    from onetrunk.core.training import read_train_data
+
+    train, dev = tmp_path / "train.jsonl", tmp_path / "dev.jsonl"
+    train.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
+    dev.write_text('{"text": "c", "label": "oos"}\n')
+    with pytest.raises(DataError, match=r"dev\.jsonl: no row has one of the labels: x, y"):
+        read_train_data(PluginHost.discover().task("intent"), train, dev)
 
 
 def test_an_interrupted_run_stores_nothing(
