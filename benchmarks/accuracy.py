@@ -122,9 +122,7 @@ def machine() -> dict[str, Any]:
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the results as a Markdown table; full fine-tuning by the rate that is best on dev."""
-    head = (
-        "| data set | task | metric | bar | LoRA | full, best of three | LoRA − full | trained | wall time |"
-    )
+    head = "| data set | task | metric | bar | LoRA | full fine-tuning | LoRA − full | trained | wall time |"
     lines = [head, "|---|---|---|---|---|---|---|---|---|"]
     for own in BENCHMARKS:
         lora = results.get(Run(own, "lora", None).key)
@@ -134,15 +132,12 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
         full = [results[key] for lr in FULL_RATES if (key := Run(own, "full", lr).key) in results]
         best = max(full, key=lambda r: float(r["dev"][own.metric]), default=None)
         baseline = None if best is None else 100 * best["metrics"][own.metric]
-        lines.append(
-            f"| {own.name} | {own.task} | {own.metric} | {100 * own.bar:.1f} | **{score:.1f}** | "
-            + (
-                f"{baseline:.1f} (lr {best['lr']:g}) | {score - baseline:+.1f}"
-                if best and baseline
-                else "– | –"
-            )
-            + f" | {100 * lora['share']:.1f} % | {lora['seconds'] / 60:.1f} min |"
-        )
+        against = "– | –"
+        if best is not None and baseline is not None:
+            rate = f"lr {best['lr']:g}, best on dev of {len(full)}"
+            against = f"{baseline:.1f} ({rate}) | {score - baseline:+.1f}"
+        cells = f"{own.name} | {own.task} | {own.metric} | {100 * own.bar:.1f} | **{score:.1f}** | {against}"
+        lines.append(f"| {cells} | {100 * lora['share']:.1f} % | {lora['seconds'] / 60:.1f} min |")
     return "\n".join(lines)
 
 
