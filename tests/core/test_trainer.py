@@ -330,7 +330,9 @@ def test_what_a_warm_start_gives_loads_again(
     store = Store(tmp_path)
     parent = train_tiny(store, "sentiment", bert, method=parent_method).stored
     child = train_tiny(store, "sentiment", bert, start=parent, method=method).stored
-    load_adapter(child.ref, read_artifact(child.path), spec, bert, Trunk.of(bert))
+    artifact = read_artifact(child.path)
+    adapter = load_adapter(child.ref, artifact, spec, bert, Trunk.of(bert))
+    assert bool(adapter.lora.updates) == (artifact.manifest.method == "lora")
 
 
 def test_a_warm_start_keeps_the_shape_of_its_parent_and_records_it(
