@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from onetrunk.core.plugin_host import PluginHost
-    from onetrunk.core.trainer import Listener
+    from onetrunk.core.run import Listener
 
 _PATIENCE = 1.0  # seconds that a command may take without showing a bar
 _MEMORY = 0.95  # what a step leaves of the running mean before it
@@ -104,7 +104,7 @@ class _Pace:
 
 def listener_of(progress: TrainingProgress, host: PluginHost) -> Listener:
     """Return who hears of a run: `progress`, and then the plugins of `host`."""
-    from onetrunk.core.trainer import Listener
+    from onetrunk.core.run import Listener
 
     def step(event: StepEvent) -> None:
         progress.step(event)

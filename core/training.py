@@ -19,13 +19,15 @@ from onetrunk.adapters.store import Store, StoredVersion
 from onetrunk.core.adapter import Adapter
 from onetrunk.core.adapter_files import load_adapter, record_probe, stored_form
 from onetrunk.core.backbone import Backbone
+from onetrunk.core.corpus import Corpus, make_corpus
 from onetrunk.core.data.dataset import Dataset, check_targets, find_splits, hold_out, load_dataset
 from onetrunk.core.errors import DataError, UsageError
 from onetrunk.core.learner import Learner
 from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.run import Listener, Trained, learner_logits
 from onetrunk.core.settings import TrainSettings
 from onetrunk.core.tasks import JSONObject, Labels, TaskSpec
-from onetrunk.core.trainer import Corpus, Listener, Trained, learner_logits, make_corpus, train
+from onetrunk.core.trainer import train
 from onetrunk.core.trunk import Trunk
 
 

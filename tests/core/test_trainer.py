@@ -19,13 +19,15 @@ from onetrunk.adapters.artifact import read_artifact
 from onetrunk.adapters.store import Store
 from onetrunk.core.adapter_files import load_adapter
 from onetrunk.core.backbone import Backbone, fingerprint
+from onetrunk.core.corpus import Corpus, make_corpus
 from onetrunk.core.errors import DataError, TaskSpecError, TrainingDiverged, UsageError
 from onetrunk.core.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.learner import Learner, balanced_weights
 from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.run import Listener, Trained, learner_logits
 from onetrunk.core.settings import TrainSettings
 from onetrunk.core.tasks import Example, JSONObject, Labels, Record, TaskSpec
-from onetrunk.core.trainer import Corpus, Listener, Trained, learner_logits, make_corpus, train
+from onetrunk.core.trainer import train
 from onetrunk.core.trunk import Trunk
 
 Train = Callable[..., Any]
