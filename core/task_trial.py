@@ -28,7 +28,8 @@ from onetrunk.core.learner import balanced_weights
 from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.settings import TrainSettings
 from onetrunk.core.tasks import IGNORE, Example, JSONObject, Labels, Pooling, Record, TaskSpec
-from onetrunk.core.training import TrainData, train_adapter
+from onetrunk.core.train_data import TrainData
+from onetrunk.core.training import train_adapter
 from onetrunk.core.trunk import Trunk
 
 ODD_TEXTS = ("", " \t\n", "\u200b", "🙂👩‍👩‍👧", "東京 café №", "x" * 300, "[SEP] </s>", "a b " * 60)

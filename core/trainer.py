@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -39,19 +39,22 @@ def train(
     Raises TrainingDiverged when a loss or a weight is not finite, TaskSpecError when the primary metric is not.
     """
     run = Run(spec, name, corpus, dev, labels, backbone, trunk, settings, start, listener)
-    train_together([run], trunk)
-    return run.result()
+    (ended,) = train_together([run], trunk)
+    return ended.result()
 
 
-def train_together(runs: Sequence[Run], trunk: Trunk) -> None:
-    """Train `runs` over `trunk` until each is finished, in shared forward and backward passes.
+def train_together(runs: Sequence[Run], trunk: Trunk) -> Iterator[Run]:
+    """Train `runs` over `trunk` in shared forward and backward passes; yield each as it ends.
 
     Each has its own data order, optimiser, schedule and early stopping, and learns what it would learn alone, up to
     the rounding of products of other sizes. What is raised in one ends that one alone and is its `error`. A run of
     method `full`, which moves the trunk's weights, has no other beside it.
     """
-    while active := [run for run in runs if not run.finished]:
+    active = list(runs)
+    while active:
         _step(active, trunk)
+        yield from (run for run in active if run.finished)
+        active = [run for run in active if not run.finished]
 
 
 def _step(runs: Sequence[Run], trunk: Trunk) -> None:

@@ -1,8 +1,8 @@
 """Named entities: spans of words with a type, learnt from IOB2 tags or from character spans.
 
-Each word has one tag, of its first token; what the other tokens would say is never asked for. A sequence of
-predicted tags is repaired by one rule, in `decode` and in `evaluate` alike: an I-X that does not continue an
-entity of type X begins a new one, as B-X.
+Each word has one tag, of its first token; what the other tokens would say is never asked for. `decode` and
+`evaluate` alike take the most probable sequence of tags that is valid IOB2. Tags in data are repaired by one rule:
+an I-X that does not continue an entity of type X begins a new one, as B-X.
 """
 
 from __future__ import annotations
@@ -175,13 +175,13 @@ def repair(tags: Sequence[str]) -> list[str]:
 def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSONObject) -> JSONObject:
     """Return {"entities": [{"start", "end", "label", "text", "score"}]}, in the order of the text.
 
-    logits: (words, labels); start, end: characters; score: mean probability of the best tag over the words.
+    logits: (words, labels); start, end: characters; score: mean probability of the entity's tags over its words.
     """
     from onetrunk.core.metrics import softmax
 
     words = SPEC.spans(example)
     tags = _best_tags(logits, labels, len(words))
-    sure = softmax(logits).max(axis=-1, initial=0.0).tolist()
+    sure = [row[labels.index(tag)] for row, tag in zip(softmax(logits).tolist(), tags, strict=True)]
     found = []
     for first, last, label in _entities(tags):
         start, end = words[first][0], words[last - 1][1]
@@ -195,7 +195,9 @@ def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSON
 def _best_tags(logits: np.ndarray, labels: Labels, words: int) -> list[str]:
     if len(logits) != words:
         raise ValueError(f"{words} words, but {len(logits)} rows of logits; expected a row for each word")
-    return repair([labels[i] for i in logits.argmax(axis=-1).tolist()])
+    from onetrunk.core.tag_paths import best_iob2
+
+    return best_iob2(logits, labels)
 
 
 def _entities(tags: Sequence[str]) -> Iterator[Entity]:

@@ -168,7 +168,8 @@ def train_tiny(records: dict[str, list[Record]]) -> Callable[..., Any]:
     from onetrunk.core.data.dataset import Dataset, content_sha256
     from onetrunk.core.plugin_host import PluginHost
     from onetrunk.core.settings import TrainSettings
-    from onetrunk.core.training import TrainData, TrainResult, train_adapter
+    from onetrunk.core.train_data import TrainData
+    from onetrunk.core.training import TrainResult, train_adapter
 
     host = PluginHost.discover()
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from onetrunk.core.backbone import Backbone
     from onetrunk.core.plugin_host import PluginHost
     from onetrunk.core.predictor import Prediction
-    from onetrunk.core.training import TrainData, TrainResult
+    from onetrunk.core.train_data import TrainData
+    from onetrunk.core.training import TrainResult
 
 SETTINGS = MappingProxyType(
     {
@@ -97,8 +98,9 @@ def command(context: click.Context, backbone: str, epochs: int | None, seed: int
 
 
 def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSettings) -> _Trial:
-    from onetrunk.cli.progress import TrainingProgress, listener_of
-    from onetrunk.core.training import read_train_data, train_adapter
+    from onetrunk.cli.progress import Shown, TrainingProgress, listener_of
+    from onetrunk.core.train_data import read_train_data
+    from onetrunk.core.training import train_adapter
 
     spec, name = host.task(task), f"quickstart-{task}"
     with as_file(files("onetrunk.plugins") / "samples" / task) as samples:
@@ -107,7 +109,7 @@ def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSetti
         f"{name}: {len(data.train.examples)} rows to train on, {len(data.dev.examples)} for dev", err=True
     )
     began = time.monotonic()
-    with TrainingProgress(spec.primary, settings.epochs) as progress:
+    with TrainingProgress({name: Shown(spec.primary, settings.epochs)}) as progress:
         listener = listener_of(progress, host)
         result = train_adapter(host, Store(), task, name, data, backbone, settings, listener=listener)
     return _Trial(task, data, result, time.monotonic() - began)

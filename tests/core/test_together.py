@@ -67,8 +67,8 @@ def test_each_run_learns_what_it_learns_alone(host: PluginHost, backbone: Backbo
         [make_run(host, backbone, trunk, records, name) for name in SETTINGS] for _ in range(2)
     )
     for run in alone:
-        train_together([run], trunk)
-    train_together(together, trunk)
+        list(train_together([run], trunk))
+    list(train_together(together, trunk))
     for one, other in zip(alone, together, strict=True):
         assert one.result().best_epoch == other.result().best_epoch
         assert len(one.result().history) == len(other.result().history)
@@ -80,8 +80,8 @@ def test_a_run_that_diverges_ends_alone(host: PluginHost, bert: Backbone, record
     trunk = Trunk.of(bert)
     good, alone = (make_run(host, bert, trunk, records, "ner") for _ in range(2))
     bad = make_run(host, bert, trunk, records, "sentiment", lr=1e38)
-    train_together([bad, good], trunk)
-    train_together([alone], trunk)
+    list(train_together([bad, good], trunk))
+    list(train_together([alone], trunk))
     with pytest.raises(TrainingDiverged, match="not finite at epoch 1"):
         bad.result()
     for own, expected in zip(states(good), states(alone), strict=True):
@@ -96,7 +96,7 @@ def test_a_plugin_that_raises_ends_its_run_alone(host: PluginHost, bert: Backbon
     spec = replace(host.task("sentiment"), loss=loss)
     bad = run_of(spec, bert, trunk, records["sentiment"], SETTINGS["sentiment"])
     good = make_run(host, bert, trunk, records, "ner")
-    train_together([good, bad], trunk)
+    list(train_together([good, bad], trunk))
     assert len(good.result().history) == SETTINGS["ner"].epochs
     with pytest.raises(ZeroDivisionError, match="a bug of the plugin"):
         bad.result()
@@ -109,7 +109,7 @@ def test_ctrl_c_ends_all(host: PluginHost, bert: Backbone, records: Records) -> 
     trunk = Trunk.of(bert)
     spec = replace(host.task("sentiment"), loss=loss)
     with pytest.raises(KeyboardInterrupt):
-        train_together([run_of(spec, bert, trunk, records["sentiment"], SETTINGS["sentiment"])], trunk)
+        list(train_together([run_of(spec, bert, trunk, records["sentiment"], SETTINGS["sentiment"])], trunk))
 
 
 @pytest.mark.parametrize("layers", ["last-1", "all"])
@@ -120,7 +120,7 @@ def test_kept_states_change_nothing(
     for room in (2**30, 2_000, 0):  # everything, a few texts, nothing is kept
         monkeypatch.setattr("onetrunk.core.lower.KEPT_BYTES", room)
         run = make_run(host, bert, trunk, records, "ner", layers=layers, epochs=3)
-        train_together([run], trunk)
+        list(train_together([run], trunk))
         found.append(states(run))
     for own in zip(*found, strict=True):
         torch.testing.assert_close(own[1], own[0], rtol=0, atol=1e-5)

@@ -148,7 +148,8 @@ def train_from_file(backbone: str, rows: str, store: str) -> str:
     from onetrunk.core.backbone import Backbone
     from onetrunk.core.plugin_host import PluginHost
     from onetrunk.core.settings import TrainSettings
-    from onetrunk.core.training import read_train_data, train_adapter
+    from onetrunk.core.train_data import read_train_data
+    from onetrunk.core.training import train_adapter
 
     host, settings = PluginHost.discover(), TrainSettings(epochs=2, rank=4, batch_tokens=64)
     data = read_train_data(host.task("ner"), rows, seed=3)
@@ -291,7 +292,7 @@ def test_weights_that_are_finite_but_too_large_for_logits_are_told(
 
 def test_dev_data_without_any_label_are_refused_before_training(tmp_path: Path) -> None:
     from onetrunk.core.plugin_host import PluginHost
-    from onetrunk.core.training import read_train_data
+    from onetrunk.core.train_data import read_train_data
 
     train, dev = tmp_path / "train.jsonl", tmp_path / "dev.jsonl"
     train.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
