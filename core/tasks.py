@@ -104,8 +104,9 @@ class TaskSpec:
     loss: (logits of a batch, the targets of its texts end to end, class weights (labels,) or None) → scalar.
     decode: (example, logits (units of this text, labels) float32, labels, settings) → the prediction, JSON.
     evaluate: (examples, logits of each, labels, settings) → metrics, JSON; numbers at the top level are what
-        users see, nested tables go to reports. Called with examples that have targets.
-    primary: the metric that picks the best epoch; higher is better.
+        users see (None: a figure without a value), nested tables go to reports. Called with examples that have
+        targets.
+    primary: the metric that picks the best epoch; higher is better, and None counts as 0.
     calibrate: (dev examples, logits of each, labels) → decoder settings kept with the adapter.
     split: text → word spans, for level `token`.
     probe: texts whose logits are recorded with each adapter and compared whenever it is loaded.

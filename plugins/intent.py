@@ -153,8 +153,8 @@ def evaluate(
 ) -> JSONObject:
     """Return accuracy, macro_f1 and per_label of the in-scope rows without a threshold, and oos_rows.
 
-    With a threshold also in_scope_accuracy (in-scope rows that are right and accepted), and oos_recall and
-    oos_precision, which are None without oos rows.
+    With a threshold also in_scope_accuracy (in-scope rows that are right and accepted), oos_recall and
+    oos_precision. A figure that has no rows to be taken of is None, and without oos rows both of theirs are.
     """
     from onetrunk.core.metrics import accuracy, confusion, macro_f1, per_label
 
@@ -185,7 +185,7 @@ def _threshold_figures(pairs: Sequence[tuple[int, int]], accepted: Sequence[bool
     rejected = len(accepted) - sum(accepted)
     return {
         "in_scope_accuracy": ratio(sum(inside), len(inside)),
-        "oos_recall": ratio(sum(outside), len(outside)) if outside else None,
+        "oos_recall": ratio(sum(outside), len(outside)),
         "oos_precision": ratio(sum(outside), rejected) if outside else None,
     }
 

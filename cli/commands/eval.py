@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ def _print(title: str, metrics: Mapping[str, Any]) -> None:
     table(("metric", "value"), ((name, figure(value)) for name, value in _flat(metrics)), right=["value"])
     for name, rows in metrics.items():
         if isinstance(rows, Mapping) and rows and all(isinstance(row, Mapping) for row in rows.values()):
-            _print_rows(name.removeprefix("per_"), rows)
+            print_rows(name.removeprefix("per_"), rows)
 
 
 def _flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float | int | None]]:
@@ -104,11 +105,11 @@ def _flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float | int | None]
             yield from ((f"{name} {key}", value) for key, value in figures_of(table_of).items())
 
 
-def _print_rows(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+def print_rows(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     """Print the figures of each type or label; of very many those with the lowest f1, the worst first."""
     shown = list(rows.items())
     if len(shown) > _ROWS_SHOWN:
-        shown = sorted(shown, key=lambda row: row[1].get("f1") or 0.0)[:_ROWS_SHOWN]
+        shown = sorted(shown, key=lambda row: _f1(row[1]))[:_ROWS_SHOWN]
     click.echo()
     columns = list(dict.fromkeys(key for _, row in shown for key in figures_of(row)))
     table(
@@ -116,3 +117,9 @@ def _print_rows(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     )
     if len(shown) < len(rows):
         click.echo(f"{len(shown)} of {len(rows)}, those with the lowest f1; --report writes all")
+
+
+def _f1(row: Mapping[str, Any]) -> float:
+    """Return the f1 of a row; one that has none, of a label that is nowhere in the data, comes last."""
+    value = row.get("f1")
+    return inf if value is None else float(value)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from onetrunk.adapters.artifact import read_manifest
 from onetrunk.adapters.store import Store
 from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.commands.eval import print_rows
 from onetrunk.cli.commands.predict import predict_records
 from onetrunk.cli.figures import duration, figure, figures_of, size
 from onetrunk.cli.highlight import Highlighter
@@ -72,6 +73,27 @@ def test_eval_shows_figures_for_each_label(evaluate: Any, data: Path) -> None:
     shown = evaluate("mood", data / "mood" / "test.jsonl").stdout
     assert re.search(r"label +precision +recall +f1 +support", shown)
     assert re.search(r"positive +\d", shown)
+
+
+def test_figures_without_a_value_are_null_in_json_and_a_dash_for_people(
+    evaluate: Any, data: Path, tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain.jsonl"
+    plain.write_text('{"words": ["the", "room"], "tags": ["O", "O"]}\n')
+    usual = json.loads(evaluate("names", data / "names" / "dev.jsonl", "--json").stdout)
+    found = json.loads(evaluate("names", plain, "--json").stdout)
+    assert found["metrics"].keys() == usual["metrics"].keys()
+    assert found["metrics"]["recall"] is None
+    assert re.search(r"^ *recall +-$", evaluate("names", plain).stdout, re.MULTILINE)
+
+
+def test_of_many_labels_those_that_are_nowhere_in_the_data_come_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = {f"l{i}": {"f1": i / 40 if i else None} for i in range(40)}
+    print_rows("label", rows)
+    shown = re.findall(r"^ *(l\d+) ", capsys.readouterr().out, re.MULTILINE)
+    assert shown == [f"l{i}" for i in range(1, 31)]
 
 
 def test_the_report_has_every_figure_the_data_and_the_adapter(

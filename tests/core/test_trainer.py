@@ -57,7 +57,7 @@ def same_weights(first: Trained, second: Trained) -> bool:
     return fingerprint(weights_of(first)) == fingerprint(weights_of(second))
 
 
-def scored_by(score: Callable[[np.ndarray], float]) -> Callable[..., JSONObject]:
+def scored_by(score: Callable[[np.ndarray], float | None]) -> Callable[..., JSONObject]:
     """Return an `evaluate` that looks at nothing but the logits."""
 
     def evaluate(
@@ -228,6 +228,15 @@ def test_a_run_that_stops_early_is_the_start_of_the_whole_one(
 def test_a_metric_that_is_no_number_is_told(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
     with pytest.raises(TaskSpecError, match="evaluate gives nan for 'accuracy', expected a finite number"):
         run(replace(spec, evaluate=scored_by(lambda _: float("nan"))), corpus, bert, SHORT)
+
+
+def test_an_epoch_whose_metric_has_no_value_counts_as_nothing(
+    spec: TaskSpec, corpus: Corpus, bert: Backbone
+) -> None:
+    values = iter([None, 0.5, None, 0.25])  # as the f1 of a dev set without entities while none is predicted
+    trained = run(replace(spec, evaluate=scored_by(lambda _: next(values))), corpus, bert, SHORT)
+    assert trained.best_epoch == 2
+    assert [row["dev"] for row in trained.history] == [{}, {"accuracy": 0.5}, {}, {"accuracy": 0.25}]
 
 
 def test_every_step_and_every_epoch_is_heard_of(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:

@@ -270,12 +270,23 @@ def test_an_entity_with_one_word_missing_does_not_count() -> None:
     assert metrics["token"]["f1_micro_without_o"] == pytest.approx(0.8)
 
 
-@pytest.mark.parametrize("predicted", [["O", "O"], ["B-PER", "O"]])
-def test_gold_without_entities_gives_zeros_and_no_warning(predicted: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("gold", "predicted", "figures"),
+    [
+        (["O", "O"], ["O", "O"], (None, None, None)),
+        (["O", "O"], ["B-PER", "O"], (0.0, None, 0.0)),
+        (["B-PER", "O"], ["O", "O"], (None, 0.0, 0.0)),
+    ],
+)
+def test_a_figure_that_divides_by_nothing_has_no_value_and_gives_no_warning(
+    gold: list[str], predicted: list[str], figures: tuple[float | None, ...]
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        metrics = SPEC.evaluate(examples(["O", "O"]), [logits_of(predicted)], LABELS, {})
-    assert (metrics["precision"], metrics["recall"], metrics["f1"]) == (0.0, 0.0, 0.0)
+        metrics = SPEC.evaluate(examples(gold), [logits_of(predicted)], LABELS, {})
+    for row in (metrics, *metrics["per_type"].values()):
+        assert (row["precision"], row["recall"], row["f1"]) == figures
+    assert tuple(metrics["token"].values())[1:] == figures
 
 
 @settings(deadline=None)
@@ -288,4 +299,4 @@ def test_evaluate_finds_exactly_the_entities_of_decode(rows: list[list[str]]) ->
     ]
     metrics = SPEC.evaluate(gold, [logits_of(row) for row in rows], LABELS, {})
     assert sum(row["support"] for row in metrics["per_type"].values()) == sum(map(len, found))
-    assert metrics["f1"] == (1.0 if any(found) else 0.0)
+    assert metrics["f1"] == (1.0 if any(found) else None)
