@@ -113,7 +113,9 @@ def _plain_use(manifest: Manifest, recipe: str | None) -> str:
 def _training(manifest: Manifest) -> str:
     share = 100 * manifest.parameters.trained / max(1, manifest.parameters.backbone)
     lines = [f"- parameters trained: {manifest.parameters.trained:,} ({share:.2f} % of the backbone's)"]
-    lines += [f"- {split}: {d.rows:,} rows, sha256 `{d.sha256[:16]}…`" for split, d in manifest.data.items()]
+    for split, data in manifest.data.items():
+        rows = "1 row" if data.rows == 1 else f"{data.rows:,} rows"
+        lines.append(f"- {split}: {rows}, sha256 `{data.sha256[:16]}…`")
     if manifest.parent:
         lines.append(f"- started from {manifest.parent}")
     settings = json.dumps(manifest.training, sort_keys=True, indent=2)

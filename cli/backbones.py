@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from onetrunk.adapters.manifest import Manifest
+from onetrunk.cli.figures import counted
 from onetrunk.core.backbone_files import OFFLINE_NAME, offline_folder
 from onetrunk.core.errors import UsageError
 
@@ -39,4 +40,6 @@ def needed_backbone(manifests: Mapping[str, Manifest], chosen: str | None) -> tu
 
 def _described(manifest: Manifest) -> str:
     own = manifest.backbone
-    return f"{own.name} ({own.layers} layers of {own.hidden_size}, weights {own.fingerprint[:12]}…)"
+    return (
+        f"{own.name} ({counted(own.layers, 'layer')} of {own.hidden_size}, weights {own.fingerprint[:12]}…)"
+    )

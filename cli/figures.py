@@ -29,6 +29,11 @@ def figure(value: float | int | None) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return how many there are of what a regular `noun` names: `1 row`, `8 rows`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def weight_bytes(manifest: Manifest) -> int:
     """Return the size of an adapter's weights on disk, in bytes."""
     return sum(record.bytes for name, record in manifest.files.items() if name.endswith(".safetensors"))

@@ -71,7 +71,7 @@ def _read_tags(tags: Any, words: int) -> tuple[str, ...]:
 
     _check_strings("tags", tags)
     if len(tags) != words:
-        raise ValueError(f"{words} words, but {len(tags)} tags; expected a tag for each word")
+        raise ValueError(f"expected a tag for each word, found {len(tags)} for {words}")
     return tuple(to_iob2(tags))
 
 

@@ -13,7 +13,7 @@ from onetrunk.adapters.manifest import Manifest
 from onetrunk.adapters.references import validate_name
 from onetrunk.adapters.store import Store, StoredVersion
 from onetrunk.cli.backbones import needed_backbone
-from onetrunk.cli.figures import duration, figure, figures_of, headline, size
+from onetrunk.cli.figures import counted, duration, figure, figures_of, headline, size
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import device_option, training_options
 from onetrunk.cli.output import emit_json, json_option, printable, table
@@ -119,7 +119,7 @@ def _read(
         held, kept = len(data.dev.examples), len(data.train.examples)
         source = printable(data.train.source.partition(" (")[0])
         click.echo(
-            f"no dev data given: {held} of {held + kept} rows of {source} are held out as dev, "
+            f"no dev data given: {held} of {held + kept} rows of {source} held out as dev, "
             f"a stratified tenth (seed {settings.seed})",
             err=True,
         )
@@ -174,7 +174,7 @@ def _print(result: TrainResult, seconds: float, settings: TrainSettings) -> None
     names = dict.fromkeys(name for figures in by_split.values() for name in figures)
     rows = [(name, *(figure(own.get(name)) for own in by_split.values())) for name in names]
     table(("result", *by_split), rows, right=list(by_split))
-    epochs = f"{len(result.run.history)} of {settings.epochs} epochs"
+    epochs = f"{len(result.run.history)} of {counted(settings.epochs, 'epoch')}"
     about = [
         ("loss", f"{result.loss:.4f}, at the best epoch, {result.run.best_epoch}; {epochs} run"),
         ("parameters", f"{result.trained:,} trained, {result.share:.2%} of the backbone's"),

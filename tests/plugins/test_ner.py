@@ -116,7 +116,7 @@ def test_no_entity_is_lost_and_each_covers_its_characters(record: dict[str, Any]
         ({}, r"expected a list under 'words' or a string under 'text'; the record has \[\]"),
         ({"words": "Ada", "tags": ["O"]}, "expected a list of strings under 'words', found Ada"),
         ({"words": ["Ada"], "tags": [0]}, r"expected a list of strings under 'tags', found \[0\]"),
-        ({"words": ["Ada", "x"], "tags": ["O"]}, "2 words, but 1 tags; expected a tag for each word"),
+        ({"words": ["Ada", "x"], "tags": ["O"]}, "expected a tag for each word, found 1 for 2"),
         ({"words": ["Ada", ""]}, "word 2 is ''"),
         ({"words": ["\u00a0"]}, "word 1 is '\\\\xa0'; expected characters on one line"),
         ({"words": ["a\nb"]}, "word 1 is 'a\\\\nb'; expected characters on one line"),
