@@ -159,13 +159,18 @@ def find_splits(folder: str | Path) -> Splits:
     """
     if not Path(folder).is_dir():
         raise DataError(str(folder), "no such folder; expected one with train.*, and dev.* or test.* if any")
-    files = sorted(file for file in Path(folder).iterdir() if file.is_file())
-    train = _split_file(folder, files, "train")
+    train, dev, test = (_split_file(folder, split) for split in ("train", "dev", "test"))
     if train is None:
-        expected = f"train with one of the suffixes {', '.join(SUFFIXES)}"
-        found = ", ".join(file.name for file in files[:8]) or "no file"
-        raise DataError(str(folder), f"has no train file; expected {expected}; found {found}")
-    return Splits(train, _split_file(folder, files, "dev"), _split_file(folder, files, "test"))
+        raise _missing(folder, "train")
+    return Splits(train, dev, test)
+
+
+def find_evaluation(folder: str | Path) -> Path:
+    """Return the test file of `folder`, else its dev file, as `find_splits` knows them. Raises DataError."""
+    file = _split_file(folder, "test") or _split_file(folder, "dev")
+    if file is None:
+        raise _missing(folder, "test or dev")
+    return file
 
 
 def load_unlabelled(path: str | Path, *, format: str | None = None) -> Iterator[TextRecord]:
@@ -222,9 +227,19 @@ def _labels_of(target: object) -> tuple[str, ...]:
     return tuple(sorted({_canonical(label) for label in target}))
 
 
-def _split_file(folder: str | Path, files: Sequence[Path], split: str) -> Path | None:
+def _files(folder: str | Path) -> list[Path]:
+    return sorted(file for file in Path(folder).iterdir() if file.is_file())
+
+
+def _missing(folder: str | Path, split: str) -> DataError:
+    expected = f"{split} with one of the suffixes {', '.join(SUFFIXES)}"
+    found = ", ".join(file.name for file in _files(folder)[:8]) or "no file"
+    return DataError(str(folder), f"has no {split} file; expected {expected}; found {found}")
+
+
+def _split_file(folder: str | Path, split: str) -> Path | None:
     found = []
-    for file in files:
+    for file in _files(folder):
         stem, suffix = split_suffix(file.name)
         if stem in SPLIT_NAMES[split] and suffix in SUFFIXES:
             found.append(file)

@@ -18,7 +18,7 @@ from onetrunk.adapters.store import Store
 from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.commands.eval import print_rows
 from onetrunk.cli.commands.predict import predict_records
-from onetrunk.cli.figures import duration, figure, figures_of, size
+from onetrunk.cli.figures import counted, duration, figure, figures_of, size
 from onetrunk.cli.highlight import Highlighter
 from onetrunk.cli.options import ModuleList
 from onetrunk.cli.output import printable, whole_file
@@ -84,7 +84,9 @@ def test_figures_without_a_value_are_null_in_json_and_a_dash_for_people(
     found = json.loads(evaluate("names", plain, "--json").stdout)
     assert found["metrics"].keys() == usual["metrics"].keys()
     assert found["metrics"]["recall"] is None
-    assert re.search(r"^ *recall +-$", evaluate("names", plain).stdout, re.MULTILINE)
+    shown = evaluate("names", plain).stdout
+    assert shown.startswith(f"names@1 on {plain}, 1 row\n")
+    assert re.search(r"^ *recall +-$", shown, re.MULTILINE)
 
 
 def test_of_many_labels_those_that_are_nowhere_in_the_data_come_last(
@@ -107,6 +109,38 @@ def test_the_report_has_every_figure_the_data_and_the_adapter(
     assert report["sha256"] == read_manifest(Store().resolve("mood").path).data["dev"].sha256
     assert report["metrics"]["confusion"]["labels"] == ["negative", "positive"]
     assert figures_of(report["metrics"]) == printed["metrics"]
+
+
+@pytest.mark.parametrize("place", ["missing/report.json", "."])
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_computed(
+    run: Any, stocked: Path, data: Path, tmp_path: Path, place: str
+) -> None:
+    # Without --backbone: had it come to computing, that would be the error.
+    done = run("eval", "mood", "--data", data / "mood" / "dev.jsonl", "--report", tmp_path / place)
+    assert done.exit_code == 1
+    assert f"cannot write {tmp_path / place}" in done.stderr
+
+
+def test_a_run_that_fails_leaves_the_report_as_it_was(
+    run: Any, stocked: Path, data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "report.json"
+    file.write_text("before")
+    done = run("eval", "mood", "--data", data / "mood" / "dev.jsonl", "--report", file)
+    assert "give it with --backbone" in done.stderr
+    assert file.read_text() == "before"
+    assert not list(tmp_path.glob(".report*"))
+
+
+def test_of_a_folder_the_test_file_is_measured_and_said_so(evaluate: Any, data: Path) -> None:
+    folder, file = (evaluate("mood", data / "mood" / name, "--json") for name in ("", "test.jsonl"))
+    assert f"{data / 'mood'} is a folder: measured is {data / 'mood' / 'test.jsonl'}" in folder.stderr
+    assert folder.stdout == file.stdout
+
+
+def test_of_a_folder_without_a_test_file_the_dev_file_is_measured(evaluate: Any, data: Path) -> None:
+    done = evaluate("names", data / "names")
+    assert done.stdout.startswith(f"names@1 on {data / 'names' / 'dev.jsonl'}, 6 rows\n")
 
 
 def test_eval_refuses_an_unknown_label_with_file_and_line(
@@ -362,6 +396,8 @@ def test_modules_are_read_once_each_in_the_order_of_the_forward_pass(names: list
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
+        (counted(1, "row"), "1 row"),
+        (counted(8, "row"), "8 rows"),
         (size(999), "999 B"),
         (size(4_690_000), "4.7 MB"),
         (duration(3.21), "3.2 s"),

@@ -19,6 +19,7 @@ from onetrunk.core.data.dataset import (
     TextRecord,
     check_targets,
     content_sha256,
+    find_evaluation,
     find_splits,
     hold_out,
     load_dataset,
@@ -369,6 +370,13 @@ def test_dev_and_test_may_be_missing(tmp_path: Path) -> None:
 def test_a_folder_without_train_is_refused_with_what_it_has(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no train file; expected train .*\.jsonl, .*found dev\.csv"):
         find_splits(touch(tmp_path, "dev.csv"))
+
+
+def test_of_a_folder_test_is_evaluated_else_dev_and_train_never(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has no test or dev file; expected .*found train\.csv"):
+        find_evaluation(touch(tmp_path, "train.csv"))
+    assert find_evaluation(touch(tmp_path, "valid.csv")) == tmp_path / "valid.csv"
+    assert find_evaluation(touch(tmp_path, "test.conll.gz")) == tmp_path / "test.conll.gz"
 
 
 @pytest.mark.parametrize(
