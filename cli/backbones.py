@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from onetrunk.adapters.manifest import Manifest
 from onetrunk.cli.figures import counted
@@ -15,7 +14,8 @@ def needed_backbone(manifests: Mapping[str, Manifest], chosen: str | None) -> tu
     """Return name and revision of the backbone to load: what the user has chosen, else the adapters' own.
 
     manifests: by reference; for none it is the default backbone. Raises UsageError when they need different ones,
-    and for one that was a local folder, whose path an adapter does not keep.
+    and for one that was a local folder, whose path an adapter does not keep: a folder of that name in the
+    working directory may be another one.
     """
     if chosen is not None:
         return chosen, None
@@ -31,9 +31,10 @@ def needed_backbone(manifests: Mapping[str, Manifest], chosen: str | None) -> tu
             )
     if own.name == OFFLINE_NAME and offline_folder() is not None:
         return own.name, None  # the same weights whatever the revision; loading compares them
-    if own.revision is None and own.name != OFFLINE_NAME and not Path(own.name).is_dir():
+    if own.revision is None and own.name != OFFLINE_NAME:
         raise UsageError(
-            f"{first} was trained on the local folder {own.name!r}, and keeps no path; give it with --backbone"
+            f"{first} was trained on the local folder {own.name!r}, and keeps no path; "
+            "give it with --backbone PATH"
         )
     return own.name, own.revision
 

@@ -381,9 +381,15 @@ def test_a_backbone_of_the_hub_is_loaded_at_its_revision(stocked: Path) -> None:
     assert needed_backbone({"mood@2": hub}, None) == ("org/model", "abc")
 
 
-def test_a_local_backbone_without_a_path_must_be_given(stocked: Path) -> None:
+@pytest.mark.parametrize("found", [(), ("tiny",)])
+def test_a_local_backbone_must_be_given_and_is_never_looked_for_by_its_bare_name(
+    stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: tuple[str, ...]
+) -> None:
+    for name in found:
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
     manifest = read_manifest(Store().resolve("mood").path)
-    with pytest.raises(UsageError, match="give it with --backbone"):
+    with pytest.raises(UsageError, match=r"mood@2 was trained on the local folder 'tiny'.*--backbone PATH"):
         needed_backbone({"mood@2": manifest}, None)
 
 
