@@ -102,6 +102,7 @@ class TaskSpec:
         unit, `IGNORE` to pass a unit over. Raises ValueError for a target that the labels do not have.
     make_head: builds the module that maps (hidden (T, H), `Rows`) → logits (units, anything).
     loss: (logits of a batch, the targets of its texts end to end, class weights (labels,) or None) → scalar.
+        Class weights are given only where every target is a label index, one a unit.
     decode: (example, logits (units of this text, labels) float32, labels, settings) → the prediction, JSON.
     evaluate: (examples, logits of each, labels, settings) → metrics, JSON; numbers at the top level are what
         users see (None: a figure without a value), nested tables go to reports. Called with examples that have
@@ -160,6 +161,10 @@ class TaskSpec:
         if self.level == "text" or self.split is None:
             return ()
         return example.words or self.split(example.text)
+
+    def units(self, example: Example) -> int:
+        """Return how many rows of logits `example` gets."""
+        return len(self.spans(example)) if self.level == "token" else 1
 
 
 _CALLABLES = ("read", "targets", "make_head", "loss", "decode", "evaluate")

@@ -133,6 +133,8 @@ def train_adapter(
     begin = None if start is None else _load_exactly(start, spec, backbone)
     if begin is not None:
         settings = _inherit(settings, begin, start)
+    if settings.class_weights == "balanced":
+        _check_countable(spec, data)
     corpora = {
         split: make_corpus(spec, backbone, d.examples, data.labels) for split, d in data.splits.items()
     }
@@ -151,6 +153,17 @@ def train_adapter(
     trained = run.learner.trained_parameters
     loss = float(run.history[run.best_epoch - 1]["loss"])
     return TrainResult(stored, metrics, trained, trained / backbone.parameters, size, loss, run)
+
+
+def _check_countable(spec: TaskSpec, data: TrainData) -> None:
+    """Raise UsageError unless each unit of the training data has one label index, which can be counted."""
+    for example in data.train.examples:
+        own = spec.targets(example, data.labels)
+        if len(own) != spec.units(example) or max(own, default=0) >= len(data.labels):
+            raise UsageError(
+                f"class-weights balanced counts how often each label occurs, but a target of task {spec.name!r} "
+                "is not one label a unit; leave the option out"
+            )
 
 
 def _load_exactly(start: StoredVersion, spec: TaskSpec, backbone: Backbone) -> Adapter:
