@@ -189,6 +189,18 @@ def labelled_text(record: Record) -> Example:
     return Example(text, name)
 
 
+def make_text_head(context: HeadContext) -> nn.Module:
+    """Return a text head, pooled as `context` says; torch is imported on use, so that a plugin may name it."""
+    from onetrunk.core.heads import text_head
+
+    return text_head(context)
+
+
+def best_index(logits: np.ndarray) -> int:
+    """Return the index of the best label of a text, of equal ones the first; logits: (1, labels)."""
+    return int(logits[0].argmax())
+
+
 def label_index(example: Example, labels: Labels) -> int:
     """Return the index of the target in `labels`. Raises ValueError without a target or on an unknown one."""
     if example.target is None:
