@@ -43,7 +43,7 @@ def size(count: int) -> str:
     """Return a number of bytes in decimal units: `4.7 MB`."""
     value, unit = float(count), "B"
     for larger in ("kB", "MB", "GB"):
-        if value < 1000:
+        if round(value, 1) < 1000:
             break
         value, unit = value / 1000, larger
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
@@ -51,7 +51,7 @@ def size(count: int) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time: `3.2 s`, `2 min 05 s`, `1 h 02 min`."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

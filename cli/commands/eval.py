@@ -20,6 +20,7 @@ from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import running_options
 from onetrunk.cli.output import emit_json, json_option, printable, table, whole_file
 from onetrunk.cli.progress import counting
+from onetrunk.core.errors import UsageError
 
 if TYPE_CHECKING:
     from onetrunk.core.data.dataset import Dataset
@@ -73,6 +74,8 @@ def _file_of(data: str) -> str | Path:
     """Return the file to read; of a folder the one that `find_evaluation` takes, and say so."""
     from onetrunk.core.data.dataset import find_evaluation
 
+    if not data:
+        raise UsageError("the name of a file is empty; give one after --data")
     if data == "-" or not Path(data).is_dir():
         return data
     file = find_evaluation(data)

@@ -17,7 +17,7 @@ from onetrunk.adapters.artifact import read_manifest
 from onetrunk.adapters.store import Store
 from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.commands.eval import print_rows
-from onetrunk.cli.commands.predict import predict_records
+from onetrunk.cli.commands.predict import predict_records, texts_given
 from onetrunk.cli.figures import counted, duration, figure, figures_of, size
 from onetrunk.cli.highlight import Highlighter
 from onetrunk.cli.options import ModuleList
@@ -224,6 +224,19 @@ def test_texts_come_from_one_place(predict: Any, arguments: tuple[str, ...], mes
     assert message in done.stderr
 
 
+def test_how_many_texts_there_are_is_known_on_the_command_line_only() -> None:
+    assert [texts_given(texts) for texts in (("a", "b"), ("-",), ())] == [2, None, None]
+
+
+def test_an_empty_name_of_a_file_is_refused(predict: Any, evaluate: Any) -> None:
+    done = predict("mood", "--input", "", input="good")  # an unset variable of a script, say
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "the name of a file is empty; give one after --input" in done.stderr
+    done = evaluate("mood", "")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "the name of a file is empty; give one after --data" in done.stderr
+
+
 def test_output_holds_what_json_prints(predict: Any, tmp_path: Path) -> None:
     file = tmp_path / "out.jsonl"
     done = predict("mood,names", *TEXTS, "--output", file)
@@ -406,7 +419,9 @@ def test_modules_are_read_once_each_in_the_order_of_the_forward_pass(names: list
         (counted(8, "row"), "8 rows"),
         (size(999), "999 B"),
         (size(4_690_000), "4.7 MB"),
+        (size(999_950), "1.0 MB"),
         (duration(3.21), "3.2 s"),
+        (duration(59.96), "1 min 00 s"),
         (duration(125.4), "2 min 05 s"),
         (duration(3725), "1 h 02 min"),
         (figure(None), "-"),
