@@ -6,34 +6,19 @@ import json
 
 from onetrunk.adapters.manifest import Manifest
 
-_TOKEN = """\
+_IN_MODEL = """\
 import json, torch
 from peft import PeftModel
-from transformers import AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForKIND, AutoTokenizer
 
 base, adapter = {base}, "."  # this folder
 labels = json.load(open(f"{{adapter}}/task.json"))["labels"]
 tokenizer = AutoTokenizer.from_pretrained(base)
 names = dict(enumerate(labels))
-model = AutoModelForTokenClassification.from_pretrained(base, num_labels=len(labels), id2label=names)
+model = AutoModelForKIND.from_pretrained(base, num_labels=len(labels), id2label=names)
 model = PeftModel.from_pretrained(model, adapter).eval()
 with torch.no_grad():
-    logits = model(**tokenizer(text, return_tensors="pt")).logits[0]  # (tokens, labels)
-"""
-
-_CLS = """\
-import json, torch
-from peft import PeftModel
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-base, adapter = {base}, "."  # this folder
-labels = json.load(open(f"{{adapter}}/task.json"))["labels"]
-tokenizer = AutoTokenizer.from_pretrained(base)
-names = dict(enumerate(labels))
-model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(labels), id2label=names)
-model = PeftModel.from_pretrained(model, adapter).eval()
-with torch.no_grad():
-    logits = model(**tokenizer(text, return_tensors="pt")).logits[0]  # (labels,)
+    logits = model(**tokenizer(text, return_tensors="pt")).logits[0]  # SHAPE
 """
 
 _MEAN = """\
@@ -51,7 +36,17 @@ with torch.no_grad():
     logits = hidden.mean(0) @ head["classifier.weight"].T + head["classifier.bias"]  # (labels,)
 """
 
-RECIPES = {"token": _TOKEN, "cls": _CLS, "mean": _MEAN}
+
+def _in_model(kind: str, shape: str) -> str:
+    """Return the lines for a head that a model of transformers has."""
+    return _IN_MODEL.replace("KIND", kind).replace("SHAPE", shape)
+
+
+RECIPES = {
+    "token": _in_model("TokenClassification", "(tokens, labels)"),
+    "cls": _in_model("SequenceClassification", "(labels,)"),
+    "mean": _MEAN,
+}
 """Lines of plain transformers and PEFT that give the logits, by the form of the head."""
 
 
@@ -113,7 +108,9 @@ def _plain_use(manifest: Manifest, recipe: str | None) -> str:
 def _training(manifest: Manifest) -> str:
     share = 100 * manifest.parameters.trained / max(1, manifest.parameters.backbone)
     lines = [f"- parameters trained: {manifest.parameters.trained:,} ({share:.2f} % of the backbone's)"]
-    lines += [f"- {split}: {d.rows:,} rows, sha256 `{d.sha256[:16]}…`" for split, d in manifest.data.items()]
+    for split, data in manifest.data.items():
+        rows = "1 row" if data.rows == 1 else f"{data.rows:,} rows"
+        lines.append(f"- {split}: {rows}, sha256 `{data.sha256[:16]}…`")
     if manifest.parent:
         lines.append(f"- started from {manifest.parent}")
     settings = json.dumps(manifest.training, sort_keys=True, indent=2)

@@ -109,7 +109,7 @@ def running_options(command: Decorated) -> Decorated:
         click.option(
             "--backbone",
             metavar="B",
-            help="Hub id or folder of the backbone.  [default: the one that the adapter was trained on]",
+            help="Hub id or folder of the backbone.  [default: the adapter's own, unless that was a folder]",
         ),
         device_option,
         click.option(

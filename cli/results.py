@@ -17,7 +17,7 @@ def held_out_line(data: TrainData, seed: int) -> str:
     held, kept = len(data.dev.examples), len(data.train.examples)
     source = printable(data.train.source.partition(" (")[0])
     return (
-        f"no dev data given: {held} of {held + kept} rows of {source} are held out as dev, "
+        f"no dev data given: {held} of {held + kept} rows of {source} held out as dev, "
         f"a stratified tenth (seed {seed})"
     )
 

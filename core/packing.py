@@ -89,7 +89,7 @@ def pack(texts: Sequence[Encoded], slots: Sequence[int], first_position: int = 0
     given = [0, *accumulate(length for _, length, _ in windows)]
     source = np.concatenate([np.arange(given[i], given[i + 1]) for i in order])
     ids = np.concatenate([windows[i][2] for i in order])
-    positions = np.concatenate([np.arange(first_position, first_position + n) for n in lengths])
+    positions = np.concatenate([_positions(windows[i][2], first_position) for i in order])
     offsets = (0, *accumulate(text.rows for text in texts))
     join, first_rows = _join(texts, starts, offsets)
     words = np.concatenate([text.words + start for text, start in zip(texts, offsets, strict=False)])
@@ -105,6 +105,16 @@ def pack(texts: Sequence[Encoded], slots: Sequence[int], first_position: int = 0
         words=torch.from_numpy(words),
         word_offsets=(0, *accumulate(len(text.words) for text in texts)),
     )
+
+
+def _positions(ids: np.ndarray, first: int) -> np.ndarray:
+    """Return the positions of a window's tokens: RoBERTa, as transformers has it, does not count padding tokens.
+
+    A text has one where it spells it out, `<pad>`; its position is the padding id.
+    """
+    if not first or not (padding := ids == first - 1).any():
+        return np.arange(first, first + len(ids))
+    return np.where(padding, first - 1, first - 1 + np.cumsum(~padding))
 
 
 def _join(

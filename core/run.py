@@ -162,9 +162,11 @@ class Run:
         return TrainingDiverged(self.epoch, step, hint)
 
     def _primary(self, metrics: JSONObject) -> float:
-        """Return the metric that picks the best epoch. Raises TaskSpecError where it is no finite number."""
+        """Return the metric that picks the best epoch, 0 for None. Raises TaskSpecError for no finite number."""
         spec = self.learner.spec
         value = metrics.get(spec.primary)
+        if value is None and spec.primary in metrics:  # nothing to find in dev, and nothing found
+            return 0.0
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise TaskSpecError(
                 spec.name, [f"evaluate gives {value!r} for {spec.primary!r}, expected a finite number"]

@@ -135,7 +135,7 @@ class TaskTrial:
     def targets(self) -> Iterator[str]:
         """Targets are integers, equally many a unit; where it is one a unit, it is an index of the labels."""
         found = [list(self.spec.targets(example, self.labels)) for example in self.examples]
-        units = [self._units(example) for example in self.examples]
+        units = [self.spec.units(example) for example in self.examples]
         each = sum(map(len, found)) // max(1, sum(units))
         if not each:
             yield "there are fewer targets than units"
@@ -155,9 +155,6 @@ class TaskTrial:
         except ValueError:
             return True
         return False
-
-    def _units(self, example: Example) -> int:
-        return len(self.spec.spans(example)) if self.spec.level == "token" else 1
 
     @cached_property
     def odd(self) -> list[Example]:
@@ -186,7 +183,7 @@ class TaskTrial:
             together, alone = self.logits(adapter, examples), self.logits(adapter, examples, batch_tokens=1)
             for example, batch, solo in zip(examples, together, alone, strict=True):
                 text = example.text[:40]
-                if len(solo) != (units := self._units(example)):
+                if len(solo) != (units := self.spec.units(example)):
                     yield f"{text!r} has {units} units, but {len(solo)} rows of logits ({pooling})"
                 elif not np.allclose(batch, solo, atol=1e-4):
                     yield f"{text!r} gets other logits in a batch than alone ({pooling})"

@@ -148,6 +148,8 @@ class _Pending:
         if job.start is not None:
             begin = _load_exactly(job.start, self._spec, backbone)
             settings = _inherit(settings, begin, job.start)
+        if settings.class_weights == "balanced":
+            _check_countable(self._spec, job.data)
         labels = job.data.labels
         self._corpora = {
             split: make_corpus(self._spec, backbone, data.examples, labels)
@@ -178,6 +180,17 @@ class _Pending:
         stored = store_run(self._store, job.name, adapter, backbone, manifest, run)
         self._host.notify("adapter_stored", name=job.name, version=stored.version, path=stored.path)
         return stored
+
+
+def _check_countable(spec: TaskSpec, data: TrainData) -> None:
+    """Raise UsageError unless each unit of the training data has one label index, which can be counted."""
+    for example in data.train.examples:
+        own = spec.targets(example, data.labels)
+        if len(own) != spec.units(example) or max(own, default=0) >= len(data.labels):
+            raise UsageError(
+                f"class-weights balanced counts how often each label occurs, but a target of task {spec.name!r} "
+                "is not one label a unit; leave the option out"
+            )
 
 
 def _load_exactly(start: StoredVersion, spec: TaskSpec, backbone: Backbone) -> Adapter:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onetrunk.adapters.store import Store
-from onetrunk.cli.figures import duration, figure, figures_of
+from onetrunk.cli.figures import counted, duration, figure, figures_of
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.output import emit_json, json_option, table
 from onetrunk.core.backbone_files import OFFLINE_NAME
@@ -105,9 +105,8 @@ def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSetti
     spec, name = host.task(task), f"quickstart-{task}"
     with as_file(files("onetrunk.plugins") / "samples" / task) as samples:
         data = read_train_data(spec, samples)
-    click.echo(
-        f"{name}: {len(data.train.examples)} rows to train on, {len(data.dev.examples)} for dev", err=True
-    )
+    rows = counted(len(data.train.examples), "row")
+    click.echo(f"{name}: {rows} to train on, {len(data.dev.examples)} for dev", err=True)
     began = time.monotonic()
     with TrainingProgress({name: Shown(spec.primary, settings.epochs)}) as progress:
         listener = listener_of(progress, host)

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from onetrunk.adapters.references import validate_name
 from onetrunk.adapters.store import Store
 from onetrunk.cli.backbones import needed_backbone
-from onetrunk.cli.figures import duration, figure, figures_of, size
+from onetrunk.cli.figures import counted, duration, figure, figures_of, size
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import device_option, training_options
 from onetrunk.cli.output import emit_json, json_option, table
@@ -161,7 +161,7 @@ def _print(result: TrainResult, seconds: float, settings: TrainSettings) -> None
     names = dict.fromkeys(name for figures in by_split.values() for name in figures)
     rows = [(name, *(figure(own.get(name)) for own in by_split.values())) for name in names]
     table(("result", *by_split), rows, right=list(by_split))
-    epochs = f"{len(result.run.history)} of {settings.epochs} epochs"
+    epochs = f"{len(result.run.history)} of {counted(settings.epochs, 'epoch')}"
     about = [
         ("loss", f"{result.loss:.4f}, at the best epoch, {result.run.best_epoch}; {epochs} run"),
         ("parameters", f"{result.trained:,} trained, {result.share:.2%} of the backbone's"),

@@ -66,6 +66,14 @@ def test_hidden_states_equal_those_of_transformers(
     assert_equal_states(hidden_states(backbone, texts), transformers_states(folder, texts), 1e-5)
 
 
+def test_a_text_that_spells_out_a_padding_token_has_the_states_of_transformers(backbone: Backbone) -> None:
+    folder, pad = Path(backbone.name), backbone.tokenizer.pad_token
+    texts = [pad, f"good {pad} film", f"{pad}{pad} good film {pad}", "good film"]
+    packed = pack(encode(backbone, texts), [0] * len(texts), backbone.first_position)
+    assert (packed.ids == backbone.tokenizer.pad_token_id).sum() == 5
+    assert_equal_states(hidden_states(backbone, texts), transformers_states(folder, texts), 1e-5)
+
+
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu_pytorch_tanh", "relu"])
 def test_each_activation_is_that_of_transformers(activation: str, bert_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bert_folder, tmp_path / "copy")
