@@ -75,10 +75,10 @@ def _job(host: PluginHost, own: PlannedAdapter, parent: Parent | None) -> TrainJ
 def _train_jobs(host: PluginHost, backbone: Any, jobs: dict[int, TrainJob]) -> dict[int, Outcome]:
     from dataclasses import replace
 
-    from onetrunk.cli.progress import Shown, TrainingProgress, listener_of
+    from onetrunk.cli.progress import TrainingProgress, listener_of
     from onetrunk.core.training import train_adapters
 
-    shown = {job.name: Shown(host.task(job.task).primary, job.settings.epochs) for job in jobs.values()}
+    shown = {job.name: host.task(job.task).primary for job in jobs.values()}
     with TrainingProgress(shown) as progress:
         heard = [replace(job, listener=listener_of(progress, host)) for job in jobs.values()]
 

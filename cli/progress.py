@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -27,21 +26,13 @@ _PATIENCE = 1.0  # seconds that a command may take without showing a bar
 _MEMORY = 0.95  # what a step leaves of the running mean before it
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """How a run is shown: the metric of each epoch, and how many epochs there are at most."""
-
-    primary: str
-    epochs: int
-
-
 class TrainingProgress:
     """Shows training runs: for each a bar with epoch, tokens/s, loss and time to go, and a line for each epoch.
 
-    runs: by the name of the adapter. A context manager; the bars are gone when it ends.
+    runs: the metric to show of each, by the name of the adapter. A context manager; the bars are gone when it ends.
     """
 
-    def __init__(self, runs: Mapping[str, Shown]) -> None:
+    def __init__(self, runs: Mapping[str, str]) -> None:
         self._runs = runs
         self._console = _terminal()
         self._bar = None if self._console is None else _training_bar(self._console)
@@ -71,14 +62,14 @@ class TrainingProgress:
                 self._tasks[event.name],
                 completed=event.step,
                 total=event.steps,
-                description=self._titled(event.name, f"epoch {event.epoch}/{self._runs[event.name].epochs}"),
+                description=self._titled(event.name, f"epoch {event.epoch}/{event.epochs}"),
                 state=str(pace),
             )
 
     def epoch(self, event: EpochEvent) -> None:
         """Print the line of an epoch; those that follow do not count its evaluation as training time."""
         self._paces[event.name].pause()
-        primary = self._runs[event.name].primary
+        primary = self._runs[event.name]
         value = figure(event.metrics.get(primary))
         self.say(
             event.name,

@@ -29,7 +29,7 @@ _TOP = ("backbone", "precision", "defaults", "adapters")
 _FILES = ("train", "dev", "test")
 _OWN = ("task", "name", *_FILES, "from")
 _SETTINGS = tuple(field.name for field in fields(TrainSettings) if field.name != "precision")
-_KINDS = {"int": int, "float": (int, float), "float | None": (int, float), "str": str}
+_KINDS = {"int": int, "int | None": int, "float": (int, float), "float | None": (int, float), "str": str}
 
 
 @dataclass(frozen=True, slots=True)

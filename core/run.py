@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -65,6 +65,9 @@ class Run:
         start: Adapter | None = None,
         listener: Listener | None = None,
     ) -> None:
+        order = torch.Generator().manual_seed(settings.seed)
+        first = training_batches(corpus.tokens, settings.batch_tokens, order)
+        settings = replace(settings, epochs=settings.planned_epochs(len(first)))
         self.name, self.corpus, self.dev, self.settings = name, corpus, dev, settings
         self.first_position = backbone.first_position
         self.learner = Learner(spec, labels, backbone, trunk, settings, start)
@@ -74,10 +77,8 @@ class Run:
         self._class_weights = None
         if settings.class_weights == "balanced":
             self._class_weights = balanced_weights(corpus.targets, len(labels)).to(trunk.device)
-        order = torch.Generator().manual_seed(settings.seed)
-        self._epochs = [
-            training_batches(corpus.tokens, settings.batch_tokens, order) for _ in range(settings.epochs)
-        ]
+        more = range(1, settings.planned_epochs(len(first)))
+        self._epochs = [first, *(training_batches(corpus.tokens, settings.batch_tokens, order) for _ in more)]
         self._planned_steps = sum(map(len, self._epochs))
         self.learner.schedule(self._planned_steps)
         self._steps_done = self._steps_of_epoch = 0
@@ -128,8 +129,8 @@ class Run:
         self._losses += loss
         self._steps_done += 1
         if self._listener.step is not None:
-            done, planned = self._steps_done, self._planned_steps
-            self._listener.step(StepEvent(self.name, self.epoch, done, planned, loss, tokens, lr))
+            epochs, done, planned = len(self._epochs), self._steps_done, self._planned_steps
+            self._listener.step(StepEvent(self.name, self.epoch, epochs, done, planned, loss, tokens, lr))
         self._steps_of_epoch += 1
         if self._steps_of_epoch == len(self._epochs[self.epoch - 1]):
             self._end_epoch()
@@ -187,7 +188,7 @@ class Run:
         row = {"epoch": epoch, "step": self._steps_done, "loss": loss, "dev": figures, "best": best}
         self._history.append({**row, "seconds": round(seconds, 3)})
         if self._listener.epoch is not None:
-            planned = self.settings.epochs
+            planned = len(self._epochs)
             self._listener.epoch(EpochEvent(self.name, epoch, planned, loss, metrics, seconds, best))
 
 

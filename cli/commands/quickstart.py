@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 SETTINGS = MappingProxyType(
     {
-        "ner": TrainSettings(epochs=12, batch_tokens=512, lr=2e-3, head_lr=2e-3),
-        "sentiment": TrainSettings(epochs=6, batch_tokens=512, lr=2e-3, head_lr=2e-3),
+        "ner": TrainSettings(epochs=12, lr=2e-3, head_lr=2e-3),
+        "sentiment": TrainSettings(epochs=6, lr=2e-3, head_lr=2e-3),
         # A lower rate leaves the head less sure of itself, so that texts out of scope can be told apart.
-        "intent": TrainSettings(epochs=6, batch_tokens=512, lr=5e-4, head_lr=5e-3),
+        "intent": TrainSettings(epochs=6, lr=5e-4, head_lr=5e-3),
     }
 )
-"""Settings for each task: a few hundred rows need smaller batches, or there are too few steps."""
+"""Settings for each task, for a few hundred rows."""
 
 _COLUMNS = ("adapter", "rows", "time", "result", "on dev")
 
@@ -98,7 +98,7 @@ def command(context: click.Context, backbone: str, epochs: int | None, seed: int
 
 
 def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSettings) -> _Trial:
-    from onetrunk.cli.progress import Shown, TrainingProgress, listener_of
+    from onetrunk.cli.progress import TrainingProgress, listener_of
     from onetrunk.core.train_data import read_train_data
     from onetrunk.core.training import train_adapter
 
@@ -108,7 +108,7 @@ def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSetti
     rows = counted(len(data.train.examples), "row")
     click.echo(f"{name}: {rows} to train on, {len(data.dev.examples)} for dev", err=True)
     began = time.monotonic()
-    with TrainingProgress({name: Shown(spec.primary, settings.epochs)}) as progress:
+    with TrainingProgress({name: spec.primary}) as progress:
         listener = listener_of(progress, host)
         result = train_adapter(host, Store(), task, name, data, backbone, settings, listener=listener)
     return _Trial(task, data, result, time.monotonic() - began)

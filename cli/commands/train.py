@@ -89,7 +89,7 @@ def command(
     if as_json:
         emit_json(record_of(result, seconds))
     else:
-        _print(result, seconds, settings)
+        _print(result, seconds)
 
 
 def _given(context: click.Context) -> list[str]:
@@ -141,7 +141,7 @@ def _train(
     backbone: str | None,
     device: str,
 ) -> TrainResult:
-    from onetrunk.cli.progress import Shown, TrainingProgress, listener_of
+    from onetrunk.cli.progress import TrainingProgress, listener_of
     from onetrunk.core.backbone import Backbone
     from onetrunk.core.training import train_adapter
 
@@ -149,19 +149,19 @@ def _train(
     parents = {} if parent is None else {parent[0].ref: parent[1]}
     where, revision = needed_backbone(parents, backbone)
     trunk = Backbone.load(where, revision, device=device, dtype=settings.precision)
-    with TrainingProgress({name: Shown(host.task(task).primary, settings.epochs)}) as progress:
+    with TrainingProgress({name: host.task(task).primary}) as progress:
         listener = listener_of(progress, host)
         return train_adapter(
             host, Store(), task, name, data, trunk, settings, start=parent and parent[0], listener=listener
         )
 
 
-def _print(result: TrainResult, seconds: float, settings: TrainSettings) -> None:
+def _print(result: TrainResult, seconds: float) -> None:
     by_split = {split: figures_of(metrics) for split, metrics in result.metrics.items()}
     names = dict.fromkeys(name for figures in by_split.values() for name in figures)
     rows = [(name, *(figure(own.get(name)) for own in by_split.values())) for name in names]
     table(("result", *by_split), rows, right=list(by_split))
-    epochs = f"{len(result.run.history)} of {counted(settings.epochs, 'epoch')}"
+    epochs = f"{len(result.run.history)} of {counted(result.run.learner.settings.epochs or 0, 'epoch')}"
     about = [
         ("loss", f"{result.loss:.4f}, at the best epoch, {result.run.best_epoch}; {epochs} run"),
         ("parameters", f"{result.trained:,} trained, {result.share:.2%} of the backbone's"),
