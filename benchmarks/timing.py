@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,17 +57,25 @@ def interleave(
     device: torch.device,
     settle: float = SETTLE,
 ) -> dict[str, Timing]:
-    """Time each of `calls` once a round, for `least` seconds (one call at least), and return the timings by name.
+    """Time each of `calls` once a round, for `least` seconds (one call at least); return the timings by name."""
+    turns = {name: partial(_turn, call, least, device) for name, call in calls.items()}
+    return take_turns(turns, rounds, settle)
 
-    The order of turns is drawn anew each round, so that none always runs behind the same other one.
+
+def take_turns(
+    turns: Mapping[str, Callable[[], tuple[float, ...]]], rounds: int, settle: float = SETTLE
+) -> dict[str, Timing]:
+    """Let each of `turns` have one a round; each says itself which seconds count.
+
+    The order is drawn anew each round, so that none always runs behind the same other one.
     """
-    timed: dict[str, list[tuple[float, ...]]] = {name: [] for name in calls}
+    timed: dict[str, list[tuple[float, ...]]] = {name: [] for name in turns}
     for round_number in range(rounds):
-        order = list(calls)
+        order = list(turns)
         random.Random(round_number).shuffle(order)
         for name in order:
             time.sleep(settle)
-            timed[name].append(_turn(calls[name], least, device))
+            timed[name].append(turns[name]())
     return {name: Timing(tuple(own)) for name, own in timed.items()}
 
 
