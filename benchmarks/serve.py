@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,8 @@ from benchmarks.onnx_peers import Onnx
 from benchmarks.peers import Merged, PeftGroups, PeftMixed, Transformers
 from benchmarks.ratios import ratios
 from benchmarks.report import Report, markdown
+from benchmarks.single import KEY as SINGLE_KEY
+from benchmarks.single import SINGLES, run_single, train_one
 from benchmarks.timing import interleave
 from benchmarks.variants import Floor, Ours, OursBare, Reference, Setup, Skipped, Variant
 from benchmarks.workloads import Batch, Texts, Workload, every, make_adapters, planned, quick
@@ -132,33 +135,46 @@ def table(result: Mapping[str, Any]) -> str:
     return markdown(head, rows)
 
 
-def run_workload(
-    workload: Workload,
-    names: Sequence[str],
-    backbone: Backbone,
-    texts: Texts,
-    scratch: Path,
-    *,
-    batch_tokens: int,
-    rounds: int,
-    least: float,
-) -> dict[str, Any]:
-    """Measure `workload` with the variants named, and return its record."""
-    name = f"{workload.targets}{workload.rank}"
-    setup = Setup(backbone, make_adapters(backbone, workload), scratch, name, batch_tokens)
-    batch = texts.batch(workload)
-    makers = {name: make for name, make in variants_of(workload).items() if name in names}
-    records = measure(makers, setup, batch, rounds, least)
-    gc.collect()  # the models of this workload are in cycles, and the next one needs their memory
-    lengths = sorted(batch.lengths)
-    return {
-        "texts": workload.texts,
-        "tokens": batch.tokens,
-        "longest": lengths[-1],
-        "median_length": lengths[len(lengths) // 2],
-        "adapters_in_use": len(set(batch.slots)),
-        "variants": records,
-    }
+@dataclass(frozen=True, slots=True, eq=False)
+class Bench:
+    """What all workloads of a call share; names: patterns of the variants wanted and of those left out."""
+
+    backbone: Backbone
+    data: Path
+    texts: Texts
+    scratch: Path
+    names: tuple[str, str]
+    batch_tokens: int
+    rounds: int
+    least: float
+
+    def answer(self, workload: Workload | None) -> dict[str, Any]:
+        """Measure `workload`, None for the single text, and return its record."""
+        result = self._single() if workload is None else self._batch(workload)
+        gc.collect()  # the models of a workload are in cycles, and the next one needs their memory
+        return result
+
+    def _single(self) -> dict[str, Any]:
+        stored = train_one(self.backbone, self.data, self.scratch)
+        (text,) = self.texts.draw("clinc150", 1)
+        singles = {name: SINGLES[name] for name in chosen(list(SINGLES), *self.names)}
+        return run_single(stored, text, singles, self.rounds, self.least)
+
+    def _batch(self, workload: Workload) -> dict[str, Any]:
+        name = f"{workload.targets}{workload.rank}"
+        adapters = make_adapters(self.backbone, workload)
+        setup = Setup(self.backbone, adapters, self.scratch, name, self.batch_tokens)
+        batch, every_one = self.texts.batch(workload), variants_of(workload)
+        makers = {name: every_one[name] for name in chosen(list(every_one), *self.names)}
+        lengths = sorted(batch.lengths)
+        return {
+            "texts": workload.texts,
+            "tokens": batch.tokens,
+            "longest": lengths[-1],
+            "median_length": lengths[len(lengths) // 2],
+            "adapters_in_use": len(set(batch.slots)),
+            "variants": measure(makers, setup, batch, self.rounds, self.least),
+        }
 
 
 @click.command()
@@ -203,29 +219,33 @@ def main(
     again: bool,
 ) -> None:
     """Measure how fast a batch of many adapters is answered, by OneTrunk and by its peers."""
-    plan = {w.key: w for w in (quick() if few else every() if whole else planned())}
+    plan: dict[str, Workload | None] = {SINGLE_KEY: None}
+    plan |= {w.key: w for w in (quick() if few else every() if whole else planned())}
     workloads = chosen(list(plan), patterns, "")
     if listing:
-        click.echo("\n".join([*workloads, "", *chosen(list(VARIANTS), variants, skip)]))
+        click.echo("\n".join([*workloads, "", *chosen([*VARIANTS, *SINGLES], variants, skip)]))
         return
     if threads is not None:
         torch.set_num_threads(threads)
     report = Report(output, again)
-    with tempfile.TemporaryDirectory() as scratch:
-        own = load(backbone, layout, device, Path(scratch))
-        encoder = own.encoder()
-        texts = Texts(data, encoder, int(own.config.max_position_embeddings) - own.first_position)
-        budget = batch_tokens or (65536 if own.device.type == "cuda" else 2048)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        own = load(backbone, layout, device, scratch)
+        bench = Bench(
+            backbone=own,
+            data=data,
+            texts=Texts(data, own.encoder(), int(own.config.max_position_embeddings) - own.first_position),
+            scratch=scratch,
+            names=(variants, skip),
+            batch_tokens=batch_tokens or (65536 if own.device.type == "cuda" else 2048),
+            rounds=1 if few else rounds,
+            least=0.0 if few else seconds,
+        )
         for key in workloads:
             name = f"{layout or backbone.rpartition('/')[2]} {own.device.type}: {key}"
             if name not in report:
                 click.echo(f"— {name}", err=True)
-                names = chosen(list(variants_of(plan[key])), variants, skip)
-                result = run_workload(
-                    plan[key], names, own, texts, Path(scratch),
-                    batch_tokens=budget, rounds=1 if few else rounds, least=0.0 if few else seconds,
-                )  # fmt: skip
-                report.add(name, result, own.device)
+                report.add(name, bench.answer(plan[key]), own.device)
             click.echo(f"\n### {name}\n\n{table(report.results[name])}")
     if lines := ratios(report.results):
         click.echo(f"\n### Ratios\n\n{markdown(['workload', 'against', 'times as fast'], lines)}")

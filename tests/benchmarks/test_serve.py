@@ -123,11 +123,12 @@ def test_a_quick_run_writes_what_it_measured_and_goes_on_where_it_stopped(
     output = tmp_path / "results" / "serve.json"
     line = ["--data", str(data), "--output", str(output), "--backbone", str(bert_folder), "--quick"]
     run = partial(CliRunner().invoke, main, catch_exceptions=False)
-    first = run([*line, "--variants", "ours*,peft mixed fp32,floor fp32"])
+    first = run([*line, "--variants", "ours*,peft mixed fp32,floor fp32,pipeline*"])
     assert first.exit_code == 0, first.output
     assert "ours fp32 against peft mixed fp32" in first.output
+    assert "ours fp32 predict against pipeline fp32" in first.output
     results = json.loads(output.read_text())["results"]
-    keys = ["short 8x3 uniform qv8", "short 8x3 uniform qv8 residents 3,10"]
+    keys = ["short 8x3 uniform qv8", "short 8x3 uniform qv8 residents 3,10", "single text qv8"]
     assert sorted(results) == [f"tiny-bert cpu: {key}" for key in keys]
     for result in results.values():
         assert all(own["status"] == "ok" for own in result["variants"].values())
