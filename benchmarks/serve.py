@@ -242,7 +242,8 @@ def main(
             least=0.0 if few else seconds,
         )
         for key in workloads:
-            name = f"{layout or backbone.rpartition('/')[2]} {own.device.type}: {key}"
+            where = f"{layout or backbone.rpartition('/')[2]} {own.device.type}"
+            name = f"{'quick ' if few else ''}{where}: {key}"  # never to be taken for a real run's
             if name not in report:
                 click.echo(f"— {name}", err=True)
                 report.add(name, bench.answer(plan[key]), own.device)

@@ -192,7 +192,8 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         own = load(backbone, layout, device, Path(scratch))
         for key in chosen(list(plan), patterns, ""):
-            name = f"{layout or backbone.rpartition('/')[2]} {own.device.type}: {key}"
+            where = f"{layout or backbone.rpartition('/')[2]} {own.device.type}"
+            name = f"{'quick ' if few else ''}{where}: {key}"  # never to be taken for a real run's
             if name not in report:
                 click.echo(f"— {name}", err=True)
                 whole = course_of(plan[key], data, own, CHECKED if few else texts, batch_tokens, dropout=0.1)

@@ -129,7 +129,7 @@ def test_a_quick_run_writes_what_it_measured_and_goes_on_where_it_stopped(
     assert "ours fp32 predict against pipeline fp32" in first.output
     results = json.loads(output.read_text())["results"]
     keys = ["short 8x3 uniform qv8", "short 8x3 uniform qv8 residents 3,10", "single text qv8"]
-    assert sorted(results) == [f"tiny-bert cpu: {key}" for key in keys]
+    assert sorted(results) == [f"quick tiny-bert cpu: {key}" for key in keys]
     for result in results.values():
         assert all(own["status"] == "ok" for own in result["variants"].values())
         assert {"torch", "peft", "threads", "cpu", "device", "onnxruntime"} <= result["environment"].keys()
