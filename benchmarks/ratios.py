@@ -24,6 +24,7 @@ RATIOS = (
     ("ours bf16 packed", "peft bf16 padded"),
     ("ours fp32 packed", "peft fp32 random"),
     ("ours bf16 packed", "peft fp32 random"),
+    ("together", "in a row"),
     ("ours fp32 predict", "pipeline fp32"),
     ("ours bf16 predict", "pipeline fp32"),
 )

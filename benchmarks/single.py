@@ -23,7 +23,8 @@ from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.precision import DTYPES
 from onetrunk.core.predictor import OneTrunk
 from onetrunk.core.settings import TrainSettings
-from onetrunk.core.training import read_train_data, train_adapter
+from onetrunk.core.train_data import read_train_data
+from onetrunk.core.training import train_adapter
 
 KEY = "single text qv8"
 LABELS, ROWS = 5, 80

@@ -27,15 +27,16 @@ from benchmarks.ratios import ratios
 from benchmarks.report import Report, markdown
 from benchmarks.serve import chosen
 from benchmarks.timing import take_turns
+from benchmarks.together import measure_together
 from benchmarks.trainers import Course, OursTrainer, PeftTrainer, Trainer
 from benchmarks.workloads import TARGETS, random_lora
 from onetrunk.core.adapter import Adapter, build_head
 from onetrunk.core.backbone import DEFAULT_BACKBONE, Backbone
+from onetrunk.core.corpus import make_corpus
 from onetrunk.core.data.dataset import load_dataset
 from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.settings import TrainSettings
 from onetrunk.core.tasks import Example
-from onetrunk.core.trainer import make_corpus
 
 TRAINERS: dict[str, Callable[[], Trainer]] = {
     "ours fp32 packed": OursTrainer,
@@ -68,6 +69,11 @@ class Lesson:
 
 
 PLAN = (Lesson("clinc150"), Lesson("sst2"), Lesson("banking77"), Lesson("clinc150", "qv", 8))
+
+
+TOGETHER = "train 4 together"
+"""Four adapters at once against the same four in a row; not one of PLAN, whose lessons are of one adapter."""
+FOUR = (Lesson("clinc150"), Lesson("sst2"), Lesson("banking77"), Lesson("clinc150", "qv", 8))
 
 
 def course_of(
@@ -137,7 +143,8 @@ def seconds(trainer: Trainer, course: Course) -> tuple[float, ...]:
 def table(result: Mapping[str, Any]) -> str:
     """Return one workload's results as a Markdown table."""
     variants = result["variants"]
-    base = variants.get("peft fp32 padded", {}).get("median")
+    first = "peft fp32 padded" if "peft fp32 padded" in variants else "in a row"
+    base = variants.get(first, {}).get("median")
     rows = []
     for name, own in variants.items():
         if "median" not in own:
@@ -147,7 +154,7 @@ def table(result: Mapping[str, Any]) -> str:
         speed = f"{result['tokens'] / own['median']:.0f}"
         error = f"{own['error']:.1e} {own['kind_of_error']}"
         rows.append([name, error, f"{own['median']:.2f}", speed, factor])
-    return markdown(["variant", "error of losses", "median s", "tokens/s", "× peft fp32 padded"], rows)
+    return markdown(["variant", "error of losses", "median s", "tokens/s", f"× {first}"], rows)
 
 
 @click.command()
@@ -187,23 +194,28 @@ def main(
     if threads is not None:
         torch.set_num_threads(threads)
     plan = {lesson.key: lesson for lesson in (PLAN[:1] if few else PLAN)}
+    keys = [*plan, TOGETHER]
     trainers = {name: TRAINERS[name] for name in chosen(list(TRAINERS), variants, skip)}
     report = Report(output, again)
     with tempfile.TemporaryDirectory() as scratch:
         own = load(backbone, layout, device, Path(scratch))
-        for key in chosen(list(plan), patterns, ""):
+        for key in chosen(keys, patterns, ""):
             where = f"{layout or backbone.rpartition('/')[2]} {own.device.type}"
             name = f"{'quick ' if few else ''}{where}: {key}"  # never to be taken for a real run's
             if name not in report:
                 click.echo(f"— {name}", err=True)
-                whole = course_of(plan[key], data, own, CHECKED if few else texts, batch_tokens, dropout=0.1)
-                small = course_of(plan[key], data, own, CHECKED, batch_tokens, dropout=0.0)
-                records = measure(trainers, whole, small, 1 if few else rounds)
-                report.add(
-                    name,
-                    {"tokens": whole.tokens, "texts": len(whole.corpus.encoded), "variants": records},
-                    own.device,
+                lessons = FOUR if key == TOGETHER else (plan[key],)
+                count = CHECKED if few else texts // len(lessons)
+                whole = [course_of(each, data, own, count, batch_tokens, dropout=0.1) for each in lessons]
+                small = [course_of(each, data, own, CHECKED, batch_tokens, dropout=0.0) for each in lessons]
+                turns = 1 if few else rounds
+                records = (
+                    measure_together(whole, small, turns)
+                    if key == TOGETHER
+                    else measure(trainers, whole[0], small[0], turns)
                 )
+                tokens, read = sum(c.tokens for c in whole), sum(len(c.corpus.encoded) for c in whole)
+                report.add(name, {"tokens": tokens, "texts": read, "variants": records}, own.device)
             click.echo(f"\n### {name}\n\n{table(report.results[name])}")
     if lines := ratios(report.results):
         click.echo(f"\n### Ratios\n\n{markdown(['workload', 'against', 'times as fast'], lines)}")

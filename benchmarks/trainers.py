@@ -20,10 +20,12 @@ from onetrunk.adapters.peft_format import peft_config
 from onetrunk.core.adapter import Adapter
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.batching import training_batches
+from onetrunk.core.corpus import Corpus
 from onetrunk.core.precision import DTYPES
+from onetrunk.core.run import Listener
 from onetrunk.core.settings import TrainSettings
 from onetrunk.core.tasks import Rows
-from onetrunk.core.trainer import Corpus, Listener, train
+from onetrunk.core.trainer import train
 from onetrunk.core.trunk import Trunk
 
 
@@ -43,7 +45,12 @@ class Course:
     @property
     def tokens(self) -> int:
         """Tokens that are trained on, over all epochs, without padding."""
-        return sum(self.corpus.tokens) * self.settings.epochs
+        return sum(self.corpus.tokens) * self.epochs
+
+    @property
+    def epochs(self) -> int:
+        """How many passes over the texts."""
+        return self.settings.epochs or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +122,14 @@ class PeftTrainer(Trainer):
             head = copy.deepcopy(course.start.head).requires_grad_().train()
             for dropout in (part for part in head.modules() if isinstance(part, nn.Dropout)):
                 dropout.p = own.dropout
-            epochs = [self._epoch(course, epoch) for epoch in range(own.epochs)]
+            epochs = [self._epoch(course, epoch) for epoch in range(course.epochs)]
             batches = [batch for epoch in epochs for batch in epoch] if self._batches == "random" else None
             return self._steps(course, model, head, batches or same_batches(course))
 
     def _epoch(self, course: Course, epoch: int) -> list[list[int]]:
         """Return one epoch of random batches."""
         texts = len(course.corpus.encoded)
-        count = len(same_batches(course)) // course.settings.epochs
+        count = len(same_batches(course)) // course.epochs
         order = torch.randperm(texts, generator=torch.Generator().manual_seed(epoch)).tolist()
         size = -(-texts // count)
         return [order[i : i + size] for i in range(0, texts, size)]
@@ -162,7 +169,7 @@ class PeftTrainer(Trainer):
 def same_batches(course: Course) -> list[list[int]]:
     """Return the batches of all epochs, as OneTrunk cuts and orders them."""
     own, order = course.settings, torch.Generator().manual_seed(course.settings.seed)
-    epochs = [training_batches(course.corpus.tokens, own.batch_tokens, order) for _ in range(own.epochs)]
+    epochs = [training_batches(course.corpus.tokens, own.batch_tokens, order) for _ in range(course.epochs)]
     return [batch for epoch in epochs for batch in epoch]
 
 
