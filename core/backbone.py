@@ -15,8 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from onetrunk.adapters.lora import Target
 from onetrunk.core.backbone_files import locate
-from onetrunk.core.encoders import FAMILIES, Family, expected_shapes
+from onetrunk.core.encoders import FAMILIES, Family, Sizes, expected_shapes, linear_shapes, sizes_of
 from onetrunk.core.encoding import TextEncoder
 from onetrunk.core.errors import BackboneError, UnsupportedBackbone
 from onetrunk.core.precision import resolve_device, resolve_dtype
@@ -33,7 +34,7 @@ class Backbone:
     """A pretrained encoder, frozen.
 
     name, revision: as a user would ask for it again; revision is the Hub commit, None for a folder.
-    family, config: its layout and its transformers configuration.
+    family, config: its layout and its transformers configuration; sizes: what the configuration says.
     tensors: encoder weights by their name in the bare encoder (`encoder.layer.0.…`), float32, on the CPU.
     pooler: the pretrained pooler's weight and bias, where the files have one.
     pooling: what `auto` pooling means here.
@@ -52,10 +53,12 @@ class Backbone:
     pooling: Pooling
     device: torch.device
     dtype: torch.dtype
+    sizes: Sizes = field(init=False)
     fingerprint: str = field(init=False)
     tokenizer_fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "sizes", sizes_of(self.family, self.config))
         object.__setattr__(self, "fingerprint", fingerprint(self.tensors))
         object.__setattr__(self, "tokenizer_fingerprint", _tokenizer_fingerprint(self.tokenizer))
 
@@ -102,17 +105,22 @@ class Backbone:
     @property
     def hidden_size(self) -> int:
         """Width of the hidden states."""
-        return int(self.config.hidden_size)
+        return self.sizes.width
 
     @property
     def layers(self) -> int:
         """Number of encoder layers."""
-        return int(self.config.num_hidden_layers)
+        return self.sizes.layers
 
     @property
     def parameters(self) -> int:
         """Number of weights in the encoder."""
         return sum(tensor.numel() for tensor in self.tensors.values())
+
+    @property
+    def linear_shapes(self) -> dict[Target, tuple[int, int]]:
+        """(d_out, d_in) of every linear that an adapter can target."""
+        return linear_shapes(self.family.layout, self.sizes)
 
     @property
     def first_position(self) -> int:
@@ -121,7 +129,7 @@ class Backbone:
 
     def encoder(self) -> TextEncoder:
         """Return a text encoder for this backbone's tokenizer and positions."""
-        return TextEncoder(self.tokenizer, int(self.config.max_position_embeddings) - self.first_position)
+        return TextEncoder(self.tokenizer, self.sizes.positions - self.first_position)
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
@@ -166,13 +174,13 @@ def check_architecture(name: str, config: Any) -> Family:
         raise UnsupportedBackbone(name, f"architecture {config.model_type!r} is not supported; {supported}")
     if (kind := getattr(config, "position_embedding_type", None) or "absolute") != "absolute":
         raise UnsupportedBackbone(name, f"position embeddings of type {kind!r}; supported: absolute")
-    if config.hidden_act not in ACTIVATIONS:
+    sizes = sizes_of(family, config)
+    if sizes.activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
-        raise UnsupportedBackbone(name, f"activation {config.hidden_act!r}; supported: {known}")
-    if config.hidden_size % config.num_attention_heads:
+        raise UnsupportedBackbone(name, f"activation {sizes.activation!r}; supported: {known}")
+    if sizes.width % sizes.heads:
         raise UnsupportedBackbone(
-            name,
-            f"hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} attention heads",
+            name, f"hidden_size {sizes.width} is no multiple of {sizes.heads} attention heads"
         )
     return family
 
@@ -224,7 +232,7 @@ def _read_tensors(
                 found |= {_bare_name(key, family): weights.get_tensor(key) for key in weights.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise BackboneError(name, f"{file.name} cannot be read: {_first_line(error)}") from error
-    shapes = expected_shapes(config)
+    shapes = expected_shapes(family, sizes_of(family, config))
     if missing := [key for key in shapes if key not in found]:
         raise BackboneError(name, f"weights are missing: {', '.join(missing[:3])}{_more(missing)}")
     for key, shape in shapes.items():

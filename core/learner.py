@@ -11,7 +11,6 @@ from onetrunk.adapters.lora import Lora, LowRank, init_lora
 from onetrunk.core.adapter import Adapter, build_head
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.dropout import Dropout
-from onetrunk.core.encoders import linear_shapes
 from onetrunk.core.packing import Packed
 from onetrunk.core.settings import TrainSettings
 from onetrunk.core.tasks import Labels, Pooling, TaskSpec
@@ -138,7 +137,7 @@ def _fresh_lora(backbone: Backbone, settings: TrainSettings) -> Lora:
     layers = settings.adapted_layers(backbone.layers)
     shapes = {
         (layer, module): shape
-        for (layer, module), shape in linear_shapes(backbone.config).items()
+        for (layer, module), shape in backbone.linear_shapes.items()
         if layer in layers and module in settings.targets
     }
     return init_lora(shapes, settings.rank, settings.alpha)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Level = Literal["token", "text"]
 Pooling = Literal["cls", "mean"]
+HeadStyle = Literal["bert", "roberta", "electra", "distilbert"]
 Span = tuple[int, int]
 """Start and end (exclusive) in Unicode characters of a text."""
 Labels = tuple[str, ...]
@@ -77,7 +78,8 @@ class HeadContext:
     labels: the adapter's labels, in the order of its logits.
     pooling: how a text becomes one vector.
     dropout: probability for the dropout layers of the head.
-    style: `bert` (pooler, then classifier) or `roberta` (classifier with its own dense layer).
+    style: whose head transformers builds: `bert` (pooler, then classifier), `roberta` and `electra` (classifier
+        with its own dense layer, tanh or gelu after it) or `distilbert` (one more linear before the classifier).
     pooler: weight (H, H) and bias (H,) of the backbone's own pooler, None where it has none.
     """
 
@@ -85,7 +87,7 @@ class HeadContext:
     labels: Labels
     pooling: Pooling = "cls"
     dropout: float = 0.1
-    style: Literal["bert", "roberta"] = "bert"
+    style: HeadStyle = "bert"
     pooler: tuple[Tensor, Tensor] | None = None
 
 
