@@ -36,7 +36,7 @@ with torch.no_grad():
     logits = model(**tokenizer(text, return_tensors="pt")).logits[0]  # (labels,)
 """
 
-_MEAN = """\
+_HEAD_FILE = """\
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -48,10 +48,22 @@ model = PeftModel.from_pretrained(AutoModel.from_pretrained(base), adapter).eval
 head = load_file(f"{{adapter}}/head.safetensors")
 with torch.no_grad():
     hidden = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]  # (tokens, width)
-    logits = hidden.mean(0) @ head["classifier.weight"].T + head["classifier.bias"]  # (labels,)
+    logits = {rows} @ head["classifier.weight"].T + head["classifier.bias"]  # {shape}
 """
 
-RECIPES = {"token": _TOKEN, "cls": _CLS, "mean": _MEAN}
+
+def _of_rows(rows: str, shape: str) -> str:
+    """Return the lines for a linear head in a file of its own, on these rows of the hidden states."""
+    return _HEAD_FILE.replace("{rows}", rows).replace("{shape}", shape)
+
+
+RECIPES = {
+    "token": _TOKEN,
+    "cls": _CLS,
+    "mean": _of_rows("hidden.mean(0)", "(labels,)"),
+    "first": _of_rows("hidden[0]", "(labels,)"),
+    "words": _of_rows("hidden", "(tokens, labels)"),
+}
 """Lines of plain transformers and PEFT that give the logits, by the form of the head."""
 
 

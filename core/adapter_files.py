@@ -16,6 +16,7 @@ from onetrunk.adapters.manifest import Probe
 from onetrunk.adapters.peft_format import peft_config, peft_tensors, read_peft
 from onetrunk.core.adapter import Adapter, build_head
 from onetrunk.core.backbone import Backbone
+from onetrunk.core.encoders import Family
 from onetrunk.core.errors import AdapterRejected, BackboneMismatch
 from onetrunk.core.inference import Job, compute_logits, encode_examples
 from onetrunk.core.tasks import Example, TaskSpec
@@ -37,7 +38,7 @@ def stored_form(
     lora = adapter.lora if adapter.lora.updates else _no_change(backbone)
     weights = adapter.head.state_dict()
     prefix, inside = ("", {}) if task_type is None else (f"{backbone.family.prefix}.", weights)
-    named = {_name_in_model(key, prefix): tensor for key, tensor in inside.items()}
+    named = {_name_in_model(key, backbone.family, prefix): tensor for key, tensor in inside.items()}
     layout = backbone.family.layout
     config = peft_config(
         lora,
@@ -52,14 +53,18 @@ def stored_form(
     return config, peft_tensors(lora, layout, prefix, named), head
 
 
-def _name_in_model(key: str, prefix: str) -> str:
-    """Return a head weight's name in transformers' model: the pooler belongs to the encoder, the rest does not."""
-    return prefix + key if key.startswith("pooler.") else key
+def _name_in_model(key: str, family: Family, prefix: str) -> str:
+    """Return a head weight's name in transformers' model, where BERT's pooler belongs to the encoder."""
+    return prefix + key if family.pooler_inside and key.startswith("pooler.") else key
 
 
 def _no_change(backbone: Backbone) -> Lora:
     """Return a zero update: PEFT's format has no adapter without one, and a zero B changes nothing."""
-    d_out, d_in = backbone.linear_shapes[target := (backbone.layers - 1, "query")]
+    target, (d_out, d_in) = next(
+        (target, shape)
+        for target, shape in backbone.linear_shapes.items()
+        if target[0] == backbone.layers - 1
+    )
     return Lora({target: LowRank(torch.zeros(1, d_in), torch.zeros(d_out, 1), 1.0)})
 
 

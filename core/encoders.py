@@ -1,14 +1,17 @@
 """The encoder families that the packed trunk knows: their names on disk and their conventions.
 
-All share one layer: attention, a norm, two products with an activation between, a norm. They differ in what these
-are called, in what surrounds the layers and in the heads that transformers puts on top.
+All of them share one layer: attention, a norm, two products with an activation between, a norm. They differ in what
+these are called, in what surrounds the layers and in the heads that transformers puts on top.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from torch import Tensor
 
 from onetrunk.adapters.lora import Target
 from onetrunk.adapters.modules import BERT_LAYOUT, Layout
@@ -27,6 +30,9 @@ class Family:
     projected: embeddings may be narrower than the layers, with a projection between (ELECTRA).
     config_names: what the configuration calls some sizes, where it is not BERT's name.
     epsilon: of the norms; None where the configuration says it.
+    packed: the packed trunk computes it; if not, its transformers model does, over padded batches, and of the above
+        only prefix, style, layout and positions_after_padding hold.
+    pooler_inside: the pooler of its sequence classification is part of the encoder (BERT), not of the head.
     """
 
     model_type: str
@@ -39,6 +45,8 @@ class Family:
     projected: bool = False
     config_names: Mapping[str, str] = field(default_factory=dict)
     epsilon: float | None = None
+    packed: bool = True
+    pooler_inside: bool = True
 
 
 _DISTILBERT = Family(
@@ -117,11 +125,15 @@ def sizes_of(family: Family, config: Any) -> Sizes:
     )
 
 
-def linear_shapes(layout: Layout, sizes: Sizes) -> dict[Target, tuple[int, int]]:
-    """Return (d_out, d_in) of every linear that an adapter can target."""
-    shapes = dict.fromkeys(layout.modules, (sizes.width, sizes.width))
-    shapes |= {"intermediate": (sizes.wide, sizes.width), "output": (sizes.width, sizes.wide)}
-    return {(i, module): shape for i in range(sizes.layers) for module, shape in shapes.items()}
+def linear_shapes(layout: Layout, weights: Mapping[str, Tensor]) -> dict[Target, tuple[int, int]]:
+    """Return (d_out, d_in) of every linear that an adapter can target, from the bare encoder's weights."""
+    numbered = re.compile(rf"{re.escape(layout.layers)}\.(\d+)\.")
+    layers = {int(match[1]) for name in weights if (match := numbered.match(name))}
+    paths = {
+        (i, module): f"{layout.path(i, module)}.weight" for i in sorted(layers) for module in layout.modules
+    }
+    found = {target: weights[path].shape for target, path in paths.items() if path in weights}
+    return {target: (d_out, d_in) for target, (d_out, d_in) in found.items()}
 
 
 def expected_shapes(family: Family, sizes: Sizes) -> dict[str, tuple[int, ...]]:
@@ -135,9 +147,11 @@ def expected_shapes(family: Family, sizes: Sizes) -> dict[str, tuple[int, ...]]:
         shapes["embeddings.token_type_embeddings.weight"] = (sizes.token_types, sizes.embedding)
     if sizes.embedding != sizes.width:
         shapes |= _both("embeddings_project", (sizes.width, sizes.embedding))
-    for (i, module), shape in linear_shapes(family.layout, sizes).items():
-        shapes |= _both(family.layout.path(i, module), shape)
+    linears = dict.fromkeys(family.layout.modules, (sizes.width, sizes.width))
+    linears |= {"intermediate": (sizes.wide, sizes.width), "output": (sizes.width, sizes.wide)}
     for i in range(sizes.layers):
+        for module, shape in linears.items():
+            shapes |= _both(family.layout.path(i, module), shape)
         for norm in family.norms:
             shapes |= _both(f"{family.layout.layers}.{i}.{norm}", (sizes.width,))
     return shapes

@@ -22,8 +22,8 @@ _INIT_STD = 0.02
 
 
 def token_head(context: HeadContext) -> nn.Module:
-    """Return a head with one row of logits a word."""
-    return TokenHead(context)
+    """Return a head with one row of logits a word, by the style of `context`."""
+    return PlainTokenHead(context) if context.style == "plain" else TokenHead(context)
 
 
 def text_head(context: HeadContext) -> nn.Module:
@@ -51,6 +51,13 @@ class TokenHead(nn.Module):
         return logits
 
 
+class PlainTokenHead(TokenHead):
+    """The same for an encoder whose token classification model is another: stored in `head.safetensors`."""
+
+    peft_task_type: ClassVar[str | None] = None
+    card_recipe: ClassVar[str | None] = "words"
+
+
 class BertClsHead(nn.Module):
     """Pooler and classifier on the first token, as transformers' BertForSequenceClassification."""
 
@@ -68,9 +75,21 @@ class BertClsHead(nn.Module):
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Map hidden (T, H) to logits (texts, labels)."""
         first = _first_rows(hidden, rows).to(_dtype(self))
-        pooled = torch.tanh(self.pooler["dense"](first))
+        pooled = self.activation(self.pooler["dense"](first))
         logits: Tensor = self.classifier(self.dropout(pooled))
         return logits
+
+    def activation(self, x: Tensor) -> Tensor:
+        """Return tanh of `x`."""
+        return torch.tanh(x)
+
+
+class DebertaClsHead(BertClsHead):
+    """The same with gelu, as transformers' DebertaV2ForSequenceClassification."""
+
+    def activation(self, x: Tensor) -> Tensor:
+        """Return gelu of `x`."""
+        return F.gelu(x)
 
 
 class RobertaClsHead(nn.Module):
@@ -128,11 +147,34 @@ class DistilBertClsHead(nn.Module):
         return logits
 
 
+class PlainClsHead(nn.Module):
+    """A linear classifier on the first token, for an encoder whose own classification model is another.
+
+    The weights are stored in `head.safetensors`.
+    """
+
+    peft_task_type: ClassVar[str | None] = None
+    card_recipe: ClassVar[str | None] = "first"
+
+    def __init__(self, context: HeadContext) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(context.dropout)
+        self.classifier = _linear(context.hidden_size, len(context.labels))
+
+    def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
+        """Map hidden (T, H) to logits (texts, labels)."""
+        first = _first_rows(hidden, rows).to(_dtype(self))
+        logits: Tensor = self.classifier(self.dropout(first))
+        return logits
+
+
 _CLS_HEADS: dict[HeadStyle, Callable[[HeadContext], nn.Module]] = {
     "bert": BertClsHead,
     "roberta": RobertaClsHead,
     "electra": ElectraClsHead,
     "distilbert": DistilBertClsHead,
+    "deberta": DebertaClsHead,
+    "plain": PlainClsHead,
 }
 
 

@@ -135,10 +135,11 @@ def _fresh_lora(backbone: Backbone, settings: TrainSettings) -> Lora:
     if settings.method != "lora":
         return EMPTY
     layers = settings.adapted_layers(backbone.layers)
+    modules = settings.adapted_modules(backbone.family.layout.modules)
     shapes = {
         (layer, module): shape
         for (layer, module), shape in backbone.linear_shapes.items()
-        if layer in layers and module in settings.targets
+        if layer in layers and module in modules
     }
     return init_lora(shapes, settings.rank, settings.alpha)
 

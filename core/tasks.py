@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Level = Literal["token", "text"]
 Pooling = Literal["cls", "mean"]
-HeadStyle = Literal["bert", "roberta", "electra", "distilbert"]
+HeadStyle = Literal["bert", "roberta", "electra", "distilbert", "deberta", "plain"]
 Span = tuple[int, int]
 """Start and end (exclusive) in Unicode characters of a text."""
 Labels = tuple[str, ...]
@@ -78,8 +78,9 @@ class HeadContext:
     labels: the adapter's labels, in the order of its logits.
     pooling: how a text becomes one vector.
     dropout: probability for the dropout layers of the head.
-    style: whose head transformers builds: `bert` (pooler, then classifier), `roberta` and `electra` (classifier
-        with its own dense layer, tanh or gelu after it) or `distilbert` (one more linear before the classifier).
+    style: how transformers builds the sequence classification head: `bert` (pooler with tanh, then classifier),
+        `deberta` (the same with gelu), `roberta` and `electra` (classifier with its own dense layer, tanh or gelu
+        after it), `distilbert` (one more linear before the classifier); `plain` where its heads are not ours.
     pooler: weight (H, H) and bias (H,) of the backbone's own pooler, None where it has none.
     """
 

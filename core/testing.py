@@ -21,7 +21,7 @@ from onetrunk.core.errors import TaskSpecError
 from onetrunk.core.task_trial import TaskTrial
 from onetrunk.core.tasks import Record, TaskSpec
 
-TinyModel = Literal["bert", "roberta", "electra", "distilbert"]
+TinyModel = Literal["bert", "roberta", "electra", "distilbert", "deberta-v2", "modernbert"]
 _WORDS = tuple(
     "the a of in to and is was not very good bad great awful film book table flight room london paris ada "  # noqa: SIM905
     "grace love like hate want please cancel find where what it my i you".split()
@@ -98,6 +98,22 @@ def _tiny_config(model_type: TinyModel, tokenizer: Any, layers: int, hidden: int
         "roberta": {"intermediate_size": 2 * hidden, "type_vocab_size": 1},
         "electra": {"intermediate_size": 2 * hidden, "embedding_size": hidden // 2},
         "distilbert": {"hidden_dim": 2 * hidden},
+        "deberta-v2": {
+            "intermediate_size": 2 * hidden,
+            "relative_attention": True,
+            "position_buckets": 8,
+            "position_biased_input": False,
+            "pos_att_type": ["c2p", "p2c"],
+            "share_att_key": True,
+            "norm_rel_ebd": "layer_norm",
+            "type_vocab_size": 0,
+        },
+        "modernbert": {
+            "intermediate_size": 2 * hidden,
+            "local_attention": 16,
+            "cls_token_id": tokenizer.cls_token_id,
+            "sep_token_id": tokenizer.sep_token_id,
+        },
     }
     return AutoConfig.for_model(
         model_type,

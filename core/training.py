@@ -13,7 +13,6 @@ import torch
 from onetrunk.adapters.artifact import read_artifact, write_artifact
 from onetrunk.adapters.card import render_card
 from onetrunk.adapters.manifest import BackboneRecord, DataRecord, Manifest, Parameters, PluginRecord
-from onetrunk.adapters.modules import MODULES
 from onetrunk.adapters.references import validate_name
 from onetrunk.adapters.store import Store, StoredVersion
 from onetrunk.core.adapter import Adapter
@@ -133,6 +132,7 @@ def train_adapter(
     begin = None if start is None else _load_exactly(start, spec, backbone)
     if begin is not None:
         settings = _inherit(settings, begin, start)
+    settings = replace(settings, targets=settings.adapted_modules(backbone.family.layout.modules))
     corpora = {
         split: make_corpus(spec, backbone, d.examples, data.labels) for split, d in data.splits.items()
     }
@@ -175,7 +175,7 @@ def _inherit(settings: TrainSettings, begin: Adapter, start: StoredVersion | Non
         pooling=begin.pooling,
         rank=rank,
         alpha=first.scale * rank,
-        targets=tuple(module for module in MODULES if any(module == own for _, own in updates)),
+        targets=tuple({module: None for _, module in updates}),
         layers="all" if min(layers) == 0 else f"last-{len(layers)}",
     )
 

@@ -19,7 +19,7 @@ from onetrunk.adapters.lora import Lora, Patch, patched_linear
 from onetrunk.core.attention import attend
 from onetrunk.core.backbone import Backbone, fingerprint
 from onetrunk.core.dropout import Dropout
-from onetrunk.core.encoders import Family, Sizes
+from onetrunk.core.encoders import Family, Sizes, sizes_of
 from onetrunk.core.packing import Packed, Segment
 
 _GELU_TANH = partial(F.gelu, approximate="tanh")
@@ -89,11 +89,20 @@ class Trunk:
 
     @classmethod
     def of(cls, backbone: Backbone, dtype: torch.dtype | None = None) -> Trunk:
-        """Build the trunk of `backbone` on its device, in `dtype` (the backbone's by default)."""
+        """Build the trunk of `backbone` on its device, in `dtype` (the backbone's by default).
+
+        Of a family that is not packed it is a `PaddedTrunk`.
+        """
+        if not backbone.family.packed:
+            from onetrunk.core.padded_trunk import (
+                PaddedTrunk,  # which is a Trunk, so that it imports this module
+            )
+
+            return PaddedTrunk.of(backbone, dtype)
         to = {"device": backbone.device, "dtype": dtype or backbone.dtype}
         embeddings = _embeddings(backbone.tensors, to)
         layers = [_layer(backbone.tensors, backbone.family, i, to) for i in range(backbone.layers)]
-        return cls(embeddings, layers, backbone.sizes)
+        return cls(embeddings, layers, sizes_of(backbone.family, backbone.config))
 
     @property
     def device(self) -> torch.device:

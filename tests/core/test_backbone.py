@@ -19,7 +19,7 @@ from onetrunk.core.backbone_files import OFFLINE_PACKAGE, offline_folder
 from onetrunk.core.errors import BackboneError, UnsupportedBackbone, UsageError
 from onetrunk.core.testing import tiny_backbone
 
-SUPPORTED = "supported: bert, roberta, xlm-roberta, camembert, electra, distilbert"
+SUPPORTED = "supported: bert, roberta, xlm-roberta, camembert, electra, distilbert, and more slowly other"
 Tensors = dict[str, Tensor]
 
 
@@ -180,8 +180,15 @@ def test_a_bert_that_is_set_up_as_a_decoder_is_no_encoder(copy: Path) -> None:
 
 
 def test_an_unsupported_architecture_is_told_what_is_supported(copy: Path) -> None:
-    set_config(copy, model_type="deberta-v2")
-    with pytest.raises(UnsupportedBackbone, match=f"'deberta-v2' is not supported; {SUPPORTED}"):
+    set_config(copy, model_type="vit")
+    with pytest.raises(UnsupportedBackbone, match=f"'vit' is not an encoder .* directions; {SUPPORTED}"):
+        Backbone.load(copy)
+
+
+@pytest.mark.parametrize("model_type", ["t5", "bart"])
+def test_an_encoder_with_a_decoder_is_no_encoder(model_type: str, copy: Path) -> None:
+    (copy / "config.json").write_text(json.dumps({"model_type": model_type, "is_encoder_decoder": True}))
+    with pytest.raises(UnsupportedBackbone, match=f"'{model_type}' is not an encoder, but a decoder"):
         Backbone.load(copy)
 
 

@@ -13,6 +13,9 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertForTokenClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    DebertaV2ForTokenClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     DistilBertForTokenClassification,
@@ -39,8 +42,8 @@ SIZE: dict[str, Any] = {
     "num_labels": 3,
 }
 CONTEXT = HeadContext(hidden_size=16, labels=("a", "b", "c"))
-STYLES: tuple[HeadStyle, ...] = ("roberta", "electra", "distilbert")
-ROBERTA, ELECTRA, DISTILBERT = (replace(CONTEXT, style=style) for style in STYLES)
+STYLES: tuple[HeadStyle, ...] = ("roberta", "electra", "distilbert", "deberta", "plain")
+ROBERTA, ELECTRA, DISTILBERT, DEBERTA, PLAIN = (replace(CONTEXT, style=style) for style in STYLES)
 
 
 def model_of(cls: type[PreTrainedModel], config: type[PreTrainedConfig]) -> PreTrainedModel:
@@ -71,6 +74,7 @@ def packed(hidden: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
         (RobertaForSequenceClassification, RobertaConfig, ROBERTA),
         (ElectraForSequenceClassification, ElectraConfig, ELECTRA),
         (DistilBertForSequenceClassification, DistilBertConfig, DISTILBERT),
+        (DebertaV2ForSequenceClassification, DebertaV2Config, DEBERTA),
     ],
 )
 def test_a_cls_head_gives_the_logits_of_transformers(
@@ -96,6 +100,7 @@ def test_a_cls_head_gives_the_logits_of_transformers(
         (RobertaForTokenClassification, RobertaConfig),
         (ElectraForTokenClassification, ElectraConfig),
         (DistilBertForTokenClassification, DistilBertConfig),
+        (DebertaV2ForTokenClassification, DebertaV2Config),
     ],
 )
 def test_a_token_head_gives_the_logits_of_transformers_at_the_rows_of_the_words(
@@ -133,6 +138,16 @@ def test_the_state_keys_are_those_that_peft_stores() -> None:
         "classifier.weight",
         "classifier.bias",
     }
+
+
+def test_a_plain_head_is_a_linear_on_the_rows_and_says_that_peft_has_no_such_model() -> None:
+    hidden, rows = torch.randn(5, 16), Rows(torch.tensor([0, 2, 5]), torch.tensor([1, 3, 4]))
+    for make, own in ((token_head, hidden[rows.words]), (text_head, hidden[rows.offsets[:-1]])):
+        head = make(PLAIN).eval()
+        assert head.peft_task_type is None
+        weight, bias = head.state_dict()["classifier.weight"], head.state_dict()["classifier.bias"]
+        torch.testing.assert_close(head(hidden, rows), own @ weight.T + bias)
+    assert token_head(CONTEXT).peft_task_type == "TOKEN_CLS"
 
 
 def test_a_bert_head_starts_from_the_pooler_of_the_backbone() -> None:
@@ -200,7 +215,9 @@ def test_a_text_without_rows_has_a_mean_of_zero() -> None:
     assert means.tolist() == [[0.0] * 3, [1.0] * 3]
 
 
-@pytest.mark.parametrize("context", [CONTEXT, ROBERTA, ELECTRA, DISTILBERT, replace(CONTEXT, pooling="mean")])
+@pytest.mark.parametrize(
+    "context", [CONTEXT, ROBERTA, ELECTRA, DISTILBERT, DEBERTA, PLAIN, replace(CONTEXT, pooling="mean")]
+)
 def test_heads_compute_in_float32_on_hidden_states_in_bfloat16(context: HeadContext) -> None:
     hidden = torch.randn(5, 16).to(torch.bfloat16)
     head = text_head(context).eval()
