@@ -6,37 +6,22 @@ import json
 
 from onetrunk.adapters.manifest import Manifest
 
-_TOKEN = """\
+_IN_MODEL = """\
 import json, torch
 from peft import PeftModel
-from transformers import AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForKIND, AutoTokenizer
 
 base, adapter = {base}, "."  # this folder
 labels = json.load(open(f"{{adapter}}/task.json"))["labels"]
 tokenizer = AutoTokenizer.from_pretrained(base)
 names = dict(enumerate(labels))
-model = AutoModelForTokenClassification.from_pretrained(base, num_labels=len(labels), id2label=names)
+model = AutoModelForKIND.from_pretrained(base, num_labels=len(labels), id2label=names)
 model = PeftModel.from_pretrained(model, adapter).eval()
 with torch.no_grad():
-    logits = model(**tokenizer(text, return_tensors="pt")).logits[0]  # (tokens, labels)
+    logits = model(**tokenizer(text, return_tensors="pt")).logits[0]  # SHAPE
 """
 
-_CLS = """\
-import json, torch
-from peft import PeftModel
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-base, adapter = {base}, "."  # this folder
-labels = json.load(open(f"{{adapter}}/task.json"))["labels"]
-tokenizer = AutoTokenizer.from_pretrained(base)
-names = dict(enumerate(labels))
-model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(labels), id2label=names)
-model = PeftModel.from_pretrained(model, adapter).eval()
-with torch.no_grad():
-    logits = model(**tokenizer(text, return_tensors="pt")).logits[0]  # (labels,)
-"""
-
-_HEAD_FILE = """\
+_IN_FILE = """\
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -48,21 +33,26 @@ model = PeftModel.from_pretrained(AutoModel.from_pretrained(base), adapter).eval
 head = load_file(f"{{adapter}}/head.safetensors")
 with torch.no_grad():
     hidden = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]  # (tokens, width)
-    logits = {rows} @ head["classifier.weight"].T + head["classifier.bias"]  # {shape}
+    logits = ROWS @ head["classifier.weight"].T + head["classifier.bias"]  # SHAPE
 """
 
 
-def _of_rows(rows: str, shape: str) -> str:
+def _in_model(kind: str, shape: str) -> str:
+    """Return the lines for a head that a model of transformers has."""
+    return _IN_MODEL.replace("KIND", kind).replace("SHAPE", shape)
+
+
+def _in_file(rows: str, shape: str) -> str:
     """Return the lines for a linear head in a file of its own, on these rows of the hidden states."""
-    return _HEAD_FILE.replace("{rows}", rows).replace("{shape}", shape)
+    return _IN_FILE.replace("ROWS", rows).replace("SHAPE", shape)
 
 
 RECIPES = {
-    "token": _TOKEN,
-    "cls": _CLS,
-    "mean": _of_rows("hidden.mean(0)", "(labels,)"),
-    "first": _of_rows("hidden[0]", "(labels,)"),
-    "words": _of_rows("hidden", "(tokens, labels)"),
+    "token": _in_model("TokenClassification", "(tokens, labels)"),
+    "cls": _in_model("SequenceClassification", "(labels,)"),
+    "mean": _in_file("hidden.mean(0)", "(labels,)"),
+    "first": _in_file("hidden[0]", "(labels,)"),
+    "words": _in_file("hidden", "(tokens, labels)"),
 }
 """Lines of plain transformers and PEFT that give the logits, by the form of the head."""
 
@@ -125,7 +115,9 @@ def _plain_use(manifest: Manifest, recipe: str | None) -> str:
 def _training(manifest: Manifest) -> str:
     share = 100 * manifest.parameters.trained / max(1, manifest.parameters.backbone)
     lines = [f"- parameters trained: {manifest.parameters.trained:,} ({share:.2f} % of the backbone's)"]
-    lines += [f"- {split}: {d.rows:,} rows, sha256 `{d.sha256[:16]}…`" for split, d in manifest.data.items()]
+    for split, data in manifest.data.items():
+        rows = "1 row" if data.rows == 1 else f"{data.rows:,} rows"
+        lines.append(f"- {split}: {rows}, sha256 `{data.sha256[:16]}…`")
     if manifest.parent:
         lines.append(f"- started from {manifest.parent}")
     settings = json.dumps(manifest.training, sort_keys=True, indent=2)

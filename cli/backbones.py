@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from onetrunk.adapters.manifest import Manifest
+from onetrunk.cli.figures import counted
 from onetrunk.core.backbone_files import OFFLINE_NAME, offline_folder
 from onetrunk.core.errors import UsageError
 
@@ -14,7 +14,8 @@ def needed_backbone(manifests: Mapping[str, Manifest], chosen: str | None) -> tu
     """Return name and revision of the backbone to load: what the user has chosen, else the adapters' own.
 
     manifests: by reference; for none it is the default backbone. Raises UsageError when they need different ones,
-    and for one that was a local folder, whose path an adapter does not keep.
+    and for one that was a local folder, whose path an adapter does not keep: a folder of that name in the
+    working directory may be another one.
     """
     if chosen is not None:
         return chosen, None
@@ -30,13 +31,16 @@ def needed_backbone(manifests: Mapping[str, Manifest], chosen: str | None) -> tu
             )
     if own.name == OFFLINE_NAME and offline_folder() is not None:
         return own.name, None  # the same weights whatever the revision; loading compares them
-    if own.revision is None and own.name != OFFLINE_NAME and not Path(own.name).is_dir():
+    if own.revision is None and own.name != OFFLINE_NAME:
         raise UsageError(
-            f"{first} was trained on the local folder {own.name!r}, and keeps no path; give it with --backbone"
+            f"{first} was trained on the local folder {own.name!r}, and keeps no path; "
+            "give it with --backbone PATH"
         )
     return own.name, own.revision
 
 
 def _described(manifest: Manifest) -> str:
     own = manifest.backbone
-    return f"{own.name} ({own.layers} layers of {own.hidden_size}, weights {own.fingerprint[:12]}…)"
+    return (
+        f"{own.name} ({counted(own.layers, 'layer')} of {own.hidden_size}, weights {own.fingerprint[:12]}…)"
+    )

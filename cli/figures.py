@@ -29,6 +29,11 @@ def figure(value: float | int | None) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return how many there are of what a regular `noun` names: `1 row`, `8 rows`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def weight_bytes(manifest: Manifest) -> int:
     """Return the size of an adapter's weights on disk, in bytes."""
     return sum(record.bytes for name, record in manifest.files.items() if name.endswith(".safetensors"))
@@ -38,7 +43,7 @@ def size(count: int) -> str:
     """Return a number of bytes in decimal units: `4.7 MB`."""
     value, unit = float(count), "B"
     for larger in ("kB", "MB", "GB"):
-        if value < 1000:
+        if round(value, 1) < 1000:
             break
         value, unit = value / 1000, larger
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
@@ -46,7 +51,7 @@ def size(count: int) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time: `3.2 s`, `2 min 05 s`, `1 h 02 min`."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

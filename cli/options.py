@@ -10,7 +10,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import click
 
 from onetrunk.adapters.modules import MODULES
-from onetrunk.core.settings import HEAD_LEARNING_RATE, LEARNING_RATES, TrainSettings
+from onetrunk.core.settings import (
+    HEAD_LEARNING_RATE,
+    LEARNING_RATES,
+    LEAST_EPOCHS,
+    MOST_EPOCHS,
+    TrainSettings,
+)
 
 Decorated = Callable[..., Any]
 """What click decorates: the function of a command, or what another decorator made of it."""
@@ -43,6 +49,7 @@ _SHOWN_DEFAULTS = {
     "lr": ", ".join(f"{rate:g} for {method}" for method, rate in LEARNING_RATES.items()),
     "head_lr": f"{HEAD_LEARNING_RATE:g}",
     "targets": "all",
+    "epochs": f"{LEAST_EPOCHS}, and up to {MOST_EPOCHS} where data are few",
 }
 """Defaults that depend on other settings, or read better in words."""
 
@@ -93,7 +100,12 @@ def _type_of(name: str) -> click.ParamType[Any]:
         return ModuleList()
     if get_origin(hint) is Literal:
         return click.Choice(get_args(hint))
-    kinds: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, float | None: click.FLOAT}
+    kinds: dict[Any, click.ParamType[Any]] = {
+        int: click.INT,
+        float: click.FLOAT,
+        float | None: click.FLOAT,
+        int | None: click.INT,
+    }
     return _CHOICES.get(name) or kinds.get(hint, click.STRING)
 
 
@@ -111,7 +123,7 @@ def running_options(command: Decorated) -> Decorated:
         click.option(
             "--backbone",
             metavar="B",
-            help="Hub id or folder of the backbone.  [default: the one that the adapter was trained on]",
+            help="Hub id or folder of the backbone.  [default: the adapter's own, unless that was a folder]",
         ),
         device_option,
         click.option(

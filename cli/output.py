@@ -77,9 +77,7 @@ def whole_file(path: Path) -> Iterator[TextIO]:
             aside.unlink(missing_ok=True)
 
 
-def table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", right: Collection[str] = ()
-) -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Collection[str] = ()) -> None:
     """Print a table: the heads `columns`, the cells of `rows` as text, flush right in the columns `right`.
 
     On a terminal long cells fold at its width; elsewhere each row is one line.
@@ -90,9 +88,11 @@ def table(
     from rich.text import Text
 
     console = Console(width=None if sys.stdout.isatty() else _UNLIMITED)
-    grid = Table(title=printable(title) or None, title_justify="left", box=SIMPLE, pad_edge=False)
+    grid = Table(box=SIMPLE, pad_edge=False)
     for column in columns:
-        grid.add_column(column, overflow="fold", justify="right" if column in right else "left")
+        grid.add_column(
+            Text(printable(column)), overflow="fold", justify="right" if column in right else "left"
+        )
     for row in rows:
         grid.add_row(*(Text(printable(str(cell))) for cell in row))
     with console.capture() as captured:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -20,29 +20,31 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from onetrunk.core.plugin_host import PluginHost
-    from onetrunk.core.trainer import Listener
+    from onetrunk.core.run import Listener
 
 _PATIENCE = 1.0  # seconds that a command may take without showing a bar
 _MEMORY = 0.95  # what a step leaves of the running mean before it
 
 
 class TrainingProgress:
-    """Shows a training run: a bar with epoch, tokens/s, loss and time to go, and a line for each epoch.
+    """Shows training runs: for each a bar with epoch, tokens/s, loss and time to go, and a line for each epoch.
 
-    primary: the metric shown for each epoch; epochs: how many there are at most. A context manager; the bar is
-    gone when it ends.
+    runs: the metric to show of each, by the name of the adapter. A context manager; the bars are gone when it ends.
     """
 
-    def __init__(self, primary: str, epochs: int) -> None:
-        self._primary, self._epochs = primary, epochs
+    def __init__(self, runs: Mapping[str, str]) -> None:
+        self._runs = runs
         self._console = _terminal()
         self._bar = None if self._console is None else _training_bar(self._console)
-        self._pace = _Pace()
+        self._paces = {name: _Pace() for name in runs}
 
     def __enter__(self) -> TrainingProgress:
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task("preparing", total=None, state="")
+            self._tasks = {
+                name: self._bar.add_task(self._titled(name, "preparing"), total=None, state="")
+                for name in self._runs
+            }
         return self
 
     def __exit__(
@@ -53,30 +55,40 @@ class TrainingProgress:
 
     def step(self, event: StepEvent) -> None:
         """Show an optimiser step."""
-        self._pace.step(event.tokens, event.loss)
+        pace = self._paces[event.name]
+        pace.step(event.tokens, event.loss)
         if self._bar is not None:
             self._bar.update(
-                self._task,
+                self._tasks[event.name],
                 completed=event.step,
                 total=event.steps,
-                description=f"epoch {event.epoch}/{self._epochs}",
-                state=str(self._pace),
+                description=self._titled(event.name, f"epoch {event.epoch}/{event.epochs}"),
+                state=str(pace),
             )
 
     def epoch(self, event: EpochEvent) -> None:
         """Print the line of an epoch; those that follow do not count its evaluation as training time."""
-        self._pace.pause()
-        value = figure(event.metrics.get(self._primary))
-        line = (
+        self._paces[event.name].pause()
+        primary = self._runs[event.name]
+        value = figure(event.metrics.get(primary))
+        self.say(
+            event.name,
             f"epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}  loss {event.loss:.4f}  "
-            f"dev {self._primary} {value}  {duration(event.seconds)}{'  best so far' if event.best else ''}"
+            f"dev {primary} {value}  {duration(event.seconds)}{'  best so far' if event.best else ''}",
         )
+
+    def say(self, name: str, text: str) -> None:
+        """Print a line about the run `name`, above the bars."""
+        line = self._titled(name, text)
         if self._bar is None:
             click.echo(printable(line), err=True)
         else:
             from rich.text import Text
 
             self._bar.console.print(Text(printable(line)))
+
+    def _titled(self, name: str, text: str) -> str:
+        return text if len(self._runs) == 1 else f"{name}: {text}"
 
 
 class _Pace:
@@ -104,7 +116,7 @@ class _Pace:
 
 def listener_of(progress: TrainingProgress, host: PluginHost) -> Listener:
     """Return who hears of a run: `progress`, and then the plugins of `host`."""
-    from onetrunk.core.trainer import Listener
+    from onetrunk.core.run import Listener
 
     def step(event: StepEvent) -> None:
         progress.step(event)

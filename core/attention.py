@@ -116,7 +116,7 @@ def attend(qkv: Tensor, plan: AttentionPlan, heads: int) -> Tensor:
 def _attend_block(qkv: Tensor, keep: Tensor | None) -> Tensor:
     """qkv: (count, length, 3, heads, size).  Returns (count, length, heads, size)."""
     q, k, v = qkv.permute(2, 0, 3, 1, 4)
-    if not torch.is_grad_enabled() or q.is_cuda:
+    if not q.requires_grad or q.is_cuda:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=keep).transpose(1, 2)
     # On the CPU the backward pass of SDPA with a mask is far slower than these plain products.
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)

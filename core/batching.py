@@ -46,6 +46,9 @@ def training_batches(tokens: Sequence[int], budget: int, generator: torch.Genera
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def inference_batches(tokens: Sequence[int], budget: int) -> list[list[int]]:
-    """Return batches in order of length, the longest first: running out of memory shows at once."""
-    return by_budget(sorted(range(len(tokens)), key=lambda i: -tokens[i]), tokens, budget)
+def inference_batches(tokens: Sequence[int], budget: int, texts: Sequence[int]) -> list[list[int]]:
+    """Return batches in order of length, the longest first: running out of memory shows at once.
+
+    texts: a number for each, the same for the same text, which stands side by side.
+    """
+    return by_budget(sorted(range(len(tokens)), key=lambda i: (-tokens[i], texts[i])), tokens, budget)

@@ -2,6 +2,7 @@
 
 OneTrunkError
 ├── UsageError              settings that contradict each other or the task
+├── PlanError               a plan of several trainings that cannot be read; lists every fault
 ├── DataError               a file that cannot be used, with file and line
 ├── PluginError             a plugin that does not load or does not keep the contract
 │   ├── UnknownTask         no plugin offers the task
@@ -35,6 +36,7 @@ __all__ = [
     "DataError",
     "HashMismatch",
     "OneTrunkError",
+    "PlanError",
     "PluginError",
     "ReferenceSyntaxError",
     "StoreBusy",
@@ -50,6 +52,15 @@ __all__ = [
 
 class UsageError(OneTrunkError):
     """Settings that contradict each other, the task or the machine."""
+
+
+class PlanError(OneTrunkError):
+    """The plan in `file` cannot be used; `faults` lists every fault found."""
+
+    def __init__(self, file: str, faults: Sequence[str]) -> None:
+        super().__init__(f"{file}: {'; '.join(faults)}")
+        self.file = file
+        self.faults = tuple(faults)
 
 
 class DataError(OneTrunkError):

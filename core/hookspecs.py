@@ -47,10 +47,14 @@ class CommandSpec:
 
 @dataclass(frozen=True, slots=True)
 class StepEvent:
-    """One optimiser step: `loss` of the batch, `tokens` in it, learning rate `lr` of the LoRA weights."""
+    """One optimiser step: `loss` of the batch, `tokens` in it, learning rate `lr` of the LoRA weights.
+
+    epochs, steps: planned in all; the run may stop earlier.
+    """
 
     name: str
     epoch: int
+    epochs: int
     step: int
     steps: int
     loss: float

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from onetrunk.core.adapter import Adapter
 from onetrunk.core.batching import inference_batches
 from onetrunk.core.encoding import Encoded, TextEncoder
+from onetrunk.core.entries import Entry, lower_states, run_entries
 from onetrunk.core.packing import pack
 from onetrunk.core.tasks import Example, TaskSpec
 from onetrunk.core.trunk import Trunk
@@ -36,6 +39,20 @@ def ignore(jobs: int) -> None:
     """Hear of progress and do nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A job in a batch.
+
+    index: its place in the order asked; text: equal for equal texts; first: the first layer its adapter changes.
+    """
+
+    index: int
+    encoded: Encoded
+    slot: int
+    text: int
+    first: int
+
+
 @torch.inference_mode()
 def compute_logits(
     trunk: Trunk,
@@ -47,34 +64,63 @@ def compute_logits(
 ) -> list[np.ndarray]:
     """Return the logits of each job, (units, labels) float32, in the order of `jobs`.
 
-    Jobs of all adapters share batches; `advance` hears how many jobs each batch finished.
+    Jobs of all adapters share batches; those of one text share the layers below the first that their adapter
+    changes. `advance` hears how many jobs each batch finished.
     """
     results: list[np.ndarray | None] = [None] * len(jobs)
-    tokens = [job.encoded.tokens for job in jobs]
-    for batch in inference_batches(tokens, batch_tokens):
-        batch.sort(key=lambda i: jobs[i].slot)
-        for index, logits in zip(
-            batch, _batch_logits(trunk, first_position, adapters, jobs, batch), strict=True
-        ):
+    texts = _numbered([job.encoded for job in jobs])
+    firsts = [trunk.first_changed(adapter.lora) for adapter in adapters]
+    for batch in inference_batches([job.encoded.tokens for job in jobs], batch_tokens, texts):
+        rows = [_Row(i, jobs[i].encoded, jobs[i].slot, texts[i], firsts[jobs[i].slot]) for i in batch]
+        for index, logits in _batch_logits(trunk, first_position, adapters, rows):
             results[index] = logits
         advance(len(batch))
     return results  # type: ignore[return-value]
 
 
+def _numbered(texts: Sequence[Encoded]) -> list[int]:
+    """Return a number for each text, the same for the same tokens."""
+    known: dict[tuple[bytes, ...], int] = {}
+    return [known.setdefault(tuple(ids.tobytes() for ids in text.windows), len(known)) for text in texts]
+
+
 def _batch_logits(
-    trunk: Trunk, first_position: int, adapters: Sequence[Adapter], jobs: Sequence[Job], batch: Sequence[int]
-) -> Iterator[np.ndarray]:
-    """Yield the logits of `batch`, which is sorted by slot."""
-    slots = [jobs[i].slot for i in batch]
-    packed = pack([jobs[i].encoded for i in batch], slots, first_position).to(trunk.device)
-    hidden = trunk.forward(packed, {slot: adapters[slot].lora for slot in set(slots)})
-    first = 0
-    while first < len(batch):
-        adapter = adapters[slots[first]]
-        last = first + slots.count(slots[first])
+    trunk: Trunk, first_position: int, adapters: Sequence[Adapter], rows: list[_Row]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the index of each row of a batch with its logits."""
+    loras = {row.slot: adapters[row.slot].lora for row in rows}
+    if len({row.text for row in rows if row.first}) < sum(row.first > 0 for row in rows):
+        rows.sort(key=lambda row: (row.first, row.slot))
+        hidden, packed = run_entries(trunk, first_position, _entries(trunk, first_position, rows), loras)
+    else:
+        rows.sort(key=lambda row: row.slot)
+        packed = pack([row.encoded for row in rows], [row.slot for row in rows], first_position)
+        packed = packed.to(trunk.device)
+        hidden = trunk.forward(packed, loras)
+    last = 0
+    for slot, group in groupby(rows, key=lambda row: row.slot):
+        own = list(group)
+        first, last = last, last + len(own)
+        adapter = adapters[slot]
         logits = adapter.head(hidden[packed.offsets[first] : packed.offsets[last]], packed.rows(first, last))
-        units = [
-            len(jobs[i].encoded.words) if adapter.spec.level == "token" else 1 for i in batch[first:last]
-        ]
-        yield from np.split(logits.float().cpu().numpy(), np.cumsum(units)[:-1])
-        first = last
+        units = [len(row.encoded.words) if adapter.spec.level == "token" else 1 for row in own]
+        split = np.split(logits.float().cpu().numpy(), np.cumsum(units)[:-1])
+        yield from zip([row.index for row in own], split, strict=True)
+
+
+def _entries(trunk: Trunk, first_position: int, rows: Sequence[_Row]) -> list[Entry]:
+    """Return the entries of `rows`, which are in order of `first`; each text climbs once, as far as needed."""
+    entries: list[Entry] = []
+    states: dict[int, Tensor] = {}
+    below = 0
+    for first, group in groupby(rows, key=lambda row: row.first):
+        own = list(group)
+        needed = {row.text: row.encoded for row in rows if row.first >= first}
+        entering = torch.cat([states[text] for text in needed]) if states else None
+        texts = list(needed.values())
+        hidden = lower_states(trunk, first_position, texts, entering, range(below, first))
+        states = dict(zip(needed, hidden.split([text.tokens for text in texts]), strict=True))
+        own_states = torch.cat([states[row.text] for row in own])
+        entries.append(Entry(first, [row.encoded for row in own], [row.slot for row in own], own_states))
+        below = first
+    return entries

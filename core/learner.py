@@ -11,16 +11,16 @@ from onetrunk.adapters.lora import Lora, LowRank, init_lora
 from onetrunk.core.adapter import Adapter, build_head
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.dropout import Dropout
-from onetrunk.core.packing import Packed
+from onetrunk.core.randomness import Randomness
 from onetrunk.core.settings import TrainSettings
-from onetrunk.core.tasks import Labels, Pooling, TaskSpec
+from onetrunk.core.tasks import Labels, Pooling, Rows, TaskSpec
 from onetrunk.core.trunk import Trunk
 
 EMPTY = Lora({})
 
 
 class Learner:
-    """The trainable part of one run. Everything is drawn from torch's global generator, which the caller seeds.
+    """The trainable part of one run. What it draws comes from `settings.seed` alone.
 
     start: an adapter to begin from; its updates must have the settings' shapes.
     """
@@ -37,8 +37,11 @@ class Learner:
         self.spec, self.labels, self.settings = spec, labels, settings
         self.pooling: Pooling = backbone.pooling if settings.pooling == "auto" else settings.pooling
         self.trunk = trunk
-        self.head = build_head(spec, backbone, labels, self.pooling, settings.dropout)
-        self.lora = _trainable(_fresh_lora(backbone, settings) if start is None else start.lora, trunk.device)
+        self.randomness = Randomness(settings.seed, trunk.device)
+        with self.randomness.own():
+            self.head = build_head(spec, backbone, labels, self.pooling, settings.dropout)
+            lora = _fresh_lora(backbone, settings) if start is None else start.lora
+        self.lora = _trainable(lora, trunk.device)
         self.copy = _full_copy(backbone) if settings.method == "full" else None
         if start is not None:
             self.head.load_state_dict(start.head.state_dict())
@@ -70,36 +73,50 @@ class Learner:
 
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, factor)
 
-    def step(self, packed: Packed, targets: Tensor, class_weights: Tensor | None) -> Tensor:
-        """Learn from one batch; return its loss (a scalar, detached)."""
-        self.head.train()
-        loss = self.spec.loss(self._logits(packed), targets, class_weights)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.settings.clip:
-            nn.utils.clip_grad_norm_([*self.weights, *self.head.parameters()], self.settings.clip)
-        self._optimizer.step()
-        if self._schedule is not None:
-            self._schedule.step()
-        return loss.detach()
-
-    def _logits(self, packed: Packed) -> Tensor:
-        rate = self.settings.dropout
-        dropout = Dropout(rate) if rate else None
+    @property
+    def first_layer(self) -> int:
+        """The first layer that what trains changes; below it the trunk runs as it is, without a graph."""
         if self.copy is not None:
-            hidden = self.running_trunk().forward(packed, {}, hidden_dropout=dropout)
-        else:
-            lora = self.lora.to(self.trunk.device, self.trunk.dtype)
-            hidden = self.trunk.forward(packed, {0: lora}, lora_dropout=dropout)
-        return self.head(hidden, packed.rows(0, len(packed.offsets) - 1))  # type: ignore[no-any-return]
+            return 0
+        return self.trunk.first_changed(self.lora)
 
     def running_trunk(self) -> Trunk:
         """Return what the head stands on: the shared trunk, or the copy in the trunk's precision."""
         return self.trunk if self.copy is None else self.copy.cast(self.trunk.dtype)
 
+    def running_lora(self) -> Lora:
+        """Return the updates as the trunk computes with them; the cast keeps the graph."""
+        return self.lora.to(self.trunk.device, self.trunk.dtype)
+
+    def masks(self, rows: int) -> dict[int, Tensor]:
+        """Draw the step's dropout masks for the inputs of the updates: by width, (rows, width)."""
+        if not self.settings.dropout:
+            return {}
+        dropout, trunk = Dropout(self.settings.dropout), self.trunk
+        widths = sorted({update.a.shape[1] for update in self.lora.updates.values()})
+        with self.randomness.own():
+            return {
+                width: dropout.draw(torch.Size((rows, width)), trunk.dtype, trunk.device) for width in widths
+            }
+
+    def loss(self, hidden: Tensor, rows: Rows, targets: Tensor, class_weights: Tensor | None) -> Tensor:
+        """Return the loss (a scalar) of the texts whose hidden states (T, H) are laid out as `rows` says."""
+        with self.randomness.own():
+            logits = self.head.train()(hidden, rows)
+        return self.spec.loss(logits, targets, class_weights)
+
+    def update(self) -> None:
+        """Take one optimiser step by the gradients that are there, clipped, and forget them."""
+        if self.settings.clip:
+            nn.utils.clip_grad_norm_([*self.weights, *self.head.parameters()], self.settings.clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._schedule is not None:
+            self._schedule.step()
+
     def adapter(self, ref: str, settings: dict[str, object] | None = None) -> Adapter:
         """Return the present state as an adapter; it shares the weights, so it is for use between steps."""
-        lora = self.lora.to(self.trunk.device, self.trunk.dtype)
+        lora = self.running_lora()
         return Adapter(ref, self.spec, self.labels, self.pooling, lora, self.head.eval(), settings or {})
 
     def is_finite(self) -> bool:

@@ -1,6 +1,7 @@
 """Figures of classification in plain numpy: what a task's `evaluate` and `decode` are made of.
 
-A label is an index. Where a figure divides by nothing (a label that was never predicted), it is 0.
+A label is an index. Where a figure divides by nothing (the precision of a label that was never predicted), it is
+None: it has no value.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def log_softmax(logits: npt.NDArray[np.floating]) -> Floats:
     return logs
 
 
-def accuracy(gold: Indices, predicted: Indices) -> float:
-    """Return the share of units predicted right; 0 without units. Raises ValueError on unequal lengths."""
+def accuracy(gold: Indices, predicted: Indices) -> float | None:
+    """Return the share of units predicted right; None without units. Raises ValueError on unequal lengths."""
     pairs = list(zip(gold, predicted, strict=True))
     return ratio(sum(int(right == given) for right, given in pairs), len(pairs))
 
@@ -50,7 +51,7 @@ def confusion(gold: Indices, predicted: Indices, labels: int) -> npt.NDArray[np.
     return table
 
 
-def precision_recall_f1(hits: int, predicted: int, actual: int) -> dict[str, float]:
+def precision_recall_f1(hits: int, predicted: int, actual: int) -> dict[str, float | None]:
     """Return {precision, recall, f1} of `hits` right ones among `predicted` and among `actual` ones."""
     return {
         "precision": ratio(hits, predicted),
@@ -69,16 +70,16 @@ def per_label(table: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, 
     }
 
 
-def macro_f1(table: npt.NDArray[np.int64]) -> float:
-    """Return the mean F1 over the labels that occur in gold or among the predicted; 0 if none does.
+def macro_f1(table: npt.NDArray[np.int64]) -> float | None:
+    """Return the mean F1 over the labels that occur in gold or among the predicted; None if none does.
 
     table: (labels, labels), of `confusion`.
     """
     seen = table.sum(axis=0) + table.sum(axis=1)
     scores = 2 * table.diagonal()[seen > 0] / seen[seen > 0]
-    return float(scores.mean()) if len(scores) else 0.0
+    return float(scores.mean()) if len(scores) else None
 
 
-def ratio(part: float, whole: float) -> float:
-    """Return part / whole, 0 where whole is 0."""
-    return part / whole if whole else 0.0
+def ratio(part: float, whole: float) -> float | None:
+    """Return part / whole, None where whole is 0."""
+    return part / whole if whole else None

@@ -36,6 +36,7 @@ class Packed:
     ids, positions: (tokens,) int64.
     segments: the ranges of equal slots, in order.
     attention: which rows attend to which.
+    source: (tokens,) int64; the row of each packed row among the windows of the texts end to end, as given.
     join: (rows,) int64; the packed row of each row of the texts, in the order the texts were given; None when the
         packed order is the texts' order.
     first_rows: for each text of several windows, its first joined row and the packed first rows of its windows.
@@ -46,6 +47,7 @@ class Packed:
     positions: Tensor
     segments: tuple[Segment, ...]
     attention: AttentionPlan
+    source: Tensor
     join: Tensor | None
     first_rows: tuple[tuple[int, Tensor], ...]
     offsets: tuple[int, ...]
@@ -61,7 +63,7 @@ class Packed:
         """Return the batch on `device`."""
         if device == self.ids.device:
             return self
-        moved = {name: getattr(self, name).to(device) for name in ("ids", "positions", "words")}
+        moved = {name: getattr(self, name).to(device) for name in ("ids", "positions", "source", "words")}
         join = None if self.join is None else self.join.to(device)
         first_rows = tuple((row, windows.to(device)) for row, windows in self.first_rows)
         return replace(self, **moved, join=join, first_rows=first_rows, attention=self.attention.to(device))
@@ -84,8 +86,10 @@ def pack(texts: Sequence[Encoded], slots: Sequence[int], first_position: int = 0
     lengths = [windows[i][1] for i in order]
     starts = np.empty(len(windows), dtype=np.int64)
     starts[order] = [0, *accumulate(lengths[:-1])]
+    given = [0, *accumulate(length for _, length, _ in windows)]
+    source = np.concatenate([np.arange(given[i], given[i + 1]) for i in order])
     ids = np.concatenate([windows[i][2] for i in order])
-    positions = np.concatenate([np.arange(first_position, first_position + n) for n in lengths])
+    positions = np.concatenate([_positions(windows[i][2], first_position) for i in order])
     offsets = (0, *accumulate(text.rows for text in texts))
     join, first_rows = _join(texts, starts, offsets)
     words = np.concatenate([text.words + start for text, start in zip(texts, offsets, strict=False)])
@@ -94,12 +98,23 @@ def pack(texts: Sequence[Encoded], slots: Sequence[int], first_position: int = 0
         positions=torch.from_numpy(positions),
         segments=_segments([windows[i][0] for i in order], lengths),
         attention=plan_attention(lengths),
+        source=torch.from_numpy(source),
         join=None if np.array_equal(join, np.arange(len(ids))) else torch.from_numpy(join),
         first_rows=first_rows,
         offsets=offsets,
         words=torch.from_numpy(words),
         word_offsets=(0, *accumulate(len(text.words) for text in texts)),
     )
+
+
+def _positions(ids: np.ndarray, first: int) -> np.ndarray:
+    """Return the positions of a window's tokens: RoBERTa, as transformers has it, does not count padding tokens.
+
+    A text has one where it spells it out, `<pad>`; its position is the padding id.
+    """
+    if not first or not (padding := ids == first - 1).any():
+        return np.arange(first, first + len(ids))
+    return np.where(padding, first - 1, first - 1 + np.cumsum(~padding))
 
 
 def _join(

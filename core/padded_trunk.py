@@ -1,6 +1,6 @@
 """The trunk of an encoder that the packed one does not know: transformers' model over padded batches.
 
-Adapters stay data. The model's linears read the adapter of the batch that is running from a context variable, so
+Adapters stay data. The model's linears read the adapter of the block that is running from a context variable, so
 that nothing is grafted in, and threads share one model. A batch of several adapters is run adapter by adapter:
 models such as DeBERTa put more than the texts' rows through a linear, so that no split of rows would be right.
 """
@@ -23,28 +23,39 @@ from torch.func import functional_call
 from onetrunk.adapters.lora import Lora, Patch, Target, patched_linear
 from onetrunk.core.attention import Block, plan_attention
 from onetrunk.core.backbone import Backbone
-from onetrunk.core.dropout import Dropout
+from onetrunk.core.dropout import Dropout, Masks
 from onetrunk.core.packing import Packed, Segment
 from onetrunk.core.padded import build_model
-from onetrunk.core.trunk import Trunk, joined
+from onetrunk.core.trunk import Trunk
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """What the modules of a model need to know of the batch that is running."""
+    """What the modules of a model need to know of the block that is running.
+
+    rows: (count * length,) the packed row of each row of the block.
+    """
 
     adapter: Lora | None
-    lora_dropout: Dropout | None
+    packed: Packed
+    rows: Tensor
+    lora_masks: Masks | None
     hidden_dropout: Dropout | None
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        """Return the dropout mask for inputs (rows, width); none where they are no tokens but positions, say."""
+        if self.lora_masks is None or len(x) != len(self.rows):
+            return None
+        return self.lora_masks.of(x, self.packed.segments).index_select(0, self.rows)
 
 
 _RUNNING: ContextVar[_Running | None] = ContextVar("running", default=None)
 
 
 @contextmanager
-def _running(batch: _Running) -> Iterator[None]:
+def _set_running(batch: _Running) -> Iterator[None]:
     token = _RUNNING.set(batch)
     try:
         yield
@@ -70,9 +81,8 @@ class _AdaptableLinear(nn.Linear):
         if batch is None or update is None:
             return super().forward(x)
         rows = x.reshape(-1, x.shape[-1])
-        mask = None if batch.lora_dropout is None else batch.lora_dropout.shared(rows)
-        patch = Patch(0, rows.shape[0], ((0, update),))
-        return patched_linear(rows, self.weight, self.bias, [patch], mask).view(*x.shape[:-1], -1)
+        patch = Patch(0, len(rows), ((0, update),))
+        return patched_linear(rows, self.weight, self.bias, [patch], batch.mask(rows)).view(*x.shape[:-1], -1)
 
 
 class _RunningDropout(nn.Module):
@@ -133,41 +143,66 @@ class PaddedTrunk(Trunk):
         weights = {name: own.to(dtype) for name, own in self.tensors().items()}
         return PaddedTrunk(self._model, self._config, weights)
 
-    def forward(
+    @property
+    def depth(self) -> int:
+        """1: the model runs as a whole."""
+        return 1
+
+    @property
+    def width(self) -> int:
+        """Width of the hidden states."""
+        return int(self._config.hidden_size)
+
+    def first_changed(self, lora: Lora) -> int:
+        """Return 0 for an adapter that changes any layer, else `depth`."""
+        return 0 if lora.updates else self.depth
+
+    def embed(self, packed: Packed, hidden_dropout: Dropout | None = None) -> Tensor:  # noqa: ARG002
+        """Return (tokens, 0): nothing but the ids enters the model."""
+        return torch.empty(packed.tokens, 0, dtype=self.dtype, device=self.device)
+
+    def run(
         self,
+        hidden: Tensor,
         packed: Packed,
         adapters: Mapping[int, Lora],
-        lora_dropout: Dropout | None = None,
+        layers: range | None = None,
+        lora_masks: Masks | None = None,
         hidden_dropout: Dropout | None = None,
     ) -> Tensor:
-        """Run the encoder over `packed`, each segment with the adapter of its slot, none where the slot has none.
+        """Return the hidden states (tokens, width) in packed order, which are `hidden` where `layers` is empty.
 
-        adapters: in the trunk's dtype and on its device.
-        lora_dropout: on the input of the updates; hidden_dropout: in place of the model's own dropout.
-        Returns the hidden states (rows, width) of the texts, in the order they were given to `pack`.
+        lora_masks: dropout on the input of the updates; hidden_dropout: in place of the model's own dropout.
         """
-        states = []
-        for segment in packed.segments:
-            with _running(_Running(adapters.get(segment.slot), lora_dropout, hidden_dropout)):
-                states.append(self._run_segment(packed, segment))
-        return joined(torch.cat(states), packed)
+        if layers is not None and not layers:
+            return hidden
+        dropout = (lora_masks, hidden_dropout)
+        return torch.cat([self._segment(packed, own, adapters, *dropout) for own in packed.segments])
 
-    def _run_segment(self, packed: Packed, segment: Segment) -> Tensor:
+    def _segment(
+        self,
+        packed: Packed,
+        segment: Segment,
+        adapters: Mapping[int, Lora],
+        lora_masks: Masks | None,
+        hidden_dropout: Dropout | None,
+    ) -> Tensor:
         """Return the hidden states (rows of the segment, width), in packed order."""
-        ids = packed.ids[segment.start : segment.stop]
-        plan = plan_attention(_lengths(packed.positions[segment.start : segment.stop])).to(ids.device)
-        padded = ids if plan.pad is None else ids.index_select(0, plan.pad)
-        states, start = [], 0
-        for block in plan.blocks:
-            rows = block.count * block.length
-            states.append(
-                self._run_block(padded[start : start + rows].view(block.count, block.length), block)
-            )
-            start += rows
+        own = slice(segment.start, segment.stop)
+        plan = plan_attention(_lengths(packed.positions[own])).to(packed.ids.device)
+        rows = torch.arange(segment.start, segment.stop, device=packed.ids.device)
+        padded = rows if plan.pad is None else rows.index_select(0, plan.pad)
+        states = []
+        for block, part in zip(
+            plan.blocks, padded.split([b.count * b.length for b in plan.blocks]), strict=True
+        ):
+            running = _Running(adapters.get(segment.slot), packed, part, lora_masks, hidden_dropout)
+            with _set_running(running):
+                states.append(self._block(packed.ids.index_select(0, part).view(block.count, -1), block))
         hidden = torch.cat(states)
         return hidden if plan.unpad is None else hidden.index_select(0, plan.unpad)
 
-    def _run_block(self, ids: Tensor, block: Block) -> Tensor:
+    def _block(self, ids: Tensor, block: Block) -> Tensor:
         """ids: (count, length).  Returns (count * length, width), padding included."""
         keep = torch.ones_like(ids)
         if block.keep is not None:

@@ -19,6 +19,10 @@ HEAD_LEARNING_RATE = 3e-3
 """Learning rate of the head, where the user gives none: it starts from nothing and has to go further."""
 
 
+LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 4, 20, 500
+"""Epochs, where the user gives none: for about so many steps in all, within these bounds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
     """How to train.
@@ -31,6 +35,7 @@ class TrainSettings:
     layers: `all` or `last-K`.
     lr, head_lr: peak learning rates; None picks for the user.
     warmup: share of all steps over which the rates rise; they fall linearly to zero afterwards.
+    epochs: passes over the data, at most; None is `LEAST_EPOCHS`, and more where data are few.
     batch_tokens: packed tokens a step, at most; few data are cut into smaller batches, to have enough steps.
     dropout: on the input of the updates (`full`: on the branches) and in the head.
     clip: largest gradient norm; 0 leaves gradients as they are.
@@ -50,8 +55,8 @@ class TrainSettings:
     head_lr: float | None = None
     weight_decay: float = 0.01
     warmup: float = 0.06
-    epochs: int = 10
-    batch_tokens: int = 2048
+    epochs: int | None = None
+    batch_tokens: int = 512
     dropout: float = 0.1
     clip: float = 1.0
     patience: int = 3
@@ -78,7 +83,7 @@ class TrainSettings:
             (self.head_lr is None or 0 < self.head_lr < inf, f"head-lr must be positive, not {self.head_lr}"),
             (0 <= self.weight_decay < inf, f"weight-decay must not be negative, not {self.weight_decay}"),
             (0 <= self.warmup < 1, f"warmup is a share of all steps, 0 to below 1, not {self.warmup}"),
-            (self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}"),
+            (self.epochs is None or self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}"),
             (self.batch_tokens >= 16, f"batch-tokens must be at least 16, not {self.batch_tokens}"),
             (0 <= self.dropout < 1, f"dropout must be 0 to below 1, not {self.dropout}"),
             (self.clip >= 0, f"clip must not be negative, not {self.clip}"),
@@ -108,6 +113,12 @@ class TrainSettings:
         if unknown := [target for target in self.targets if target not in (*known, "all")]:
             raise UsageError(f"no module {unknown[0]!r} in this encoder; known: all, {', '.join(known)}")
         return tuple(module for module in known if module in self.targets or "all" in self.targets)
+
+    def planned_epochs(self, steps: int) -> int:
+        """Return how many epochs to plan where one has so many `steps`."""
+        if self.epochs is not None:
+            return self.epochs
+        return min(MOST_EPOCHS, max(LEAST_EPOCHS, -(-ENOUGH_STEPS // max(1, steps))))
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings with what was picked for the user written out."""

@@ -28,7 +28,8 @@ from onetrunk.core.learner import balanced_weights
 from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.settings import TrainSettings
 from onetrunk.core.tasks import IGNORE, Example, JSONObject, Labels, Pooling, Record, TaskSpec
-from onetrunk.core.training import TrainData, train_adapter
+from onetrunk.core.train_data import TrainData
+from onetrunk.core.training import train_adapter
 from onetrunk.core.trunk import Trunk
 
 ODD_TEXTS = ("", " \t\n", "\u200b", "🙂👩‍👩‍👧", "東京 café №", "x" * 300, "[SEP] </s>", "a b " * 60)
@@ -134,7 +135,7 @@ class TaskTrial:
     def targets(self) -> Iterator[str]:
         """Targets are integers, equally many a unit; where it is one a unit, it is an index of the labels."""
         found = [list(self.spec.targets(example, self.labels)) for example in self.examples]
-        units = [self._units(example) for example in self.examples]
+        units = [self.spec.units(example) for example in self.examples]
         each = sum(map(len, found)) // max(1, sum(units))
         if not each:
             yield "there are fewer targets than units"
@@ -154,9 +155,6 @@ class TaskTrial:
         except ValueError:
             return True
         return False
-
-    def _units(self, example: Example) -> int:
-        return len(self.spec.spans(example)) if self.spec.level == "token" else 1
 
     @cached_property
     def odd(self) -> list[Example]:
@@ -185,7 +183,7 @@ class TaskTrial:
             together, alone = self.logits(adapter, examples), self.logits(adapter, examples, batch_tokens=1)
             for example, batch, solo in zip(examples, together, alone, strict=True):
                 text = example.text[:40]
-                if len(solo) != (units := self._units(example)):
+                if len(solo) != (units := self.spec.units(example)):
                     yield f"{text!r} has {units} units, but {len(solo)} rows of logits ({pooling})"
                 elif not np.allclose(batch, solo, atol=1e-4):
                     yield f"{text!r} gets other logits in a batch than alone ({pooling})"

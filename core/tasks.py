@@ -105,10 +105,12 @@ class TaskSpec:
         unit, `IGNORE` to pass a unit over. Raises ValueError for a target that the labels do not have.
     make_head: builds the module that maps (hidden (T, H), `Rows`) → logits (units, anything).
     loss: (logits of a batch, the targets of its texts end to end, class weights (labels,) or None) → scalar.
+        Class weights are given only where every target is a label index, one a unit.
     decode: (example, logits (units of this text, labels) float32, labels, settings) → the prediction, JSON.
     evaluate: (examples, logits of each, labels, settings) → metrics, JSON; numbers at the top level are what
-        users see, nested tables go to reports. Called with examples that have targets.
-    primary: the metric that picks the best epoch; higher is better.
+        users see (None: a figure without a value), nested tables go to reports. Called with examples that have
+        targets.
+    primary: the metric that picks the best epoch; higher is better, and None counts as 0.
     calibrate: (dev examples, logits of each, labels) → decoder settings kept with the adapter.
     split: text → word spans, for level `token`.
     probe: texts whose logits are recorded with each adapter and compared whenever it is loaded.
@@ -163,6 +165,10 @@ class TaskSpec:
             return ()
         return example.words or self.split(example.text)
 
+    def units(self, example: Example) -> int:
+        """Return how many rows of logits `example` gets."""
+        return len(self.spans(example)) if self.level == "token" else 1
+
 
 _CALLABLES = ("read", "targets", "make_head", "loss", "decode", "evaluate")
 
@@ -184,6 +190,18 @@ def labelled_text(record: Record) -> Example:
     if not name:
         raise ValueError("the label is empty; name one, or leave 'label' out where there is none")
     return Example(text, name)
+
+
+def make_text_head(context: HeadContext) -> nn.Module:
+    """Return a text head, pooled as `context` says; torch is imported on use, so that a plugin may name it."""
+    from onetrunk.core.heads import text_head
+
+    return text_head(context)
+
+
+def best_index(logits: np.ndarray) -> int:
+    """Return the index of the best label of a text, of equal ones the first; logits: (1, labels)."""
+    return int(logits[0].argmax())
 
 
 def label_index(example: Example, labels: Labels) -> int:

@@ -1,66 +1,22 @@
-"""The training loop: epochs of packed batches, dev after each, the best epoch kept."""
+"""The training loop: steps that any number of runs share, forward and backward, over one trunk."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from onetrunk.core.adapter import Adapter
 from onetrunk.core.backbone import Backbone
-from onetrunk.core.batching import training_batches
-from onetrunk.core.encoding import Encoded
-from onetrunk.core.errors import TaskSpecError, TrainingDiverged
-from onetrunk.core.hookspecs import EpochEvent, StepEvent
-from onetrunk.core.inference import Job, compute_logits, encode_examples
-from onetrunk.core.learner import Learner, balanced_weights
-from onetrunk.core.packing import pack
+from onetrunk.core.corpus import Corpus
+from onetrunk.core.dropout import Dropout, Masks
+from onetrunk.core.entries import Entry, run_entries
+from onetrunk.core.packing import Packed, pack
+from onetrunk.core.run import Listener, Run, Trained
 from onetrunk.core.settings import TrainSettings
-from onetrunk.core.tasks import Example, JSONObject, Labels, TaskSpec
-from onetrunk.core.trunk import Trunk
-
-
-@dataclass(frozen=True, slots=True)
-class Corpus:
-    """Examples ready for the trunk, with one list of target indices each."""
-
-    examples: tuple[Example, ...]
-    encoded: tuple[Encoded, ...]
-    targets: tuple[tuple[int, ...], ...]
-
-    @property
-    def tokens(self) -> list[int]:
-        """Tokens of each example."""
-        return [encoded.tokens for encoded in self.encoded]
-
-
-def make_corpus(spec: TaskSpec, backbone: Backbone, examples: Sequence[Example], labels: Labels) -> Corpus:
-    """Tokenise `examples` and map their targets to indices. Raises what `spec.targets` raises."""
-    encoded = encode_examples(backbone.encoder(), spec, examples)
-    return Corpus(tuple(examples), tuple(encoded), tuple(tuple(spec.targets(e, labels)) for e in examples))
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What a run gives: the learner at its best epoch, one history row an epoch, and the time it took."""
-
-    learner: Learner
-    history: tuple[JSONObject, ...]
-    best_epoch: int
-    seconds: float
-    tokens_per_second: float
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Who hears of a run, on the training thread."""
-
-    step: Callable[[StepEvent], None] | None = None
-    epoch: Callable[[EpochEvent], None] | None = None
+from onetrunk.core.tasks import Labels, TaskSpec
+from onetrunk.core.trunk import Trunk, joined
 
 
 def train(
@@ -82,112 +38,64 @@ def train(
     torch's global generator is left as it was.
     Raises TrainingDiverged when a loss or a weight is not finite, TaskSpecError when the primary metric is not.
     """
-    with torch.random.fork_rng(devices=[trunk.device] if trunk.device.type == "cuda" else []):
-        torch.manual_seed(settings.seed)
-        learner = Learner(spec, labels, backbone, trunk, settings, start)
-        return _Run(name, corpus, dev, backbone, learner, listener or Listener()).run()
+    run = Run(spec, name, corpus, dev, labels, backbone, trunk, settings, start, listener)
+    (ended,) = train_together([run], trunk)
+    return ended.result()
 
 
-class _Run:
-    def __init__(
-        self, name: str, corpus: Corpus, dev: Corpus, backbone: Backbone, learner: Learner, listener: Listener
-    ) -> None:
-        self.name, self.corpus, self.dev, self.learner, self.listener = name, corpus, dev, learner, listener
-        self.settings = learner.settings
-        self.first_position = backbone.first_position
-        self.order = torch.Generator().manual_seed(self.settings.seed)
-        self.class_weights = None
-        if self.settings.class_weights == "balanced":
-            self.class_weights = balanced_weights(corpus.targets, len(learner.labels)).to(
-                learner.trunk.device
-            )
-        self.planned_steps = 0
-        self.steps_done = 0
-        self.history: list[JSONObject] = []
+def train_together(runs: Sequence[Run], trunk: Trunk) -> Iterator[Run]:
+    """Train `runs` over `trunk` in shared forward and backward passes; yield each as it ends.
 
-    def run(self) -> Trained:
-        own = self.settings
-        epochs = [
-            training_batches(self.corpus.tokens, own.batch_tokens, self.order) for _ in range(own.epochs)
-        ]
-        self.planned_steps = sum(map(len, epochs))
-        self.learner.schedule(self.planned_steps)
-        begin, training_seconds, best, best_epoch = time.monotonic(), 0.0, -math.inf, 0
-        for epoch, batches in enumerate(epochs, 1):
-            started = time.monotonic()
-            loss = self._train_epoch(epoch, batches)
-            training_seconds += time.monotonic() - started
-            metrics = self._dev_metrics(epoch)
-            value = self._primary(metrics)
-            if better := value > best:
-                best, best_epoch = value, epoch
-                self.learner.keep()
-            self._report(epoch, loss, metrics, time.monotonic() - started, better)
-            if own.patience and epoch - best_epoch >= own.patience:
-                break
-        self.learner.restore()
-        rate = sum(self.corpus.tokens) * len(self.history) / training_seconds
-        return Trained(self.learner, tuple(self.history), best_epoch, time.monotonic() - begin, rate)
-
-    def _train_epoch(self, epoch: int, batches: Sequence[Sequence[int]]) -> float:
-        """Train one epoch; return the mean loss of its steps."""
-        total = 0.0
-        for batch in batches:
-            packed = pack([self.corpus.encoded[i] for i in batch], [0] * len(batch), self.first_position)
-            packed = packed.to(self.learner.trunk.device)
-            flat = [t for i in batch for t in self.corpus.targets[i]]
-            targets = torch.tensor(flat, dtype=torch.int64, device=packed.ids.device)  # empty ones, too
-            lr = self.learner.lr
-            loss = float(self.learner.step(packed, targets, self.class_weights))
-            self.steps_done += 1
-            if not math.isfinite(loss):
-                raise self._diverged(epoch)
-            total += loss
-            if self.listener.step is not None:
-                done, planned = self.steps_done, self.planned_steps
-                self.listener.step(StepEvent(self.name, epoch, done, planned, loss, packed.tokens, lr))
-        if not self.learner.is_finite():  # the last step may have spoilt what no loss has seen yet
-            raise self._diverged(epoch)
-        return total / len(batches)
-
-    def _diverged(self, epoch: int) -> TrainingDiverged:
-        own = self.settings
-        hint = f"try a lower --lr than {own.weight_lr:g}, or a lower --head-lr than {own.top_lr:g}"
-        return TrainingDiverged(epoch, self.steps_done, hint)
-
-    def _primary(self, metrics: JSONObject) -> float:
-        """Return the metric that picks the best epoch. Raises TaskSpecError where it is no finite number."""
-        spec = self.learner.spec
-        value = metrics.get(spec.primary)
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise TaskSpecError(
-                spec.name, [f"evaluate gives {value!r} for {spec.primary!r}, expected a finite number"]
-            )
-        return float(value)
-
-    def _dev_metrics(self, epoch: int) -> JSONObject:
-        """Return the metrics on dev. Raises TrainingDiverged for logits that are finite no more."""
-        logits, learner = self.logits(self.dev), self.learner
-        if not all(np.isfinite(rows).all() for rows in logits):  # weights may be finite and yet too large
-            raise self._diverged(epoch)
-        return learner.spec.evaluate(self.dev.examples, logits, learner.labels, {})
-
-    def logits(self, corpus: Corpus) -> list[np.ndarray]:
-        """Return the logits of `corpus` in its order, with the present weights."""
-        return learner_logits(self.learner, corpus, self.first_position)
-
-    def _report(self, epoch: int, loss: float, metrics: JSONObject, seconds: float, best: bool) -> None:
-        figures = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
-        row = {"epoch": epoch, "step": self.steps_done, "loss": loss, "dev": figures, "best": best}
-        self.history.append({**row, "seconds": round(seconds, 3)})
-        if self.listener.epoch is not None:
-            planned = self.settings.epochs
-            self.listener.epoch(EpochEvent(self.name, epoch, planned, loss, metrics, seconds, best))
+    Each has its own data order, optimiser, schedule and early stopping, and learns what it would learn alone, up to
+    the rounding of products of other sizes. What is raised in one ends that one alone and is its `error`. A run of
+    method `full`, which moves the trunk's weights, has no other beside it.
+    """
+    active = list(runs)
+    while active:
+        _step(active, trunk)
+        yield from (run for run in active if run.finished)
+        active = [run for run in active if not run.finished]
 
 
-def learner_logits(learner: Learner, corpus: Corpus, first_position: int) -> list[np.ndarray]:
-    """Return the logits of `corpus` in its order, with the learner's present weights."""
-    jobs = [Job(encoded, 0) for encoded in corpus.encoded]
-    with torch.no_grad():
-        trunk, adapter = learner.running_trunk(), learner.adapter("training")
-    return compute_logits(trunk, first_position, [adapter], jobs)
+def _step(runs: Sequence[Run], trunk: Trunk) -> None:
+    runs = sorted(runs, key=lambda run: run.learner.first_layer)
+    hidden, packed = _forward(runs, trunk)
+    losses: list[tuple[Run, Tensor]] = []
+    last = 0
+    for run in runs:
+        first, last = last, last + len(run.batch)
+        own = hidden[packed.offsets[first] : packed.offsets[last]]
+        with run.ending_alone():
+            losses.append((run, run.loss(own, packed.rows(first, last))))
+    if losses:
+        torch.autograd.backward([loss for _, loss in losses])
+    for run, loss in losses:
+        with run.ending_alone():
+            run.advance(float(loss.detach()))
+
+
+def _forward(runs: Sequence[Run], trunk: Trunk) -> tuple[Tensor, Packed]:
+    """Return the hidden states (rows, width) of the runs' next batches, run after run, and how they lie."""
+    if runs[0].learner.copy is not None:
+        (alone,) = runs
+        return _forward_copy(alone)
+    batches = [[run.corpus.encoded[i] for i in run.batch] for run in runs]
+    entries = [
+        Entry(run.lower.first, texts, [slot] * len(texts), run.lower.of(run.batch))
+        for slot, (run, texts) in enumerate(zip(runs, batches, strict=True))
+    ]
+    loras = {slot: run.learner.running_lora() for slot, run in enumerate(runs)}
+    drawn = {slot: run.learner.masks(len(entries[slot].hidden)) for slot, run in enumerate(runs)}
+    masks = {slot: own for slot, own in drawn.items() if own}
+    return run_entries(trunk, runs[0].first_position, entries, loras, Masks(masks) if masks else None)
+
+
+def _forward_copy(run: Run) -> tuple[Tensor, Packed]:
+    """The same for method `full`: every weight of the learner's copy has its part in the graph."""
+    texts, learner = [run.corpus.encoded[i] for i in run.batch], run.learner
+    packed = pack(texts, [0] * len(texts), run.first_position).to(learner.trunk.device)
+    dropout = Dropout(run.settings.dropout) if run.settings.dropout else None
+    copy = learner.running_trunk()
+    with learner.randomness.own():
+        hidden = copy.embed(packed, dropout)
+        return joined(copy.run(hidden, packed, {}, hidden_dropout=dropout), packed), packed

@@ -1,48 +1,45 @@
-"""From files to a stored adapter: read, check everything, train, calibrate, evaluate, store."""
+"""From checked data to stored adapters: train, alone or several at once, calibrate, evaluate, store."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from onetrunk.adapters.artifact import read_artifact, write_artifact
-from onetrunk.adapters.card import render_card
-from onetrunk.adapters.manifest import BackboneRecord, DataRecord, Manifest, Parameters, PluginRecord
+from onetrunk.adapters.artifact import read_artifact
 from onetrunk.adapters.references import validate_name
 from onetrunk.adapters.store import Store, StoredVersion
 from onetrunk.core.adapter import Adapter
-from onetrunk.core.adapter_files import load_adapter, record_probe, stored_form
+from onetrunk.core.adapter_files import load_adapter
 from onetrunk.core.backbone import Backbone
-from onetrunk.core.data.dataset import Dataset, check_targets, find_splits, hold_out, load_dataset
-from onetrunk.core.errors import DataError, UsageError
+from onetrunk.core.corpus import Corpus, make_corpus
+from onetrunk.core.errors import UsageError
 from onetrunk.core.learner import Learner
 from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.run import Listener, Run, Trained, learner_logits
 from onetrunk.core.settings import TrainSettings
-from onetrunk.core.tasks import JSONObject, Labels, TaskSpec
-from onetrunk.core.trainer import Corpus, Listener, Trained, learner_logits, make_corpus, train
+from onetrunk.core.storing import manifest_of, store_run
+from onetrunk.core.tasks import JSONObject, TaskSpec
+from onetrunk.core.train_data import TrainData
+from onetrunk.core.trainer import train_together
 from onetrunk.core.trunk import Trunk
 
 
 @dataclass(frozen=True, slots=True)
-class TrainData:
-    """The splits of a run, read and checked; dev is held out of train where the user gave none."""
+class TrainJob:
+    """One adapter to train: for `task`, as the next version of `name`.
 
-    train: Dataset
-    dev: Dataset
-    test: Dataset | None
-    labels: Labels
-    held_out: bool
+    start: a version whose updates and head are trained on; its rank, alpha and targets are kept.
+    """
 
-    @property
-    def splits(self) -> dict[str, Dataset]:
-        """The splits by name, without a missing test."""
-        named = {"train": self.train, "dev": self.dev, "test": self.test}
-        return {name: dataset for name, dataset in named.items() if dataset is not None}
+    task: str
+    name: str
+    data: TrainData
+    settings: TrainSettings
+    start: StoredVersion | None = None
+    listener: Listener | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,48 +60,10 @@ class TrainResult:
     run: Trained
 
 
-def read_train_data(
-    spec: TaskSpec,
-    train_file: str | Path,
-    dev_file: str | Path | None = None,
-    test_file: str | Path | None = None,
-    *,
-    seed: int = 0,
-    labels: Labels | None = None,
-) -> TrainData:
-    """Read and check every split before anything is trained.
+_T = TypeVar("_T")
 
-    train_file: a file, `-`, or a folder with train, dev and test files. Without a dev file a stratified tenth of
-    train is held out, drawn by `seed`.  labels: those of the adapter to start from, instead of learning them.
-    Raises DataError with file and line.
-    """
-    if train_file != "-" and Path(train_file).is_dir():
-        splits = find_splits(train_file)
-        train_file, dev_file, test_file = splits.train, dev_file or splits.dev, test_file or splits.test
-    data = load_dataset(spec, train_file)
-    held_out = dev_file is None
-    parts = hold_out(data, seed=seed) if dev_file is None else (data, load_dataset(spec, dev_file))
-    test = None if test_file is None else load_dataset(spec, test_file)
-    known = _labels(spec, data) if labels is None else labels
-    for dataset in (*parts, test):
-        if dataset is not None:
-            check_targets(spec, dataset, known)
-    for dataset in parts:
-        _check_any_label(spec, dataset, known)
-    return TrainData(parts[0], parts[1], test, known, held_out)
-
-
-def _check_any_label(spec: TaskSpec, dataset: Dataset, labels: Labels) -> None:
-    """Raise DataError where no unit has a label (all rows `oos`, say): nothing to learn, no epoch to choose."""
-    if not any(target >= 0 for example in dataset.examples for target in spec.targets(example, labels)):
-        raise DataError(dataset.source, f"no row has one of the labels: {', '.join(labels[:20])}")
-
-
-def _labels(spec: TaskSpec, data: Dataset) -> Labels:
-    try:
-        return spec.learn_labels(data.examples)
-    except ValueError as error:
-        raise DataError(data.source, str(error)) from error
+Outcome = TrainResult | Exception
+"""What becomes of a job among several: its result, or what ended it."""
 
 
 def train_adapter(
@@ -121,36 +80,117 @@ def train_adapter(
 ) -> TrainResult:
     """Train `task` on `data` and store the result as the next version of `name`.
 
-    start: a version whose updates and head are trained on; its rank, alpha and targets are kept.
-    Nothing is visible in the store before the whole run has succeeded.
+    Nothing is visible in the store before the whole run has succeeded. Raises what ended the run.
     """
-    validate_name(name)
-    if settings.method != "full":
-        store.check_writable(name)  # not after all the work
-    spec = host.task(task)
+    (outcome,) = train_adapters(
+        host, store, [TrainJob(task, name, data, settings, start, listener)], backbone
+    )
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def train_adapters(
+    host: PluginHost,
+    store: Store,
+    jobs: Sequence[TrainJob],
+    backbone: Backbone,
+    ended: Callable[[int, Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Train `jobs` over one trunk in shared passes; return what became of each, in their order.
+
+    Each adapter is stored as soon as its own run has succeeded, and `ended` hears of its index and its outcome;
+    what ends one run ends no other.
+    """
     trunk = Trunk.of(backbone)
-    begin = None if start is None else _load_exactly(start, spec, backbone)
-    if begin is not None:
-        settings = _inherit(settings, begin, start)
-    settings = replace(settings, targets=settings.adapted_modules(backbone.family.layout.modules))
-    corpora = {
-        split: make_corpus(spec, backbone, d.examples, data.labels) for split, d in data.splits.items()
-    }
-    run = train(
-        spec, name, corpora["train"], corpora["dev"], data.labels, backbone, trunk, settings,
-        start=begin, listener=listener,
-    )  # fmt: skip
-    decoder, metrics = _measure(run.learner, corpora, backbone.first_position)
-    stored, size = None, 0
-    if settings.method != "full":
-        adapter = replace(run.learner.adapter(name, decoder), lora=run.learner.lora)
-        manifest = _manifest(host, spec, adapter, backbone, data, metrics, run, start)
-        stored = _store(store, name, adapter, backbone, manifest, run)
-        size = sum(f.stat().st_size for f in stored.path.glob("*.safetensors"))
-        host.notify("adapter_stored", name=name, version=stored.version, path=stored.path)
-    trained = run.learner.trained_parameters
-    loss = float(run.history[run.best_epoch - 1]["loss"])
-    return TrainResult(stored, metrics, trained, trained / backbone.parameters, size, loss, run)
+    outcomes: dict[int, Outcome] = {}
+    pending: dict[int, _Pending] = {}
+
+    def end(index: int, outcome: Outcome) -> None:
+        outcomes[index] = outcome
+        if ended is not None:
+            ended(index, outcome)
+
+    for index, job in enumerate(jobs):
+        prepared = _attempt(lambda job=job: _Pending(host, store, job, backbone, trunk))  # type: ignore[misc]
+        if isinstance(prepared, Exception):
+            end(index, prepared)
+        else:
+            pending[index] = prepared
+    by_run = {own.run: index for index, own in pending.items()}
+    for run in train_together(list(by_run), trunk):
+        index = by_run.pop(run)
+        end(index, _attempt(pending.pop(index).finish))
+    return [outcomes[index] for index in range(len(jobs))]
+
+
+def _attempt(act: Callable[[], _T]) -> _T | Exception:
+    """Return what `act` returns, or what it raises, which is for the caller to report."""
+    try:
+        return act()
+    except Exception as error:
+        return error
+
+
+class _Pending:
+    """A job under way."""
+
+    def __init__(
+        self, host: PluginHost, store: Store, job: TrainJob, backbone: Backbone, trunk: Trunk
+    ) -> None:
+        self._host, self._store, self._job, self._backbone = host, store, job, backbone
+        validate_name(job.name)
+        if job.settings.method != "full":
+            store.check_writable(job.name)  # not after all the work
+        self._spec, settings = host.task(job.task), job.settings
+        begin = None
+        if job.start is not None:
+            begin = _load_exactly(job.start, self._spec, backbone)
+            settings = _inherit(settings, begin, job.start)
+        settings = replace(settings, targets=settings.adapted_modules(backbone.family.layout.modules))
+        if settings.class_weights == "balanced":
+            _check_countable(self._spec, job.data)
+        labels = job.data.labels
+        self._corpora = {
+            split: make_corpus(self._spec, backbone, data.examples, labels)
+            for split, data in job.data.splits.items()
+        }
+        train, dev = self._corpora["train"], self._corpora["dev"]
+        self.run = Run(
+            self._spec, job.name, train, dev, labels, backbone, trunk, settings, begin, job.listener
+        )
+
+    def finish(self) -> TrainResult:
+        """Measure the finished run and store it. Raises what ended it."""
+        run = self.run.result()
+        learner, backbone = run.learner, self._backbone
+        decoder, metrics = _measure(learner, self._corpora, backbone.first_position)
+        stored, size = None, 0
+        if learner.settings.method != "full":
+            stored = self._stored(run, decoder, metrics)
+            size = sum(f.stat().st_size for f in stored.path.glob("*.safetensors"))
+        trained = learner.trained_parameters
+        loss = float(run.history[run.best_epoch - 1]["loss"])
+        return TrainResult(stored, metrics, trained, trained / backbone.parameters, size, loss, run)
+
+    def _stored(self, run: Trained, decoder: JSONObject, metrics: Mapping[str, JSONObject]) -> StoredVersion:
+        job, backbone = self._job, self._backbone
+        adapter = replace(run.learner.adapter(job.name, decoder), lora=run.learner.lora)
+        manifest = manifest_of(self._host, self._spec, adapter, backbone, job.data, metrics, run, job.start)
+        stored = store_run(self._store, job.name, adapter, backbone, manifest, run)
+        self._host.notify("adapter_stored", name=job.name, version=stored.version, path=stored.path)
+        return stored
+
+
+def _check_countable(spec: TaskSpec, data: TrainData) -> None:
+    """Raise UsageError unless each unit of the training data has one label index, which can be counted."""
+    for example in data.train.examples:
+        own = spec.targets(example, data.labels)
+        if len(own) != spec.units(example) or max(own, default=0) >= len(data.labels):
+            raise UsageError(
+                f"class-weights balanced counts how often each label occurs, but a target of task {spec.name!r} "
+                "is not one label a unit; leave the option out"
+            )
 
 
 def _load_exactly(start: StoredVersion, spec: TaskSpec, backbone: Backbone) -> Adapter:
@@ -159,11 +199,10 @@ def _load_exactly(start: StoredVersion, spec: TaskSpec, backbone: Backbone) -> A
     return load_adapter(start.ref, read_artifact(start.path), spec, backbone, exact)
 
 
-def _inherit(settings: TrainSettings, begin: Adapter, start: StoredVersion | None) -> TrainSettings:
+def _inherit(settings: TrainSettings, begin: Adapter, start: StoredVersion) -> TrainSettings:
     """Return `settings` with the shape of the adapter to start from. Raises UsageError where that cannot be."""
-    ref = start.ref if start else begin.ref
     if settings.method == "full":
-        raise UsageError(f"method 'full' cannot start from {ref}, which is an adapter")
+        raise UsageError(f"method 'full' cannot start from {start.ref}, which is an adapter")
     updates = begin.lora.updates
     if not updates:
         return replace(settings, method="head", pooling=begin.pooling)
@@ -193,73 +232,3 @@ def _measure(
         split: spec.evaluate(corpora[split].examples, own, labels, decoder) for split, own in logits.items()
     }
     return decoder, metrics
-
-
-def _manifest(
-    host: PluginHost,
-    spec: TaskSpec,
-    adapter: Adapter,
-    backbone: Backbone,
-    data: TrainData,
-    metrics: Mapping[str, JSONObject],
-    run: Trained,
-    start: StoredVersion | None,
-) -> Manifest:
-    distribution, plugin_version = host.origin(spec.name)
-    settings = run.learner.settings
-    return Manifest(
-        onetrunk=version("onetrunk"),
-        task=spec.name,
-        plugin=PluginRecord(distribution=distribution, version=plugin_version),
-        level=spec.level,
-        labels=adapter.labels,
-        pooling=adapter.pooling if spec.level == "text" else None,
-        head="file" if getattr(adapter.head, "peft_task_type", None) is None else "peft",
-        method="head" if settings.method == "head" else "lora",
-        settings=adapter.settings,
-        backbone=backbone_record(backbone),
-        data={split: _data_record(dataset) for split, dataset in data.splits.items()},
-        metrics=dict(metrics),
-        training={**settings.to_json(), "best_epoch": run.best_epoch, "seconds": round(run.seconds, 1)},
-        parent=None if start is None else start.ref,
-        parameters=Parameters(trained=run.learner.trained_parameters, backbone=backbone.parameters),
-        probe=record_probe(adapter, backbone),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def backbone_record(backbone: Backbone) -> BackboneRecord:
-    """Return what an artifact says of its backbone; a local folder is named without its path."""
-    return BackboneRecord(
-        name=backbone.public_name,
-        revision=backbone.revision,
-        fingerprint=backbone.fingerprint,
-        tokenizer=backbone.tokenizer_fingerprint,
-        style=backbone.family.style,
-        hidden_size=backbone.hidden_size,
-        layers=backbone.layers,
-    )
-
-
-def _data_record(dataset: Dataset) -> DataRecord:
-    source = Path(dataset.source.partition(" (")[0]).name or dataset.source
-    return DataRecord(sha256=dataset.sha256, rows=len(dataset.examples), source=source)
-
-
-def _store(
-    store: Store, name: str, adapter: Adapter, backbone: Backbone, manifest: Manifest, run: Trained
-) -> StoredVersion:
-    config, model, head = stored_form(adapter, backbone, run.learner.settings.dropout)
-    card = render_card(name, manifest, getattr(adapter.head, "card_recipe", None), adapter.spec.summary)
-    return store.add(
-        name,
-        lambda folder: write_artifact(
-            folder,
-            manifest,
-            adapter_config=config,
-            adapter_model=model,
-            head=head,
-            card=card,
-            history=run.history,
-        ),
-    )

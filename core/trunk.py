@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from onetrunk.adapters.lora import Lora, Patch, patched_linear
 from onetrunk.core.attention import attend
 from onetrunk.core.backbone import Backbone, fingerprint
-from onetrunk.core.dropout import Dropout
+from onetrunk.core.dropout import Dropout, Masks
 from onetrunk.core.encoders import Family, Sizes, sizes_of
 from onetrunk.core.packing import Packed, Segment
 
@@ -110,6 +110,20 @@ class Trunk:
         return self.embeddings.words.device
 
     @property
+    def depth(self) -> int:
+        """Number of layers that can be run apart."""
+        return len(self.layers)
+
+    @property
+    def width(self) -> int:
+        """Width of the hidden states."""
+        return self._sizes.width
+
+    def first_changed(self, lora: Lora) -> int:
+        """Return the first layer that `lora` changes, `depth` where it changes none."""
+        return self.depth if lora.first_layer is None else lora.first_layer
+
+    @property
     def dtype(self) -> torch.dtype:
         """What the trunk computes in."""
         return self.embeddings.words.dtype
@@ -144,45 +158,52 @@ class Trunk:
 
         return Trunk(cast(self.embeddings), [cast(layer) for layer in self.layers], self._sizes)
 
-    def forward(
-        self,
-        packed: Packed,
-        adapters: Mapping[int, Lora],
-        lora_dropout: Dropout | None = None,
-        hidden_dropout: Dropout | None = None,
-    ) -> Tensor:
+    def forward(self, packed: Packed, adapters: Mapping[int, Lora]) -> Tensor:
         """Run the encoder over `packed`, each segment with the adapter of its slot, none where the slot has none.
 
         adapters: in the trunk's dtype and on its device.
-        lora_dropout: on the input of the updates; hidden_dropout: on the branches (full fine-tuning only).
         Returns the hidden states (rows, width) of the texts, in the order they were given to `pack`.
         """
-        hidden = self._embed(packed, hidden_dropout)
-        for index, layer in enumerate(self.layers):
-            hidden = self._run_layer(index, layer, hidden, packed, adapters, lora_dropout, hidden_dropout)
-        return joined(hidden, packed)
+        return joined(self.run(self.embed(packed), packed, adapters), packed)
 
-    def _embed(self, packed: Packed, hidden_dropout: Dropout | None) -> Tensor:
+    def embed(self, packed: Packed, hidden_dropout: Dropout | None = None) -> Tensor:
+        """Return what enters the first layer, (tokens, width) in packed order."""
         own = self.embeddings
         summed = F.embedding(packed.ids, own.words) + F.embedding(packed.positions, own.positions)
         normed = self._norm(summed, own.norm_weight, own.norm_bias)
         return own.to_width(_dropped(normed, hidden_dropout))
 
-    def _run_layer(
+    def run(
         self,
-        index: int,
-        layer: Layer,
         hidden: Tensor,
         packed: Packed,
         adapters: Mapping[int, Lora],
-        lora_dropout: Dropout | None,
+        layers: range | None = None,
+        lora_masks: Masks | None = None,
+        hidden_dropout: Dropout | None = None,
+    ) -> Tensor:
+        """Run `layers` (all by default) over hidden states (tokens, width) in packed order; return the same shape.
+
+        lora_masks: dropout on the input of the updates; hidden_dropout: on the branches (full fine-tuning only).
+        """
+        for index in range(self.depth) if layers is None else layers:
+            hidden = self._run_layer(index, hidden, packed, adapters, lora_masks, hidden_dropout)
+        return hidden
+
+    def _run_layer(
+        self,
+        index: int,
+        hidden: Tensor,
+        packed: Packed,
+        adapters: Mapping[int, Lora],
+        lora_masks: Masks | None,
         hidden_dropout: Dropout | None,
     ) -> Tensor:
-        width = hidden.shape[1]
+        layer, width = self.layers[index], hidden.shape[1]
 
         def product(x: Tensor, weight: Tensor, bias: Tensor, *modules: str) -> Tensor:
             patches = _patches(packed.segments, adapters, index, modules, width)
-            mask = lora_dropout.shared(x) if lora_dropout is not None and patches else None
+            mask = lora_masks.of(x, packed.segments) if lora_masks is not None and patches else None
             return patched_linear(x, weight, bias, patches, mask)
 
         qkv = product(hidden, layer.qkv_weight, layer.qkv_bias, "query", "key", "value")

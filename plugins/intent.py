@@ -15,17 +15,18 @@ from onetrunk.core.hookspecs import hookimpl
 from onetrunk.core.losses import cross_entropy, total_weight
 from onetrunk.core.tasks import (
     Example,
-    HeadContext,
     JSONObject,
     Labels,
     TaskSpec,
+    best_index,
     label_index,
     labelled_text,
+    make_text_head,
 )
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor, nn
+    from torch import Tensor
 
 OOS = "oos"
 """The label of rows that are out of scope, in the data and in predictions."""
@@ -50,13 +51,6 @@ def learn_labels(examples: Sequence[Example]) -> Labels:
 def targets(example: Example, labels: Labels) -> list[int]:
     """Return the index of the intent, `OUT` for `oos`. Raises ValueError without one or on an unknown one."""
     return [OUT if example.target == OOS else label_index(example, labels)]
-
-
-def make_head(context: HeadContext) -> nn.Module:
-    """Return a text head, pooled as `context` says."""
-    from onetrunk.core.heads import text_head
-
-    return text_head(context)
 
 
 def loss(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
@@ -106,7 +100,7 @@ def calibrate(examples: Sequence[Example], logits: Sequence[np.ndarray], labels:
     right = sorted(
         score
         for score, rows, index in zip(scores, logits, gold, strict=True)
-        if index != OUT and _best(rows) == index
+        if index != OUT and best_index(rows) == index
     )
     rule = "highest recall of the oos rows in dev that costs at most 2 points of in-scope accuracy"
     return _settings(_best_threshold(inside, right, outside), rule)
@@ -138,7 +132,7 @@ def decode(_example: Example, logits: np.ndarray, labels: Labels, settings: JSON
     from onetrunk.core.metrics import softmax
 
     probabilities = softmax(logits)[0].tolist()
-    best, in_scope = _best(logits), _in_scope(logits, settings)
+    best, in_scope = best_index(logits), _in_scope(logits, settings)
     ranked = sorted(range(len(labels)), key=lambda i: -probabilities[i])
     return {
         "label": labels[best] if in_scope else OOS,
@@ -153,13 +147,14 @@ def evaluate(
 ) -> JSONObject:
     """Return accuracy, macro_f1 and per_label of the in-scope rows without a threshold, and oos_rows.
 
-    With a threshold also in_scope_accuracy (in-scope rows that are right and accepted), and oos_recall and
-    oos_precision, which are None without oos rows.
+    With a threshold also in_scope_accuracy (in-scope rows that are right and accepted), oos_recall and
+    oos_precision. A figure that has no rows to be taken of is None, and without oos rows both of theirs are.
     """
     from onetrunk.core.metrics import accuracy, confusion, macro_f1, per_label
 
     pairs = [
-        (targets(example, labels)[0], _best(rows)) for example, rows in zip(examples, logits, strict=True)
+        (targets(example, labels)[0], best_index(rows))
+        for example, rows in zip(examples, logits, strict=True)
     ]
     gold = [right for right, _ in pairs if right != OUT]
     predicted = [best for right, best in pairs if right != OUT]
@@ -185,13 +180,9 @@ def _threshold_figures(pairs: Sequence[tuple[int, int]], accepted: Sequence[bool
     rejected = len(accepted) - sum(accepted)
     return {
         "in_scope_accuracy": ratio(sum(inside), len(inside)),
-        "oos_recall": ratio(sum(outside), len(outside)) if outside else None,
+        "oos_recall": ratio(sum(outside), len(outside)),
         "oos_precision": ratio(sum(outside), rejected) if outside else None,
     }
-
-
-def _best(logits: np.ndarray) -> int:
-    return int(logits[0].argmax())
 
 
 def _score(logits: np.ndarray) -> float:
@@ -216,7 +207,7 @@ SPEC = TaskSpec(
     read=labelled_text,
     labels=learn_labels,
     targets=targets,
-    make_head=make_head,
+    make_head=make_text_head,
     loss=loss,
     decode=decode,
     evaluate=evaluate,

@@ -1,13 +1,14 @@
 """Named entities: spans of words with a type, learnt from IOB2 tags or from character spans.
 
-Each word has one tag, of its first token; what the other tokens would say is never asked for. A sequence of
-predicted tags is repaired by one rule, in `decode` and in `evaluate` alike: an I-X that does not continue an
-entity of type X begins a new one, as B-X.
+Each word has one tag, of its first token; what the other tokens would say is never asked for. `decode` and
+`evaluate` alike take the most probable sequence of tags that is valid IOB2. Tags in data are repaired by one rule:
+an I-X that does not continue an entity of type X begins a new one, as B-X.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,7 @@ def _read_tags(tags: Any, words: int) -> tuple[str, ...]:
 
     _check_strings("tags", tags)
     if len(tags) != words:
-        raise ValueError(f"{words} words, but {len(tags)} tags; expected a tag for each word")
+        raise ValueError(f"expected a tag for each word, found {len(tags)} for {words}")
     return tuple(to_iob2(tags))
 
 
@@ -175,13 +176,13 @@ def repair(tags: Sequence[str]) -> list[str]:
 def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSONObject) -> JSONObject:
     """Return {"entities": [{"start", "end", "label", "text", "score"}]}, in the order of the text.
 
-    logits: (words, labels); start, end: characters; score: mean probability of the best tag over the words.
+    logits: (words, labels); start, end: characters; score: mean probability of the entity's tags over its words.
     """
     from onetrunk.core.metrics import softmax
 
     words = SPEC.spans(example)
     tags = _best_tags(logits, labels, len(words))
-    sure = softmax(logits).max(axis=-1, initial=0.0).tolist()
+    sure = [row[labels.index(tag)] for row, tag in zip(softmax(logits).tolist(), tags, strict=True)]
     found = []
     for first, last, label in _entities(tags):
         start, end = words[first][0], words[last - 1][1]
@@ -195,7 +196,9 @@ def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSON
 def _best_tags(logits: np.ndarray, labels: Labels, words: int) -> list[str]:
     if len(logits) != words:
         raise ValueError(f"{words} words, but {len(logits)} rows of logits; expected a row for each word")
-    return repair([labels[i] for i in logits.argmax(axis=-1).tolist()])
+    from onetrunk.core.tag_paths import best_iob2
+
+    return best_iob2(logits, labels)
 
 
 def _entities(tags: Sequence[str]) -> Iterator[Entity]:
@@ -213,7 +216,8 @@ def evaluate(
 ) -> JSONObject:
     """Return precision, recall and f1 of whole entities, the table per_type, and token figures beside them.
 
-    An entity counts when its words and its type are right: strict IOB2 of seqeval, micro average. Raises
+    An entity counts when its words and its type are right: strict IOB2 of seqeval, micro average. A figure is
+    None where it divides by nothing: precision without predicted entities, recall without gold ones. Raises
     ValueError when an example has not one row of logits a word.
     """
     gold = [repair(example.target) for example in examples]
@@ -228,21 +232,26 @@ def _entity_figures(gold: list[list[str]], predicted: list[list[str]]) -> JSONOb
     if all(
         tag == OUTSIDE for tags in [*gold, *predicted] for tag in tags
     ):  # seqeval has no answer to nothing
-        return {"precision": 0.0, "recall": 0.0, "f1": 0.0, "per_type": {}}
+        return {"precision": None, "recall": None, "f1": None, "per_type": {}}
+    found = Counter(label for tags in predicted for _, _, label in _entities(tags))
     report = classification_report(
         gold, predicted, mode="strict", scheme=IOB2, output_dict=True, zero_division=0
     )
-    table = {name: _figures(row) for name, row in report.items() if not name.endswith(" avg")}
-    micro = _figures(report["micro avg"])
+    table = {name: _figures(row, found[name]) for name, row in report.items() if not name.endswith(" avg")}
+    micro = _figures(report["micro avg"], found.total())
     del micro["support"]
     return {**micro, "per_type": table}
 
 
-def _figures(row: JSONObject) -> JSONObject:
-    figures = {
-        name: float(row[key]) for name, key in (("precision",) * 2, ("recall",) * 2, ("f1", "f1-score"))
+def _figures(row: JSONObject, predicted: int) -> JSONObject:
+    """Return the figures of a row of seqeval's report, which has 0 also where it divides by nothing."""
+    support = int(row["support"])
+    return {
+        "precision": float(row["precision"]) if predicted else None,
+        "recall": float(row["recall"]) if support else None,
+        "f1": float(row["f1-score"]),
+        "support": support,
     }
-    return {**figures, "support": int(row["support"])}
 
 
 def _token_figures(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:

@@ -9,17 +9,17 @@ from onetrunk.core.hookspecs import hookimpl
 from onetrunk.core.losses import cross_entropy
 from onetrunk.core.tasks import (
     Example,
-    HeadContext,
     JSONObject,
     Labels,
     TaskSpec,
+    best_index,
     label_index,
     labelled_text,
+    make_text_head,
 )
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
 
 
 def learn_labels(examples: Sequence[Example]) -> Labels:
@@ -37,19 +37,12 @@ def targets(example: Example, labels: Labels) -> list[int]:
     return [label_index(example, labels)]
 
 
-def make_head(context: HeadContext) -> nn.Module:
-    """Return a text head, pooled as `context` says."""
-    from onetrunk.core.heads import text_head
-
-    return text_head(context)
-
-
 def decode(_example: Example, logits: np.ndarray, labels: Labels, _settings: JSONObject) -> JSONObject:
     """Return {"label", "score": its probability, "scores": {label: probability}}; logits: (1, labels)."""
     from onetrunk.core.metrics import softmax
 
     scores = dict(zip(labels, softmax(logits)[0].tolist(), strict=True))
-    best = labels[_best(logits)]
+    best = labels[best_index(logits)]
     return {"label": best, "score": scores[best], "scores": scores}
 
 
@@ -60,7 +53,7 @@ def evaluate(
     from onetrunk.core.metrics import accuracy, confusion, macro_f1, per_label
 
     gold = [label_index(example, labels) for example in examples]
-    predicted = [_best(rows) for rows in logits]
+    predicted = [best_index(rows) for rows in logits]
     table = confusion(gold, predicted, len(labels))
     return {
         "accuracy": accuracy(gold, predicted),
@@ -70,10 +63,6 @@ def evaluate(
     }
 
 
-def _best(logits: np.ndarray) -> int:
-    return int(logits[0].argmax())
-
-
 SPEC = TaskSpec(
     name="sentiment",
     summary="one label a text, such as positive or negative",
@@ -81,7 +70,7 @@ SPEC = TaskSpec(
     read=labelled_text,
     labels=learn_labels,
     targets=targets,
-    make_head=make_head,
+    make_head=make_text_head,
     loss=cross_entropy,
     decode=decode,
     evaluate=evaluate,

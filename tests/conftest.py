@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 # Before any of them is imported: each reads its variable once.
@@ -19,6 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if TYPE_CHECKING:
     from onetrunk.core.backbone import Backbone
     from onetrunk.core.tasks import Record
+
+# How long an example takes says something of the machine's other work, not of our code.
+hypothesis.settings.register_profile("onetrunk", deadline=None)
+hypothesis.settings.load_profile("onetrunk")
 
 MIXES = ("distinct", "identical", "uniform", "zipf", "skewed")
 _WORDS = (
@@ -227,7 +232,8 @@ def train_tiny(records: dict[str, list[Record]]) -> Callable[..., Any]:
     from onetrunk.core.data.dataset import Dataset, content_sha256
     from onetrunk.core.plugin_host import PluginHost
     from onetrunk.core.settings import TrainSettings
-    from onetrunk.core.training import TrainData, TrainResult, train_adapter
+    from onetrunk.core.train_data import TrainData
+    from onetrunk.core.training import TrainResult, train_adapter
 
     host = PluginHost.discover()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +15,12 @@ from onetrunk.adapters.artifact import read_manifest
 from onetrunk.adapters.manifest import Manifest
 from onetrunk.adapters.store import Store
 from onetrunk.cli.backbones import needed_backbone
-from onetrunk.cli.figures import figure, figures_of
+from onetrunk.cli.figures import counted, figure, figures_of
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import running_options
 from onetrunk.cli.output import emit_json, json_option, printable, table, whole_file
 from onetrunk.cli.progress import counting
+from onetrunk.core.errors import UsageError
 
 if TYPE_CHECKING:
     from onetrunk.core.data.dataset import Dataset
@@ -30,7 +33,7 @@ _ROWS_SHOWN = 30
 
 @click.command("eval")
 @click.argument("ref")
-@click.option("--data", metavar="F", required=True, help="Labelled data: a file, or - for stdin.")
+@click.option("--data", metavar="F", required=True, help="Labelled data: a file, a folder, or - for stdin.")
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="F.json", help="Write every figure to this file."
 )
@@ -42,7 +45,8 @@ def command(
 ) -> None:
     """Measure the adapter REF on labelled data.
 
-    The report has what the table shows, and what is too large for it, such as the confusion matrix.
+    Of a folder the test file is taken, else the dev file. The report has what the table shows, and what is too
+    large for it, such as the confusion matrix.
 
     \b
     Example:
@@ -53,17 +57,30 @@ def command(
 
     host, stored = plugin_host(context), Store().resolve(ref)
     manifest = read_manifest(stored.path)
-    dataset = load_dataset(host.task(manifest.task), data)
+    dataset = load_dataset(host.task(manifest.task), _file_of(data))
     check_targets(host.task(manifest.task), dataset, manifest.labels)  # before a backbone is loaded
-    metrics = _measure(host, stored.ref, manifest, dataset, **running)
     about = {"adapter": stored.ref, "rows": len(dataset.examples), "sha256": dataset.sha256}
-    if report is not None:
-        with whole_file(report) as file:
+    with nullcontext() if report is None else whole_file(report) as file:  # not after all the work
+        metrics = _measure(host, stored.ref, manifest, dataset, **running)
+        if file is not None:
             file.write(json.dumps({**about, "metrics": metrics}, ensure_ascii=False, indent=2) + "\n")
     if as_json:
         emit_json({**about, "metrics": figures_of(metrics)})
     else:
-        _print(f"{stored.ref} on {dataset.source}, {len(dataset.examples)} rows", metrics)
+        _print(f"{stored.ref} on {dataset.source}, {counted(len(dataset.examples), 'row')}", metrics)
+
+
+def _file_of(data: str) -> str | Path:
+    """Return the file to read; of a folder the one that `find_evaluation` takes, and say so."""
+    from onetrunk.core.data.dataset import find_evaluation
+
+    if not data:
+        raise UsageError("the name of a file is empty; give one after --data")
+    if data == "-" or not Path(data).is_dir():
+        return data
+    file = find_evaluation(data)
+    click.echo(printable(f"{data} is a folder: measured is {file}"), err=True)
+    return file
 
 
 def _measure(
@@ -93,7 +110,7 @@ def _print(title: str, metrics: Mapping[str, Any]) -> None:
     table(("metric", "value"), ((name, figure(value)) for name, value in _flat(metrics)), right=["value"])
     for name, rows in metrics.items():
         if isinstance(rows, Mapping) and rows and all(isinstance(row, Mapping) for row in rows.values()):
-            _print_rows(name.removeprefix("per_"), rows)
+            print_rows(name.removeprefix("per_"), rows)
 
 
 def _flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float | int | None]]:
@@ -104,11 +121,11 @@ def _flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float | int | None]
             yield from ((f"{name} {key}", value) for key, value in figures_of(table_of).items())
 
 
-def _print_rows(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+def print_rows(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     """Print the figures of each type or label; of very many those with the lowest f1, the worst first."""
     shown = list(rows.items())
     if len(shown) > _ROWS_SHOWN:
-        shown = sorted(shown, key=lambda row: row[1].get("f1") or 0.0)[:_ROWS_SHOWN]
+        shown = sorted(shown, key=lambda row: _f1(row[1]))[:_ROWS_SHOWN]
     click.echo()
     columns = list(dict.fromkeys(key for _, row in shown for key in figures_of(row)))
     table(
@@ -116,3 +133,9 @@ def _print_rows(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     )
     if len(shown) < len(rows):
         click.echo(f"{len(shown)} of {len(rows)}, those with the lowest f1; --report writes all")
+
+
+def _f1(row: Mapping[str, Any]) -> float:
+    """Return the f1 of a row; one that has none, of a label that is nowhere in the data, comes last."""
+    value = row.get("f1")
+    return inf if value is None else float(value)

@@ -62,7 +62,7 @@ def command(
     references = [ref.strip() for ref in refs.split(",")]
     with _writer(output, as_json) as write:
         trunk = _load(context, references, running)
-        with counting(len(texts) or None, shown=output is not None or not sys.stdout.isatty()) as advance:
+        with counting(texts_given(texts), shown=output is not None or not sys.stdout.isatty()) as advance:
             for predictions, extra in predict_records(trunk, records, references, running["batch_tokens"]):
                 write(predictions, extra)
                 advance(1)
@@ -72,6 +72,8 @@ def _records(texts: Sequence[str], source: str | None) -> Iterator[TextRecord]:
     """Return the texts to predict. Raises UsageError unless they come from one place, DataError on iteration."""
     from onetrunk.core.data.dataset import TextRecord, load_unlabelled
 
+    if source == "":
+        raise click.UsageError("the name of a file is empty; give one after --input")
     if source is not None and texts:
         raise click.UsageError("give texts, or --input, not both")
     if "-" in texts and len(texts) > 1:
@@ -81,6 +83,11 @@ def _records(texts: Sequence[str], source: str | None) -> Iterator[TextRecord]:
     if source is None and not texts and sys.stdin.isatty():
         raise click.UsageError("no text; give some, or '-' to type them, or a file with --input")
     return load_unlabelled(source or "-")
+
+
+def texts_given(texts: Sequence[str]) -> int | None:
+    """Return how many texts stand on the command line; None where they come from stdin or a file."""
+    return None if tuple(texts) in ((), ("-",)) else len(texts)
 
 
 def _begun(records: Iterator[TextRecord]) -> Iterator[TextRecord]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onetrunk.adapters.store import Store
-from onetrunk.cli.figures import duration, figure, figures_of
+from onetrunk.cli.figures import counted, duration, figure, figures_of
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.output import emit_json, json_option, table
 from onetrunk.core.backbone_files import OFFLINE_NAME
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     from onetrunk.core.backbone import Backbone
     from onetrunk.core.plugin_host import PluginHost
     from onetrunk.core.predictor import Prediction
-    from onetrunk.core.training import TrainData, TrainResult
+    from onetrunk.core.train_data import TrainData
+    from onetrunk.core.training import TrainResult
 
 SETTINGS = MappingProxyType(
     {
-        "ner": TrainSettings(epochs=12, batch_tokens=512, lr=2e-3, head_lr=2e-3),
-        "sentiment": TrainSettings(epochs=6, batch_tokens=512, lr=2e-3, head_lr=2e-3),
+        "ner": TrainSettings(epochs=12, lr=2e-3, head_lr=2e-3),
+        "sentiment": TrainSettings(epochs=6, lr=2e-3, head_lr=2e-3),
         # A lower rate leaves the head less sure of itself, so that texts out of scope can be told apart.
-        "intent": TrainSettings(epochs=6, batch_tokens=512, lr=5e-4, head_lr=5e-3),
+        "intent": TrainSettings(epochs=6, lr=5e-4, head_lr=5e-3),
     }
 )
-"""Settings for each task: a few hundred rows need smaller batches, or there are too few steps."""
+"""Settings for each task, for a few hundred rows."""
 
 _COLUMNS = ("adapter", "rows", "time", "result", "on dev")
 
@@ -98,16 +99,16 @@ def command(context: click.Context, backbone: str, epochs: int | None, seed: int
 
 def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSettings) -> _Trial:
     from onetrunk.cli.progress import TrainingProgress, listener_of
-    from onetrunk.core.training import read_train_data, train_adapter
+    from onetrunk.core.train_data import read_train_data
+    from onetrunk.core.training import train_adapter
 
     spec, name = host.task(task), f"quickstart-{task}"
     with as_file(files("onetrunk.plugins") / "samples" / task) as samples:
         data = read_train_data(spec, samples)
-    click.echo(
-        f"{name}: {len(data.train.examples)} rows to train on, {len(data.dev.examples)} for dev", err=True
-    )
+    rows = counted(len(data.train.examples), "row")
+    click.echo(f"{name}: {rows} to train on, {len(data.dev.examples)} for dev", err=True)
     began = time.monotonic()
-    with TrainingProgress(spec.primary, settings.epochs) as progress:
+    with TrainingProgress({name: spec.primary}) as progress:
         listener = listener_of(progress, host)
         result = train_adapter(host, Store(), task, name, data, backbone, settings, listener=listener)
     return _Trial(task, data, result, time.monotonic() - began)

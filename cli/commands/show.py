@@ -12,7 +12,7 @@ from onetrunk.adapters.artifact import read_manifest
 from onetrunk.adapters.errors import OneTrunkError
 from onetrunk.adapters.manifest import BackboneRecord, Manifest
 from onetrunk.adapters.store import Store, StoredVersion
-from onetrunk.cli.figures import figure, figures_of, size, weight_bytes
+from onetrunk.cli.figures import counted, figure, figures_of, size, weight_bytes
 from onetrunk.cli.output import emit_json, json_option, table
 
 Rows = Iterator[tuple[str, str]]
@@ -77,7 +77,7 @@ def _about(stored: StoredVersion, manifest: Manifest, lineage: list[str]) -> Row
         yield "aliases", ", ".join(stored.aliases)
     yield "task", f"{manifest.task}, of {manifest.plugin.distribution} {manifest.plugin.version}"
     yield "level", manifest.level + ("" if manifest.pooling is None else f", pooling {manifest.pooling}")
-    yield f"{len(manifest.labels)} labels", ", ".join(manifest.labels)
+    yield counted(len(manifest.labels), "label"), ", ".join(manifest.labels)
     yield from _backbone(manifest.backbone)
     yield "method", manifest.method
     yield "parameters", _parameters(manifest)
@@ -88,7 +88,7 @@ def _about(stored: StoredVersion, manifest: Manifest, lineage: list[str]) -> Row
 
 
 def _backbone(backbone: BackboneRecord) -> Rows:
-    yield "backbone", f"{backbone.name}, {backbone.layers} layers of {backbone.hidden_size}"
+    yield "backbone", f"{backbone.name}, {counted(backbone.layers, 'layer')} of {backbone.hidden_size}"
     yield "revision", backbone.revision or "-"
     yield "weights sha256", backbone.fingerprint
     yield "tokenizer sha256", backbone.tokenizer

@@ -8,35 +8,27 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from onetrunk.adapters.artifact import read_manifest
-from onetrunk.adapters.manifest import Manifest
 from onetrunk.adapters.references import validate_name
-from onetrunk.adapters.store import Store, StoredVersion
+from onetrunk.adapters.store import Store
 from onetrunk.cli.backbones import needed_backbone
-from onetrunk.cli.figures import duration, figure, figures_of, headline, size
+from onetrunk.cli.figures import counted, duration, figure, figures_of, size
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import device_option, training_options
-from onetrunk.cli.output import emit_json, json_option, printable, table
+from onetrunk.cli.output import emit_json, json_option, table
+from onetrunk.cli.parents import Parent, parent_of
+from onetrunk.cli.results import held_out_line, record_of
 from onetrunk.core.backbone_files import OFFLINE_NAME
 from onetrunk.core.errors import UsageError
 from onetrunk.core.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from onetrunk.core.training import TrainData, TrainResult
-
-_INHERITED = ("method", "pooling", "rank", "alpha", "targets", "layers")
-"""Settings that an adapter to start from brings along."""
+    from onetrunk.core.train_data import TrainData
+    from onetrunk.core.training import TrainResult
 
 
 @click.command("train")
-@click.argument("task")
-@click.option(
-    "--train",
-    "train_file",
-    metavar="F",
-    required=True,
-    help="Training data: a file, a folder, or - for stdin.",
-)
+@click.argument("task", required=False)
+@click.option("--train", "train_file", metavar="F", help="Training data: a file, a folder, or - for stdin.")
 @click.option(
     "--dev", "dev_file", metavar="F", help="Data that picks the best epoch.  [default: a tenth of train]"
 )
@@ -48,12 +40,24 @@ _INHERITED = ("method", "pooling", "rank", "alpha", "targets", "layers")
     metavar="B",
     help=f"Hub id or folder.  [default: that of --from, or {OFFLINE_NAME}]",
 )
+@click.option(
+    "--plan",
+    metavar="F",
+    help="Train what this TOML file says, several adapters at once over one trunk; see docs/plans.md.",
+)
 @device_option
 @training_options
 @json_option
 @click.pass_context
 def command(
-    context: click.Context, /, task: str, name: str | None, device: str, as_json: bool, **options: Any
+    context: click.Context,
+    /,
+    task: str | None,
+    plan: str | None,
+    name: str | None,
+    device: str,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Train an adapter for TASK and keep it in the store as the next version of its name.
 
@@ -63,36 +67,43 @@ def command(
     \b
     Example:
       adapters train ner --train train.conll --dev dev.conll --name people
-      adapters train intent --train data/ --from intent@2 --epochs 5
+      adapters train intent --train data/ --name support --from support@2 --epochs 5
+      adapters train --plan plan.toml
     """
+    if plan is not None:
+        _refuse_beside_plan(context)
+        from onetrunk.cli.planned import train_plan
+
+        context.exit(train_plan(plugin_host(context), plan, device, as_json))
+    if task is None or options["train_file"] is None:
+        missing = "argument 'TASK'" if task is None else "option '--train'"
+        raise click.UsageError(f"Missing {missing}; only --plan goes without.", context)
     files = [options.pop(f"{split}_file") for split in ("train", "dev", "test")]
     start, backbone = options.pop("start"), options.pop("backbone")
     settings, name = TrainSettings(**options), validate_name(task if name is None else name)
-    parent = None if start is None else _parent(context, start, task)
+    parent = None if start is None else parent_of(start, task, _given(context))
     data = _read(context, task, files, settings, parent)
     began = time.monotonic()
     result = _train(context, task, name, data, settings, parent, backbone, device)
     seconds = time.monotonic() - began
     if as_json:
-        emit_json(_record(result, seconds))
+        emit_json(record_of(result, seconds))
     else:
-        _print(result, seconds, settings)
+        _print(result, seconds)
 
 
-def _parent(context: click.Context, ref: str, task: str) -> tuple[StoredVersion, Manifest]:
-    """Return the adapter to start from. Raises UsageError where it does not fit the command line."""
-    stored = Store().resolve(ref)
-    manifest = read_manifest(stored.path)
-    if manifest.task != task:
-        raise UsageError(
-            f"{stored.ref} is an adapter for {manifest.task}, not for {task}; start from another one"
-        )
-    for name in _INHERITED:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise UsageError(
-                f"--{name} is as {stored.ref} has it; leave the option out, or train without --from"
-            )
-    return stored, manifest
+def _given(context: click.Context) -> list[str]:
+    """Return the parameters that stand on the command line."""
+    return [
+        name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+
+
+def _refuse_beside_plan(context: click.Context) -> None:
+    """Raise UsageError for a parameter that the plan has to give: it would hold for one adapter or for all?"""
+    for name in _given(context):
+        if name not in ("plan", "device", "as_json"):
+            raise UsageError(f"{name.replace('_', '-')} is for the plan to say; leave it out beside --plan")
 
 
 def _read(
@@ -100,7 +111,7 @@ def _read(
     task: str,
     files: list[str | None],
     settings: TrainSettings,
-    parent: tuple[StoredVersion, Manifest] | None,
+    parent: Parent | None,
 ) -> TrainData:
     """Read and check the data; say so where dev is held out of it."""
     spec = plugin_host(context).task(task)
@@ -110,19 +121,13 @@ def _read(
         )
     if files.count("-") > 1:
         raise UsageError("stdin can be read only once; give a file for all but one of --train, --dev, --test")
-    from onetrunk.core.training import read_train_data
+    from onetrunk.core.train_data import read_train_data
 
     labels = None if parent is None else parent[1].labels
     train_file, dev_file, test_file = files
     data = read_train_data(spec, train_file or "", dev_file, test_file, seed=settings.seed, labels=labels)
     if data.held_out:
-        held, kept = len(data.dev.examples), len(data.train.examples)
-        source = printable(data.train.source.partition(" (")[0])
-        click.echo(
-            f"no dev data given: {held} of {held + kept} rows of {source} are held out as dev, "
-            f"a stratified tenth (seed {settings.seed})",
-            err=True,
-        )
+        click.echo(held_out_line(data, settings.seed), err=True)
     return data
 
 
@@ -132,7 +137,7 @@ def _train(
     name: str,
     data: TrainData,
     settings: TrainSettings,
-    parent: tuple[StoredVersion, Manifest] | None,
+    parent: Parent | None,
     backbone: str | None,
     device: str,
 ) -> TrainResult:
@@ -144,37 +149,19 @@ def _train(
     parents = {} if parent is None else {parent[0].ref: parent[1]}
     where, revision = needed_backbone(parents, backbone)
     trunk = Backbone.load(where, revision, device=device, dtype=settings.precision)
-    with TrainingProgress(host.task(task).primary, settings.epochs) as progress:
+    with TrainingProgress({name: host.task(task).primary}) as progress:
         listener = listener_of(progress, host)
         return train_adapter(
             host, Store(), task, name, data, trunk, settings, start=parent and parent[0], listener=listener
         )
 
 
-def _record(result: TrainResult, seconds: float) -> dict[str, Any]:
-    by_split = {split: figures_of(metrics) for split, metrics in result.metrics.items()}
-    return {
-        "adapter": result.stored and result.stored.ref,
-        "metrics": headline(result.metrics)[1],
-        "dev": by_split["dev"],
-        "test": by_split.get("test"),
-        "seconds": round(seconds, 3),
-        "tokens_per_second": round(result.run.tokens_per_second, 1),
-        "parameters": result.trained,
-        "share": result.share,
-        "best_epoch": result.run.best_epoch,
-        "epochs": len(result.run.history),
-        "loss": result.loss,
-        "bytes": result.bytes,
-    }
-
-
-def _print(result: TrainResult, seconds: float, settings: TrainSettings) -> None:
+def _print(result: TrainResult, seconds: float) -> None:
     by_split = {split: figures_of(metrics) for split, metrics in result.metrics.items()}
     names = dict.fromkeys(name for figures in by_split.values() for name in figures)
     rows = [(name, *(figure(own.get(name)) for own in by_split.values())) for name in names]
     table(("result", *by_split), rows, right=list(by_split))
-    epochs = f"{len(result.run.history)} of {settings.epochs} epochs"
+    epochs = f"{len(result.run.history)} of {counted(result.run.learner.settings.epochs or 0, 'epoch')}"
     about = [
         ("loss", f"{result.loss:.4f}, at the best epoch, {result.run.best_epoch}; {epochs} run"),
         ("parameters", f"{result.trained:,} trained, {result.share:.2%} of the backbone's"),

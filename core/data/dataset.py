@@ -31,12 +31,13 @@ class Dataset:
     """Examples in the order of their file.
 
     source: where they come from, for people. sha256: hexadecimal, of what the examples say, not of where
-    they stand.
+    they stand. columns: the header of a table, else ().
     """
 
     examples: tuple[Example, ...]
     source: str
     sha256: str
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +60,25 @@ class TextRecord:
 
 @dataclass
 class _Faults:
-    """Faulty lines, gathered so that a user sees several at once."""
+    """Faulty lines, gathered so that a user sees several at once; one fault of a whole table is its header's."""
 
     shown: list[tuple[str, str]] = field(default_factory=list)
     count: int = 0
+    alike: bool = True
 
     def add(self, where: str, message: str) -> None:
         self.count += 1
         if len(self.shown) < FAULTS_SHOWN:
             self.shown.append((where, message))
+        self.alike = self.alike and message == self.shown[0][1]
 
-    def raise_any(self) -> None:
+    def raise_any(self, source: str, rows: int, columns: Sequence[str]) -> None:
         if not self.shown:
             return
         (where, message), *others = self.shown
+        if columns and self.alike and self.count == rows > 1:
+            header = f"all {rows} rows have one fault, so look at the header ({', '.join(columns)})"
+            raise DataError(source, f"{header}: {message}")
         also = [f"{place}: {text}" for place, text in others]
         if self.count > len(self.shown):
             also.append(f"… and {self.count - len(self.shown)} more")
@@ -83,28 +89,32 @@ def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None)
     """Read a whole file as examples of the task `spec`; path and format as for `read_records`.
 
     Raises DataError at once for a file that breaks its format, and with up to `FAULTS_SHOWN` lines together
-    for records that the task does not understand; PluginError for a target that cannot be hashed.
+    for records that the task does not understand, or once for all rows of a table that have the same fault;
+    PluginError for a target that cannot be hashed.
     """
     faults = _Faults()
     examples: list[Example] = []
+    columns: tuple[str, ...] = ()
     for source in read_records(path, format=format):
+        columns = source.columns
         try:
             examples.append(_understand(spec, source))
         except ValueError as fault:
             faults.add(source.where, str(fault))
-    faults.raise_any()
-    return Dataset(tuple(examples), source_name(path), content_sha256(examples))
+    name = source_name(path)
+    faults.raise_any(name, len(examples) + faults.count, columns)
+    return Dataset(tuple(examples), name, content_sha256(examples), columns)
 
 
 def check_targets(spec: TaskSpec, dataset: Dataset, labels: Labels) -> None:
-    """Raise DataError, with up to `FAULTS_SHOWN` lines together, if `labels` lack a target of `dataset`."""
+    """Raise DataError, as `load_dataset` does for all lines together, if `labels` lack a target of `dataset`."""
     faults = _Faults()
     for example in dataset.examples:
         try:
             spec.targets(example, labels)
         except ValueError as fault:
             faults.add(example.where or dataset.source, str(fault))
-    faults.raise_any()
+    faults.raise_any(dataset.source, len(dataset.examples), dataset.columns)
 
 
 def content_sha256(examples: Sequence[Example]) -> str:
@@ -137,8 +147,8 @@ def hold_out(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[Da
     train = [example for row, example in enumerate(dataset.examples) if row not in chosen]
     dev = [example for row, example in enumerate(dataset.examples) if row in chosen]
     return (
-        Dataset(tuple(train), f"{dataset.source} (without the {share})", content_sha256(train)),
-        Dataset(tuple(dev), f"{dataset.source} (the {share})", content_sha256(dev)),
+        _part(dataset, train, f"{dataset.source} (without the {share})"),
+        _part(dataset, dev, f"{dataset.source} (the {share})"),
     )
 
 
@@ -149,13 +159,18 @@ def find_splits(folder: str | Path) -> Splits:
     """
     if not Path(folder).is_dir():
         raise DataError(str(folder), "no such folder; expected one with train.*, and dev.* or test.* if any")
-    files = sorted(file for file in Path(folder).iterdir() if file.is_file())
-    train = _split_file(folder, files, "train")
+    train, dev, test = (_split_file(folder, split) for split in ("train", "dev", "test"))
     if train is None:
-        expected = f"train with one of the suffixes {', '.join(SUFFIXES)}"
-        found = ", ".join(file.name for file in files[:8]) or "no file"
-        raise DataError(str(folder), f"has no train file; expected {expected}; found {found}")
-    return Splits(train, _split_file(folder, files, "dev"), _split_file(folder, files, "test"))
+        raise _missing(folder, "train")
+    return Splits(train, dev, test)
+
+
+def find_evaluation(folder: str | Path) -> Path:
+    """Return the test file of `folder`, else its dev file, as `find_splits` knows them. Raises DataError."""
+    file = _split_file(folder, "test") or _split_file(folder, "dev")
+    if file is None:
+        raise _missing(folder, "test or dev")
+    return file
 
 
 def load_unlabelled(path: str | Path, *, format: str | None = None) -> Iterator[TextRecord]:
@@ -179,6 +194,10 @@ def _understand(spec: TaskSpec, source: SourceRecord) -> Example:
     except Exception as fault:
         fault.add_note(f"task {spec.name!r} raised this for the record at {source.where}")
         raise
+
+
+def _part(dataset: Dataset, examples: Sequence[Example], source: str) -> Dataset:
+    return replace(dataset, examples=tuple(examples), source=source, sha256=content_sha256(examples))
 
 
 def _canonical(value: object) -> str:
@@ -208,9 +227,19 @@ def _labels_of(target: object) -> tuple[str, ...]:
     return tuple(sorted({_canonical(label) for label in target}))
 
 
-def _split_file(folder: str | Path, files: Sequence[Path], split: str) -> Path | None:
+def _files(folder: str | Path) -> list[Path]:
+    return sorted(file for file in Path(folder).iterdir() if file.is_file())
+
+
+def _missing(folder: str | Path, split: str) -> DataError:
+    expected = f"{split} with one of the suffixes {', '.join(SUFFIXES)}"
+    found = ", ".join(file.name for file in _files(folder)[:8]) or "no file"
+    return DataError(str(folder), f"has no {split} file; expected {expected}; found {found}")
+
+
+def _split_file(folder: str | Path, split: str) -> Path | None:
     found = []
-    for file in files:
+    for file in _files(folder):
         stem, suffix = split_suffix(file.name)
         if stem in SPLIT_NAMES[split] and suffix in SUFFIXES:
             found.append(file)

@@ -10,9 +10,9 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from onetrunk.core.errors import DataError
 
@@ -22,6 +22,7 @@ STDIN = "-"
 NumberedLine = tuple[int, str]
 """Number of the line, from 1, and its text with the line end it has."""
 
+_GZIP_MARK = b"\x1f\x8b"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -33,6 +34,7 @@ def source_name(path: str | Path) -> str:
 def read_lines(path: str | Path) -> Iterator[NumberedLine]:
     """Yield the lines of a file, of a gzip file (`….gz`) or of standard input (`-`), one at a time.
 
+    Standard input may be gzipped, too: it has no name to tell, but its first bytes do.
     A byte order mark is dropped. Raises DataError, on iteration, for a file that is missing, a folder or not
     readable, a broken gzip file, and with line and byte for what is not UTF-8 or is NUL.
     """
@@ -66,12 +68,22 @@ def peek(lines: Iterable[NumberedLine]) -> tuple[str, Iterator[NumberedLine]]:
     return (seen[-1][1] if seen else ""), chain(seen, rest)
 
 
-def _open(path: str | Path) -> AbstractContextManager[BinaryIO]:
+def _open(path: str | Path) -> AbstractContextManager[Iterable[bytes]]:
     if str(path) == STDIN:
-        return nullcontext(sys.stdin.buffer)  # not ours to close
+        return nullcontext(_stdin_lines())  # not ours to close
     if str(path).lower().endswith(".gz"):
-        return cast(BinaryIO, gzip.open(path, "rb"))
+        return gzip.open(path, "rb")
     return open(path, "rb")
+
+
+def _stdin_lines() -> Iterator[bytes]:
+    first = sys.stdin.buffer.readline()
+    if first.startswith(_GZIP_MARK):  # held compressed: a stream that was read from has no way back
+        with gzip.open(BytesIO(first + sys.stdin.buffer.read())) as lines:
+            yield from lines
+    elif first:
+        yield first
+        yield from sys.stdin.buffer
 
 
 def _decode(raw: bytes, where: str) -> str:

@@ -29,15 +29,20 @@ SUFFIXES = {
 }
 """The format that each suffix stands for; each may be followed by `.gz`."""
 
+_TABLES = ("csv", "tsv")
 _LIST_START = re.compile(r"\s*\[\s*(\{|$)")
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
-    """One raw `record` and `where` it stands: `file:line`, the file as the user named it, its first line."""
+    """One raw `record` and `where` it stands: `file:line`, the file as the user named it, its first line.
+
+    columns: of a table, those of its header, which is the same for all its records; else ().
+    """
 
     record: Record
     where: str
+    columns: tuple[str, ...] = ()
 
 
 def split_suffix(name: str) -> tuple[str, str]:
@@ -67,7 +72,7 @@ def read_records(path: str | Path, *, format: str | None = None) -> Iterator[Sou
         raise UsageError(f"{kind!r} is not a format; expected one of {', '.join(_READERS)}")
     record = None
     for number, record in _READERS[kind](name, lines):
-        yield SourceRecord(record, f"{name}:{number}")
+        yield SourceRecord(record, f"{name}:{number}", tuple(record) if kind in _TABLES else ())
     if record is None:
         raise DataError(name, f"has no records; expected at least one ({kind})")
 

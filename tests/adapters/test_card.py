@@ -45,6 +45,12 @@ def card(manifest: Manifest = MANIFEST, recipe: str | None = "cls", name: str = 
     return render_card(name, manifest, recipe, "one label a text")
 
 
+def test_one_row_is_a_row() -> None:
+    one = replace(MANIFEST, data={"train": replace(MANIFEST.data["train"], rows=1)})
+    assert "- train: 1 row, " in card(one)
+    assert "- train: 1,234 rows, " in card()
+
+
 def code_of(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 

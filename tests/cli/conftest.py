@@ -165,7 +165,7 @@ def stocked(stock: Path, home: Path) -> Path:
 def run(home: Path) -> Callable[..., Result]:
     """Run `adapters` in this process, which has torch in memory already."""
 
-    def call(*arguments: object, input: str | None = None) -> Result:
+    def call(*arguments: object, input: str | bytes | None = None) -> Result:
         return CliRunner().invoke(cli, [str(each) for each in arguments], input=input)
 
     return call

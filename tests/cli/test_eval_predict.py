@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from onetrunk.adapters.artifact import read_manifest
 from onetrunk.adapters.store import Store
 from onetrunk.cli.backbones import needed_backbone
-from onetrunk.cli.commands.predict import predict_records
-from onetrunk.cli.figures import duration, figure, figures_of, size
+from onetrunk.cli.commands.eval import print_rows
+from onetrunk.cli.commands.predict import predict_records, texts_given
+from onetrunk.cli.figures import counted, duration, figure, figures_of, size
 from onetrunk.cli.highlight import Highlighter
 from onetrunk.cli.options import ModuleList
 from onetrunk.cli.output import printable, whole_file
@@ -74,6 +75,29 @@ def test_eval_shows_figures_for_each_label(evaluate: Any, data: Path) -> None:
     assert re.search(r"positive +\d", shown)
 
 
+def test_figures_without_a_value_are_null_in_json_and_a_dash_for_people(
+    evaluate: Any, data: Path, tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain.jsonl"
+    plain.write_text('{"words": ["the", "room"], "tags": ["O", "O"]}\n')
+    usual = json.loads(evaluate("names", data / "names" / "dev.jsonl", "--json").stdout)
+    found = json.loads(evaluate("names", plain, "--json").stdout)
+    assert found["metrics"].keys() == usual["metrics"].keys()
+    assert found["metrics"]["recall"] is None
+    shown = evaluate("names", plain).stdout
+    assert shown.startswith(f"names@1 on {plain}, 1 row\n")
+    assert re.search(r"^ *recall +-$", shown, re.MULTILINE)
+
+
+def test_of_many_labels_those_that_are_nowhere_in_the_data_come_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = {f"l{i}": {"f1": i / 40 if i else None} for i in range(40)}
+    print_rows("label", rows)
+    shown = re.findall(r"^ *(l\d+) ", capsys.readouterr().out, re.MULTILINE)
+    assert shown == [f"l{i}" for i in range(1, 31)]
+
+
 def test_the_report_has_every_figure_the_data_and_the_adapter(
     evaluate: Any, data: Path, tmp_path: Path
 ) -> None:
@@ -85,6 +109,38 @@ def test_the_report_has_every_figure_the_data_and_the_adapter(
     assert report["sha256"] == read_manifest(Store().resolve("mood").path).data["dev"].sha256
     assert report["metrics"]["confusion"]["labels"] == ["negative", "positive"]
     assert figures_of(report["metrics"]) == printed["metrics"]
+
+
+@pytest.mark.parametrize("place", ["missing/report.json", "."])
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_computed(
+    run: Any, stocked: Path, data: Path, tmp_path: Path, place: str
+) -> None:
+    # Without --backbone: had it come to computing, that would be the error.
+    done = run("eval", "mood", "--data", data / "mood" / "dev.jsonl", "--report", tmp_path / place)
+    assert done.exit_code == 1
+    assert f"cannot write {tmp_path / place}" in done.stderr
+
+
+def test_a_run_that_fails_leaves_the_report_as_it_was(
+    run: Any, stocked: Path, data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "report.json"
+    file.write_text("before")
+    done = run("eval", "mood", "--data", data / "mood" / "dev.jsonl", "--report", file)
+    assert "give it with --backbone" in done.stderr
+    assert file.read_text() == "before"
+    assert not list(tmp_path.glob(".report*"))
+
+
+def test_of_a_folder_the_test_file_is_measured_and_said_so(evaluate: Any, data: Path) -> None:
+    folder, file = (evaluate("mood", data / "mood" / name, "--json") for name in ("", "test.jsonl"))
+    assert f"{data / 'mood'} is a folder: measured is {data / 'mood' / 'test.jsonl'}" in folder.stderr
+    assert folder.stdout == file.stdout
+
+
+def test_of_a_folder_without_a_test_file_the_dev_file_is_measured(evaluate: Any, data: Path) -> None:
+    done = evaluate("names", data / "names")
+    assert done.stdout.startswith(f"names@1 on {data / 'names' / 'dev.jsonl'}, 6 rows\n")
 
 
 def test_eval_refuses_an_unknown_label_with_file_and_line(
@@ -166,6 +222,19 @@ def test_texts_come_from_one_place(predict: Any, arguments: tuple[str, ...], mes
     done = predict("mood", *arguments)
     assert done.exit_code == 2
     assert message in done.stderr
+
+
+def test_how_many_texts_there_are_is_known_on_the_command_line_only() -> None:
+    assert [texts_given(texts) for texts in (("a", "b"), ("-",), ())] == [2, None, None]
+
+
+def test_an_empty_name_of_a_file_is_refused(predict: Any, evaluate: Any) -> None:
+    done = predict("mood", "--input", "", input="good")  # an unset variable of a script, say
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "the name of a file is empty; give one after --input" in done.stderr
+    done = evaluate("mood", "")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "the name of a file is empty; give one after --data" in done.stderr
 
 
 def test_output_holds_what_json_prints(predict: Any, tmp_path: Path) -> None:
@@ -325,9 +394,15 @@ def test_a_backbone_of_the_hub_is_loaded_at_its_revision(stocked: Path) -> None:
     assert needed_backbone({"mood@2": hub}, None) == ("org/model", "abc")
 
 
-def test_a_local_backbone_without_a_path_must_be_given(stocked: Path) -> None:
+@pytest.mark.parametrize("found", [(), ("tiny",)])
+def test_a_local_backbone_must_be_given_and_is_never_looked_for_by_its_bare_name(
+    stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: tuple[str, ...]
+) -> None:
+    for name in found:
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
     manifest = read_manifest(Store().resolve("mood").path)
-    with pytest.raises(UsageError, match="give it with --backbone"):
+    with pytest.raises(UsageError, match=r"mood@2 was trained on the local folder 'tiny'.*--backbone PATH"):
         needed_backbone({"mood@2": manifest}, None)
 
 
@@ -340,9 +415,13 @@ def test_modules_are_read_once_each_in_the_order_of_the_forward_pass(names: list
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
+        (counted(1, "row"), "1 row"),
+        (counted(8, "row"), "8 rows"),
         (size(999), "999 B"),
         (size(4_690_000), "4.7 MB"),
+        (size(999_950), "1.0 MB"),
         (duration(3.21), "3.2 s"),
+        (duration(59.96), "1 min 00 s"),
         (duration(125.4), "2 min 05 s"),
         (duration(3725), "1 h 02 min"),
         (figure(None), "-"),

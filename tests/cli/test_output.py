@@ -58,7 +58,7 @@ def test_a_table_does_not_wrap_or_read_markup_where_no_terminal_reads(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     long = "[red]" + "x" * 500
-    table(["name", "n"], [(long, 1), ("y\x1b", 22)], right=["n"])
+    table(["[b]name\x1b", "n"], [(long, 1), ("y\x1b", 22)], right=["n"])
     lines = capsys.readouterr().out.splitlines()
     cells = [line.split() for line in lines if "─" not in line]
-    assert cells == [["name", "n"], [long, "1"], [r"y\x1b", "22"]]
+    assert cells == [[r"[b]name\x1b", "n"], [long, "1"], [r"y\x1b", "22"]]

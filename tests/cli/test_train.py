@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import signal
@@ -27,7 +28,7 @@ def train(run: Any, data: Path, backbone: Path) -> Any:
     """Run `adapters train sentiment` on the mood data; options given later win."""
 
     def call(
-        *options: object, task: str = "sentiment", source: object = None, input: str | None = None
+        *options: object, task: str = "sentiment", source: object = None, input: str | bytes | None = None
     ) -> Any:
         place = data / "mood" if source is None else source
         line = ("train", task, "--train", place, "--name", "mood", "--backbone", backbone, *FAST, *options)
@@ -99,6 +100,14 @@ def test_without_dev_data_a_tenth_is_held_out_and_said_so(train: Any, data: Path
 def test_stdin_can_be_trained_on(train: Any, data: Path) -> None:
     done = train("--json", source="-", input=(data / "mood" / "train.jsonl").read_text())
     assert json.loads(done.stdout)["adapter"] == "mood@1"
+
+
+def test_gzipped_stdin_is_the_same_data(train: Any, data: Path) -> None:
+    raw = (data / "mood" / "train.jsonl").read_bytes()
+    for each in (raw, gzip.compress(raw)):
+        assert train("--json", source="-", input=each).exit_code == 0
+    first, second = (read_manifest(stored.path).data["train"] for stored in Store().versions())
+    assert first == second
 
 
 def test_settings_of_the_command_line_reach_the_artifact(train: Any) -> None:

@@ -29,14 +29,18 @@ def test_an_epoch_has_every_text_once_within_the_budget(tokens: list[int], budge
 
 @given(TOKENS, BUDGET)
 def test_inference_has_every_text_once_the_longest_first(tokens: list[int], budget: int) -> None:
-    batches = inference_batches(tokens, budget)
+    batches = inference_batches(tokens, budget, range(len(tokens)))
     check_sound(batches, tokens, budget)
     order = [tokens[i] for batch in batches for i in batch]
     assert order == sorted(order, reverse=True)
 
 
+def test_jobs_on_one_text_stand_side_by_side() -> None:
+    assert inference_batches([5, 5, 5, 5, 9], 10, [0, 1, 0, 1, 2]) == [[4], [0, 2], [1, 3]]
+
+
 def test_no_text_gives_no_batch() -> None:
-    assert inference_batches([], 16) == []
+    assert inference_batches([], 16, []) == []
     assert training_batches([], 16, torch.Generator()) == []
 
 

@@ -19,6 +19,7 @@ from onetrunk.core.data.dataset import (
     TextRecord,
     check_targets,
     content_sha256,
+    find_evaluation,
     find_splits,
     hold_out,
     load_dataset,
@@ -138,6 +139,36 @@ def test_five_faulty_lines_are_listed_and_the_others_counted(tmp_path: Path) -> 
     lines = str(caught.value).splitlines()
     assert len(lines) == 6
     assert lines[-1] == "… and 12 more"
+
+
+@pytest.mark.parametrize(("suffix", "delimiter"), [("csv", ","), ("tsv", "\t")])
+def test_a_wrong_header_is_one_fault_with_what_was_found_and_what_was_expected(
+    tmp_path: Path, suffix: str, delimiter: str
+) -> None:
+    path = write(tmp_path / f"a.{suffix}", f"txt{delimiter}label\n" + f"x{delimiter}a\n" * 17)
+    with pytest.raises(DataError, match="17 rows have one fault") as caught:
+        load_dataset(TOPIC, path)
+    header, fault = "look at the header (txt, label)", "no 'text'; the record has txt, label"
+    assert caught.value.lines == (f"{path}: all 17 rows have one fault, so {header}: {fault}",)
+
+
+def test_a_column_that_every_row_lacks_when_its_labels_are_looked_up_is_one_fault(tmp_path: Path) -> None:
+    dataset = load_dataset(TOPIC, write(tmp_path / "a.csv", "text,class\n" + "x,a\n" * 17))
+    with pytest.raises(DataError, match=r"header \(text, class\): unknown label None; known: a$"):
+        check_targets(TOPIC, dataset, ("a",))
+
+
+def test_a_table_with_a_sound_row_or_with_other_faults_has_them_listed(tmp_path: Path) -> None:
+    dataset = load_dataset(TOPIC, write(tmp_path / "a.csv", "text,label\nx,b\nx,b\nx,a\n"))
+    with pytest.raises(DataError, match=r"a\.csv:2: unknown label 'b'.*\n.*a\.csv:3: unknown label 'b'"):
+        check_targets(TOPIC, dataset, ("a",))
+    with pytest.raises(DataError, match=r"a\.csv:2: unknown label 'b'(.*\n)*.*a\.csv:4: unknown label 'a'"):
+        check_targets(TOPIC, dataset, ("c",))
+
+
+def test_a_table_of_one_faulty_row_has_the_fault_at_its_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.csv:2: no 'text'; the record has txt$"):
+        load_dataset(TOPIC, write(tmp_path / "a.csv", "txt\nx\n"))
 
 
 def test_a_bug_of_a_task_keeps_its_traceback_and_names_the_record(tmp_path: Path) -> None:
@@ -339,6 +370,13 @@ def test_dev_and_test_may_be_missing(tmp_path: Path) -> None:
 def test_a_folder_without_train_is_refused_with_what_it_has(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no train file; expected train .*\.jsonl, .*found dev\.csv"):
         find_splits(touch(tmp_path, "dev.csv"))
+
+
+def test_of_a_folder_test_is_evaluated_else_dev_and_train_never(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has no test or dev file; expected .*found train\.csv"):
+        find_evaluation(touch(tmp_path, "train.csv"))
+    assert find_evaluation(touch(tmp_path, "valid.csv")) == tmp_path / "valid.csv"
+    assert find_evaluation(touch(tmp_path, "test.conll.gz")) == tmp_path / "test.conll.gz"
 
 
 @pytest.mark.parametrize(

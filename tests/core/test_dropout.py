@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from onetrunk.core.dropout import Dropout
+from onetrunk.core.dropout import Dropout, Masks
+from onetrunk.core.packing import Segment
 
 
 @pytest.mark.parametrize("probability", [0.001, 0.1, 0.5, 0.9, 0.999])
@@ -21,11 +22,13 @@ def test_a_mask_has_its_inputs_shape_and_dtype(shape: tuple[int, int]) -> None:
     assert mask.dtype == torch.bfloat16
 
 
-def test_inputs_of_one_shape_share_a_mask_within_a_step() -> None:
-    dropout = Dropout(0.5)
-    x = torch.empty(30, 40)
-    assert dropout.shared(x) is dropout.shared(torch.ones(30, 40))
-    assert not torch.equal(dropout.fresh(x), dropout.fresh(x))
+def test_packed_inputs_have_the_mask_of_their_slot_and_rows_without_dropout_stay() -> None:
+    drawn = {1: {8: Dropout(0.5).fresh(torch.empty(3, 8))}, 4: {8: Dropout(0.5).fresh(torch.empty(2, 8))}}
+    masks, x = Masks(drawn), torch.empty(9, 8)
+    segments = (Segment(0, 3, 1), Segment(3, 7, 2), Segment(7, 9, 4))
+    mask = masks.of(x, segments)
+    assert torch.equal(mask, torch.cat((drawn[1][8], torch.ones(4, 8), drawn[4][8])))
+    assert masks.of(torch.ones(9, 8), segments) is mask  # shared by all layers
 
 
 def test_one_seed_gives_one_mask() -> None:

@@ -22,7 +22,7 @@ def test_per_label_figures_are_those_computed_by_hand() -> None:
     assert table == {
         "a": {"precision": 2 / 4, "recall": 2 / 3, "f1": pytest.approx(4 / 7), "support": 3},
         "b": {"precision": 1 / 2, "recall": 1 / 2, "f1": 1 / 2, "support": 2},
-        "c": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1},
+        "c": {"precision": None, "recall": 0.0, "f1": 0.0, "support": 1},
     }
 
 
@@ -42,9 +42,12 @@ def test_a_label_that_never_occurs_does_not_lower_macro_f1() -> None:
     assert metrics.macro_f1(metrics.confusion([0, 1], [0, 1], 100)) == 1.0
 
 
-def test_no_units_give_zeros() -> None:
-    assert metrics.accuracy([], []) == 0.0
-    assert metrics.macro_f1(metrics.confusion([], [], 2)) == 0.0
+def test_what_divides_by_nothing_has_no_value() -> None:
+    assert metrics.accuracy([], []) is None
+    assert metrics.macro_f1(metrics.confusion([], [], 2)) is None
+    assert metrics.precision_recall_f1(0, 0, 2) == {"precision": None, "recall": 0.0, "f1": 0.0}
+    assert metrics.precision_recall_f1(0, 2, 0) == {"precision": 0.0, "recall": None, "f1": 0.0}
+    assert metrics.precision_recall_f1(0, 0, 0) == {"precision": None, "recall": None, "f1": None}
 
 
 def test_lists_of_unequal_length_are_refused() -> None:

@@ -22,6 +22,7 @@ from onetrunk.adapters.peft_format import ROOT, peft_config, peft_tensors
 from onetrunk.adapters.store import Store
 from onetrunk.core.adapter_files import load_adapter
 from onetrunk.core.backbone import Backbone
+from onetrunk.core.dropout import Dropout, Masks
 from onetrunk.core.errors import BackboneError, UnsupportedBackbone, UsageError
 from onetrunk.core.packing import pack
 from onetrunk.core.padded_trunk import PaddedTrunk
@@ -184,15 +185,19 @@ def test_an_adapter_of_a_batch_is_gone_after_it(padded: Backbone) -> None:
 
 
 def test_dropout_is_that_of_the_run_and_never_the_models_own(padded: Backbone) -> None:
-    from onetrunk.core.dropout import Dropout
-
     trunk, lora = Trunk.of(padded), {0: some_lora(padded, 0)}
     packed = pack(padded.encoder().encode(["the film was very good"], [()]), [0])
     with torch.inference_mode(), torch.random.fork_rng():
         plain = trunk.forward(packed, lora)
         torch.manual_seed(0)
-        for dropouts in ({"lora_dropout": Dropout(0.5)}, {"hidden_dropout": Dropout(0.5)}):
-            assert not torch.allclose(trunk.forward(packed, lora, **dropouts), plain)
+        half = Dropout(0.5)
+        widths = {
+            width: half.draw(torch.Size((packed.tokens, width)), trunk.dtype, trunk.device)
+            for width in (32, 64)
+        }
+        for dropouts in ({"lora_masks": Masks({0: widths})}, {"hidden_dropout": half}):
+            found = trunk.run(trunk.embed(packed), packed, lora, **dropouts)
+            assert not torch.allclose(found, plain)
         assert torch.equal(trunk.forward(packed, lora), plain)
 
 

@@ -36,14 +36,13 @@ def lines_of(records: list[SourceRecord]) -> list[int]:
     return [int(record.where.rpartition(":")[2]) for record in records]
 
 
-def from_stdin(content: str) -> list[dict[str, object]]:
+def from_stdin(content: str | bytes) -> list[dict[str, object]]:
     program = (
         "import json; from onetrunk.core.data.records import read_records\n"
         "for r in read_records('-'): print(json.dumps({'where': r.where, 'record': r.record}))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], input=content.encode(), capture_output=True, check=True
-    )
+    raw = content.encode() if isinstance(content, str) else content
+    done = subprocess.run([sys.executable, "-c", program], input=raw, capture_output=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -138,6 +137,20 @@ def test_other_unicode_line_separators_do_not_end_a_line(tmp_path: Path) -> None
 )
 def test_the_first_line_tells_the_format_of_stdin(content: str, where: str, record: object) -> None:
     assert from_stdin(content) == [{"where": where, "record": record}]
+
+
+@pytest.mark.parametrize("content", ['{"text": "é"}\n' * 3000, "\ntext,label\n" + "é,x\n" * 3000])
+def test_gzip_on_stdin_is_read_as_what_it_holds(content: str) -> None:
+    found = from_stdin(gzip.compress(content.encode(), mtime=0))
+    assert len(found) == 3000
+    assert found == from_stdin(content)
+
+
+def test_half_a_gzip_file_on_stdin_is_told() -> None:
+    whole = gzip.compress(b'{"text": "a"}\n' * 3000, mtime=0)
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        from_stdin(whole[: len(whole) // 2])
+    assert b"DataError: stdin: is not a whole gzip file" in caught.value.stderr
 
 
 @pytest.mark.parametrize(

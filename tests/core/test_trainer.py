@@ -19,13 +19,18 @@ from onetrunk.adapters.artifact import read_artifact
 from onetrunk.adapters.store import Store
 from onetrunk.core.adapter_files import load_adapter
 from onetrunk.core.backbone import Backbone, fingerprint
+from onetrunk.core.corpus import Corpus, make_corpus
+from onetrunk.core.data.dataset import Dataset, content_sha256
 from onetrunk.core.errors import DataError, TaskSpecError, TrainingDiverged, UsageError
-from onetrunk.core.hookspecs import EpochEvent, StepEvent
+from onetrunk.core.hookspecs import EpochEvent, StepEvent, hookimpl
 from onetrunk.core.learner import Learner, balanced_weights
 from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.run import Listener, Trained, learner_logits
 from onetrunk.core.settings import TrainSettings
 from onetrunk.core.tasks import Example, JSONObject, Labels, Record, TaskSpec
-from onetrunk.core.trainer import Corpus, Listener, Trained, learner_logits, make_corpus, train
+from onetrunk.core.train_data import TrainData
+from onetrunk.core.trainer import train
+from onetrunk.core.training import train_adapter
 from onetrunk.core.trunk import Trunk
 
 Train = Callable[..., Any]
@@ -57,7 +62,7 @@ def same_weights(first: Trained, second: Trained) -> bool:
     return fingerprint(weights_of(first)) == fingerprint(weights_of(second))
 
 
-def scored_by(score: Callable[[np.ndarray], float]) -> Callable[..., JSONObject]:
+def scored_by(score: Callable[[np.ndarray], float | None]) -> Callable[..., JSONObject]:
     """Return an `evaluate` that looks at nothing but the logits."""
 
     def evaluate(
@@ -146,7 +151,8 @@ def train_from_file(backbone: str, rows: str, store: str) -> str:
     from onetrunk.core.backbone import Backbone
     from onetrunk.core.plugin_host import PluginHost
     from onetrunk.core.settings import TrainSettings
-    from onetrunk.core.training import read_train_data, train_adapter
+    from onetrunk.core.train_data import read_train_data
+    from onetrunk.core.training import train_adapter
 
     host, settings = PluginHost.discover(), TrainSettings(epochs=2, rank=4, batch_tokens=64)
     data = read_train_data(host.task("ner"), rows, seed=3)
@@ -230,6 +236,15 @@ def test_a_metric_that_is_no_number_is_told(spec: TaskSpec, corpus: Corpus, bert
         run(replace(spec, evaluate=scored_by(lambda _: float("nan"))), corpus, bert, SHORT)
 
 
+def test_an_epoch_whose_metric_has_no_value_counts_as_nothing(
+    spec: TaskSpec, corpus: Corpus, bert: Backbone
+) -> None:
+    values = iter([None, 0.5, None, 0.25])  # as the f1 of a dev set without entities while none is predicted
+    trained = run(replace(spec, evaluate=scored_by(lambda _: next(values))), corpus, bert, SHORT)
+    assert trained.best_epoch == 2
+    assert [row["dev"] for row in trained.history] == [{}, {"accuracy": 0.5}, {}, {"accuracy": 0.25}]
+
+
 def test_every_step_and_every_epoch_is_heard_of(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
     steps, epochs = list[StepEvent](), list[EpochEvent]()
     trained = run(
@@ -289,7 +304,7 @@ def test_weights_that_are_finite_but_too_large_for_logits_are_told(
 
 def test_dev_data_without_any_label_are_refused_before_training(tmp_path: Path) -> None:
     from onetrunk.core.plugin_host import PluginHost
-    from onetrunk.core.training import read_train_data
+    from onetrunk.core.train_data import read_train_data
 
     train, dev = tmp_path / "train.jsonl", tmp_path / "dev.jsonl"
     train.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
@@ -345,6 +360,32 @@ def test_a_warm_start_keeps_the_shape_of_its_parent_and_records_it(
     recorded = {key: child.training[key] for key in shape}
     assert recorded == {**shape, "targets": ["query"], "alpha": pytest.approx(5.0)}
     assert child.pooling == "mean"
+
+
+class OneHot:
+    """A task whose targets say of each label whether it holds, as those of several labels a text do."""
+
+    def __init__(self, spec: TaskSpec) -> None:
+        self.spec = replace(
+            spec, name="one-hot", targets=lambda e, labels: [int(e.target == x) for x in labels]
+        )
+
+    @hookimpl
+    def tasks(self) -> list[TaskSpec]:
+        return [self.spec]
+
+
+@pytest.mark.parametrize("labels", [("neg", "pos"), ("pos",)])
+def test_balanced_weights_of_what_is_not_one_label_a_unit_are_refused(
+    spec: TaskSpec, bert: Backbone, records: dict[str, list[Record]], tmp_path: Path, labels: Labels
+) -> None:
+    examples = tuple(map(spec.read, records["sentiment"]))
+    rows = Dataset(examples, "rows", content_sha256(examples))
+    data, store = TrainData(rows, rows, None, labels, held_out=False), Store(tmp_path)
+    balanced = replace(SHORT, class_weights="balanced")
+    with pytest.raises(UsageError, match="a target of task 'one-hot' is not one label a unit"):
+        train_adapter(PluginHost.of(OneHot(spec)), store, "one-hot", "x", data, bert, balanced)
+    assert store.versions() == []
 
 
 def test_full_cannot_start_from_an_adapter(train_tiny: Train, bert: Backbone, tmp_path: Path) -> None:

@@ -84,6 +84,14 @@ def test_an_electra_as_wide_within_as_its_embeddings_has_no_projection(
     assert_equal_states(hidden_states(backbone, texts), transformers_states(folder, texts), 1e-5)
 
 
+def test_a_text_that_spells_out_a_padding_token_has_the_states_of_transformers(backbone: Backbone) -> None:
+    folder, pad = Path(backbone.name), backbone.tokenizer.pad_token
+    texts = [pad, f"good {pad} film", f"{pad}{pad} good film {pad}", "good film"]
+    packed = pack(encode(backbone, texts), [0] * len(texts), backbone.first_position)
+    assert (packed.ids == backbone.tokenizer.pad_token_id).sum() == 5
+    assert_equal_states(hidden_states(backbone, texts), transformers_states(folder, texts), 1e-5)
+
+
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu_pytorch_tanh", "relu"])
 def test_each_activation_is_that_of_transformers(activation: str, bert_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bert_folder, tmp_path / "copy")
@@ -117,7 +125,8 @@ def test_a_copy_that_trains_gives_the_same_states_and_all_its_weights_get_gradie
     packed = pack(encode(backbone, ["good film", "bad"]), [0, 0], backbone.first_position)
     copy = Trunk.of(backbone, torch.float32).trainable_copy()
     hidden = copy.cast(dtype).forward(packed, {})
-    assert torch.equal(hidden, Trunk.of(backbone, dtype).forward(packed, {}))
+    plain = Trunk.of(backbone, dtype).forward(packed, {})
+    assert float((hidden - plain).norm() / plain.norm()) < (0.02 if dtype == torch.bfloat16 else 1e-5)
     hidden.float().sin().sum().backward()
     assert all(tensor.grad is not None for tensor in copy.tensors().values())
 

@@ -215,6 +215,18 @@ def test_without_oos_rows_their_recall_and_precision_are_null() -> None:
     assert (figures["oos_recall"], figures["oos_precision"], figures["oos_rows"]) == (None, None, 0)
 
 
+def test_without_in_scope_rows_their_figures_are_null_and_no_key_is_missing() -> None:
+    figures = json.loads(json.dumps(SPEC.evaluate(*dev(("oos", 1.0)), LABELS, threshold_at(3.0))))
+    assert [figures[key] for key in ("accuracy", "macro_f1", "in_scope_accuracy")] == [None] * 3
+    assert (figures["oos_recall"], figures["oos_precision"], figures["oos_rows"]) == (1.0, 1.0, 1)
+    assert figures["per_label"]["pay"] == {"precision": None, "recall": None, "f1": None, "support": 0}
+
+
+def test_oos_precision_is_null_where_no_text_is_rejected() -> None:
+    figures = SPEC.evaluate(*dev(("pay", 5.0), ("oos", 5.0)), LABELS, threshold_at(3.0))
+    assert (figures["oos_recall"], figures["oos_precision"]) == (0.0, None)
+
+
 @settings(deadline=None)
 @given(arrays(np.float32, (6, 3), elements=st.sampled_from([0.0, 1.0, 4.0])))
 def test_evaluate_finds_the_predictions_of_decode_right(rows: np.ndarray) -> None:
@@ -224,5 +236,5 @@ def test_evaluate_finds_the_predictions_of_decode_right(rows: np.ndarray) -> Non
     ]
     figures = SPEC.evaluate(examples, units, LABELS, threshold_at(2.0))
     outside = sum(example.target == "oos" for example in examples)
-    assert figures["in_scope_accuracy"] == (1.0 if outside < len(examples) else 0.0)
+    assert figures["in_scope_accuracy"] == (1.0 if outside < len(examples) else None)
     assert figures["oos_recall"] == (1.0 if outside else None)

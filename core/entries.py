@@ -1,0 +1,77 @@
+"""Texts that enter the trunk at different layers, run together from where they enter.
+
+Below the first layer that its adapter changes, a text's hidden states are those of the bare trunk: the same for
+every adapter and in every epoch. They are computed once, or kept, and the text enters where its adapter begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from onetrunk.adapters.lora import Lora
+from onetrunk.core.dropout import Masks
+from onetrunk.core.encoding import Encoded
+from onetrunk.core.packing import Packed, pack
+from onetrunk.core.trunk import Trunk, joined
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Texts that enter the trunk at layer `first`.
+
+    slots: the adapter of each text.
+    hidden: (tokens, width), what enters layer `first`: the texts' windows end to end, in this order.
+    """
+
+    first: int
+    texts: Sequence[Encoded]
+    slots: Sequence[int]
+    hidden: Tensor
+
+
+def run_entries(
+    trunk: Trunk,
+    first_position: int,
+    entries: Sequence[Entry],
+    adapters: Mapping[int, Lora],
+    lora_masks: Masks | None = None,
+) -> tuple[Tensor, Packed]:
+    """Run each entry from its layer to the top, together with all that entered below it.
+
+    entries: by `first`, ascending; adapters: nothing that an entry's adapter changes lies below its `first`.
+    Returns the hidden states (rows, width) of the texts, entry after entry, and the batch that they were.
+    """
+    texts: list[Encoded] = []
+    slots: list[int] = []
+    hidden = entries[0].hidden[:0]
+    tops = [*(entry.first for entry in entries[1:]), trunk.depth]
+    for entry, top in zip(entries, tops, strict=True):
+        texts += entry.texts
+        slots += entry.slots
+        packed = pack(texts, slots, first_position).to(trunk.device)
+        hidden = torch.cat((hidden, entry.hidden))[packed.source]
+        hidden = trunk.run(hidden, packed, adapters, range(entry.first, top), lora_masks)
+        if entry is not entries[-1]:
+            hidden = in_given_order(hidden, packed)
+    return joined(hidden, packed), packed
+
+
+def in_given_order(hidden: Tensor, packed: Packed) -> Tensor:
+    """Return packed rows (tokens, width) as `Packed.source` counts them: windows end to end, in the order given."""
+    return hidden[packed.source.argsort()]
+
+
+def lower_states(
+    trunk: Trunk, first_position: int, texts: Sequence[Encoded], states: Tensor | None, layers: range
+) -> Tensor:
+    """Run the bare trunk's `layers` over `texts`; states: what enters them, None for the embeddings.
+
+    Both are (tokens, width), the texts' windows end to end in the order given; so is what is returned.
+    """
+    packed = pack(texts, [0] * len(texts), first_position).to(trunk.device)
+    hidden = trunk.embed(packed) if states is None else states[packed.source]
+    return in_given_order(trunk.run(hidden, packed, {}, layers), packed)

@@ -1,0 +1,93 @@
+"""A finished run becomes an artifact in the store, with all that is known of how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from onetrunk.adapters.artifact import write_artifact
+from onetrunk.adapters.card import render_card
+from onetrunk.adapters.manifest import BackboneRecord, DataRecord, Manifest, Parameters, PluginRecord
+from onetrunk.adapters.store import Store, StoredVersion
+from onetrunk.core.adapter import Adapter
+from onetrunk.core.adapter_files import record_probe, stored_form
+from onetrunk.core.backbone import Backbone
+from onetrunk.core.data.dataset import Dataset
+from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.run import Trained
+from onetrunk.core.tasks import JSONObject, TaskSpec
+from onetrunk.core.train_data import TrainData
+
+
+def manifest_of(
+    host: PluginHost,
+    spec: TaskSpec,
+    adapter: Adapter,
+    backbone: Backbone,
+    data: TrainData,
+    metrics: Mapping[str, JSONObject],
+    run: Trained,
+    start: StoredVersion | None,
+) -> Manifest:
+    """Return what `task.json` says of an adapter: `run` gave it from `data`, beginning with `start`."""
+    distribution, plugin_version = host.origin(spec.name)
+    settings = run.learner.settings
+    return Manifest(
+        onetrunk=version("onetrunk"),
+        task=spec.name,
+        plugin=PluginRecord(distribution=distribution, version=plugin_version),
+        level=spec.level,
+        labels=adapter.labels,
+        pooling=adapter.pooling if spec.level == "text" else None,
+        head="file" if getattr(adapter.head, "peft_task_type", None) is None else "peft",
+        method="head" if settings.method == "head" else "lora",
+        settings=adapter.settings,
+        backbone=backbone_record(backbone),
+        data={split: _data_record(dataset) for split, dataset in data.splits.items()},
+        metrics=dict(metrics),
+        training={**settings.to_json(), "best_epoch": run.best_epoch, "seconds": round(run.seconds, 1)},
+        parent=None if start is None else start.ref,
+        parameters=Parameters(trained=run.learner.trained_parameters, backbone=backbone.parameters),
+        probe=record_probe(adapter, backbone),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def backbone_record(backbone: Backbone) -> BackboneRecord:
+    """Return what an artifact says of its backbone; a local folder is named without its path."""
+    return BackboneRecord(
+        name=backbone.public_name,
+        revision=backbone.revision,
+        fingerprint=backbone.fingerprint,
+        tokenizer=backbone.tokenizer_fingerprint,
+        style=backbone.family.style,
+        hidden_size=backbone.hidden_size,
+        layers=backbone.layers,
+    )
+
+
+def _data_record(dataset: Dataset) -> DataRecord:
+    source = Path(dataset.source.partition(" (")[0]).name or dataset.source
+    return DataRecord(sha256=dataset.sha256, rows=len(dataset.examples), source=source)
+
+
+def store_run(
+    store: Store, name: str, adapter: Adapter, backbone: Backbone, manifest: Manifest, run: Trained
+) -> StoredVersion:
+    """Write the artifact of `adapter` and return the version under which `store` keeps it."""
+    config, model, head = stored_form(adapter, backbone, run.learner.settings.dropout)
+    card = render_card(name, manifest, getattr(adapter.head, "card_recipe", None), adapter.spec.summary)
+    return store.add(
+        name,
+        lambda folder: write_artifact(
+            folder,
+            manifest,
+            adapter_config=config,
+            adapter_model=model,
+            head=head,
+            card=card,
+            history=run.history,
+        ),
+    )

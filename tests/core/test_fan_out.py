@@ -1,0 +1,95 @@
+"""One text, many adapters: what lies below their layers is computed once, and the answers stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from onetrunk.adapters.lora import Lora, LowRank, init_lora
+from onetrunk.core.adapter import Adapter, build_head
+from onetrunk.core.backbone import Backbone
+from onetrunk.core.encoders import sizes_of
+from onetrunk.core.inference import Job, compute_logits
+from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.trunk import Trunk
+
+Texts = Callable[[int], list[str]]
+
+
+def random_adapter(backbone: Backbone, trunk: Trunk, task: str, first: int | None, seed: int) -> Adapter:
+    """Return an adapter of random weights that changes the layers from `first` on; None: a head alone."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = backbone.linear_shapes
+    chosen = {t: s for t, s in shapes.items() if first is not None and t[0] >= first}
+    fresh = init_lora(chosen, 4, 8.0, generator)
+    updates = {
+        t: LowRank(u.a, torch.randn(u.b.shape, generator=generator), u.scale)
+        for t, u in fresh.updates.items()
+    }
+    spec = PluginHost.discover().task(task)
+    labels = ("O", "B-X", "I-X") if task == "ner" else ("a", "b")
+    torch.manual_seed(seed)
+    head = build_head(spec, backbone, labels, "mean").eval()
+    return Adapter(task, spec, labels, "mean", Lora(updates).to(trunk.device, trunk.dtype), head, {})
+
+
+class CountingTrunk(Trunk):
+    """A trunk that counts the rows which each layer computes."""
+
+    rows: list[int]
+
+    def _run_layer(self, index: int, hidden: Tensor, *rest: object) -> Tensor:
+        self.rows[index] += len(hidden)
+        return super()._run_layer(index, hidden, *rest)  # type: ignore[arg-type]
+
+
+def counting(backbone: Backbone) -> CountingTrunk:
+    plain = Trunk.of(backbone)
+    trunk = CountingTrunk(plain.embeddings, plain.layers, sizes_of(backbone.family, backbone.config))
+    trunk.rows = [0] * trunk.depth
+    return trunk
+
+
+def jobs_of(backbone: Backbone, adapters: list[Adapter], texts: list[str]) -> list[Job]:
+    encoder = backbone.encoder()
+    tokens = encoder.tokenise(texts)
+    return [
+        Job(encoder.arrange(own, adapter.spec.unlabelled(text).words), slot)
+        for slot, adapter in enumerate(adapters)
+        for own, text in zip(tokens, texts, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("firsts", [(1, 1, 1), (None, None), (0, 1, None), (1, 0, 1, None), (0, 0), (1,)])
+def test_shared_layers_give_the_logits_of_each_job_alone(
+    firsts: tuple[int | None, ...], backbone: Backbone, some_texts: Texts
+) -> None:
+    trunk, tasks = Trunk.of(backbone), ("ner", "sentiment")
+    adapters = [random_adapter(backbone, trunk, tasks[i % 2], first, i) for i, first in enumerate(firsts)]
+    jobs = jobs_of(backbone, adapters, [*some_texts(12), "good " * 300])
+    found = compute_logits(trunk, backbone.first_position, adapters, jobs, batch_tokens=512)
+    for job, logits in zip(jobs, found, strict=True):
+        (alone,) = compute_logits(trunk, backbone.first_position, adapters, [job])
+        np.testing.assert_allclose(logits, alone, rtol=0, atol=1e-4)
+
+
+def test_layers_below_the_first_adapted_one_run_once_a_text(bert: Backbone, some_texts: Texts) -> None:
+    trunk = counting(bert)
+    adapters = [random_adapter(bert, trunk, "sentiment", 1, seed) for seed in range(5)]
+    jobs = jobs_of(bert, adapters, some_texts(10))
+    compute_logits(trunk, 0, adapters, jobs, batch_tokens=10_000)
+    tokens = sum(job.encoded.tokens for job in jobs)
+    assert trunk.rows == [tokens // 5, tokens]
+
+
+def test_heads_without_updates_share_the_whole_trunk(bert: Backbone) -> None:
+    trunk = counting(bert)
+    adapters = [random_adapter(bert, trunk, "sentiment", None, seed) for seed in range(3)]
+    jobs = jobs_of(bert, adapters, ["good film", "bad"])
+    compute_logits(trunk, 0, adapters, jobs)
+    tokens = sum(job.encoded.tokens for job in jobs)
+    assert trunk.rows == [tokens // 3, tokens // 3]
