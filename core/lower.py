@@ -20,13 +20,17 @@ class LowerStates:
 
     Nothing that trains acts below `first`, nor does dropout, so that a text has the same states in each epoch.
     The embeddings (`first` 0) are as quick to look up as to keep, and are not kept.
+
+    room: bytes of states to keep, at most.
     """
 
-    def __init__(self, trunk: Trunk, first_position: int, texts: Sequence[Encoded], first: int) -> None:
+    def __init__(
+        self, trunk: Trunk, first_position: int, texts: Sequence[Encoded], first: int, room: int = KEPT_BYTES
+    ) -> None:
         self.first = first
         self._trunk, self._first_position, self._texts = trunk, first_position, texts
         row = trunk.width * trunk.dtype.itemsize
-        self._room = KEPT_BYTES // row if first else 0
+        self._room = room // row if first else 0
         self._kept: dict[int, Tensor] = {}
 
     @torch.no_grad()

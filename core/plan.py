@@ -28,7 +28,13 @@ _TOP = ("backbone", "precision", "defaults", "adapters")
 _FILES = ("train", "dev", "test")
 _OWN = ("task", "name", *_FILES, "from")
 _SETTINGS = tuple(field.name for field in fields(TrainSettings) if field.name != "precision")
-_KINDS = {"int": int, "int | None": int, "float": (int, float), "float | None": (int, float), "str": str}
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "int": int,
+    "int | None": int,
+    "float": (int, float),
+    "float | None": (int, float),
+    "str": str,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +128,11 @@ class _Reader:
         if isinstance(targets := given.get("targets"), str):
             names = [name.strip() for name in targets.split(",")]
             given["targets"] = tuple(names)
-        elif isinstance(targets, list):
-            given["targets"] = tuple(map(str, targets))
+        elif isinstance(targets, list) and all(isinstance(name, str) for name in targets):
+            given["targets"] = tuple(targets)
+        elif targets is not None:
+            self._faults.append(f"{where}: targets must be a list of names, not {targets!r}")
+            return None
         kinds = {field.name: str(field.type) for field in fields(TrainSettings)}
         for key, value in given.items():
             kind = _KINDS.get(kinds[key])

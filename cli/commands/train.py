@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--plan",
     metavar="F",
-    help="Train what this TOML file says, several adapters at once over one trunk; see docs/plans.md.",
+    help="Train what this TOML file says, several adapters at once over one trunk.",
 )
 @device_option
 @training_options

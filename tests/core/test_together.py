@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from onetrunk.core.backbone import Backbone
-from onetrunk.core.corpus import Corpus, make_corpus
+from onetrunk.core.corpus import make_corpus
 from onetrunk.core.errors import TrainingDiverged
 from onetrunk.core.lower import LowerStates
+from onetrunk.core.packing import pack
 from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.run import Run
 from onetrunk.core.settings import TrainSettings
@@ -112,31 +113,29 @@ def test_ctrl_c_ends_all(host: PluginHost, bert: Backbone, records: Records) -> 
         list(train_together([run_of(spec, bert, trunk, records["sentiment"], SETTINGS["sentiment"])], trunk))
 
 
-@pytest.mark.parametrize("layers", ["last-1", "all"])
-def test_kept_states_change_nothing(
-    layers: str, host: PluginHost, bert: Backbone, records: Records, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("room", [2**30, 2_000, 0])  # all is kept, a few texts are, nothing is
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_lower_states_are_those_of_the_bare_trunk_and_stay_the_same(
+    first: int, room: int, backbone: Backbone, records: Records, host: PluginHost
 ) -> None:
-    trunk, found = Trunk.of(bert), []
-    for room in (2**30, 2_000, 0):  # everything, a few texts, nothing is kept
-        monkeypatch.setattr("onetrunk.core.lower.KEPT_BYTES", room)
-        run = make_run(host, bert, trunk, records, "ner", layers=layers, epochs=3)
-        list(train_together([run], trunk))
-        found.append(states(run))
-    for own in zip(*found, strict=True):
-        torch.testing.assert_close(own[1], own[0], rtol=0, atol=1e-5)
-        torch.testing.assert_close(own[2], own[0], rtol=0, atol=1e-5)
+    trunk, spec = Trunk.of(backbone), host.task("ner")
+    examples = [spec.read(row) for row in records["ner"]]
+    encoded = make_corpus(spec, backbone, examples, spec.learn_labels(examples)).encoded
+    lower = LowerStates(trunk, backbone.first_position, encoded, first, room)
+    for batch in ([3, 0, 2], [0, 5, 2, 3], [3, 0, 2]):
+        found = lower.of(batch)
+        assert not found.requires_grad
+        for index, own in zip(batch, found.split([encoded[i].tokens for i in batch]), strict=True):
+            packed = pack([encoded[index]], [0], backbone.first_position)
+            expected = trunk.run(trunk.embed(packed), packed, {}, range(first))
+            torch.testing.assert_close(own, expected, rtol=0, atol=1e-5)
 
 
-def test_lower_states_are_those_of_the_bare_trunk_below(
-    bert: Backbone, records: Records, host: PluginHost
-) -> None:
+def test_kept_states_are_not_computed_again(bert: Backbone, records: Records, host: PluginHost) -> None:
     trunk, spec = Trunk.of(bert), host.task("ner")
     examples = [spec.read(row) for row in records["ner"]]
-    corpus: Corpus = make_corpus(spec, bert, examples, spec.learn_labels(examples))
-    lower = LowerStates(trunk, bert.first_position, corpus.encoded, 1)
-    first, again = lower.of([3, 0, 2]), lower.of([0, 5, 2])
-    assert not first.requires_grad
-    lengths = [corpus.encoded[i].tokens for i in (3, 0, 2)]
-    assert torch.equal(first.split(lengths)[1], again[: lengths[1]])  # text 0 was kept
-    alone = LowerStates(trunk, bert.first_position, corpus.encoded, 1).of([2])
-    torch.testing.assert_close(first.split(lengths)[2], alone, rtol=0, atol=1e-5)
+    encoded = make_corpus(spec, bert, examples, spec.learn_labels(examples)).encoded
+    kept, anew = (LowerStates(trunk, 0, encoded, 1, room) for room in (2**30, 0))
+    first = kept.of([0, 1, 2])
+    assert torch.equal(kept.of([1]), first.split([encoded[i].tokens for i in range(3)])[1])
+    assert torch.equal(anew.of([0, 1, 2]), first)
