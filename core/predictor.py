@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from onetrunk.adapters.artifact import read_artifact
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.artifact import read_artifact, read_id
+from onetrunk.adapters.bank import Bank
+from onetrunk.adapters.flat import flattened
+from onetrunk.adapters.lora import Lora
+from onetrunk.adapters.store import Store, StoredVersion
 from onetrunk.core.adapter import Adapter
-from onetrunk.core.adapter_files import load_adapter
+from onetrunk.core.adapter_files import load_adapter, reload_lora
 from onetrunk.core.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.data.dataset import Dataset, check_targets
 from onetrunk.core.errors import UsageError
@@ -39,6 +43,14 @@ class Prediction:
         return {"text": self.text, "adapter": self.adapter, **self.result}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Serving:
+    """A version in service. adapter: without its updates, which the bank has under `key`."""
+
+    key: tuple[str, str]
+    adapter: Adapter
+
+
 class OneTrunk:
     """A frozen backbone in memory that serves adapters.
 
@@ -47,6 +59,10 @@ class OneTrunk:
 
     backbone: a loaded `Backbone`, a Hub id or a folder. store: where references are looked up; the user's own by
     default. host: the plugins; found by entry point by default. device, dtype: as for `Backbone.load`.
+    memory: bytes for the LoRA weights of the loaded adapters on the device; None for no bound. Those that were used
+    least recently make room (on a GPU, for host memory of the same size first) and come back when they are asked
+    for, from the store, where they must then still be. Heads, which are small, and what a prediction under way uses
+    stay in any case. `bank.usage` counts.
     """
 
     def __init__(
@@ -57,6 +73,7 @@ class OneTrunk:
         host: PluginHost | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        memory: int | None = None,
     ) -> None:
         if not isinstance(backbone, Backbone):
             backbone = Backbone.load(backbone, device=device, dtype=dtype)
@@ -65,37 +82,37 @@ class OneTrunk:
         self.store = store or Store()
         self.host = host or PluginHost.discover()
         self._encoder = self.backbone.encoder()
-        self._adapters: Mapping[str, Adapter] = {}
+        self.bank = Bank(self.trunk.device, self.trunk.dtype, memory, memory)
+        self._serving: Mapping[str, _Serving] = {}
         self._change = threading.Lock()
 
     @property
     def loaded(self) -> dict[str, str]:
         """The references that `predict` knows, each with the version that answers to it now."""
-        return {reference: adapter.ref for reference, adapter in self._adapters.items()}
+        return {reference: serving.adapter.ref for reference, serving in self._serving.items()}
 
     def load(self, reference: str) -> str:
         """Load, check and put in service what `reference` names now; return the version, `ner@3`.
 
-        A second call picks up a newer version. Raises UnknownAdapter, ArtifactError, BackboneMismatch,
-        AdapterRejected or UnknownTask; what served before goes on serving.
+        A second call picks up a newer version; one that serves under another reference is neither read nor checked
+        again. Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask; what served
+        before goes on serving.
         """
         with self._change:  # from the look-up on, or a slow load could undo a later one
             stored = self.store.resolve(reference)
-            artifact = read_artifact(stored.path)
-            spec = self.host.task(artifact.manifest.task)
-            adapter = load_adapter(stored.ref, artifact, spec, self.backbone, self.trunk)
-            before = self._adapters.get(reference)
-            self._adapters = {**self._adapters, reference: adapter}
-        if before is None or before.ref != adapter.ref:
-            old = None if before is None else int(before.ref.rpartition("@")[2])
+            serving = self._in_service(stored) or self._install(stored)
+            before = self._serving.get(reference)
+            self._serve({**self._serving, reference: serving})
+        if before is None or before.adapter.ref != stored.ref:
+            old = None if before is None else int(before.adapter.ref.rpartition("@")[2])
             self.host.notify("adapter_swapped", name=stored.name, old=old, new=stored.version)
-        return adapter.ref
+        return stored.ref
 
     def unload(self, reference: str) -> None:
         """Take `reference` out of service. Raises UsageError if it is not loaded."""
         with self._change:
-            self._get([reference])
-            self._adapters = {key: value for key, value in self._adapters.items() if key != reference}
+            _known(self._serving, [reference])
+            self._serve({key: value for key, value in self._serving.items() if key != reference})
 
     def predict(
         self, texts: Sequence[str], adapters: Sequence[str], *, batch_tokens: int = BATCH_TOKENS
@@ -148,13 +165,40 @@ class OneTrunk:
             self.trunk, self.backbone.first_position, [adapter], jobs, batch_tokens, advance
         )
 
+    def _in_service(self, stored: StoredVersion) -> _Serving | None:
+        """Return the version `stored` if it serves already, under any reference, and is still the same on disk."""
+        own = [each for each in self._serving.values() if each.key[0] == stored.ref]
+        identity = read_id(stored.path) if own else None
+        return next((each for each in own if each.key[1] == identity), None)
+
+    def _install(self, stored: StoredVersion) -> _Serving:
+        """Read and check a version, and put it into the bank."""
+        artifact = read_artifact(stored.path)
+        spec = self.host.task(artifact.manifest.task)
+        adapter = load_adapter(stored.ref, artifact, spec, self.backbone, self.trunk, flattened)
+        key = (stored.ref, artifact.id)
+        self.bank.install(key, adapter.lora, partial(_reload, stored, artifact.id, self.backbone))
+        return _Serving(key, replace(adapter, lora=Lora({})))
+
+    def _serve(self, serving: Mapping[str, _Serving]) -> None:
+        """Replace what serves, then let the bank forget what no reference means any more."""
+        before = {each.key for each in self._serving.values()}
+        self._serving = serving
+        for key in before - {each.key for each in serving.values()}:
+            self.bank.remove(key)
+
     def _get(self, references: Sequence[str]) -> list[Adapter]:
-        adapters = self._adapters
-        if missing := [reference for reference in references if reference not in adapters]:
-            known = ", ".join(adapters) or "none"
-            wanted = repr(missing[0])
-            raise UsageError(f"adapter {wanted} is not loaded; loaded: {known}; call load({wanted}) first")
-        return [adapters[reference] for reference in references]
+        """Return the adapters of `references` with their updates on the device."""
+        while True:
+            serving = self._serving
+            chosen = _known(serving, references)
+            try:
+                loras = self.bank.get(each.key for each in chosen)
+            except KeyError:
+                if serving is self._serving:
+                    raise
+                continue  # another thread has taken one out of service since we looked
+            return [replace(each.adapter, lora=loras[each.key]) for each in chosen]
 
     def _answer(
         self, texts: Sequence[str], adapters: Sequence[Adapter], batch_tokens: int
@@ -179,3 +223,17 @@ class OneTrunk:
                 )
                 for slot, adapter in enumerate(adapters)
             ]
+
+
+def _known(serving: Mapping[str, _Serving], references: Sequence[str]) -> list[_Serving]:
+    """Return what serves under `references`. Raises UsageError for one that is not loaded."""
+    if missing := [reference for reference in references if reference not in serving]:
+        known = ", ".join(serving) or "none"
+        wanted = repr(missing[0])
+        raise UsageError(f"adapter {wanted} is not loaded; loaded: {known}; call load({wanted}) first")
+    return [serving[reference] for reference in references]
+
+
+def _reload(stored: StoredVersion, identity: str, backbone: Backbone) -> Lora:
+    """Return the updates of an evicted adapter, from the artifact that it was loaded from."""
+    return reload_lora(stored.ref, read_artifact(stored.path), identity, backbone)
