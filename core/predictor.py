@@ -43,11 +43,15 @@ class Prediction:
         return {"text": self.text, "adapter": self.adapter, **self.result}
 
 
+_Key = tuple[str, str]
+"""A version, `ner@3`, and the id of its artifact, as the same number may be another adapter in a new store."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Serving:
     """A version in service. adapter: without its updates, which the bank has under `key`."""
 
-    key: tuple[str, str]
+    key: _Key
     adapter: Adapter
 
 
@@ -84,6 +88,7 @@ class OneTrunk:
         self._encoder = self.backbone.encoder()
         self.bank = Bank(self.trunk.device, self.trunk.dtype, memory, memory)
         self._serving: Mapping[str, _Serving] = {}
+        self._versions: dict[_Key, tuple[_Serving, int]] = {}  # each with the number of references to it
         self._change = threading.Lock()
 
     @property
@@ -100,9 +105,9 @@ class OneTrunk:
         """
         with self._change:  # from the look-up on, or a slow load could undo a later one
             stored = self.store.resolve(reference)
-            serving = self._in_service(stored) or self._install(stored)
+            known, _ = self._versions.get((stored.ref, read_id(stored.path)), (None, 0))
             before = self._serving.get(reference)
-            self._serve({**self._serving, reference: serving})
+            self._serve(reference, known or self._install(stored))
         if before is None or before.adapter.ref != stored.ref:
             old = None if before is None else int(before.adapter.ref.rpartition("@")[2])
             self.host.notify("adapter_swapped", name=stored.name, old=old, new=stored.version)
@@ -112,7 +117,7 @@ class OneTrunk:
         """Take `reference` out of service. Raises UsageError if it is not loaded."""
         with self._change:
             _known(self._serving, [reference])
-            self._serve({key: value for key, value in self._serving.items() if key != reference})
+            self._serve(reference, None)
 
     def predict(
         self, texts: Sequence[str], adapters: Sequence[str], *, batch_tokens: int = BATCH_TOKENS
@@ -165,12 +170,6 @@ class OneTrunk:
             self.trunk, self.backbone.first_position, [adapter], jobs, batch_tokens, advance
         )
 
-    def _in_service(self, stored: StoredVersion) -> _Serving | None:
-        """Return the version `stored` if it serves already, under any reference, and is still the same on disk."""
-        own = [each for each in self._serving.values() if each.key[0] == stored.ref]
-        identity = read_id(stored.path) if own else None
-        return next((each for each in own if each.key[1] == identity), None)
-
     def _install(self, stored: StoredVersion) -> _Serving:
         """Read and check a version, and put it into the bank."""
         artifact = read_artifact(stored.path)
@@ -180,12 +179,23 @@ class OneTrunk:
         self.bank.install(key, adapter.lora, partial(_reload, stored, artifact.id, self.backbone))
         return _Serving(key, replace(adapter, lora=Lora({})))
 
-    def _serve(self, serving: Mapping[str, _Serving]) -> None:
-        """Replace what serves, then let the bank forget what no reference means any more."""
-        before = {each.key for each in self._serving.values()}
-        self._serving = serving
-        for key in before - {each.key for each in serving.values()}:
-            self.bank.remove(key)
+    def _serve(self, reference: str, new: _Serving | None) -> None:
+        """Replace what `reference` means (None: nothing), then forget the old version if nothing means it now."""
+        changed = dict(self._serving)
+        old = changed.pop(reference, None) if new is None else changed.get(reference)
+        if new is not None:
+            changed[reference] = new
+            self._count(new, 1)
+        self._serving = changed
+        if old is not None and not self._count(old, -1):
+            del self._versions[old.key]
+            self.bank.remove(old.key)
+
+    def _count(self, serving: _Serving, more: int) -> int:
+        """Count the references to a version, and return their number."""
+        _, count = self._versions.get(serving.key, (serving, 0))
+        self._versions[serving.key] = (serving, count + more)
+        return count + more
 
     def _get(self, references: Sequence[str]) -> list[Adapter]:
         """Return the adapters of `references` with their updates on the device."""

@@ -81,7 +81,7 @@ def test_factors_of_one_input_lie_end_to_end_and_all_others_begin_aligned(lora: 
 
 @given(loras)
 def test_one_shape_has_one_layout_in_whatever_order_the_targets_come(lora: Lora) -> None:
-    assert layout_of(lora) == layout_of(Lora(dict(reversed(lora.updates.items()))))
+    assert layout_of(lora) == layout_of(Lora(dict(reversed(list(lora.updates.items())))))
     assert layout_of(lora) == layout_of(flattened(lora, CPU, torch.float32))
 
 
