@@ -402,6 +402,32 @@ def test_a_swap_lets_go_of_the_old_version(bert: Backbone, own_store: Store) -> 
     assert trunk.bank.usage.installed == before.installed == 1
 
 
+@pytest.mark.parametrize("memory", [None, 0])
+def test_threads_predict_while_the_version_they_use_is_forgotten(
+    bert: Backbone, own_store: Store, memory: int | None
+) -> None:
+    trunk, stop = OneTrunk(bert, store=own_store, memory=memory), threading.Event()
+    trunk.load("sentiment@prod")
+
+    def predict() -> set[str]:
+        seen = set[str]()
+        while not stop.is_set():
+            seen |= {row[0].adapter for row in trunk.predict(["good"], ["sentiment@prod"])}
+        return seen
+
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(predict) for _ in range(3)]
+        try:
+            for turn in range(40):
+                own_store.alias("sentiment", "prod", 1 + turn % 3)
+                trunk.load("sentiment@prod")
+        finally:
+            stop.set()
+        seen = set[str]().union(*(future.result() for future in running))
+    assert seen == {"sentiment@1", "sentiment@2", "sentiment@3"}
+    assert trunk.bank.usage.installed == 1
+
+
 def test_a_version_in_service_is_not_read_again_for_another_reference(
     bert: Backbone, own_store: Store
 ) -> None:
