@@ -21,7 +21,7 @@ with torch.no_grad():
     logits = model(**tokenizer(text, return_tensors="pt")).logits[0]  # SHAPE
 """
 
-_MEAN = """\
+_IN_FILE = """\
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -33,7 +33,7 @@ model = PeftModel.from_pretrained(AutoModel.from_pretrained(base), adapter).eval
 head = load_file(f"{{adapter}}/head.safetensors")
 with torch.no_grad():
     hidden = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]  # (tokens, width)
-    logits = hidden.mean(0) @ head["classifier.weight"].T + head["classifier.bias"]  # (labels,)
+    logits = ROWS @ head["classifier.weight"].T + head["classifier.bias"]  # SHAPE
 """
 
 
@@ -42,10 +42,17 @@ def _in_model(kind: str, shape: str) -> str:
     return _IN_MODEL.replace("KIND", kind).replace("SHAPE", shape)
 
 
+def _in_file(rows: str, shape: str) -> str:
+    """Return the lines for a linear head in a file of its own, on these rows of the hidden states."""
+    return _IN_FILE.replace("ROWS", rows).replace("SHAPE", shape)
+
+
 RECIPES = {
     "token": _in_model("TokenClassification", "(tokens, labels)"),
     "cls": _in_model("SequenceClassification", "(labels,)"),
-    "mean": _MEAN,
+    "mean": _in_file("hidden.mean(0)", "(labels,)"),
+    "first": _in_file("hidden[0]", "(labels,)"),
+    "words": _in_file("hidden", "(tokens, labels)"),
 }
 """Lines of plain transformers and PEFT that give the logits, by the form of the head."""
 

@@ -92,12 +92,12 @@ class Patch:
 
 
 def patched_linear(
-    x: Tensor, weight: Tensor, bias: Tensor, patches: Sequence[Patch], mask: Tensor | None = None
+    x: Tensor, weight: Tensor, bias: Tensor | None, patches: Sequence[Patch], mask: Tensor | None = None
 ) -> Tensor:
     """Return x W^T + b with the low-rank updates of `patches` added on their rows and columns.
 
-    x: (tokens, d_in); weight: (d_out, d_in); bias: (d_out,); mask: (tokens, d_in) dropout mask, already divided
-    by the keep probability, for the input of the updates only.  Returns (tokens, d_out).
+    x: (tokens, d_in); weight: (d_out, d_in); bias: (d_out,) or None; mask: (tokens, d_in) dropout mask, already
+    divided by the keep probability, for the input of the updates only.  Returns (tokens, d_out).
     """
     if not patches:
         return F.linear(x, weight, bias)
@@ -114,7 +114,7 @@ class _PatchedLinear(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         weight: Tensor,
-        bias: Tensor,
+        bias: Tensor | None,
         mask: Tensor | None,
         patches: Sequence[Patch],
         *_factors: Tensor,

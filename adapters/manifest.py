@@ -37,7 +37,7 @@ class BackboneRecord:
     """The trunk that the adapter was trained on.
 
     name: Hub id or folder name. revision: commit, None for a folder. fingerprint: of the weights; tokenizer: of
-    the tokenizer. style: which head layout it has (`bert`, `roberta`). hidden_size: width; layers: their number.
+    the tokenizer. style: which head layout it has (`bert`, `roberta`, …). hidden_size: width; layers: their number.
     """
 
     name: str

@@ -15,21 +15,10 @@ import torch
 from torch import Tensor
 
 from onetrunk.adapters.errors import ArtifactError
-from onetrunk.adapters.lora import MODULES, Lora, LowRank, Target
-
-MODULE_PATHS = {
-    "query": "attention.self.query",
-    "key": "attention.self.key",
-    "value": "attention.self.value",
-    "attention_output": "attention.output.dense",
-    "intermediate": "intermediate.dense",
-    "output": "output.dense",
-}
-"""Our module names → the paths below `encoder.layer.N.` in transformers and PEFT."""
+from onetrunk.adapters.lora import Lora, LowRank, Target
+from onetrunk.adapters.modules import Layout
 
 ROOT = "base_model.model."
-_MODULES = {path: module for module, path in MODULE_PATHS.items()}
-_LORA_KEY = re.compile(r"encoder\.layer\.(\d+)\.(.+)\.lora_([AB])\.weight")
 _UNSUPPORTED = (
     "use_dora",
     "rank_pattern",
@@ -50,21 +39,22 @@ _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of `init_lora_weights` with which PEFT subtracts from the backbone what the adapter starts with."""
 
 
-def peft_tensors(lora: Lora, prefix: str, head: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def peft_tensors(lora: Lora, layout: Layout, prefix: str, head: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return what `adapter_model.safetensors` holds, float32 on the CPU.
 
-    prefix: of the encoder in the model that PEFT wraps, `bert.` or empty for a bare encoder.
+    layout: of the encoder; prefix: of it in the model that PEFT wraps, `bert.` or empty for a bare encoder.
     head: weights by their name in that model.
     """
     tensors = {f"{ROOT}{name}": tensor for name, tensor in head.items()}
     for (layer, module), update in lora.updates.items():
-        path = f"{ROOT}{prefix}encoder.layer.{layer}.{MODULE_PATHS[module]}"
+        path = f"{ROOT}{prefix}{layout.path(layer, module)}"
         tensors |= {f"{path}.lora_A.weight": update.a, f"{path}.lora_B.weight": update.b}
     return {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
 
 
 def peft_config(
     lora: Lora,
+    layout: Layout,
     *,
     task_type: str,
     base_model: str,
@@ -85,7 +75,7 @@ def peft_config(
         r=rank,
         lora_alpha=first.scale * rank,  # type: ignore[arg-type]
         lora_dropout=dropout,
-        target_modules=_target_pattern(lora.updates),
+        target_modules=_target_pattern(lora.updates, layout),
         modules_to_save=list(modules_to_save) or None,
         base_model_name_or_path=base_model,
         revision=revision,
@@ -94,12 +84,12 @@ def peft_config(
     return {key: _plain(value) for key, value in config.to_dict().items()}
 
 
-def _target_pattern(updates: Mapping[Target, LowRank]) -> str:
-    """Return a pattern for exactly the adapted modules; suffixes could not tell the two output.dense apart."""
+def _target_pattern(updates: Mapping[Target, LowRank], layout: Layout) -> str:
+    """Return a pattern for exactly the adapted modules; suffixes could not tell BERT's two output.dense apart."""
     layers = "|".join(str(layer) for layer in sorted({layer for layer, _ in updates}))
     targets = {module for _, module in updates}
-    paths = "|".join(re.escape(MODULE_PATHS[module]) for module in MODULES if module in targets)
-    return rf"(?:.*\.)?encoder\.layer\.(?:{layers})\.(?:{paths})"
+    paths = "|".join(re.escape(path) for module, path in layout.modules.items() if module in targets)
+    return rf"(?:.*\.)?{re.escape(layout.layers)}\.(?:{layers})\.(?:{paths})"
 
 
 def _plain(value: Any) -> Any:
@@ -110,7 +100,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_peft(
-    where: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], prefix: str
+    where: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], layout: Layout, prefix: str
 ) -> tuple[Lora, dict[str, Tensor]]:
     """Return the LoRA updates, and the other tensors by their name in the model that PEFT wraps.
 
@@ -128,19 +118,21 @@ def read_peft(
         raise ArtifactError(
             where, f"adapter_config.json has options that are not supported: {', '.join(options)}"
         )
+    lora_key = re.compile(rf"{re.escape(layout.layers)}\.(\d+)\.(.+)\.lora_([AB])\.weight")
+    modules = {path: module for module, path in layout.modules.items()}
     halves: dict[Target, dict[str, Tensor]] = {}
     rest: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         name = key.removeprefix(ROOT)
-        match = _LORA_KEY.fullmatch(name.removeprefix(prefix))
+        match = lora_key.fullmatch(name.removeprefix(prefix))
         if match is None:
             rest[name] = tensor
-        elif match[2] not in _MODULES:
+        elif match[2] not in modules:
             raise ArtifactError(
                 where, f"adapter_model.safetensors adapts {match[2]!r}, not an encoder linear"
             )
         else:
-            halves.setdefault((int(match[1]), _MODULES[match[2]]), {})[match[3]] = tensor
+            halves.setdefault((int(match[1]), modules[match[2]]), {})[match[3]] = tensor
     return Lora({t: _update(where, t, pair, config) for t, pair in sorted(halves.items())}), rest
 
 

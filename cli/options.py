@@ -26,7 +26,9 @@ _TRAINING = {
     "pooling": "How a text becomes one vector; auto is what the backbone declares.",
     "rank": "Rank of the LoRA updates.",
     "alpha": "The updates are scaled by alpha / rank.",
-    "targets": "Modules to adapt, with commas: all, or some of " + ", ".join(MODULES) + ".",
+    "targets": "Modules to adapt, with commas: all, or some of "
+    + ", ".join(MODULES)
+    + "; some encoders have others.",
     "layers": "Layers to adapt: all, or last-K.",
     "optimizer": "How the weights are updated.",
     "lr": "Peak learning rate.",
@@ -63,13 +65,13 @@ class ModuleList(click.ParamType[Any]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """Return the names, each once, in the order of the forward pass. Raises BadParameter for others."""
+        """Return the names, each once; which there are is the backbone's to say. Raises BadParameter for none."""
         if not isinstance(value, str):
             return tuple(value)
-        names = [name.strip() for name in value.split(",")]
-        if unknown := [name for name in names if name not in (*MODULES, "all")]:
-            self.fail(f"no module {unknown[0]!r}; known: all, {', '.join(MODULES)}", param, ctx)
-        return tuple(name for name in MODULES if name in names or "all" in names)
+        names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+        if "" in names:
+            self.fail(f"a name is missing; known: all, {', '.join(MODULES)}", param, ctx)
+        return names
 
 
 def training_options(command: Decorated) -> Decorated:

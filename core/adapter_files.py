@@ -16,7 +16,7 @@ from onetrunk.adapters.manifest import Probe
 from onetrunk.adapters.peft_format import peft_config, peft_tensors, read_peft
 from onetrunk.core.adapter import Adapter, build_head
 from onetrunk.core.backbone import Backbone
-from onetrunk.core.encoders import linear_shapes
+from onetrunk.core.encoders import Family
 from onetrunk.core.errors import AdapterRejected, BackboneMismatch
 from onetrunk.core.inference import Job, compute_logits, encode_examples
 from onetrunk.core.tasks import Example, TaskSpec
@@ -38,9 +38,11 @@ def stored_form(
     lora = adapter.lora if adapter.lora.updates else _no_change(backbone)
     weights = adapter.head.state_dict()
     prefix, inside = ("", {}) if task_type is None else (f"{backbone.family.prefix}.", weights)
-    named = {_name_in_model(key, prefix): tensor for key, tensor in inside.items()}
+    named = {_name_in_model(key, backbone.family, prefix): tensor for key, tensor in inside.items()}
+    layout = backbone.family.layout
     config = peft_config(
         lora,
+        layout,
         task_type=task_type or "FEATURE_EXTRACTION",
         base_model=backbone.public_name,
         revision=backbone.revision,
@@ -48,17 +50,21 @@ def stored_form(
         modules_to_save=sorted({key.partition(".")[0] for key in inside}),
     )
     head = {key: tensor.cpu().contiguous() for key, tensor in weights.items()} if task_type is None else None
-    return config, peft_tensors(lora, prefix, named), head
+    return config, peft_tensors(lora, layout, prefix, named), head
 
 
-def _name_in_model(key: str, prefix: str) -> str:
-    """Return a head weight's name in transformers' model: the pooler belongs to the encoder, the rest does not."""
-    return prefix + key if key.startswith("pooler.") else key
+def _name_in_model(key: str, family: Family, prefix: str) -> str:
+    """Return a head weight's name in transformers' model, where BERT's pooler belongs to the encoder."""
+    return prefix + key if family.pooler_inside and key.startswith("pooler.") else key
 
 
 def _no_change(backbone: Backbone) -> Lora:
     """Return a zero update: PEFT's format has no adapter without one, and a zero B changes nothing."""
-    d_out, d_in = linear_shapes(backbone.config)[target := (backbone.layers - 1, "query")]
+    target, (d_out, d_in) = next(
+        (target, shape)
+        for target, shape in backbone.linear_shapes.items()
+        if target[0] == backbone.layers - 1
+    )
     return Lora({target: LowRank(torch.zeros(1, d_in), torch.zeros(d_out, 1), 1.0)})
 
 
@@ -127,7 +133,9 @@ def _weights(ref: str, artifact: Artifact, backbone: Backbone) -> tuple[Lora, Ma
     """Return the updates and the head's weights of an artifact that fits `backbone`."""
     check_backbone(ref, artifact, backbone)
     prefix = "" if artifact.manifest.head == "file" else f"{backbone.family.prefix}."
-    lora, rest = read_peft(artifact.path, artifact.adapter_config, artifact.adapter_model, prefix)
+    lora, rest = read_peft(
+        artifact.path, artifact.adapter_config, artifact.adapter_model, backbone.family.layout, prefix
+    )
     _check_shapes(ref, lora, backbone)
     head = artifact.head if artifact.head is not None else _head_weights(rest, prefix)
     return (Lora({}) if artifact.manifest.method == "head" else lora), head
@@ -155,7 +163,7 @@ def _head_weights(rest: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _check_shapes(ref: str, lora: Lora, backbone: Backbone) -> None:
-    shapes = linear_shapes(backbone.config)
+    shapes = backbone.linear_shapes
     for (layer, module), update in lora.updates.items():
         shape = (update.b.shape[0], update.a.shape[1])
         expected = shapes.get((layer, module))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import compress
@@ -12,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from onetrunk.adapters.lora import Target
 from onetrunk.core.backbone_files import locate
-from onetrunk.core.encoders import FAMILIES, Family, expected_shapes
+from onetrunk.core.encoders import FAMILIES, Family, Sizes, expected_shapes, linear_shapes, sizes_of
 from onetrunk.core.encoding import TextEncoder
 from onetrunk.core.errors import BackboneError, UnsupportedBackbone
+from onetrunk.core.padded import SUPPORTED, load_padded
 from onetrunk.core.precision import resolve_device, resolve_dtype
 from onetrunk.core.tasks import Pooling
+from onetrunk.core.weights import first_line, read_object, read_weights
 
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
@@ -72,14 +73,13 @@ class Backbone:
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`, …
         dtype: `auto` (bf16 where the device computes in it natively), `fp32` or `bf16`.
         Raises BackboneError (files missing, offline and not cached, hash mismatch), UnsupportedBackbone (not an
-        encoder, or an architecture that the trunk does not know) and UsageError (device or dtype not to be had).
+        encoder, or one that cannot be run rightly) and UsageError (device or dtype not to be had).
         """
         where = resolve_device(device)
         precision = resolve_dtype(dtype, where)
         files = locate(str(name_or_path), revision)
         config = _read_config(files.name, files.folder)
-        family = check_architecture(files.name, config)
-        tensors, pooler = _read_tensors(files.name, files.folder, family, config)
+        family, tensors, pooler = _encoder(files.name, files.folder, config)
         return cls(
             name=files.name,
             revision=files.revision,
@@ -107,12 +107,17 @@ class Backbone:
     @property
     def layers(self) -> int:
         """Number of encoder layers."""
-        return int(self.config.num_hidden_layers)
+        return 1 + max(layer for layer, _ in self.linear_shapes)
 
     @property
     def parameters(self) -> int:
         """Number of weights in the encoder."""
         return sum(tensor.numel() for tensor in self.tensors.values())
+
+    @property
+    def linear_shapes(self) -> dict[Target, tuple[int, int]]:
+        """(d_out, d_in) of every linear that an adapter can target."""
+        return linear_shapes(self.family.layout, self.tensors)
 
     @property
     def first_position(self) -> int:
@@ -151,30 +156,37 @@ def _read_config(name: str, folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, KeyError, OSError, StrictDataclassError) as error:
-        raise UnsupportedBackbone(name, f"config.json cannot be read: {_first_line(error)}") from error
+        raise UnsupportedBackbone(name, f"config.json cannot be read: {first_line(error)}") from error
 
 
-def check_architecture(name: str, config: Any) -> Family:
-    """Return the family of `config`. Raises UnsupportedBackbone for what the trunk does not compute."""
-    family = FAMILIES.get(config.model_type)
-    supported = f"supported: {', '.join(FAMILIES)}"
+def _encoder(
+    name: str, folder: Path, config: Any
+) -> tuple[Family, dict[str, Tensor], tuple[Tensor, Tensor] | None]:
+    """Return the family of an encoder, its weights and its pooler. Raises UnsupportedBackbone for no encoder."""
     if getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False):
         raise UnsupportedBackbone(
-            name, f"{config.model_type!r} is not an encoder, but a decoder; {supported}"
+            name, f"{config.model_type!r} is not an encoder, but a decoder; {SUPPORTED}"
         )
-    if family is None:
-        raise UnsupportedBackbone(name, f"architecture {config.model_type!r} is not supported; {supported}")
+    if config.model_type not in FAMILIES:
+        return *load_padded(name, folder, config), None
+    family = FAMILIES[config.model_type]
+    shapes = expected_shapes(family, _checked_sizes(name, family, config))
+    return family, *read_weights(name, folder, family.prefix, shapes)
+
+
+def _checked_sizes(name: str, family: Family, config: Any) -> Sizes:
+    """Return the sizes of a packed encoder. Raises UnsupportedBackbone for what the trunk does not compute."""
     if (kind := getattr(config, "position_embedding_type", None) or "absolute") != "absolute":
         raise UnsupportedBackbone(name, f"position embeddings of type {kind!r}; supported: absolute")
-    if config.hidden_act not in ACTIVATIONS:
+    sizes = sizes_of(family, config)
+    if sizes.activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
-        raise UnsupportedBackbone(name, f"activation {config.hidden_act!r}; supported: {known}")
-    if config.hidden_size % config.num_attention_heads:
+        raise UnsupportedBackbone(name, f"activation {sizes.activation!r}; supported: {known}")
+    if sizes.width % sizes.heads:
         raise UnsupportedBackbone(
-            name,
-            f"hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} attention heads",
+            name, f"hidden_size {sizes.width} is no multiple of {sizes.heads} attention heads"
         )
-    return family
+    return sizes
 
 
 def _read_tokenizer(name: str, folder: Path, config: Any) -> Any:
@@ -185,7 +197,7 @@ def _read_tokenizer(name: str, folder: Path, config: Any) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
     except (ValueError, KeyError, OSError) as error:
-        raise BackboneError(name, f"the tokenizer cannot be read: {_first_line(error)}") from error
+        raise BackboneError(name, f"the tokenizer cannot be read: {first_line(error)}") from error
     if not tokenizer.is_fast:
         raise BackboneError(
             name, "the tokenizer has no fast form (tokenizer.json), which character offsets need"
@@ -209,77 +221,9 @@ def _check_tokens(name: str, tokenizer: Any, config: Any) -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _read_tensors(
-    name: str, folder: Path, family: Family, config: Any
-) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
-    """Read the bare encoder's weights, whichever head and naming the checkpoint has."""
-    found: dict[str, Tensor] = {}
-    for file in _weight_files(name, folder):
-        try:
-            with safe_open(file, framework="pt") as weights:
-                found |= {_bare_name(key, family): weights.get_tensor(key) for key in weights.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise BackboneError(name, f"{file.name} cannot be read: {_first_line(error)}") from error
-    shapes = expected_shapes(config)
-    if missing := [key for key in shapes if key not in found]:
-        raise BackboneError(name, f"weights are missing: {', '.join(missing[:3])}{_more(missing)}")
-    for key, shape in shapes.items():
-        if (own := tuple(found[key].shape)) != shape:
-            raise BackboneError(name, f"{key} has shape {own}, config.json says {shape}")
-    pooler = [found.get(f"pooler.dense.{part}") for part in ("weight", "bias")]
-    tensors = {key: found[key].float().contiguous() for key in shapes}
-    if pooler[0] is None or pooler[1] is None:
-        return tensors, None
-    return tensors, (pooler[0].float(), pooler[1].float())
-
-
-def _more(items: list[str]) -> str:
-    return f" and {len(items) - 3} more" if len(items) > 3 else ""
-
-
-def _weight_files(name: str, folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        weight_map = _read_object(name, index).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(
-            isinstance(shard, str) for shard in weight_map.values()
-        ):
-            raise BackboneError(name, f"{index.name} has no weight_map from names of weights to files")
-        files = [folder / os.path.basename(shard) for shard in sorted(set(weight_map.values()))]
-    else:
-        files = [folder / "model.safetensors"]
-    for file in files:
-        if not file.is_file():
-            raise BackboneError(
-                name, f"{file.name} is missing in {folder}; only safetensors is read, no pickle"
-            )
-    return files
-
-
-def _bare_name(key: str, family: Family) -> str:
-    """Map a checkpoint's key to the bare encoder's: no prefix, and `weight`/`bias` for the old gamma/beta."""
-    key = key.removeprefix(family.prefix + ".")
-    return key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-
-
-def _read_object(name: str, file: Path) -> dict[str, Any]:
-    """Return the JSON object in `file`. Raises BackboneError where it has none."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise BackboneError(name, f"{file.name} cannot be read: {_first_line(error)}") from error
-    if not isinstance(value, dict):
-        raise BackboneError(name, f"{file.name} is no JSON object")
-    return value
-
-
 def _declared_pooling(name: str, folder: Path) -> Pooling:
     """Return `mean` where a sentence-transformers folder says so, else `cls`."""
     file = folder / "1_Pooling" / "config.json"
-    if file.is_file() and _read_object(name, file).get("pooling_mode_mean_tokens"):
+    if file.is_file() and read_object(name, file).get("pooling_mode_mean_tokens"):
         return "mean"
     return "cls"

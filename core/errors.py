@@ -8,7 +8,7 @@ OneTrunkError
 │   ├── UnknownTask         no plugin offers the task
 │   └── TaskSpecError       a task's description is faulty; lists every fault
 ├── BackboneError           a backbone that cannot be loaded
-│   ├── UnsupportedBackbone not an encoder, or an architecture that the trunk does not know
+│   ├── UnsupportedBackbone not an encoder, or one that cannot be run rightly
 │   └── BackboneMismatch    an adapter that was trained on another backbone or tokenizer
 ├── AdapterRejected         an adapter that fails its checks on loading (probe, shapes)
 └── TrainingDiverged        the loss is no longer a number
@@ -108,7 +108,7 @@ class BackboneError(OneTrunkError):
 
 
 class UnsupportedBackbone(BackboneError):
-    """Not an encoder, or an architecture that the trunk does not know."""
+    """Not an encoder, or one that neither the packed trunk nor transformers can run rightly."""
 
 
 class BackboneMismatch(BackboneError):

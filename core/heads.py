@@ -9,26 +9,28 @@ in a file of its own. card_recipe: the lines on the model card that use it witho
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from onetrunk.core.tasks import HeadContext, Rows
+from onetrunk.core.tasks import HeadContext, HeadStyle, Rows
 
 _INIT_STD = 0.02
 
 
 def token_head(context: HeadContext) -> nn.Module:
-    """Return a head with one row of logits a word."""
-    return TokenHead(context)
+    """Return a head with one row of logits a word, by the style of `context`."""
+    return PlainTokenHead(context) if context.style == "plain" else TokenHead(context)
 
 
 def text_head(context: HeadContext) -> nn.Module:
     """Return a head with one row of logits a text, by the pooling and the style of `context`."""
     if context.pooling == "mean":
         return MeanHead(context)
-    return RobertaClsHead(context) if context.style == "roberta" else BertClsHead(context)
+    return _CLS_HEADS[context.style](context)
 
 
 class TokenHead(nn.Module):
@@ -49,6 +51,13 @@ class TokenHead(nn.Module):
         return logits
 
 
+class PlainTokenHead(TokenHead):
+    """The same for an encoder whose token classification model is another: stored in `head.safetensors`."""
+
+    peft_task_type: ClassVar[str | None] = None
+    card_recipe: ClassVar[str | None] = "words"
+
+
 class BertClsHead(nn.Module):
     """Pooler and classifier on the first token, as transformers' BertForSequenceClassification."""
 
@@ -66,9 +75,21 @@ class BertClsHead(nn.Module):
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Map hidden (T, H) to logits (texts, labels)."""
         first = _first_rows(hidden, rows).to(_dtype(self))
-        pooled = torch.tanh(self.pooler["dense"](first))
+        pooled = self.activation(self.pooler["dense"](first))
         logits: Tensor = self.classifier(self.dropout(pooled))
         return logits
+
+    def activation(self, x: Tensor) -> Tensor:
+        """Return tanh of `x`."""
+        return torch.tanh(x)
+
+
+class DebertaClsHead(BertClsHead):
+    """The same with gelu, as transformers' DebertaV2ForSequenceClassification."""
+
+    def activation(self, x: Tensor) -> Tensor:
+        """Return gelu of `x`."""
+        return F.gelu(x)
 
 
 class RobertaClsHead(nn.Module):
@@ -91,8 +112,70 @@ class RobertaClsHead(nn.Module):
         """Map hidden (T, H) to logits (texts, labels)."""
         dense, out_proj = self.classifier["dense"], self.classifier["out_proj"]
         first = _first_rows(hidden, rows).to(_dtype(self))
-        logits: Tensor = out_proj(self.dropout(torch.tanh(dense(self.dropout(first)))))
+        logits: Tensor = out_proj(self.dropout(self.activation(dense(self.dropout(first)))))
         return logits
+
+    def activation(self, x: Tensor) -> Tensor:
+        """Return tanh of `x`."""
+        return torch.tanh(x)
+
+
+class ElectraClsHead(RobertaClsHead):
+    """The same with gelu, as transformers' ElectraForSequenceClassification."""
+
+    def activation(self, x: Tensor) -> Tensor:
+        """Return gelu of `x`."""
+        return F.gelu(x)
+
+
+class DistilBertClsHead(nn.Module):
+    """Two linear layers on the first token, as transformers' DistilBertForSequenceClassification."""
+
+    peft_task_type: ClassVar[str | None] = "SEQ_CLS"
+    card_recipe: ClassVar[str | None] = "cls"
+
+    def __init__(self, context: HeadContext) -> None:
+        super().__init__()
+        self.pre_classifier = _linear(context.hidden_size, context.hidden_size)
+        self.dropout = nn.Dropout(context.dropout)
+        self.classifier = _linear(context.hidden_size, len(context.labels))
+
+    def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
+        """Map hidden (T, H) to logits (texts, labels)."""
+        first = _first_rows(hidden, rows).to(_dtype(self))
+        logits: Tensor = self.classifier(self.dropout(F.relu(self.pre_classifier(first))))
+        return logits
+
+
+class PlainClsHead(nn.Module):
+    """A linear classifier on the first token, for an encoder whose own classification model is another.
+
+    The weights are stored in `head.safetensors`.
+    """
+
+    peft_task_type: ClassVar[str | None] = None
+    card_recipe: ClassVar[str | None] = "first"
+
+    def __init__(self, context: HeadContext) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(context.dropout)
+        self.classifier = _linear(context.hidden_size, len(context.labels))
+
+    def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
+        """Map hidden (T, H) to logits (texts, labels)."""
+        first = _first_rows(hidden, rows).to(_dtype(self))
+        logits: Tensor = self.classifier(self.dropout(first))
+        return logits
+
+
+_CLS_HEADS: dict[HeadStyle, Callable[[HeadContext], nn.Module]] = {
+    "bert": BertClsHead,
+    "roberta": RobertaClsHead,
+    "electra": ElectraClsHead,
+    "distilbert": DistilBertClsHead,
+    "deberta": DebertaClsHead,
+    "plain": PlainClsHead,
+}
 
 
 class MeanHead(nn.Module):

@@ -69,7 +69,7 @@ def compute_logits(
     """
     results: list[np.ndarray | None] = [None] * len(jobs)
     texts = _numbered([job.encoded for job in jobs])
-    firsts = [trunk.depth if (own := a.lora.first_layer) is None else own for a in adapters]
+    firsts = [trunk.first_changed(adapter.lora) for adapter in adapters]
     for batch in inference_batches([job.encoded.tokens for job in jobs], batch_tokens, texts):
         rows = [_Row(i, jobs[i].encoded, jobs[i].slot, texts[i], firsts[jobs[i].slot]) for i in batch]
         for index, logits in _batch_logits(trunk, first_position, adapters, rows):

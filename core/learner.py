@@ -11,7 +11,6 @@ from onetrunk.adapters.lora import Lora, LowRank, init_lora
 from onetrunk.core.adapter import Adapter, build_head
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.dropout import Dropout
-from onetrunk.core.encoders import linear_shapes
 from onetrunk.core.randomness import Randomness
 from onetrunk.core.settings import TrainSettings
 from onetrunk.core.tasks import Labels, Pooling, Rows, TaskSpec
@@ -79,8 +78,7 @@ class Learner:
         """The first layer that what trains changes; below it the trunk runs as it is, without a graph."""
         if self.copy is not None:
             return 0
-        first = self.lora.first_layer
-        return self.trunk.depth if first is None else first
+        return self.trunk.first_changed(self.lora)
 
     def running_trunk(self) -> Trunk:
         """Return what the head stands on: the shared trunk, or the copy in the trunk's precision."""
@@ -154,10 +152,11 @@ def _fresh_lora(backbone: Backbone, settings: TrainSettings) -> Lora:
     if settings.method != "lora":
         return EMPTY
     layers = settings.adapted_layers(backbone.layers)
+    modules = settings.adapted_modules(backbone.family.layout.modules)
     shapes = {
         (layer, module): shape
-        for (layer, module), shape in linear_shapes(backbone.config).items()
-        if layer in layers and module in settings.targets
+        for (layer, module), shape in backbone.linear_shapes.items()
+        if layer in layers and module in modules
     }
     return init_lora(shapes, settings.rank, settings.alpha)
 

@@ -29,7 +29,7 @@ class LowerStates:
     ) -> None:
         self.first = first
         self._trunk, self._first_position, self._texts = trunk, first_position, texts
-        row = trunk.embeddings.words.shape[1] * trunk.dtype.itemsize
+        row = trunk.width * trunk.dtype.itemsize
         self._room = room // row if first else 0
         self._kept: dict[int, Tensor] = {}
 

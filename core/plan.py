@@ -20,7 +20,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from onetrunk.adapters.modules import MODULES
 from onetrunk.adapters.references import validate_name
 from onetrunk.core.errors import OneTrunkError, PlanError, UsageError
 from onetrunk.core.settings import TrainSettings
@@ -128,7 +127,7 @@ class _Reader:
     def _settings(self, where: str, given: dict[str, Any], precision: str) -> TrainSettings | None:
         if isinstance(targets := given.get("targets"), str):
             names = [name.strip() for name in targets.split(",")]
-            given["targets"] = MODULES if "all" in names else tuple(names)
+            given["targets"] = tuple(names)
         elif isinstance(targets, list) and all(isinstance(name, str) for name in targets):
             given["targets"] = tuple(targets)
         elif targets is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any, Literal
 
-from onetrunk.adapters.modules import MODULES
 from onetrunk.core.errors import UsageError
 
 Method = Literal["lora", "head", "full"]
@@ -31,7 +31,8 @@ class TrainSettings:
         a baseline to compare with; never stored).
     pooling: `auto` is what the backbone declares.
     rank, alpha: of the updates, which are scaled by alpha / rank.
-    targets: modules of a layer to adapt; layers: `all` or `last-K`.
+    targets: modules of a layer to adapt, by name or `all`; which there are is the backbone's to say.
+    layers: `all` or `last-K`.
     lr, head_lr: peak learning rates; None picks for the user.
     warmup: share of all steps over which the rates rise; they fall linearly to zero afterwards.
     epochs: passes over the data, at most; None is `LEAST_EPOCHS`, and more where data are few.
@@ -47,7 +48,7 @@ class TrainSettings:
     pooling: Literal["auto", "cls", "mean"] = "auto"
     rank: int = 16
     alpha: float = 32.0
-    targets: tuple[str, ...] = MODULES
+    targets: tuple[str, ...] = ("all",)
     layers: str = "all"
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float | None = None
@@ -70,14 +71,10 @@ class TrainSettings:
             raise UsageError("; ".join(wrong))
 
     def _laws(self) -> list[tuple[bool, str]]:
-        unknown = [target for target in self.targets if target not in MODULES]
         return [
             (1 <= self.rank <= 1024, f"rank must be 1 to 1024, not {self.rank}"),
             (0 < self.alpha < inf, f"alpha must be positive, not {self.alpha}"),
-            (
-                bool(self.targets) and not unknown,
-                f"targets {unknown or 'are empty'}; known: {', '.join(MODULES)}",
-            ),
+            (bool(self.targets), "targets are empty; name modules, or all"),
             (
                 _layer_count(self.layers) != 0,
                 f"layers must be 'all' or 'last-K' with K ≥ 1, not {self.layers!r}",
@@ -110,6 +107,12 @@ class TrainSettings:
         if count is not None and count > layers:
             raise UsageError(f"layers {self.layers!r} asks for more than the backbone's {layers}")
         return range(0 if count is None else layers - count, layers)
+
+    def adapted_modules(self, known: Collection[str]) -> tuple[str, ...]:
+        """Return the modules to adapt among those `known` of an encoder, in their order. Raises UsageError."""
+        if unknown := [target for target in self.targets if target not in (*known, "all")]:
+            raise UsageError(f"no module {unknown[0]!r} in this encoder; known: all, {', '.join(known)}")
+        return tuple(module for module in known if module in self.targets or "all" in self.targets)
 
     def planned_epochs(self, steps: int) -> int:
         """Return how many epochs to plan where one has so many `steps`."""

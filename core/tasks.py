@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Level = Literal["token", "text"]
 Pooling = Literal["cls", "mean"]
+HeadStyle = Literal["bert", "roberta", "electra", "distilbert", "deberta", "plain"]
 Span = tuple[int, int]
 """Start and end (exclusive) in Unicode characters of a text."""
 Labels = tuple[str, ...]
@@ -77,7 +78,9 @@ class HeadContext:
     labels: the adapter's labels, in the order of its logits.
     pooling: how a text becomes one vector.
     dropout: probability for the dropout layers of the head.
-    style: `bert` (pooler, then classifier) or `roberta` (classifier with its own dense layer).
+    style: how transformers builds the sequence classification head: `bert` (pooler with tanh, then classifier),
+        `deberta` (the same with gelu), `roberta` and `electra` (classifier with its own dense layer, tanh or gelu
+        after it), `distilbert` (one more linear before the classifier); `plain` where its heads are not ours.
     pooler: weight (H, H) and bias (H,) of the backbone's own pooler, None where it has none.
     """
 
@@ -85,7 +88,7 @@ class HeadContext:
     labels: Labels
     pooling: Pooling = "cls"
     dropout: float = 0.1
-    style: Literal["bert", "roberta"] = "bert"
+    style: HeadStyle = "bert"
     pooler: tuple[Tensor, Tensor] | None = None
 
 

@@ -21,6 +21,7 @@ from onetrunk.core.errors import TaskSpecError
 from onetrunk.core.task_trial import TaskTrial
 from onetrunk.core.tasks import Record, TaskSpec
 
+TinyModel = Literal["bert", "roberta", "electra", "distilbert", "deberta-v2", "modernbert"]
 _WORDS = tuple(
     "the a of in to and is was not very good bad great awful film book table flight room london paris ada "  # noqa: SIM905
     "grace love like hate want please cancel find where what it my i you".split()
@@ -46,7 +47,7 @@ def check_task(spec: TaskSpec, records: Sequence[Record], *, folder: Path | None
 def tiny_backbone(
     folder: Path,
     *,
-    model_type: Literal["bert", "roberta"] = "bert",
+    model_type: TinyModel = "bert",
     layers: int = 2,
     hidden: int = 32,
     positions: int = 64,
@@ -56,13 +57,13 @@ def tiny_backbone(
     """Write a real but small encoder with random weights and a fast tokenizer, and return `folder`.
 
     It is a folder of transformers (config.json, model.safetensors, tokenizer.json), written without network.
-    bert: WordPiece, lower case; roberta: byte-level BPE.  hidden: width, a multiple of 4.
+    roberta: byte-level BPE; the others: WordPiece, lower case.  hidden: width, a multiple of 4.
     positions: the longest sequence, special tokens included.  mean_pooling: declare it as
     sentence-transformers does.  Every weight is drawn from `seed`, biases and norms too, so that no two of
     them can be taken for each other; torch's global generator is left as it was.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _wordpiece() if model_type == "bert" else _byte_level_bpe()
+    tokenizer = _byte_level_bpe() if model_type == "roberta" else _wordpiece()
     tokenizer.save_pretrained(folder)
     _random_model(model_type, tokenizer, layers, hidden, positions, seed).save_pretrained(folder)
     if mean_pooling:
@@ -74,33 +75,58 @@ def tiny_backbone(
 
 
 def _random_model(
-    model_type: str, tokenizer: Any, layers: int, hidden: int, positions: int, seed: int
+    model_type: TinyModel, tokenizer: Any, layers: int, hidden: int, positions: int, seed: int
 ) -> Any:
-    from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
+    from transformers import AutoModel
 
-    config_class, model_class = {"bert": (BertConfig, BertModel), "roberta": (RobertaConfig, RobertaModel)}[
-        model_type
-    ]
+    config = _tiny_config(model_type, tokenizer, layers, hidden, positions)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = AutoModel.from_config(config)
+        for name, weight in model.named_parameters():
+            centre = 1.0 if name.lower().endswith("norm.weight") else 0.0
+            weight.copy_(centre + 0.15 * torch.randn_like(weight))
+    return model
+
+
+def _tiny_config(model_type: TinyModel, tokenizer: Any, layers: int, hidden: int, positions: int) -> Any:
+    from transformers import AutoConfig
+
     first_position = tokenizer.pad_token_id + 1 if model_type == "roberta" else 0
-    config = config_class(
+    own: dict[str, Any] = {
+        "bert": {"intermediate_size": 2 * hidden},
+        "roberta": {"intermediate_size": 2 * hidden, "type_vocab_size": 1},
+        "electra": {"intermediate_size": 2 * hidden, "embedding_size": hidden // 2},
+        "distilbert": {"hidden_dim": 2 * hidden},
+        "deberta-v2": {
+            "intermediate_size": 2 * hidden,
+            "relative_attention": True,
+            "position_buckets": 8,
+            "position_biased_input": False,
+            "pos_att_type": ["c2p", "p2c"],
+            "share_att_key": True,
+            "norm_rel_ebd": "layer_norm",
+            "type_vocab_size": 0,
+        },
+        "modernbert": {
+            "intermediate_size": 2 * hidden,
+            "local_attention": 16,
+            "cls_token_id": tokenizer.cls_token_id,
+            "sep_token_id": tokenizer.sep_token_id,
+        },
+    }
+    return AutoConfig.for_model(
+        model_type,
         vocab_size=len(tokenizer),
         hidden_size=hidden,
         num_hidden_layers=layers,
         num_attention_heads=4,
-        intermediate_size=2 * hidden,
         max_position_embeddings=positions + first_position,
-        type_vocab_size=2 if model_type == "bert" else 1,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.cls_token_id,
         eos_token_id=tokenizer.sep_token_id,
+        **own[model_type],
     )
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        model = model_class(config)
-        for name, weight in model.named_parameters():
-            centre = 1.0 if name.endswith("LayerNorm.weight") else 0.0
-            weight.copy_(centre + 0.15 * torch.randn_like(weight))
-    return model
 
 
 def _wordpiece() -> Any:

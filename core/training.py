@@ -9,7 +9,6 @@ from typing import TypeVar
 import torch
 
 from onetrunk.adapters.artifact import read_artifact
-from onetrunk.adapters.modules import MODULES
 from onetrunk.adapters.references import validate_name
 from onetrunk.adapters.store import Store, StoredVersion
 from onetrunk.core.adapter import Adapter
@@ -148,6 +147,7 @@ class _Pending:
         if job.start is not None:
             begin = _load_exactly(job.start, self._spec, backbone)
             settings = _inherit(settings, begin, job.start)
+        settings = replace(settings, targets=settings.adapted_modules(backbone.family.layout.modules))
         if settings.class_weights == "balanced":
             _check_countable(self._spec, job.data)
         labels = job.data.labels
@@ -214,7 +214,7 @@ def _inherit(settings: TrainSettings, begin: Adapter, start: StoredVersion) -> T
         pooling=begin.pooling,
         rank=rank,
         alpha=first.scale * rank,
-        targets=tuple(module for module in MODULES if any(module == own for _, own in updates)),
+        targets=tuple({module: None for _, module in updates}),
         layers="all" if min(layers) == 0 else f"last-{len(layers)}",
     )
 

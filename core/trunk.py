@@ -19,6 +19,7 @@ from onetrunk.adapters.lora import Lora, Patch, patched_linear
 from onetrunk.core.attention import attend
 from onetrunk.core.backbone import Backbone, fingerprint
 from onetrunk.core.dropout import Dropout, Masks
+from onetrunk.core.encoders import Family, Sizes, sizes_of
 from onetrunk.core.packing import Packed, Segment
 
 _GELU_TANH = partial(F.gelu, approximate="tanh")
@@ -28,6 +29,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": _GELU_TANH,
     "relu": F.relu,
 }
+_PARTS = ("weight", "bias")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +59,50 @@ class Embeddings:
     norm_weight: Tensor
     norm_bias: Tensor
 
+    def to_width(self, x: Tensor) -> Tensor:
+        """Return what enters the first layer, (tokens, width), of normed embeddings (tokens, embedding)."""
+        return x
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectedEmbeddings(Embeddings):
+    """Embeddings narrower than the layers; projection (width, embedding) leads from the one to the other."""
+
+    projection_weight: Tensor
+    projection_bias: Tensor
+
+    def to_width(self, x: Tensor) -> Tensor:
+        """Return what enters the first layer, (tokens, width), of normed embeddings (tokens, embedding)."""
+        return F.linear(x, self.projection_weight, self.projection_bias)
+
 
 class Trunk:
     """A backbone ready to run. Immutable and safe to share between threads."""
 
-    def __init__(self, embeddings: Embeddings, layers: Sequence[Layer], config: Any) -> None:
+    def __init__(self, embeddings: Embeddings, layers: Sequence[Layer], sizes: Sizes) -> None:
         self.embeddings = embeddings
         self.layers = tuple(layers)
-        self._config = config
-        self.heads = int(config.num_attention_heads)
-        self._epsilon = float(config.layer_norm_eps)
-        self._activation = _ACTIVATIONS[config.hidden_act]
+        self._sizes = sizes
+        self.heads = sizes.heads
+        self._epsilon = sizes.epsilon
+        self._activation = _ACTIVATIONS[sizes.activation]
 
     @classmethod
     def of(cls, backbone: Backbone, dtype: torch.dtype | None = None) -> Trunk:
-        """Build the trunk of `backbone` on its device, in `dtype` (the backbone's by default)."""
+        """Build the trunk of `backbone` on its device, in `dtype` (the backbone's by default).
+
+        Of a family that is not packed it is a `PaddedTrunk`.
+        """
+        if not backbone.family.packed:
+            from onetrunk.core.padded_trunk import (
+                PaddedTrunk,  # which is a Trunk, so that it imports this module
+            )
+
+            return PaddedTrunk.of(backbone, dtype)
         to = {"device": backbone.device, "dtype": dtype or backbone.dtype}
         embeddings = _embeddings(backbone.tensors, to)
-        layers = [_layer(backbone.tensors, f"encoder.layer.{i}", to) for i in range(backbone.layers)]
-        return cls(embeddings, layers, backbone.config)
+        layers = [_layer(backbone.tensors, backbone.family, i, to) for i in range(backbone.layers)]
+        return cls(embeddings, layers, sizes_of(backbone.family, backbone.config))
 
     @property
     def device(self) -> torch.device:
@@ -84,8 +111,17 @@ class Trunk:
 
     @property
     def depth(self) -> int:
-        """Number of layers."""
+        """Number of layers that can be run apart."""
         return len(self.layers)
+
+    @property
+    def width(self) -> int:
+        """Width of the hidden states."""
+        return self._sizes.width
+
+    def first_changed(self, lora: Lora) -> int:
+        """Return the first layer that `lora` changes, `depth` where it changes none."""
+        return self.depth if lora.first_layer is None else lora.first_layer
 
     @property
     def dtype(self) -> torch.dtype:
@@ -94,7 +130,7 @@ class Trunk:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the trunk by name; they are the trunk's own: do not write to them."""
-        named = {f"embeddings.{f.name}": getattr(self.embeddings, f.name) for f in fields(Embeddings)}
+        named = {f"embeddings.{f.name}": getattr(self.embeddings, f.name) for f in fields(self.embeddings)}
         for i, layer in enumerate(self.layers):
             named |= {f"layer.{i}.{f.name}": getattr(layer, f.name) for f in fields(Layer)}
         return named
@@ -112,7 +148,7 @@ class Trunk:
             }
             return type(record)(**values)
 
-        return Trunk(copied(self.embeddings), [copied(layer) for layer in self.layers], self._config)
+        return Trunk(copied(self.embeddings), [copied(layer) for layer in self.layers], self._sizes)
 
     def cast(self, dtype: torch.dtype) -> Trunk:
         """Return the trunk in `dtype`; the cast keeps the graph to weights that train."""
@@ -120,7 +156,7 @@ class Trunk:
         def cast(record: Any) -> Any:
             return type(record)(**{f.name: getattr(record, f.name).to(dtype) for f in fields(record)})
 
-        return Trunk(cast(self.embeddings), [cast(layer) for layer in self.layers], self._config)
+        return Trunk(cast(self.embeddings), [cast(layer) for layer in self.layers], self._sizes)
 
     def forward(self, packed: Packed, adapters: Mapping[int, Lora]) -> Tensor:
         """Run the encoder over `packed`, each segment with the adapter of its slot, none where the slot has none.
@@ -134,7 +170,8 @@ class Trunk:
         """Return what enters the first layer, (tokens, width) in packed order."""
         own = self.embeddings
         summed = F.embedding(packed.ids, own.words) + F.embedding(packed.positions, own.positions)
-        return _dropped(self._norm(summed, own.norm_weight, own.norm_bias), hidden_dropout)
+        normed = self._norm(summed, own.norm_weight, own.norm_bias)
+        return own.to_width(_dropped(normed, hidden_dropout))
 
     def run(
         self,
@@ -220,36 +257,35 @@ def _patches(
 
 
 def _embeddings(tensors: Mapping[str, Tensor], to: Mapping[str, Any]) -> Embeddings:
-    positions = (
-        tensors["embeddings.position_embeddings.weight"]
-        + tensors["embeddings.token_type_embeddings.weight"][0]
-    )
-    return Embeddings(
-        words=tensors["embeddings.word_embeddings.weight"].to(**to),
-        positions=positions.to(**to),
-        norm_weight=tensors["embeddings.LayerNorm.weight"].to(**to),
-        norm_bias=tensors["embeddings.LayerNorm.bias"].to(**to),
-    )
+    positions = tensors["embeddings.position_embeddings.weight"]
+    if (token_types := tensors.get("embeddings.token_type_embeddings.weight")) is not None:
+        positions = positions + token_types[0]
+    parts = {
+        "words": tensors["embeddings.word_embeddings.weight"].to(**to),
+        "positions": positions.to(**to),
+        "norm_weight": tensors["embeddings.LayerNorm.weight"].to(**to),
+        "norm_bias": tensors["embeddings.LayerNorm.bias"].to(**to),
+    }
+    if "embeddings_project.weight" not in tensors:
+        return Embeddings(**parts)
+    projection = {f"projection_{part}": tensors[f"embeddings_project.{part}"].to(**to) for part in _PARTS}
+    return ProjectedEmbeddings(**parts, **projection)
 
 
-def _layer(tensors: Mapping[str, Tensor], path: str, to: Mapping[str, Any]) -> Layer:
-    def get(name: str) -> Tensor:
-        return tensors[f"{path}.{name}"].to(**to)
+def _layer(tensors: Mapping[str, Tensor], family: Family, index: int, to: Mapping[str, Any]) -> Layer:
+    def get(path: str, part: str) -> Tensor:
+        return tensors[f"{path}.{part}"].to(**to)
 
-    def fused(part: str) -> Tensor:
-        return torch.cat([get(f"attention.self.{module}.{part}") for module in ("query", "key", "value")])
-
-    return Layer(
-        qkv_weight=fused("weight"),
-        qkv_bias=fused("bias"),
-        attention_output_weight=get("attention.output.dense.weight"),
-        attention_output_bias=get("attention.output.dense.bias"),
-        attention_norm_weight=get("attention.output.LayerNorm.weight"),
-        attention_norm_bias=get("attention.output.LayerNorm.bias"),
-        intermediate_weight=get("intermediate.dense.weight"),
-        intermediate_bias=get("intermediate.dense.bias"),
-        output_weight=get("output.dense.weight"),
-        output_bias=get("output.dense.bias"),
-        output_norm_weight=get("output.LayerNorm.weight"),
-        output_norm_bias=get("output.LayerNorm.bias"),
-    )
+    paths = {module: family.layout.path(index, module) for module in family.layout.modules}
+    norms = [f"{family.layout.layers}.{index}.{norm}" for norm in family.norms]
+    named = {
+        "attention_output": paths["attention_output"],
+        "attention_norm": norms[0],
+        "intermediate": paths["intermediate"],
+        "output": paths["output"],
+        "output_norm": norms[1],
+    }
+    own = {f"{name}_{part}": get(path, part) for name, path in named.items() for part in _PARTS}
+    for part in _PARTS:
+        own[f"qkv_{part}"] = torch.cat([get(paths[module], part) for module in ("query", "key", "value")])
+    return Layer(**own)

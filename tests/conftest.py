@@ -80,6 +80,42 @@ def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def electra_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from onetrunk.core.testing import tiny_backbone
+
+    return tiny_backbone(
+        tmp_path_factory.mktemp("backbones") / "tiny-electra", model_type="electra", positions=128
+    )
+
+
+@pytest.fixture(scope="session")
+def distilbert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from onetrunk.core.testing import tiny_backbone
+
+    return tiny_backbone(
+        tmp_path_factory.mktemp("backbones") / "tiny-distilbert", model_type="distilbert", positions=128
+    )
+
+
+@pytest.fixture(scope="session")
+def deberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from onetrunk.core.testing import tiny_backbone
+
+    return tiny_backbone(
+        tmp_path_factory.mktemp("backbones") / "tiny-deberta", model_type="deberta-v2", positions=128
+    )
+
+
+@pytest.fixture(scope="session")
+def modernbert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from onetrunk.core.testing import tiny_backbone
+
+    return tiny_backbone(
+        tmp_path_factory.mktemp("backbones") / "tiny-modernbert", model_type="modernbert", positions=128
+    )
+
+
+@pytest.fixture(scope="session")
 def bert(bert_folder: Path) -> Backbone:
     from onetrunk.core.backbone import Backbone
 
@@ -93,9 +129,37 @@ def roberta(roberta_folder: Path) -> Backbone:
     return Backbone.load(roberta_folder, device="cpu", dtype="fp32")
 
 
-@pytest.fixture(params=["bert", "roberta"])
+@pytest.fixture(scope="session")
+def electra(electra_folder: Path) -> Backbone:
+    from onetrunk.core.backbone import Backbone
+
+    return Backbone.load(electra_folder, device="cpu", dtype="fp32")
+
+
+@pytest.fixture(scope="session")
+def distilbert(distilbert_folder: Path) -> Backbone:
+    from onetrunk.core.backbone import Backbone
+
+    return Backbone.load(distilbert_folder, device="cpu", dtype="fp32")
+
+
+@pytest.fixture(scope="session")
+def deberta(deberta_folder: Path) -> Backbone:
+    from onetrunk.core.backbone import Backbone
+
+    return Backbone.load(deberta_folder, device="cpu", dtype="fp32")
+
+
+@pytest.fixture(scope="session")
+def modernbert(modernbert_folder: Path) -> Backbone:
+    from onetrunk.core.backbone import Backbone
+
+    return Backbone.load(modernbert_folder, device="cpu", dtype="fp32")
+
+
+@pytest.fixture(params=["bert", "roberta", "electra", "distilbert", "deberta", "modernbert"])
 def backbone(request: pytest.FixtureRequest) -> Backbone:
-    """Each family's tiny backbone in turn."""
+    """Each family's tiny backbone in turn, the last two of them padded."""
     found: Backbone = request.getfixturevalue(request.param)
     return found
 

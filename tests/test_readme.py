@@ -51,6 +51,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+def test_the_plan_of_the_readme_can_be_read(tmp_path: Path) -> None:
+    from onetrunk.core.plan import read_plan
+
+    (plan,) = re.findall(r"```toml\n(# plan\.toml.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "plan.toml").write_text(plan)
+    assert [own.task for own in read_plan(tmp_path / "plan.toml").adapters] == ["ner", "intent"]
+
+
 def adapters(site: Path, *arguments: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(site)}
     line = [sys.executable, "-m", "onetrunk.cli.main", *arguments]

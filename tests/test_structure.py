@@ -15,7 +15,17 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("adapters", "core", "plugins", "cli")
 CONTRACT = tuple(
     f"onetrunk.core.{name}"
-    for name in ("tasks", "hookspecs", "errors", "words", "heads", "losses", "metrics", "data.conll")
+    for name in (
+        "tasks",
+        "hookspecs",
+        "errors",
+        "words",
+        "heads",
+        "losses",
+        "metrics",
+        "tag_paths",
+        "data.conll",
+    )
 )
 MAY_IMPORT = {
     "adapters": ("onetrunk.adapters",),

@@ -81,6 +81,8 @@ def test_no_name_of_a_backbone_can_break_the_metadata(name: str) -> None:
         (replace(MANIFEST, level="token", pooling=None), "token", "AutoModelForTokenClassification"),
         (MANIFEST, "cls", "AutoModelForSequenceClassification"),
         (replace(MANIFEST, pooling="mean", head="file"), "mean", "AutoModel"),
+        (replace(MANIFEST, head="file"), "first", "AutoModel"),
+        (replace(MANIFEST, level="token", pooling=None, head="file"), "words", "AutoModel"),
     ],
 )
 def test_each_form_has_lines_of_python_that_load_it(manifest: Manifest, recipe: str, loader: str) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from onetrunk.adapters.errors import ArtifactError
 from onetrunk.adapters.lora import MODULES, Lora, LowRank, Target
-from onetrunk.adapters.peft_format import MODULE_PATHS, peft_config, peft_tensors, read_peft
+from onetrunk.adapters.modules import BERT_LAYOUT
+from onetrunk.adapters.peft_format import peft_config, peft_tensors, read_peft
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.packing import pack
 from onetrunk.core.trunk import Trunk
@@ -33,7 +34,7 @@ def config_of(lora: Lora, **options: Any) -> dict[str, Any]:
         "dropout": 0.1,
         "modules_to_save": (),
     }
-    return peft_config(lora, **{**given, **options})
+    return peft_config(lora, BERT_LAYOUT, **{**given, **options})
 
 
 def pair(rank: int = 2) -> dict[str, Tensor]:
@@ -44,7 +45,8 @@ def pair(rank: int = 2) -> dict[str, Tensor]:
 def test_what_is_written_is_read_back_bit_for_bit(prefix: str) -> None:
     lora = lora_of(*((layer, module) for layer in (0, 11) for module in MODULES))
     head = {"classifier.weight": torch.randn(3, 8), f"{prefix}pooler.dense.bias": torch.randn(8)}
-    found, rest = read_peft(WHERE, config_of(lora), peft_tensors(lora, prefix, head), prefix)
+    written = peft_tensors(lora, BERT_LAYOUT, prefix, head)
+    found, rest = read_peft(WHERE, config_of(lora), written, BERT_LAYOUT, prefix)
     assert found.updates.keys() == lora.updates.keys()
     for target, own in lora.updates.items():
         assert torch.equal(found.updates[target].a, own.a)
@@ -56,7 +58,9 @@ def test_what_is_written_is_read_back_bit_for_bit(prefix: str) -> None:
 
 def test_what_is_written_is_float32_whatever_trained() -> None:
     own = LowRank(torch.ones(2, 6).bfloat16().requires_grad_(), torch.ones(8, 2).bfloat16(), 1.0)
-    tensors = peft_tensors(Lora({(0, "query"): own}), "", {"classifier.bias": torch.ones(2).double()})
+    tensors = peft_tensors(
+        Lora({(0, "query"): own}), BERT_LAYOUT, "", {"classifier.bias": torch.ones(2).double()}
+    )
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
     assert not any(tensor.requires_grad for tensor in tensors.values())
 
@@ -95,7 +99,7 @@ def test_peft_adapts_exactly_the_targets(targets: list[Target], kind: str, bert_
     found = {name for name, _ in model.named_parameters() if "lora_A" in name}
     prefix = "" if kind == "AutoModel" else "bert."
     assert found == {
-        f"base_model.model.{prefix}encoder.layer.{layer}.{MODULE_PATHS[module]}.lora_A.default.weight"
+        f"base_model.model.{prefix}encoder.layer.{layer}.{BERT_LAYOUT.modules[module]}.lora_A.default.weight"
         for layer, module in targets
     }
 
@@ -128,7 +132,9 @@ def test_an_adapter_that_peft_trained_gives_pefts_hidden_states(
     model = get_peft_model(AutoModel.from_pretrained(bert_folder), config).eval()
     model.save_pretrained(str(tmp_path))
     stored = json.loads((tmp_path / "adapter_config.json").read_text())
-    lora, rest = read_peft(tmp_path, stored, load_file(tmp_path / "adapter_model.safetensors"), "")
+    lora, rest = read_peft(
+        tmp_path, stored, load_file(tmp_path / "adapter_model.safetensors"), BERT_LAYOUT, ""
+    )
     (text,) = bert.encoder().encode(["the film was very good"], [()])
     with torch.inference_mode():
         found = Trunk.of(bert).forward(pack([text], [0]), {0: lora})
@@ -138,7 +144,7 @@ def test_an_adapter_that_peft_trained_gives_pefts_hidden_states(
 
 
 def test_rank_stabilised_adapters_are_scaled_by_the_root_of_the_rank() -> None:
-    lora, _ = read_peft(WHERE, {**CONFIG, "use_rslora": True}, pair(), "bert.")
+    lora, _ = read_peft(WHERE, {**CONFIG, "use_rslora": True}, pair(), BERT_LAYOUT, "bert.")
     assert lora.updates[0, "query"].scale == pytest.approx(4 / 2**0.5)
 
 
@@ -166,24 +172,24 @@ def test_rank_stabilised_adapters_are_scaled_by_the_root_of_the_rank() -> None:
 )
 def test_an_option_that_computes_otherwise_is_refused_by_name(option: str, value: Any) -> None:
     with pytest.raises(ArtifactError, match=f"options that are not supported: {option}="):
-        read_peft(WHERE, {**CONFIG, option: value}, pair(), "bert.")
+        read_peft(WHERE, {**CONFIG, option: value}, pair(), BERT_LAYOUT, "bert.")
 
 
 def test_another_method_is_refused() -> None:
     with pytest.raises(ArtifactError, match="peft_type is 'IA3', expected 'LORA'"):
-        read_peft(WHERE, {**CONFIG, "peft_type": "IA3"}, {}, "")
+        read_peft(WHERE, {**CONFIG, "peft_type": "IA3"}, {}, BERT_LAYOUT, "")
 
 
 @pytest.mark.parametrize("rank", [0, -1, None, "2", 2.0, True])
 def test_a_rank_that_is_no_number_is_refused(rank: Any) -> None:
     with pytest.raises(ArtifactError, match=r"r=.*expected positive numbers"):
-        read_peft(WHERE, {**CONFIG, "r": rank}, pair(1), "bert.")
+        read_peft(WHERE, {**CONFIG, "r": rank}, pair(1), BERT_LAYOUT, "bert.")
 
 
 @pytest.mark.parametrize("alpha", [None, "4", 0, -2, True])
 def test_an_alpha_that_is_no_positive_number_is_refused(alpha: Any) -> None:
     with pytest.raises(ArtifactError, match=r"lora_alpha=.*expected positive numbers"):
-        read_peft(WHERE, {**CONFIG, "lora_alpha": alpha}, pair(), "bert.")
+        read_peft(WHERE, {**CONFIG, "lora_alpha": alpha}, pair(), BERT_LAYOUT, "bert.")
 
 
 @pytest.mark.parametrize(
@@ -202,4 +208,4 @@ def test_an_alpha_that_is_no_positive_number_is_refused(alpha: Any) -> None:
 def test_tensors_that_do_not_belong_together_are_refused(change: dict[str, Any], message: str) -> None:
     tensors = {key: tensor for key, tensor in {**pair(), **change}.items() if tensor is not None}
     with pytest.raises(ArtifactError, match=f"an-adapter: .*{message}"):
-        read_peft(WHERE, CONFIG, tensors, "bert.")
+        read_peft(WHERE, CONFIG, tensors, BERT_LAYOUT, "bert.")

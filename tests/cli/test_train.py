@@ -18,6 +18,7 @@ from onetrunk.adapters.artifact import read_manifest
 from onetrunk.adapters.store import Store
 from onetrunk.cli.commands.train import command
 from onetrunk.core.settings import TrainSettings
+from onetrunk.core.testing import tiny_backbone
 
 FAST = ("--epochs", "2", "--lr", "0.01")
 
@@ -221,10 +222,33 @@ def test_an_unknown_task_names_those_on_offer(train: Any) -> None:
     assert re.search("no plugin offers task 'tagging'; known: .*ner", done.stderr)
 
 
-def test_an_unknown_module_is_wrong_usage_and_names_the_known_ones(train: Any) -> None:
+def test_an_unknown_module_is_told_with_those_of_the_backbone(train: Any) -> None:
     done = train("--targets", "query,foo")
+    assert done.exit_code == 1
+    assert "no module 'foo' in this encoder; known: all, query" in done.stderr
+    assert Store().versions() == []
+
+
+def test_a_slower_backbone_is_said_in_one_line_and_its_adapter_predicts(
+    adapters: Any, run: Any, data: Path, tmp_path: Path
+) -> None:
+    folder = tiny_backbone(tmp_path / "modern", model_type="modernbert")
+    options = ("--train", str(data / "mood"), "--name", "mood", "--backbone", str(folder), "--targets", "qkv")
+    done = adapters("train", "sentiment", *options, *map(str, FAST))
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if not line.startswith("epoch")] == [
+        "the packed trunk does not know modernbert encoders; transformers runs this one, padded and adapter by "
+        "adapter: slower, with the same results"
+    ]
+    assert read_manifest(Store().resolve("mood").path).training["targets"] == ["qkv"]
+    shown = run("predict", "mood", "the film is good", "--backbone", folder, "--json")
+    assert json.loads(shown.stdout)["label"] in ("negative", "positive")
+
+
+def test_a_missing_name_of_a_module_is_wrong_usage(train: Any) -> None:
+    done = train("--targets", "query,")
     assert done.exit_code == 2
-    assert "no module 'foo'; known: all, query" in done.stderr
+    assert "a name is missing; known: all, query" in done.stderr
 
 
 EAR = """

@@ -19,7 +19,7 @@ from onetrunk.core.backbone_files import OFFLINE_PACKAGE, offline_folder
 from onetrunk.core.errors import BackboneError, UnsupportedBackbone, UsageError
 from onetrunk.core.testing import tiny_backbone
 
-SUPPORTED = "supported: bert, roberta, xlm-roberta, camembert"
+SUPPORTED = "supported: bert, roberta, xlm-roberta, camembert, electra, distilbert, and more slowly other"
 Tensors = dict[str, Tensor]
 
 
@@ -84,6 +84,27 @@ def test_the_fingerprint_is_the_same_under_the_prefix_of_a_model_with_a_head(cop
     expected = Backbone.load(copy).fingerprint
     change_weights(copy, lambda t: {**{f"bert.{k}": v for k, v in t.items()}, "cls.bias": torch.ones(3)})
     assert Backbone.load(copy).fingerprint == expected
+
+
+def test_an_electra_that_was_pretrained_is_read_below_its_prefix(
+    electra: Backbone, electra_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(electra_folder, tmp_path / "copy")
+    change_weights(
+        folder,
+        lambda t: {
+            **{f"electra.{k}": v for k, v in t.items()},
+            "discriminator_predictions.dense.bias": torch.ones(3),
+        },
+    )
+    assert Backbone.load(folder).fingerprint == electra.fingerprint
+
+
+@pytest.mark.parametrize("family", ["electra", "distilbert"])
+def test_a_family_without_a_pooler_has_none(family: str, request: pytest.FixtureRequest) -> None:
+    found: Backbone = request.getfixturevalue(family)
+    assert found.pooler is None
+    assert (found.layers, found.hidden_size, found.first_position) == (2, 32, 0)
 
 
 def test_the_fingerprint_is_the_same_under_the_old_names_of_norms(copy: Path) -> None:
@@ -159,8 +180,15 @@ def test_a_bert_that_is_set_up_as_a_decoder_is_no_encoder(copy: Path) -> None:
 
 
 def test_an_unsupported_architecture_is_told_what_is_supported(copy: Path) -> None:
-    set_config(copy, model_type="deberta-v2")
-    with pytest.raises(UnsupportedBackbone, match=f"'deberta-v2' is not supported; {SUPPORTED}"):
+    set_config(copy, model_type="vit")
+    with pytest.raises(UnsupportedBackbone, match=f"'vit' is not an encoder .* directions; {SUPPORTED}"):
+        Backbone.load(copy)
+
+
+@pytest.mark.parametrize("model_type", ["t5", "bart"])
+def test_an_encoder_with_a_decoder_is_no_encoder(model_type: str, copy: Path) -> None:
+    (copy / "config.json").write_text(json.dumps({"model_type": model_type, "is_encoder_decoder": True}))
+    with pytest.raises(UnsupportedBackbone, match=f"'{model_type}' is not an encoder, but a decoder"):
         Backbone.load(copy)
 
 
@@ -243,6 +271,19 @@ def test_a_weight_of_another_shape_is_named(copy: Path) -> None:
         BackboneError, match=r"intermediate.dense.weight has shape \(64, 32\), config.json says \(48"
     ):
         Backbone.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("family", "weight"),
+    [("electra", "embeddings_project.bias"), ("distilbert", "transformer.layer.1.ffn.lin2.weight")],
+)
+def test_a_weight_that_a_family_needs_and_has_not_is_named(
+    family: str, weight: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(request.getfixturevalue(f"{family}_folder"), tmp_path / "copy")
+    change_weights(folder, lambda t: {k: v for k, v in t.items() if k != weight})
+    with pytest.raises(BackboneError, match=f"weights are missing: {weight}"):
+        Backbone.load(folder)
 
 
 def test_heads_that_do_not_divide_the_width_are_refused(copy: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from onetrunk.adapters.lora import Lora, LowRank, init_lora
 from onetrunk.core.adapter import Adapter, build_head
 from onetrunk.core.backbone import Backbone
-from onetrunk.core.encoders import linear_shapes
+from onetrunk.core.encoders import sizes_of
 from onetrunk.core.inference import Job, compute_logits
 from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.trunk import Trunk
@@ -23,7 +23,7 @@ Texts = Callable[[int], list[str]]
 def random_adapter(backbone: Backbone, trunk: Trunk, task: str, first: int | None, seed: int) -> Adapter:
     """Return an adapter of random weights that changes the layers from `first` on; None: a head alone."""
     generator = torch.Generator().manual_seed(seed)
-    shapes = linear_shapes(backbone.config)
+    shapes = backbone.linear_shapes
     chosen = {t: s for t, s in shapes.items() if first is not None and t[0] >= first}
     fresh = init_lora(chosen, 4, 8.0, generator)
     updates = {
@@ -49,7 +49,7 @@ class CountingTrunk(Trunk):
 
 def counting(backbone: Backbone) -> CountingTrunk:
     plain = Trunk.of(backbone)
-    trunk = CountingTrunk(plain.embeddings, plain.layers, backbone.config)
+    trunk = CountingTrunk(plain.embeddings, plain.layers, sizes_of(backbone.family, backbone.config))
     trunk.rows = [0] * trunk.depth
     return trunk
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,16 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertForTokenClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    DebertaV2ForTokenClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    DistilBertForTokenClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    ElectraForTokenClassification,
+    PreTrainedConfig,
     PreTrainedModel,
     RobertaConfig,
     RobertaForSequenceClassification,
@@ -20,7 +31,7 @@ from transformers import (
 
 from onetrunk.core.heads import MeanHead, segment_means, text_head, token_head
 from onetrunk.core.losses import cross_entropy, total_weight
-from onetrunk.core.tasks import IGNORE, HeadContext, Rows
+from onetrunk.core.tasks import IGNORE, HeadContext, HeadStyle, Rows
 
 SIZE: dict[str, Any] = {
     "vocab_size": 50,
@@ -31,10 +42,11 @@ SIZE: dict[str, Any] = {
     "num_labels": 3,
 }
 CONTEXT = HeadContext(hidden_size=16, labels=("a", "b", "c"))
-ROBERTA = HeadContext(hidden_size=16, labels=("a", "b", "c"), style="roberta")
+STYLES: tuple[HeadStyle, ...] = ("roberta", "electra", "distilbert", "deberta", "plain")
+ROBERTA, ELECTRA, DISTILBERT, DEBERTA, PLAIN = (replace(CONTEXT, style=style) for style in STYLES)
 
 
-def model_of(cls: type[PreTrainedModel], config: type[BertConfig | RobertaConfig]) -> PreTrainedModel:
+def model_of(cls: type[PreTrainedModel], config: type[PreTrainedConfig]) -> PreTrainedModel:
     torch.manual_seed(0)
     model: PreTrainedModel = cls(config(**SIZE)).eval()
     for parameter in model.parameters():  # transformers starts biases at zero, which would hide one left out
@@ -45,7 +57,7 @@ def model_of(cls: type[PreTrainedModel], config: type[BertConfig | RobertaConfig
 def head_weights(model: PreTrainedModel, head: nn.Module) -> dict[str, Tensor]:
     """The weights of the model that the head has too, found by the very names PEFT stores them under."""
     return {
-        name: next(w for key, w in model.state_dict().items() if key.endswith(name))
+        name: next(w for key, w in model.state_dict().items() if f".{key}".endswith(f".{name}"))
         for name in head.state_dict()
     }
 
@@ -60,10 +72,13 @@ def packed(hidden: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
     [
         (BertForSequenceClassification, BertConfig, CONTEXT),
         (RobertaForSequenceClassification, RobertaConfig, ROBERTA),
+        (ElectraForSequenceClassification, ElectraConfig, ELECTRA),
+        (DistilBertForSequenceClassification, DistilBertConfig, DISTILBERT),
+        (DebertaV2ForSequenceClassification, DebertaV2Config, DEBERTA),
     ],
 )
 def test_a_cls_head_gives_the_logits_of_transformers(
-    cls: type[PreTrainedModel], config: type[BertConfig | RobertaConfig], context: HeadContext
+    cls: type[PreTrainedModel], config: type[PreTrainedConfig], context: HeadContext
 ) -> None:
     model, lengths = model_of(cls, config), [5, 2, 7]
     head = text_head(context).eval()
@@ -80,10 +95,16 @@ def test_a_cls_head_gives_the_logits_of_transformers(
 
 @pytest.mark.parametrize(
     ("cls", "config"),
-    [(BertForTokenClassification, BertConfig), (RobertaForTokenClassification, RobertaConfig)],
+    [
+        (BertForTokenClassification, BertConfig),
+        (RobertaForTokenClassification, RobertaConfig),
+        (ElectraForTokenClassification, ElectraConfig),
+        (DistilBertForTokenClassification, DistilBertConfig),
+        (DebertaV2ForTokenClassification, DebertaV2Config),
+    ],
 )
 def test_a_token_head_gives_the_logits_of_transformers_at_the_rows_of_the_words(
-    cls: type[PreTrainedModel], config: type[BertConfig | RobertaConfig]
+    cls: type[PreTrainedModel], config: type[PreTrainedConfig]
 ) -> None:
     model = model_of(cls, config)
     head = token_head(CONTEXT).eval()
@@ -110,6 +131,23 @@ def test_the_state_keys_are_those_that_peft_stores() -> None:
         "classifier.out_proj.weight",
         "classifier.out_proj.bias",
     }
+    assert set(text_head(ELECTRA).state_dict()) == set(text_head(ROBERTA).state_dict())
+    assert set(text_head(DISTILBERT).state_dict()) == {
+        "pre_classifier.weight",
+        "pre_classifier.bias",
+        "classifier.weight",
+        "classifier.bias",
+    }
+
+
+def test_a_plain_head_is_a_linear_on_the_rows_and_says_that_peft_has_no_such_model() -> None:
+    hidden, rows = torch.randn(5, 16), Rows(torch.tensor([0, 2, 5]), torch.tensor([1, 3, 4]))
+    for make, own in ((token_head, hidden[rows.words]), (text_head, hidden[rows.offsets[:-1]])):
+        head = make(PLAIN).eval()
+        assert head.peft_task_type is None
+        weight, bias = head.state_dict()["classifier.weight"], head.state_dict()["classifier.bias"]
+        torch.testing.assert_close(head(hidden, rows), own @ weight.T + bias)
+    assert token_head(CONTEXT).peft_task_type == "TOKEN_CLS"
 
 
 def test_a_bert_head_starts_from_the_pooler_of_the_backbone() -> None:
@@ -177,7 +215,9 @@ def test_a_text_without_rows_has_a_mean_of_zero() -> None:
     assert means.tolist() == [[0.0] * 3, [1.0] * 3]
 
 
-@pytest.mark.parametrize("context", [CONTEXT, ROBERTA, HeadContext(16, ("a", "b", "c"), pooling="mean")])
+@pytest.mark.parametrize(
+    "context", [CONTEXT, ROBERTA, ELECTRA, DISTILBERT, DEBERTA, PLAIN, replace(CONTEXT, pooling="mean")]
+)
 def test_heads_compute_in_float32_on_hidden_states_in_bfloat16(context: HeadContext) -> None:
     hidden = torch.randn(5, 16).to(torch.bfloat16)
     head = text_head(context).eval()

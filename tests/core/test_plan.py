@@ -80,7 +80,7 @@ ONE = '[[adapters]]\ntask = "ner"\ntrain = "x"\n'
         (ONE + 'rank = "8"', "adapter 1: rank must be of type int, not '8'"),
         (ONE + "rank = true", "adapter 1: rank must be of type int, not True"),
         (ONE + 'lr = "fast"', "adapter 1: lr must be of type float, not 'fast'"),
-        (ONE + 'targets = "quary"', r"adapter 1: targets \['quary'\]; known: query"),
+        (ONE + "targets = []", "adapter 1: targets are empty; name modules, or all"),
         (ONE + 'precision = "bf16"', "adapter 1: unknown key 'precision'"),
         (ONE + 'method = "full"', "adapter 1: method 'full' trains no adapter"),
         (ONE + 'name = "a/b"', "adapter 1: .*a/b"),

@@ -16,8 +16,7 @@ from onetrunk.core.settings import HEAD_LEARNING_RATE, LEARNING_RATES, TrainSett
         ({"rank": 0}, "rank must be 1 to 1024, not 0"),
         ({"alpha": 0.0}, "alpha must be positive, not 0"),
         ({"alpha": float("inf")}, "alpha must be positive, not inf"),
-        ({"targets": ()}, "targets are empty; known: query, key"),
-        ({"targets": ("query", "pooler")}, r"targets \['pooler'\]; known: query, key"),
+        ({"targets": ()}, "targets are empty; name modules, or all"),
         ({"layers": "first-2"}, "layers must be 'all' or 'last-K' with K ≥ 1, not 'first-2'"),
         ({"layers": "last-0"}, "not 'last-0'"),
         ({"layers": "last--1"}, "not 'last--1'"),
@@ -66,6 +65,21 @@ def test_more_layers_than_the_backbone_has_are_refused() -> None:
         TrainSettings(layers="last-7").adapted_layers(6)
 
 
+@pytest.mark.parametrize(
+    ("targets", "adapted"),
+    [(("all",), MODULES), (("value", "query"), ("query", "value")), (("output", "all"), MODULES)],
+)
+def test_modules_are_adapted_in_the_order_of_the_encoder(
+    targets: tuple[str, ...], adapted: tuple[str, ...]
+) -> None:
+    assert TrainSettings(targets=targets).adapted_modules(MODULES) == adapted
+
+
+def test_a_module_that_the_encoder_has_not_is_refused_with_those_it_has() -> None:
+    with pytest.raises(UsageError, match="no module 'query' in this encoder; known: all, qkv, output"):
+        TrainSettings(targets=("output", "query")).adapted_modules(("qkv", "output"))
+
+
 @pytest.mark.parametrize("method", ["lora", "head", "full"])
 def test_each_method_has_a_learning_rate_of_its_own(method: Any) -> None:
     settings = TrainSettings(method=method)
@@ -78,5 +92,5 @@ def test_each_method_has_a_learning_rate_of_its_own(method: Any) -> None:
 def test_what_is_recorded_is_json_with_every_choice_written_out() -> None:
     recorded = TrainSettings().to_json()
     assert json.loads(json.dumps(recorded)) == recorded
-    assert recorded["targets"] == list(MODULES)
+    assert recorded["targets"] == ["all"]
     assert (recorded["lr"], recorded["head_lr"]) == (LEARNING_RATES["lora"], HEAD_LEARNING_RATE)

@@ -165,7 +165,9 @@ def test_without_records_there_is_nothing_to_check(plugin: Plugin) -> None:
         check_task(plugin("", ""), [])
 
 
-@pytest.mark.parametrize("model_type", ["bert", "roberta"])
+@pytest.mark.parametrize(
+    "model_type", ["bert", "roberta", "electra", "distilbert", "deberta-v2", "modernbert"]
+)
 def test_a_tiny_backbone_is_as_asked(model_type: str, tmp_path: Path) -> None:
     folder = tiny_backbone(tmp_path / "x", model_type=model_type, layers=3, hidden=16, positions=20)  # type: ignore[arg-type]
     backbone = Backbone.load(folder)

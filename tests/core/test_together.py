@@ -25,7 +25,7 @@ SETTINGS = {
         epochs=4, lr=1e-3, rank=2, batch_tokens=80, seed=7, layers="last-1", patience=0
     ),
     "intent": TrainSettings(
-        epochs=6, lr=2e-3, rank=8, batch_tokens=48, dropout=0.0, targets=("query", "output")
+        epochs=6, lr=2e-3, rank=8, batch_tokens=48, dropout=0.0, targets=("attention_output", "output")
     ),
     "head": TrainSettings(epochs=3, method="head", batch_tokens=64, seed=2),
 }

@@ -14,11 +14,11 @@ from onetrunk.adapters.lora import MODULES, Lora, LowRank, init_lora
 from onetrunk.core.adapter import Adapter, build_head
 from onetrunk.core.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.backbone_files import OFFLINE_SHA256, offline_folder
-from onetrunk.core.encoders import linear_shapes
 from onetrunk.core.encoding import Encoded
 from onetrunk.core.inference import Job, compute_logits
 from onetrunk.core.packing import pack
 from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.testing import tiny_backbone
 from onetrunk.core.trunk import Trunk
 
 Slots = Callable[[int, int], list[int]]
@@ -51,11 +51,17 @@ def assert_equal_states(found: list[Tensor], expected: list[Tensor], atol: float
         torch.testing.assert_close(own, right, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("model_type", ["bert", "roberta", "xlm-roberta", "camembert"])
-def test_hidden_states_equal_those_of_transformers(
-    model_type: str, bert_folder: Path, roberta_folder: Path, some_texts: Texts, tmp_path: Path
+def test_hidden_states_equal_those_of_transformers(backbone: Backbone, some_texts: Texts) -> None:
+    texts = some_texts(30)
+    expected = transformers_states(Path(backbone.name), texts)
+    assert_equal_states(hidden_states(backbone, texts), expected, 1e-5)
+
+
+@pytest.mark.parametrize("model_type", ["xlm-roberta", "camembert"])
+def test_what_is_built_as_roberta_gives_the_states_of_transformers(
+    model_type: str, roberta_folder: Path, some_texts: Texts, tmp_path: Path
 ) -> None:
-    folder = shutil.copytree(bert_folder if model_type == "bert" else roberta_folder, tmp_path / "copy")
+    folder = shutil.copytree(roberta_folder, tmp_path / "copy")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(
         json.dumps({**config, "model_type": model_type, "architectures": None})
@@ -63,6 +69,18 @@ def test_hidden_states_equal_those_of_transformers(
     texts = some_texts(30)
     backbone = Backbone.load(folder, dtype="fp32")
     assert backbone.config.model_type == model_type
+    assert_equal_states(hidden_states(backbone, texts), transformers_states(folder, texts), 1e-5)
+
+
+def test_an_electra_as_wide_within_as_its_embeddings_has_no_projection(
+    some_texts: Texts, tmp_path: Path
+) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    folder = tiny_backbone(tmp_path, model_type="electra", positions=128)
+    AutoModel.from_config(AutoConfig.from_pretrained(folder, embedding_size=32)).save_pretrained(folder)
+    texts, backbone = some_texts(10), Backbone.load(folder, dtype="fp32")
+    assert not any("project" in name for name in backbone.tensors)
     assert_equal_states(hidden_states(backbone, texts), transformers_states(folder, texts), 1e-5)
 
 
@@ -100,6 +118,19 @@ def test_bf16_is_within_two_percent_of_fp32(backbone: Backbone, some_texts: Text
     assert float((half - exact).norm() / exact.norm()) < 0.02
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_copy_that_trains_gives_the_same_states_and_all_its_weights_get_gradients(
+    backbone: Backbone, dtype: torch.dtype
+) -> None:
+    packed = pack(encode(backbone, ["good film", "bad"]), [0, 0], backbone.first_position)
+    copy = Trunk.of(backbone, torch.float32).trainable_copy()
+    hidden = copy.cast(dtype).forward(packed, {})
+    plain = Trunk.of(backbone, dtype).forward(packed, {})
+    assert float((hidden - plain).norm() / plain.norm()) < (0.02 if dtype == torch.bfloat16 else 1e-5)
+    hidden.float().sin().sum().backward()
+    assert all(tensor.grad is not None for tensor in copy.tensors().values())
+
+
 def test_a_long_text_is_each_of_its_windows(backbone: Backbone) -> None:
     (text,) = encode(backbone, ["a b c " * 60])
     with torch.inference_mode():
@@ -122,7 +153,7 @@ def random_lora(backbone: Backbone, rank: int, targets: tuple[str, ...], layers:
     generator = torch.Generator().manual_seed(seed)
     shapes = {
         (layer, module): shape
-        for (layer, module), shape in linear_shapes(backbone.config).items()
+        for (layer, module), shape in backbone.linear_shapes.items()
         if layer in layers and module in targets
     }
     fresh = init_lora(shapes, rank, 2.0 * rank, generator)
@@ -208,7 +239,7 @@ def test_progress_counts_every_job_once(bert: Backbone, some_texts: Texts) -> No
 
 def test_a_fresh_adapter_changes_no_bit(backbone: Backbone, some_texts: Texts) -> None:
     packed = pack(encode(backbone, some_texts(10)), [0] * 10, backbone.first_position)
-    fresh = init_lora(linear_shapes(backbone.config), 8, 16.0)
+    fresh = init_lora(backbone.linear_shapes, 8, 16.0)
     trunk = Trunk.of(backbone)
     with torch.inference_mode():
         assert torch.equal(trunk.forward(packed, {0: fresh}), trunk.forward(packed, {}))
