@@ -40,7 +40,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class FlatLayout:
     """The places of all factors of adapters of one shape. size: numbers in the flat tensor."""
 
     blocks: tuple[Block, ...]
@@ -81,13 +81,13 @@ def size_of(lora: Lora) -> int:
     return _flat(lora).nbytes
 
 
-def layout_of(lora: Lora) -> Layout:
+def layout_of(lora: Lora) -> FlatLayout:
     """Return the layout of adapters of the shape of `lora`."""
     return _layout(tuple((target, *own.a.shape, own.b.shape[0]) for target, own in lora.updates.items()))
 
 
 @lru_cache(maxsize=256)
-def _layout(shapes: tuple[Shape, ...]) -> Layout:
+def _layout(shapes: tuple[Shape, ...]) -> FlatLayout:
     blocks: list[Block] = []
     size = 0
     for _, layer in groupby(sorted(shapes, key=_order), key=lambda shape: shape[0][0]):
@@ -95,7 +95,7 @@ def _layout(shapes: tuple[Shape, ...]) -> Layout:
         firsts, size = _places(_runs(own), size)
         seconds, size = _places(([shape[1] * shape[3]] for shape in own), size)
         blocks += [Block(*shape, a, b) for shape, a, b in zip(own, firsts, seconds, strict=True)]
-    return Layout(tuple(blocks), size)
+    return FlatLayout(tuple(blocks), size)
 
 
 def _order(shape: Shape) -> tuple[int, int]:
