@@ -40,9 +40,14 @@ _SAFE_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Artifact:
-    """An artifact, read and verified. adapter_model and head: tensors by the names of their file, on the CPU."""
+    """An artifact, read and verified.
+
+    id: sha256 of task.json, which has that of every other file: artifacts of one id are the same in every byte.
+    adapter_model and head: tensors by the names of their file, on the CPU.
+    """
 
     path: Path
+    id: str
     manifest: Manifest
     adapter_config: JSONObject
     adapter_model: dict[str, Tensor]
@@ -84,7 +89,16 @@ def write_artifact(
 
 def read_manifest(folder: Path) -> Manifest:
     """Read `task.json` only: cheap, and says nothing about the other files. Raises ArtifactError."""
-    return Manifest.from_json(_parse(folder, TASK, _read(folder, TASK)), folder)
+    return _manifest(folder, _read(folder, TASK))
+
+
+def read_id(folder: Path) -> str:
+    """Return the `id` that a sound artifact in `folder` has; nothing is verified. Raises ArtifactError."""
+    return sha256(_read(folder, TASK))
+
+
+def _manifest(folder: Path, data: bytes) -> Manifest:
+    return Manifest.from_json(_parse(folder, TASK, data), folder)
 
 
 def read_artifact(folder: Path) -> Artifact:
@@ -94,7 +108,8 @@ def read_artifact(folder: Path) -> Artifact:
     leaves it; both name the file.
     """
     entries = _entries(folder)
-    manifest = read_manifest(folder)
+    task = _read(folder, TASK)
+    manifest = _manifest(folder, task)
     _check_files(folder, manifest)
     if stray := sorted(set(entries) - set(manifest.files) - {TASK}):
         raise ArtifactError(folder, f"{', '.join(stray)} is not listed in {TASK}; {_REMEDY}")
@@ -102,6 +117,7 @@ def read_artifact(folder: Path) -> Artifact:
     _check_text(folder, contents)
     return Artifact(
         path=folder,
+        id=sha256(task),
         manifest=manifest,
         adapter_config=_parse_object(folder, CONFIG, contents[CONFIG]),
         adapter_model=_load(folder, MODEL, contents[MODEL]),

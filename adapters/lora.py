@@ -35,9 +35,14 @@ class LowRank:
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """The updates of one adapter, by target."""
+    """The updates of one adapter, by target.
+
+    flat: the one tensor of which every factor is a view, as `onetrunk.adapters.flat` lays it out; None where the
+        factors stand apart, as those that train do.
+    """
 
     updates: Mapping[Target, LowRank]
+    flat: Tensor | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Lora:
         """Return the adapter on `device` in `dtype`."""
@@ -120,7 +125,8 @@ class _PatchedLinear(torch.autograd.Function):
         for patch in patches:
             z = dropped[patch.start : patch.stop] @ _stacked(patch).T
             for (column, update), part in zip(patch.parts, _split(z, patch), strict=True):
-                part *= update.scale
+                if update.scale != 1.0:  # it is folded into B where an adapter serves
+                    part *= update.scale
                 y[patch.start : patch.stop, column : column + update.b.shape[0]].addmm_(part, update.b.T)
             down.append(z)
         ctx.save_for_backward(dropped, weight, mask, *down)
@@ -158,9 +164,24 @@ def _backward_part(gy: Tensor, column: int, update: LowRank, z: Tensor, gz: Tens
 
 
 def _stacked(patch: Patch) -> Tensor:
-    """Return the A of all parts, (sum of ranks, d_in), so that the input is read once."""
+    """Return the A of all parts, (sum of ranks, d_in), so that the input is read once: a view if they allow it."""
     factors = [update.a for _, update in patch.parts]
-    return factors[0] if len(factors) == 1 else torch.cat(factors)
+    if len(factors) == 1:
+        return factors[0]
+    if all(map(_follows, factors, factors[1:])):
+        return factors[0].as_strided((sum(map(len, factors)), factors[0].shape[1]), factors[0].stride())
+    return torch.cat(factors)
+
+
+def _follows(before: Tensor, after: Tensor) -> bool:
+    """Return whether `after` begins, in the same memory, where `before` ends."""
+    return (
+        before.data_ptr() + before.nbytes == after.data_ptr()
+        and before.untyped_storage().data_ptr() == after.untyped_storage().data_ptr()
+        and before.shape[1] == after.shape[1]
+        and before.is_contiguous()
+        and after.is_contiguous()
+    )
 
 
 def _split(z: Tensor, patch: Patch) -> Iterable[Tensor]:

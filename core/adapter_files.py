@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -83,21 +83,21 @@ def probe_logits(
     return compute_logits(trunk, backbone.first_position, [adapter], [Job(each, 0) for each in encoded])
 
 
-def load_adapter(ref: str, artifact: Artifact, spec: TaskSpec, backbone: Backbone, trunk: Trunk) -> Adapter:
+def load_adapter(
+    ref: str,
+    artifact: Artifact,
+    spec: TaskSpec,
+    backbone: Backbone,
+    trunk: Trunk,
+    place: Callable[[Lora, torch.device, torch.dtype], Lora] = Lora.to,
+) -> Adapter:
     """Make an adapter of a verified artifact, and check that it fits and answers as it did when it was stored.
 
+    place: what brings the updates to the trunk's device and dtype; the probe is computed with what it returns.
     Raises BackboneMismatch (other weights or tokenizer), AdapterRejected (shapes, head, probe), ArtifactError.
     """
-    check_backbone(ref, artifact, backbone)
+    lora, weights = _weights(ref, artifact, backbone)
     task_type = artifact.adapter_config.get("task_type")
-    prefix = "" if artifact.manifest.head == "file" else f"{backbone.family.prefix}."
-    lora, rest = read_peft(
-        artifact.path, artifact.adapter_config, artifact.adapter_model, backbone.family.layout, prefix
-    )
-    _check_shapes(ref, lora, backbone)
-    if artifact.manifest.method == "head":
-        lora = Lora({})
-    weights = artifact.head if artifact.head is not None else _head_weights(rest, prefix)
     manifest = artifact.manifest
     head = build_head(spec, backbone, manifest.labels, manifest.pooling or "cls")
     if (own := getattr(head, "peft_task_type", None) or "FEATURE_EXTRACTION") != task_type:
@@ -110,12 +110,35 @@ def load_adapter(ref: str, artifact: Artifact, spec: TaskSpec, backbone: Backbon
         spec=spec,
         labels=manifest.labels,
         pooling=manifest.pooling or "cls",
-        lora=lora.to(trunk.device, trunk.dtype),
+        lora=place(lora, trunk.device, trunk.dtype),
         head=head.requires_grad_(False).eval(),
         settings=dict(manifest.settings),
     )
     _check_probe(adapter, manifest.probe, backbone, trunk)
     return adapter
+
+
+def reload_lora(ref: str, artifact: Artifact, identity: str, backbone: Backbone) -> Lora:
+    """Return the updates of an adapter that was loaded, and so probed, when its artifact had the id `identity`.
+
+    Raises AdapterRejected for any other artifact: its head would not be the one in service.
+    """
+    if artifact.id != identity:
+        raise AdapterRejected(ref, f"{artifact.path} has changed since it was loaded; load it again")
+    lora, _ = _weights(ref, artifact, backbone)
+    return lora
+
+
+def _weights(ref: str, artifact: Artifact, backbone: Backbone) -> tuple[Lora, Mapping[str, Tensor]]:
+    """Return the updates and the head's weights of an artifact that fits `backbone`."""
+    check_backbone(ref, artifact, backbone)
+    prefix = "" if artifact.manifest.head == "file" else f"{backbone.family.prefix}."
+    lora, rest = read_peft(
+        artifact.path, artifact.adapter_config, artifact.adapter_model, backbone.family.layout, prefix
+    )
+    _check_shapes(ref, lora, backbone)
+    head = artifact.head if artifact.head is not None else _head_weights(rest, prefix)
+    return (Lora({}) if artifact.manifest.method == "head" else lora), head
 
 
 def check_backbone(ref: str, artifact: Artifact, backbone: Backbone) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from onetrunk.adapters.artifact import read_artifact
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.artifact import read_artifact, read_id
+from onetrunk.adapters.bank import Bank
+from onetrunk.adapters.flat import flattened
+from onetrunk.adapters.lora import Lora
+from onetrunk.adapters.store import Store, StoredVersion
 from onetrunk.core.adapter import Adapter
-from onetrunk.core.adapter_files import load_adapter
+from onetrunk.core.adapter_files import load_adapter, reload_lora
 from onetrunk.core.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.data.dataset import Dataset, check_targets
 from onetrunk.core.errors import UsageError
@@ -39,6 +43,18 @@ class Prediction:
         return {"text": self.text, "adapter": self.adapter, **self.result}
 
 
+_Key = tuple[str, str]
+"""A version, `ner@3`, and the id of its artifact, as the same number may be another adapter in a new store."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Serving:
+    """A version in service. adapter: without its updates, which the bank has under `key`."""
+
+    key: _Key
+    adapter: Adapter
+
+
 class OneTrunk:
     """A frozen backbone in memory that serves adapters.
 
@@ -47,6 +63,10 @@ class OneTrunk:
 
     backbone: a loaded `Backbone`, a Hub id or a folder. store: where references are looked up; the user's own by
     default. host: the plugins; found by entry point by default. device, dtype: as for `Backbone.load`.
+    memory: bytes for the LoRA weights of the loaded adapters on the device; None for no bound. Those that were used
+    least recently make room (on a GPU, for host memory of the same size first) and come back when they are asked
+    for, from the store, where they must then still be. Heads, which are small, and what a prediction under way uses
+    stay in any case. `bank.usage` counts.
     """
 
     def __init__(
@@ -57,6 +77,7 @@ class OneTrunk:
         host: PluginHost | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        memory: int | None = None,
     ) -> None:
         if not isinstance(backbone, Backbone):
             backbone = Backbone.load(backbone, device=device, dtype=dtype)
@@ -65,37 +86,38 @@ class OneTrunk:
         self.store = store or Store()
         self.host = host or PluginHost.discover()
         self._encoder = self.backbone.encoder()
-        self._adapters: Mapping[str, Adapter] = {}
+        self.bank = Bank(self.trunk.device, self.trunk.dtype, memory, memory)
+        self._serving: Mapping[str, _Serving] = {}
+        self._versions: dict[_Key, tuple[_Serving, int]] = {}  # each with the number of references to it
         self._change = threading.Lock()
 
     @property
     def loaded(self) -> dict[str, str]:
         """The references that `predict` knows, each with the version that answers to it now."""
-        return {reference: adapter.ref for reference, adapter in self._adapters.items()}
+        return {reference: serving.adapter.ref for reference, serving in self._serving.items()}
 
     def load(self, reference: str) -> str:
         """Load, check and put in service what `reference` names now; return the version, `ner@3`.
 
-        A second call picks up a newer version. Raises UnknownAdapter, ArtifactError, BackboneMismatch,
-        AdapterRejected or UnknownTask; what served before goes on serving.
+        A second call picks up a newer version; one that serves under another reference is neither read nor checked
+        again. Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask; what served
+        before goes on serving.
         """
         with self._change:  # from the look-up on, or a slow load could undo a later one
             stored = self.store.resolve(reference)
-            artifact = read_artifact(stored.path)
-            spec = self.host.task(artifact.manifest.task)
-            adapter = load_adapter(stored.ref, artifact, spec, self.backbone, self.trunk)
-            before = self._adapters.get(reference)
-            self._adapters = {**self._adapters, reference: adapter}
-        if before is None or before.ref != adapter.ref:
-            old = None if before is None else int(before.ref.rpartition("@")[2])
+            known, _ = self._versions.get((stored.ref, read_id(stored.path)), (None, 0))
+            before = self._serving.get(reference)
+            self._serve(reference, known or self._install(stored))
+        if before is None or before.adapter.ref != stored.ref:
+            old = None if before is None else int(before.adapter.ref.rpartition("@")[2])
             self.host.notify("adapter_swapped", name=stored.name, old=old, new=stored.version)
-        return adapter.ref
+        return stored.ref
 
     def unload(self, reference: str) -> None:
         """Take `reference` out of service. Raises UsageError if it is not loaded."""
         with self._change:
-            self._get([reference])
-            self._adapters = {key: value for key, value in self._adapters.items() if key != reference}
+            _known(self._serving, [reference])
+            self._serve(reference, None)
 
     def predict(
         self, texts: Sequence[str], adapters: Sequence[str], *, batch_tokens: int = BATCH_TOKENS
@@ -148,13 +170,45 @@ class OneTrunk:
             self.trunk, self.backbone.first_position, [adapter], jobs, batch_tokens, advance
         )
 
+    def _install(self, stored: StoredVersion) -> _Serving:
+        """Read and check a version, and put it into the bank."""
+        artifact = read_artifact(stored.path)
+        spec = self.host.task(artifact.manifest.task)
+        adapter = load_adapter(stored.ref, artifact, spec, self.backbone, self.trunk, flattened)
+        key = (stored.ref, artifact.id)
+        self.bank.install(key, adapter.lora, partial(_reload, stored, artifact.id, self.backbone))
+        return _Serving(key, replace(adapter, lora=Lora({})))
+
+    def _serve(self, reference: str, new: _Serving | None) -> None:
+        """Replace what `reference` means (None: nothing), then forget the old version if nothing means it now."""
+        changed = dict(self._serving)
+        old = changed.pop(reference, None) if new is None else changed.get(reference)
+        if new is not None:
+            changed[reference] = new
+            self._count(new, 1)
+        self._serving = changed
+        if old is not None and not self._count(old, -1):
+            del self._versions[old.key]
+            self.bank.remove(old.key)
+
+    def _count(self, serving: _Serving, more: int) -> int:
+        """Count the references to a version, and return their number."""
+        _, count = self._versions.get(serving.key, (serving, 0))
+        self._versions[serving.key] = (serving, count + more)
+        return count + more
+
     def _get(self, references: Sequence[str]) -> list[Adapter]:
-        adapters = self._adapters
-        if missing := [reference for reference in references if reference not in adapters]:
-            known = ", ".join(adapters) or "none"
-            wanted = repr(missing[0])
-            raise UsageError(f"adapter {wanted} is not loaded; loaded: {known}; call load({wanted}) first")
-        return [adapters[reference] for reference in references]
+        """Return the adapters of `references` with their updates on the device."""
+        while True:
+            serving = self._serving
+            chosen = _known(serving, references)
+            try:
+                loras = self.bank.get(each.key for each in chosen)
+            except KeyError:
+                if serving is self._serving:
+                    raise
+                continue  # another thread has taken one out of service since we looked
+            return [replace(each.adapter, lora=loras[each.key]) for each in chosen]
 
     def _answer(
         self, texts: Sequence[str], adapters: Sequence[Adapter], batch_tokens: int
@@ -179,3 +233,17 @@ class OneTrunk:
                 )
                 for slot, adapter in enumerate(adapters)
             ]
+
+
+def _known(serving: Mapping[str, _Serving], references: Sequence[str]) -> list[_Serving]:
+    """Return what serves under `references`. Raises UsageError for one that is not loaded."""
+    if missing := [reference for reference in references if reference not in serving]:
+        known = ", ".join(serving) or "none"
+        wanted = repr(missing[0])
+        raise UsageError(f"adapter {wanted} is not loaded; loaded: {known}; call load({wanted}) first")
+    return [serving[reference] for reference in references]
+
+
+def _reload(stored: StoredVersion, identity: str, backbone: Backbone) -> Lora:
+    """Return the updates of an evicted adapter, from the artifact that it was loaded from."""
+    return reload_lora(stored.ref, read_artifact(stored.path), identity, backbone)

@@ -1,20 +1,36 @@
 from __future__ import annotations
 
+import gc
 import json
 import math
+import shutil
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
+from onetrunk.adapters.artifact import read_artifact
+from onetrunk.adapters.flat import size_of
 from onetrunk.adapters.store import Store
 from onetrunk.core import OneTrunk
+from onetrunk.core.adapter_files import load_adapter
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.data.dataset import Dataset, content_sha256
-from onetrunk.core.errors import DataError, UnknownAdapter, UsageError
+from onetrunk.core.errors import (
+    AdapterRejected,
+    ArtifactError,
+    DataError,
+    HashMismatch,
+    UnknownAdapter,
+    UsageError,
+)
 from onetrunk.core.hookspecs import hookimpl
 from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.predictor import CHUNK, Prediction
@@ -231,8 +247,13 @@ def test_a_prediction_under_way_keeps_the_adapters_it_began_with(trunk: OneTrunk
     assert first[0].adapter == last[0].adapter == "sentiment@3"
 
 
-def test_threads_predict_while_versions_come_and_go(trunk: OneTrunk, store: Store, some_texts: Texts) -> None:
-    texts = some_texts(12)
+@pytest.mark.parametrize("memory", [None, 0, 8000])
+def test_threads_predict_while_versions_come_and_go(
+    bert: Backbone, store: Store, some_texts: Texts, memory: int | None
+) -> None:
+    texts, trunk = some_texts(12), OneTrunk(bert, store=store, memory=memory)
+    for task in TASKS:
+        trunk.load(task)
     versions = ("sentiment@1", "sentiment@2", "sentiment@3")
     for ref in versions:
         trunk.load(ref)
@@ -269,6 +290,8 @@ def test_threads_predict_while_versions_come_and_go(trunk: OneTrunk, store: Stor
     store.alias("sentiment", "prod", 1)
     assert seen == {"ner@1", *versions}
     assert trunk.trunk.checksum() == checksum
+    assert trunk.bank.usage.installed == len(set(trunk.loaded.values()))
+    assert (trunk.bank.usage.disk_loads > 0) == (memory is not None)
 
 
 def test_threads_that_load_at_once_lose_none_of_their_loads(bert: Backbone, store: Store) -> None:
@@ -292,3 +315,218 @@ def test_a_trunk_is_made_of_a_folder_and_of_the_users_own_store(bert_folder: Pat
     trunk = OneTrunk(bert_folder, device="cpu", dtype="fp32")
     assert trunk.store.root == home
     assert trunk.loaded == {}
+
+
+# What stays in memory
+
+
+@pytest.fixture
+def own_store(store: Store, tmp_path: Path) -> Store:
+    """A copy of the store, to spoil."""
+    return Store(shutil.copytree(store.root, tmp_path / "store"))
+
+
+def logits_of(trunk: OneTrunk, reference: str, texts: list[str]) -> list[bytes]:
+    """Return every bit of the logits of `texts`."""
+    spec = trunk.host.task(reference.partition("@")[0])
+    (adapter,) = trunk._get([reference])
+    return [each.tobytes() for each in trunk.logits([spec.unlabelled(text) for text in texts], adapter)]
+
+
+def room_for_one(trunk: OneTrunk) -> int:
+    return max(size_of(adapter.lora) for adapter in trunk._get(list(trunk.loaded)))
+
+
+def test_without_a_bound_every_adapter_stays(trunk: OneTrunk) -> None:
+    trunk.predict(["good"], TASKS)
+    usage = trunk.bank.usage
+    assert (usage.installed, usage.device_adapters, usage.evictions, usage.disk_loads) == (3, 3, 0, 0)
+
+
+def test_evicted_adapters_come_back_with_equal_bits(
+    trunk: OneTrunk, bert: Backbone, store: Store, some_texts: Texts
+) -> None:
+    texts, memory = some_texts(12), room_for_one(trunk)
+    small = OneTrunk(bert, store=store, memory=memory)
+    for task in TASKS:
+        small.load(task)
+    for turn in range(2):
+        for task in TASKS:
+            assert logits_of(small, task, texts) == logits_of(trunk, task, texts)
+            assert small.bank.usage.device_bytes <= memory
+        assert small.bank.usage.disk_loads > turn
+
+
+@pytest.mark.parametrize("memory", [0, 1, 20_000])
+def test_a_batch_that_needs_more_than_the_memory_is_answered_as_without_a_bound(
+    trunk: OneTrunk, bert: Backbone, store: Store, some_texts: Texts, memory: int
+) -> None:
+    small = OneTrunk(bert, store=store, memory=memory)
+    for task in TASKS:
+        small.load(task)
+    assert small.predict(some_texts(12), TASKS) == trunk.predict(some_texts(12), TASKS)
+    assert small.bank.usage.device_bytes <= memory
+
+
+def test_an_evicted_adapter_leaves_no_tensor_behind(bert: Backbone, store: Store) -> None:
+    trunk = OneTrunk(bert, store=store)
+    trunk.load("sentiment")
+    memory = room_for_one(trunk)
+    trunk = OneTrunk(bert, store=store, memory=memory)
+    trunk.load("sentiment@1")
+    flat = weakref.ref(trunk._get(["sentiment@1"])[0].lora.flat)
+    trunk.load("sentiment@2")
+    gc.collect()
+    assert flat() is None
+
+
+def test_a_version_under_two_references_is_in_memory_once_until_both_are_unloaded(
+    bert: Backbone, store: Store
+) -> None:
+    trunk = OneTrunk(bert, store=store)
+    for reference in ("sentiment@1", "sentiment@prod"):
+        trunk.load(reference)
+    assert trunk.bank.usage.installed == 1
+    trunk.unload("sentiment@1")
+    assert trunk.predict(["good"], ["sentiment@prod"])[0][0].adapter == "sentiment@1"
+    trunk.unload("sentiment@prod")
+    assert (trunk.bank.usage.installed, trunk.bank.usage.device_bytes) == (0, 0)
+
+
+def test_a_swap_lets_go_of_the_old_version(bert: Backbone, own_store: Store) -> None:
+    trunk = OneTrunk(bert, store=own_store)
+    trunk.load("sentiment@prod")
+    before = trunk.bank.usage
+    own_store.alias("sentiment", "prod", 2)
+    trunk.load("sentiment@prod")
+    assert trunk.bank.usage.installed == before.installed == 1
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+def test_threads_predict_while_the_version_they_use_is_forgotten(
+    bert: Backbone, own_store: Store, memory: int | None
+) -> None:
+    trunk, stop = OneTrunk(bert, store=own_store, memory=memory), threading.Event()
+    trunk.load("sentiment@prod")
+
+    def predict() -> set[str]:
+        seen = set[str]()
+        while not stop.is_set():
+            seen |= {row[0].adapter for row in trunk.predict(["good"], ["sentiment@prod"])}
+        return seen
+
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(predict) for _ in range(3)]
+        try:
+            for turn in range(40):
+                own_store.alias("sentiment", "prod", 1 + turn % 3)
+                trunk.load("sentiment@prod")
+        finally:
+            stop.set()
+        seen = set[str]().union(*(future.result() for future in running))
+    assert seen == {"sentiment@1", "sentiment@2", "sentiment@3"}
+    assert trunk.bank.usage.installed == 1
+
+
+def test_a_version_in_service_is_not_read_again_for_another_reference(
+    bert: Backbone, own_store: Store
+) -> None:
+    trunk = OneTrunk(bert, store=own_store)
+    trunk.load("sentiment@1")
+    (own_store.root / "sentiment" / "1" / "adapter_model.safetensors").write_bytes(b"spoilt")
+    assert trunk.load("sentiment@prod") == "sentiment@1"
+    assert trunk.predict(["good"], ["sentiment@1"]) == trunk.predict(["good"], ["sentiment@prod"])
+    with pytest.raises(ArtifactError, match=r"adapter_model.safetensors has 6 bytes"):
+        OneTrunk(bert, store=own_store).load("sentiment@prod")
+
+
+def test_a_version_that_is_another_on_disk_is_read_and_the_one_in_service_stays(
+    bert: Backbone, own_store: Store, some_texts: Texts
+) -> None:
+    trunk, texts = OneTrunk(bert, store=own_store), some_texts(10)
+    for reference in ("sentiment@1", "sentiment@2"):
+        trunk.load(reference)
+    first, second = (logits_of(trunk, reference, texts) for reference in ("sentiment@1", "sentiment@2"))
+    home = own_store.root / "sentiment"
+    shutil.rmtree(home / "1")
+    shutil.copytree(home / "2", home / "1")
+    trunk.load("sentiment@prod")
+    assert logits_of(trunk, "sentiment@prod", texts) == second
+    assert logits_of(trunk, "sentiment@1", texts) == first
+    assert trunk.load("sentiment@1") == "sentiment@1"
+    assert logits_of(trunk, "sentiment@1", texts) == second
+
+
+def test_an_evicted_adapter_whose_files_were_changed_does_not_come_back(
+    bert: Backbone, own_store: Store
+) -> None:
+    trunk = OneTrunk(bert, store=own_store, memory=0)
+    trunk.load("sentiment@1")
+    path = own_store.root / "sentiment" / "1" / "adapter_model.safetensors"
+    save_file({key: -tensor for key, tensor in load_file(path).items()}, path, metadata={"format": "pt"})
+    with pytest.raises(HashMismatch, match=r"adapter_model.safetensors has sha256"):
+        trunk.predict(["good"], ["sentiment@1"])
+
+
+def test_an_evicted_adapter_that_was_replaced_by_a_sound_one_does_not_come_back(
+    bert: Backbone, own_store: Store
+) -> None:
+    """Its weights would meet the head of the one that was loaded."""
+    trunk = OneTrunk(bert, store=own_store, memory=0)
+    trunk.load("sentiment@1")
+    home = own_store.root / "sentiment"
+    shutil.rmtree(home / "1")
+    shutil.copytree(home / "2", home / "1")
+    with pytest.raises(
+        AdapterRejected, match=r"sentiment@1: .* has changed since it was loaded; load it again"
+    ):
+        trunk.predict(["good"], ["sentiment@1"])
+    trunk.load("sentiment@1")
+    assert trunk.predict(["good"], ["sentiment@1"])[0][0].adapter == "sentiment@1"
+
+
+def test_changed_updates_with_corrected_hashes_fail_the_probe_of_a_load(
+    bert: Backbone, own_store: Store
+) -> None:
+    folder = own_store.root / "ner" / "1"
+    path = folder / "adapter_model.safetensors"
+    weights = {key: -tensor if "lora_B" in key else tensor for key, tensor in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})
+    manifest = json.loads((folder / "task.json").read_text())
+    manifest["files"][path.name]["sha256"] = sha256(path.read_bytes()).hexdigest()
+    manifest["files"][path.name]["bytes"] = path.stat().st_size
+    (folder / "task.json").write_text(json.dumps(manifest))
+    trunk = OneTrunk(bert, store=own_store)
+    with pytest.raises(AdapterRejected, match=r"ner@1: probe .* gives logits that differ"):
+        trunk.load("ner")
+    assert trunk.bank.usage.installed == 0
+
+
+def test_a_stream_goes_on_with_adapters_that_were_evicted_and_unloaded_meanwhile(
+    bert: Backbone, own_store: Store
+) -> None:
+    trunk = OneTrunk(bert, store=own_store, memory=0)
+    trunk.load("sentiment")
+    answers = trunk.predict_stream((f"good {i}" for i in range(CHUNK + 1)), ["sentiment"])
+    next(answers)
+    trunk.unload("sentiment")
+    shutil.rmtree(own_store.root / "sentiment")
+    *_, last = answers
+    assert last[0].adapter == "sentiment@3"
+
+
+@pytest.mark.parametrize("alpha", [3.0, 8.0, 10.0])
+def test_an_adapter_in_the_bank_answers_as_its_factors_do_one_by_one(
+    bert: Backbone, train_tiny: Callable[..., Any], tmp_path: Path, some_texts: Texts, alpha: float
+) -> None:
+    stored = train_tiny(Store(tmp_path), "sentiment", bert, lr=0.05, alpha=alpha).stored
+    trunk = OneTrunk(bert, store=Store(tmp_path))
+    trunk.load("sentiment")
+    artifact = read_artifact(stored.path)
+    spec = trunk.host.task("sentiment")
+    apart = load_adapter(stored.ref, artifact, spec, bert, trunk.trunk)
+    assert {update.scale for update in apart.lora.updates.values()} == {alpha / 4}
+    examples = [spec.unlabelled(text) for text in some_texts(20)]
+    found = np.concatenate(trunk.logits(examples, trunk._get(["sentiment"])[0]))
+    expected = np.concatenate(trunk.logits(examples, apart))
+    assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 1e-6
