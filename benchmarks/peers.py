@@ -12,7 +12,8 @@ from torch import Tensor
 from benchmarks.equality import Precision
 from benchmarks.variants import Gives, Setup, Skipped, Variant, bare_model, merged_weights
 from benchmarks.workloads import Batch
-from onetrunk.adapters.peft_format import MODULE_PATHS, peft_config
+from onetrunk.adapters.modules import BERT_LAYOUT
+from onetrunk.adapters.peft_format import peft_config
 from onetrunk.core.encoding import Encoded
 from onetrunk.core.precision import DTYPES
 
@@ -170,6 +171,7 @@ def peft_model(setup: Setup, dtype: torch.dtype) -> Any:
     rank = first.a.shape[0]
     pattern = peft_config(
         setup.adapters[0],
+        BERT_LAYOUT,
         task_type="FEATURE_EXTRACTION",
         base_model="",
         revision=None,
@@ -188,6 +190,6 @@ def peft_model(setup: Setup, dtype: torch.dtype) -> Any:
 def fill_peft(model: Any, name: str, lora: Any) -> None:
     """Copy the updates of `lora` into the adapter `name` of a PEFT model around a bare encoder."""
     for (layer, module), update in lora.updates.items():
-        grafted = model.base_model.model.get_submodule(f"encoder.layer.{layer}.{MODULE_PATHS[module]}")
+        grafted = model.base_model.model.get_submodule(BERT_LAYOUT.path(layer, module))
         grafted.lora_A[name].weight.data.copy_(update.a)
         grafted.lora_B[name].weight.data.copy_(update.b)

@@ -16,6 +16,7 @@ from benchmarks.equality import Precision
 from benchmarks.peers import fill_peft, pad
 from benchmarks.timing import synchronize
 from benchmarks.variants import bare_model
+from onetrunk.adapters.modules import BERT_LAYOUT
 from onetrunk.adapters.peft_format import peft_config
 from onetrunk.core.adapter import Adapter
 from onetrunk.core.backbone import Backbone
@@ -180,6 +181,7 @@ def trainable_peft(course: Course, dtype: torch.dtype) -> Any:
     own = course.settings
     pattern = peft_config(
         course.start.lora,
+        BERT_LAYOUT,
         task_type="FEATURE_EXTRACTION",
         base_model="",
         revision=None,

@@ -15,10 +15,9 @@ from torch.nn import functional as F
 from benchmarks.equality import Precision
 from benchmarks.workloads import Batch
 from onetrunk.adapters.lora import Lora
-from onetrunk.adapters.peft_format import MODULE_PATHS
+from onetrunk.adapters.modules import BERT_LAYOUT
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.batching import by_budget
-from onetrunk.core.encoders import linear_shapes
 from onetrunk.core.packing import Packed, pack
 from onetrunk.core.precision import DTYPES
 from onetrunk.core.trunk import Trunk
@@ -94,7 +93,7 @@ def merged_weights(backbone: Backbone, lora: Lora) -> dict[str, Tensor]:
     """Return the weights that `lora` changes, W + scale * B A, by their name in transformers."""
     merged = {}
     for (layer, module), update in lora.updates.items():
-        name = f"encoder.layer.{layer}.{MODULE_PATHS[module]}.weight"
+        name = f"{BERT_LAYOUT.path(layer, module)}.weight"
         merged[name] = backbone.tensors[name] + update.scale * update.b @ update.a
     return merged
 
@@ -193,7 +192,7 @@ class Floor(Variant):
     def prepare(self, setup: Setup) -> None:
         """Draw weights of the backbone's shapes, query, key and value fused."""
         to: dict[str, Any] = {"device": setup.device, "dtype": DTYPES[self.precision]}
-        shapes = linear_shapes(setup.backbone.config)
+        shapes = setup.backbone.linear_shapes
         width = setup.backbone.hidden_size
         self._layers = []
         for i in range(setup.backbone.layers):

@@ -13,7 +13,6 @@ import torch
 from onetrunk.adapters.lora import Lora, LowRank, init_lora
 from onetrunk.adapters.modules import MODULES
 from onetrunk.core.backbone import Backbone
-from onetrunk.core.encoders import linear_shapes
 from onetrunk.core.encoding import Encoded, TextEncoder
 
 MIXES = ("identical", "uniform", "zipf", "distinct")
@@ -180,7 +179,7 @@ def random_lora(backbone: Backbone, targets: Iterable[str], rank: int, seed: int
     """Return an adapter that changes something: B is drawn, too."""
     wanted: Sequence[str] = tuple(targets)
     generator = torch.Generator().manual_seed(seed)
-    shapes = {key: shape for key, shape in linear_shapes(backbone.config).items() if key[1] in wanted}
+    shapes = {key: shape for key, shape in backbone.linear_shapes.items() if key[1] in wanted}
     fresh = init_lora(shapes, rank, 2.0 * rank, generator)
     return Lora(
         {
