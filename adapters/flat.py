@@ -98,9 +98,10 @@ def _layout(shapes: tuple[Shape, ...]) -> FlatLayout:
     return FlatLayout(tuple(blocks), size)
 
 
-def _order(shape: Shape) -> tuple[int, int]:
+def _order(shape: Shape) -> tuple[int, int, str]:
+    """Return where a module comes: in the order of the forward pass, those of other encoders by name behind it."""
     layer, module = shape[0]
-    return layer, MODULES.index(module)
+    return layer, MODULES.index(module) if module in MODULES else len(MODULES), module
 
 
 def _runs(layer: list[Shape]) -> Iterator[list[int]]:

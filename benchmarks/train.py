@@ -194,7 +194,7 @@ def main(
     if threads is not None:
         torch.set_num_threads(threads)
     plan = {lesson.key: lesson for lesson in (PLAN[:1] if few else PLAN)}
-    keys = [*plan, TOGETHER]
+    keys = list(plan) if few else [*plan, TOGETHER]
     trainers = {name: TRAINERS[name] for name in chosen(list(TRAINERS), variants, skip)}
     report = Report(output, again)
     with tempfile.TemporaryDirectory() as scratch:

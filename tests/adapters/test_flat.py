@@ -159,3 +159,15 @@ def test_trainable_factors_are_copied_without_their_graph() -> None:
 
 def test_nothing_adapted_is_an_empty_tensor() -> None:
     assert flat_of(flattened(Lora({}), CPU, torch.float32)).numel() == 0
+
+
+def test_modules_of_other_encoders_are_laid_out_too() -> None:
+    updates = {
+        (0, name): LowRank(torch.rand(2, 3), torch.rand(5, 2), 0.5) for name in ("qkv", "output", "Wi")
+    }
+    laid = flattened(Lora(updates), torch.device("cpu"), torch.float32)
+    for target, own in laid.updates.items():
+        given = updates[target]
+        assert torch.equal(own.a, given.a)
+        assert torch.equal(own.b * own.scale, given.b * given.scale)
+    assert set(laid.updates) == set(updates)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.together import measure_together
 from benchmarks.train import TRAINERS, Lesson, course_of, main, measure
 from benchmarks.trainers import Course, OursTrainer, Outcome, PeftTrainer, same_batches
 from onetrunk.core.backbone import Backbone
@@ -66,3 +67,9 @@ def test_a_quick_run_writes_what_it_measured(data: Path, bert_folder: Path, tmp_
     (result,) = json.loads(output.read_text())["results"].values()
     assert [own["status"] for own in result["variants"].values()] == ["ok"] * 3
     assert result["tokens"] > 0
+
+
+def test_runs_that_share_their_steps_are_compared_with_runs_in_a_row(course: Course) -> None:
+    records = measure_together([course, course], [course, course], rounds=1)
+    assert {name: own["status"] for name, own in records.items()} == {"in a row": "ok", "together": "ok"}
+    assert all(own["median"] > 0 and own["error"] <= 1e-4 for own in records.values())

@@ -242,6 +242,7 @@ def test_a_slower_backbone_is_said_in_one_line_and_its_adapter_predicts(
     ]
     assert read_manifest(Store().resolve("mood").path).training["targets"] == ["qkv"]
     shown = run("predict", "mood", "the film is good", "--backbone", folder, "--json")
+    assert shown.exit_code == 0, (shown.stderr, shown.exception)
     assert json.loads(shown.stdout)["label"] in ("negative", "positive")
 
 

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -284,6 +285,9 @@ def test_threads_predict_while_versions_come_and_go(
                 trunk.load("sentiment@prod")
                 trunk.load("intent@1")
                 trunk.unload("intent@1")
+                patience = time.monotonic() + 60
+                while versions[turn % 3] not in seen and time.monotonic() < patience:
+                    time.sleep(0.001)  # a turn may be shorter than a prediction
         finally:
             stop.set()
         assert all(future.result() > 0 for future in running)
