@@ -88,7 +88,8 @@ def main() -> None:
     """Run the command line of this process and exit; the entry point of the console script."""
     # Before torch is loaded. By default its threads wait for each other by spinning, for long: where anything else
     # wants one of the cores, training with two threads then ran at a fifth of this speed. Not to spin at all costs
-    # a quarter of it on idle cores. A short spin is as fast there, and bounds what a busy core can lose (docs/performance.md).
+    # a quarter of it on idle cores. A short spin is as fast there, and bounds what a busy core can lose: see
+    # docs/performance.md.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     for stream in (sys.stdout, sys.stderr):
