@@ -7,40 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from onetrunk.core.adapter import Adapter
-from onetrunk.core.backbone import Backbone
-from onetrunk.core.corpus import Corpus
 from onetrunk.core.dropout import Dropout, Masks
 from onetrunk.core.entries import Entry, run_entries
 from onetrunk.core.packing import Packed, pack
-from onetrunk.core.run import Listener, Run, Trained
-from onetrunk.core.settings import TrainSettings
-from onetrunk.core.tasks import Labels, TaskSpec
+from onetrunk.core.run import Run
 from onetrunk.core.trunk import Trunk, joined
-
-
-def train(
-    spec: TaskSpec,
-    name: str,
-    corpus: Corpus,
-    dev: Corpus,
-    labels: Labels,
-    backbone: Backbone,
-    trunk: Trunk,
-    settings: TrainSettings,
-    *,
-    start: Adapter | None = None,
-    listener: Listener | None = None,
-) -> Trained:
-    """Train on `corpus`, choose the epoch by `spec.primary` on `dev`, and return it.
-
-    Repeatable bit for bit on the CPU at one number of threads: all randomness comes from `settings.seed`, and
-    torch's global generator is left as it was.
-    Raises TrainingDiverged when a loss or a weight is not finite, TaskSpecError when the primary metric is not.
-    """
-    run = Run(spec, name, corpus, dev, labels, backbone, trunk, settings, start, listener)
-    (ended,) = train_together([run], trunk)
-    return ended.result()
 
 
 def train_together(runs: Sequence[Run], trunk: Trunk) -> Iterator[Run]:
@@ -48,7 +19,9 @@ def train_together(runs: Sequence[Run], trunk: Trunk) -> Iterator[Run]:
 
     Each has its own data order, optimiser, schedule and early stopping, and learns what it would learn alone, up to
     the rounding of products of other sizes. What is raised in one ends that one alone and is its `error`. A run of
-    method `full`, which moves the trunk's weights, has no other beside it.
+    method `full`, which has weights of its own, has no other beside it.
+    Repeatable bit for bit on the CPU at one number of threads: all randomness comes from each run's seed, and
+    torch's global generator is left as it was.
     """
     active = list(runs)
     while active:

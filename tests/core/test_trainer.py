@@ -25,11 +25,11 @@ from onetrunk.core.errors import DataError, TaskSpecError, TrainingDiverged, Usa
 from onetrunk.core.hookspecs import EpochEvent, StepEvent, hookimpl
 from onetrunk.core.learner import Learner, balanced_weights
 from onetrunk.core.plugin_host import PluginHost
-from onetrunk.core.run import Listener, Trained, learner_logits
+from onetrunk.core.run import Listener, Run, Trained, learner_logits
 from onetrunk.core.settings import TrainSettings
 from onetrunk.core.tasks import Example, JSONObject, Labels, Record, TaskSpec
 from onetrunk.core.train_data import TrainData
-from onetrunk.core.trainer import train
+from onetrunk.core.trainer import train_together
 from onetrunk.core.training import train_adapter
 from onetrunk.core.trunk import Trunk
 
@@ -50,7 +50,10 @@ def corpus(spec: TaskSpec, bert: Backbone, records: dict[str, list[Record]]) -> 
 def run(
     spec: TaskSpec, corpus: Corpus, backbone: Backbone, settings: TrainSettings, **options: Any
 ) -> Trained:
-    return train(spec, "x", corpus, corpus, ("neg", "pos"), backbone, Trunk.of(backbone), settings, **options)
+    trunk = options.pop("trunk", None) or Trunk.of(backbone)
+    alone = Run(spec, "x", corpus, corpus, ("neg", "pos"), backbone, trunk, settings, **options)
+    (ended,) = train_together([alone], trunk)
+    return ended.result()
 
 
 def weights_of(trained: Trained) -> dict[str, torch.Tensor]:
@@ -105,7 +108,7 @@ def test_training_never_changes_the_trunk(
 ) -> None:
     trunk = Trunk.of(bert)
     before = trunk.checksum()
-    train(spec, "x", corpus, corpus, ("neg", "pos"), bert, trunk, replace(SHORT, method=method))
+    run(spec, corpus, bert, replace(SHORT, method=method), trunk=trunk)
     assert trunk.checksum() == before == Trunk.of(bert).checksum()
     assert fingerprint(bert.tensors) == bert.fingerprint
     assert all(tensor.grad is None and not tensor.requires_grad for tensor in trunk.tensors().values())
