@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -74,9 +75,9 @@ class PaddedVariant(Variant):
         """Return which texts are padded together."""
         return buckets(batch.lengths) if self._bucketed else [list(range(len(batch.encoded)))]
 
+    @abstractmethod
     def forward(self, ids: Tensor, mask: Tensor, slots: list[int]) -> Any:
         """Return the hidden states (texts, longest, width) of one group."""
-        raise NotImplementedError
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> list[tuple[list[int], Any]]:
