@@ -19,7 +19,7 @@ HEAD_LEARNING_RATE = 3e-3
 """Learning rate of the head, where the user gives none: it starts from nothing and has to go further."""
 
 
-LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 4, 20, 500
+LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 3, 20, 500
 """Epochs, where the user gives none: for about so many steps in all, within these bounds."""
 
 
