@@ -27,6 +27,8 @@ RATIOS = (
     ("together", "in a row"),
     ("ours fp32 predict", "pipeline fp32"),
     ("ours bf16 predict", "pipeline fp32"),
+    ("five adapters, last 2", "one adapter"),
+    ("five adapters", "one adapter"),
 )
 """(variant, baseline); a pair is shown for each workload that has measured both."""
 

@@ -22,14 +22,14 @@ from typing import Any
 import click
 import torch
 
+from benchmarks import fanout, residents, single
 from benchmarks.equality import TOLERANCES, WrongOutput, check
 from benchmarks.layouts import LAYOUTS, load
 from benchmarks.onnx_peers import Onnx
 from benchmarks.peers import Merged, PeftGroups, PeftMixed, Transformers
 from benchmarks.ratios import ratios
 from benchmarks.report import Report, markdown
-from benchmarks.single import KEY as SINGLE_KEY
-from benchmarks.single import SINGLES, run_single, train_one
+from benchmarks.single import Stored
 from benchmarks.timing import interleave
 from benchmarks.variants import Floor, Ours, OursBare, Reference, Setup, Skipped, Variant
 from benchmarks.workloads import Batch, Texts, Workload, every, make_adapters, planned, quick
@@ -117,7 +117,7 @@ def verdict(variant: Variant, setup: Setup, batch: Batch, reference: Reference) 
 
 def table(result: Mapping[str, Any]) -> str:
     """Return one workload's results as a Markdown table."""
-    variants, tokens = result["variants"], result["tokens"]
+    variants = result["variants"]
     against = [
         name for name in ("transformers fp32", "peft mixed fp32") if "median" in variants.get(name, {})
     ]
@@ -128,7 +128,7 @@ def table(result: Mapping[str, Any]) -> str:
             continue
         error = "–" if own["error"] is None else f"{own['error']:.1e} {own['kind_of_error']}"
         times = [f"{1000 * own['median']:.2f}", f"{1000 * own['p95']:.2f}"]
-        speed = [f"{result['texts'] / own['median']:.0f}", f"{tokens / own['median']:.0f}"]
+        speed = [f"{result[u] / own['median']:.0f}" if u in result else "–" for u in ("texts", "tokens")]
         factors = [f"{variants[base]['median'] / own['median']:.2f}" for base in against]
         rows.append([name, error, *times, *speed, *factors])
     head = ["variant", "error", "median ms", "p95 ms", "texts/s", "tokens/s", *(f"× {n}" for n in against)]
@@ -137,7 +137,10 @@ def table(result: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bench:
-    """What all workloads of a call share; names: patterns of the variants wanted and of those left out."""
+    """What all workloads of a call share.
+
+    names: patterns of the variants wanted and of those left out; few: whether it is a run of seconds.
+    """
 
     backbone: Backbone
     data: Path
@@ -147,20 +150,31 @@ class Bench:
     batch_tokens: int
     rounds: int
     least: float
+    few: bool
 
-    def answer(self, workload: Workload | None) -> dict[str, Any]:
-        """Measure `workload`, None for the single text, and return its record."""
-        result = self._single() if workload is None else self._batch(workload)
-        gc.collect()  # the models of a workload are in cycles, and the next one needs their memory
-        return result
-
-    def _single(self) -> dict[str, Any]:
-        stored = train_one(self.backbone, self.data, self.scratch)
+    def single(self) -> dict[str, Any]:
+        """Measure one short text."""
         (text,) = self.texts.draw("clinc150", 1)
-        singles = {name: SINGLES[name] for name in chosen(list(SINGLES), *self.names)}
-        return run_single(stored, text, singles, self.rounds, self.least)
+        singles = {name: single.SINGLES[name] for name in chosen(list(single.SINGLES), *self.names)}
+        return single.run_single(self._stored(), text, singles, self.rounds, self.least)
 
-    def _batch(self, workload: Workload) -> dict[str, Any]:
+    def fanout(self) -> dict[str, Any]:
+        """Measure many adapters a text."""
+        setup = Setup(self.backbone, (), self.scratch, fanout.KEY, self.batch_tokens)
+        texts = self.texts.batch(Workload(texts=8 if self.few else 64)).encoded
+        fanouts = {name: fanout.FANOUTS[name] for name in chosen(list(fanout.FANOUTS), *self.names)}
+        return fanout.run_fanout(setup, texts, fanouts, self.rounds, self.least)
+
+    def residents(self) -> dict[str, Any]:
+        """Measure adapters that come and go."""
+        return residents.run_residents(self._stored(), self.scratch, 10 if self.few else residents.COUNT)
+
+    def _stored(self) -> Stored:
+        folder = Path(tempfile.mkdtemp(dir=self.scratch))
+        return single.train_one(self.backbone, self.data, folder)
+
+    def batch(self, workload: Workload) -> dict[str, Any]:
+        """Measure a batch of texts, each with its adapter."""
         name = f"{workload.targets}{workload.rank}"
         adapters = make_adapters(self.backbone, workload)
         setup = Setup(self.backbone, adapters, self.scratch, name, self.batch_tokens)
@@ -219,11 +233,20 @@ def main(
     again: bool,
 ) -> None:
     """Measure how fast a batch of many adapters is answered, by OneTrunk and by its peers."""
-    plan: dict[str, Workload | None] = {SINGLE_KEY: None}
-    plan |= {w.key: w for w in (quick() if few else every() if whole else planned())}
+    plan: dict[str, Callable[[Bench], dict[str, Any]]] = {
+        single.KEY: Bench.single,
+        fanout.KEY: Bench.fanout,
+        residents.KEY: Bench.residents,
+    }
+    for workload in quick() if few else every() if whole else planned():
+        plan[workload.key] = partial(Bench.batch, workload=workload)
     workloads = chosen(list(plan), patterns, "")
     if listing:
-        click.echo("\n".join([*workloads, "", *chosen([*VARIANTS, *SINGLES], variants, skip)]))
+        click.echo(
+            "\n".join(
+                [*workloads, "", *chosen([*VARIANTS, *single.SINGLES, *fanout.FANOUTS], variants, skip)]
+            )
+        )
         return
     if threads is not None:
         torch.set_num_threads(threads)
@@ -240,13 +263,15 @@ def main(
             batch_tokens=batch_tokens or (65536 if own.device.type == "cuda" else 2048),
             rounds=1 if few else rounds,
             least=0.0 if few else seconds,
+            few=few,
         )
         for key in workloads:
             where = f"{layout or backbone.rpartition('/')[2]} {own.device.type}"
             name = f"{'quick ' if few else ''}{where}: {key}"  # never to be taken for a real run's
             if name not in report:
                 click.echo(f"— {name}", err=True)
-                report.add(name, bench.answer(plan[key]), own.device)
+                report.add(name, plan[key](bench), own.device)
+                gc.collect()  # the models of a workload are in cycles, and the next one needs their memory
             click.echo(f"\n### {name}\n\n{table(report.results[name])}")
     if lines := ratios(report.results):
         click.echo(f"\n### Ratios\n\n{markdown(['workload', 'against', 'times as fast'], lines)}")

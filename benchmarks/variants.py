@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from benchmarks.equality import Precision
 from benchmarks.workloads import Batch
+from onetrunk.adapters.bank import Bank
 from onetrunk.adapters.lora import Lora
 from onetrunk.adapters.modules import BERT_LAYOUT
 from onetrunk.core.backbone import Backbone
@@ -137,11 +138,9 @@ class Ours(Variant):
         """Build the trunk and put the adapters on its device."""
         self._setup = setup
         self._trunk = Trunk.of(setup.backbone, DTYPES[self.precision])
-        self._adapters = self._resident(setup)
-
-    def _resident(self, setup: Setup) -> dict[int, Lora]:
-        adapters = setup.adapters[: self._residents]
-        return {slot: lora.to(setup.device, self._trunk.dtype) for slot, lora in enumerate(adapters)}
+        self._bank = Bank(self._trunk.device, self._trunk.dtype)
+        for slot, lora in enumerate(setup.adapters[: self._residents]):
+            self._bank.install(slot, lora, lambda lora=lora: lora)  # type: ignore[misc]
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> list[tuple[list[int], Tensor, Packed]]:
@@ -150,15 +149,22 @@ class Ours(Variant):
         order = list(range(len(tokens)))
         if sum(tokens) > self._setup.batch_tokens:
             order.sort(key=lambda i: -tokens[i])
-        return [self._part(batch, chosen) for chosen in by_budget(order, tokens, self._setup.batch_tokens)]
+        adapters = self._adapters(batch)
+        parts = by_budget(order, tokens, self._setup.batch_tokens)
+        return [self._part(batch, chosen, adapters) for chosen in parts]
 
-    def _part(self, batch: Batch, chosen: list[int]) -> tuple[list[int], Tensor, Packed]:
+    def _adapters(self, batch: Batch) -> Mapping[Any, Lora]:
+        return self._bank.get(batch.slots)
+
+    def _part(
+        self, batch: Batch, chosen: list[int], adapters: Mapping[Any, Lora]
+    ) -> tuple[list[int], Tensor, Packed]:
         packed = pack(
             [batch.encoded[i] for i in chosen],
             [self._slot(batch.slots[i]) for i in chosen],
             self._setup.backbone.first_position,
         ).to(self._trunk.device)
-        return chosen, self._trunk.forward(packed, self._adapters), packed
+        return chosen, self._trunk.forward(packed, adapters), packed
 
     def _slot(self, slot: int) -> int:
         return slot
@@ -177,7 +183,7 @@ class OursBare(Ours):
 
     gives = "none"
 
-    def _resident(self, setup: Setup) -> dict[int, Lora]:
+    def _adapters(self, batch: Batch) -> Mapping[Any, Lora]:
         return {}
 
     def _slot(self, slot: int) -> int:

@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks.equality import WrongOutput, check
+from benchmarks.fanout import Asked, FanOut
 from benchmarks.onnx_peers import REQUIRED
 from benchmarks.peers import buckets
 from benchmarks.serve import VARIANTS, chosen, main, measure, table
@@ -117,19 +118,27 @@ def test_names_are_chosen_by_patterns() -> None:
     assert chosen(names, "*", "") == names
 
 
+def test_a_fanout_of_other_adapters_is_wrong(setup: Setup, batch: Batch) -> None:
+    asked = Asked(FanOut(2, last=1), setup, batch.encoded)
+    assert asked.verdict()["status"] == "ok"
+    asked.loras.reverse()  # what the merged models have, and no longer what ran
+    assert asked.verdict()["status"] == "failed"
+
+
 def test_a_quick_run_writes_what_it_measured_and_goes_on_where_it_stopped(
     data: Path, bert_folder: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "results" / "serve.json"
     line = ["--data", str(data), "--output", str(output), "--backbone", str(bert_folder), "--quick"]
     run = partial(CliRunner().invoke, main, catch_exceptions=False)
-    first = run([*line, "--variants", "ours*,peft mixed fp32,floor fp32,pipeline*"])
+    first = run([*line, "--variants", "ours*,peft mixed fp32,floor fp32,pipeline*,*adapter*"])
     assert first.exit_code == 0, first.output
     assert "ours fp32 against peft mixed fp32" in first.output
     assert "ours fp32 predict against pipeline fp32" in first.output
     results = json.loads(output.read_text())["results"]
-    keys = ["short 8x3 uniform qv8", "short 8x3 uniform qv8 residents 3,10", "single text qv8"]
-    assert sorted(results) == [f"quick tiny-bert cpu: {key}" for key in keys]
+    keys = {"short 8x3 uniform qv8", "short 8x3 uniform qv8 residents 3,10"}
+    keys |= {"fan-out of 5 qv8", "residents come and go qv8", "single text qv8"}
+    assert results.keys() == {f"quick tiny-bert cpu: {key}" for key in keys}
     for result in results.values():
         assert all(own["status"] == "ok" for own in result["variants"].values())
         assert {"torch", "peft", "threads", "cpu", "device", "onnxruntime"} <= result["environment"].keys()
