@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.equality import WrongOutput
 from benchmarks.timing import synchronize, take_turns
-from benchmarks.trainers import Course
+from benchmarks.trainers import Course, run_of
 from onetrunk.core.run import Run
 from onetrunk.core.trainer import train_together
 from onetrunk.core.trunk import Trunk
@@ -44,20 +44,7 @@ def measure_together(courses: Sequence[Course], small: Sequence[Course], rounds:
 
 def runs_of(courses: Sequence[Course], trunk: Trunk) -> list[Run]:
     """Return a fresh run of each course."""
-    return [
-        Run(
-            course.start.spec,
-            f"run {number}",
-            course.corpus,
-            course.dev,
-            course.start.labels,
-            course.backbone,
-            trunk,
-            replace(course.settings, seed=number),
-            course.start,
-        )
-        for number, course in enumerate(courses)
-    ]
+    return [run_of(course, trunk, seed) for seed, course in enumerate(courses)]
 
 
 def seconds(groups: Sequence[Sequence[Run]], trunk: Trunk) -> float:

@@ -6,7 +6,7 @@ import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,10 +23,10 @@ from onetrunk.core.backbone import Backbone
 from onetrunk.core.batching import training_batches
 from onetrunk.core.corpus import Corpus
 from onetrunk.core.precision import DTYPES
-from onetrunk.core.run import Listener
+from onetrunk.core.run import Listener, Run
 from onetrunk.core.settings import TrainSettings
 from onetrunk.core.tasks import Rows
-from onetrunk.core.trainer import train
+from onetrunk.core.trainer import train_together
 from onetrunk.core.trunk import Trunk
 
 
@@ -77,26 +77,25 @@ class Trainer(ABC):
         return self
 
 
+def run_of(course: Course, trunk: Trunk, seed: int | None = None, listener: Listener | None = None) -> Run:
+    """Return a fresh run of `course` over `trunk`; seed: in place of the course's own."""
+    own, settings = course.start, course.settings
+    if seed is not None:
+        settings = replace(settings, seed=seed)
+    data = (course.corpus, course.dev, own.labels, course.backbone)
+    return Run(own.spec, f"run {settings.seed}", *data, trunk, settings, own, listener)
+
+
 class OursTrainer(Trainer):
-    """`onetrunk.core.trainer.train` over packed tokens."""
+    """OneTrunk's training loop over packed tokens."""
 
     def run(self, course: Course) -> Outcome:
         """Train; the evaluation on dev is not counted."""
         losses: list[float] = []
         trunk = Trunk.of(course.backbone, DTYPES[self.precision])
-        trained = train(
-            course.start.spec,
-            "benchmark",
-            course.corpus,
-            course.dev,
-            course.start.labels,
-            course.backbone,
-            trunk,
-            course.settings,
-            start=course.start,
-            listener=Listener(step=lambda event: losses.append(event.loss)),
-        )
-        return Outcome(tuple(losses), course.tokens / trained.tokens_per_second)
+        listener = Listener(step=lambda event: losses.append(event.loss))
+        (ended,) = train_together([run_of(course, trunk, listener=listener)], trunk)
+        return Outcome(tuple(losses), course.tokens / ended.result().tokens_per_second)
 
 
 class PeftTrainer(Trainer):
