@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from onetrunk.adapters import strict_json
 from onetrunk.adapters.artifact import read_artifact
 from onetrunk.adapters.lora import Lora
 from onetrunk.adapters.store import Store
@@ -22,11 +22,13 @@ from onetrunk.core.adapter import Adapter, build_head
 from onetrunk.core.adapter_files import load_adapter
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.data.dataset import Dataset, content_sha256
+from onetrunk.core.errors import TaskSpecError
 from onetrunk.core.hookspecs import hookimpl
 from onetrunk.core.inference import Job, compute_logits, encode_examples
 from onetrunk.core.learner import balanced_weights
 from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.settings import TrainSettings
+from onetrunk.core.task_calls import json_faults, notes_on
 from onetrunk.core.tasks import IGNORE, Example, JSONObject, Labels, Pooling, Record, TaskSpec
 from onetrunk.core.train_data import TrainData
 from onetrunk.core.training import train_adapter
@@ -61,7 +63,7 @@ class TaskTrial:
             [self.learn_labels],
             [self.targets],
             [self.head],
-            [self.loss, self.calibrate, self.decode, self.evaluate],
+            [self.loss, self.calibrate, self.decode, self.evaluate, self.notes],
             [self.train],
             [self.reload, self.peft],
         ]
@@ -123,14 +125,13 @@ class TaskTrial:
             end = stop
 
     def learn_labels(self) -> Iterator[str]:
-        """The labels are distinct strings, and not empty."""
-        self.labels = self.spec.learn_labels(self.examples)
-        if not self.labels:
-            yield "no labels"
-        if odd := [label for label in self.labels if not isinstance(label, str) or not label]:
-            yield f"{odd[0]!r} is no label, expected a string that is not empty"
-        if len(set(self.labels)) != len(self.labels):
-            yield "there are duplicates"
+        """There are labels: distinct strings that are not empty."""
+        try:
+            self.labels = self.spec.learn_labels(self.examples)
+        except TaskSpecError as error:
+            yield from error.faults
+        else:
+            yield from () if self.labels else ("no labels",)
 
     def targets(self) -> Iterator[str]:
         """Targets are integers, equally many a unit; where it is one a unit, it is an index of the labels."""
@@ -148,6 +149,15 @@ class TaskTrial:
             yield "no record has a target to learn from"
         if callable(self.spec.labels) and not any(map(self._needs_its_label, self.examples)):
             yield "a target without any label raises no ValueError"
+        yield from self._missing_target_faults()
+
+    def _missing_target_faults(self) -> Iterator[str]:
+        try:
+            self.spec.targets(replace(self.examples[0], target=None), ())
+        except ValueError:
+            return
+        except Exception as error:  # the user would not hear which line has no target
+            yield f"a target of None raises {type(error).__name__}, expected a ValueError"
 
     def _needs_its_label(self, example: Example) -> bool:
         try:
@@ -204,14 +214,14 @@ class TaskTrial:
         if self.spec.calibrate is not None:
             logits = self.logits(self.adapter(), self.examples)
             self.settings = self.spec.calibrate(self.examples, logits, self.labels)
-            yield from _json_faults(self.settings)
+            yield from json_faults(self.settings)
 
     def decode(self) -> Iterator[str]:
         """Every text, odd ones too, gets a JSON object, the same each time."""
         examples = [*self.odd, *self.examples]
         for example, logits in zip(examples, self.logits(self.adapter(), examples), strict=True):
             first = self.spec.decode(example, logits, self.labels, self.settings)
-            yield from (f"{example.text[:40]!r}: {fault}" for fault in _json_faults(first))
+            yield from (f"{example.text[:40]!r}: {fault}" for fault in json_faults(first))
             if self.spec.decode(example, logits, self.labels, self.settings) != first:
                 yield f"{example.text[:40]!r}: the second answer is another"
 
@@ -220,10 +230,16 @@ class TaskTrial:
         logits = self.logits(self.adapter(), self.examples)
         for settings in ({}, self.settings):  # without settings is how each epoch is judged
             metrics = self.spec.evaluate(self.examples, logits, self.labels, settings)
-            yield from _json_faults(metrics)
+            yield from json_faults(metrics)
             value = metrics.get(self.spec.primary)
             if not isinstance(value, int | float) or not math.isfinite(value):
-                yield f"{self.spec.primary!r} is {value!r}, expected a finite number: it picks the best epoch"
+                expected = "expected a finite number, an int or a float: it picks the best epoch"
+                yield f"{self.spec.primary!r} is {value!r}, {expected}"
+
+    def notes(self) -> Iterable[str]:
+        """What the task has to say of the records are lines of text."""
+        notes_on(self.spec, self.examples)
+        return ()
 
     def train(self) -> Iterator[str]:
         """The loss falls in a few epochs on the records, and the result can be stored."""
@@ -270,13 +286,6 @@ class _Plugin:
     @hookimpl
     def tasks(self) -> list[TaskSpec]:
         return [self._spec]
-
-
-def _json_faults(value: Any) -> Iterator[str]:
-    if not isinstance(value, dict):
-        yield f"gives {value!r}, expected a JSON object"
-    else:
-        yield from (f"what it gives {fault}" for fault in strict_json.faults(value))
 
 
 def _peft_model(base: str, adapter: Path, labels: int) -> Any:

@@ -10,7 +10,7 @@ A *unit* is what gets one row of logits: a word for a task of level `token`, a t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -50,12 +50,14 @@ class Example:
         `text` a label; None when the record has none.
     words: the character spans of the words, in order, for level `token`; () lets the task split the text.
     where: `file:line`, for messages.
+    remarks: what `read` had to change in the record, for the task's `notes`.
     """
 
     text: str
     target: Any = None
     words: tuple[Span, ...] = ()
     where: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,11 @@ class TaskSpec:
     summary: one line for lists.
     level: what gets a row of logits, a word (`token`) or a text (`text`).
     read: raw record → `Example`. Raises ValueError with a message for the user; the core adds file and line.
-    labels: the labels, fixed, or a function that learns them from the training examples.
+    labels: the labels, fixed, or a function that learns them from the training examples: distinct strings, not
+        empty. Raises ValueError for examples that there is nothing to learn from.
     targets: (example, labels) → the integers that the loss is given for this text: usually one label index a
-        unit, `IGNORE` to pass a unit over. Raises ValueError for a target that the labels do not have.
+        unit, `IGNORE` to pass a unit over. Raises ValueError for a target that the labels do not have, and for a
+        target of None that the task cannot learn from; the latter is asked before there are labels, with ().
     make_head: builds the module that maps (hidden (T, H), `Rows`) → logits (units, anything).
     loss: (logits of a batch, the targets of its texts end to end, class weights (labels,) or None) → scalar.
         Class weights are given only where every target is a label index, one a unit.
@@ -113,6 +117,8 @@ class TaskSpec:
     primary: the metric that picks the best epoch; higher is better, and None counts as 0.
     calibrate: (dev examples, logits of each, labels) → decoder settings kept with the adapter.
     split: text → word spans, for level `token`.
+    notes: examples of one data set → lines that its user should know, such as how many `remarks` there are; `train`
+        and `eval` print them with the name of the file.
     probe: texts whose logits are recorded with each adapter and compared whenever it is loaded.
     """
 
@@ -129,11 +135,14 @@ class TaskSpec:
     primary: str
     calibrate: Callable[[Sequence[Example], Sequence[np.ndarray], Labels], JSONObject] | None = None
     split: Callable[[str], tuple[Span, ...]] | None = None
+    notes: Callable[[Sequence[Example]], Sequence[str]] | None = None
     probe: tuple[str, ...] = field(default=DEFAULT_PROBE)
 
     def __post_init__(self) -> None:
         """Check the description as a whole. Raises TaskSpecError with every fault."""
         faults = [f"{name} must be callable" for name in _CALLABLES if not callable(getattr(self, name))]
+        given = [name for name in _OPTIONAL if getattr(self, name) is not None]
+        faults += [f"{name} must be callable or None" for name in given if not callable(getattr(self, name))]
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", self.name):
             faults.append("name must be lower-case letters, digits, '_' or '-', at most 64")
         if not self.summary or "\n" in self.summary:
@@ -142,8 +151,8 @@ class TaskSpec:
             faults.append(f"level must be 'token' or 'text', not {self.level!r}")
         if self.level == "token" and self.split is None:
             faults.append("level 'token' needs split")
-        if not callable(self.labels) and len(set(self.labels)) != len(self.labels):
-            faults.append("labels has duplicates")
+        if not callable(self.labels):
+            faults += _label_faults(self.labels)
         if not self.primary:
             faults.append("primary must name a metric")
         if not self.probe:
@@ -152,8 +161,16 @@ class TaskSpec:
             raise TaskSpecError(str(self.name), faults)
 
     def learn_labels(self, examples: Sequence[Example]) -> Labels:
-        """Return the fixed labels, or those of `examples`."""
-        return tuple(self.labels(examples)) if callable(self.labels) else self.labels
+        """Return the fixed labels, or those of `examples`.
+
+        Raises TaskSpecError for what are no labels, and what the task's own function raises.
+        """
+        if not callable(self.labels):
+            return self.labels
+        labels = tuple(self.labels(examples))
+        if faults := list(_label_faults(labels)):
+            raise TaskSpecError(self.name, faults)
+        return labels
 
     def unlabelled(self, text: str) -> Example:
         """Return a bare text as this task reads it, with its words for level `token`."""
@@ -171,6 +188,15 @@ class TaskSpec:
 
 
 _CALLABLES = ("read", "targets", "make_head", "loss", "decode", "evaluate")
+_OPTIONAL = ("calibrate", "split", "notes")
+
+
+def _label_faults(labels: Sequence[object]) -> Iterator[str]:
+    """Yield what keeps `labels` from being labels, which are stored, shown and looked up by name."""
+    if odd := [label for label in labels if not isinstance(label, str) or not label]:
+        yield f"labels has {odd[0]!r}, which is no label, expected a string that is not empty"
+    elif len(set(labels)) != len(labels):
+        yield "labels has duplicates"
 
 
 def labelled_text(record: Record) -> Example:

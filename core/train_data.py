@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from onetrunk.core.data.dataset import Dataset, check_targets, find_splits, hold_out, load_dataset
+from onetrunk.core.data.dataset import (
+    Dataset,
+    check_any_missing,
+    check_targets,
+    find_splits,
+    hold_out,
+    load_dataset,
+)
 from onetrunk.core.errors import DataError
+from onetrunk.core.task_calls import calling
 from onetrunk.core.tasks import Labels, TaskSpec
 
 
@@ -40,12 +48,13 @@ def read_train_data(
 
     train_file: a file, `-`, or a folder with train, dev and test files. Without a dev file a stratified tenth of
     train is held out, drawn by `seed`.  labels: those of the adapter to start from, instead of learning them.
-    Raises DataError with file and line.
+    Raises DataError with file and line, TaskSpecError for a fault of the task itself.
     """
     if train_file != "-" and Path(train_file).is_dir():
         splits = find_splits(train_file)
         train_file, dev_file, test_file = splits.train, dev_file or splits.dev, test_file or splits.test
     data = load_dataset(spec, train_file)
+    check_any_missing(spec, data)  # before anything else is said of its labels
     held_out = dev_file is None
     parts = hold_out(data, seed=seed) if dev_file is None else (data, load_dataset(spec, dev_file))
     test = None if test_file is None else load_dataset(spec, test_file)
@@ -61,11 +70,12 @@ def read_train_data(
 def _check_any_label(spec: TaskSpec, dataset: Dataset, labels: Labels) -> None:
     """Raise DataError where no unit has a label (all rows `oos`, say): nothing to learn, no epoch to choose."""
     if not any(target >= 0 for example in dataset.examples for target in spec.targets(example, labels)):
-        raise DataError(dataset.source, f"no row has one of the labels: {', '.join(labels[:20])}")
+        raise DataError(dataset.source, f"no row has one of the labels: {', '.join(labels[:20]) or 'none'}")
 
 
 def _labels(spec: TaskSpec, data: Dataset) -> Labels:
     try:
-        return spec.learn_labels(data.examples)
+        with calling(spec, "labels", passing=(ValueError,)):
+            return spec.learn_labels(data.examples)
     except ValueError as error:
         raise DataError(data.source, str(error)) from error

@@ -14,11 +14,11 @@ from onetrunk.adapters.store import Store, StoredVersion
 from onetrunk.core.adapter import Adapter
 from onetrunk.core.adapter_files import load_adapter
 from onetrunk.core.backbone import Backbone
-from onetrunk.core.corpus import Corpus, make_corpus
+from onetrunk.core.corpus import make_corpus
 from onetrunk.core.errors import UsageError
-from onetrunk.core.learner import Learner
+from onetrunk.core.measuring import measure, rehearse
 from onetrunk.core.plugin_host import PluginHost
-from onetrunk.core.run import Listener, Run, Trained, learner_logits
+from onetrunk.core.run import Listener, Run, Trained
 from onetrunk.core.settings import TrainSettings
 from onetrunk.core.storing import manifest_of, store_run
 from onetrunk.core.tasks import JSONObject, TaskSpec
@@ -48,11 +48,13 @@ class TrainResult:
 
     stored: the new version; None for method `full`, whose whole encoder is no adapter.
     metrics: by split, `dev` and, if there was one, `test`.
+    decoder: its settings, which were calibrated on dev; {} for a task without.
     trained: parameters trained; share: of the backbone's parameters; bytes: size of the artifact's weights.
     """
 
     stored: StoredVersion | None
     metrics: Mapping[str, JSONObject]
+    decoder: JSONObject
     trained: int
     share: float
     bytes: int
@@ -159,19 +161,20 @@ class _Pending:
         self.run = Run(
             self._spec, job.name, train, dev, labels, backbone, trunk, settings, begin, job.listener
         )
+        rehearse(self.run.learner, dev, backbone.first_position)
 
     def finish(self) -> TrainResult:
         """Measure the finished run and store it. Raises what ended it."""
         run = self.run.result()
         learner, backbone = run.learner, self._backbone
-        decoder, metrics = _measure(learner, self._corpora, backbone.first_position)
+        decoder, metrics = measure(learner, self._corpora, backbone.first_position)
         stored, size = None, 0
         if learner.settings.method != "full":
             stored = self._stored(run, decoder, metrics)
             size = sum(f.stat().st_size for f in stored.path.glob("*.safetensors"))
         trained = learner.trained_parameters
         loss = float(run.history[run.best_epoch - 1]["loss"])
-        return TrainResult(stored, metrics, trained, trained / backbone.parameters, size, loss, run)
+        return TrainResult(stored, metrics, decoder, trained, trained / backbone.parameters, size, loss, run)
 
     def _stored(self, run: Trained, decoder: JSONObject, metrics: Mapping[str, JSONObject]) -> StoredVersion:
         job, backbone = self._job, self._backbone
@@ -217,18 +220,3 @@ def _inherit(settings: TrainSettings, begin: Adapter, start: StoredVersion) -> T
         targets=tuple({module: None for _, module in updates}),
         layers="all" if min(layers) == 0 else f"last-{len(layers)}",
     )
-
-
-def _measure(
-    learner: Learner, corpora: Mapping[str, Corpus], first_position: int
-) -> tuple[JSONObject, dict[str, JSONObject]]:
-    """Calibrate the decoder on dev; return its settings and the metrics of dev and test with them."""
-    spec, labels, dev = learner.spec, learner.labels, corpora["dev"]
-    logits = {
-        split: learner_logits(learner, c, first_position) for split, c in corpora.items() if split != "train"
-    }
-    decoder = {} if spec.calibrate is None else spec.calibrate(dev.examples, logits["dev"], labels)
-    metrics = {
-        split: spec.evaluate(corpora[split].examples, own, labels, decoder) for split, own in logits.items()
-    }
-    return decoder, metrics

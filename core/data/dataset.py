@@ -13,6 +13,7 @@ from onetrunk.core.data.lines import STDIN, read_lines, source_name
 from onetrunk.core.data.records import SUFFIXES, SourceRecord, read_records, split_suffix
 from onetrunk.core.data.strata import draw_stratified
 from onetrunk.core.errors import DataError, PluginError, UsageError
+from onetrunk.core.task_calls import calling
 from onetrunk.core.tasks import Example, Labels, TaskSpec
 
 FAULTS_SHOWN = 5
@@ -90,7 +91,7 @@ def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None)
 
     Raises DataError at once for a file that breaks its format, and with up to `FAULTS_SHOWN` lines together
     for records that the task does not understand, or once for all rows of a table that have the same fault;
-    PluginError for a target that cannot be hashed.
+    PluginError for a target that cannot be hashed; TaskSpecError, with file and line, for what else `read` raises.
     """
     faults = _Faults()
     examples: list[Example] = []
@@ -108,13 +109,15 @@ def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None)
 
 def check_targets(spec: TaskSpec, dataset: Dataset, labels: Labels) -> None:
     """Raise DataError, as `load_dataset` does for all lines together, if `labels` lack a target of `dataset`."""
-    faults = _Faults()
-    for example in dataset.examples:
-        try:
-            spec.targets(example, labels)
-        except ValueError as fault:
-            faults.add(example.where or dataset.source, str(fault))
-    faults.raise_any(dataset.source, len(dataset.examples), dataset.columns)
+    _check(spec, dataset, dataset.examples, labels)
+
+
+def check_any_missing(spec: TaskSpec, dataset: Dataset) -> None:
+    """Raise DataError, as `check_targets` does, for examples without a target that the task cannot learn from.
+
+    It needs no labels, so that these are learnt from sound rows only.
+    """
+    _check(spec, dataset, [example for example in dataset.examples if example.target is None], ())
 
 
 def content_sha256(examples: Sequence[Example]) -> str:
@@ -187,13 +190,20 @@ def load_unlabelled(path: str | Path, *, format: str | None = None) -> Iterator[
 
 
 def _understand(spec: TaskSpec, source: SourceRecord) -> Example:
-    try:
+    with calling(spec, "read", source.where, passing=(ValueError,)):
         return replace(spec.read(source.record), where=source.where)
-    except ValueError:
-        raise  # what the contract provides for
-    except Exception as fault:
-        fault.add_note(f"task {spec.name!r} raised this for the record at {source.where}")
-        raise
+
+
+def _check(spec: TaskSpec, dataset: Dataset, examples: Sequence[Example], labels: Labels) -> None:
+    faults = _Faults()
+    for example in examples:
+        where = example.where or dataset.source
+        try:
+            with calling(spec, "targets", where, passing=(ValueError,)):
+                spec.targets(example, labels)
+        except ValueError as fault:
+            faults.add(where, str(fault))
+    faults.raise_any(dataset.source, len(dataset.examples), dataset.columns)
 
 
 def _part(dataset: Dataset, examples: Sequence[Example], source: str) -> Dataset:

@@ -17,6 +17,7 @@ from onetrunk.core.data.dataset import (
     Dataset,
     Splits,
     TextRecord,
+    check_any_missing,
     check_targets,
     content_sha256,
     find_evaluation,
@@ -25,7 +26,7 @@ from onetrunk.core.data.dataset import (
     load_dataset,
     load_unlabelled,
 )
-from onetrunk.core.errors import DataError, PluginError, UsageError
+from onetrunk.core.errors import DataError, PluginError, TaskSpecError, UsageError
 from onetrunk.core.tasks import Example, HeadContext, JSONObject, Labels, Record, TaskSpec
 
 if TYPE_CHECKING:
@@ -171,11 +172,28 @@ def test_a_table_of_one_faulty_row_has_the_fault_at_its_line(tmp_path: Path) -> 
         load_dataset(TOPIC, write(tmp_path / "a.csv", "txt\nx\n"))
 
 
-def test_a_bug_of_a_task_keeps_its_traceback_and_names_the_record(tmp_path: Path) -> None:
+def test_a_bug_of_a_task_in_read_is_told_with_its_line_of_code_and_the_record(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", [{"text": "x"}])
-    with pytest.raises(KeyError) as caught:
+    told = r"task 'words': read raises KeyError: 'words' \(.*test_dataset.py:\d+\) for the record at .*a.jsonl:1$"
+    with pytest.raises(TaskSpecError, match=told) as caught:
         load_dataset(WORDS, path)
-    assert caught.value.__notes__ == [f"task 'words' raised this for the record at {path}:1"]
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_bug_of_a_task_in_targets_is_told_with_the_record(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", [{"words": ["x"], "tags": ["O"]}, {"words": ["x"], "tags": 7}])
+    with pytest.raises(
+        TaskSpecError, match=r"targets raises TypeError: 'int' .* for the record at .*a.jsonl:2$"
+    ):
+        check_targets(WORDS, load_dataset(WORDS, path), ("O",))
+
+
+def test_missing_targets_are_named_with_their_lines_before_there_are_labels(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", [{"text": "x", "label": "a"}, {"text": "y"}, {"text": "z"}])
+    with pytest.raises(
+        DataError, match=r"a\.jsonl:2: unknown label None.*\n.*a\.jsonl:3: unknown label None"
+    ):
+        check_any_missing(TOPIC, load_dataset(TOPIC, path))
 
 
 def test_a_target_unknown_to_the_labels_is_named_with_its_line(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ def learn_labels(examples):
     return tuple(sorted({topic for example in examples for topic in example.target}))
 
 def targets(example, labels):
+    if example.target is None:
+        raise ValueError("the record has no topics")
     if unknown := set(example.target) - set(labels):
         raise ValueError(f"unknown topics {unknown}")
     return [int(label in example.target) for label in labels]
@@ -105,10 +107,25 @@ def test_a_multi_label_task_of_a_stranger_keeps_the_contract(plugin: Plugin, tmp
             "return tuple(sorted({1 for topic in 'x'} | {topic",
             "learn_labels: raises Type",
         ),
-        ("return tuple(sorted(", "return ('', *sorted(", "learn_labels: '' is no label"),
+        ("return tuple(sorted(", "return ('', *sorted(", "learn_labels: labels has '', which is no label"),
         ("return [int(label in", "return [bool(label in", "targets: record 1 has the target True"),
         ("    if unknown := set(example.target) - set(labels):", "    if unknown := ():", "no ValueError"),
         ("return text_head(context)", "return 7", "head: raises AttributeError"),
+        (
+            "    if example.target is None:",
+            "    if ():",
+            "targets: a target of None raises TypeError, expected a Val",
+        ),
+        (
+            'level="text",',
+            'level="text", notes=lambda e: ["a\\nb"],',
+            r"notes: raises .* 'a\\nb', expected a line of",
+        ),
+        (
+            'level="text",',
+            'level="text", calibrate=lambda e, x, y: {"t": float("inf")},',
+            "number inf, .* under 't'",
+        ),
         ("    return binary", "    return 0 * binary", "train: the loss does not fall"),
         (
             ".view_as(logits).float())",
