@@ -1,22 +1,26 @@
-"""The command `adapters`: the table of its commands, and what becomes of errors, Ctrl-C and a closed pipe."""
+"""The command `adapters`: the table of its commands, and what becomes of errors, signals and a closed pipe."""
 
 from __future__ import annotations
 
 import io
 import os
-import select
+import signal
 import sys
-from collections.abc import Sequence
-from types import MappingProxyType
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import FrameType, MappingProxyType
+from typing import Any
 
 import click
 
 from onetrunk.cli.lazy import LazyCommand, LazyGroup
 from onetrunk.cli.output import printable
+from onetrunk.cli.streams import guard_standard_streams, settle_stdout, stdout_is_closed
 from onetrunk.core.errors import DataError, OneTrunkError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _PIPE_CLOSED = 141  # 128 + SIGPIPE
+_TERMINATED = 143  # 128 + SIGTERM
 
 
 def _at(name: str, summary: str) -> LazyCommand:
@@ -39,24 +43,41 @@ COMMANDS = MappingProxyType(
 """The built-in commands by name, in the order of the help."""
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: whatever ends or cleans up at Ctrl-C does so here."""
+
+
 class _Frame(LazyGroup):
     """Turns an expected failure of a command into a line a fault on stderr, a closed stdout into silence."""
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _failing_in_a_line():  # --help and --version print before there is a context
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> None:
         try:
-            super().invoke(ctx)
-            sys.stdout.flush()  # here a closed pipe can still be told apart
-        except OneTrunkError as error:
-            if ctx.params["traceback"]:
-                raise
-            lines = error.lines if isinstance(error, DataError) else (str(error),)
-            click.echo("error: " + "\n  ".join(map(printable, lines)), err=True)
-            ctx.exit(1)
+            with nullcontext() if ctx.params["traceback"] else _failing_in_a_line():
+                super().invoke(ctx)
+                sys.stdout.flush()  # here a closed pipe can still be told apart
         except BrokenPipeError as error:
-            if _stdout_is_closed():
+            if stdout_is_closed():
                 ctx.exit(_PIPE_CLOSED)
             # Under its own name click would take it for stdout's and end in silence.
             raise RuntimeError("the other end of a pipe or connection was closed") from error
+
+
+@contextmanager
+def _failing_in_a_line() -> Iterator[None]:
+    """Print an expected failure of the block, and end the command line with exit code 1."""
+    try:
+        yield
+    except OneTrunkError as error:
+        settle_stdout()
+        lines = error.lines if isinstance(error, DataError) else (str(error),)
+        click.echo("error: " + "\n  ".join(map(printable, lines)), err=True)
+        raise click.exceptions.Exit(1) from error
 
 
 @click.group(cls=_Frame, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,8 +92,8 @@ def cli(traceback: bool) -> None:  # read from the context by _Frame
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line (by default that of the process) and return its exit code.
 
-    0 done; 1 an expected failure; 2 wrong usage; 130 Ctrl-C; 141 the reader of stdout went away. Errors that
-    nobody expected are raised.
+    0 done; 1 an expected failure; 2 wrong usage; 130 Ctrl-C; 141 the reader of stdout went away; 143
+    SIGTERM. Errors that nobody expected are raised.
     """
     try:
         code: int | None = cli.main(args, prog_name="adapters", standalone_mode=False)
@@ -92,11 +113,16 @@ def main() -> None:
     # docs/performance.md.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # What an old encoding cannot express is shown as an escape, and never ends a command.
-            stream.reconfigure(errors="backslashreplace")
+    guard_standard_streams()
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # who started us may have had it ignored
+        signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run())
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    """End as at Ctrl-C. `timeout`, for one, sends the signal twice; the second must not stop the cleaning up."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Terminated
 
 
 def _show(error: click.ClickException) -> None:
@@ -107,24 +133,17 @@ def _show(error: click.ClickException) -> None:
 
 
 def _aborted(abort: click.Abort) -> int:
-    """Return the exit code for Ctrl-C, or for a prompt that was answered with no."""
+    """Return the exit code for a signal, or for a prompt that was answered with no."""
     cause = abort.__cause__
     if isinstance(cause, EOFError):  # click takes any for the end of a prompt; here it is a bug's
         raise cause
-    interrupted = isinstance(cause, KeyboardInterrupt)
-    click.echo("interrupted" if interrupted else "aborted", err=True)
-    return _INTERRUPTED if interrupted else 1
-
-
-def _stdout_is_closed() -> bool:
-    """Whether the reader of stdout went away. If so stdout leads nowhere from here on."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), select.POLLOUT)
-    if not any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(0)):
-        return False
-    # The interpreter flushes once more at its end, and would complain.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return True
+    word, code = "aborted", 1
+    if isinstance(cause, KeyboardInterrupt):
+        word, code = (
+            ("terminated", _TERMINATED) if isinstance(cause, _Terminated) else ("interrupted", _INTERRUPTED)
+        )
+    click.echo(word, err=True)
+    return code
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ or retitle a terminal, or signs that turn the direction of writing. They are sho
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
+import stat
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +19,16 @@ from typing import TextIO
 
 import click
 
-from onetrunk.core.errors import UsageError
+from onetrunk.cli.streams import Opener, open_told, told
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters (C0, DEL, C1), line separators, overrides of direction, halves of surrogate pairs."""
 
 _UNLIMITED = 100_000
 """Columns of a table that no terminal shows: a program that reads it must not meet wrapped cells."""
+
+_LONGEST = 60
+"""Letters of a file's name that the name of the file written aside has, too: with all it might be too long."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 """Gives a command the flag `--json` as the argument `as_json`."""
@@ -55,26 +60,44 @@ def emit_json(obj: object) -> None:
 def whole_file(path: Path) -> Iterator[TextIO]:
     """Open `path` for writing UTF-8; what is written appears there when the block ends without an error, whole.
 
-    What is no regular file, such as a device or a pipe, is written directly. Raises UsageError for a place that
-    cannot be written to.
+    A file that was there before keeps its permissions. What is no regular file, such as a device or a pipe, is
+    written directly. Raises UsageError for a place that cannot be written to, and when it is full.
     """
-    target = path.resolve()  # a link stays, and what it leads to is replaced
-    direct = target.exists() and not target.is_file()
-    aside = target if direct else target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        file = aside.open("w" if direct else "x", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror}; name a file in a folder that is there"
-        ) from error
-    try:
-        with file:
+    target = Path(os.path.realpath(path))  # a link stays, and what it leads to is replaced
+    with told(str(path)):
+        before = _mode(target)
+    if before is not None and not stat.S_ISREG(before):
+        with open_told(target, "w", str(path)) as file:
             yield file
-        if not direct:
+        return
+    aside = target.with_name(f".{target.name[:_LONGEST]}.{secrets.token_hex(4)}.part")
+    try:
+        with open_told(aside, "x", str(path), _opener(before)) as file:
+            yield file
+        with told(str(path)):
             aside.replace(target)
     finally:
-        if not direct:
-            aside.unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
+
+
+def _mode(target: Path) -> int | None:
+    """Return kind and permissions of the file that is there, None if none is."""
+    try:
+        return target.stat().st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _opener(before: int | None) -> Opener:
+    """Return what creates a file that never has more permissions than `before`; None: the usual ones."""
+
+    def create(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags, 0o666 if before is None else 0o600)
+        if before is not None:
+            os.fchmod(descriptor, stat.S_IMODE(before))
+        return descriptor
+
+    return create
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Collection[str] = ()) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from onetrunk.core.data.lines import STDIN, read_lines, source_name
+from onetrunk.core.data.lines import is_stream, read_lines, source_name
 from onetrunk.core.data.records import SUFFIXES, SourceRecord, read_records, split_suffix
 from onetrunk.core.data.strata import draw_stratified
 from onetrunk.core.errors import DataError, PluginError, UsageError
@@ -160,7 +161,7 @@ def find_splits(folder: str | Path) -> Splits:
 
     Raises DataError if `folder` is none, has no train file, or has two files for one split.
     """
-    if not Path(folder).is_dir():
+    if not os.path.isdir(folder):
         raise DataError(str(folder), "no such folder; expected one with train.*, and dev.* or test.* if any")
     train, dev, test = (_split_file(folder, split) for split in ("train", "dev", "test"))
     if train is None:
@@ -179,11 +180,12 @@ def find_evaluation(folder: str | Path) -> Path:
 def load_unlabelled(path: str | Path, *, format: str | None = None) -> Iterator[TextRecord]:
     """Yield the texts of a file, one at a time.
 
-    `.txt`, standard input and the format `text` hold one text a line, an empty line being an empty text; all
-    else is read by `read_records`, each record with its `text`. Raises DataError, on iteration, as that does,
-    and for a record without a text.
+    `.txt`, standard input, a pipe whose name has no known suffix and the format `text` hold one text a line, an
+    empty line being an empty text; all else is read by `read_records`, each record with its `text`. Raises
+    DataError, on iteration, as that does, and for a record without a text.
     """
-    plain = str(path) == STDIN or split_suffix(Path(path).name)[1] == ".txt"
+    _, suffix = split_suffix(Path(path).name)
+    plain = suffix == ".txt" or (suffix not in SUFFIXES and is_stream(path))
     if format == "text" or (format is None and plain):
         return _plain_texts(path)
     return (_text_record(source) for source in read_records(path, format=format))
@@ -238,7 +240,13 @@ def _labels_of(target: object) -> tuple[str, ...]:
 
 
 def _files(folder: str | Path) -> list[Path]:
-    return sorted(file for file in Path(folder).iterdir() if file.is_file())
+    """Return the files in `folder`. Raises DataError for one that may not be looked into."""
+    try:
+        return sorted(file for file in Path(folder).iterdir() if file.is_file())
+    except OSError as fault:
+        raise DataError(
+            str(folder), f"this folder cannot be read: {fault.strerror}; check its permissions"
+        ) from fault
 
 
 def _missing(folder: str | Path, split: str) -> DataError:

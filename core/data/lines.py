@@ -5,14 +5,18 @@ A line ends with LF or CRLF and nowhere else: U+2028, U+0085 or a form feed stay
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
+import stat
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 from onetrunk.core.errors import DataError
 
@@ -31,10 +35,21 @@ def source_name(path: str | Path) -> str:
     return "stdin" if str(path) == STDIN else str(path)
 
 
+def is_stream(path: str | Path) -> bool:
+    """Say whether `path` can be read only once: standard input, a device, a pipe such as that of `<(…)`."""
+    if str(path) == STDIN:
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False  # opening it will say what is wrong
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
 def read_lines(path: str | Path) -> Iterator[NumberedLine]:
     """Yield the lines of a file, of a gzip file (`….gz`) or of standard input (`-`), one at a time.
 
-    Standard input may be gzipped, too: it has no name to tell, but its first bytes do.
+    Standard input and pipes may be gzipped, too: they have no name to tell, but their first bytes do.
     A byte order mark is dropped. Raises DataError, on iteration, for a file that is missing, a folder or not
     readable, a broken gzip file, and with line and byte for what is not UTF-8 or is NUL.
     """
@@ -68,22 +83,26 @@ def peek(lines: Iterable[NumberedLine]) -> tuple[str, Iterator[NumberedLine]]:
     return (seen[-1][1] if seen else ""), chain(seen, rest)
 
 
-def _open(path: str | Path) -> AbstractContextManager[Iterable[bytes]]:
+@contextmanager
+def _open(path: str | Path) -> Iterator[Iterable[bytes]]:
     if str(path) == STDIN:
-        return nullcontext(_stdin_lines())  # not ours to close
-    if str(path).lower().endswith(".gz"):
-        return gzip.open(path, "rb")
-    return open(path, "rb")
+        yield _stream_lines(sys.stdin.buffer)  # not ours to close
+    elif str(path).lower().endswith(".gz"):
+        with gzip.open(path, "rb") as lines:
+            yield lines
+    else:
+        with open(path, "rb") as file:
+            yield _stream_lines(file) if is_stream(path) else file
 
 
-def _stdin_lines() -> Iterator[bytes]:
-    first = sys.stdin.buffer.readline()
+def _stream_lines(stream: BinaryIO) -> Iterator[bytes]:
+    first = stream.readline()
     if first.startswith(_GZIP_MARK):  # held compressed: a stream that was read from has no way back
-        with gzip.open(BytesIO(first + sys.stdin.buffer.read())) as lines:
+        with gzip.open(BytesIO(first + stream.read())) as lines:
             yield from lines
     elif first:
         yield first
-        yield from sys.stdin.buffer
+        yield from stream
 
 
 def _decode(raw: bytes, where: str) -> str:
@@ -108,4 +127,6 @@ def _reason(fault: Exception) -> str:
         return "may not be read; check its permissions"
     if isinstance(fault, gzip.BadGzipFile | EOFError | zlib.error):
         return f"is not a whole gzip file ({fault}); fetch or compress it again"
-    return f"cannot be read: {fault}"
+    if isinstance(fault, OSError) and fault.errno == errno.EBADF:
+        return "is closed; give it something to read, or name a file"
+    return f"cannot be read: {getattr(fault, 'strerror', None) or fault}"

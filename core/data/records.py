@@ -10,7 +10,7 @@ from pathlib import Path
 
 from onetrunk.core.data.conll import is_tag, read_conll
 from onetrunk.core.data.json_files import read_json, read_jsonl
-from onetrunk.core.data.lines import STDIN, NumberedLine, check_file, peek, read_lines, source_name
+from onetrunk.core.data.lines import NumberedLine, check_file, is_stream, peek, read_lines, source_name
 from onetrunk.core.data.tables import read_table
 from onetrunk.core.errors import DataError, UsageError
 from onetrunk.core.tasks import Record
@@ -56,8 +56,8 @@ def read_records(path: str | Path, *, format: str | None = None) -> Iterator[Sou
 
     format: `jsonl` (an object a line, blank lines skipped), `json` (a list of objects, or JSONL), `csv` and
         `tsv` (header line, quoted as the csv module has it) or `conll`; without it the file's suffix decides,
-        see `SUFFIXES`. On standard input the first line that is not blank decides: `{` is JSONL, `[` or `[{`
-        JSON, a header that names `text` is CSV or TSV, all else CoNLL.
+        see `SUFFIXES`. On standard input and pipes the first line that is not blank decides: `{` is JSONL, `[` or
+        `[{` JSON, a header that names `text` is CSV or TSV, all else CoNLL.
 
     Raises, on iteration: UsageError for an unknown format; DataError for a suffix that is not known, a file
     that cannot be read or has no records, and with file and line for everything that breaks the format.
@@ -78,11 +78,11 @@ def read_records(path: str | Path, *, format: str | None = None) -> Iterator[Sou
 
 
 def _format_of(path: str | Path) -> str | None:
-    """Return the format of the suffix of `path`, None for standard input."""
-    if str(path) == STDIN:
-        return None
+    """Return the format of the suffix of `path`, None for a stream whose name has none of them."""
     _, suffix = split_suffix(Path(path).name)
     if suffix not in SUFFIXES:
+        if is_stream(path):
+            return None
         check_file(path)
         what = f"the suffix {suffix!r} is not known" if suffix else "the name has no suffix"
         raise DataError(str(path), f"{what}; read are {', '.join(SUFFIXES)}, each also with .gz")

@@ -1,0 +1,137 @@
+"""Streams that fail in one clear line: files to write, and stdin, stdout and stderr where they are full or closed.
+
+Only where it is written can be told what a write fails with: further up a full disk is an OSError as a bug's is.
+So a stream turns its failures into a UsageError itself, but for that of a closed pipe, which ends a command in
+silence.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import select
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from onetrunk.core.errors import UsageError
+
+_ELSEWHERE = "name a file in a folder that is there"
+_ROOM = "make room, or write elsewhere"
+_PERMISSION = "name a file that may be written to"
+_REMEDIES = {
+    errno.ENOENT: _ELSEWHERE,
+    errno.ENOTDIR: _ELSEWHERE,
+    errno.EISDIR: _ELSEWHERE,
+    errno.EACCES: _PERMISSION,
+    errno.EPERM: _PERMISSION,
+    errno.EROFS: _PERMISSION,
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EBADF: "redirect it, to /dev/null where nobody reads it",
+}
+
+Opener = Callable[[str, int], int]
+
+
+@contextmanager
+def told(name: str) -> Iterator[None]:
+    """Raise UsageError, that `name` cannot be written and why, for an OSError other than that of a closed pipe."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        why = "it is closed" if error.errno == errno.EBADF else error.strerror
+        remedy = f"; {_REMEDIES[error.errno]}" if error.errno in _REMEDIES else ""
+        raise UsageError(f"cannot write {name}: {why}{remedy}") from error
+
+
+class _ToldFile(io.FileIO):
+    """Bytes to write to a file or descriptor, which `shown` is the name of in messages."""
+
+    def __init__(
+        self, file: Path | int, mode: str, shown: str, *, closefd: bool = True, opener: Opener | None = None
+    ) -> None:
+        self._shown = shown
+        with told(shown):
+            super().__init__(str(file) if isinstance(file, Path) else file, mode, closefd, opener)
+
+    def write(self, data: Any, /) -> int:
+        with told(self._shown):
+            return super().write(data)
+
+    def close(self) -> None:
+        with told(self._shown):  # a disk across a network may tell only now that it is full
+            super().close()
+
+
+def open_told(file: Path, mode: str, shown: str, opener: Opener | None = None) -> TextIO:
+    """Open `file` to write UTF-8; opening, writing and closing raise UsageError where they fail."""
+    raw = _ToldFile(file, mode, shown, opener=opener)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", newline="\n")
+
+
+def guard_standard_streams() -> None:
+    """Give this process streams in place of closed ones, and a stdout that tells what it fails with.
+
+    A closed stdin or stdout becomes one that fails, as a closed one does, once it is read from or written to; a
+    closed stderr leads nowhere. That also takes their descriptors, which are the lowest that are free: a file that
+    is opened later must not get the number 1, or a library that prints would write into it.
+    """
+    if sys.stdin is None:
+        sys.stdin = _stand_in(os.O_WRONLY, "r")
+    if sys.stdout is None:
+        sys.stdout = _stand_in(os.O_RDONLY, "w")
+    if sys.stderr is None:
+        sys.stderr = _stand_in(os.O_WRONLY, "w")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = _told_stdout(sys.stdout)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="backslashreplace")
+
+
+def _stand_in(access: int, mode: Literal["r", "w"]) -> TextIO:
+    return open(os.open(os.devnull, access), mode, encoding="utf-8", closefd=False)
+
+
+def _told_stdout(stdout: io.TextIOWrapper) -> TextIO:
+    """Return a stream to the same place, buffered as `stdout` is.
+
+    What an old encoding cannot express is shown as an escape, and never ends a command.
+    """
+    raw = _ToldFile(stdout.fileno(), "w", "stdout", closefd=False)
+    buffer: Any = raw if stdout.write_through else io.BufferedWriter(raw)  # as Python itself does
+    return io.TextIOWrapper(
+        buffer,
+        encoding=stdout.encoding,
+        errors="backslashreplace",
+        line_buffering=stdout.line_buffering,
+        write_through=stdout.write_through,
+    )
+
+
+def settle_stdout() -> None:
+    """Let stdout lead nowhere if it fails: the interpreter flushes once more at its end, and would complain."""
+    try:
+        sys.stdout.flush()
+    except UsageError:
+        _lead_nowhere()
+
+
+def stdout_is_closed() -> bool:
+    """Whether the reader of stdout went away. If so stdout leads nowhere from here on."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    if not any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(0)):
+        return False
+    _lead_nowhere()
+    return True
+
+
+def _lead_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
