@@ -27,7 +27,7 @@ from onetrunk.core.tasks import Example, JSONObject
 from onetrunk.core.trunk import Trunk
 
 CHUNK = 2048
-"""Texts that are tokenised, packed and answered together; bounds the memory of a large file."""
+"""Texts that are tokenised, packed and answered together, by default; bounds the memory of a large file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +134,21 @@ class OneTrunk:
         return list(self.predict_stream(texts, adapters, batch_tokens=batch_tokens))
 
     def predict_stream(
-        self, texts: Iterable[str], adapters: Sequence[str], *, batch_tokens: int = BATCH_TOKENS
+        self,
+        texts: Iterable[str],
+        adapters: Sequence[str],
+        *,
+        batch_tokens: int = BATCH_TOKENS,
+        chunk: int = CHUNK,
     ) -> Iterator[list[Prediction]]:
-        """Answer a stream of any length in bounded memory; otherwise as `predict`."""
+        """Answer a stream of any length in bounded memory; otherwise as `predict`.
+
+        chunk: texts that are read before they are answered together; 1 answers each as it comes, more slowly.
+        """
         chosen = self._get(adapters)
         rest = iter(texts)
-        while chunk := list(islice(rest, CHUNK)):
-            yield from self._answer(chunk, chosen, batch_tokens)
+        while read := list(islice(rest, chunk)):
+            yield from self._answer(read, chosen, batch_tokens)
 
     def evaluate(
         self,

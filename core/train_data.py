@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def read_train_data(
     train is held out, drawn by `seed`.  labels: those of the adapter to start from, instead of learning them.
     Raises DataError with file and line, TaskSpecError for a fault of the task itself.
     """
-    if train_file != "-" and Path(train_file).is_dir():
+    if train_file != "-" and os.path.isdir(train_file):  # unlike Path.is_dir it leaves faults to the reading
         splits = find_splits(train_file)
         train_file, dev_file, test_file = splits.train, dev_file or splits.dev, test_file or splits.test
     data = load_dataset(spec, train_file)

@@ -47,7 +47,7 @@ def command(
     as_json: bool,
     **running: Any,
 ) -> None:
-    """Predict each TEXT with every adapter named; stdin has one text a line.
+    """Predict each TEXT with every adapter named; stdin has one text a line, answered at once where it is typed.
 
     With --json or --output there is a line of JSON for each text and adapter, in order; other keys of an input
     record come back under "input".
@@ -59,11 +59,17 @@ def command(
       head -100 mails.txt | adapters predict intent --json
     """
     records = _begun(_records(texts, source))
+    typed = (
+        source is None and texts in ((), ("-",)) and sys.stdin.isatty()
+    )  # by somebody who waits for the answer
     references = [ref.strip() for ref in refs.split(",")]
     with _writer(output, as_json) as write:
         trunk = _load(context, references, running)
         with counting(texts_given(texts), shown=output is not None or not sys.stdout.isatty()) as advance:
-            for predictions, extra in predict_records(trunk, records, references, running["batch_tokens"]):
+            answers = predict_records(
+                trunk, records, references, running["batch_tokens"], chunk=1 if typed else None
+            )
+            for predictions, extra in answers:
                 write(predictions, extra)
                 advance(1)
 
@@ -143,10 +149,18 @@ def _load(context: click.Context, references: Sequence[str], running: Mapping[st
 
 
 def predict_records(
-    trunk: OneTrunk, records: Iterable[TextRecord], references: Sequence[str], batch_tokens: int | None
+    trunk: OneTrunk,
+    records: Iterable[TextRecord],
+    references: Sequence[str],
+    batch_tokens: int | None,
+    chunk: int | None = None,
 ) -> Iterator[tuple[Sequence[Prediction], Mapping[str, Any]]]:
-    """Yield the answers to each text with the other keys of its record; holds no more records than the trunk."""
+    """Yield the answers to each text with the other keys of its record; holds no more records than the trunk.
+
+    chunk: as for `OneTrunk.predict_stream`.
+    """
     from onetrunk.core.inference import BATCH_TOKENS
+    from onetrunk.core.predictor import CHUNK
 
     waiting: deque[Mapping[str, Any]] = deque()
 
@@ -155,5 +169,8 @@ def predict_records(
             waiting.append(record.extra)
             yield record.text
 
-    for answers in trunk.predict_stream(texts(), references, batch_tokens=batch_tokens or BATCH_TOKENS):
+    stream = trunk.predict_stream(
+        texts(), references, batch_tokens=batch_tokens or BATCH_TOKENS, chunk=chunk or CHUNK
+    )
+    for answers in stream:
         yield answers, waiting.popleft()
