@@ -237,7 +237,7 @@ class TaskTrial:
                 yield f"{self.spec.primary!r} is {value!r}, {expected}"
 
     def notes(self) -> Iterable[str]:
-        """What the task has to say of the records are lines of text."""
+        """What the task has to say of the records are strings."""
         notes_on(self.spec, self.examples)
         return ()
 

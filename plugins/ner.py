@@ -34,8 +34,8 @@ def read(record: Record) -> Example:
     {"words" or "tokens", "tags" or "ner_tags"}: a tag for each word, as strings in any IOB scheme;
     {"text", "tags"}: a tag for each chunk between white space;
     {"text", "entities": [{"start", "end", "label"}]}: in characters. An entity that begins or ends within a
-    word is widened to the whole words it touches; where two meet in one word, that is cut at the start of the
-    second. Raises ValueError.
+    word is widened to the whole words it touches, and that is a remark; where two meet in one word, that is cut at
+    the start of the second. Raises ValueError.
     """
     words, tags = _first(record, "words", "tokens"), _first(record, "tags", "ner_tags")
     text, entities = record.get("text"), record.get("entities")
@@ -86,11 +86,14 @@ def _read_entities(text: str, records: Any) -> Example:
     words = tuple(
         _cut(words, {later[0] for earlier, later in pairwise(entities) if _share_word(words, earlier, later)})
     )
-    tags = [OUTSIDE] * len(words)
+    tags, remarks = [OUTSIDE] * len(words), []
     for start, end, label in entities:
         first, last = _words_touched(words, start, end)
         tags[first:last] = [f"B-{label}", *[f"I-{label}"] * (last - first - 1)]
-    return Example(text, tuple(tags), words)
+        wide = min(start, words[first][0]), max(end, words[last - 1][1])
+        if wide != (start, end):
+            remarks.append(f"{label} {start}:{end} became {wide[0]}:{wide[1]}, {text[slice(*wide)]!r}")
+    return Example(text, tuple(tags), words, remarks=tuple(remarks))
 
 
 def _checked(text: str, records: Any) -> list[Entity]:
@@ -136,6 +139,17 @@ def _cut(words: Sequence[Span], cuts: set[int]) -> Iterator[Span]:
     for start, end in words:
         inner = sorted(cut for cut in cuts if start < cut < end)
         yield from pairwise([start, *inner, end])
+
+
+def notes(examples: Sequence[Example]) -> list[str]:
+    """Say how many entities `read` has widened, as all figures are then against others than the data give."""
+    widened = [example for example in examples if example.remarks]
+    if not widened:
+        return []
+    some = sum(len(example.remarks) for example in widened)
+    every = sum(tag.startswith("B-") for example in examples for tag in example.target or ())
+    first = f"{widened[0].where or 'one'}: {widened[0].remarks[0]}"
+    return [f"{some} of {every} entities were widened to whole words, as figures count them; such as {first}"]
 
 
 def learn_labels(examples: Sequence[Example]) -> Labels:
@@ -216,7 +230,7 @@ def evaluate(
 ) -> JSONObject:
     """Return precision, recall and f1 of whole entities, the table per_type, and token figures beside them.
 
-    An entity counts when its words and its type are right: strict IOB2 of seqeval, micro average. A figure is
+    An entity counts when its words and its type are right: as strict IOB2 of seqeval, micro average. A figure is
     None where it divides by nothing: precision without predicted entities, recall without gold ones. Raises
     ValueError when an example has not one row of logits a word.
     """
@@ -226,32 +240,20 @@ def evaluate(
 
 
 def _entity_figures(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:
-    from seqeval.metrics import classification_report
-    from seqeval.scheme import IOB2
+    from onetrunk.core.metrics import precision_recall_f1
 
-    if all(
-        tag == OUTSIDE for tags in [*gold, *predicted] for tag in tags
-    ):  # seqeval has no answer to nothing
-        return {"precision": None, "recall": None, "f1": None, "per_type": {}}
-    found = Counter(label for tags in predicted for _, _, label in _entities(tags))
-    report = classification_report(
-        gold, predicted, mode="strict", scheme=IOB2, output_dict=True, zero_division=0
+    actual, found = (
+        {(row, *entity) for row, tags in enumerate(rows) for entity in _entities(tags)}
+        for rows in (gold, predicted)
     )
-    table = {name: _figures(row, found[name]) for name, row in report.items() if not name.endswith(" avg")}
-    micro = _figures(report["micro avg"], found.total())
-    del micro["support"]
-    return {**micro, "per_type": table}
-
-
-def _figures(row: JSONObject, predicted: int) -> JSONObject:
-    """Return the figures of a row of seqeval's report, which has 0 also where it divides by nothing."""
-    support = int(row["support"])
-    return {
-        "precision": float(row["precision"]) if predicted else None,
-        "recall": float(row["recall"]) if support else None,
-        "f1": float(row["f1-score"]),
-        "support": support,
+    hits, guesses, support = (
+        Counter(label for *_, label in entities) for entities in (actual & found, found, actual)
+    )
+    table = {
+        name: {**precision_recall_f1(hits[name], guesses[name], support[name]), "support": support[name]}
+        for name in sorted(guesses | support)
     }
+    return {**precision_recall_f1(hits.total(), guesses.total(), support.total()), "per_type": table}
 
 
 def _token_figures(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:
@@ -282,6 +284,7 @@ SPEC = TaskSpec(
     evaluate=evaluate,
     primary="f1",
     split=split_words,
+    notes=notes,
 )
 
 

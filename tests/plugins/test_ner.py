@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from seqeval.metrics import classification_report
+from seqeval.scheme import IOB2
 
+from onetrunk.core.task_calls import notes_on
 from onetrunk.core.tasks import Example
 from onetrunk.core.testing import check_task
 from onetrunk.plugins.ner import SPEC, repair, tasks
@@ -88,6 +92,30 @@ def test_a_word_in_which_two_entities_meet_is_cut_at_the_second() -> None:
     example = SPEC.read(entities("the Paris-Berlin train", (4, 9, "LOC"), (10, 16, "PER")))
     assert texts(example) == ["the", "Paris-", "Berlin", "train"]
     assert example.target == ("O", "B-LOC", "B-PER", "O")
+
+
+def test_an_entity_that_is_widened_is_a_remark_with_what_it_became() -> None:
+    example = SPEC.read(entities("a New York-based firm", (2, 10, "LOC"), (17, 21, "ORG")))
+    assert example.remarks == ("LOC 2:10 became 2:16, 'New York-based'",)
+
+
+@pytest.mark.parametrize("span", [(3, 11), (2, 12)])
+def test_an_entity_that_already_covers_whole_words_is_no_remark(span: tuple[int, int]) -> None:
+    assert SPEC.read(entities("in New York now", (*span, "LOC"))).remarks == ()
+
+
+def test_the_note_counts_the_entities_that_were_widened_and_shows_the_first() -> None:
+    rows = [
+        entities("Ada was here", (0, 3, "PER")),
+        entities("a London-based firm and Paris-based one", (2, 8, "LOC"), (24, 29, "LOC")),
+        {"text": "no tags"},
+    ]
+    read = [replace(SPEC.read(row), where=f"f:{line}") for line, row in enumerate(rows, 1)]
+    assert notes_on(SPEC, read) == (
+        "2 of 3 entities were widened to whole words, as figures count them; such as f:2: LOC 2:8 became 2:14, "
+        "'London-based'",
+    )
+    assert notes_on(SPEC, read[:1]) == ()
 
 
 @st.composite
@@ -251,6 +279,40 @@ def test_figures_over_entities_are_those_computed_by_hand() -> None:
         "PER": {"precision": pytest.approx(2 / 3), "recall": 1.0, "f1": pytest.approx(0.8), "support": 2},
     }
     assert SPEC.primary in json.loads(json.dumps(metrics))
+
+
+@pytest.mark.parametrize("name", ["micro avg", "macro avg", "big avg", "a-b", "-"])
+def test_a_type_of_any_name_has_its_row(name: str) -> None:
+    labels = SPEC.learn_labels(examples([f"B-{name}", "B-PER"]))
+    rows = np.eye(len(labels), dtype=np.float32)[[labels.index(f"B-{name}"), labels.index("O")]]
+    metrics = SPEC.evaluate(examples([f"B-{name}", "B-PER"]), [rows], labels, {})
+    assert metrics["per_type"] == {
+        name: {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 1},
+        "PER": {"precision": None, "recall": 0.0, "f1": 0.0, "support": 1},
+    }
+    assert metrics["f1"] == pytest.approx(2 / 3)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(TAGS, st.randoms(use_true_random=False)), min_size=1, max_size=4))
+def test_figures_are_those_of_seqeval(rows: list[tuple[list[str], Any]]) -> None:
+    gold = [repair(tags) for tags, _ in rows]
+    predicted = [
+        repair([tag if draw.random() < 0.6 else draw.choice(LABELS) for tag in tags]) for tags, draw in rows
+    ]
+    assume(
+        any(tag != "O" for tags in [*gold, *predicted] for tag in tags)
+    )  # seqeval has no answer to nothing
+    report = classification_report(
+        gold, predicted, mode="strict", scheme=IOB2, output_dict=True, zero_division=0
+    )
+    metrics = SPEC.evaluate(examples(*gold), [logits_of(tags) for tags in predicted], LABELS, {})
+    for name, row in {"micro avg": metrics, **metrics["per_type"]}.items():
+        own = [
+            row[key] or 0.0 for key in ("precision", "recall", "f1")
+        ]  # seqeval has 0 for what has no value
+        assert own == pytest.approx([report[name][key] for key in ("precision", "recall", "f1-score")])
+    assert list(metrics["per_type"]) == [name for name in report if not name.endswith(" avg")]
 
 
 def test_token_figures_stand_beside_them_and_leave_out_o() -> None:
