@@ -13,9 +13,9 @@ from transformers import AutoModelForKIND, AutoTokenizer
 
 base, adapter = {base}, "."  # this folder
 labels = json.load(open(f"{{adapter}}/task.json"))["labels"]
-tokenizer = AutoTokenizer.from_pretrained(base)
+tokenizer = AutoTokenizer.from_pretrained(base{pin})
 names = dict(enumerate(labels))
-model = AutoModelForKIND.from_pretrained(base, num_labels=len(labels), id2label=names)
+model = AutoModelForKIND.from_pretrained(base{pin}, num_labels=len(labels), id2label=names)
 model = PeftModel.from_pretrained(model, adapter).eval()
 with torch.no_grad():
     logits = model(**tokenizer(text, return_tensors="pt")).logits[0]  # SHAPE
@@ -28,8 +28,8 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 base, adapter = {base}, "."  # this folder
-tokenizer = AutoTokenizer.from_pretrained(base)
-model = PeftModel.from_pretrained(AutoModel.from_pretrained(base), adapter).eval()
+tokenizer = AutoTokenizer.from_pretrained(base{pin})
+model = PeftModel.from_pretrained(AutoModel.from_pretrained(base{pin}), adapter).eval()
 head = load_file(f"{{adapter}}/head.safetensors")
 with torch.no_grad():
     hidden = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]  # (tokens, width)
@@ -55,6 +55,14 @@ RECIPES = {
     "words": _in_file("hidden", "(tokens, labels)"),
 }
 """Lines of plain transformers and PEFT that give the logits, by the form of the head."""
+
+CALIBRATED_ON_DEV = "The rows of dev also calibrated the decoder: figures on dev that depend on it flatter."
+"""What is said beside the results of an adapter whose decoder has settings."""
+
+_DROPPED_WORDS = (
+    "A word of which the tokenizer leaves nothing (control characters alone, say) is read by OneTrunk as the "
+    "unknown token; these lines leave it out."
+)
 
 
 def render_card(name: str, manifest: Manifest, recipe: str | None, summary: str) -> str:
@@ -98,6 +106,8 @@ def _results(manifest: Manifest) -> str:
     rows = [f"| | {' | '.join(splits)} |", f"|---|{'---|' * len(splits)}"]
     keys = dict.fromkeys(key for own in figures for key in own)
     rows += [f"| {key} | {' | '.join(_figure(own.get(key)) for own in figures)} |" for key in keys]
+    if manifest.settings and "dev" in splits:
+        rows += ["", CALIBRATED_ON_DEV]
     return "\n".join(rows)
 
 
@@ -108,8 +118,11 @@ def _figure(value: float | None) -> str:
 def _plain_use(manifest: Manifest, recipe: str | None) -> str:
     if recipe is None:
         return "Its head is the plugin's own (`head.safetensors`); the encoder loads as a plain PEFT adapter."
-    code = RECIPES[recipe].format(base=json.dumps(manifest.backbone.name))
-    return f"With plain transformers and PEFT, for a `text` of your own:\n\n```python\n{code}```"
+    base = manifest.backbone
+    pin = "" if base.revision is None else f", revision={json.dumps(base.revision)}"
+    code = RECIPES[recipe].format(base=json.dumps(base.name), pin=pin)
+    lines = f"With plain transformers and PEFT, for a `text` of your own:\n\n```python\n{code}```"
+    return f"{lines}\n\n{_DROPPED_WORDS}" if manifest.level == "token" else lines
 
 
 def _training(manifest: Manifest) -> str:

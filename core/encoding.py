@@ -95,7 +95,7 @@ def _align(
     """Return the ids, and for each word the index of the first token that covers a character of it.
 
     A word that the tokenizer drops (an invisible character, say) is read as the unknown token, put in its place,
-    so that every word has a row of its own.
+    so that every word has a row of its own. Plain transformers puts none there: such a text has other logits in it.
     """
     out: list[int] = []
     rows: list[int] = []

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from onetrunk.adapters.card import render_card
+from onetrunk.adapters.card import CALIBRATED_ON_DEV, RECIPES, render_card
 from onetrunk.adapters.manifest import BackboneRecord, DataRecord, Manifest, Parameters, PluginRecord, Probe
 
 MANIFEST = Manifest(
@@ -90,6 +90,26 @@ def test_each_form_has_lines_of_python_that_load_it(manifest: Manifest, recipe: 
     compile(code, "card", "exec")
     assert f"{loader}.from_pretrained(base" in code
     assert 'base, adapter = "some-org/some-bert", "."' in code
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_lines_load_the_very_revision_that_was_trained_on(recipe: str) -> None:
+    (pinned,) = code_of(card(recipe=recipe))
+    assert pinned.count(".from_pretrained(base") == pinned.count('.from_pretrained(base, revision="abc"') > 0
+    local = replace(MANIFEST, backbone=replace(MANIFEST.backbone, revision=None))
+    (plain,) = code_of(card(local, recipe))
+    assert "revision" not in plain
+
+
+@pytest.mark.parametrize(("level", "told"), [("token", True), ("text", False)])
+def test_words_that_the_tokenizer_drops_are_spoken_of_where_words_are_read(level: str, told: bool) -> None:
+    assert ("A word of which the tokenizer leaves nothing" in card(replace(MANIFEST, level=level))) == told
+
+
+def test_dev_figures_of_a_calibrated_decoder_are_marked() -> None:
+    assert CALIBRATED_ON_DEV not in card()
+    results = card(replace(MANIFEST, settings={"threshold": 0.5})).split("## Use")[0]
+    assert results.endswith(f"|\n\n{CALIBRATED_ON_DEV}\n\n")
 
 
 def test_a_head_of_a_plugins_own_is_said_to_be_so() -> None:

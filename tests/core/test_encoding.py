@@ -134,6 +134,11 @@ def test_a_word_that_the_tokenizer_drops_is_read_as_unknown_in_its_place(bert: B
     assert found.words.tolist() == [1, 2, 3]
 
 
+def test_plain_transformers_leaves_out_a_word_that_the_tokenizer_drops(bert: Backbone) -> None:
+    plain = bert.tokenizer(["a", "\u200b", "b"], is_split_into_words=True)
+    assert plain.word_ids() == [None, 0, 2, None]
+
+
 def test_two_words_within_one_token_share_its_row(bert: Backbone) -> None:
     (found,) = bert.encoder().encode(["london"], [((0, 2), (2, 6))])
     assert found.words.tolist() == [1, 1]
