@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.store import Store
 from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.figures import duration, figure
 from onetrunk.cli.output import emit_json, printable, table
 from onetrunk.cli.parents import Parent, parent_of
-from onetrunk.cli.results import held_out_line, record_of
+from onetrunk.cli.results import notices, record_of
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.plan import Plan, PlannedAdapter, read_plan
 
@@ -67,8 +68,8 @@ def _job(host: PluginHost, own: PlannedAdapter, parent: Parent | None) -> TrainJ
     labels = None if parent is None else parent[1].labels
     spec = host.task(own.task)
     data = read_train_data(spec, own.train, own.dev, own.test, seed=own.settings.seed, labels=labels)
-    if data.held_out:
-        click.echo(f"{own.name}: {held_out_line(data, own.settings.seed)}", err=True)
+    for line in notices(spec, data, own.settings.seed):
+        click.echo(f"{own.name}: {line}", err=True)
     return TrainJob(own.task, own.name, data, own.settings, parent and parent[0])
 
 
@@ -111,6 +112,9 @@ def _record(own: PlannedAdapter, outcome: Outcome, seconds: float) -> dict[str, 
 def _print(host: PluginHost, plan: Plan, outcomes: list[Outcome], seconds: float) -> None:
     rows = [_row(host, own, outcome) for own, outcome in zip(plan.adapters, outcomes, strict=True)]
     table(("adapter", "task", "metric", "dev", "test", "epochs", ""), rows, right=("dev", "test", "epochs"))
+    for own, outcome in zip(plan.adapters, outcomes, strict=True):
+        if not isinstance(outcome, Exception) and outcome.decoder:
+            click.echo(f"{own.name}: {CALIBRATED_ON_DEV}")
     done = sum(not isinstance(outcome, Exception) for outcome in outcomes)
     click.echo(f"\n{done} of {len(outcomes)} adapters trained together in {duration(seconds)}")
 

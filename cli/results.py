@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from onetrunk.cli.figures import figures_of, headline
+from onetrunk.cli.figures import counted, figures_of, headline
 from onetrunk.cli.output import printable
 
 if TYPE_CHECKING:
+    from onetrunk.core.data.dataset import Dataset
+    from onetrunk.core.tasks import TaskSpec
     from onetrunk.core.train_data import TrainData
     from onetrunk.core.training import TrainResult
 
+_FEW = 20
+"""Rows of dev below which one more that is right moves a metric by more than 5 points."""
 
-def held_out_line(data: TrainData, seed: int) -> str:
-    """Return the line that says which rows are held out as dev."""
+
+def notices(spec: TaskSpec, data: TrainData, seed: int) -> Iterator[str]:
+    """Yield the lines that a user should see before a training: what is held out, what the task has to note."""
+    if data.held_out:
+        yield from _held_out_lines(data, seed)
+    for dataset in data.splits.values():
+        yield from notes_lines(spec, dataset)
+
+
+def notes_lines(spec: TaskSpec, dataset: Dataset) -> Iterator[str]:
+    """Yield what the task has to note on a data set, each with its source."""
+    from onetrunk.core.task_calls import notes_on
+
+    yield from (printable(f"{dataset.source}: {note}") for note in notes_on(spec, dataset.examples))
+
+
+def _held_out_lines(data: TrainData, seed: int) -> Iterator[str]:
     held, kept = len(data.dev.examples), len(data.train.examples)
     source = printable(data.train.source.partition(" (")[0])
-    return (
+    yield (
         f"no dev data given: {held} of {held + kept} rows of {source} held out as dev, "
         f"a stratified tenth (seed {seed})"
     )
+    if held < _FEW:
+        yield (
+            f"{counted(held, 'row')} of dev, fewer than {_FEW}: which epoch is best, and the figures on dev, are "
+            "largely chance; give --dev a file of its own"
+        )
 
 
 def record_of(result: TrainResult, seconds: float) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.store import Store
 from onetrunk.cli.figures import counted, duration, figure, figures_of
 from onetrunk.cli.lazy import plugin_host
@@ -143,6 +144,8 @@ def _print(trials: Sequence[_Trial], answers: Sequence[Sequence[Prediction]]) ->
     from onetrunk.cli.highlight import Highlighter
 
     table(_COLUMNS, (row for trial in trials for row in _rows(trial)), right=("time", "on dev"))
+    for task in (trial.task for trial in trials if trial.result.decoder):
+        click.echo(f"{task}: {CALIBRATED_ON_DEV}")
     click.echo()
     highlighter = Highlighter()
     for own in answers:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.references import validate_name
 from onetrunk.adapters.store import Store
 from onetrunk.cli.backbones import needed_backbone
@@ -16,7 +17,7 @@ from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import device_option, training_options
 from onetrunk.cli.output import emit_json, json_option, table
 from onetrunk.cli.parents import Parent, parent_of
-from onetrunk.cli.results import held_out_line, record_of
+from onetrunk.cli.results import notices, record_of
 from onetrunk.core.backbone_files import OFFLINE_NAME
 from onetrunk.core.errors import UsageError
 from onetrunk.core.settings import TrainSettings
@@ -113,7 +114,7 @@ def _read(
     settings: TrainSettings,
     parent: Parent | None,
 ) -> TrainData:
-    """Read and check the data; say so where dev is held out of it."""
+    """Read and check the data; say what a user should know of it, such as that dev is held out."""
     spec = plugin_host(context).task(task)
     if "" in files:
         raise UsageError(
@@ -126,8 +127,8 @@ def _read(
     labels = None if parent is None else parent[1].labels
     train_file, dev_file, test_file = files
     data = read_train_data(spec, train_file or "", dev_file, test_file, seed=settings.seed, labels=labels)
-    if data.held_out:
-        click.echo(held_out_line(data, settings.seed), err=True)
+    for line in notices(spec, data, settings.seed):
+        click.echo(line, err=True)
     return data
 
 
@@ -161,6 +162,8 @@ def _print(result: TrainResult, seconds: float) -> None:
     names = dict.fromkeys(name for figures in by_split.values() for name in figures)
     rows = [(name, *(figure(own.get(name)) for own in by_split.values())) for name in names]
     table(("result", *by_split), rows, right=list(by_split))
+    if result.decoder:
+        click.echo(CALIBRATED_ON_DEV)
     epochs = f"{len(result.run.history)} of {counted(result.run.learner.settings.epochs or 0, 'epoch')}"
     about = [
         ("loss", f"{result.loss:.4f}, at the best epoch, {result.run.best_epoch}; {epochs} run"),

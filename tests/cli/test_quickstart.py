@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from onetrunk.adapters.artifact import read_manifest
+from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.store import Store
 from onetrunk.cli.commands.quickstart import SETTINGS, TEXTS
 from onetrunk.cli.figures import figures_of
@@ -70,6 +71,7 @@ def test_people_see_a_table_the_texts_and_what_to_type_next(backbone: Path, tmp_
     shown = quickstart(tmp_path, backbone).stdout
     for task in SETTINGS:
         assert f"quickstart-{task}@1" in shown
+    assert f"intent: {CALIBRATED_ON_DEV}" in shown.splitlines()
     for words in ("300, dev 75", "f1 ", "accuracy ", *TEXTS):
         assert words in shown
     assert shown.splitlines()[-2].startswith("  adapters predict quickstart-ner,quickstart-sentiment,")

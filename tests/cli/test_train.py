@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from onetrunk.adapters.artifact import read_manifest
+from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.store import Store
 from onetrunk.cli.commands.train import command
 from onetrunk.core.settings import TrainSettings
@@ -95,6 +96,40 @@ def test_without_dev_data_a_tenth_is_held_out_and_said_so(train: Any, data: Path
     done = train(source=data / "mood" / "train.jsonl")
     assert "4 of 40 rows" in done.stderr
     assert "held out as dev" in done.stderr
+
+
+@pytest.mark.parametrize(("rows", "warned"), [(190, True), (200, False)])
+def test_a_held_out_dev_of_fewer_than_20_rows_is_warned_of(
+    train: Any, data: Path, tmp_path: Path, rows: int, warned: bool
+) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text((data / "mood" / "train.jsonl").read_text() * 5)
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:rows]))
+    done = train("--epochs", "1", source=file)
+    assert f"{rows // 10} of {rows} rows" in done.stderr
+    assert (f"{rows // 10} rows of dev, fewer than 20: which epoch is best" in done.stderr) == warned
+
+
+def test_a_dev_file_of_few_rows_is_the_users_choice(train: Any) -> None:
+    assert "fewer than" not in train().stderr
+
+
+def test_what_a_task_notes_on_the_data_is_told_for_each_file(
+    run: Any, backbone: Path, tmp_path: Path
+) -> None:
+    line = '{"text": "a London-based firm", "entities": [{"start": 2, "end": 8, "label": "LOC"}]}\n'
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.jsonl").write_text(line * 4)
+    done = run("train", "ner", "--train", tmp_path, "--backbone", backbone, *FAST)
+    assert done.exit_code == 0, done.stderr
+    for split in ("train", "dev"):
+        told = f"{tmp_path / split}.jsonl: 4 of 4 entities were widened to whole words"
+        assert [note.startswith(told) for note in done.stderr.splitlines()].count(True) == 1
+
+
+def test_dev_figures_of_a_calibrated_decoder_are_marked(train: Any) -> None:
+    assert CALIBRATED_ON_DEV in train(task="intent").stdout.splitlines()
+    assert CALIBRATED_ON_DEV not in train().stdout
 
 
 def test_stdin_can_be_trained_on(train: Any, data: Path) -> None:

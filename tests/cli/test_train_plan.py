@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from onetrunk.adapters.artifact import read_artifact
+from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.store import Store
 
 
@@ -55,6 +56,14 @@ def test_the_table_has_a_row_each(run: Any, plan: Any, data: Path) -> None:
     assert "mood@1" in shown
     assert "names@1" in shown
     assert "2 of 2 adapters trained together in" in shown
+
+
+def test_notices_and_marks_name_their_adapter(run: Any, plan: Any, data: Path) -> None:
+    intents = {"task": "intent", "name": "own", "train": str(data / "mood" / "train.jsonl")}
+    done = run("train", "--plan", plan(mood(data), intents))
+    assert "own: 4 rows of dev, fewer than 20: " in done.stderr
+    assert f"own: {CALIBRATED_ON_DEV}" in done.stdout.splitlines()
+    assert f"mood: {CALIBRATED_ON_DEV}" not in done.stdout
 
 
 def test_bad_data_and_divergence_end_one_adapter_alone(
