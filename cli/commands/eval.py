@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from math import inf
@@ -20,6 +21,7 @@ from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import running_options
 from onetrunk.cli.output import emit_json, json_option, printable, table, whole_file
 from onetrunk.cli.progress import counting
+from onetrunk.cli.results import notes_lines
 from onetrunk.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,8 +59,11 @@ def command(
 
     host, stored = plugin_host(context), Store().resolve(ref)
     manifest = read_manifest(stored.path)
-    dataset = load_dataset(host.task(manifest.task), _file_of(data))
-    check_targets(host.task(manifest.task), dataset, manifest.labels)  # before a backbone is loaded
+    spec = host.task(manifest.task)
+    dataset = load_dataset(spec, _file_of(data))
+    check_targets(spec, dataset, manifest.labels)  # before a backbone is loaded
+    for line in notes_lines(spec, dataset):
+        click.echo(line, err=True)
     about = {"adapter": stored.ref, "rows": len(dataset.examples), "sha256": dataset.sha256}
     with nullcontext() if report is None else whole_file(report) as file:  # not after all the work
         metrics = _measure(host, stored.ref, manifest, dataset, **running)
@@ -76,7 +81,7 @@ def _file_of(data: str) -> str | Path:
 
     if not data:
         raise UsageError("the name of a file is empty; give one after --data")
-    if data == "-" or not Path(data).is_dir():
+    if data == "-" or not os.path.isdir(data):  # unlike Path.is_dir it leaves faults to the reading
         return data
     file = find_evaluation(data)
     click.echo(printable(f"{data} is a folder: measured is {file}"), err=True)

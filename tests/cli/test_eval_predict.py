@@ -89,6 +89,14 @@ def test_figures_without_a_value_are_null_in_json_and_a_dash_for_people(
     assert re.search(r"^ *recall +-$", shown, re.MULTILINE)
 
 
+def test_what_a_task_notes_on_the_data_is_told(evaluate: Any, tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "a London-based firm", "entities": [{"start": 2, "end": 8, "label": "LOC"}]}\n')
+    done = evaluate("names", file, "--json")
+    assert done.stderr.startswith(f"{file}: 1 of 1 entities were widened to whole words")
+    assert len(done.stdout.splitlines()) == 1
+
+
 def test_of_many_labels_those_that_are_nowhere_in_the_data_come_last(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
