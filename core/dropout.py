@@ -51,6 +51,20 @@ class Masks:
         self._by_slot = by_slot
         self._packed: dict[tuple[Sequence[Segment], int], Tensor] = {}
 
+    def split(self, parts: Sequence[Sequence[Segment]]) -> list[Masks]:
+        """Return the masks of each part of a batch, whose rows of a slot follow those of the part before."""
+        taken: dict[int, int] = {}
+        split = []
+        for segments in parts:
+            own: dict[int, Mapping[int, Tensor]] = {}
+            for segment in segments:
+                first = taken.get(segment.slot, 0)
+                last = taken[segment.slot] = first + segment.stop - segment.start
+                if masks := self._by_slot.get(segment.slot):
+                    own[segment.slot] = {width: mask[first:last] for width, mask in masks.items()}
+            split.append(Masks(own))
+        return split
+
     def of(self, x: Tensor, segments: tuple[Segment, ...]) -> Tensor:
         """Return the mask for packed inputs `x`, of the same shape; rows of other slots are kept whole."""
         key = segments, x.shape[1]

@@ -39,10 +39,12 @@ def run_entries(
     entries: Sequence[Entry],
     adapters: Mapping[int, Lora],
     lora_masks: Masks | None = None,
+    most: int | None = None,
 ) -> tuple[Tensor, Packed]:
     """Run each entry from its layer to the top, together with all that entered below it.
 
     entries: by `first`, ascending; adapters: nothing that an entry's adapter changes lies below its `first`.
+    most: tokens that run at once, as `pack` has it.
     Returns the hidden states (rows, width) of the texts, entry after entry, and the batch that they were.
     """
     texts: list[Encoded] = []
@@ -52,7 +54,7 @@ def run_entries(
     for entry, top in zip(entries, tops, strict=True):
         texts += entry.texts
         slots += entry.slots
-        packed = pack(texts, slots, first_position).to(trunk.device)
+        packed = pack(texts, slots, first_position, most).to(trunk.device)
         hidden = torch.cat((hidden, entry.hidden))[packed.source]
         hidden = trunk.run(hidden, packed, adapters, range(entry.first, top), lora_masks)
         if entry is not entries[-1]:
@@ -66,12 +68,17 @@ def in_given_order(hidden: Tensor, packed: Packed) -> Tensor:
 
 
 def lower_states(
-    trunk: Trunk, first_position: int, texts: Sequence[Encoded], states: Tensor | None, layers: range
+    trunk: Trunk,
+    first_position: int,
+    texts: Sequence[Encoded],
+    states: Tensor | None,
+    layers: range,
+    most: int | None = None,
 ) -> Tensor:
     """Run the bare trunk's `layers` over `texts`; states: what enters them, None for the embeddings.
 
     Both are (tokens, width), the texts' windows end to end in the order given; so is what is returned.
     """
-    packed = pack(texts, [0] * len(texts), first_position).to(trunk.device)
+    packed = pack(texts, [0] * len(texts), first_position, most).to(trunk.device)
     hidden = trunk.embed(packed) if states is None else states[packed.source]
     return in_given_order(trunk.run(hidden, packed, {}, layers), packed)

@@ -72,7 +72,7 @@ def compute_logits(
     firsts = [trunk.first_changed(adapter.lora) for adapter in adapters]
     for batch in inference_batches([job.encoded.tokens for job in jobs], batch_tokens, texts):
         rows = [_Row(i, jobs[i].encoded, jobs[i].slot, texts[i], firsts[jobs[i].slot]) for i in batch]
-        for index, logits in _batch_logits(trunk, first_position, adapters, rows):
+        for index, logits in _batch_logits(trunk, first_position, adapters, rows, batch_tokens):
             results[index] = logits
         advance(len(batch))
     return results  # type: ignore[return-value]
@@ -85,16 +85,17 @@ def _numbered(texts: Sequence[Encoded]) -> list[int]:
 
 
 def _batch_logits(
-    trunk: Trunk, first_position: int, adapters: Sequence[Adapter], rows: list[_Row]
+    trunk: Trunk, first_position: int, adapters: Sequence[Adapter], rows: list[_Row], most: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the index of each row of a batch with its logits."""
+    """Yield the index of each row of a batch with its logits; at most `most` tokens run at once."""
     loras = {row.slot: adapters[row.slot].lora for row in rows}
     if len({row.text for row in rows if row.first}) < sum(row.first > 0 for row in rows):
         rows.sort(key=lambda row: (row.first, row.slot))
-        hidden, packed = run_entries(trunk, first_position, _entries(trunk, first_position, rows), loras)
+        entries = _entries(trunk, first_position, rows, most)
+        hidden, packed = run_entries(trunk, first_position, entries, loras, most=most)
     else:
         rows.sort(key=lambda row: row.slot)
-        packed = pack([row.encoded for row in rows], [row.slot for row in rows], first_position)
+        packed = pack([row.encoded for row in rows], [row.slot for row in rows], first_position, most)
         packed = packed.to(trunk.device)
         hidden = trunk.forward(packed, loras)
     last = 0
@@ -108,7 +109,7 @@ def _batch_logits(
         yield from zip([row.index for row in own], split, strict=True)
 
 
-def _entries(trunk: Trunk, first_position: int, rows: Sequence[_Row]) -> list[Entry]:
+def _entries(trunk: Trunk, first_position: int, rows: Sequence[_Row], most: int) -> list[Entry]:
     """Return the entries of `rows`, which are in order of `first`; each text climbs once, as far as needed."""
     entries: list[Entry] = []
     states: dict[int, Tensor] = {}
@@ -118,7 +119,7 @@ def _entries(trunk: Trunk, first_position: int, rows: Sequence[_Row]) -> list[En
         needed = {row.text: row.encoded for row in rows if row.first >= first}
         entering = torch.cat([states[text] for text in needed]) if states else None
         texts = list(needed.values())
-        hidden = lower_states(trunk, first_position, texts, entering, range(below, first))
+        hidden = lower_states(trunk, first_position, texts, entering, range(below, first), most)
         states = dict(zip(needed, hidden.split([text.tokens for text in texts]), strict=True))
         own_states = torch.cat([states[row.text] for row in own])
         entries.append(Entry(first, [row.encoded for row in own], [row.slot for row in own], own_states))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from onetrunk.core.encoding import Encoded
 from onetrunk.core.entries import lower_states
+from onetrunk.core.packing import PART_TOKENS
 from onetrunk.core.trunk import Trunk
 
 KEPT_BYTES = 2**30
@@ -40,7 +41,8 @@ class LowerStates:
         found = {}
         if missing:
             texts = [self._texts[i] for i in missing]
-            states = lower_states(self._trunk, self._first_position, texts, None, range(self.first))
+            layers = range(self.first)
+            states = lower_states(self._trunk, self._first_position, texts, None, layers, PART_TOKENS)
             found = dict(zip(missing, states.split([text.tokens for text in texts]), strict=True))
         if len(missing) == len(batch) and not self._room:
             return states

@@ -16,8 +16,12 @@ import torch
 from torch import Tensor
 
 from onetrunk.core.attention import AttentionPlan, plan_attention
+from onetrunk.core.batching import by_budget
 from onetrunk.core.encoding import Encoded
 from onetrunk.core.tasks import Rows
+
+PART_TOKENS = 2048
+"""Training runs a text larger than a batch in parts of so many tokens, or of a batch: less saves little memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +34,35 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """A batch, as the trunk reads it.
+class Part:
+    """Sequences that run through the trunk together.
 
     ids, positions: (tokens,) int64.
     segments: the ranges of equal slots, in order.
     attention: which rows attend to which.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    segments: tuple[Segment, ...]
+    attention: AttentionPlan
+
+    @property
+    def tokens(self) -> int:
+        """Number of packed tokens."""
+        return self.ids.shape[0]
+
+    def to(self, device: torch.device) -> Part:
+        """Return the part on `device`."""
+        ids, positions = self.ids.to(device), self.positions.to(device)
+        return replace(self, ids=ids, positions=positions, attention=self.attention.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A batch, as the trunk reads it.
+
+    parts: the packed rows, in order; more than one where a text is too long to be run at once.
     source: (tokens,) int64; the row of each packed row among the windows of the texts end to end, as given.
     join: (rows,) int64; the packed row of each row of the texts, in the order the texts were given; None when the
         packed order is the texts' order.
@@ -43,10 +70,7 @@ class Packed:
     offsets: (texts + 1,) joined rows of each text; words: joined row of each word; word_offsets: (texts + 1,).
     """
 
-    ids: Tensor
-    positions: Tensor
-    segments: tuple[Segment, ...]
-    attention: AttentionPlan
+    parts: tuple[Part, ...]
     source: Tensor
     join: Tensor | None
     first_rows: tuple[tuple[int, Tensor], ...]
@@ -57,53 +81,69 @@ class Packed:
     @property
     def tokens(self) -> int:
         """Number of packed tokens."""
-        return self.ids.shape[0]
+        return self.source.shape[0]
 
     def to(self, device: torch.device) -> Packed:
         """Return the batch on `device`."""
-        if device == self.ids.device:
+        if device == self.source.device:
             return self
-        moved = {name: getattr(self, name).to(device) for name in ("ids", "positions", "source", "words")}
-        join = None if self.join is None else self.join.to(device)
-        first_rows = tuple((row, windows.to(device)) for row, windows in self.first_rows)
-        return replace(self, **moved, join=join, first_rows=first_rows, attention=self.attention.to(device))
+        return replace(
+            self,
+            parts=tuple(part.to(device) for part in self.parts),
+            source=self.source.to(device),
+            join=None if self.join is None else self.join.to(device),
+            first_rows=tuple((row, windows.to(device)) for row, windows in self.first_rows),
+            words=self.words.to(device),
+        )
 
     def rows(self, first: int, last: int) -> Rows:
         """Return the layout of the texts first:last, counted from the first row of text `first`."""
         base = self.offsets[first]
-        offsets = torch.tensor(self.offsets[first : last + 1], device=self.ids.device) - base
+        offsets = torch.tensor(self.offsets[first : last + 1], device=self.source.device) - base
         words = self.words[self.word_offsets[first] : self.word_offsets[last]] - base
         return Rows(offsets, words)
 
 
-def pack(texts: Sequence[Encoded], slots: Sequence[int], first_position: int = 0) -> Packed:
-    """Pack `texts`, each with its slot (any integer; rows of equal slots become one segment).
+def pack(
+    texts: Sequence[Encoded], slots: Sequence[int], first_position: int = 0, most: int | None = None
+) -> Packed:
+    """Pack `texts`, each with its slot (any integer; rows of equal slots become one segment of a part).
 
     first_position: position of a sequence's first token (0 for BERT, padding id + 1 for RoBERTa).
+    most: tokens of a part, at most, but for a sequence that has more by itself; None for one part.
     """
     windows = [(slot, len(ids), ids) for text, slot in zip(texts, slots, strict=True) for ids in text.windows]
     order = sorted(range(len(windows)), key=lambda i: windows[i][:2])
-    lengths = [windows[i][1] for i in order]
+    lengths = [length for _, length, _ in windows]
     starts = np.empty(len(windows), dtype=np.int64)
-    starts[order] = [0, *accumulate(lengths[:-1])]
-    given = [0, *accumulate(length for _, length, _ in windows)]
+    starts[order] = [0, *accumulate(lengths[i] for i in order[:-1])]
+    given = [0, *accumulate(lengths)]
     source = np.concatenate([np.arange(given[i], given[i + 1]) for i in order])
-    ids = np.concatenate([windows[i][2] for i in order])
-    positions = np.concatenate([_positions(windows[i][2], first_position) for i in order])
     offsets = (0, *accumulate(text.rows for text in texts))
     join, first_rows = _join(texts, starts, offsets)
     words = np.concatenate([text.words + start for text, start in zip(texts, offsets, strict=False)])
+    cuts = [order] if most is None else by_budget(order, lengths, most)
     return Packed(
-        ids=torch.from_numpy(ids),
-        positions=torch.from_numpy(positions),
-        segments=_segments([windows[i][0] for i in order], lengths),
-        attention=plan_attention(lengths),
+        parts=tuple(_part([windows[i] for i in cut], first_position) for cut in cuts),
         source=torch.from_numpy(source),
-        join=None if np.array_equal(join, np.arange(len(ids))) else torch.from_numpy(join),
+        join=None if np.array_equal(join, np.arange(len(source))) else torch.from_numpy(join),
         first_rows=first_rows,
         offsets=offsets,
         words=torch.from_numpy(words),
         word_offsets=(0, *accumulate(len(text.words) for text in texts)),
+    )
+
+
+def _part(windows: Sequence[tuple[int, int, np.ndarray]], first_position: int) -> Part:
+    """Return the part of `windows` (slot, length, ids), which are in packed order."""
+    lengths = [length for _, length, _ in windows]
+    return Part(
+        ids=torch.from_numpy(np.concatenate([ids for _, _, ids in windows])),
+        positions=torch.from_numpy(
+            np.concatenate([_positions(ids, first_position) for _, _, ids in windows])
+        ),
+        segments=_segments([slot for slot, _, _ in windows], lengths),
+        attention=plan_attention(lengths),
     )
 
 

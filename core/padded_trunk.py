@@ -24,7 +24,7 @@ from onetrunk.adapters.lora import Lora, Patch, Target, patched_linear
 from onetrunk.core.attention import Block, plan_attention
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.dropout import Dropout, Masks
-from onetrunk.core.packing import Packed, Segment
+from onetrunk.core.packing import Packed, Part, Segment
 from onetrunk.core.padded import build_model
 from onetrunk.core.trunk import Trunk
 
@@ -35,11 +35,11 @@ _log = logging.getLogger(__name__)
 class _Running:
     """What the modules of a model need to know of the block that is running.
 
-    rows: (count * length,) the packed row of each row of the block.
+    rows: (count * length,) the row of the part for each row of the block.
     """
 
     adapter: Lora | None
-    packed: Packed
+    part: Part
     rows: Tensor
     lora_masks: Masks | None
     hidden_dropout: Dropout | None
@@ -48,7 +48,7 @@ class _Running:
         """Return the dropout mask for inputs (rows, width); none where they are no tokens but positions, say."""
         if self.lora_masks is None or len(x) != len(self.rows):
             return None
-        return self.lora_masks.of(x, self.packed.segments).index_select(0, self.rows)
+        return self.lora_masks.of(x, self.part.segments).index_select(0, self.rows)
 
 
 _RUNNING: ContextVar[_Running | None] = ContextVar("running", default=None)
@@ -161,27 +161,24 @@ class PaddedTrunk(Trunk):
         """Return (tokens, 0): nothing but the ids enters the model."""
         return torch.empty(packed.tokens, 0, dtype=self.dtype, device=self.device)
 
-    def run(
+    def _run_part(
         self,
         hidden: Tensor,
-        packed: Packed,
+        part: Part,
         adapters: Mapping[int, Lora],
-        layers: range | None = None,
-        lora_masks: Masks | None = None,
-        hidden_dropout: Dropout | None = None,
+        layers: range,
+        lora_masks: Masks | None,
+        hidden_dropout: Dropout | None,
     ) -> Tensor:
-        """Return the hidden states (tokens, width) in packed order, which are `hidden` where `layers` is empty.
-
-        lora_masks: dropout on the input of the updates; hidden_dropout: in place of the model's own dropout.
-        """
-        if layers is not None and not layers:
+        """Return the hidden states (tokens, width), which are `hidden` where `layers` is empty."""
+        if not layers:
             return hidden
         dropout = (lora_masks, hidden_dropout)
-        return torch.cat([self._segment(packed, own, adapters, *dropout) for own in packed.segments])
+        return torch.cat([self._segment(part, own, adapters, *dropout) for own in part.segments])
 
     def _segment(
         self,
-        packed: Packed,
+        part: Part,
         segment: Segment,
         adapters: Mapping[int, Lora],
         lora_masks: Masks | None,
@@ -189,16 +186,16 @@ class PaddedTrunk(Trunk):
     ) -> Tensor:
         """Return the hidden states (rows of the segment, width), in packed order."""
         own = slice(segment.start, segment.stop)
-        plan = plan_attention(_lengths(packed.positions[own])).to(packed.ids.device)
-        rows = torch.arange(segment.start, segment.stop, device=packed.ids.device)
+        plan = plan_attention(_lengths(part.positions[own])).to(part.ids.device)
+        rows = torch.arange(segment.start, segment.stop, device=part.ids.device)
         padded = rows if plan.pad is None else rows.index_select(0, plan.pad)
         states = []
-        for block, part in zip(
+        for block, own_rows in zip(
             plan.blocks, padded.split([b.count * b.length for b in plan.blocks]), strict=True
         ):
-            running = _Running(adapters.get(segment.slot), packed, part, lora_masks, hidden_dropout)
+            running = _Running(adapters.get(segment.slot), part, own_rows, lora_masks, hidden_dropout)
             with _set_running(running):
-                states.append(self._block(packed.ids.index_select(0, part).view(block.count, -1), block))
+                states.append(self._block(part.ids.index_select(0, own_rows).view(block.count, -1), block))
         hidden = torch.cat(states)
         return hidden if plan.unpad is None else hidden.index_select(0, plan.unpad)
 

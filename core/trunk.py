@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from onetrunk.adapters.lora import Lora, Patch, patched_linear
 from onetrunk.core.attention import attend
 from onetrunk.core.backbone import Backbone, fingerprint
 from onetrunk.core.dropout import Dropout, Masks
 from onetrunk.core.encoders import Family, Sizes, sizes_of
-from onetrunk.core.packing import Packed, Segment
+from onetrunk.core.packing import Packed, Part, Segment
 
 _GELU_TANH = partial(F.gelu, approximate="tanh")
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -30,6 +31,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
 }
 _PARTS = ("weight", "bias")
+_INPUTS = ("ids", "positions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,8 @@ class Trunk:
     def embed(self, packed: Packed, hidden_dropout: Dropout | None = None) -> Tensor:
         """Return what enters the first layer, (tokens, width) in packed order."""
         own = self.embeddings
-        summed = F.embedding(packed.ids, own.words) + F.embedding(packed.positions, own.positions)
+        ids, positions = (torch.cat([getattr(part, name) for part in packed.parts]) for name in _INPUTS)
+        summed = F.embedding(ids, own.words) + F.embedding(positions, own.positions)
         normed = self._norm(summed, own.norm_weight, own.norm_bias)
         return own.to_width(_dropped(normed, hidden_dropout))
 
@@ -185,16 +188,37 @@ class Trunk:
         """Run `layers` (all by default) over hidden states (tokens, width) in packed order; return the same shape.
 
         lora_masks: dropout on the input of the updates; hidden_dropout: on the branches (full fine-tuning only).
+        Of a batch of several parts, the backward pass computes each again: the memory is that of the largest.
         """
-        for index in range(self.depth) if layers is None else layers:
-            hidden = self._run_layer(index, hidden, packed, adapters, lora_masks, hidden_dropout)
+        parts, count = packed.parts, len(packed.parts)
+        rest = (adapters, range(self.depth) if layers is None else layers)
+        if count == 1:
+            return self._run_part(hidden, parts[0], *rest, lora_masks, hidden_dropout)
+        masks = [None] * count if lora_masks is None else lora_masks.split([part.segments for part in parts])
+        states = []
+        for own, part, mask in zip(hidden.split([part.tokens for part in parts]), parts, masks, strict=True):
+            run = partial(self._run_part, own, part, *rest, mask, hidden_dropout)
+            states.append(checkpoint(run, use_reentrant=False) if torch.is_grad_enabled() else run())
+        return torch.cat(states)
+
+    def _run_part(
+        self,
+        hidden: Tensor,
+        part: Part,
+        adapters: Mapping[int, Lora],
+        layers: range,
+        lora_masks: Masks | None,
+        hidden_dropout: Dropout | None,
+    ) -> Tensor:
+        for index in layers:
+            hidden = self._run_layer(index, hidden, part, adapters, lora_masks, hidden_dropout)
         return hidden
 
     def _run_layer(
         self,
         index: int,
         hidden: Tensor,
-        packed: Packed,
+        part: Part,
         adapters: Mapping[int, Lora],
         lora_masks: Masks | None,
         hidden_dropout: Dropout | None,
@@ -202,12 +226,12 @@ class Trunk:
         layer, width = self.layers[index], hidden.shape[1]
 
         def product(x: Tensor, weight: Tensor, bias: Tensor, *modules: str) -> Tensor:
-            patches = _patches(packed.segments, adapters, index, modules, width)
-            mask = lora_masks.of(x, packed.segments) if lora_masks is not None and patches else None
+            patches = _patches(part.segments, adapters, index, modules, width)
+            mask = lora_masks.of(x, part.segments) if lora_masks is not None and patches else None
             return patched_linear(x, weight, bias, patches, mask)
 
         qkv = product(hidden, layer.qkv_weight, layer.qkv_bias, "query", "key", "value")
-        context = attend(qkv, packed.attention, self.heads)
+        context = attend(qkv, part.attention, self.heads)
         out = product(context, layer.attention_output_weight, layer.attention_output_bias, "attention_output")
         hidden = self._norm(
             hidden + _dropped(out, hidden_dropout), layer.attention_norm_weight, layer.attention_norm_bias

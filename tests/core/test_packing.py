@@ -12,6 +12,9 @@ from onetrunk.core.encoding import Encoded
 from onetrunk.core.packing import pack
 from onetrunk.core.trunk import joined
 
+MOST = st.sampled_from([None, 5, 12])
+"""Tokens of a part, at most."""
+
 
 @st.composite
 def encoded(draw: st.DrawFn, number: int) -> Encoded:
@@ -38,27 +41,42 @@ def batches(draw: st.DrawFn) -> tuple[list[Encoded], list[int]]:
     return texts, draw(st.lists(st.integers(0, 3), min_size=len(texts), max_size=len(texts)))
 
 
-@given(batches())
-def test_joined_rows_are_each_texts_rows_in_the_order_given(batch: tuple[list[Encoded], list[int]]) -> None:
-    packed = pack(*batch)
-    rows = packed.ids if packed.join is None else packed.ids[packed.join]
+@given(batches(), MOST)
+def test_joined_rows_are_each_texts_rows_in_the_order_given(
+    batch: tuple[list[Encoded], list[int]], most: int | None
+) -> None:
+    packed = pack(*batch, most=most)
+    ids = torch.cat([part.ids for part in packed.parts])
+    rows = ids if packed.join is None else ids[packed.join]
     expected = [1000 * i + row for i, text in enumerate(batch[0]) for row in range(text.rows)]
     assert rows.tolist() == expected
 
 
-@given(batches())
-def test_segments_cover_the_packed_rows_once_with_one_slot_each(
-    batch: tuple[list[Encoded], list[int]],
+@given(batches(), MOST)
+def test_segments_cover_the_rows_of_a_part_once_with_one_slot_each(
+    batch: tuple[list[Encoded], list[int]], most: int | None
 ) -> None:
-    packed = pack(*batch)
-    assert [s.start for s in packed.segments] == [0, *(s.stop for s in packed.segments[:-1])]
-    assert packed.segments[-1].stop == packed.tokens == sum(text.tokens for text in batch[0])
-    slots = [s.slot for s in packed.segments]
-    assert slots == sorted(set(batch[1]))
-    for segment in packed.segments:
-        ids = packed.ids[segment.start : segment.stop]
-        owners = {int(i) // 1000 for i in ids if i >= 0}
-        assert all(batch[1][owner] == segment.slot for owner in owners)
+    packed = pack(*batch, most=most)
+    for part in packed.parts:
+        assert [s.start for s in part.segments] == [0, *(s.stop for s in part.segments[:-1])]
+        assert part.segments[-1].stop == part.tokens
+        slots = [s.slot for s in part.segments]
+        assert slots == sorted(set(slots))
+        for segment in part.segments:
+            ids = part.ids[segment.start : segment.stop]
+            owners = {int(i) // 1000 for i in ids if i >= 0}
+            assert all(batch[1][owner] == segment.slot for owner in owners)
+    assert {s.slot for part in packed.parts for s in part.segments} == set(batch[1])
+    assert sum(part.tokens for part in packed.parts) == packed.tokens == sum(t.tokens for t in batch[0])
+
+
+@given(batches(), st.integers(2, 20))
+def test_a_part_has_no_more_tokens_than_it_may_or_one_sequence(
+    batch: tuple[list[Encoded], list[int]], most: int
+) -> None:
+    for part in pack(*batch, most=most).parts:
+        sequences = sum(block.count for block in part.attention.blocks)
+        assert part.tokens <= most or sequences == 1
 
 
 @given(batches())
@@ -75,14 +93,17 @@ def test_words_are_found_again_in_every_range_of_texts(batch: tuple[list[Encoded
         assert rows.words.tolist() == expected
 
 
-@given(batches(), st.sampled_from([0, 500]))
-def test_positions_begin_anew_in_every_window(batch: tuple[list[Encoded], list[int]], first: int) -> None:
-    packed = pack(*batch, first_position=first)
+@given(batches(), st.sampled_from([0, 500]), MOST)
+def test_positions_begin_anew_in_every_window(
+    batch: tuple[list[Encoded], list[int]], first: int, most: int | None
+) -> None:
+    packed = pack(*batch, first_position=first, most=most)
+    positions = torch.cat([part.positions for part in packed.parts]).tolist()
     lengths = sorted(len(ids) for text in batch[0] for ids in text.windows)
-    starts = [i for i, p in enumerate(packed.positions.tolist()) if p == first]
+    starts = [i for i, p in enumerate(positions) if p == first]
     assert sorted(b - a for a, b in pairwise([*starts, packed.tokens])) == lengths
     for a, b in pairwise([*starts, packed.tokens]):
-        assert packed.positions[a:b].tolist() == list(range(first, first + b - a))
+        assert positions[a:b] == list(range(first, first + b - a))
 
 
 @settings(max_examples=30)

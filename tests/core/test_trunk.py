@@ -14,12 +14,13 @@ from onetrunk.adapters.lora import MODULES, Lora, LowRank, init_lora
 from onetrunk.core.adapter import Adapter, build_head
 from onetrunk.core.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.backbone_files import OFFLINE_SHA256, offline_folder
+from onetrunk.core.dropout import Masks
 from onetrunk.core.encoding import Encoded
 from onetrunk.core.inference import Job, compute_logits
 from onetrunk.core.packing import pack
 from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.testing import tiny_backbone
-from onetrunk.core.trunk import Trunk
+from onetrunk.core.trunk import Trunk, joined
 
 Slots = Callable[[int, int], list[int]]
 Texts = Callable[[int], list[str]]
@@ -88,7 +89,7 @@ def test_a_text_that_spells_out_a_padding_token_has_the_states_of_transformers(b
     folder, pad = Path(backbone.name), backbone.tokenizer.pad_token
     texts = [pad, f"good {pad} film", f"{pad}{pad} good film {pad}", "good film"]
     packed = pack(encode(backbone, texts), [0] * len(texts), backbone.first_position)
-    assert (packed.ids == backbone.tokenizer.pad_token_id).sum() == 5
+    assert (packed.parts[0].ids == backbone.tokenizer.pad_token_id).sum() == 5
     assert_equal_states(hidden_states(backbone, texts), transformers_states(folder, texts), 1e-5)
 
 
@@ -218,6 +219,30 @@ def test_each_mix_gives_the_hidden_states_that_each_text_gets_alone(
             alone = trunk.forward(pack([text], [own[i]], backbone.first_position), loras)
             found = mixed[packed.offsets[i] : packed.offsets[i + 1]]
             torch.testing.assert_close(found, alone, rtol=0, atol=1e-5)
+
+
+def test_parts_give_the_states_and_the_gradients_of_the_whole(backbone: Backbone, some_texts: Texts) -> None:
+    texts, slots = encode(backbone, [*some_texts(6), "a b c " * 200]), [0, 1, 2, 0, 1, 2, 1]
+    trunk, generator = Trunk.of(backbone), torch.Generator().manual_seed(0)
+    loras = {i: adapter.lora for i, adapter in enumerate(some_adapters(backbone)[:2])}
+    factors = [factor.requires_grad_() for lora in loras.values() for factor in lora.parameters]
+    rows = [
+        sum(text.tokens for text, own in zip(texts, slots, strict=True) if own == slot) for slot in (0, 1)
+    ]
+    widths = {shape[1] for shape in backbone.linear_shapes.values()}
+    drawn = {
+        slot: {width: (torch.rand(rows[slot], width, generator=generator) < 0.8).float() for width in widths}
+        for slot in (0, 1)
+    }
+    found = []
+    for most in (None, 100):
+        packed = pack(texts, slots, backbone.first_position, most)
+        hidden = trunk.run(trunk.embed(packed), packed, loras, lora_masks=Masks(drawn))
+        gradients = torch.autograd.grad(joined(hidden, packed).sin().sum(), factors)
+        found.append((len(packed.parts), joined(hidden, packed), *gradients))
+    (one, *whole), (several, *parts) = found
+    assert one == 1 < several
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)
 
 
 def test_batches_of_any_size_give_the_same_logits(backbone: Backbone, some_texts: Texts) -> None:
