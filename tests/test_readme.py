@@ -16,6 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from onetrunk.core.backbone import Backbone
+    from onetrunk.core.tasks import TaskSpec
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -103,14 +104,41 @@ def test_the_plugin_trains_and_predicts_from_the_command_line(
     assert sorted(json.loads(answer)["topics"]) == ["praise", "room"]
 
 
-def test_the_plugin_passes_the_conformance_kit(
-    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from onetrunk.core.testing import check_task
-
+@pytest.fixture
+def topics(site: Path, monkeypatch: pytest.MonkeyPatch) -> TaskSpec:
+    """The task of the installed plugin."""
     monkeypatch.setenv("PYTHONPATH", str(site))
     monkeypatch.syspath_prepend(str(site))
-    check_task(import_module("onetrunk_topics").TOPICS, RECORDS * 2, folder=tmp_path)
+    spec: TaskSpec = import_module("onetrunk_topics").TOPICS
+    return spec
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"text": "good"}, "the record has no topics; give an empty list where there are none"),
+        ({"text": "good", "topics": "praise"}, "expected a list of strings under 'topics', found 'praise'"),
+        ({"text": "good", "topics": [1, "a"]}, "expected a list of strings under 'topics', found [1, 'a']"),
+        ({"text": "good", "topics": [""]}, "expected a list of strings under 'topics', found ['']"),
+        ({"topics": ["praise"]}, "expected a string under 'text', found None"),
+    ],
+)
+def test_a_faulty_row_for_the_plugin_is_reported_with_file_and_line(
+    topics: TaskSpec, tmp_path: Path, row: dict[str, Any], fault: str
+) -> None:
+    from onetrunk.core.errors import DataError
+    from onetrunk.core.train_data import read_train_data
+
+    file = tmp_path / "topics.jsonl"
+    file.write_text("".join(json.dumps(each) + "\n" for each in [*RECORDS, row]), encoding="utf-8")
+    with pytest.raises(DataError, match=re.escape(f"topics.jsonl:{len(RECORDS) + 1}: {fault}") + "$"):
+        read_train_data(topics, file)
+
+
+def test_the_plugin_passes_the_conformance_kit(topics: TaskSpec, tmp_path: Path) -> None:
+    from onetrunk.core.testing import check_task
+
+    check_task(topics, RECORDS * 2, folder=tmp_path)
 
 
 def test_the_python_example_runs_as_printed(
