@@ -23,7 +23,9 @@ def calling(
     """
     try:
         yield
-    except (OneTrunkError, *passing):
+    except OneTrunkError:
+        raise
+    except passing:
         raise
     except Exception as error:  # whatever a plugin's bug is
         place = f" for the record at {where}" if where else ""

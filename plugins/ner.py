@@ -86,7 +86,8 @@ def _read_entities(text: str, records: Any) -> Example:
     words = tuple(
         _cut(words, {later[0] for earlier, later in pairwise(entities) if _share_word(words, earlier, later)})
     )
-    tags, remarks = [OUTSIDE] * len(words), []
+    tags = [OUTSIDE] * len(words)
+    remarks: list[str] = []
     for start, end, label in entities:
         first, last = _words_touched(words, start, end)
         tags[first:last] = [f"B-{label}", *[f"I-{label}"] * (last - first - 1)]
