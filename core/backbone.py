@@ -21,10 +21,20 @@ from onetrunk.core.errors import BackboneError, UnsupportedBackbone
 from onetrunk.core.padded import SUPPORTED, load_padded
 from onetrunk.core.precision import resolve_device, resolve_dtype
 from onetrunk.core.tasks import Pooling
-from onetrunk.core.weights import first_line, read_object, read_weights
+from onetrunk.core.weights import first_line, is_there, read_object, read_weights
 
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+
+_COUNTS = (
+    "vocab_size",
+    "max_position_embeddings",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+)
+_TOKENIZER_JSON = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 TOKENIZER_PROBE = ("Ada's naïve résumé, 1,234.5 €!", "東京 Привет 🙂 don't", "UPPER lower\tTab")
 
@@ -151,12 +161,25 @@ def _read_config(name: str, folder: Path) -> Any:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
-    if not (folder / "config.json").is_file():
+    if not is_there(name, folder / "config.json"):
         raise BackboneError(name, f"config.json is missing in {folder}")
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, KeyError, OSError, StrictDataclassError) as error:
         raise UnsupportedBackbone(name, f"config.json cannot be read: {first_line(error)}") from error
+    _check_counts(name, config)
+    return config
+
+
+def _check_counts(name: str, config: Any) -> None:
+    """Raise BackboneError, with the key of config.json, for an encoder of no layers, no heads and the like."""
+    written: Mapping[str, str] = config.attribute_map  # DistilBERT writes hidden_size as dim
+    for key in _COUNTS:
+        value = getattr(config, key, 1)
+        if isinstance(value, int) and value < 1:
+            raise BackboneError(
+                name, f"config.json: {written.get(key, key)} is {value}; expected a whole number from 1 on"
+            )
 
 
 def _encoder(
@@ -168,10 +191,32 @@ def _encoder(
             name, f"{config.model_type!r} is not an encoder, but a decoder; {SUPPORTED}"
         )
     if config.model_type not in FAMILIES:
-        return *load_padded(name, folder, config), None
+        padded, tensors = load_padded(name, folder, config)
+        _check_positions(name, padded, config)
+        return padded, tensors, None
     family = FAMILIES[config.model_type]
+    _check_positions(name, family, config)
     shapes = expected_shapes(family, _checked_sizes(name, family, config))
     return family, *read_weights(name, folder, family.prefix, shapes)
+
+
+def _check_positions(name: str, family: Family, config: Any) -> None:
+    """Raise BackboneError where positions count from a padding id that is none, or leave no room for a text."""
+    first, padding = 0, config.pad_token_id
+    if family.positions_after_padding:
+        if not isinstance(padding, int) or padding < 0:
+            raise BackboneError(
+                name,
+                f"config.json: pad_token_id is {padding}; expected a whole number from 0 on, after which the "
+                f"positions of {config.model_type!r} begin",
+            )
+        first = padding + 1
+    if (positions := int(config.max_position_embeddings)) < first + 3:
+        raise BackboneError(
+            name,
+            f"config.json: max_position_embeddings is {positions}; expected {first + 3} or more, for a token "
+            "between two special ones",
+        )
 
 
 def _checked_sizes(name: str, family: Family, config: Any) -> Sizes:
@@ -192,11 +237,16 @@ def _checked_sizes(name: str, family: Family, config: Any) -> Sizes:
 def _read_tokenizer(name: str, folder: Path, config: Any) -> Any:
     from transformers import AutoTokenizer
 
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt", "vocab.json")):
+    if not any(is_there(name, folder / file) for file in ("tokenizer.json", "vocab.txt", "vocab.json")):
         raise BackboneError(name, f"no tokenizer files in {folder}; expected tokenizer.json or a vocabulary")
+    for file in _TOKENIZER_JSON:
+        if is_there(name, folder / file):
+            read_object(name, folder / file)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
-    except (ValueError, KeyError, OSError) as error:
+    except (
+        Exception
+    ) as error:  # transformers does not check these files: what it stumbles over may be anything
         raise BackboneError(name, f"the tokenizer cannot be read: {first_line(error)}") from error
     if not tokenizer.is_fast:
         raise BackboneError(
@@ -224,6 +274,6 @@ def _check_tokens(name: str, tokenizer: Any, config: Any) -> None:
 def _declared_pooling(name: str, folder: Path) -> Pooling:
     """Return `mean` where a sentence-transformers folder says so, else `cls`."""
     file = folder / "1_Pooling" / "config.json"
-    if file.is_file() and read_object(name, file).get("pooling_mode_mean_tokens"):
+    if is_there(name, file) and read_object(name, file).get("pooling_mode_mean_tokens"):
         return "mean"
     return "cls"

@@ -29,7 +29,7 @@ def locate(name: str, revision: str | None) -> BackboneFiles:
 
     Raises BackboneError when there is no such folder or repo, or when it is offline and not cached.
     """
-    if name and Path(name).is_dir():
+    if name and _is_folder(name):
         if revision is not None:
             raise BackboneError(
                 name, f"revision {revision!r} was asked for, but a local folder has no revisions"
@@ -41,6 +41,15 @@ def locate(name: str, revision: str | None) -> BackboneFiles:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise BackboneError(name, "there is no such folder")
     return _download(name, revision)
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except OSError as error:
+        raise BackboneError(
+            name, f"it cannot be read: {error.strerror}; expected a folder or a Hub id"
+        ) from error
 
 
 def offline_folder() -> Path | None:

@@ -21,7 +21,7 @@ from onetrunk.adapters.modules import BERT_LAYOUT, Layout
 from onetrunk.core.encoders import FAMILIES, Family
 from onetrunk.core.errors import BackboneError, UnsupportedBackbone
 from onetrunk.core.tasks import HeadStyle
-from onetrunk.core.weights import first_line, shortened, weight_files
+from onetrunk.core.weights import check_finite, first_line, shortened, weight_files
 
 SUPPORTED = (
     f"supported: {', '.join(FAMILIES)}, and more slowly other encoders that transformers has a masked language "
@@ -82,11 +82,21 @@ def _load(name: str, folder: Path) -> Any:
     try:
         with _quiet_transformers():
             model, found = AutoModel.from_pretrained(folder, output_loading_info=True, **options)
-    except (ValueError, KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        RuntimeError,
+        OSError,
+        SafetensorError,
+    ) as error:
         raise BackboneError(name, f"transformers cannot load it: {first_line(error)}") from error
     if missing := sorted(key for key in found["missing_keys"] if not key.startswith("pooler")):
         raise BackboneError(name, f"weights are missing: {shortened(missing)}")
-    return _bare(model).requires_grad_(False).eval()
+    bare = _bare(model).requires_grad_(False).eval()
+    check_finite(name, bare.state_dict())
+    return bare
 
 
 @contextmanager

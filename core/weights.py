@@ -20,7 +20,7 @@ def read_weights(
     """Return the weights of the bare encoder in float32, and those of its pooler where the files have one.
 
     prefix: of the encoder in a model with a head; shapes: of the weights that are needed, by name.
-    Raises BackboneError where one is missing or has another shape.
+    Raises BackboneError where one is missing, has another shape or numbers that are not finite.
     """
     found: dict[str, Tensor] = {}
     for file in weight_files(name, folder):
@@ -36,9 +36,20 @@ def read_weights(
             raise BackboneError(name, f"{key} has shape {own}, config.json says {shape}")
     pooler = [found.get(f"pooler.dense.{part}") for part in ("weight", "bias")]
     tensors = {key: found[key].float().contiguous() for key in shapes}
+    check_finite(name, tensors)
     if pooler[0] is None or pooler[1] is None:
         return tensors, None
-    return tensors, (pooler[0].float(), pooler[1].float())
+    weight, bias = pooler[0].float(), pooler[1].float()
+    check_finite(name, {"pooler.dense.weight": weight, "pooler.dense.bias": bias})
+    return tensors, (weight, bias)
+
+
+def check_finite(name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Raise BackboneError for a weight with NaN or infinity, which every answer would turn into."""
+    if broken := [key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
+        raise BackboneError(
+            name, f"weights have numbers that are not finite: {shortened(broken)}; fetch or convert it again"
+        )
 
 
 def shortened(items: list[str]) -> str:
@@ -49,7 +60,7 @@ def shortened(items: list[str]) -> str:
 def weight_files(name: str, folder: Path) -> list[Path]:
     """Return the files with the weights. Raises BackboneError where one is missing; pickles are no weights."""
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
+    if is_there(name, index):
         weight_map = read_object(name, index).get("weight_map")
         if not isinstance(weight_map, dict) or not all(
             isinstance(shard, str) for shard in weight_map.values()
@@ -59,7 +70,7 @@ def weight_files(name: str, folder: Path) -> list[Path]:
     else:
         files = [folder / "model.safetensors"]
     for file in files:
-        if not file.is_file():
+        if not is_there(name, file):
             raise BackboneError(
                 name, f"{file.name} is missing in {folder}; only safetensors is read, no pickle"
             )
@@ -70,6 +81,14 @@ def _bare_name(key: str, prefix: str) -> str:
     """Map a checkpoint's key to the bare encoder's: no prefix, and `weight`/`bias` for the old gamma/beta."""
     key = key.removeprefix(prefix + ".")
     return key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def is_there(name: str, file: Path) -> bool:
+    """Say whether `file` is one. Raises BackboneError where that may not be known, as in a forbidden folder."""
+    try:
+        return file.is_file()
+    except OSError as error:
+        raise BackboneError(name, f"{file} cannot be read: {error.strerror}; check permissions") from error
 
 
 def read_object(name: str, file: Path) -> dict[str, Any]:

@@ -241,6 +241,7 @@ def test_a_pickle_is_not_read_in_place_of_safetensors(copy: Path) -> None:
         ("model.safetensors.index.json", '{"weight_map": {"a": "../../secret.safetensors"}}'),
         ("tokenizer.json", "{"),
         ("tokenizer.json", "{}"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": []}'),
         ("1_Pooling/config.json", "{"),
         ("1_Pooling/config.json", "[]"),
     ],
@@ -249,6 +250,14 @@ def test_a_broken_file_is_a_backbone_error(copy: Path, file: str, content: str) 
     (copy / file).parent.mkdir(exist_ok=True)
     (copy / file).write_text(content)
     with pytest.raises(BackboneError, match=r"^backbone .*copy: .{10}"):
+        Backbone.load(copy)
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"])
+@pytest.mark.parametrize("content", ["[]", "7", "{"])
+def test_a_file_of_the_tokenizer_that_is_no_object_is_named(copy: Path, file: str, content: str) -> None:
+    (copy / file).write_text(content)
+    with pytest.raises(BackboneError, match=f"{file} (is no JSON object|cannot be read)"):
         Backbone.load(copy)
 
 
@@ -292,6 +301,82 @@ def test_heads_that_do_not_divide_the_width_are_refused(copy: Path) -> None:
         Backbone.load(copy)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "hidden_size",
+        "intermediate_size",
+        "max_position_embeddings",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "vocab_size",
+    ],
+)
+@pytest.mark.parametrize("count", [0, -1])
+def test_an_encoder_of_nothing_is_told_with_the_key(copy: Path, key: str, count: int) -> None:
+    set_config(copy, **{key: count})
+    with pytest.raises(
+        BackboneError, match=rf"config\.json: {key} is {count}; expected a whole number from 1 on"
+    ):
+        Backbone.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("family", "key"),
+    [("distilbert", "n_heads"), ("electra", "num_hidden_layers"), ("deberta", "num_attention_heads")],
+)
+def test_an_encoder_of_nothing_is_told_with_the_key_of_its_family(
+    family: str, key: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(request.getfixturevalue(f"{family}_folder"), tmp_path / "copy")
+    set_config(folder, **{key: 0})
+    with pytest.raises(BackboneError, match=rf"config\.json: {key} is 0; expected a whole number from 1 on"):
+        Backbone.load(folder)
+
+
+@pytest.mark.parametrize("padding", [None, -1])
+def test_positions_that_count_from_no_padding_id_are_refused(
+    roberta_folder: Path, tmp_path: Path, padding: int | None
+) -> None:
+    folder = shutil.copytree(roberta_folder, tmp_path / "copy")
+    set_config(folder, pad_token_id=padding)
+    with pytest.raises(
+        BackboneError, match=rf"config\.json: pad_token_id is {padding}; expected a whole number"
+    ):
+        Backbone.load(folder)
+
+
+def test_positions_that_leave_no_room_for_a_text_are_refused(copy: Path) -> None:
+    name = "embeddings.position_embeddings.weight"
+    change_weights(copy, lambda t: {**t, name: t[name][:2]})
+    set_config(copy, max_position_embeddings=2)
+    with pytest.raises(BackboneError, match=r"max_position_embeddings is 2; expected 3 or more"):
+        Backbone.load(copy)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("weight", ["encoder.layer.1.output.dense.bias", "pooler.dense.weight"])
+def test_weights_that_are_not_finite_are_named(copy: Path, weight: str, value: float) -> None:
+    change_weights(copy, lambda t: {**t, weight: torch.full_like(t[weight], value)})
+    with pytest.raises(BackboneError, match=f"numbers that are not finite: {weight}; fetch or convert"):
+        Backbone.load(copy)
+
+
+def test_weights_that_are_not_finite_are_named_where_transformers_runs_them(
+    deberta_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(deberta_folder, tmp_path / "copy")
+    weight = "encoder.layer.1.output.dense.bias"
+
+    def spoil(tensors: Tensors) -> Tensors:
+        (key,) = (key for key in tensors if key.endswith(weight))
+        return {**tensors, key: torch.full_like(tensors[key], float("nan"))}
+
+    change_weights(folder, spoil)
+    with pytest.raises(BackboneError, match=f"numbers that are not finite: {weight}; fetch or convert"):
+        Backbone.load(folder)
+
+
 def test_a_tokenizer_with_more_tokens_than_the_encoder_is_refused(copy: Path) -> None:
     name = "embeddings.word_embeddings.weight"
     rows = load_file(copy / "model.safetensors")[name].shape[0]
@@ -320,6 +405,21 @@ def test_a_folder_has_no_revisions(copy: Path) -> None:
 def test_a_path_that_leads_nowhere_is_told(name: str) -> None:
     with pytest.raises(BackboneError, match="there is no such folder"):
         Backbone.load(name)
+
+
+def test_a_name_that_is_too_long_for_a_folder_is_told() -> None:
+    with pytest.raises(BackboneError, match="it cannot be read: File name too long; expected a folder or"):
+        Backbone.load("a" * 5000)
+
+
+def test_a_folder_within_one_that_may_not_be_entered_is_told(forbidden: Path) -> None:
+    with pytest.raises(BackboneError, match="it cannot be read: Permission denied; expected a folder or"):
+        Backbone.load(forbidden / "copy")
+
+
+def test_a_folder_that_may_not_be_entered_is_told(forbidden: Path) -> None:
+    with pytest.raises(BackboneError, match=r"config\.json cannot be read: Permission denied"):
+        Backbone.load(forbidden)
 
 
 @pytest.mark.parametrize("name", ["", "what is this?", "two--dashes"])
