@@ -126,9 +126,12 @@ def read_artifact(folder: Path) -> Artifact:
 
 
 def _entries(folder: Path) -> list[str]:
-    """Return the names in `folder`, all of the format and regular files."""
+    """Return the names in `folder`, all of the format and regular files, but for those that begin with a dot.
+
+    File managers and synchronisation leave such files of their own (`.DS_Store`); they are never opened.
+    """
     try:
-        entries = sorted(folder.iterdir())
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise ArtifactError(folder, f"cannot be read as a folder ({error.strerror}); {_REMEDY}") from error
     for entry in entries:

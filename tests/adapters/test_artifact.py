@@ -181,10 +181,26 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
         read_manifest(tmp_path / "none")
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", ".hidden", "task.json.new", "code.py"])
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "task.json.new", "code.py"])
 def test_a_file_beside_the_format_is_refused(folder: Path, name: str) -> None:
     (folder / name).touch()
     with pytest.raises(ArtifactError, match=f"'{name}' does not belong into an adapter"):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize(
+    "leave", [Path.touch, Path.mkdir, lambda path: path.symlink_to("nowhere"), os.mkfifo]
+)
+def test_what_begins_with_a_dot_is_left_alone(folder: Path, leave: Callable[[Path], None]) -> None:
+    before = read_artifact(folder)
+    leave(folder / ".DS_Store")
+    found = read_artifact(folder)
+    assert (found.id, found.manifest.files) == (before.id, before.manifest.files)
+
+
+def test_a_file_that_begins_with_a_dot_cannot_be_listed(folder: Path) -> None:
+    spoil(folder, ".hidden", b"code")
+    with pytest.raises(ArtifactError, match=r"files must not name '\.hidden'"):
         read_artifact(folder)
 
 
