@@ -7,9 +7,12 @@ import inspect
 import re
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("adapters", "core", "plugins", "cli")
@@ -63,6 +66,27 @@ def imports_of(path: Path) -> Iterator[tuple[int, str]]:
 
 def inside(module: str, packages: tuple[str, ...]) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def needed(name: str, extras: frozenset[str], known: set[tuple[str, frozenset[str]]]) -> None:
+    """Add to `known` what an installed distribution needs here, with all that this needs in turn."""
+    try:
+        lines = requires(name) or []
+    except PackageNotFoundError:  # the peers of benchmarks/ may be left out
+        return
+    for own in map(Requirement, lines):
+        wanted = own.marker is None or any(own.marker.evaluate({"extra": each}) for each in {"", *extras})
+        key = (canonicalize_name(own.name), frozenset(own.extras))
+        if wanted and key not in known:
+            known.add(key)
+            needed(*key, known)
+
+
+def test_every_dependency_is_pinned() -> None:
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    known: set[tuple[str, frozenset[str]]] = set()
+    needed("onetrunk", frozenset({"minilm", "dev", "bench"}), known)
+    assert {name for name, _ in known} - set(map(canonicalize_name, pinned)) == set()
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
