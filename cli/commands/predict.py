@@ -59,16 +59,13 @@ def command(
       head -100 mails.txt | adapters predict intent --json
     """
     records = _begun(_records(texts, source))
-    typed = (
-        source is None and texts in ((), ("-",)) and sys.stdin.isatty()
-    )  # by somebody who waits for the answer
+    # Whoever types waits for each answer.
+    chunk = 1 if source is None and texts in ((), ("-",)) and sys.stdin.isatty() else None
     references = [ref.strip() for ref in refs.split(",")]
     with _writer(output, as_json) as write:
         trunk = _load(context, references, running)
         with counting(texts_given(texts), shown=output is not None or not sys.stdout.isatty()) as advance:
-            answers = predict_records(
-                trunk, records, references, running["batch_tokens"], chunk=1 if typed else None
-            )
+            answers = predict_records(trunk, records, references, running["batch_tokens"], chunk)
             for predictions, extra in answers:
                 write(predictions, extra)
                 advance(1)

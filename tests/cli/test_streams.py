@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +156,38 @@ def test_a_link_that_leads_to_itself_cannot_be_written(tmp_path: Path) -> None:
         whole_file(tmp_path / "loop"),
     ):
         pass
+
+
+@pytest.fixture
+def moods(data: Path, tmp_path: Path) -> Path:
+    """A copy of the mood data, beside what is forbidden: those who may not read the one may read the other."""
+    return shutil.copytree(data / "mood", tmp_path / "moods")
+
+
+@pytest.mark.parametrize("place", ["forbidden", "long"])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (("train", "sentiment", "--train"), "{place}: {read}"),
+        (
+            ("train", "sentiment", "--train", "{data}", "--backbone"),
+            "backbone {place}: it cannot be read: {why};",
+        ),
+        (("eval", "mood", "--data"), "{place}: {read}"),
+        (("predict", "mood", "good", "--output"), "cannot write {place}: {why};"),
+        (("predict", "mood", "--input"), "{place}: {read}"),
+    ],
+)
+def test_a_place_that_cannot_be_looked_at_is_one_line(
+    run: Any, stocked: Path, moods: Path, forbidden: Path, place: str, line: tuple[str, ...], message: str
+) -> None:
+    where = str(forbidden / "x") if place == "forbidden" else str(stocked.parent / ("x" * 300))
+    why = {"forbidden": "Permission denied", "long": "File name too long"}[place]
+    read = {"forbidden": "may not be read; check", "long": "cannot be read: File name too long"}[place]
+    done = run(*(each.format(data=moods) for each in line), where)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: " + message.format(place=where, why=why, read=read))
+    assert done.stderr.count("\n") == 1
 
 
 def begin_output(mood: tuple[str, ...], file: Path, *before: str) -> subprocess.Popen[str]:

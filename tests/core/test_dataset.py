@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -409,6 +410,14 @@ def test_two_files_for_one_split_are_refused(tmp_path: Path, names: tuple[str, .
         find_splits(touch(tmp_path, *names))
 
 
+def test_a_folder_that_may_not_be_looked_into_is_told(forbidden: Path) -> None:
+    for find in (find_splits, find_evaluation):
+        with pytest.raises(
+            DataError, match="forbidden: this folder cannot be read: Permission denied; check"
+        ):
+            find(forbidden)
+
+
 def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         find_splits(tmp_path / "missing")
@@ -429,6 +438,13 @@ def test_plain_text_gives_a_text_a_line_and_keeps_empty_ones(tmp_path: Path) -> 
 def test_jsonl_keeps_the_other_keys(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", [{"id": 7, "text": "x"}])
     assert list(load_unlabelled(path)) == [TextRecord("x", {"id": 7}, f"{path}:1")]
+
+
+def test_a_pipe_is_plain_text(tmp_path: Path) -> None:
+    pipe = tmp_path / "63"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["sh", "-c", 'printf "a\\n\\n{\\n" > "$0"', pipe]):
+        assert [each.text for each in load_unlabelled(pipe)] == ["a", "", "{"]
 
 
 def test_stdin_is_plain_text() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -36,7 +37,7 @@ def lines_of(records: list[SourceRecord]) -> list[int]:
     return [int(record.where.rpartition(":")[2]) for record in records]
 
 
-def from_stdin(content: str | bytes) -> list[dict[str, object]]:
+def from_stdin(content: str | bytes) -> list[dict[str, Any]]:
     program = (
         "import json; from onetrunk.core.data.records import read_records\n"
         "for r in read_records('-'): print(json.dumps({'where': r.where, 'record': r.record}))"
@@ -146,6 +147,52 @@ def test_gzip_on_stdin_is_read_as_what_it_holds(content: str) -> None:
     assert found == from_stdin(content)
 
 
+class Pipe:
+    """A named pipe that `content` is written into once, from a process of its own."""
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        os.mkfifo(path)
+        line = [sys.executable, "-c", "import sys; open(sys.argv[1], 'wb').write(sys.stdin.buffer.read())"]
+        self._writer = subprocess.Popen([*line, path], stdin=subprocess.PIPE)
+        assert self._writer.stdin is not None
+        self._writer.stdin.write(content)
+        self._writer.stdin.close()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.wait(30)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"text": "a"}\n',
+        "text,label\na,x\n",
+        "Ada\tB-p\n",
+        gzip.compress(b'{"text": "a"}\n').decode("latin-1"),
+    ],
+    ids=["jsonl", "csv", "conll", "gzip"],
+)
+def test_a_pipe_without_a_suffix_is_read_as_stdin_is(tmp_path: Path, content: str) -> None:
+    raw, pipe = content.encode("latin-1"), tmp_path / "63"
+    with Pipe(pipe, raw):
+        found = [{"where": each.where, "record": each.record} for each in read_records(pipe)]
+    expected = [{**each, "where": each["where"].replace("stdin", str(pipe))} for each in from_stdin(raw)]
+    assert found == expected
+
+
+def test_a_pipe_with_a_suffix_is_read_as_what_it_says(tmp_path: Path) -> None:
+    with Pipe(tmp_path / "a.tsv", b"text\na,b\n"):
+        assert [each.record for each in read_records(tmp_path / "a.tsv")] == [{"text": "a,b"}]
+
+
+def test_an_empty_device_has_no_records() -> None:
+    with pytest.raises(DataError, match=f"{os.devnull}: has no records"):
+        list(read_records(os.devnull))
+
+
 def test_half_a_gzip_file_on_stdin_is_told() -> None:
     whole = gzip.compress(b'{"text": "a"}\n' * 3000, mtime=0)
     with pytest.raises(subprocess.CalledProcessError) as caught:
@@ -224,14 +271,16 @@ def test_a_folder_is_said_to_be_one(tmp_path: Path, name: str) -> None:
         list(read_records(tmp_path / name))
 
 
-def test_a_file_without_read_permission_is_said_to_be_so(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text("{}")
-    path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("this user may read every file")
-    with pytest.raises(DataError, match="may not be read"):
-        list(read_records(path))
+@pytest.mark.parametrize("name", ["a.jsonl", "a"])
+def test_a_file_that_may_not_be_read_is_said_to_be_so(forbidden: Path, name: str) -> None:
+    with pytest.raises(DataError, match="may not be read; check its permissions"):
+        list(read_records(forbidden / name))
+
+
+@pytest.mark.parametrize("suffix", ["", ".jsonl"])
+def test_a_name_that_is_too_long_is_said_to_be_so(suffix: str) -> None:
+    with pytest.raises(DataError, match=f"aaa{suffix}: cannot be read: File name too long$"):
+        list(read_records("a" * 5000 + suffix))
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path: Path) -> None:
