@@ -20,7 +20,7 @@ from onetrunk.adapters.references import is_alias
 INDEX = "adapter.json"
 """The index's file name, in the adapter's folder."""
 
-_SCHEMA = 1
+_SCHEMA = 2
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -29,20 +29,23 @@ class Index:
     """One adapter. versions: ascending. last: the highest number ever given. aliases: to one of `versions`.
 
     rubbish: numbers whose folders, if there are any, belong to no version and can be deleted.
+    ids: of the artifacts, as they were stored; a version that was put here by hand has none.
     """
 
     versions: tuple[int, ...] = ()
     last: int = 0
     aliases: Mapping[str, int] = field(default_factory=dict)
     rubbish: tuple[int, ...] = ()
+    ids: Mapping[int, str] = field(default_factory=dict)
 
     def reserve(self, number: int) -> Index:
         """Return the index after giving away `number`, whose folder is rubbish until it is a version."""
         return replace(self, last=number, rubbish=(number,))
 
-    def add(self, number: int) -> Index:
-        """Return the index with the reserved `number` as its newest version."""
-        return replace(self, versions=(*self.versions, number), rubbish=())
+    def add(self, number: int, identity: str) -> Index:
+        """Return the index with the reserved `number`, whose artifact has this id, as its newest version."""
+        versions, ids = (*self.versions, number), {**self.ids, number: identity}
+        return replace(self, versions=versions, rubbish=(), ids=ids)
 
     def remove(self, numbers: Collection[int]) -> Index:
         """Return the index without the versions `numbers` and their aliases; their folders are rubbish."""
@@ -55,6 +58,7 @@ class Index:
             self,
             versions=tuple(each for each in self.versions if each in numbers),
             aliases={alias: number for alias, number in self.aliases.items() if number in numbers},
+            ids={number: identity for number, identity in self.ids.items() if number in numbers},
         )
 
     def point(self, alias: str, number: int | None) -> Index:
@@ -99,6 +103,7 @@ def write_index(home: Path, index: Index) -> None:
         "last": index.last,
         "aliases": dict(index.aliases),
         "rubbish": list(index.rubbish),
+        "ids": {str(number): identity for number, identity in index.ids.items()},
     }
     files.replace(home / INDEX, strict_json.dump(value))
 
@@ -112,12 +117,19 @@ def _from_json(value: strict_json.JSON, home: Path) -> Index:
     last = fields.whole("last")
     versions, rubbish = (_numbers(fields, key, last) for key in ("versions", "rubbish"))
     aliases = fields.json("aliases")
+    ids = fields.json("ids") if schema > 1 else {}
     fields.done()
     if not all(is_alias(alias) and number in versions for alias, number in aliases.items()):
         fields.fault("aliases", "must be aliases of the versions")
+    if not all(_is_id(identity) and number in map(str, versions) for number, identity in ids.items()):
+        fields.fault("ids", "must be sha256 of the versions")
     if fields.faults:
         raise _damaged(home, f"is faulty: {fields.summary()}")
-    return Index(versions, last, aliases, rubbish)
+    return Index(versions, last, aliases, rubbish, {int(number): str(own) for number, own in ids.items()})
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def _numbers(fields: Fields, key: str, last: int) -> tuple[int, ...]:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import platformdirs
 
-from onetrunk.adapters.artifact import read_artifact
-from onetrunk.adapters.errors import StoreError, UnknownAdapter
+from onetrunk.adapters.artifact import TASK, Artifact, read_artifact
+from onetrunk.adapters.errors import ArtifactError, StoreError, UnknownAdapter
 from onetrunk.adapters.files import sync_files, sync_folder
 from onetrunk.adapters.index import Index, read_index, version_folders, write_index
 from onetrunk.adapters.references import LATEST, Reference, is_name, validate_alias, validate_name
@@ -31,17 +31,32 @@ _SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class StoredVersion:
-    """A version in the store. path: its folder. aliases: sorted, as they were when this was read."""
+    """A version in the store.
+
+    path: its folder. aliases: sorted, as they were when this was read. id: of the artifact as it was stored; None
+        for a folder that was put into the store by hand.
+    """
 
     name: str
     version: int
     path: Path
     aliases: tuple[str, ...] = ()
+    id: str | None = None
 
     @property
     def ref(self) -> str:
         """The reference that always means this version: `ner@3`."""
         return f"{self.name}@{self.version}"
+
+    def read(self) -> Artifact:
+        """Read and verify the artifact. Raises ArtifactError, also for a sound one that is not what was stored."""
+        artifact = read_artifact(self.path)
+        if self.id not in (None, artifact.id):
+            raise ArtifactError(
+                self.path,
+                f"{TASK} was changed after {self.ref} had been stored; restore it, or store the adapter again",
+            )
+        return artifact
 
 
 class Store:
@@ -111,11 +126,11 @@ class Store:
             with writing(self.root):
                 folder.mkdir()
             write(folder)
-            read_artifact(folder)
+            identity = read_artifact(folder).id
             with writing(self.root):
                 sync_files(folder)
             with locked(self.root, self.lock_seconds):
-                return self._enter(name, folder, work)
+                return self._enter(name, folder, work, identity)
 
     def alias(self, name: str, alias: str, version: int) -> StoredVersion:
         """Put `alias` on a version, and off any other. Raises UnknownAdapter, ReferenceSyntaxError."""
@@ -149,7 +164,7 @@ class Store:
             _sweep(self.root / ref.name, index, work)
         return gone
 
-    def _enter(self, name: str, folder: Path, work: Path) -> StoredVersion:
+    def _enter(self, name: str, folder: Path, work: Path, identity: str) -> StoredVersion:
         """Make the verified `folder` the next version; the caller holds the lock."""
         home = self.root / name
         home.mkdir(exist_ok=True)
@@ -160,7 +175,7 @@ class Store:
         write_index(home, index.reserve(number))
         folder.rename(home / str(number))
         sync_folder(home)
-        index = index.reserve(number).add(number)
+        index = index.reserve(number).add(number, identity)
         write_index(home, index)  # now it is there
         return self._stored(name, number, index)
 
@@ -217,7 +232,8 @@ class Store:
         return [self._stored(name, number, index) for number in index.versions]
 
     def _stored(self, name: str, number: int, index: Index) -> StoredVersion:
-        return StoredVersion(name, number, self.root / name / str(number), index.aliases_of(number))
+        folder, aliases = self.root / name / str(number), index.aliases_of(number)
+        return StoredVersion(name, number, folder, aliases, index.ids.get(number))
 
     def _index(self, name: str) -> Index:
         """Return the index without versions whose folder somebody has deleted by hand."""

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from benchmarks.equality import TOLERANCES, Precision, WrongOutput, check
 from benchmarks.timing import interleave
-from onetrunk.adapters.artifact import read_artifact
 from onetrunk.adapters.store import Store, StoredVersion
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.backbone_files import locate
@@ -140,7 +139,7 @@ def train_one(backbone: Backbone, data: Path, scratch: Path) -> Stored:
     splits = read_train_data(host.task("intent"), file)
     result = train_adapter(host, store, "intent", "single", splits, backbone, settings)
     assert result.stored is not None
-    return Stored(backbone, store, result.stored, read_artifact(result.stored.path).manifest.labels)
+    return Stored(backbone, store, result.stored, result.stored.read().manifest.labels)
 
 
 def run_single(

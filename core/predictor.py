@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onetrunk.adapters.artifact import read_artifact, read_id
+from onetrunk.adapters.artifact import read_id
 from onetrunk.adapters.bank import Bank
 from onetrunk.adapters.flat import flattened
 from onetrunk.adapters.lora import Lora
@@ -180,7 +180,7 @@ class OneTrunk:
 
     def _install(self, stored: StoredVersion) -> _Serving:
         """Read and check a version, and put it into the bank."""
-        artifact = read_artifact(stored.path)
+        artifact = stored.read()
         spec = self.host.task(artifact.manifest.task)
         adapter = load_adapter(stored.ref, artifact, spec, self.backbone, self.trunk, flattened)
         key = (stored.ref, artifact.id)
@@ -254,4 +254,4 @@ def _known(serving: Mapping[str, _Serving], references: Sequence[str]) -> list[_
 
 def _reload(stored: StoredVersion, identity: str, backbone: Backbone) -> Lora:
     """Return the updates of an evicted adapter, from the artifact that it was loaded from."""
-    return reload_lora(stored.ref, read_artifact(stored.path), identity, backbone)
+    return reload_lora(stored.ref, stored.read(), identity, backbone)

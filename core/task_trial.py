@@ -255,7 +255,7 @@ class TaskTrial:
     def reload(self) -> Iterator[str]:
         """What was stored loads back with equal logits."""
         stored = self.store.resolve("trial")
-        artifact = read_artifact(stored.path)
+        artifact = stored.read()
         adapter = load_adapter(stored.ref, artifact, self.spec, self.backbone, self.trunk)
         again = self.logits(adapter, self.examples)
         if not all(map(np.array_equal, again, self.learnt)):

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import torch
 
-from onetrunk.adapters.artifact import read_artifact
 from onetrunk.adapters.references import validate_name
 from onetrunk.adapters.store import Store, StoredVersion
 from onetrunk.core.adapter import Adapter
@@ -199,7 +198,7 @@ def _check_countable(spec: TaskSpec, data: TrainData) -> None:
 def _load_exactly(start: StoredVersion, spec: TaskSpec, backbone: Backbone) -> Adapter:
     """Load the adapter to start from in float32: the precision of the trunk would round its weights."""
     exact = Trunk.of(backbone, torch.float32)
-    return load_adapter(start.ref, read_artifact(start.path), spec, backbone, exact)
+    return load_adapter(start.ref, start.read(), spec, backbone, exact)
 
 
 def _inherit(settings: TrainSettings, begin: Adapter, start: StoredVersion) -> TrainSettings:

@@ -7,7 +7,7 @@ fastest (query, key and value fused) and in the precision that runs; nothing wri
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,9 @@ from onetrunk.adapters.lora import Lora, Patch, patched_linear
 from onetrunk.core.attention import attend
 from onetrunk.core.backbone import Backbone, fingerprint
 from onetrunk.core.dropout import Dropout, Masks
-from onetrunk.core.encoders import Family, Sizes, sizes_of
+from onetrunk.core.encoders import Sizes, sizes_of
 from onetrunk.core.packing import Packed, Part, Segment
+from onetrunk.core.trunk_weights import Embeddings, Layer, embeddings_of, layer_of
 
 _GELU_TANH = partial(F.gelu, approximate="tanh")
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -30,52 +31,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": _GELU_TANH,
     "relu": F.relu,
 }
-_PARTS = ("weight", "bias")
 _INPUTS = ("ids", "positions")
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """Weights of one encoder layer; weight (d_out, d_in), bias (d_out,); qkv is query, key, value stacked."""
-
-    qkv_weight: Tensor
-    qkv_bias: Tensor
-    attention_output_weight: Tensor
-    attention_output_bias: Tensor
-    attention_norm_weight: Tensor
-    attention_norm_bias: Tensor
-    intermediate_weight: Tensor
-    intermediate_bias: Tensor
-    output_weight: Tensor
-    output_bias: Tensor
-    output_norm_weight: Tensor
-    output_norm_bias: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Embeddings:
-    """Embedding weights; `positions` has the one token type of single sequences added in."""
-
-    words: Tensor
-    positions: Tensor
-    norm_weight: Tensor
-    norm_bias: Tensor
-
-    def to_width(self, x: Tensor) -> Tensor:
-        """Return what enters the first layer, (tokens, width), of normed embeddings (tokens, embedding)."""
-        return x
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectedEmbeddings(Embeddings):
-    """Embeddings narrower than the layers; projection (width, embedding) leads from the one to the other."""
-
-    projection_weight: Tensor
-    projection_bias: Tensor
-
-    def to_width(self, x: Tensor) -> Tensor:
-        """Return what enters the first layer, (tokens, width), of normed embeddings (tokens, embedding)."""
-        return F.linear(x, self.projection_weight, self.projection_bias)
 
 
 class Trunk:
@@ -102,8 +58,8 @@ class Trunk:
 
             return PaddedTrunk.of(backbone, dtype)
         to = {"device": backbone.device, "dtype": dtype or backbone.dtype}
-        embeddings = _embeddings(backbone.tensors, to)
-        layers = [_layer(backbone.tensors, backbone.family, i, to) for i in range(backbone.layers)]
+        embeddings = embeddings_of(backbone.tensors, to)
+        layers = [layer_of(backbone.tensors, backbone.family, i, to) for i in range(backbone.layers)]
         return cls(embeddings, layers, sizes_of(backbone.family, backbone.config))
 
     @property
@@ -278,38 +234,3 @@ def _patches(
         if parts := tuple((column, update) for column, update in updates if update is not None):
             patches.append(Patch(segment.start, segment.stop, parts))
     return patches
-
-
-def _embeddings(tensors: Mapping[str, Tensor], to: Mapping[str, Any]) -> Embeddings:
-    positions = tensors["embeddings.position_embeddings.weight"]
-    if (token_types := tensors.get("embeddings.token_type_embeddings.weight")) is not None:
-        positions = positions + token_types[0]
-    parts = {
-        "words": tensors["embeddings.word_embeddings.weight"].to(**to),
-        "positions": positions.to(**to),
-        "norm_weight": tensors["embeddings.LayerNorm.weight"].to(**to),
-        "norm_bias": tensors["embeddings.LayerNorm.bias"].to(**to),
-    }
-    if "embeddings_project.weight" not in tensors:
-        return Embeddings(**parts)
-    projection = {f"projection_{part}": tensors[f"embeddings_project.{part}"].to(**to) for part in _PARTS}
-    return ProjectedEmbeddings(**parts, **projection)
-
-
-def _layer(tensors: Mapping[str, Tensor], family: Family, index: int, to: Mapping[str, Any]) -> Layer:
-    def get(path: str, part: str) -> Tensor:
-        return tensors[f"{path}.{part}"].to(**to)
-
-    paths = {module: family.layout.path(index, module) for module in family.layout.modules}
-    norms = [f"{family.layout.layers}.{index}.{norm}" for norm in family.norms]
-    named = {
-        "attention_output": paths["attention_output"],
-        "attention_norm": norms[0],
-        "intermediate": paths["intermediate"],
-        "output": paths["output"],
-        "output_norm": norms[1],
-    }
-    own = {f"{name}_{part}": get(path, part) for name, path in named.items() for part in _PARTS}
-    for part in _PARTS:
-        own[f"qkv_{part}"] = torch.cat([get(paths[module], part) for module in ("query", "key", "value")])
-    return Layer(**own)

@@ -8,7 +8,6 @@ an I-X that does not continue an entity of type X begins a new one, as B-X.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
@@ -231,30 +230,15 @@ def evaluate(
 ) -> JSONObject:
     """Return precision, recall and f1 of whole entities, the table per_type, and token figures beside them.
 
-    An entity counts when its words and its type are right: as strict IOB2 of seqeval, micro average. A figure is
+    An entity counts when its words and its type are right: strict IOB2 of seqeval, micro average. A figure is
     None where it divides by nothing: precision without predicted entities, recall without gold ones. Raises
     ValueError when an example has not one row of logits a word.
     """
+    from onetrunk.core.entity_metrics import entity_metrics
+
     gold = [repair(example.target) for example in examples]
     predicted = [_best_tags(rows, labels, len(tags)) for tags, rows in zip(gold, logits, strict=True)]
-    return {**_entity_figures(gold, predicted), "token": _token_figures(gold, predicted)}
-
-
-def _entity_figures(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:
-    from onetrunk.core.metrics import precision_recall_f1
-
-    actual, found = (
-        {(row, *entity) for row, tags in enumerate(rows) for entity in _entities(tags)}
-        for rows in (gold, predicted)
-    )
-    hits, guesses, support = (
-        Counter(label for *_, label in entities) for entities in (actual & found, found, actual)
-    )
-    table = {
-        name: {**precision_recall_f1(hits[name], guesses[name], support[name]), "support": support[name]}
-        for name in sorted(guesses | support)
-    }
-    return {**precision_recall_f1(hits.total(), guesses.total(), support.total()), "per_type": table}
+    return {**entity_metrics(gold, predicted), "token": _token_figures(gold, predicted)}
 
 
 def _token_figures(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:

@@ -254,6 +254,28 @@ def test_a_version_deleted_by_hand_is_no_longer_shown(store: Store, copy_sample:
         store.resolve("ner@prod")
 
 
+def test_a_description_that_was_edited_after_storing_is_refused(store: Store, copy_sample: Write) -> None:
+    stored = store.add("ner", copy_sample)
+    assert stored.read().id == stored.id == store.resolve("ner").id
+    task = stored.path / "task.json"
+    task.write_text(task.read_text().replace('"labels"', ' "labels"'))  # as sound as before
+    assert read_artifact(stored.path).id != stored.id
+    with pytest.raises(
+        ArtifactError, match=r"1: task\.json was changed after ner@1 had been stored; restore it"
+    ):
+        store.resolve("ner").read()
+
+
+def test_an_index_without_ids_is_read(store: Store, copy_sample: Write) -> None:
+    add(store, copy_sample, "ner", "ner")
+    index = store.root / "ner" / "adapter.json"
+    old = json.loads(index.read_text())
+    del old["ids"]
+    index.write_text(json.dumps({**old, "schema": 1}))
+    assert store.resolve("ner@2").id is None
+    assert store.resolve("ner@2").read().manifest.task == "sentiment"
+
+
 def test_without_its_index_an_adapter_keeps_its_versions(store: Store, copy_sample: Write) -> None:
     add(store, copy_sample, "ner", "ner")
     (store.root / "ner" / "adapter.json").unlink()
@@ -289,8 +311,8 @@ def test_a_damaged_index_is_told_with_its_remedy(
 
 def test_an_index_with_a_newer_schema_asks_for_an_upgrade(store: Store, copy_sample: Write) -> None:
     add(store, copy_sample, "ner")
-    (store.root / "ner" / "adapter.json").write_text('{"schema": 2, "all": "different"}')
-    with pytest.raises(StoreError, match=r"has schema 2, this version reads schema 1; upgrade onetrunk$"):
+    (store.root / "ner" / "adapter.json").write_text('{"schema": 3, "all": "different"}')
+    with pytest.raises(StoreError, match=r"has schema 3, this version reads schema 2; upgrade onetrunk$"):
         store.versions()
 
 

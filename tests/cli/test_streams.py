@@ -232,10 +232,13 @@ def test_a_text_that_is_typed_is_answered_before_the_next_one(stocked: Path, moo
     with subprocess.Popen(line, stdin=terminal, stdout=subprocess.PIPE, text=True) as process:
         os.close(terminal)
         assert process.stdout is not None
-        for text in ("good", "bad"):
-            os.write(keyboard, f"{text}\n".encode())
-            assert select.select([process.stdout], [], [], 60)[0], "no answer"
-            assert process.stdout.readline().startswith(f'{{"text": "{text}"')
-        os.write(keyboard, b"\x04")  # Ctrl-D
-        assert process.wait(60) == 0
-    os.close(keyboard)
+        try:
+            for text in ("good", "bad"):
+                os.write(keyboard, f"{text}\n".encode())
+                assert select.select([process.stdout], [], [], 60)[0], "no answer"
+                assert process.stdout.readline().startswith(f'{{"text": "{text}"')
+            os.write(keyboard, b"\x04")  # Ctrl-D
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+            os.close(keyboard)

@@ -454,6 +454,9 @@ def test_a_version_that_is_another_on_disk_is_read_and_the_one_in_service_stays(
     home = own_store.root / "sentiment"
     shutil.rmtree(home / "1")
     shutil.copytree(home / "2", home / "1")
+    index = json.loads((home / "adapter.json").read_text())
+    index["ids"]["1"] = index["ids"]["2"]  # as in a new store, where the number has been given anew
+    (home / "adapter.json").write_text(json.dumps(index))
     trunk.load("sentiment@prod")
     assert logits_of(trunk, "sentiment@prod", texts) == second
     assert logits_of(trunk, "sentiment@1", texts) == first
@@ -476,9 +479,10 @@ def test_an_evicted_adapter_that_was_replaced_by_a_sound_one_does_not_come_back(
     bert: Backbone, own_store: Store
 ) -> None:
     """Its weights would meet the head of the one that was loaded."""
+    home = own_store.root / "sentiment"
+    (home / "adapter.json").unlink()  # which knows what was stored
     trunk = OneTrunk(bert, store=own_store, memory=0)
     trunk.load("sentiment@1")
-    home = own_store.root / "sentiment"
     shutil.rmtree(home / "1")
     shutil.copytree(home / "2", home / "1")
     with pytest.raises(
@@ -500,6 +504,7 @@ def test_changed_updates_with_corrected_hashes_fail_the_probe_of_a_load(
     manifest["files"][path.name]["sha256"] = sha256(path.read_bytes()).hexdigest()
     manifest["files"][path.name]["bytes"] = path.stat().st_size
     (folder / "task.json").write_text(json.dumps(manifest))
+    (folder.parent / "adapter.json").unlink()  # which knows what was stored
     trunk = OneTrunk(bert, store=own_store)
     with pytest.raises(AdapterRejected, match=r"ner@1: probe .* gives logits that differ"):
         trunk.load("ner")
