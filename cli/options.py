@@ -14,7 +14,9 @@ from onetrunk.core.settings import (
     HEAD_LEARNING_RATE,
     LEARNING_RATES,
     LEAST_EPOCHS,
+    LEAST_TOKENS,
     MOST_EPOCHS,
+    MOST_TOKENS,
     TrainSettings,
 )
 
@@ -49,6 +51,7 @@ _SHOWN_DEFAULTS = {
     "lr": ", ".join(f"{rate:g} for {method}" for method, rate in LEARNING_RATES.items()),
     "head_lr": f"{HEAD_LEARNING_RATE:g}",
     "targets": "all",
+    "batch_tokens": f"{MOST_TOKENS}, and down to {LEAST_TOKENS} where data are few",
     "epochs": f"{LEAST_EPOCHS}, and up to {MOST_EPOCHS} where data are few",
 }
 """Defaults that depend on other settings, or read better in words."""

@@ -10,12 +10,6 @@ POOL = 16
 """Training sorts by length within pools of this many batches: like lengths together, order still random."""
 
 
-LEAST_STEPS = 16
-"""Where data are few, training takes smaller batches, down to `LEAST_TOKENS`, to have so many steps an epoch."""
-
-LEAST_TOKENS = 256
-
-
 def by_budget(order: Sequence[int], tokens: Sequence[int], budget: int) -> list[list[int]]:
     """Cut `order` into batches of at most `budget` tokens; a longer text is a batch of its own."""
     batches: list[list[int]] = []
@@ -30,11 +24,7 @@ def by_budget(order: Sequence[int], tokens: Sequence[int], budget: int) -> list[
 
 
 def training_batches(tokens: Sequence[int], budget: int, generator: torch.Generator) -> list[list[int]]:
-    """Return one epoch of length-grouped batches in random order; every index once.
-
-    budget: tokens of a batch, at most; less where that gave fewer than `LEAST_STEPS` steps.
-    """
-    budget = min(budget, max(LEAST_TOKENS, sum(tokens) // LEAST_STEPS))
+    """Return one epoch of length-grouped batches in random order; every index once."""
     order = torch.randperm(len(tokens), generator=generator).tolist()
     pool = max(1, POOL * budget * len(tokens) // max(1, sum(tokens)))
     pools = [order[start : start + pool] for start in range(0, len(order), pool)]

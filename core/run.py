@@ -48,7 +48,7 @@ class Listener:
 class Run:
     """A run between its steps. Whoever drives it takes a batch, computes its loss, and tells it of the gradients.
 
-    batch: indices of the corpus's examples, the next to learn from.
+    batch: indices of the corpus's examples, the next to learn from; batch_tokens: how many tokens it may have.
     error: what ended the run; None for one that goes on or is done.
     """
 
@@ -66,8 +66,10 @@ class Run:
         listener: Listener | None = None,
     ) -> None:
         order = torch.Generator().manual_seed(settings.seed)
-        first = training_batches(corpus.tokens, settings.batch_tokens, order)
-        settings = replace(settings, epochs=settings.planned_epochs(len(first)))
+        self.batch_tokens = settings.planned_tokens(sum(corpus.tokens))
+        first = training_batches(corpus.tokens, self.batch_tokens, order)
+        epochs = settings.planned_epochs(len(first))
+        settings = replace(settings, epochs=epochs, batch_tokens=self.batch_tokens)
         self.name, self.corpus, self.dev, self.settings = name, corpus, dev, settings
         self.first_position = backbone.first_position
         self.learner = Learner(spec, labels, backbone, trunk, settings, start)
@@ -77,8 +79,8 @@ class Run:
         self._class_weights = None
         if settings.class_weights == "balanced":
             self._class_weights = balanced_weights(corpus.targets, len(labels)).to(trunk.device)
-        more = range(1, settings.planned_epochs(len(first)))
-        self._epochs = [first, *(training_batches(corpus.tokens, settings.batch_tokens, order) for _ in more)]
+        more = (training_batches(corpus.tokens, self.batch_tokens, order) for _ in range(1, epochs))
+        self._epochs = [first, *more]
         self._planned_steps = sum(map(len, self._epochs))
         self.learner.schedule(self._planned_steps)
         self._steps_done = self._steps_of_epoch = 0
@@ -170,7 +172,10 @@ class Run:
             return 0.0
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise TaskSpecError(
-                spec.name, [f"evaluate gives {value!r} for {spec.primary!r}, expected a finite number"]
+                spec.name,
+                [
+                    f"evaluate gives {value!r} for {spec.primary!r}, expected a finite number, an int or a float"
+                ],
             )
         return float(value)
 

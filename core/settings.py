@@ -22,6 +22,9 @@ HEAD_LEARNING_RATE = 3e-3
 LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 3, 20, 500
 """Epochs, where the user gives none: for about so many steps in all, within these bounds."""
 
+LEAST_TOKENS, MOST_TOKENS, LEAST_STEPS = 256, 512, 16
+"""Tokens of a batch, where the user gives none: for at least so many steps an epoch, within these bounds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
@@ -36,7 +39,7 @@ class TrainSettings:
     lr, head_lr: peak learning rates; None picks for the user.
     warmup: share of all steps over which the rates rise; they fall linearly to zero afterwards.
     epochs: passes over the data, at most; None is `LEAST_EPOCHS`, and more where data are few.
-    batch_tokens: packed tokens a step, at most; few data are cut into smaller batches, to have enough steps.
+    batch_tokens: packed tokens a step, at most; None is `MOST_TOKENS`, and less where data are few.
     dropout: on the input of the updates (`full`: on the branches) and in the head.
     clip: largest gradient norm; 0 leaves gradients as they are.
     patience: epochs without a better dev result before stopping; 0 never stops early.
@@ -56,7 +59,7 @@ class TrainSettings:
     weight_decay: float = 0.01
     warmup: float = 0.06
     epochs: int | None = None
-    batch_tokens: int = 512
+    batch_tokens: int | None = None
     dropout: float = 0.1
     clip: float = 1.0
     patience: int = 3
@@ -84,7 +87,10 @@ class TrainSettings:
             (0 <= self.weight_decay < inf, f"weight-decay must not be negative, not {self.weight_decay}"),
             (0 <= self.warmup < 1, f"warmup is a share of all steps, 0 to below 1, not {self.warmup}"),
             (self.epochs is None or self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}"),
-            (self.batch_tokens >= 16, f"batch-tokens must be at least 16, not {self.batch_tokens}"),
+            (
+                self.batch_tokens is None or self.batch_tokens >= 16,
+                f"batch-tokens must be at least 16, not {self.batch_tokens}",
+            ),
             (0 <= self.dropout < 1, f"dropout must be 0 to below 1, not {self.dropout}"),
             (self.clip >= 0, f"clip must not be negative, not {self.clip}"),
             (self.patience >= 0, f"patience must not be negative, not {self.patience}"),
@@ -113,6 +119,12 @@ class TrainSettings:
         if unknown := [target for target in self.targets if target not in (*known, "all")]:
             raise UsageError(f"no module {unknown[0]!r} in this encoder; known: all, {', '.join(known)}")
         return tuple(module for module in known if module in self.targets or "all" in self.targets)
+
+    def planned_tokens(self, tokens: int) -> int:
+        """Return the tokens of a batch where an epoch has so many `tokens`."""
+        if self.batch_tokens is not None:
+            return self.batch_tokens
+        return min(MOST_TOKENS, max(LEAST_TOKENS, tokens // LEAST_STEPS))
 
     def planned_epochs(self, steps: int) -> int:
         """Return how many epochs to plan where one has so many `steps`."""

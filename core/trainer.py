@@ -60,14 +60,14 @@ def _forward(runs: Sequence[Run], trunk: Trunk) -> tuple[Tensor, Packed]:
     loras = {slot: run.learner.running_lora() for slot, run in enumerate(runs)}
     drawn = {slot: run.learner.masks(len(entries[slot].hidden)) for slot, run in enumerate(runs)}
     masks = {slot: own for slot, own in drawn.items() if own}
-    most = sum(max(run.settings.batch_tokens, PART_TOKENS) for run in runs)
+    most = sum(max(run.batch_tokens, PART_TOKENS) for run in runs)
     return run_entries(trunk, runs[0].first_position, entries, loras, Masks(masks) if masks else None, most)
 
 
 def _forward_copy(run: Run) -> tuple[Tensor, Packed]:
     """The same for method `full`: every weight of the learner's copy has its part in the graph."""
     texts, learner = [run.corpus.encoded[i] for i in run.batch], run.learner
-    most = max(run.settings.batch_tokens, PART_TOKENS)
+    most = max(run.batch_tokens, PART_TOKENS)
     packed = pack(texts, [0] * len(texts), run.first_position, most).to(learner.trunk.device)
     dropout = Dropout(run.settings.dropout) if run.settings.dropout else None
     copy = learner.running_trunk()

@@ -26,6 +26,7 @@ CONTRACT = tuple(
         "heads",
         "losses",
         "metrics",
+        "entity_metrics",
         "tag_paths",
         "data.conll",
     )

@@ -5,13 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onetrunk.core.batching import (
-    LEAST_STEPS,
-    LEAST_TOKENS,
-    by_budget,
-    inference_batches,
-    training_batches,
-)
+from onetrunk.core.batching import by_budget, inference_batches, training_batches
 
 TOKENS = st.lists(st.integers(2, 700), min_size=1, max_size=120)
 BUDGET = st.integers(16, 512)
@@ -72,13 +66,3 @@ def test_batches_are_full_on_average() -> None:
     tokens = torch.randint(3, 60, (2000,), generator=generator).tolist()
     batches = training_batches(tokens, 512, generator)
     assert sum(tokens) / len(batches) == pytest.approx(512, rel=0.1)
-
-
-def test_few_data_are_cut_into_smaller_batches_to_have_enough_steps() -> None:
-    tokens = [20] * 400
-    assert len(training_batches(tokens, 100_000, torch.Generator())) >= LEAST_STEPS
-
-
-def test_batches_do_not_shrink_below_what_is_worth_a_step() -> None:
-    tokens = [20] * 40
-    assert len(training_batches(tokens, 100_000, torch.Generator())) == -(-800 // LEAST_TOKENS)

@@ -94,3 +94,13 @@ def test_what_is_recorded_is_json_with_every_choice_written_out() -> None:
     assert json.loads(json.dumps(recorded)) == recorded
     assert recorded["targets"] == ["all"]
     assert (recorded["lr"], recorded["head_lr"]) == (LEARNING_RATES["lora"], HEAD_LEARNING_RATE)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "batch"), [(100, 256), (16 * 256, 256), (16 * 300, 300), (16 * 512, 512), (10**7, 512)]
+)
+def test_few_data_are_cut_into_smaller_batches_unless_the_user_says_otherwise(
+    tokens: int, batch: int
+) -> None:
+    assert TrainSettings().planned_tokens(tokens) == batch
+    assert TrainSettings(batch_tokens=4096).planned_tokens(tokens) == 4096
