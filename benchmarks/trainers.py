@@ -169,7 +169,9 @@ class PeftTrainer(Trainer):
 def same_batches(course: Course) -> list[list[int]]:
     """Return the batches of all epochs, as OneTrunk cuts and orders them."""
     own, order = course.settings, torch.Generator().manual_seed(course.settings.seed)
-    epochs = [training_batches(course.corpus.tokens, own.batch_tokens, order) for _ in range(course.epochs)]
+    tokens = course.corpus.tokens
+    budget = own.planned_tokens(sum(tokens))
+    epochs = [training_batches(tokens, budget, order) for _ in range(course.epochs)]
     return [batch for epoch in epochs for batch in epoch]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -66,7 +66,10 @@ def test_a_table_without_the_column_of_labels_is_told_by_its_header(
         (lambda _: (1, 2), "labels has 1, which is no label, expected a string that is not empty"),
         (lambda _: ("x", ""), "labels has '', which is no label"),
         (lambda _: ("x", "y", "x"), "labels has duplicates"),
-        (lambda _: sorted({1, "x"}), r"labels raises TypeError: '<' not supported .*\.py:\d+\)"),
+        (
+            lambda _: sorted(cast("set[Any]", {1, "x"})),
+            r"labels raises TypeError: '<' not supported .*\.py:\d+\)",
+        ),
     ],
 )
 def test_what_are_no_labels_is_the_tasks_fault_before_anything_is_trained(
