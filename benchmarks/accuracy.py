@@ -159,13 +159,20 @@ def out_of_scope(results: Mapping[str, Mapping[str, Any]]) -> str:
 @click.option("--sets", default=",".join(b.name for b in BENCHMARKS), show_default=True)
 @click.option("--methods", default="lora,full", show_default=True)
 @click.option("--again", is_flag=True, help="Measure again what the output file has.")
+@click.option("--conditions", default="", help="What else the machine does, to be recorded with each run.")
 @click.argument("extra", nargs=-1)
 def main(
-    data: Path, output: Path, store: Path | None, sets: str, methods: str, again: bool, extra: tuple[str, ...]
+    data: Path,
+    output: Path,
+    store: Path | None,
+    sets: str,
+    methods: str,
+    again: bool,
+    conditions: str,
+    extra: tuple[str, ...],
 ) -> None:
     """Train on each data set and report test results; EXTRA options go to `adapters train`."""
     report = json.loads(output.read_text()) if output.exists() else {"runs": {}}
-    report["machine"] = machine()
     output.parent.mkdir(parents=True, exist_ok=True)
     for run in planned(sets.split(","), methods.split(",")):
         if run.key in report["runs"] and not again:
@@ -175,7 +182,8 @@ def main(
             click.echo(f"— {run.key}: adapters {' '.join(line)}", err=True)
             result = execute(line, store or Path(scratch) / "home")
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        report["runs"][run.key] = {**result, "lr": run.lr, "date": date}
+        circumstances = {"date": date, "machine": machine(), "options": list(extra), "conditions": conditions}
+        report["runs"][run.key] = {**result, "lr": run.lr, **circumstances}
         output.write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     click.echo(table(report["runs"]))
     click.echo(out_of_scope(report["runs"]))

@@ -36,9 +36,7 @@ def rehearse(learner: Learner, dev: Corpus, first_position: int) -> None:
     """
     logits = _made_up_logits(learner, dev, first_position)
     try:
-        json_of(
-            learner.spec, "evaluate", dev.examples, logits, learner.labels, {}
-        )  # how each epoch is judged
+        json_of(learner.spec, "evaluate", dev.examples, logits, learner.labels, {})  # as each epoch is judged
         _judge(learner, {"dev": dev}, {"dev": logits})
     except TaskSpecError as error:
         tried = "tried before training, on dev with made-up logits"

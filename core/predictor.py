@@ -23,6 +23,7 @@ from onetrunk.core.data.dataset import Dataset, check_targets
 from onetrunk.core.errors import UsageError
 from onetrunk.core.inference import BATCH_TOKENS, Job, compute_logits, ignore
 from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.task_calls import json_of
 from onetrunk.core.tasks import Example, JSONObject
 from onetrunk.core.trunk import Trunk
 
@@ -162,7 +163,7 @@ class OneTrunk:
         (adapter,) = self._get([reference])
         check_targets(adapter.spec, dataset, adapter.labels)
         logits = self.logits(dataset.examples, adapter, batch_tokens, advance)
-        return adapter.spec.evaluate(dataset.examples, logits, adapter.labels, adapter.settings)
+        return json_of(adapter.spec, "evaluate", dataset.examples, logits, adapter.labels, adapter.settings)
 
     def logits(
         self,

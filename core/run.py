@@ -22,6 +22,7 @@ from onetrunk.core.inference import Job, compute_logits
 from onetrunk.core.learner import Learner, balanced_weights
 from onetrunk.core.lower import LowerStates
 from onetrunk.core.settings import TrainSettings
+from onetrunk.core.task_calls import json_of
 from onetrunk.core.tasks import JSONObject, Labels, Rows, TaskSpec
 from onetrunk.core.trunk import Trunk
 
@@ -184,7 +185,7 @@ class Run:
         logits, learner = learner_logits(self.learner, self.dev, self.first_position), self.learner
         if not all(np.isfinite(rows).all() for rows in logits):  # weights may be finite and yet too large
             raise self._diverged(self._steps_done)
-        return learner.spec.evaluate(self.dev.examples, logits, learner.labels, {})
+        return json_of(learner.spec, "evaluate", self.dev.examples, logits, learner.labels, {})
 
     def _report(self, metrics: JSONObject, best: bool) -> None:
         seconds = time.monotonic() - self._epoch_begun
