@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -158,13 +157,16 @@ def test_a_link_that_leads_to_itself_cannot_be_written(tmp_path: Path) -> None:
         pass
 
 
-@pytest.fixture
-def moods(data: Path, tmp_path: Path) -> Path:
-    """A copy of the mood data, beside what is forbidden: those who may not read the one may read the other."""
-    return shutil.copytree(data / "mood", tmp_path / "moods")
+@pytest.fixture(params=["forbidden", "long"])
+def unseen(request: pytest.FixtureRequest, stocked: Path) -> tuple[str, dict[str, str]]:
+    """A place that cannot be looked at, and what a message has of it."""
+    if request.param == "long":
+        why = {"why": "File name too long", "read": "cannot be read: File name too long"}
+        return str(stocked.parent / ("x" * 300)), why
+    folder: Path = request.getfixturevalue("forbidden")
+    return str(folder / "x"), {"why": "Permission denied", "read": "may not be read; check"}
 
 
-@pytest.mark.parametrize("place", ["forbidden", "long"])
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -179,14 +181,12 @@ def moods(data: Path, tmp_path: Path) -> Path:
     ],
 )
 def test_a_place_that_cannot_be_looked_at_is_one_line(
-    run: Any, stocked: Path, moods: Path, forbidden: Path, place: str, line: tuple[str, ...], message: str
+    run: Any, data: Path, unseen: tuple[str, dict[str, str]], line: tuple[str, ...], message: str
 ) -> None:
-    where = str(forbidden / "x") if place == "forbidden" else str(stocked.parent / ("x" * 300))
-    why = {"forbidden": "Permission denied", "long": "File name too long"}[place]
-    read = {"forbidden": "may not be read; check", "long": "cannot be read: File name too long"}[place]
-    done = run(*(each.format(data=moods) for each in line), where)
+    where, why = unseen
+    done = run(*(each.format(data=data / "mood") for each in line), where)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: " + message.format(place=where, why=why, read=read))
+    assert done.stderr.startswith("error: " + message.format(place=where, **why))
     assert done.stderr.count("\n") == 1
 
 
