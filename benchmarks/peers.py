@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmarks.equality import Precision
 from benchmarks.variants import Gives, Setup, Skipped, Variant, bare_model, merged_weights
 from benchmarks.workloads import Batch
+from onetrunk.adapters.lora import Lora
 from onetrunk.adapters.modules import BERT_LAYOUT
 from onetrunk.adapters.peft_format import peft_config
 from onetrunk.core.encoding import Encoded
@@ -170,16 +171,9 @@ def peft_model(setup: Setup, dtype: torch.dtype) -> Any:
 
     first = next(iter(setup.adapters[0].updates.values()))
     rank = first.a.shape[0]
-    pattern = peft_config(
-        setup.adapters[0],
-        BERT_LAYOUT,
-        task_type="FEATURE_EXTRACTION",
-        base_model="",
-        revision=None,
-        dropout=0.0,
-        modules_to_save=(),
-    )["target_modules"]
-    config = LoraConfig(r=rank, lora_alpha=int(first.scale * rank), target_modules=pattern)
+    config = LoraConfig(
+        r=rank, lora_alpha=int(first.scale * rank), target_modules=peft_targets(setup.adapters[0])
+    )
     model = get_peft_model(bare_model(setup.backbone, torch.float32), config, adapter_name="a0")
     for slot in range(1, len(setup.adapters)):
         model.add_adapter(f"a{slot}", config)
@@ -188,7 +182,21 @@ def peft_model(setup: Setup, dtype: torch.dtype) -> Any:
     return model.to(setup.device, dtype).eval()
 
 
-def fill_peft(model: Any, name: str, lora: Any) -> None:
+def peft_targets(lora: Lora) -> Any:
+    """Return PEFT's `target_modules` for the modules that `lora` changes."""
+    settings = peft_config(
+        lora,
+        BERT_LAYOUT,
+        task_type="FEATURE_EXTRACTION",
+        base_model="",
+        revision=None,
+        dropout=0.0,
+        modules_to_save=(),
+    )
+    return settings["target_modules"]
+
+
+def fill_peft(model: Any, name: str, lora: Lora) -> None:
     """Copy the updates of `lora` into the adapter `name` of a PEFT model around a bare encoder."""
     for (layer, module), update in lora.updates.items():
         grafted = model.base_model.model.get_submodule(BERT_LAYOUT.path(layer, module))

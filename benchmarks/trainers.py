@@ -13,11 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.equality import Precision
-from benchmarks.peers import fill_peft, pad
+from benchmarks.peers import fill_peft, pad, peft_targets
 from benchmarks.timing import synchronize
 from benchmarks.variants import bare_model
-from onetrunk.adapters.modules import BERT_LAYOUT
-from onetrunk.adapters.peft_format import peft_config
 from onetrunk.core.adapter import Adapter
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.batching import training_batches
@@ -180,17 +178,11 @@ def trainable_peft(course: Course, dtype: torch.dtype) -> Any:
     from peft import LoraConfig, get_peft_model
 
     own = course.settings
-    pattern = peft_config(
-        course.start.lora,
-        BERT_LAYOUT,
-        task_type="FEATURE_EXTRACTION",
-        base_model="",
-        revision=None,
-        dropout=0.0,
-        modules_to_save=(),
-    )["target_modules"]
     config = LoraConfig(
-        r=own.rank, lora_alpha=int(own.alpha), lora_dropout=own.dropout, target_modules=pattern
+        r=own.rank,
+        lora_alpha=int(own.alpha),
+        lora_dropout=own.dropout,
+        target_modules=peft_targets(course.start.lora),
     )
     model = get_peft_model(bare_model(course.backbone, dtype), config, adapter_name="start")
     fill_peft(model, "start", course.start.lora)

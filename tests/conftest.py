@@ -24,6 +24,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 if TYPE_CHECKING:
     from onetrunk.core.backbone import Backbone
     from onetrunk.core.tasks import Record
+    from onetrunk.core.testing import TinyModel
 
 # How long an example takes says something of the machine's other work, not of our code.
 hypothesis.settings.register_profile("onetrunk", deadline=None)
@@ -78,98 +79,44 @@ def forbidden(tmp_path: Path) -> Iterator[Path]:
     folder.chmod(0o700)
 
 
-@pytest.fixture(scope="session")
-def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from onetrunk.core.testing import tiny_backbone
+def _folder_of(name: str, model_type: TinyModel) -> Any:
+    """Return a fixture: the folder of a tiny backbone of this type."""
 
-    return tiny_backbone(tmp_path_factory.mktemp("backbones") / "tiny-bert", positions=128)
+    @pytest.fixture(scope="session")
+    def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        from onetrunk.core.testing import tiny_backbone
 
+        place = tmp_path_factory.mktemp("backbones") / f"tiny-{name}"
+        return tiny_backbone(place, model_type=model_type, positions=128)
 
-@pytest.fixture(scope="session")
-def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from onetrunk.core.testing import tiny_backbone
-
-    return tiny_backbone(
-        tmp_path_factory.mktemp("backbones") / "tiny-roberta", model_type="roberta", positions=128
-    )
+    return folder
 
 
-@pytest.fixture(scope="session")
-def electra_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from onetrunk.core.testing import tiny_backbone
+def _loaded(folder: str) -> Any:
+    """Return a fixture: the backbone in the folder of the fixture of this name."""
 
-    return tiny_backbone(
-        tmp_path_factory.mktemp("backbones") / "tiny-electra", model_type="electra", positions=128
-    )
+    @pytest.fixture(scope="session")
+    def backbone(request: pytest.FixtureRequest) -> Backbone:
+        from onetrunk.core.backbone import Backbone
 
+        return Backbone.load(request.getfixturevalue(folder), device="cpu", dtype="fp32")
 
-@pytest.fixture(scope="session")
-def distilbert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from onetrunk.core.testing import tiny_backbone
-
-    return tiny_backbone(
-        tmp_path_factory.mktemp("backbones") / "tiny-distilbert", model_type="distilbert", positions=128
-    )
+    return backbone
 
 
-@pytest.fixture(scope="session")
-def deberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from onetrunk.core.testing import tiny_backbone
+bert_folder = _folder_of("bert", "bert")
+roberta_folder = _folder_of("roberta", "roberta")
+electra_folder = _folder_of("electra", "electra")
+distilbert_folder = _folder_of("distilbert", "distilbert")
+deberta_folder = _folder_of("deberta", "deberta-v2")
+modernbert_folder = _folder_of("modernbert", "modernbert")
 
-    return tiny_backbone(
-        tmp_path_factory.mktemp("backbones") / "tiny-deberta", model_type="deberta-v2", positions=128
-    )
-
-
-@pytest.fixture(scope="session")
-def modernbert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from onetrunk.core.testing import tiny_backbone
-
-    return tiny_backbone(
-        tmp_path_factory.mktemp("backbones") / "tiny-modernbert", model_type="modernbert", positions=128
-    )
-
-
-@pytest.fixture(scope="session")
-def bert(bert_folder: Path) -> Backbone:
-    from onetrunk.core.backbone import Backbone
-
-    return Backbone.load(bert_folder, device="cpu", dtype="fp32")
-
-
-@pytest.fixture(scope="session")
-def roberta(roberta_folder: Path) -> Backbone:
-    from onetrunk.core.backbone import Backbone
-
-    return Backbone.load(roberta_folder, device="cpu", dtype="fp32")
-
-
-@pytest.fixture(scope="session")
-def electra(electra_folder: Path) -> Backbone:
-    from onetrunk.core.backbone import Backbone
-
-    return Backbone.load(electra_folder, device="cpu", dtype="fp32")
-
-
-@pytest.fixture(scope="session")
-def distilbert(distilbert_folder: Path) -> Backbone:
-    from onetrunk.core.backbone import Backbone
-
-    return Backbone.load(distilbert_folder, device="cpu", dtype="fp32")
-
-
-@pytest.fixture(scope="session")
-def deberta(deberta_folder: Path) -> Backbone:
-    from onetrunk.core.backbone import Backbone
-
-    return Backbone.load(deberta_folder, device="cpu", dtype="fp32")
-
-
-@pytest.fixture(scope="session")
-def modernbert(modernbert_folder: Path) -> Backbone:
-    from onetrunk.core.backbone import Backbone
-
-    return Backbone.load(modernbert_folder, device="cpu", dtype="fp32")
+bert = _loaded("bert_folder")
+roberta = _loaded("roberta_folder")
+electra = _loaded("electra_folder")
+distilbert = _loaded("distilbert_folder")
+deberta = _loaded("deberta_folder")
+modernbert = _loaded("modernbert_folder")
 
 
 @pytest.fixture(params=["bert", "roberta", "electra", "distilbert", "deberta", "modernbert"])
