@@ -57,6 +57,11 @@ class Report:
         self._path.write_text(text + "\n", encoding="utf-8")
 
 
+def title(key: str, backbone: str, device: torch.device, few: bool) -> str:
+    """Return the name of a workload's record; that of a run of seconds is never to be taken for a real one's."""
+    return f"{'quick ' if few else ''}{backbone.rpartition('/')[2]} {device.type}: {key}"
+
+
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table; the first column is text, the others are figures."""
     rule = ["---", *["---:"] * (len(head) - 1)]

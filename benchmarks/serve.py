@@ -24,16 +24,17 @@ import torch
 
 from benchmarks import fanout, residents, single
 from benchmarks.equality import TOLERANCES, WrongOutput, check
-from benchmarks.layouts import LAYOUTS, load
+from benchmarks.layouts import load
 from benchmarks.onnx_peers import Onnx
+from benchmarks.options import shared_options
 from benchmarks.peers import Merged, PeftGroups, PeftMixed, Transformers
 from benchmarks.ratios import ratios
-from benchmarks.report import Report, markdown
+from benchmarks.report import Report, markdown, title
 from benchmarks.single import Stored
 from benchmarks.timing import interleave
 from benchmarks.variants import Floor, Ours, OursBare, Reference, Setup, Skipped, Variant
 from benchmarks.workloads import Batch, Texts, Workload, every, make_adapters, planned, quick
-from onetrunk.core.backbone import DEFAULT_BACKBONE, Backbone
+from onetrunk.core.backbone import Backbone
 
 Make = Callable[[], Variant]
 
@@ -191,29 +192,25 @@ class Bench:
         }
 
 
+def questions(few: bool, whole: bool) -> dict[str, Callable[[Bench], dict[str, Any]]]:
+    """Return what is measured, by key: the plan of seconds, the whole product of the axes, or the standard plan."""
+    plan: dict[str, Callable[[Bench], dict[str, Any]]] = {
+        single.KEY: Bench.single,
+        fanout.KEY: Bench.fanout,
+        residents.KEY: Bench.residents,
+    }
+    for workload in quick() if few else every() if whole else planned():
+        plan[workload.key] = partial(Bench.batch, workload=workload)
+    return plan
+
+
 @click.command()
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="JSON file.")
-@click.option("--backbone", default=DEFAULT_BACKBONE, show_default=True)
-@click.option("--layout", type=click.Choice(list(LAYOUTS)), help="Random weights in this layout instead.")
-@click.option("--device", default="cpu", show_default=True)
-@click.option(
-    "--workloads", "patterns", default="*", show_default=True, help="Patterns of workloads, with commas."
-)
-@click.option("--variants", default="*", show_default=True, help="Patterns of variants, with commas.")
-@click.option("--skip", default="", help="Patterns of variants to leave out.")
+@shared_options
 @click.option("--every", "whole", is_flag=True, help="The whole product of the axes, not one at a time.")
 @click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
 @click.option("--seconds", type=float, default=0.5, show_default=True, help="Least time of a turn.")
-@click.option(
-    "--threads", type=click.IntRange(1), help="Threads of every variant; torch's own number by default."
-)
 @click.option("--batch-tokens", type=click.IntRange(1), help="Our token budget; 2048, on a GPU 65536.")
-@click.option(
-    "--quick", "few", is_flag=True, help="A run of seconds that proves it works; figures mean nothing."
-)
 @click.option("--list", "listing", is_flag=True, help="Print the workloads and variants, and stop.")
-@click.option("--again", is_flag=True, help="Measure again what the output file has.")
 def main(
     data: Path,
     output: Path,
@@ -233,20 +230,11 @@ def main(
     again: bool,
 ) -> None:
     """Measure how fast a batch of many adapters is answered, by OneTrunk and by its peers."""
-    plan: dict[str, Callable[[Bench], dict[str, Any]]] = {
-        single.KEY: Bench.single,
-        fanout.KEY: Bench.fanout,
-        residents.KEY: Bench.residents,
-    }
-    for workload in quick() if few else every() if whole else planned():
-        plan[workload.key] = partial(Bench.batch, workload=workload)
+    plan = questions(few, whole)
     workloads = chosen(list(plan), patterns, "")
     if listing:
-        click.echo(
-            "\n".join(
-                [*workloads, "", *chosen([*VARIANTS, *single.SINGLES, *fanout.FANOUTS], variants, skip)]
-            )
-        )
+        names = chosen([*VARIANTS, *single.SINGLES, *fanout.FANOUTS], variants, skip)
+        click.echo("\n".join([*workloads, "", *names]))
         return
     if threads is not None:
         torch.set_num_threads(threads)
@@ -266,8 +254,7 @@ def main(
             few=few,
         )
         for key in workloads:
-            where = f"{layout or backbone.rpartition('/')[2]} {own.device.type}"
-            name = f"{'quick ' if few else ''}{where}: {key}"  # never to be taken for a real run's
+            name = title(key, layout or backbone, own.device, few)
             if name not in report:
                 click.echo(f"— {name}", err=True)
                 report.add(name, plan[key](bench), own.device)

@@ -22,16 +22,17 @@ import click
 import torch
 
 from benchmarks.equality import TOLERANCES, WrongOutput, check
-from benchmarks.layouts import LAYOUTS, load
+from benchmarks.layouts import load
+from benchmarks.options import shared_options
 from benchmarks.ratios import ratios
-from benchmarks.report import Report, markdown
+from benchmarks.report import Report, markdown, title
 from benchmarks.serve import chosen
 from benchmarks.timing import take_turns
 from benchmarks.together import measure_together
 from benchmarks.trainers import Course, OursTrainer, PeftTrainer, Trainer
 from benchmarks.workloads import TARGETS, random_lora
 from onetrunk.core.adapter import Adapter, build_head
-from onetrunk.core.backbone import DEFAULT_BACKBONE, Backbone
+from onetrunk.core.backbone import Backbone
 from onetrunk.core.corpus import make_corpus
 from onetrunk.core.data.dataset import load_dataset
 from onetrunk.core.plugin_host import PluginHost
@@ -158,22 +159,10 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 @click.command()
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="JSON file.")
-@click.option("--backbone", default=DEFAULT_BACKBONE, show_default=True)
-@click.option("--layout", type=click.Choice(list(LAYOUTS)), help="Random weights in this layout instead.")
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--workloads", "patterns", default="*", show_default=True, help="Patterns, with commas.")
-@click.option("--variants", default="*", show_default=True, help="Patterns of variants, with commas.")
-@click.option("--skip", default="", help="Patterns of variants to leave out.")
+@shared_options
 @click.option("--texts", type=click.IntRange(CHECKED), default=3000, show_default=True, help="Texts a run.")
 @click.option("--batch-tokens", type=click.IntRange(1), default=2048, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="Threads of everyone; torch's own number by default.")
-@click.option(
-    "--quick", "few", is_flag=True, help="A run of seconds that proves it works; figures mean nothing."
-)
-@click.option("--again", is_flag=True, help="Measure again what the output file has.")
 def main(
     data: Path,
     output: Path,
@@ -200,8 +189,7 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         own = load(backbone, layout, device, Path(scratch))
         for key in chosen(keys, patterns, ""):
-            where = f"{layout or backbone.rpartition('/')[2]} {own.device.type}"
-            name = f"{'quick ' if few else ''}{where}: {key}"  # never to be taken for a real run's
+            name = title(key, layout or backbone, own.device, few)
             if name not in report:
                 click.echo(f"— {name}", err=True)
                 lessons = FOUR if key == TOGETHER else (plan[key],)
