@@ -52,8 +52,10 @@ VARIANTS: dict[str, Make] = {
     "onnx int8 bucketed": partial(Onnx, "int8", bucketed=True),
     "ours fp32": Ours,
     "ours bf16": partial(Ours, "bf16"),
+    "ours int8": partial(Ours, "int8"),
     "ours fp32 bare": OursBare,
     "ours bf16 bare": partial(OursBare, "bf16"),
+    "ours int8 bare": partial(OursBare, "int8"),
     "floor fp32": Floor,
     "floor bf16": partial(Floor, "bf16"),
 }

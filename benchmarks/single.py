@@ -102,6 +102,7 @@ SINGLES: dict[str, Callable[[], Single]] = {
     "pipeline fp32": Pipeline,
     "ours fp32 predict": partial(Predict, "fp32"),
     "ours bf16 predict": partial(Predict, "bf16"),
+    "ours int8 predict": partial(Predict, "int8"),
 }
 
 

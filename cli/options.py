@@ -56,8 +56,7 @@ _SHOWN_DEFAULTS = {
 }
 """Defaults that depend on other settings, or read better in words."""
 
-_PRECISION = click.Choice(["auto", "fp32", "bf16"])
-_CHOICES = {"precision": _PRECISION}
+_CHOICES = {"precision": click.Choice(["auto", "fp32", "bf16"])}
 
 
 class ModuleList(click.ParamType[Any]):
@@ -130,7 +129,11 @@ def running_options(command: Decorated) -> Decorated:
         ),
         device_option,
         click.option(
-            "--precision", type=_PRECISION, default="auto", show_default=True, help=_TRAINING["precision"]
+            "--precision",
+            type=click.Choice(["auto", "fp32", "bf16", "int8"]),
+            default="auto",
+            show_default=True,
+            help=f"{_TRAINING['precision']} int8 is for CPUs: the fastest, with small errors.",
         ),
         click.option(
             "--batch-tokens",

@@ -22,7 +22,7 @@ from onetrunk.core.inference import Job, compute_logits, encode_examples
 from onetrunk.core.tasks import Example, TaskSpec
 from onetrunk.core.trunk import Trunk
 
-PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.int8: 0.25}
 """Largest difference from the recorded probe logits, as a share of the largest of them (at least 1)."""
 
 
@@ -202,7 +202,7 @@ def _check_probe(adapter: Adapter, probe: Probe, backbone: Backbone, trunk: Trun
                 adapter.ref, f"probe {text!r} gives logits {logits.shape}, recorded are {expected.shape}"
             )
         worst = float(np.abs(logits - expected).max(initial=0.0))
-        allowed = PROBE_TOLERANCE[trunk.dtype] * max(1.0, float(np.abs(expected).max(initial=0.0)))
+        allowed = PROBE_TOLERANCE[trunk.precision] * max(1.0, float(np.abs(expected).max(initial=0.0)))
         if not worst <= allowed:
             raise AdapterRejected(
                 adapter.ref,

@@ -50,7 +50,7 @@ class Backbone:
     pooling: what `auto` pooling means here.
     fingerprint: sha256 over names, shapes and values of `tensors`; tokenizer_fingerprint: over the vocabulary and
         over what the tokenizer makes of `TOKENIZER_PROBE`.
-    device, dtype: where and in what a trunk of this backbone runs.
+    device, dtype: where a trunk of this backbone runs, and in what its frozen products do.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Backbone:
         """Load a backbone from a Hub id, a local folder or, for the default one, the installed offline package.
 
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`, …
-        dtype: `auto` (bf16 where the device computes in it natively), `fp32` or `bf16`.
+        dtype: `auto` (bf16 where the device computes in it natively), `fp32`, `bf16`, or `int8`, which serves only.
         Raises BackboneError (files missing, offline and not cached, hash mismatch), UnsupportedBackbone (not an
         encoder, or one that cannot be run rightly) and UsageError (device or dtype not to be had).
         """

@@ -24,9 +24,11 @@ from onetrunk.adapters.lora import Lora, Patch, Target, patched_linear
 from onetrunk.core.attention import Block, plan_attention
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.dropout import Dropout, Masks
+from onetrunk.core.errors import UsageError
 from onetrunk.core.packing import Packed, Part, Segment
 from onetrunk.core.padded import build_model
 from onetrunk.core.trunk import Trunk
+from onetrunk.core.trunk_weights import Linear
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class _AdaptableLinear(nn.Linear):
         shape = (frozen.in_features, frozen.out_features)
         super().__init__(*shape, bias=frozen.bias is not None, device="meta")
         self.weight, self.bias = frozen.weight, frozen.bias
+        self._product = Linear(frozen.weight, frozen.bias)
         self._target = target
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,12 +80,13 @@ class _AdaptableLinear(nn.Linear):
         batch = _RUNNING.get()
         update = None
         if batch is not None and batch.adapter is not None:
-            update = batch.adapter.updates.get(self._target)
+            layer, module = self._target
+            update = batch.adapter.on(layer, (module,), self.out_features)
         if batch is None or update is None:
             return super().forward(x)
         rows = x.reshape(-1, x.shape[-1])
-        patch = Patch(0, len(rows), ((0, update),))
-        return patched_linear(rows, self.weight, self.bias, [patch], batch.mask(rows)).view(*x.shape[:-1], -1)
+        patches = [Patch(0, len(rows), update)]
+        return patched_linear(rows, self._product, patches, batch.mask(rows)).view(*x.shape[:-1], -1)
 
 
 class _RunningDropout(nn.Module):
@@ -110,7 +114,12 @@ class PaddedTrunk(Trunk):
 
     @classmethod
     def of(cls, backbone: Backbone, dtype: torch.dtype | None = None) -> Self:
-        """Build the trunk of `backbone` on its device, in `dtype` (the backbone's by default)."""
+        """Build the trunk of `backbone` on its device, in `dtype` (the backbone's by default).
+
+        Raises UsageError for int8.
+        """
+        if (dtype or backbone.dtype) == torch.int8:
+            raise UsageError(f"precision int8 is for packed encoders, not for {backbone.family.model_type}")
         _say_once(backbone.family.model_type)
         model = build_model(backbone.config, backbone.tensors, backbone.device)
         for parameter in model.parameters():  # buffers keep their precision: positions are computed from some
@@ -127,6 +136,11 @@ class PaddedTrunk(Trunk):
     def dtype(self) -> torch.dtype:
         """What the trunk computes in."""
         return next(iter(self.tensors().values())).dtype
+
+    @property
+    def precision(self) -> torch.dtype:
+        """As `dtype`."""
+        return self.dtype
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the trunk by name; they are the trunk's own: do not write to them."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 
 from onetrunk.core.errors import UsageError
+from onetrunk.core.int8 import has_int8
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
+"""What the frozen products multiply in, by name; beside int8 products, all else is in float32."""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -27,11 +29,16 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Return the type for `auto` (bf16 where the device multiplies it natively), `fp32` or `bf16`."""
+    """Return the type for `auto` (bf16 where the device multiplies it natively), `fp32`, `bf16` or `int8`.
+
+    Raises UsageError for another, and for int8 where torch has no kernels for it.
+    """
     if dtype == "auto":
         return torch.bfloat16 if has_native_bf16(device) else torch.float32
     if dtype not in DTYPES:
-        raise UsageError(f"precision {dtype!r} is unknown; expected auto, {' or '.join(DTYPES)}")
+        raise UsageError(f"precision {dtype!r} is unknown; expected auto, {', '.join(DTYPES)}")
+    if dtype == "int8" and not (device.type == "cpu" and has_int8()):
+        raise UsageError(f"precision int8 runs on x86 CPUs alone, not on {device}; use fp32 or bf16")
     return DTYPES[dtype]
 
 
@@ -44,5 +51,5 @@ def has_native_bf16(device: torch.device) -> bool:
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """Return `fp32` or `bf16`."""
+    """Return `fp32`, `bf16` or `int8`."""
     return next(name for name, known in DTYPES.items() if known == dtype)

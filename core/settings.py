@@ -94,6 +94,10 @@ class TrainSettings:
             (0 <= self.dropout < 1, f"dropout must be 0 to below 1, not {self.dropout}"),
             (self.clip >= 0, f"clip must not be negative, not {self.clip}"),
             (self.patience >= 0, f"patience must not be negative, not {self.patience}"),
+            (
+                self.precision != "int8",
+                "precision int8 serves only; train in fp32 or bf16, and predict in int8",
+            ),
             (0 <= self.seed < 2**63, f"seed must be 0 to 2^63 - 1, not {self.seed}"),
         ]
 

@@ -103,6 +103,8 @@ def train_adapters(
     Each adapter is stored as soon as its own run has succeeded, and `ended` hears of its index and its outcome;
     what ends one run ends no other.
     """
+    if backbone.dtype == torch.int8:
+        raise UsageError("a backbone in int8 serves only; load it in fp32 or bf16 to train")
     trunk = Trunk.of(backbone)
     outcomes: dict[int, Outcome] = {}
     pending: dict[int, _Pending] = {}

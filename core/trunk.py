@@ -7,9 +7,7 @@ fastest (query, key and value fused) and in the precision that runs; nothing wri
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,8 +19,9 @@ from onetrunk.core.attention import attend
 from onetrunk.core.backbone import Backbone, fingerprint
 from onetrunk.core.dropout import Dropout, Masks
 from onetrunk.core.encoders import Sizes, sizes_of
+from onetrunk.core.int8 import Int8Linear
 from onetrunk.core.packing import Packed, Part, Segment
-from onetrunk.core.trunk_weights import Embeddings, Layer, embeddings_of, layer_of
+from onetrunk.core.trunk_weights import Embeddings, Layer, Linear, Norm, embeddings_of, layer_of
 
 _GELU_TANH = partial(F.gelu, approximate="tanh")
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -41,14 +40,13 @@ class Trunk:
         self.embeddings = embeddings
         self.layers = tuple(layers)
         self._sizes = sizes
-        self.heads = sizes.heads
-        self._epsilon = sizes.epsilon
         self._activation = _ACTIVATIONS[sizes.activation]
 
     @classmethod
     def of(cls, backbone: Backbone, dtype: torch.dtype | None = None) -> Trunk:
         """Build the trunk of `backbone` on its device, in `dtype` (the backbone's by default).
 
+        dtype: float32, bfloat16, or int8: the frozen products in int8 and all else in float32, for serving.
         Of a family that is not packed it is a `PaddedTrunk`.
         """
         if not backbone.family.packed:
@@ -57,9 +55,12 @@ class Trunk:
             )
 
             return PaddedTrunk.of(backbone, dtype)
-        to = {"device": backbone.device, "dtype": dtype or backbone.dtype}
+        wanted = dtype or backbone.dtype
+        int8 = wanted == torch.int8
+        to = {"device": backbone.device, "dtype": torch.float32 if int8 else wanted}
+        linear = Int8Linear if int8 else Linear
         embeddings = embeddings_of(backbone.tensors, to)
-        layers = [layer_of(backbone.tensors, backbone.family, i, to) for i in range(backbone.layers)]
+        layers = [layer_of(backbone.tensors, backbone.family, i, to, linear) for i in range(backbone.layers)]
         return cls(embeddings, layers, sizes_of(backbone.family, backbone.config))
 
     @property
@@ -83,15 +84,22 @@ class Trunk:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the trunk computes in."""
+        """What hidden states and adapters are in."""
         return self.embeddings.words.dtype
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What the frozen products are in: int8, or `dtype`."""
+        return torch.int8 if isinstance(self.layers[0].qkv, Int8Linear) else self.dtype
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the trunk by name; they are the trunk's own: do not write to them."""
-        named = {f"embeddings.{f.name}": getattr(self.embeddings, f.name) for f in fields(self.embeddings)}
-        for i, layer in enumerate(self.layers):
-            named |= {f"layer.{i}.{f.name}": getattr(layer, f.name) for f in fields(Layer)}
-        return named
+        records = {"embeddings": self.embeddings, **{f"layer.{i}": own for i, own in enumerate(self.layers)}}
+        return {
+            f"{name}.{part}": tensor
+            for name, own in records.items()
+            for part, tensor in own.tensors().items()
+        }
 
     def checksum(self) -> str:
         """Return the sha256 over all tensors; the same after anything that uses the trunk."""
@@ -99,22 +107,16 @@ class Trunk:
 
     def trainable_copy(self) -> Trunk:
         """Return a copy whose every weight trains (the full fine-tuning baseline); the trunk stays as it is."""
-
-        def copied(record: Any) -> Any:
-            values = {
-                f.name: getattr(record, f.name).detach().clone().requires_grad_() for f in fields(record)
-            }
-            return type(record)(**values)
-
-        return Trunk(copied(self.embeddings), [copied(layer) for layer in self.layers], self._sizes)
+        return self._mapped(lambda tensor: tensor.detach().clone().requires_grad_())
 
     def cast(self, dtype: torch.dtype) -> Trunk:
         """Return the trunk in `dtype`; the cast keeps the graph to weights that train."""
+        return self._mapped(lambda tensor: tensor.to(dtype))
 
-        def cast(record: Any) -> Any:
-            return type(record)(**{f.name: getattr(record, f.name).to(dtype) for f in fields(record)})
-
-        return Trunk(cast(self.embeddings), [cast(layer) for layer in self.layers], self._sizes)
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Trunk:
+        """Return the trunk with every weight changed."""
+        layers = [layer.mapped(change) for layer in self.layers]
+        return Trunk(self.embeddings.mapped(change), layers, self._sizes)
 
     def forward(self, packed: Packed, adapters: Mapping[int, Lora]) -> Tensor:
         """Run the encoder over `packed`, each segment with the adapter of its slot, none where the slot has none.
@@ -129,7 +131,7 @@ class Trunk:
         own = self.embeddings
         ids, positions = (torch.cat([getattr(part, name) for part in packed.parts]) for name in _INPUTS)
         summed = F.embedding(ids, own.words) + F.embedding(positions, own.positions)
-        normed = self._norm(summed, own.norm_weight, own.norm_bias)
+        normed = self._norm(summed, own.norm)
         return own.to_width(_dropped(normed, hidden_dropout))
 
     def run(
@@ -181,27 +183,22 @@ class Trunk:
     ) -> Tensor:
         layer, width = self.layers[index], hidden.shape[1]
 
-        def product(x: Tensor, weight: Tensor, bias: Tensor, *modules: str) -> Tensor:
+        def product(x: Tensor, linear: Linear, *modules: str) -> Tensor:
             patches = _patches(part.segments, adapters, index, modules, width)
             mask = lora_masks.of(x, part.segments) if lora_masks is not None and patches else None
-            return patched_linear(x, weight, bias, patches, mask)
+            return patched_linear(x, linear, patches, mask)
 
-        qkv = product(hidden, layer.qkv_weight, layer.qkv_bias, "query", "key", "value")
-        context = attend(qkv, part.attention, self.heads)
-        out = product(context, layer.attention_output_weight, layer.attention_output_bias, "attention_output")
-        hidden = self._norm(
-            hidden + _dropped(out, hidden_dropout), layer.attention_norm_weight, layer.attention_norm_bias
+        context = attend(
+            product(hidden, layer.qkv, "query", "key", "value"), part.attention, self._sizes.heads
         )
-        up = self._activation(
-            product(hidden, layer.intermediate_weight, layer.intermediate_bias, "intermediate")
-        )
-        down = product(up, layer.output_weight, layer.output_bias, "output")
-        return self._norm(
-            hidden + _dropped(down, hidden_dropout), layer.output_norm_weight, layer.output_norm_bias
-        )
+        out = product(context, layer.attention_output, "attention_output")
+        hidden = self._norm(hidden + _dropped(out, hidden_dropout), layer.attention_norm)
+        up = self._activation(product(hidden, layer.intermediate, "intermediate"))
+        down = product(up, layer.output, "output")
+        return self._norm(hidden + _dropped(down, hidden_dropout), layer.output_norm)
 
-    def _norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return F.layer_norm(x, (x.shape[-1],), weight, bias, self._epsilon)
+    def _norm(self, x: Tensor, own: Norm) -> Tensor:
+        return F.layer_norm(x, own.weight.shape, own.weight, own.bias, self._sizes.epsilon)
 
 
 def joined(hidden: Tensor, packed: Packed) -> Tensor:
@@ -222,15 +219,16 @@ def _dropped(x: Tensor, dropout: Dropout | None) -> Tensor:
 
 
 def _patches(
-    segments: Sequence[Segment], adapters: Mapping[int, Lora], index: int, modules: Sequence[str], width: int
+    segments: Sequence[Segment],
+    adapters: Mapping[int, Lora],
+    index: int,
+    modules: tuple[str, ...],
+    width: int,
 ) -> list[Patch]:
-    """Return the updates of one product: for each segment, those of its adapter on `modules` of layer `index`."""
+    """Return the updates of one product: for each segment, that of its adapter on `modules` of layer `index`."""
     patches = []
     for segment in segments:
         adapter = adapters.get(segment.slot)
-        if adapter is None:
-            continue
-        updates = ((i * width, adapter.updates.get((index, module))) for i, module in enumerate(modules))
-        if parts := tuple((column, update) for column, update in updates if update is not None):
-            patches.append(Patch(segment.start, segment.stop, parts))
+        if adapter is not None and (update := adapter.on(index, modules, width)) is not None:
+            patches.append(Patch(segment.start, segment.stop, update))
     return patches

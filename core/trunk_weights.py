@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -11,87 +11,148 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onetrunk.core.encoders import Family
+from onetrunk.core.int8 import Int8Linear
 
 _PARTS = ("weight", "bias")
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
-    """Weights of one encoder layer; weight (d_out, d_in), bias (d_out,); qkv is query, key, value stacked."""
+class Linear:
+    """The product x W^T + b.  weight: (d_out, d_in); bias: (d_out,)."""
 
-    qkv_weight: Tensor
-    qkv_bias: Tensor
-    attention_output_weight: Tensor
-    attention_output_bias: Tensor
-    attention_norm_weight: Tensor
-    attention_norm_bias: Tensor
-    intermediate_weight: Tensor
-    intermediate_bias: Tensor
-    output_weight: Tensor
-    output_bias: Tensor
-    output_norm_weight: Tensor
-    output_norm_bias: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map (tokens, d_in) to (tokens, d_out)."""
+        return F.linear(x, self.weight, self.bias)
+
+    def back(self, grad: Tensor) -> Tensor:
+        """Map the gradient of the output, (tokens, d_out), to that of the input."""
+        return grad @ self.weight
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the weights by name."""
+        return {"weight": self.weight, "bias": self.bias}
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Linear:
+        """Return the product with each of its weights changed."""
+        return Linear(change(self.weight), change(self.bias))
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Weight and bias (width,) of a layer norm."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the weights by name."""
+        return {"weight": self.weight, "bias": self.bias}
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Norm:
+        """Return the norm with each of its weights changed."""
+        return Norm(change(self.weight), change(self.bias))
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One encoder layer; qkv is query, key and value, stacked."""
+
+    qkv: Linear | Int8Linear
+    attention_output: Linear | Int8Linear
+    attention_norm: Norm
+    intermediate: Linear | Int8Linear
+    output: Linear | Int8Linear
+    output_norm: Norm
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the weights by name."""
+        parts = {f.name: getattr(self, f.name).tensors() for f in fields(self)}
+        return {f"{name}.{part}": tensor for name, own in parts.items() for part, tensor in own.items()}
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Layer:
+        """Return the layer with each of its weights changed."""
+        return Layer(**{f.name: getattr(self, f.name).mapped(change) for f in fields(self)})
 
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Embedding weights; `positions` has the one token type of single sequences added in."""
+    """Embedding weights; `positions` has the one token type of single sequences added in.
+
+    projection: from the width of the embeddings to that of the layers; None where they are the same.
+    """
 
     words: Tensor
     positions: Tensor
-    norm_weight: Tensor
-    norm_bias: Tensor
+    norm: Norm
+    projection: Linear | None = None
 
     def to_width(self, x: Tensor) -> Tensor:
         """Return what enters the first layer, (tokens, width), of normed embeddings (tokens, embedding)."""
-        return x
+        return x if self.projection is None else self.projection(x)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the weights by name."""
+        named = {"words": self.words, "positions": self.positions}
+        for name, own in (("norm", self.norm), ("projection", self.projection)):
+            if own is not None:
+                named |= {f"{name}.{part}": tensor for part, tensor in own.tensors().items()}
+        return named
 
-@dataclass(frozen=True, slots=True)
-class ProjectedEmbeddings(Embeddings):
-    """Embeddings narrower than the layers; projection (width, embedding) leads from the one to the other."""
-
-    projection_weight: Tensor
-    projection_bias: Tensor
-
-    def to_width(self, x: Tensor) -> Tensor:
-        """Return what enters the first layer, (tokens, width), of normed embeddings (tokens, embedding)."""
-        return F.linear(x, self.projection_weight, self.projection_bias)
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Embeddings:
+        """Return the embeddings with each of their weights changed."""
+        projection = None if self.projection is None else self.projection.mapped(change)
+        return Embeddings(change(self.words), change(self.positions), self.norm.mapped(change), projection)
 
 
 def embeddings_of(tensors: Mapping[str, Tensor], to: Mapping[str, Any]) -> Embeddings:
     """Return the embeddings among the `tensors` of a backbone, moved as `to` says."""
+
+    def pair(path: str) -> tuple[Tensor, Tensor]:
+        return tensors[f"{path}.weight"].to(**to), tensors[f"{path}.bias"].to(**to)
+
     positions = tensors["embeddings.position_embeddings.weight"]
     if (token_types := tensors.get("embeddings.token_type_embeddings.weight")) is not None:
         positions = positions + token_types[0]
-    parts = {
-        "words": tensors["embeddings.word_embeddings.weight"].to(**to),
-        "positions": positions.to(**to),
-        "norm_weight": tensors["embeddings.LayerNorm.weight"].to(**to),
-        "norm_bias": tensors["embeddings.LayerNorm.bias"].to(**to),
-    }
-    if "embeddings_project.weight" not in tensors:
-        return Embeddings(**parts)
-    projection = {f"projection_{part}": tensors[f"embeddings_project.{part}"].to(**to) for part in _PARTS}
-    return ProjectedEmbeddings(**parts, **projection)
+    return Embeddings(
+        words=tensors["embeddings.word_embeddings.weight"].to(**to),
+        positions=positions.to(**to),
+        norm=Norm(*pair("embeddings.LayerNorm")),
+        projection=Linear(*pair("embeddings_project")) if "embeddings_project.weight" in tensors else None,
+    )
 
 
-def layer_of(tensors: Mapping[str, Tensor], family: Family, index: int, to: Mapping[str, Any]) -> Layer:
-    """Return the layer `index` among the `tensors` of a backbone, moved as `to` says."""
+def layer_of(
+    tensors: Mapping[str, Tensor],
+    family: Family,
+    index: int,
+    to: Mapping[str, Any],
+    linear: Callable[[Tensor, Tensor], Linear | Int8Linear],
+) -> Layer:
+    """Return the layer `index` among the `tensors` of a backbone, moved as `to` says.
+
+    linear: makes a product of its weight and bias.
+    """
 
     def get(path: str, part: str) -> Tensor:
         return tensors[f"{path}.{part}"].to(**to)
 
-    paths = {module: family.layout.path(index, module) for module in family.layout.modules}
-    norms = [f"{family.layout.layers}.{index}.{norm}" for norm in family.norms]
-    named = {
-        "attention_output": paths["attention_output"],
-        "attention_norm": norms[0],
-        "intermediate": paths["intermediate"],
-        "output": paths["output"],
-        "output_norm": norms[1],
-    }
-    own = {f"{name}_{part}": get(path, part) for name, path in named.items() for part in _PARTS}
-    for part in _PARTS:
-        own[f"qkv_{part}"] = torch.cat([get(paths[module], part) for module in ("query", "key", "value")])
-    return Layer(**own)
+    def one(module: str) -> Linear | Int8Linear:
+        path = family.layout.path(index, module)
+        return linear(get(path, "weight"), get(path, "bias"))
+
+    qkv = [family.layout.path(index, module) for module in ("query", "key", "value")]
+    norms = [
+        Norm(*(get(f"{family.layout.layers}.{index}.{norm}", part) for part in _PARTS))
+        for norm in family.norms
+    ]
+    return Layer(
+        qkv=linear(*(torch.cat([get(path, part) for path in qkv]) for part in _PARTS)),
+        attention_output=one("attention_output"),
+        attention_norm=norms[0],
+        intermediate=one("intermediate"),
+        output=one("output"),
+        output_norm=norms[1],
+    )

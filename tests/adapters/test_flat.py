@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onetrunk.adapters.flat import ALIGNMENT, flattened, layout_of
-from onetrunk.adapters.lora import Lora, LowRank, Patch, patched_linear
+from onetrunk.adapters.lora import Lora, LowRank, Patch, Update, patched_linear
 from onetrunk.adapters.modules import MODULES
+from onetrunk.core.trunk_weights import Linear
 
 CPU = torch.device("cpu")
 WIDTH, WIDE = 12, 20
@@ -107,8 +108,12 @@ def test_a_product_with_it_has_the_bits_of_a_product_with_factors_that_stand_apa
     found = []
     for lora in (apart, flattened(apart, CPU, torch.float32)):
         parts = tuple((i * WIDTH, lora.updates[0, module]) for i, module in enumerate(modules))
-        found.append(patched_linear(x, weight, torch.zeros(3 * WIDTH), [Patch(2, 7, parts)]))
+        found.append(patched_linear(x, Linear(weight, torch.zeros(3 * WIDTH)), [Patch(2, 7, Update(parts))]))
     assert torch.equal(*found)
+
+
+def query_of(lora: Lora) -> Update:
+    return Update(((0, lora.updates[0, "query"]),))
 
 
 def test_parts_that_are_not_neighbours_are_not_taken_for_one_block() -> None:
@@ -118,7 +123,7 @@ def test_parts_that_are_not_neighbours_are_not_taken_for_one_block() -> None:
     )
     x, weight = torch.eye(WIDTH), torch.zeros(2 * WIDTH, WIDTH)
     parts = ((0, lora.updates[0, "query"]), (WIDTH, lora.updates[0, "value"]))
-    found = patched_linear(x, weight, torch.zeros(2 * WIDTH), [Patch(0, WIDTH, parts)])
+    found = patched_linear(x, Linear(weight, torch.zeros(2 * WIDTH)), [Patch(0, WIDTH, Update(parts))])
     expected = torch.cat([(own.b @ own.a).T for _, own in parts], dim=1)
     torch.testing.assert_close(found, expected)
 
@@ -129,7 +134,9 @@ def test_a_folded_scale_changes_a_product_by_less_than_a_millionth(scale: float)
     x, weight = torch.randn(40, WIDTH, generator=generator), torch.randn(WIDTH, WIDTH, generator=generator)
     apart = lora_of({(0, "query"): 4}, scale)
     plain, folded = (
-        patched_linear(x, weight, torch.zeros(WIDTH), [Patch(0, 40, ((0, lora.updates[0, "query"]),))])
+        patched_linear(
+            x, Linear(weight, torch.zeros(WIDTH)), [Patch(0, 40, Update(((0, lora.updates[0, "query"]),)))]
+        )
         for lora in (apart, flattened(apart, CPU, torch.float32))
     )
     assert float((plain - folded).norm() / plain.norm()) < 1e-6

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from onetrunk.adapters.lora import Lora, LowRank, Patch, init_lora, patched_linear
+from onetrunk.adapters.lora import Lora, LowRank, Patch, Update, init_lora, patched_linear
+from onetrunk.core.trunk_weights import Linear
 
 D_IN, D_OUT = 12, 18
+CPU = torch.device("cpu")
 Slots = Callable[[int, int], list[int]]
 
 
@@ -38,7 +40,7 @@ def patches_of(slots: Sequence[int]) -> list[Patch]:
     for slot, group in groupby(sorted(slots)):
         stop = start + len(list(group))
         if slot != 1:  # one adapter of the mix leaves this product alone
-            patches.append(Patch(start, stop, parts_of(slot)))
+            patches.append(Patch(start, stop, Update(parts_of(slot))))
         start = stop
     return patches
 
@@ -48,7 +50,7 @@ def reference(x: Tensor, weight: Tensor, bias: Tensor, patches: Sequence[Patch],
     for i, row in enumerate(x):
         y = weight @ row + bias
         for patch in patches:
-            for column, own in patch.parts if patch.start <= i < patch.stop else ():
+            for column, own in patch.update.parts if patch.start <= i < patch.stop else ():
                 step = own.scale * (own.b @ (own.a @ (row * mask[i])))
                 y = y + torch.cat([step.new_zeros(column), step, step.new_zeros(len(y) - column - len(step))])
         rows.append(y)
@@ -59,7 +61,7 @@ def reference(x: Tensor, weight: Tensor, bias: Tensor, patches: Sequence[Patch],
 def test_a_patched_product_equals_a_loop_over_rows(slots: Slots, masked: bool) -> None:
     x, weight, bias, patches = draw(40, D_IN), draw(D_OUT, D_IN), draw(D_OUT), patches_of(slots(40, 12))
     mask = (draw(40, D_IN, seed=5) > 0).double() * 2 if masked else None
-    found = patched_linear(x, weight, bias, patches, mask)
+    found = patched_linear(x, Linear(weight, bias), patches, mask)
     expected = reference(x, weight, bias, patches, torch.ones_like(x) if mask is None else mask)
     torch.testing.assert_close(found, expected)
 
@@ -67,9 +69,11 @@ def test_a_patched_product_equals_a_loop_over_rows(slots: Slots, masked: bool) -
 def test_gradients_equal_those_of_a_loop_over_rows(slots: Slots) -> None:
     weight, bias, patches = draw(D_OUT, D_IN), draw(D_OUT), patches_of(slots(30, 12))
     mask = (draw(30, D_IN, seed=5) > 0).double() * 2
-    factors = [f for patch in patches for _, own in patch.parts for f in (own.a, own.b)]
+    factors = [f for patch in patches for _, own in patch.update.parts for f in (own.a, own.b)]
     wanted = [draw(30, D_IN).requires_grad_(), *(factor.requires_grad_() for factor in factors)]
-    found = torch.autograd.grad(patched_linear(wanted[0], weight, bias, patches, mask).sin().sum(), wanted)
+    found = torch.autograd.grad(
+        patched_linear(wanted[0], Linear(weight, bias), patches, mask).sin().sum(), wanted
+    )
     expected = torch.autograd.grad(reference(wanted[0], weight, bias, patches, mask).sin().sum(), wanted)
     for own, right in zip(found, expected, strict=True):
         torch.testing.assert_close(own, right)
@@ -86,8 +90,8 @@ def test_gradients_pass_gradcheck(masked: bool, needs_x: bool) -> None:
             LowRank(a, b, scale)
             for a, b, scale in zip(factors[::2], factors[1::2], (0.5, 2.0, 1.0), strict=True)
         ]
-        patches = [Patch(0, 3, ((0, low[0]), (4, low[1]))), Patch(5, 7, ((1, low[2]),))]
-        return patched_linear(x, weight, bias, patches, mask)
+        patches = [Patch(0, 3, Update(((0, low[0]), (4, low[1])))), Patch(5, 7, Update(((1, low[2]),)))]
+        return patched_linear(x, Linear(weight, bias), patches, mask)
 
     shapes = [(2, D_IN), (3, 2), (4, D_IN), (2, 4), (1, D_IN), (5, 1)]
     factors = [draw(*shape, seed=i).requires_grad_() for i, shape in enumerate(shapes)]
@@ -97,7 +101,7 @@ def test_gradients_pass_gradcheck(masked: bool, needs_x: bool) -> None:
 def test_the_frozen_weight_gets_no_gradient() -> None:
     weight, bias = draw(D_OUT, D_IN), draw(D_OUT)
     x = draw(4, D_IN).requires_grad_()
-    patched_linear(x, weight, bias, [Patch(0, 4, parts_of(0))]).sum().backward()
+    patched_linear(x, Linear(weight, bias), [Patch(0, 4, Update(parts_of(0)))]).sum().backward()
     assert weight.grad is None
     assert bias.grad is None
 
@@ -105,14 +109,14 @@ def test_the_frozen_weight_gets_no_gradient() -> None:
 def test_a_zero_b_changes_no_bit() -> None:
     x, weight, bias = (draw(*s, dtype=torch.float32) for s in ((9, D_IN), (D_OUT, D_IN), (D_OUT,)))
     fresh = init_lora({(0, "query"): (D_OUT, D_IN)}, rank=4, alpha=8.0).updates[0, "query"]
-    patched = patched_linear(x, weight, bias, [Patch(0, 9, ((0, fresh),))])
-    assert torch.equal(patched, patched_linear(x, weight, bias, []))
+    patched = patched_linear(x, Linear(weight, bias), [Patch(0, 9, Update(((0, fresh),)))])
+    assert torch.equal(patched, patched_linear(x, Linear(weight, bias), []))
 
 
 def test_rows_without_a_patch_keep_every_bit() -> None:
     x, weight, bias = draw(9, D_IN), draw(D_OUT, D_IN), draw(D_OUT)
-    patched = patched_linear(x, weight, bias, [Patch(3, 5, parts_of(1))])
-    plain = patched_linear(x, weight, bias, [])
+    patched = patched_linear(x, Linear(weight, bias), [Patch(3, 5, Update(parts_of(1)))])
+    plain = patched_linear(x, Linear(weight, bias), [])
     assert torch.equal(patched[:3], plain[:3])
     assert torch.equal(patched[5:], plain[5:])
 
@@ -120,18 +124,18 @@ def test_rows_without_a_patch_keep_every_bit() -> None:
 def test_the_input_is_left_as_it_was() -> None:
     x = draw(9, D_IN)
     before = x.clone()
-    patched_linear(x, draw(D_OUT, D_IN), draw(D_OUT), [Patch(0, 9, parts_of(0))])
+    patched_linear(x, Linear(draw(D_OUT, D_IN), draw(D_OUT)), [Patch(0, 9, Update(parts_of(0)))])
     assert torch.equal(x, before)
 
 
 def test_bf16_is_within_two_percent() -> None:
     x, weight, bias, patches = draw(30, D_IN), draw(D_OUT, D_IN), draw(D_OUT), patches_of([0] * 10 + [2] * 20)
-    exact = patched_linear(x, weight, bias, patches)
+    exact = patched_linear(x, Linear(weight, bias), patches)
     half = [
-        Patch(p.start, p.stop, tuple((c, u.to(torch.device("cpu"), torch.bfloat16)) for c, u in p.parts))
+        Patch(p.start, p.stop, Update(tuple((c, u.to(CPU, torch.bfloat16)) for c, u in p.update.parts)))
         for p in patches
     ]
-    found = patched_linear(x.bfloat16(), weight.bfloat16(), bias.bfloat16(), half)
+    found = patched_linear(x.bfloat16(), Linear(weight.bfloat16(), bias.bfloat16()), half)
     assert float((found - exact).norm() / exact.norm()) < 0.02
 
 

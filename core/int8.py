@@ -1,0 +1,57 @@
+"""Frozen products in int8, on a CPU: half the time of float32 and a quarter of its memory, for a small error.
+
+The weight is rounded once, with a scale for each output. The input is rounded as it comes, with a scale for each
+token (vector-wise quantisation, Dettmers et al. 2022, arXiv:2208.07339, section 2.1), so that a text has the same
+result in any batch. Adapters, heads and all else stay in floating point.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_WEIGHT_LEVELS = 127
+_TINY = 1e-30
+"""Stands in for the largest of a row of zeros."""
+
+
+class Int8Linear:
+    """The product x W^T + b of a weight (d_out, d_in) and a bias (d_out,), in torch's own kernels for int8."""
+
+    __slots__ = ("_bias", "_levels", "_packed")
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        scale = weight.abs().amax(1).clamp_min(_TINY).double() / _WEIGHT_LEVELS
+        zero = torch.zeros(len(weight), dtype=torch.int64)
+        rounded = torch.quantize_per_channel(weight.float(), scale, zero, 0, torch.qint8)
+        self._packed: Any = torch.ops.quantized.linear_prepack(rounded, None)
+        self._bias = bias
+        # Without VNNI, two products of bytes are added in 16 bits; seven bits of the input leave them room.
+        self._levels = 127 if torch.cpu._is_vnni_supported() else 63
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map (tokens, d_in) float32 to (tokens, d_out) float32."""
+        scale = x.abs().amax(1, keepdim=True).clamp_min_(_TINY).mul_(1 / self._levels)
+        multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+        y: Tensor = multiply(x / scale, 1.0, self._levels + 1, self._packed)
+        return torch.addcmul(self._bias, y, scale, out=y)
+
+    def back(self, grad: Tensor) -> Tensor:
+        """Refuse: nothing trains through rounded weights."""
+        raise NotImplementedError("the trunk is in int8, which serves only; train in fp32 or bf16")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the weights by name, as they are multiplied."""
+        rounded, _ = torch.ops.quantized.linear_unpack(self._packed)
+        return {"weight": rounded.dequantize(), "bias": self._bias}
+
+    def mapped(self, change: Any) -> Int8Linear:
+        """Refuse: as `back`."""
+        raise NotImplementedError("the trunk is in int8, which serves only; train in fp32 or bf16")
+
+
+def has_int8() -> bool:
+    """Whether torch has kernels for int8 here."""
+    return "x86" in torch.backends.quantized.supported_engines
