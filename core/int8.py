@@ -15,6 +15,8 @@ from torch import Tensor
 _WEIGHT_LEVELS = 127
 _TINY = 1e-30
 """Stands in for the largest of a row of zeros."""
+_MULTIPLY: Any = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
+"""Rounds a float32 input (scale, zero point) on its way into the product; returns float32."""
 
 
 class Int8Linear:
@@ -33,10 +35,9 @@ class Int8Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (tokens, d_in) float32 to (tokens, d_out) float32."""
-        scale = x.abs().amax(1, keepdim=True).clamp_min_(_TINY).mul_(1 / self._levels)
-        multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
-        y: Tensor = multiply(x / scale, 1.0, self._levels + 1, self._packed)
-        return torch.addcmul(self._bias, y, scale, out=y)
+        largest = x.abs().amax(1, keepdim=True).clamp_min_(_TINY)
+        y: Tensor = _MULTIPLY(x / largest, 1 / self._levels, self._levels + 1, self._packed)
+        return torch.addcmul(self._bias, y, largest, out=y)
 
     def back(self, grad: Tensor) -> Tensor:
         """Refuse: nothing trains through rounded weights."""
