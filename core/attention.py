@@ -1,9 +1,9 @@
-"""Attention over a packed batch: sequences of like length side by side in blocks, padded only within a block."""
+"""Attention over a packed batch: by the kernel for sequences of any lengths where there is one, else in blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -11,97 +11,49 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-WASTE = 0.125
-"""A block takes longer sequences as long as its padding stays below this share of its tokens."""
+from onetrunk.core.blocks import Blocks, lay_out
+from onetrunk.core.transfer import moved
 
 SHORT = 96
 """On the CPU, sequences up to this length are attended by plain products: the border that was measured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Sequences laid out as (count, length); keep: (count, 1, 1, length) bool, None where nothing is padded."""
+class Sequences:
+    """Packed sequences: `lengths`, in order, and what attention needs of them on `device`, made when first used."""
 
-    count: int
-    length: int
-    keep: Tensor | None
+    def __init__(self, lengths: Sequence[int], device: torch.device | None = None) -> None:
+        self.lengths = tuple(lengths)
+        self.device = device or torch.device("cpu")
 
+    @cached_property
+    def blocks(self) -> Blocks:
+        """How they stand in blocks."""
+        return lay_out(self.lengths).to(self.device)
 
-@dataclass(frozen=True, slots=True)
-class AttentionPlan:
-    """How packed rows stand in blocks.
+    @cached_property
+    def starts(self) -> Tensor:
+        """(sequences + 1,) int32; where each begins, and where the last one ends."""
+        return moved(torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32), self.device)
 
-    blocks: in order; together they have `padded` rows.
-    pad: (padded rows,) the packed row of each block row, a repeated row where it is padding.
-    unpad: (tokens,) the block row of each packed row.
-    padding: (padding rows,) the block rows that are padding.
-    All three are None when the blocks are the packed order itself.
-    """
+    @property
+    def longest(self) -> int:
+        """The largest of the lengths, or more."""
+        return max(self.lengths)
 
-    blocks: tuple[Block, ...]
-    pad: Tensor | None
-    unpad: Tensor | None
-    padding: Tensor | None
-
-    def to(self, device: torch.device) -> AttentionPlan:
-        """Return the plan on `device`."""
-
-        def moved(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device)
-
-        blocks = tuple(Block(block.count, block.length, moved(block.keep)) for block in self.blocks)
-        return AttentionPlan(blocks, moved(self.pad), moved(self.unpad), moved(self.padding))
+    def to(self, device: torch.device) -> Sequences:
+        """Return the sequences on `device`."""
+        return self if device == self.device else Sequences(self.lengths, device)
 
 
-def plan_attention(lengths: Sequence[int]) -> AttentionPlan:
-    """Plan blocks for sequences of `lengths`, packed in this order."""
-    starts = [0, *accumulate(lengths)]
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    blocks: list[Block] = []
-    pad: list[int] = []
-    padding: list[int] = []
-    unpad = torch.empty(starts[-1], dtype=torch.int64)
-    for group in _groups(order, lengths):
-        longest = lengths[group[-1]]
-        base = sum(block.count * block.length for block in blocks)
-        for i, sequence in enumerate(group):
-            first, n, row = starts[sequence], lengths[sequence], base + i * longest
-            pad += [*range(first, first + n), *[first] * (longest - n)]
-            unpad[first : first + n] = torch.arange(row, row + n)
-            padding += range(row + n, row + longest)
-        blocks.append(Block(len(group), longest, _keep([lengths[s] for s in group], longest)))
-    if pad == list(range(starts[-1])):
-        return AttentionPlan(tuple(blocks), None, None, None)
-    return AttentionPlan(tuple(blocks), torch.tensor(pad), unpad, torch.tensor(padding, dtype=torch.int64))
-
-
-def _groups(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """Cut sequences in order of length into groups whose padding stays below `WASTE`."""
-    groups: list[list[int]] = []
-    tokens = 0
-    for sequence in order:
-        n = lengths[sequence]
-        if groups and (len(groups[-1]) + 1) * n * (1 - WASTE) <= tokens + n:
-            groups[-1].append(sequence)
-            tokens += n
-        else:
-            groups.append([sequence])
-            tokens = n
-    return groups
-
-
-def _keep(lengths: Sequence[int], longest: int) -> Tensor | None:
-    if lengths[0] == longest:
-        return None
-    return (torch.arange(longest) < torch.tensor(lengths)[:, None])[:, None, None, :]
-
-
-def attend(qkv: Tensor, plan: AttentionPlan, heads: int) -> Tensor:
+def attend(qkv: Tensor, sequences: Sequences, heads: int) -> Tensor:
     """Multi-head self-attention within each sequence (Vaswani et al. 2017, arXiv:1706.03762, eq. 1).
 
     qkv: (tokens, 3 * width), query, key and value side by side.  Returns (tokens, width).
     """
     width = qkv.shape[1] // 3
+    if _has_varlen(qkv, width // heads):
+        return _by_lengths(qkv, sequences, heads)
+    plan = sequences.blocks
     padded = qkv if plan.pad is None else _Rearrange.apply(qkv, plan.pad, plan.unpad, None)  # type: ignore[no-untyped-call]
     outputs, start = [], 0
     for block in plan.blocks:
@@ -114,6 +66,22 @@ def attend(qkv: Tensor, plan: AttentionPlan, heads: int) -> Tensor:
         return out
     packed: Tensor = _Rearrange.apply(out, plan.unpad, plan.pad, plan.padding)  # type: ignore[no-untyped-call]
     return packed
+
+
+def _has_varlen(qkv: Tensor, size: int) -> bool:
+    """Whether torch has a kernel for packed sequences of this precision and size of a head here."""
+    return qkv.is_cuda and qkv.dtype in (torch.bfloat16, torch.float16) and size % 8 == 0 and size <= 256
+
+
+def _by_lengths(qkv: Tensor, sequences: Sequences, heads: int) -> Tensor:
+    """Attend by FlashAttention over packed sequences (Dao 2023, arXiv:2307.08691): nothing is padded."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    q, k, v = qkv.view(len(qkv), 3, heads, -1).unbind(1)
+    starts, longest = sequences.starts, sequences.longest
+    out = varlen_attn(q, k, v, starts, starts, longest, longest)
+    assert isinstance(out, Tensor)  # a pair where more is asked for
+    return out.reshape(len(qkv), -1)
 
 
 def _attend_block(qkv: Tensor, keep: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ result in any batch. Adapters, heads and all else stay in floating point.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -27,7 +28,10 @@ class Int8Linear:
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         scale = weight.abs().amax(1).clamp_min(_TINY).double() / _WEIGHT_LEVELS
         zero = torch.zeros(len(weight), dtype=torch.int64)
-        rounded = torch.quantize_per_channel(weight.float(), scale, zero, 0, torch.qint8)
+        with warnings.catch_warnings():
+            # torch means to drop its quantised tensors for torchao, which has no kernel for bytes on a CPU yet.
+            warnings.filterwarnings("ignore", "torch.quantize_per_tensor")
+            rounded = torch.quantize_per_channel(weight.float(), scale, zero, 0, torch.qint8)
         self._packed: Any = torch.ops.quantized.linear_prepack(rounded, None)
         self._bias = bias
         # Without VNNI, two products of bytes are added in 16 bits; seven bits of the input leave them room.

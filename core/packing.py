@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onetrunk.core.attention import AttentionPlan, plan_attention
+from onetrunk.core.attention import Sequences
 from onetrunk.core.batching import by_budget
 from onetrunk.core.encoding import Encoded
 from onetrunk.core.tasks import Rows
+from onetrunk.core.transfer import moved
 
 PART_TOKENS = 2048
 """Training runs a text larger than a batch in parts of so many tokens, or of a batch: less saves little memory."""
@@ -39,13 +40,13 @@ class Part:
 
     ids, positions: (tokens,) int64.
     segments: the ranges of equal slots, in order.
-    attention: which rows attend to which.
+    sequences: which rows attend to which.
     """
 
     ids: Tensor
     positions: Tensor
     segments: tuple[Segment, ...]
-    attention: AttentionPlan
+    sequences: Sequences
 
     @property
     def tokens(self) -> int:
@@ -54,8 +55,8 @@ class Part:
 
     def to(self, device: torch.device) -> Part:
         """Return the part on `device`."""
-        ids, positions = self.ids.to(device), self.positions.to(device)
-        return replace(self, ids=ids, positions=positions, attention=self.attention.to(device))
+        ids, positions = moved(self.ids, device), moved(self.positions, device)
+        return replace(self, ids=ids, positions=positions, sequences=self.sequences.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +91,16 @@ class Packed:
         return replace(
             self,
             parts=tuple(part.to(device) for part in self.parts),
-            source=self.source.to(device),
-            join=None if self.join is None else self.join.to(device),
-            first_rows=tuple((row, windows.to(device)) for row, windows in self.first_rows),
-            words=self.words.to(device),
+            source=moved(self.source, device),
+            join=None if self.join is None else moved(self.join, device),
+            first_rows=tuple((row, moved(windows, device)) for row, windows in self.first_rows),
+            words=moved(self.words, device),
         )
 
     def rows(self, first: int, last: int) -> Rows:
         """Return the layout of the texts first:last, counted from the first row of text `first`."""
         base = self.offsets[first]
-        offsets = torch.tensor(self.offsets[first : last + 1], device=self.source.device) - base
+        offsets = moved(torch.tensor(self.offsets[first : last + 1]) - base, self.source.device)
         words = self.words[self.word_offsets[first] : self.word_offsets[last]] - base
         return Rows(offsets, words)
 
@@ -143,7 +144,7 @@ def _part(windows: Sequence[tuple[int, int, np.ndarray]], first_position: int) -
             np.concatenate([_positions(ids, first_position) for _, _, ids in windows])
         ),
         segments=_segments([slot for slot, _, _ in windows], lengths),
-        attention=plan_attention(lengths),
+        sequences=Sequences(lengths),
     )
 
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from onetrunk.adapters.lora import Lora, Patch, Target, patched_linear
-from onetrunk.core.attention import Block, plan_attention
 from onetrunk.core.backbone import Backbone
+from onetrunk.core.blocks import Block, lay_out
 from onetrunk.core.dropout import Dropout, Masks
 from onetrunk.core.errors import UsageError
 from onetrunk.core.packing import Packed, Part, Segment
@@ -200,7 +200,7 @@ class PaddedTrunk(Trunk):
     ) -> Tensor:
         """Return the hidden states (rows of the segment, width), in packed order."""
         own = slice(segment.start, segment.stop)
-        plan = plan_attention(_lengths(part.positions[own])).to(part.ids.device)
+        plan = lay_out(_lengths(part.positions[own])).to(part.ids.device)
         rows = torch.arange(segment.start, segment.stop, device=part.ids.device)
         padded = rows if plan.pad is None else rows.index_select(0, plan.pad)
         states = []

@@ -14,14 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from onetrunk.adapters.lora import Lora, Patch, patched_linear
-from onetrunk.core.attention import attend
+from onetrunk.adapters.lora import Lora
+from onetrunk.core.attention import Sequences, attend
 from onetrunk.core.backbone import Backbone, fingerprint
 from onetrunk.core.dropout import Dropout, Masks
 from onetrunk.core.encoders import Sizes, sizes_of
 from onetrunk.core.int8 import Int8Linear
-from onetrunk.core.packing import Packed, Part, Segment
+from onetrunk.core.packing import Packed, Part
 from onetrunk.core.trunk_weights import Embeddings, Layer, Linear, Norm, embeddings_of, layer_of
+from onetrunk.core.updates import Updates, updates_of
 
 _GELU_TANH = partial(F.gelu, approximate="tanh")
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -94,7 +95,8 @@ class Trunk:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the trunk by name; they are the trunk's own: do not write to them."""
-        records = {"embeddings": self.embeddings, **{f"layer.{i}": own for i, own in enumerate(self.layers)}}
+        records: dict[str, Embeddings | Layer] = {"embeddings": self.embeddings}
+        records |= {f"layer.{i}": own for i, own in enumerate(self.layers)}
         return {
             f"{name}.{part}": tensor
             for name, own in records.items()
@@ -168,29 +170,25 @@ class Trunk:
         lora_masks: Masks | None,
         hidden_dropout: Dropout | None,
     ) -> Tensor:
+        updates = updates_of(part.segments, adapters, hidden, lora_masks)
         for index in layers:
-            hidden = self._run_layer(index, hidden, part, adapters, lora_masks, hidden_dropout)
+            hidden = self._run_layer(index, hidden, part.sequences, updates, hidden_dropout)
         return hidden
 
     def _run_layer(
         self,
         index: int,
         hidden: Tensor,
-        part: Part,
-        adapters: Mapping[int, Lora],
-        lora_masks: Masks | None,
+        sequences: Sequences,
+        updates: Updates,
         hidden_dropout: Dropout | None,
     ) -> Tensor:
         layer, width = self.layers[index], hidden.shape[1]
 
-        def product(x: Tensor, linear: Linear, *modules: str) -> Tensor:
-            patches = _patches(part.segments, adapters, index, modules, width)
-            mask = lora_masks.of(x, part.segments) if lora_masks is not None and patches else None
-            return patched_linear(x, linear, patches, mask)
+        def product(x: Tensor, linear: Linear | Int8Linear, *modules: str) -> Tensor:
+            return updates.product(x, linear, index, modules, width)
 
-        context = attend(
-            product(hidden, layer.qkv, "query", "key", "value"), part.attention, self._sizes.heads
-        )
+        context = attend(product(hidden, layer.qkv, "query", "key", "value"), sequences, self._sizes.heads)
         out = product(context, layer.attention_output, "attention_output")
         hidden = self._norm(hidden + _dropped(out, hidden_dropout), layer.attention_norm)
         up = self._activation(product(hidden, layer.intermediate, "intermediate"))
@@ -216,19 +214,3 @@ def joined(hidden: Tensor, packed: Packed) -> Tensor:
 
 def _dropped(x: Tensor, dropout: Dropout | None) -> Tensor:
     return x if dropout is None else x * dropout.fresh(x)
-
-
-def _patches(
-    segments: Sequence[Segment],
-    adapters: Mapping[int, Lora],
-    index: int,
-    modules: tuple[str, ...],
-    width: int,
-) -> list[Patch]:
-    """Return the updates of one product: for each segment, that of its adapter on `modules` of layer `index`."""
-    patches = []
-    for segment in segments:
-        adapter = adapters.get(segment.slot)
-        if adapter is not None and (update := adapter.on(index, modules, width)) is not None:
-            patches.append(Patch(segment.start, segment.stop, update))
-    return patches

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from onetrunk.core.attention import WASTE, attend, plan_attention
+from onetrunk.core.attention import SHORT, Sequences, attend
 
 HEADS, WIDTH = 2, 8
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=12)
@@ -34,7 +34,7 @@ def one_by_one(qkv: Tensor, lengths: list[int]) -> Tensor:
 def test_a_packed_batch_attends_as_each_sequence_alone_without_gradients(lengths: list[int]) -> None:
     qkv = draw(lengths)
     with torch.inference_mode():
-        found = attend(qkv, plan_attention(lengths), HEADS)
+        found = attend(qkv, Sequences(lengths), HEADS)
     torch.testing.assert_close(found, one_by_one(qkv, lengths))
 
 
@@ -42,63 +42,44 @@ def test_a_packed_batch_attends_as_each_sequence_alone_without_gradients(lengths
 @given(LENGTHS)
 def test_a_packed_batch_attends_and_learns_as_each_sequence_alone(lengths: list[int]) -> None:
     qkv = draw(lengths).requires_grad_()
-    found, expected = attend(qkv, plan_attention(lengths), HEADS), one_by_one(qkv, lengths)
+    found, expected = attend(qkv, Sequences(lengths), HEADS), one_by_one(qkv, lengths)
     torch.testing.assert_close(found, expected)
     (own,), (right,) = (torch.autograd.grad(y.sin().sum(), qkv) for y in (found, expected))
     torch.testing.assert_close(own, right)
 
 
 @pytest.mark.parametrize(
-    "lengths", [[1], [1, 1, 1], [5], [7, 7], [1, 40], [40, 1, 39, 2, 40], [*range(1, 41)]]
+    "lengths",
+    [
+        [1],
+        [1, 1, 1],
+        [5],
+        [7, 7],
+        [1, 40],
+        [40, 1, 39, 2, 40],
+        [*range(1, 41)],
+        [SHORT, SHORT + 1, 3, 2 * SHORT],
+    ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("grad", [False, True])
 def test_every_layout_is_right_in_every_precision(lengths: list[int], dtype: torch.dtype, grad: bool) -> None:
     qkv = draw(lengths)
     with torch.set_grad_enabled(grad):
-        found = attend(qkv.to(dtype), plan_attention(lengths), HEADS)
+        found = attend(qkv.to(dtype), Sequences(lengths), HEADS)
     assert found.dtype == dtype
     error = (found - one_by_one(qkv, lengths)).norm() / one_by_one(qkv, lengths).norm()
     assert float(error) < (1e-6 if dtype == torch.float32 else 0.02)
 
 
 def test_gradients_pass_gradcheck() -> None:
-    plan = plan_attention([3, 1, 2, 5])
+    sequences = Sequences([3, 1, 2, 5])
     qkv = draw([3, 1, 2, 5]).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: attend(x, plan, HEADS), (qkv,))
+    assert torch.autograd.gradcheck(lambda x: attend(x, sequences, HEADS), (qkv,))
 
 
 def test_the_two_paths_agree_with_torchs_own_attention() -> None:
     qkv = draw([6])
     q, k, v = qkv.view(6, 3, HEADS, -1).permute(1, 2, 0, 3)
     expected = F.scaled_dot_product_attention(q, k, v).transpose(0, 1).reshape(6, WIDTH)
-    torch.testing.assert_close(attend(qkv, plan_attention([6]), HEADS), expected)
-
-
-@given(LENGTHS)
-def test_a_plan_has_a_place_for_every_row_and_comes_back(lengths: list[int]) -> None:
-    plan = plan_attention(lengths)
-    rows = torch.arange(sum(lengths))
-    if plan.pad is None:
-        assert sum(block.count * block.length for block in plan.blocks) == len(rows)
-        return
-    assert plan.unpad is not None
-    assert torch.equal(rows[plan.pad][plan.unpad], rows)
-
-
-@given(st.lists(st.integers(1, 512), min_size=1, max_size=60))
-def test_padding_stays_below_its_share(lengths: list[int]) -> None:
-    plan = plan_attention(lengths)
-    padded = sum(block.count * block.length for block in plan.blocks)
-    assert padded - sum(lengths) <= WASTE * padded
-    assert sum(block.count for block in plan.blocks) == len(lengths)
-
-
-def test_sequences_of_equal_length_are_one_block_without_any_copy() -> None:
-    plan = plan_attention([9] * 5)
-    assert [(block.count, block.length, block.keep) for block in plan.blocks] == [(5, 9, None)]
-    assert plan.pad is None
-
-
-def test_many_lengths_are_few_blocks() -> None:
-    assert len(plan_attention([*range(1, 129)]).blocks) <= 32
+    torch.testing.assert_close(attend(qkv, Sequences([6]), HEADS), expected)

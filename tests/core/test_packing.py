@@ -75,7 +75,7 @@ def test_a_part_has_no_more_tokens_than_it_may_or_one_sequence(
     batch: tuple[list[Encoded], list[int]], most: int
 ) -> None:
     for part in pack(*batch, most=most).parts:
-        sequences = sum(block.count for block in part.attention.blocks)
+        sequences = sum(block.count for block in part.sequences.blocks.blocks)
         assert part.tokens <= most or sequences == 1
 
 

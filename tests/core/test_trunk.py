@@ -319,7 +319,7 @@ def test_the_checksum_tells_one_changed_bit(bert: Backbone) -> None:
     copy = trunk.trainable_copy()
     assert copy.checksum() == before
     with torch.no_grad():
-        copy.layers[-1].output.bias[0] += 1e-6
+        copy.layers[-1].output_norm.bias[0] += 1e-6
     assert copy.checksum() != before
     assert trunk.checksum() == before
 
