@@ -36,7 +36,7 @@ class Stack:
         if not known or any(lora.flat is None for lora in known):
             return None
         layout = layout_of(known[0])
-        if any(layout_of(lora) is not layout for lora in known) or not _is_aligned(layout, known[0]):
+        if any(layout_of(lora) is not layout for lora in known) or not is_aligned(known[0]):
             return None
         flats = [None if lora is None else lora.flat for lora in loras]
         nothing = torch.zeros_like(next(flat for flat in flats if flat is not None))
@@ -69,8 +69,7 @@ class Stack:
         return self._flat.as_strided(shape, strides, self._flat.storage_offset() + block.b)
 
 
-def _is_aligned(layout: FlatLayout, lora: Lora) -> bool:
+def is_aligned(lora: Lora) -> bool:
+    """Whether the strides of an adapter that is laid out are those that grouped products can read."""
     size = 4 if lora.flat is None else lora.flat.itemsize
-    return all(
-        number * size % _ALIGNED == 0 for block in layout.blocks for number in (block.rank, block.d_in)
-    )
+    return all(number * size % _ALIGNED == 0 for own in lora.updates.values() for number in own.a.shape)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,24 +52,26 @@ class Blocks:
 
 def lay_out(lengths: Sequence[int]) -> Blocks:
     """Lay out sequences of `lengths`, packed in this order."""
-    starts = [0, *accumulate(lengths)]
+    sizes = np.asarray(lengths, dtype=np.int64)
+    starts = np.concatenate(([0], np.cumsum(sizes)))
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     blocks: list[Block] = []
-    pad: list[int] = []
-    padding: list[int] = []
-    unpad = torch.empty(starts[-1], dtype=torch.int64)
+    pad: list[np.ndarray] = []
+    real: list[np.ndarray] = []
     for group in _groups(order, lengths):
         longest = lengths[group[-1]]
-        base = sum(block.count * block.length for block in blocks)
-        for i, sequence in enumerate(group):
-            first, n, row = starts[sequence], lengths[sequence], base + i * longest
-            pad += [*range(first, first + n), *[first] * (longest - n)]
-            unpad[first : first + n] = torch.arange(row, row + n)
-            padding += range(row + n, row + longest)
-        blocks.append(Block(len(group), longest, _keep([lengths[s] for s in group], longest)))
-    if pad == list(range(starts[-1])):
+        first, inside = starts[group][:, None], np.arange(longest) < sizes[group][:, None]
+        pad.append(np.where(inside, first + np.arange(longest), first).ravel())
+        real.append(inside.ravel())
+        keep = None if inside.all() else torch.from_numpy(inside)[:, None, None, :]
+        blocks.append(Block(len(group), longest, keep))
+    rows, is_real = np.concatenate(pad), np.concatenate(real)
+    if is_real.all() and np.array_equal(rows, np.arange(len(rows))):
         return Blocks(tuple(blocks), None, None, None)
-    return Blocks(tuple(blocks), torch.tensor(pad), unpad, torch.tensor(padding, dtype=torch.int64))
+    unpad = np.empty(starts[-1], dtype=np.int64)
+    unpad[rows[is_real]] = np.flatnonzero(is_real)
+    padding = np.flatnonzero(~is_real)
+    return Blocks(tuple(blocks), *map(torch.from_numpy, (rows, unpad, padding)))
 
 
 def _groups(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
@@ -85,9 +87,3 @@ def _groups(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
             groups.append([sequence])
             tokens = n
     return groups
-
-
-def _keep(lengths: Sequence[int], longest: int) -> Tensor | None:
-    if lengths[0] == longest:
-        return None
-    return (torch.arange(longest) < torch.tensor(lengths)[:, None])[:, None, None, :]

@@ -74,5 +74,7 @@ class Masks:
         return self._packed[key]
 
     def _part(self, segment: Segment, x: Tensor) -> Tensor:
-        masks = self._by_slot.get(segment.slot)
-        return x.new_ones(segment.stop - segment.start, x.shape[1]) if masks is None else masks[x.shape[1]]
+        mask = self._by_slot.get(segment.slot, {}).get(
+            x.shape[1]
+        )  # none of a width that its updates do not read
+        return x.new_ones(segment.stop - segment.start, x.shape[1]) if mask is None else mask

@@ -29,7 +29,8 @@ class Int8Linear:
         scale = weight.abs().amax(1).clamp_min(_TINY).double() / _WEIGHT_LEVELS
         zero = torch.zeros(len(weight), dtype=torch.int64)
         with warnings.catch_warnings():
-            # torch means to drop its quantised tensors for torchao, which has no kernel for bytes on a CPU yet.
+            # torch means to drop its quantised tensors; what torchao uses in their place is far slower on this
+            # kind of CPU (`_int_mm`, docs/performance.md).
             warnings.filterwarnings("ignore", "torch.quantize_per_tensor")
             rounded = torch.quantize_per_channel(weight.float(), scale, zero, 0, torch.qint8)
         self._packed: Any = torch.ops.quantized.linear_prepack(rounded, None)

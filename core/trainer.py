@@ -7,11 +7,15 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from onetrunk.core.batching import by_budget
 from onetrunk.core.dropout import Dropout, Masks
 from onetrunk.core.entries import Entry, run_entries
 from onetrunk.core.packing import PART_TOKENS, Packed, pack
 from onetrunk.core.run import Run
 from onetrunk.core.trunk import Trunk, joined
+
+SHARED_TOKENS = {"cpu": 4096, "cuda": 65536}
+"""Tokens of a shared step at most, by device: on a CPU more of them leave its caches (docs/performance.md)."""
 
 
 def train_together(runs: Sequence[Run], trunk: Trunk) -> Iterator[Run]:
@@ -25,9 +29,17 @@ def train_together(runs: Sequence[Run], trunk: Trunk) -> Iterator[Run]:
     """
     active = list(runs)
     while active:
-        _step(active, trunk)
+        for sharing in _sharing(active, trunk):
+            _step(sharing, trunk)
         yield from (run for run in active if run.finished)
         active = [run for run in active if not run.finished]
+
+
+def _sharing(runs: Sequence[Run], trunk: Trunk) -> list[list[Run]]:
+    """Return the runs in groups whose next batches together are as large as the device is best at."""
+    budget = SHARED_TOKENS["cuda" if trunk.device.type == "cuda" else "cpu"]
+    groups = by_budget(range(len(runs)), [run.batch_tokens for run in runs], budget)
+    return [[runs[i] for i in group] for group in groups]
 
 
 def _step(runs: Sequence[Run], trunk: Trunk) -> None:

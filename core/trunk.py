@@ -19,6 +19,7 @@ from onetrunk.core.attention import Sequences, attend
 from onetrunk.core.backbone import Backbone, fingerprint
 from onetrunk.core.dropout import Dropout, Masks
 from onetrunk.core.encoders import Sizes, sizes_of
+from onetrunk.core.graphs import Graphs
 from onetrunk.core.int8 import Int8Linear
 from onetrunk.core.packing import Packed, Part
 from onetrunk.core.trunk_weights import Embeddings, Layer, Linear, Norm, embeddings_of, layer_of
@@ -37,11 +38,15 @@ _INPUTS = ("ids", "positions")
 class Trunk:
     """A backbone ready to run. Immutable and safe to share between threads."""
 
+    _graphs: Graphs | None = None
+
     def __init__(self, embeddings: Embeddings, layers: Sequence[Layer], sizes: Sizes) -> None:
         self.embeddings = embeddings
         self.layers = tuple(layers)
         self._sizes = sizes
         self._activation = _ACTIVATIONS[sizes.activation]
+        if self.device.type == "cuda" and self.dtype == torch.bfloat16:
+            self._graphs = Graphs(self._run_whole, self.device, self.dtype)
 
     @classmethod
     def of(cls, backbone: Backbone, dtype: torch.dtype | None = None) -> Trunk:
@@ -126,12 +131,20 @@ class Trunk:
         adapters: in the trunk's dtype and on its device.
         Returns the hidden states (rows, width) of the texts, in the order they were given to `pack`.
         """
-        return joined(self.run(self.embed(packed), packed, adapters), packed)
+        hidden = None
+        if self._graphs is not None and not torch.is_grad_enabled() and len(packed.parts) == 1:
+            hidden = self._graphs.run(packed.parts[0], adapters)
+        if hidden is None:
+            hidden = self.run(self.embed(packed), packed, adapters)
+        return joined(hidden, packed)
 
     def embed(self, packed: Packed, hidden_dropout: Dropout | None = None) -> Tensor:
         """Return what enters the first layer, (tokens, width) in packed order."""
+        inputs = (torch.cat([getattr(part, name) for part in packed.parts]) for name in _INPUTS)
+        return self._embed(*inputs, hidden_dropout)
+
+    def _embed(self, ids: Tensor, positions: Tensor, hidden_dropout: Dropout | None = None) -> Tensor:
         own = self.embeddings
-        ids, positions = (torch.cat([getattr(part, name) for part in packed.parts]) for name in _INPUTS)
         summed = F.embedding(ids, own.words) + F.embedding(positions, own.positions)
         normed = self._norm(summed, own.norm)
         return own.to_width(_dropped(normed, hidden_dropout))
@@ -173,6 +186,13 @@ class Trunk:
         updates = updates_of(part.segments, adapters, hidden, lora_masks)
         for index in layers:
             hidden = self._run_layer(index, hidden, part.sequences, updates, hidden_dropout)
+        return hidden
+
+    def _run_whole(self, ids: Tensor, positions: Tensor, sequences: Sequences, updates: Updates) -> Tensor:
+        """Return the hidden states (tokens, width) of one part; what a CUDA graph records."""
+        hidden = self._embed(ids, positions)
+        for index in range(self.depth):
+            hidden = self._run_layer(index, hidden, sequences, updates, None)
         return hidden
 
     def _run_layer(

@@ -31,6 +31,13 @@ def test_packed_inputs_have_the_mask_of_their_slot_and_rows_without_dropout_stay
     assert masks.of(torch.ones(9, 8), segments) is mask  # shared by all layers
 
 
+def test_a_product_that_an_adapter_leaves_alone_has_no_mask_of_it() -> None:
+    """Beside it in a shared step, another adapter may change that product."""
+    drawn = {1: {8: Dropout(0.5).fresh(torch.empty(3, 8))}, 2: {16: Dropout(0.5).fresh(torch.empty(2, 16))}}
+    mask = Masks(drawn).of(torch.empty(5, 16), (Segment(0, 3, 1), Segment(3, 5, 2)))
+    assert torch.equal(mask, torch.cat((torch.ones(3, 16), drawn[2][16])))
+
+
 def test_one_seed_gives_one_mask() -> None:
     masks = []
     for _ in range(2):

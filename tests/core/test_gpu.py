@@ -96,3 +96,16 @@ def test_gradients_on_a_gpu_are_those_of_the_cpu(bert: Backbone, some_texts: Tex
             torch.cat([factor.grad.flatten() for factor in lora.parameters if factor.grad is not None])
         )
     assert relative(found[1], found[0]) < 1e-3
+
+
+def test_a_small_batch_is_a_graph_with_the_states_of_the_trunk(bert: Backbone, some_texts: Texts) -> None:
+    trunk = Trunk.of(on_gpu(bert), torch.bfloat16)
+    here = {i: flattened(adapter(bert, i), trunk.device, trunk.dtype) for i in range(3)}
+    assert trunk._graphs is not None
+    for count in (6, 2, 4):
+        packed = packed_of(bert, some_texts(count), [i % 3 for i in range(count)]).to(trunk.device)
+        with torch.inference_mode():
+            found = trunk._graphs.run(packed.parts[0], here)
+            expected = trunk.run(trunk.embed(packed), packed, here)
+        assert found is not None
+        assert relative(found.float().cpu(), expected.float().cpu()) < 0.01
