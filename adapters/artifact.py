@@ -26,9 +26,12 @@ MODEL = "adapter_model.safetensors"
 HEAD = "head.safetensors"
 CARD = "README.md"
 HISTORY = "history.jsonl"
+PICTURE = "training.png"
 
-FORMAT_FILES = (CONFIG, MODEL, HEAD, TASK, CARD, HISTORY)
-"""Every file that an artifact may have; head.safetensors and history.jsonl are optional."""
+FORMAT_FILES = (CONFIG, MODEL, HEAD, TASK, CARD, HISTORY, PICTURE)
+"""Every file that an artifact may have; head.safetensors, history.jsonl and training.png are optional."""
+WEIGHTS = (MODEL, HEAD)
+"""Those that hold tensors."""
 
 MAX_WEIGHTS = 2**30
 """The largest safetensors file that is read, in bytes."""
@@ -125,6 +128,16 @@ def read_artifact(folder: Path) -> Artifact:
     )
 
 
+def read_object(folder: Path, name: str) -> JSONObject:
+    """Read a JSON object out of any folder, as carefully as out of an artifact. Raises ArtifactError."""
+    return _parse_object(folder, name, _read(folder, name))
+
+
+def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
+    """Read safetensors out of any folder, as carefully as out of an artifact. Raises ArtifactError."""
+    return _load(folder, name, _read(folder, name))
+
+
 def _entries(folder: Path) -> list[str]:
     """Return the names in `folder`, all of the format and regular files, but for those that begin with a dot.
 
@@ -165,7 +178,7 @@ def _check_readable(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def _limit(name: str) -> int:
-    return MAX_WEIGHTS if name in (MODEL, HEAD) else strict_json.MAX_BYTES
+    return MAX_WEIGHTS if name in WEIGHTS else strict_json.MAX_BYTES
 
 
 def _verified(folder: Path, name: str, record: FileRecord) -> bytes:

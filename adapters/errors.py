@@ -7,6 +7,11 @@ OneTrunkError                every expected failure; the command line prints one
 │   └── StoreBusy            another process holds the lock for too long
 ├── ArtifactError            a folder that is not a sound artifact
 │   └── HashMismatch         a file is not what `task.json` says
+├── RemoteError              a Hub or shared folder that cannot do what was asked
+│   ├── RemoteNotFound       no such repo, revision or file there, or none that this token may see
+│   ├── RemoteConflict       somebody else has published meanwhile
+│   └── RemoteUnreachable    the connection failed, or offline mode is on
+├── PublishError             an adapter that must not be published as it is
 └── (continued in `onetrunk.core.errors`)
 
 Errors carry what they are about as attributes, so that a program need not read the message.
@@ -23,10 +28,12 @@ class OneTrunkError(Exception):
 
 
 class ReferenceSyntaxError(OneTrunkError):
-    """`text` is not a reference such as `ner`, `ner@3` or `ner@prod`."""
+    """`text` is not a reference such as `ner`, `ner@3`, `ner@prod` or `org/ner@v3`."""
 
-    def __init__(self, text: str, why: str) -> None:
-        super().__init__(f"{text!r} is not a reference: {why}; expected NAME, NAME@VERSION or NAME@ALIAS")
+    def __init__(
+        self, text: str, why: str, expected: str = "expected NAME, NAME@VERSION or NAME@ALIAS"
+    ) -> None:
+        super().__init__(f"{text!r} is not a reference: {why}; {expected}")
         self.text = text
 
 
@@ -68,3 +75,32 @@ class HashMismatch(ArtifactError):
             where, f"{file} has sha256 {found[:16]}…, task.json says {expected[:16]}…; the file was changed"
         )
         self.file = file
+
+
+class RemoteError(OneTrunkError):
+    """The Hub or shared folder `place` cannot do what was asked."""
+
+    def __init__(self, place: str, message: str) -> None:
+        super().__init__(f"{place}: {message}")
+        self.place = place
+
+
+class RemoteNotFound(RemoteError):
+    """There is no such repo, revision or file, or none that may be seen with this token."""
+
+
+class RemoteConflict(RemoteError):
+    """The branch has moved since it was read; nothing was changed."""
+
+
+class RemoteUnreachable(RemoteError):
+    """The connection failed, also when tried again, or offline mode is on.
+
+    wait: seconds that the remote asks for before the next try.
+    """
+
+    wait = 0.0
+
+
+class PublishError(OneTrunkError):
+    """An adapter that must not be published as it is; nothing was changed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from onetrunk.adapters import files, strict_json
@@ -20,8 +20,24 @@ from onetrunk.adapters.references import is_alias
 INDEX = "adapter.json"
 """The index's file name, in the adapter's folder."""
 
-_SCHEMA = 2
+_SCHEMA = 3
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a version was pulled from.
+
+    place: `org/repo` or `file:///folder`; commit: its id there; follows: the branch or tag that was asked for.
+    """
+
+    place: str
+    commit: str
+    follows: str
+
+    def __str__(self) -> str:
+        """Return the reference that always means this: `org/repo@commit`."""
+        return f"{self.place}@{self.commit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +46,7 @@ class Index:
 
     rubbish: numbers whose folders, if there are any, belong to no version and can be deleted.
     ids: of the artifacts, as they were stored; a version that was put here by hand has none.
+    origins: of the versions that were pulled.
     """
 
     versions: tuple[int, ...] = ()
@@ -37,15 +54,17 @@ class Index:
     aliases: Mapping[str, int] = field(default_factory=dict)
     rubbish: tuple[int, ...] = ()
     ids: Mapping[int, str] = field(default_factory=dict)
+    origins: Mapping[int, Origin] = field(default_factory=dict)
 
     def reserve(self, number: int) -> Index:
         """Return the index after giving away `number`, whose folder is rubbish until it is a version."""
         return replace(self, last=number, rubbish=(number,))
 
-    def add(self, number: int, identity: str) -> Index:
+    def add(self, number: int, identity: str, origin: Origin | None = None) -> Index:
         """Return the index with the reserved `number`, whose artifact has this id, as its newest version."""
         versions, ids = (*self.versions, number), {**self.ids, number: identity}
-        return replace(self, versions=versions, rubbish=(), ids=ids)
+        origins = self.origins if origin is None else {**self.origins, number: origin}
+        return replace(self, versions=versions, rubbish=(), ids=ids, origins=origins)
 
     def remove(self, numbers: Collection[int]) -> Index:
         """Return the index without the versions `numbers` and their aliases; their folders are rubbish."""
@@ -59,6 +78,7 @@ class Index:
             versions=tuple(each for each in self.versions if each in numbers),
             aliases={alias: number for alias, number in self.aliases.items() if number in numbers},
             ids={number: identity for number, identity in self.ids.items() if number in numbers},
+            origins={number: origin for number, origin in self.origins.items() if number in numbers},
         )
 
     def point(self, alias: str, number: int | None) -> Index:
@@ -104,6 +124,7 @@ def write_index(home: Path, index: Index) -> None:
         "aliases": dict(index.aliases),
         "rubbish": list(index.rubbish),
         "ids": {str(number): identity for number, identity in index.ids.items()},
+        "origins": {str(number): asdict(origin) for number, origin in index.origins.items()},
     }
     files.replace(home / INDEX, strict_json.dump(value))
 
@@ -118,14 +139,32 @@ def _from_json(value: strict_json.JSON, home: Path) -> Index:
     versions, rubbish = (_numbers(fields, key, last) for key in ("versions", "rubbish"))
     aliases = fields.json("aliases")
     ids = fields.json("ids") if schema > 1 else {}
+    origins = (
+        {} if schema < 3 else {number: _origin(own) for number, own in fields.objects("origins").items()}
+    )
     fields.done()
     if not all(is_alias(alias) and number in versions for alias, number in aliases.items()):
         fields.fault("aliases", "must be aliases of the versions")
     if not all(_is_id(identity) and number in map(str, versions) for number, identity in ids.items()):
         fields.fault("ids", "must be sha256 of the versions")
+    if not all(number in map(str, versions) for number in origins):
+        fields.fault("origins", "must be of the versions")
     if fields.faults:
         raise _damaged(home, f"is faulty: {fields.summary()}")
-    return Index(versions, last, aliases, rubbish, {int(number): str(own) for number, own in ids.items()})
+    return Index(
+        versions,
+        last,
+        aliases,
+        rubbish,
+        {int(number): str(own) for number, own in ids.items()},
+        {int(number): own for number, own in origins.items()},
+    )
+
+
+def _origin(fields: Fields) -> Origin:
+    origin = Origin(fields.text("place"), fields.text("commit"), fields.text("follows"))
+    fields.done()
+    return origin
 
 
 def _is_id(value: object) -> bool:

@@ -5,7 +5,6 @@ Written so that `PeftModel.from_pretrained` gives the same logits, read without 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,16 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from onetrunk.adapters.errors import ArtifactError
 from onetrunk.adapters.lora import Lora, LowRank, Target
 from onetrunk.adapters.modules import Layout
+from onetrunk.adapters.peft_scales import Scales
 
 ROOT = "base_model.model."
 _UNSUPPORTED = (
     "use_dora",
-    "rank_pattern",
-    "alpha_pattern",
     "fan_in_fan_out",
     "lora_bias",
     "layer_replication",
@@ -34,7 +33,19 @@ _UNSUPPORTED = (
     "arrow_config",
     "kasa_config",
     "monteclora_config",
+    "velora_config",
 )
+_HARMLESS = frozenset(
+    (
+        *("peft_type", "task_type", "peft_version", "auto_mapping", "inference_mode", "runtime_config"),
+        *("base_model_name_or_path", "revision", "modules_to_save", "ensure_weight_tying"),
+        *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+        *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "lora_dropout", "bias"),
+        *("init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config"),
+        *("megatron_config", "megatron_core", "qalora_group_size"),
+    )
+)
+"""Options that are read here, say how weights came about, or have a meaning only with one of `_UNSUPPORTED`."""
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of `init_lora_weights` with which PEFT subtracts from the backbone what the adapter starts with."""
 
@@ -104,21 +115,11 @@ def read_peft(
 ) -> tuple[Lora, dict[str, Tensor]]:
     """Return the LoRA updates, and the other tensors by their name in the model that PEFT wraps.
 
-    Raises ArtifactError for another PEFT method, an option that changes the computation in a way that is not
-    supported, or keys that do not belong together.
+    Ranks and scales may differ from module to module. Raises ArtifactError for another PEFT method, an option that
+    changes the computation in a way that is not supported, or keys that do not belong together.
     """
-    if config.get("peft_type") != "LORA":
-        raise ArtifactError(where, f"peft_type is {config.get('peft_type')!r}, expected 'LORA'")
-    options = [f"{key}={config[key]!r}" for key in _UNSUPPORTED if config.get(key)]
-    if config.get("bias", "none") != "none":
-        options.append(f"bias={config['bias']!r}")
-    if str(config.get("init_lora_weights")).lower().startswith(_CHANGES_BASE):
-        options.append(f"init_lora_weights={config['init_lora_weights']!r}")
-    if options:
-        raise ArtifactError(
-            where, f"adapter_config.json has options that are not supported: {', '.join(options)}"
-        )
-    lora_key = re.compile(rf"{re.escape(layout.layers)}\.(\d+)\.(.+)\.lora_([AB])\.weight")
+    _check_options(where, config)
+    lora_key = re.compile(rf"{re.escape(layout.layers)}\.(\d{{1,6}})\.(.+)\.lora_([AB])\.weight")
     modules = {path: module for module, path in layout.modules.items()}
     halves: dict[Target, dict[str, Tensor]] = {}
     rest: dict[str, Tensor] = {}
@@ -133,24 +134,60 @@ def read_peft(
             )
         else:
             halves.setdefault((int(match[1]), modules[match[2]]), {})[match[3]] = tensor
-    return Lora({t: _update(where, t, pair, config) for t, pair in sorted(halves.items())}), rest
+    scales = Scales(where, config)
+    updates = {
+        target: scales.update(f"layer {target[0]} {target[1]}", f"{prefix}{layout.path(*target)}", pair)
+        for target, pair in sorted(halves.items())
+    }
+    return Lora(updates), rest
 
 
-def _update(where: Path, target: Target, pair: Mapping[str, Tensor], config: Mapping[str, Any]) -> LowRank:
-    rank, alpha = _positive(config.get("r")), _positive(config.get("lora_alpha"))
-    if not isinstance(rank, int) or not rank or not alpha:
-        given = f"r={config.get('r')!r}, lora_alpha={config.get('lora_alpha')!r}"
-        raise ArtifactError(where, f"adapter_config.json: {given}; expected positive numbers")
-    name = f"layer {target[0]} {target[1]}"
-    if set(pair) != {"A", "B"}:
-        raise ArtifactError(where, f"adapter_model.safetensors has only lora_{next(iter(pair))} for {name}")
-    a, b = pair["A"], pair["B"]
-    if a.ndim != 2 or b.ndim != 2 or a.shape[0] != rank or b.shape[1] != rank:
-        raise ArtifactError(where, f"{name}: A is {tuple(a.shape)} and B {tuple(b.shape)}, but r is {rank}")
-    scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
-    return LowRank(a.float(), b.float(), scale)
+def _check_options(where: Path, config: Mapping[str, Any]) -> None:
+    """Raise ArtifactError for another method, and for options with which PEFT computes something else."""
+    if config.get("peft_type") != "LORA":
+        raise ArtifactError(where, f"peft_type is {config.get('peft_type')!r}, expected 'LORA'")
+    options = [f"{key}={config[key]!r:.60}" for key in _UNSUPPORTED if config.get(key)]
+    if config.get("bias", "none") != "none":
+        options.append(f"bias={config['bias']!r:.60}")
+    if str(config.get("init_lora_weights")).lower().startswith(_CHANGES_BASE):
+        options.append(f"init_lora_weights={config['init_lora_weights']!r:.60}")
+    if options:
+        raise ArtifactError(
+            where,
+            f"adapter_config.json has options that are not supported: {', '.join(options)}; train it again without "
+            "them, or have PEFT merge it into its model (merge_and_unload) and give that as a backbone",
+        )
 
 
-def _positive(value: Any) -> int | float:
-    """Return `value`, or 0 for what is no positive number."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else 0
+def unknown_options(config: Mapping[str, Any]) -> list[str]:
+    """Return the options of an `adapter_config.json` of which nobody here knows what they do, as `name=value`.
+
+    An option of a newer PEFT that has the installed one's default value, or is off, does nothing.
+    """
+    from peft import LoraConfig
+
+    usual = {key: _plain(value) for key, value in LoraConfig().to_dict().items()}
+    known = _HARMLESS.union(_UNSUPPORTED)
+    return [
+        f"{key}={value!r:.60}"
+        for key, value in config.items()
+        if key not in known and value and value != usual.get(key)
+    ]
+
+
+def of_one_rank(lora: Lora) -> Lora:
+    """Return the same updates with one rank and one scale, as `peft_config` needs them.
+
+    Where they differ, lower ranks are filled up with zeros to the highest, and each scale is folded into its B, so
+    that it is 1.
+    """
+    if len({(update.a.shape[0], update.scale) for update in lora.updates.values()}) < 2:
+        return lora
+    rank = max(update.a.shape[0] for update in lora.updates.values())
+    return Lora({target: _filled_up(update, rank) for target, update in lora.updates.items()})
+
+
+def _filled_up(update: LowRank, rank: int) -> LowRank:
+    more = rank - update.a.shape[0]
+    a, b = F.pad(update.a, (0, 0, 0, more)), F.pad(update.b * update.scale, (0, more))
+    return LowRank(a, b, 1.0)

@@ -22,7 +22,7 @@ import platformdirs
 from onetrunk.adapters.artifact import TASK, Artifact, read_artifact
 from onetrunk.adapters.errors import ArtifactError, StoreError, UnknownAdapter
 from onetrunk.adapters.files import sync_files, sync_folder
-from onetrunk.adapters.index import Index, read_index, version_folders, write_index
+from onetrunk.adapters.index import Index, Origin, read_index, version_folders, write_index
 from onetrunk.adapters.references import LATEST, Reference, is_name, validate_alias, validate_name
 from onetrunk.adapters.staging import locked, stage, writing
 
@@ -42,6 +42,7 @@ class StoredVersion:
     path: Path
     aliases: tuple[str, ...] = ()
     id: str | None = None
+    origin: Origin | None = None
 
     @property
     def ref(self) -> str:
@@ -114,7 +115,7 @@ class Store:
                 raise PermissionError(EACCES, os.strerror(EACCES))
         self._index(name)
 
-    def add(self, name: str, write: Callable[[Path], object]) -> StoredVersion:
+    def add(self, name: str, write: Callable[[Path], object], origin: Origin | None = None) -> StoredVersion:
         """Store what `write` puts into the empty folder it is given, as the next version of `name`.
 
         The artifact is verified first: raises ArtifactError and what `write` raises, and then nothing changes.
@@ -130,7 +131,7 @@ class Store:
             with writing(self.root):
                 sync_files(folder)
             with locked(self.root, self.lock_seconds):
-                return self._enter(name, folder, work, identity)
+                return self._enter(name, folder, work, identity, origin)
 
     def alias(self, name: str, alias: str, version: int) -> StoredVersion:
         """Put `alias` on a version, and off any other. Raises UnknownAdapter, ReferenceSyntaxError."""
@@ -164,7 +165,9 @@ class Store:
             _sweep(self.root / ref.name, index, work)
         return gone
 
-    def _enter(self, name: str, folder: Path, work: Path, identity: str) -> StoredVersion:
+    def _enter(
+        self, name: str, folder: Path, work: Path, identity: str, origin: Origin | None
+    ) -> StoredVersion:
         """Make the verified `folder` the next version; the caller holds the lock."""
         home = self.root / name
         home.mkdir(exist_ok=True)
@@ -175,7 +178,7 @@ class Store:
         write_index(home, index.reserve(number))
         folder.rename(home / str(number))
         sync_folder(home)
-        index = index.reserve(number).add(number, identity)
+        index = index.reserve(number).add(number, identity, origin)
         write_index(home, index)  # now it is there
         return self._stored(name, number, index)
 
@@ -233,7 +236,15 @@ class Store:
 
     def _stored(self, name: str, number: int, index: Index) -> StoredVersion:
         folder, aliases = self.root / name / str(number), index.aliases_of(number)
-        return StoredVersion(name, number, folder, aliases, index.ids.get(number))
+        return StoredVersion(name, number, folder, aliases, index.ids.get(number), index.origins.get(number))
+
+    def pulled(self, place: str, commit: str) -> list[StoredVersion]:
+        """Return the versions that were pulled from this commit of `place`, the oldest first."""
+        return [
+            own
+            for own in self.versions()
+            if own.origin is not None and (own.origin.place, own.origin.commit) == (place, commit)
+        ]
 
     def _index(self, name: str) -> Index:
         """Return the index without versions whose folder somebody has deleted by hand."""

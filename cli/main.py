@@ -36,6 +36,12 @@ COMMANDS = MappingProxyType(
         "list": _at("list", "List the adapters in the store."),
         "show": _at("show", "Show all that is known of an adapter."),
         "alias": _at("alias", "Give a version a name of its own, such as prod."),
+        "push": _at("push", "Publish an adapter to the Hub or a shared folder."),
+        "pull": _at("pull", "Pull an adapter from the Hub or a shared folder into the store."),
+        "search": _at("search", "Find adapters on the Hub."),
+        "outdated": _at("outdated", "List pulled adapters that are newer where they came from."),
+        "update": _at("update", "Pull what is outdated."),
+        "export": _at("export", "Export an adapter for PEFT, transformers or ONNX, checked."),
         "remove": _at("remove", "Remove a version, or all versions of an adapter."),
         "plugins": _at("plugins", "List the plugins with their tasks, hooks and faults."),
     }

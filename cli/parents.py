@@ -6,8 +6,10 @@ from collections.abc import Collection
 
 from onetrunk.adapters.artifact import read_manifest
 from onetrunk.adapters.manifest import Manifest
-from onetrunk.adapters.store import Store, StoredVersion
+from onetrunk.adapters.store import StoredVersion
+from onetrunk.cli.sharing import located
 from onetrunk.core.errors import UsageError
+from onetrunk.core.plugin_host import PluginHost
 
 INHERITED = ("method", "pooling", "rank", "alpha", "targets", "layers")
 """Settings that an adapter to start from brings along."""
@@ -20,7 +22,7 @@ def parent_of(ref: str, task: str, given: Collection[str]) -> Parent:
 
     Raises UnknownAdapter, and UsageError where the adapter does not fit what was asked for.
     """
-    stored = Store().resolve(ref)
+    stored = located(PluginHost.discover, ref)
     manifest = read_manifest(stored.path)
     if manifest.task != task:
         raise UsageError(

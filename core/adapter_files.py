@@ -38,7 +38,7 @@ def stored_form(
     lora = adapter.lora if adapter.lora.updates else _no_change(backbone)
     weights = adapter.head.state_dict()
     prefix, inside = ("", {}) if task_type is None else (f"{backbone.family.prefix}.", weights)
-    named = {_name_in_model(key, backbone.family, prefix): tensor for key, tensor in inside.items()}
+    named = {name_in_model(key, backbone.family, prefix): tensor for key, tensor in inside.items()}
     layout = backbone.family.layout
     config = peft_config(
         lora,
@@ -53,7 +53,7 @@ def stored_form(
     return config, peft_tensors(lora, layout, prefix, named), head
 
 
-def _name_in_model(key: str, family: Family, prefix: str) -> str:
+def name_in_model(key: str, family: Family, prefix: str) -> str:
     """Return a head weight's name in transformers' model, where BERT's pooler belongs to the encoder."""
     return prefix + key if family.pooler_inside and key.startswith("pooler.") else key
 
@@ -104,7 +104,7 @@ def load_adapter(
         raise AdapterRejected(
             ref, f"it is stored as {task_type}, the task's head as {own}; the plugin has changed"
         )
-    _load_head(ref, head, weights)
+    load_head(ref, head, weights)
     adapter = Adapter(
         ref=ref,
         spec=spec,
@@ -136,7 +136,7 @@ def _weights(ref: str, artifact: Artifact, backbone: Backbone) -> tuple[Lora, Ma
     lora, rest = read_peft(
         artifact.path, artifact.adapter_config, artifact.adapter_model, backbone.family.layout, prefix
     )
-    _check_shapes(ref, lora, backbone)
+    check_shapes(ref, lora, backbone)
     head = artifact.head if artifact.head is not None else _head_weights(rest, prefix)
     return (Lora({}) if artifact.manifest.method == "head" else lora), head
 
@@ -162,7 +162,8 @@ def _head_weights(rest: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): tensor for key, tensor in rest.items()}
 
 
-def _check_shapes(ref: str, lora: Lora, backbone: Backbone) -> None:
+def check_shapes(ref: str, lora: Lora, backbone: Backbone) -> None:
+    """Raise AdapterRejected unless each update of `lora` is for a linear that `backbone` has."""
     shapes = backbone.linear_shapes
     for (layer, module), update in lora.updates.items():
         shape = (update.b.shape[0], update.a.shape[1])
@@ -173,7 +174,8 @@ def _check_shapes(ref: str, lora: Lora, backbone: Backbone) -> None:
             )
 
 
-def _load_head(ref: str, head: nn.Module, weights: Mapping[str, Tensor]) -> None:
+def load_head(ref: str, head: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put `weights` into `head`. Raises AdapterRejected where names or shapes are not the head's."""
     expected = {key: tuple(tensor.shape) for key, tensor in head.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in weights.items()}
     if expected != found:

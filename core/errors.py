@@ -10,6 +10,7 @@ OneTrunkError
 ├── BackboneError           a backbone that cannot be loaded
 │   ├── UnsupportedBackbone not an encoder, or one that cannot be run rightly
 │   └── BackboneMismatch    an adapter that was trained on another backbone or tokenizer
+├── ExportError             an adapter that cannot be exported so, or whose export gives other logits
 ├── AdapterRejected         an adapter that fails its checks on loading (probe, shapes)
 └── TrainingDiverged        the loss is no longer a number
 """
@@ -34,6 +35,7 @@ __all__ = [
     "BackboneError",
     "BackboneMismatch",
     "DataError",
+    "ExportError",
     "HashMismatch",
     "OneTrunkError",
     "PlanError",
@@ -121,6 +123,10 @@ class AdapterRejected(OneTrunkError):
     def __init__(self, adapter: str, message: str) -> None:
         super().__init__(f"adapter {adapter}: {message}")
         self.adapter = adapter
+
+
+class ExportError(OneTrunkError):
+    """The adapter cannot be exported in this form or to this folder; nothing is there."""
 
 
 class TrainingDiverged(OneTrunkError):

@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,7 +66,7 @@ class Room(Sequences):
             self.updates = Stack(self._flat, self._stops, bucket.layout)
 
     @property
-    def starts(self) -> Tensor:  # type: ignore[override]
+    def starts(self) -> Tensor:
         """As `Sequences` has it; the sequences behind the last text have no rows, but for the first of them."""
         return self._starts
 
@@ -120,12 +121,12 @@ class Graphs:
             return None
         with self._lock:
             try:
-                room, replay = self._known.pop(bucket, None) or self._new(bucket, part, loras)
+                found = self._known.pop(bucket) if bucket in self._known else self._new(bucket, part, loras)
             except RuntimeError as error:  # the batch runs without: slower, and right
                 self._off = True
                 _log.warning("no CUDA graph could be recorded, small batches run without: %s", error)
                 return None
-            self._known[bucket] = room, replay
+            self._known[bucket] = room, replay = found
             if len(self._known) > KEPT:
                 self._known.popitem(last=False)
             room.fill(part, loras)
@@ -167,7 +168,7 @@ def _write(place: Tensor, values: Sequence[int], rest: int) -> None:
 
 def _recorder() -> Record:
     """Return what records CUDA graphs, all in one pool of memory."""
-    pool: list[tuple[int, int]] = []
+    pool: list[Any] = []
 
     def record(compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
         aside = torch.cuda.Stream()

@@ -80,7 +80,7 @@ def _load(name: str, folder: Path) -> Any:
     weight_files(name, folder)
     options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model, found = AutoModel.from_pretrained(folder, output_loading_info=True, **options)
     except (
         ValueError,
@@ -100,7 +100,7 @@ def _load(name: str, folder: Path) -> Any:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers' progress bar and its table of unused weights (a head's) off the terminal."""
     from transformers.utils import logging
 
@@ -115,12 +115,20 @@ def _quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def build_model(config: Any, tensors: Mapping[str, Tensor], device: torch.device) -> nn.Module:
-    """Return transformers' model of a bare encoder, frozen, in evaluation mode, with the weights `tensors`."""
+def build_model(
+    config: Any, tensors: Mapping[str, Tensor], device: torch.device, attention: str | None = None
+) -> nn.Module:
+    """Return transformers' model of a bare encoder, frozen, in evaluation mode, with the weights `tensors`.
+
+    attention: transformers' name of how it is computed, None for its own choice.
+    """
     from transformers import AutoModel
 
+    options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
+    if attention is not None:
+        options["attn_implementation"] = attention
     with torch.random.fork_rng(devices=[]):  # it draws first weights, which are replaced
-        model = _bare(AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False))
+        model = _bare(AutoModel.from_config(config, **options))
     model.load_state_dict({key: tensor.to(device) for key, tensor in tensors.items()}, assign=True)
     frozen: nn.Module = model.to(device).requires_grad_(False).eval()
     return frozen

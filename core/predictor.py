@@ -14,6 +14,7 @@ import numpy as np
 from onetrunk.adapters.artifact import read_id
 from onetrunk.adapters.bank import Bank
 from onetrunk.adapters.flat import flattened
+from onetrunk.adapters.locations import is_location
 from onetrunk.adapters.lora import Lora
 from onetrunk.adapters.store import Store, StoredVersion
 from onetrunk.core.adapter import Adapter
@@ -100,12 +101,14 @@ class OneTrunk:
     def load(self, reference: str) -> str:
         """Load, check and put in service what `reference` names now; return the version, `ner@3`.
 
+        A repo of the Hub, `org/repo@rev`, or a shared folder, `file:///…`, is pulled into the store first.
+
         A second call picks up a newer version; one that serves under another reference is neither read nor checked
         again. Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask; what served
         before goes on serving.
         """
         with self._change:  # from the look-up on, or a slow load could undo a later one
-            stored = self.store.resolve(reference)
+            stored = self._located(reference)
             known, _ = self._versions.get((stored.ref, read_id(stored.path)), (None, 0))
             before = self._serving.get(reference)
             self._serve(reference, known or self._install(stored))
@@ -178,6 +181,14 @@ class OneTrunk:
         return compute_logits(
             self.trunk, self.backbone.first_position, [adapter], jobs, batch_tokens, advance
         )
+
+    def _located(self, reference: str) -> StoredVersion:
+        """Return the version that `reference` means; one of a Hub or folder is pulled, if it is not there yet."""
+        if not is_location(reference):
+            return self.store.resolve(reference)
+        from onetrunk.core.sharing.pulling import Puller, located
+
+        return located(self.store, Puller(self.store, self.host, lambda _: self.backbone), reference)
 
     def _install(self, stored: StoredVersion) -> _Serving:
         """Read and check a version, and put it into the bank."""

@@ -152,7 +152,7 @@ class TaskSpec:
         if self.level == "token" and self.split is None:
             faults.append("level 'token' needs split")
         if not callable(self.labels):
-            faults += _label_faults(self.labels)
+            faults += label_faults(self.labels)
         if not self.primary:
             faults.append("primary must name a metric")
         if not self.probe:
@@ -168,7 +168,7 @@ class TaskSpec:
         if not callable(self.labels):
             return self.labels
         labels = tuple(self.labels(examples))
-        if faults := list(_label_faults(labels)):
+        if faults := list(label_faults(labels)):
             raise TaskSpecError(self.name, faults)
         return labels
 
@@ -191,7 +191,7 @@ _CALLABLES = ("read", "targets", "make_head", "loss", "decode", "evaluate")
 _OPTIONAL = ("calibrate", "split", "notes")
 
 
-def _label_faults(labels: Sequence[object]) -> Iterator[str]:
+def label_faults(labels: Sequence[object]) -> Iterator[str]:
     """Yield what keeps `labels` from being labels, which are stored, shown and looked up by name."""
     if odd := [label for label in labels if not isinstance(label, str) or not label]:
         yield f"labels has {odd[0]!r}, which is no label, expected a string that is not empty"

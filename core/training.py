@@ -19,7 +19,7 @@ from onetrunk.core.measuring import measure, rehearse
 from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.run import Listener, Run, Trained
 from onetrunk.core.settings import TrainSettings
-from onetrunk.core.storing import manifest_of, store_run
+from onetrunk.core.storing import manifest_of, store_adapter
 from onetrunk.core.tasks import JSONObject, TaskSpec
 from onetrunk.core.train_data import TrainData
 from onetrunk.core.trainer import train_together
@@ -180,8 +180,16 @@ class _Pending:
     def _stored(self, run: Trained, decoder: JSONObject, metrics: Mapping[str, JSONObject]) -> StoredVersion:
         job, backbone = self._job, self._backbone
         adapter = replace(run.learner.adapter(job.name, decoder), lora=run.learner.lora)
-        manifest = manifest_of(self._host, self._spec, adapter, backbone, job.data, metrics, run, job.start)
-        stored = store_run(self._store, job.name, adapter, backbone, manifest, run)
+        manifest = manifest_of(self._host, adapter, backbone, job.data, metrics, run, job.start)
+        stored = store_adapter(
+            self._store,
+            job.name,
+            adapter,
+            backbone,
+            manifest,
+            dropout=run.learner.settings.dropout,
+            history=run.history,
+        )
         self._host.notify("adapter_stored", name=job.name, version=stored.version, path=stored.path)
         return stored
 

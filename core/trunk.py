@@ -140,8 +140,8 @@ class Trunk:
 
     def embed(self, packed: Packed, hidden_dropout: Dropout | None = None) -> Tensor:
         """Return what enters the first layer, (tokens, width) in packed order."""
-        inputs = (torch.cat([getattr(part, name) for part in packed.parts]) for name in _INPUTS)
-        return self._embed(*inputs, hidden_dropout)
+        ids, positions = (torch.cat([getattr(part, name) for part in packed.parts]) for name in _INPUTS)
+        return self._embed(ids, positions, hidden_dropout)
 
     def _embed(self, ids: Tensor, positions: Tensor, hidden_dropout: Dropout | None = None) -> Tensor:
         own = self.embeddings

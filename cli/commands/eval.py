@@ -14,7 +14,6 @@ import click
 
 from onetrunk.adapters.artifact import read_manifest
 from onetrunk.adapters.manifest import Manifest
-from onetrunk.adapters.store import Store
 from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.figures import counted, figure, figures_of
 from onetrunk.cli.lazy import plugin_host
@@ -22,6 +21,7 @@ from onetrunk.cli.options import running_options
 from onetrunk.cli.output import emit_json, json_option, printable, table, whole_file
 from onetrunk.cli.progress import counting
 from onetrunk.cli.results import notes_lines
+from onetrunk.cli.sharing import located
 from onetrunk.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def command(
     """
     from onetrunk.core.data.dataset import check_targets, load_dataset
 
-    host, stored = plugin_host(context), Store().resolve(ref)
+    host = plugin_host(context)
+    stored = located(lambda: host, ref, running["backbone"])
     manifest = read_manifest(stored.path)
     spec = host.task(manifest.task)
     dataset = load_dataset(spec, _file_of(data))

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onetrunk.adapters.artifact import read_manifest
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.locations import is_location
 from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import running_options
 from onetrunk.cli.output import emit_json, json_line, json_option, whole_file
 from onetrunk.cli.progress import counting
+from onetrunk.cli.sharing import located
 
 if TYPE_CHECKING:
     from onetrunk.core.data.dataset import TextRecord
@@ -63,7 +64,7 @@ def command(
     chunk = 1 if source is None and texts in ((), ("-",)) and sys.stdin.isatty() else None
     references = [ref.strip() for ref in refs.split(",")]
     with _writer(output, as_json) as write:
-        trunk = _load(context, references, running)
+        trunk, references = _load(context, references, running)
         with counting(texts_given(texts), shown=output is not None or not sys.stdout.isatty()) as advance:
             answers = predict_records(trunk, records, references, running["batch_tokens"], chunk)
             for predictions, extra in answers:
@@ -128,10 +129,14 @@ def _to_json(answers: Sequence[Prediction], extra: Mapping[str, Any]) -> Iterato
         yield record
 
 
-def _load(context: click.Context, references: Sequence[str], running: Mapping[str, Any]) -> OneTrunk:
-    """Load the backbone that all `references` need, and them. Raises UsageError if they need different ones."""
-    store = Store()
-    stored = [store.resolve(reference) for reference in references]
+def _load(
+    context: click.Context, references: Sequence[str], running: Mapping[str, Any]
+) -> tuple[OneTrunk, list[str]]:
+    """Load the backbone that all `references` need, and them; return under which references they serve.
+
+    Raises UsageError if they need different ones.
+    """
+    stored = [located(lambda: plugin_host(context), each, running["backbone"]) for each in references]
     name, revision = needed_backbone(
         {each.ref: read_manifest(each.path) for each in stored}, running["backbone"]
     )
@@ -139,10 +144,11 @@ def _load(context: click.Context, references: Sequence[str], running: Mapping[st
     from onetrunk.core.predictor import OneTrunk
 
     backbone = Backbone.load(name, revision, device=running["device"], dtype=running["precision"])
-    trunk = OneTrunk(backbone, store=store, host=plugin_host(context))
-    for reference in references:
+    trunk = OneTrunk(backbone, host=plugin_host(context))
+    served = [own.ref if is_location(given) else given for given, own in zip(references, stored, strict=True)]
+    for reference in served:
         trunk.load(reference)
-    return trunk
+    return trunk, served
 
 
 def predict_records(

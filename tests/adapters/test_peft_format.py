@@ -11,7 +11,13 @@ from torch import Tensor
 from onetrunk.adapters.errors import ArtifactError
 from onetrunk.adapters.lora import MODULES, Lora, LowRank, Target
 from onetrunk.adapters.modules import BERT_LAYOUT
-from onetrunk.adapters.peft_format import peft_config, peft_tensors, read_peft
+from onetrunk.adapters.peft_format import (
+    of_one_rank,
+    peft_config,
+    peft_tensors,
+    read_peft,
+    unknown_options,
+)
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.packing import pack
 from onetrunk.core.trunk import Trunk
@@ -152,8 +158,7 @@ def test_rank_stabilised_adapters_are_scaled_by_the_root_of_the_rank() -> None:
     ("option", "value"),
     [
         ("use_dora", True),
-        ("rank_pattern", {"query": 4}),
-        ("alpha_pattern", {"query": 4}),
+        ("velora_config", {"x": 1}),
         ("fan_in_fan_out", True),
         ("lora_bias", True),
         ("bias", "lora_only"),
@@ -209,3 +214,96 @@ def test_tensors_that_do_not_belong_together_are_refused(change: dict[str, Any],
     tensors = {key: tensor for key, tensor in {**pair(), **change}.items() if tensor is not None}
     with pytest.raises(ArtifactError, match=f"an-adapter: .*{message}"):
         read_peft(WHERE, CONFIG, tensors, BERT_LAYOUT, "bert.")
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        {"query": 3},
+        {"key": 3, "query": 5},
+        {"attention.self.query": 3},
+        {"elf.query": 3},
+        {"^bert.encoder.layer.0.attention.self.query": 3},
+        {r".*\.0\..*query": 3},
+        {r"layer\.[1-9]\.attention.self.query": 3},
+        {"(query|key)": 3, "query": 5},
+        {"que": 3},
+        {"query$": 3},
+        {"bert": 3},
+    ],
+    ids=str,
+)
+def test_patterns_are_matched_as_peft_matches_them(patterns: dict[str, int]) -> None:
+    from peft.utils.other import get_pattern_key
+
+    path = QUERY.removeprefix("base_model.model.")
+    rank = patterns.get(get_pattern_key(list(patterns), path), 2)
+    config = {**CONFIG, "rank_pattern": patterns, "alpha_pattern": patterns}
+    lora, _ = read_peft(WHERE, config, pair(rank), BERT_LAYOUT, "bert.")
+    assert lora.updates[0, "query"].scale == (2.0 if rank == 2 else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("(a+)+", "might take very long"),
+        ("(.|.)(.|.)", "might take very long"),
+        ("(?=x)", "might take very long"),
+        (".*.*.*.*", "might take very long"),
+        ("x" * 300, "might take very long"),
+        ("(", "is no regular expression"),
+        ("[", "is no regular expression"),
+        ("a{99999999999999999999}", "is no regular expression"),
+    ],
+)
+@pytest.mark.parametrize("option", ["rank_pattern", "alpha_pattern"])
+def test_a_pattern_that_is_none_or_hard_to_match_is_refused(option: str, pattern: str, message: str) -> None:
+    with pytest.raises(ArtifactError, match=f"{option} has the pattern .*{message}"):
+        read_peft(WHERE, {**CONFIG, option: {pattern: 3}}, pair(), BERT_LAYOUT, "bert.")
+
+
+def test_many_patterns_together_cannot_take_long_either() -> None:
+    patterns = {f".*{'.?' * 2}{i}": 3 for i in range(100)}
+    with pytest.raises(ArtifactError, match="might take very long"):
+        read_peft(WHERE, {**CONFIG, "rank_pattern": patterns}, pair(), BERT_LAYOUT, "bert.")
+
+
+def test_patterns_that_are_no_object_are_refused() -> None:
+    with pytest.raises(ArtifactError, match=r"rank_pattern is \[3\], expected an object"):
+        read_peft(WHERE, {**CONFIG, "rank_pattern": [3]}, pair(), BERT_LAYOUT, "bert.")
+
+
+def test_a_pattern_gives_no_rank_that_is_no_number() -> None:
+    with pytest.raises(ArtifactError, match=r"r='3'.* for layer 0 query; expected positive numbers"):
+        read_peft(WHERE, {**CONFIG, "rank_pattern": {"query": "3"}}, pair(3), BERT_LAYOUT, "bert.")
+
+
+def test_one_rank_and_scale_change_no_update() -> None:
+    lora = Lora(
+        {
+            (0, "query"): LowRank(torch.randn(2, 6), torch.randn(8, 2), 0.5),
+            (1, "query"): LowRank(torch.randn(5, 6), torch.randn(8, 5), 3.0),
+        }
+    )
+    found = of_one_rank(lora)
+    assert {(own.a.shape[0], own.scale) for own in found.updates.values()} == {(5, 1.0)}
+    for target, own in lora.updates.items():
+        new = found.updates[target]
+        torch.testing.assert_close(new.b @ new.a, own.scale * own.b @ own.a)
+    assert config_of(found)["lora_alpha"] == config_of(found)["r"] == 5
+
+
+def test_updates_of_one_rank_and_scale_stay_as_they_are() -> None:
+    lora = lora_of((0, "query"), (1, "key"))
+    assert of_one_rank(lora) is lora
+
+
+def test_every_option_of_the_installed_peft_is_known() -> None:
+    from peft import LoraConfig
+
+    on = {key: value or "on" for key, value in LoraConfig().to_dict().items()}
+    assert unknown_options(on) == []
+
+
+def test_an_option_of_a_newer_peft_is_told_of_only_where_it_is_on() -> None:
+    assert unknown_options({**CONFIG, "use_magic": True, "magic": None, "more": {}}) == ["use_magic=True"]

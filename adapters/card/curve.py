@@ -1,0 +1,106 @@
+"""The training curve as a picture: the loss, and the dev metric that picked the best epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from onetrunk.adapters.card.markup import is_number
+from onetrunk.adapters.strict_json import JSONObject
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH, HEIGHT = 900, 450
+"""Of the picture, in pixels."""
+
+_DPI = 100
+_LOSS, _METRIC = "#0072b2", "#d55e00"  # told apart by colour-blind eyes too
+_LIKELY = ("accuracy", "f1", "macro_f1")
+_LARGEST = 1e100  # beyond it matplotlib's own arithmetic overflows
+_LONGEST_NAME = 40
+
+
+def training_curve(history: Sequence[JSONObject], metric: str | None = None) -> bytes | None:
+    """Return a PNG of `WIDTH` x `HEIGHT` with loss and `metric` on dev by epoch, the same bytes for equal input.
+
+    history: the rows of `history.jsonl`; those without an epoch and a loss are left out. metric: by default the one
+    that picked the best epochs, as far as the rows tell. None for fewer than two epochs, and without matplotlib.
+    """
+    rows = [row for row in history if _drawable(row.get("epoch")) and _drawable(row.get("loss"))]
+    if len(rows) < 2 or find_spec("matplotlib") is None:
+        return None
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's own style would change the bytes
+        return _png(_drawn(rows, metric or primary(rows)))
+
+
+def primary(history: Sequence[JSONObject]) -> str | None:
+    """Return the dev metric that grew in exactly the rows that are marked as best; None where there is none."""
+    names = sorted({name for row in history for name in _dev(row)})
+    ranked = sorted(names, key=lambda name: _LIKELY.index(name) if name in _LIKELY else len(_LIKELY))
+    return next((name for name in ranked if _picked_by(name, history)), None)
+
+
+def _picked_by(name: str, history: Sequence[JSONObject]) -> bool:
+    best = -_LARGEST
+    for row in history:
+        value = _dev(row).get(name, 0.0)  # as training takes a figure that has no value
+        if (value > best) != (row.get("best") is True):
+            return False
+        best = max(best, value)
+    return True
+
+
+def _dev(row: JSONObject) -> dict[str, float]:
+    dev = row.get("dev")
+    return {name: value for name, value in dev.items() if _drawable(value)} if isinstance(dev, dict) else {}
+
+
+def _drawable(value: Any) -> bool:
+    return is_number(value) and abs(value) < _LARGEST
+
+
+def _drawn(rows: Sequence[JSONObject], metric: str | None) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(WIDTH / _DPI, HEIGHT / _DPI), dpi=_DPI, facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(color="#e0e0e0")
+    _line(axes, rows, [row["loss"] for row in rows], "training loss", _LOSS, "o")
+    if metric is not None:
+        _draw_metric(axes.twinx(), rows, metric)
+    return figure
+
+
+def _draw_metric(axes: Axes, rows: Sequence[JSONObject], metric: str) -> None:
+    values = [_dev(row).get(metric, float("nan")) for row in rows]
+    shown = metric[:_LONGEST_NAME] if metric.isascii() and metric.isprintable() else "metric"
+    _line(axes, rows, values, f"{shown} on dev", _METRIC, "s")
+    best = max((i for i, row in enumerate(rows) if row.get("best") is True), default=None)
+    if best is not None and values[best] == values[best]:
+        axes.plot(rows[best]["epoch"], values[best], "s", markersize=13, fillstyle="none", color=_METRIC)
+        told = f"best: {shown} {values[best]:.4g} after epoch {rows[best]['epoch']}"
+        axes.set_title(told, loc="right", size="medium", color=_METRIC, parse_math=False)
+
+
+def _line(
+    axes: Axes, rows: Sequence[JSONObject], values: list[float], label: str, color: str, marker: str
+) -> None:
+    axes.plot([row["epoch"] for row in rows], values, color=color, marker=marker, linewidth=2)
+    axes.set_ylabel(label, color=color, parse_math=False)
+    axes.tick_params(axis="y", labelcolor=color)
+
+
+def _png(figure: Figure) -> bytes:
+    stream = BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()

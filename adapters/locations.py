@@ -1,0 +1,83 @@
+"""Where adapters are shared: a repo of the Hugging Face Hub, `org/repo@rev`, or a folder, `file:///path@rev`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from onetrunk.adapters.errors import ReferenceSyntaxError
+
+SCHEME = "file://"
+EXPECTED = "expected ORG/REPO, ORG/REPO@REVISION or file:///FOLDER"
+
+_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place that shares one adapter.
+
+    place: `org/repo`, or the path of a folder. revision: branch, tag or commit; None for the newest on `main`.
+    """
+
+    kind: Literal["hub", "folder"]
+    place: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        """Return the text that `parse` reads back."""
+        base = self.place if self.kind == "hub" else Path(self.place).as_uri()
+        return base if self.revision is None else f"{base}@{self.revision}"
+
+    @classmethod
+    def parse(cls, text: str) -> Location:
+        """Read `org/repo`, `org/repo@v3` or `file:///mnt/models/ner@v3`. Raises ReferenceSyntaxError."""
+        if text.startswith(SCHEME):
+            path, revision = _cut(text, text)
+            return cls("folder", _folder(text, path), revision)
+        place, revision = _cut(text, text)
+        if not _REPO.fullmatch(place) or ".." in place or "--" in place or place.endswith((".git", ".", "-")):
+            raise ReferenceSyntaxError(text, f"{place!r} is no repo of the Hub", EXPECTED)
+        return cls("hub", place, revision)
+
+    @property
+    def name(self) -> str:
+        """The last part of the place: what an adapter from there is called, unless told otherwise."""
+        return self.place.rstrip("/").rpartition("/")[2].lower()
+
+
+def is_location(text: str) -> bool:
+    """Tell whether `text` is meant as a location: a name in the store has no slash."""
+    return "/" in text
+
+
+def is_commit(revision: str | None) -> bool:
+    """Tell whether `revision` is a whole commit id, which always means the same."""
+    return revision is not None and _COMMIT.fullmatch(revision) is not None
+
+
+def check_revision(text: str, revision: str) -> str:
+    """Return `revision` when it can be the name of a branch, a tag or a commit. Raises ReferenceSyntaxError."""
+    if not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision or revision.endswith("/"):
+        raise ReferenceSyntaxError(text, f"{revision!r} is no branch, tag or commit", EXPECTED)
+    return revision
+
+
+def _cut(text: str, whole: str) -> tuple[str, str | None]:
+    place, at, revision = text.rpartition("@")
+    return (place, check_revision(whole, revision)) if at else (text, None)
+
+
+def _folder(text: str, url: str) -> str:
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not path.startswith("/"):
+        raise ReferenceSyntaxError(text, "a folder is named by its whole path", "expected file:///FOLDER")
+    if "\0" in path or path.strip("/") == "":
+        raise ReferenceSyntaxError(text, "it names no folder", "expected file:///FOLDER")
+    return str(Path(path))

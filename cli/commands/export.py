@@ -1,0 +1,85 @@
+"""`adapters export`: an adapter for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from onetrunk.adapters.artifact import read_manifest
+from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.figures import size
+from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.output import emit_json, json_option, printable
+from onetrunk.cli.sharing import located
+
+if TYPE_CHECKING:
+    from onetrunk.core.exporting import Format
+
+
+@click.command("export")
+@click.argument("ref")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["peft", "merged", "onnx"]),
+    required=True,
+    help="A plain PEFT adapter, a model of transformers with it merged in, or ONNX (extra [onnx]).",
+)
+@click.option(
+    "--backbone",
+    metavar="B",
+    help="Hub id or folder of the backbone.  [default: the adapter's own, unless that was a folder]",
+)
+@json_option
+@click.pass_context
+def command(
+    context: click.Context, ref: str, folder: Path, form: Format, backbone: str | None, as_json: bool
+) -> None:
+    """Export the adapter REF to the folder DIR, which must be empty or not there yet.
+
+    What was written is loaded again by the tool it is for, and its logits are compared with ours; DIR appears only
+    if they are the same. A head that transformers does not have, such as one over the mean of a text, stands in
+    head.safetensors beside the encoder; in ONNX it is part of the graph.
+
+    \b
+    Example:
+      adapters export ner@prod ner-peft --format peft
+      adapters export ner ner-model --format merged
+      adapters export sentiment sentiment-onnx --format onnx
+    """
+    host = plugin_host(context)
+    stored = located(lambda: host, ref, backbone)
+    manifest = read_manifest(stored.path)
+    spec = host.task(manifest.task)
+    name, revision = needed_backbone({stored.ref: manifest}, backbone)
+    _tell(f"loading {name}")
+    from onetrunk.core.backbone import Backbone
+    from onetrunk.core.exporting import export_adapter
+
+    loaded = Backbone.load(name, revision, device="cpu", dtype="fp32")
+    done = export_adapter(stored.ref, stored.read(), spec, loaded, form, folder, _tell)
+    if as_json:
+        emit_json(
+            {
+                "adapter": stored.ref,
+                "format": form,
+                "folder": str(done.folder),
+                "files": done.files,
+                "texts": done.texts,
+                "difference": done.difference,
+            }
+        )
+    else:
+        click.echo(
+            printable(
+                f"exported {stored.ref} to {done.folder} ({size(sum(done.files.values()))}); on {done.texts} texts "
+                f"its logits differ from ours by {done.difference:.1e} at most"
+            )
+        )
+
+
+def _tell(step: str) -> None:
+    click.echo(printable(f"{step} …"), err=True)

@@ -1,0 +1,58 @@
+"""`adapters outdated`: which pulled adapters have newer commits where they came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from onetrunk.adapters.store import Store
+from onetrunk.cli.output import emit_json, json_option, table
+from onetrunk.cli.sharing import read_token, token_option
+from onetrunk.core.sharing.following import Followed, followed
+
+
+@click.command("outdated")
+@click.argument("name", required=False)
+@token_option
+@json_option
+def command(name: str | None, token_file: str | None, as_json: bool) -> None:
+    """List pulled adapters (or NAME alone) whose branch or tag has another commit by now.
+
+    \b
+    Example:
+      adapters outdated
+      adapters outdated --json
+    """
+    store = Store()
+    if name is not None:
+        store.resolve(name)  # raises, and names what is near
+    found = followed(store, store.names() if name is None else [name], read_token(token_file))
+    if as_json:
+        emit_json([_record(each) for each in found])
+        return
+    shown = [each for each in found if each.is_outdated or each.fault]
+    if not shown:
+        click.echo("Nothing that was pulled is outdated." if found else "Nothing was pulled.")
+        return
+    rows = [
+        (each.stored.ref, each.origin.place, each.origin.follows, each.origin.commit[:12], _now(each))
+        for each in shown
+    ]
+    table(("adapter", "from", "follows", "has", "there now"), rows)
+
+
+def _now(each: Followed) -> str:
+    return each.fault if each.fault is not None else str(each.newest)[:12]
+
+
+def _record(each: Followed) -> dict[str, Any]:
+    return {
+        "ref": each.stored.ref,
+        "place": each.origin.place,
+        "follows": each.origin.follows,
+        "commit": each.origin.commit,
+        "newest": each.newest,
+        "outdated": each.is_outdated,
+        "error": each.fault,
+    }

@@ -1,0 +1,93 @@
+"""`adapters pull`: an adapter from the Hub or a shared folder into the store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from onetrunk.adapters.locations import Location
+from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.output import emit_json, json_option, printable
+from onetrunk.cli.sharing import pulling, read_token, token_option
+from onetrunk.core.sharing.pulling import Pulled
+
+
+@click.command("pull")
+@click.argument("source")
+@click.option(
+    "--as", "name", metavar="NAME", help="Name in the store.  [default: that of the repo or folder]"
+)
+@click.option(
+    "--backbone", metavar="B", help="Hub id or folder of the backbone.  [default: the adapter's own]"
+)
+@click.option(
+    "--allow-backbone-mismatch",
+    "allow_mismatch",
+    is_flag=True,
+    help="Store an adapter of another backbone, too; it cannot be checked then.",
+)
+@click.option("--task", metavar="T", help="Task of an adapter that plain PEFT has made.")
+@click.option("--labels", metavar="A,B,…", help="Its labels, in order.  [default: what its files say]")
+@token_option
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    source: str,
+    name: str | None,
+    backbone: str | None,
+    allow_mismatch: bool,
+    task: str | None,
+    labels: str | None,
+    token_file: str | None,
+    as_json: bool,
+) -> None:
+    """Pull the adapter SOURCE (ORG/REPO, ORG/REPO@REVISION or file:///FOLDER) into the store.
+
+    Everything is checked before it is stored: hashes, shapes, the backbone's fingerprint, and the answers to the
+    texts that the adapter carries for it. A commit that is stored already is not downloaded again.
+
+    \b
+    Example:
+      adapters pull acme/ner
+      adapters pull acme/ner@v3 --as people
+      adapters pull file:///mnt/models/ner
+      adapters pull somebody/bert-ner-lora --task ner --labels O,B-PER,I-PER
+    """
+    location, host, token = Location.parse(source), plugin_host(context), read_token(token_file)
+    with pulling(host, backbone, token, allow_mismatch=allow_mismatch) as puller:
+        if task is None:
+            pulled = puller.pull(location, name)
+        else:
+            pulled = puller.pull_peft(location, host.task(task), _labels(labels), name)
+    _tell(location, pulled, as_json)
+
+
+def _labels(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(label.strip() for label in text.split(","))
+
+
+def _tell(location: Location, pulled: Pulled, as_json: bool) -> None:
+    stored = pulled.stored
+    for note in pulled.notes:
+        click.echo(printable(f"note: {note}"), err=True)
+    if as_json:
+        emit_json(record_of(pulled))
+    else:
+        verb = "pulled" if pulled.new else "already there:"
+        click.echo(printable(f"{verb} {stored.ref} from {stored.origin or location}"))
+
+
+def record_of(pulled: Pulled) -> dict[str, Any]:
+    """Return what a script wants to know of a pull."""
+    stored = pulled.stored
+    return {
+        "ref": stored.ref,
+        "name": stored.name,
+        "version": stored.version,
+        "new": pulled.new,
+        "origin": None if stored.origin is None else str(stored.origin),
+        "path": str(stored.path),
+        "notes": list(pulled.notes),
+    }

@@ -1,0 +1,137 @@
+"""`adapters push`: a version of the store to the Hub or a shared folder."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onetrunk.adapters.artifact import read_manifest
+from onetrunk.adapters.locations import Location, check_revision
+from onetrunk.adapters.remotes import MAIN, Published, open_remote
+from onetrunk.adapters.store import Store
+from onetrunk.cli.figures import counted, size
+from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.output import emit_json, json_option, printable
+from onetrunk.cli.sharing import read_token, token_option
+from onetrunk.core.errors import UsageError
+from onetrunk.core.sharing.cards import CardChoices
+from onetrunk.core.sharing.publishing import Push, PushOptions, Requirement, check_push, publish
+
+
+@click.command("push")
+@click.argument("ref")
+@click.argument("target")
+@click.option("--private", is_flag=True, help="Make the repo private, where it is new.")
+@click.option("--tag", metavar="V", help="Tag the commit, as v3.")
+@click.option("--branch", metavar="B", default=MAIN, show_default=True, help="Branch to push to.")
+@click.option("--create-pr", "pull_request", is_flag=True, help="Open a pull request, in place of pushing.")
+@click.option("--message", "-m", metavar="M", help="Message of the commit.  [default: the version]")
+@click.option(
+    "--require",
+    metavar="METRIC>=X",
+    multiple=True,
+    help="Refuse to publish what does not keep this; repeatable.",
+)
+@click.option(
+    "--force", is_flag=True, help="Publish also what is worse than what is there, on the same data."
+)
+@click.option("--allow-unevaluated", is_flag=True, help="Publish also without figures on held-out data.")
+@click.option("--license", "license_", metavar="L", help="License of the adapter, as apache-2.0.")
+@click.option("--language", metavar="L", multiple=True, help="Language of its texts, as en; repeatable.")
+@click.option("--dataset", metavar="D", multiple=True, help="Hub id of its training data; repeatable.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check everything and say what would be published; change nothing."
+)
+@token_option
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    ref: str,
+    target: str,
+    dry_run: bool,
+    token_file: str | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Publish the adapter REF to TARGET (ORG/REPO or file:///FOLDER), as one commit.
+
+    The folder is verified first. Refused are an adapter without figures on held-out data, one that is worse than
+    what the branch holds on the same data, and a repo that holds something else. A text under `## Notes` in the
+    card that is there survives.
+
+    \b
+    Example:
+      adapters push ner acme/ner --tag v3 --require "f1>=0.9"
+      adapters push ner@prod acme/ner --private --dry-run
+      adapters push ner file:///mnt/models/ner
+    """
+    location, options = _target(target), _options(**given)
+    stored = Store().resolve(ref)
+    spec = plugin_host(context).task(read_manifest(stored.path).task)
+    remote = open_remote(location, read_token(token_file))
+    push = check_push(stored, spec, remote, spec.summary, options)
+    done = None
+    if not dry_run and not push.unchanged:
+        remote.create(options.private)
+        with tempfile.TemporaryDirectory() as folder:
+            done = publish(push, remote, Path(folder), options)
+    elif not dry_run and options.tag is not None and push.parent is not None:
+        remote.tag(options.tag, push.parent)
+    _tell(location, push, done, options, dry_run, as_json)
+
+
+def _target(text: str) -> Location:
+    location = Location.parse(text)
+    if location.revision is not None:
+        raise UsageError(f"{text} names a revision; push to {location.place}, with --branch or --tag")
+    return location
+
+
+def _options(
+    require: tuple[str, ...], license_: str | None, language: Any, dataset: Any, **given: Any
+) -> PushOptions:
+    for name in (given["branch"], given["tag"]):
+        if name is not None:
+            check_revision(name, name)
+    return PushOptions(
+        **given,
+        require=tuple(map(Requirement.parse, require)),
+        card=CardChoices(license=license_, languages=tuple(language), datasets=tuple(dataset)),
+    )
+
+
+def _tell(
+    location: Location, push: Push, done: Published | None, options: PushOptions, dry_run: bool, as_json: bool
+) -> None:
+    total = sum(map(len, push.files.values()))
+    if as_json:
+        emit_json(
+            {
+                "ref": push.stored.ref,
+                "target": str(location),
+                "branch": options.branch,
+                "tag": options.tag,
+                "dry_run": dry_run,
+                "unchanged": push.unchanged,
+                "files": {name: len(data) for name, data in sorted(push.files.items())},
+                "commit": push.parent if push.unchanged else done and done.commit,
+                "url": done and done.url,
+                "pull_request": done and done.pull_request,
+            }
+        )
+        return
+    what = f"{push.stored.ref}, {counted(len(push.files), 'file')}, {size(total)}"
+    if push.unchanged:
+        text = f"{location} has {push.stored.ref} already, in commit {push.parent}; nothing was changed"
+        if options.tag is not None and not dry_run:
+            text += f" but the tag {options.tag}"
+    elif done is None:
+        text = f"would publish {what} to {location}, branch {options.branch}"
+    else:
+        text = f"published {what}\ncommit {done.commit}\n{done.pull_request or done.url}"
+    click.echo("\n".join(map(printable, text.splitlines())))

@@ -1,0 +1,93 @@
+"""What the commands that share adapters have in common: the token, and the backbone of the checks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onetrunk.adapters.locations import is_location
+from onetrunk.adapters.store import Store, StoredVersion
+from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.output import printable
+from onetrunk.cli.progress import counting
+from onetrunk.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from onetrunk.adapters.manifest import Manifest
+    from onetrunk.core.backbone import Backbone
+    from onetrunk.core.plugin_host import PluginHost
+    from onetrunk.core.sharing.pulling import Puller
+
+_LONGEST_TOKEN = 1024
+
+token_option = click.option(
+    "--token",
+    "token_file",
+    metavar="FILE",
+    help="File with the token for the Hub, - for stdin.  [default: HF_TOKEN, else that of `hf auth login`]",
+)
+"""Gives a command `--token`. A token itself is never an argument: others could read it in the list of processes."""
+
+
+def read_token(source: str | None) -> str | None:
+    """Return the token in the file `source`; None for none, where the client's own is used."""
+    if source is None:
+        return None
+    if source.startswith("hf_"):
+        raise UsageError(
+            "--token takes the name of a file, not a token, which others could read in the list of processes; "
+            "set HF_TOKEN, or give a file, or - for stdin"
+        )
+    try:
+        text = sys.stdin.read(_LONGEST_TOKEN) if source == "-" else _read(Path(source))
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise UsageError(f"--token {source}: cannot be read ({why})") from error
+    if not (token := text.strip()) or len(token.split()) > 1 or not token.isascii():
+        raise UsageError(f"--token {source}: expected one line, a token and nothing else")
+    return token
+
+
+def _read(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        return file.read(_LONGEST_TOKEN)
+
+
+def backbone_loader(choice: str | None, device: str = "cpu") -> Callable[[Manifest], Backbone]:
+    """Return what loads the backbone that an adapter needs, in fp32; choice: one that the user names instead."""
+
+    def load(manifest: Manifest) -> Backbone:
+        from onetrunk.core.backbone import Backbone
+
+        name, revision = needed_backbone({manifest.task: manifest}, choice)
+        return Backbone.load(name, revision, device=device, dtype="fp32")
+
+    return load
+
+
+@contextmanager
+def pulling(
+    host: PluginHost, backbone: str | None, token: str | None = None, **options: Any
+) -> Iterator[Puller]:
+    """Yield what pulls into the user's store; the bytes that come are shown on stderr."""
+    from onetrunk.core.sharing.pulling import Puller
+
+    with counting(None) as advance:
+        yield Puller(Store(), host, backbone_loader(backbone), token=token, advance=advance, **options)
+
+
+def located(host: Callable[[], PluginHost], reference: str, backbone: str | None = None) -> StoredVersion:
+    """Return the version that `reference` means; one of a Hub or folder is pulled, if it is not in the store."""
+    if not is_location(reference):
+        return Store().resolve(reference)
+    from onetrunk.core.sharing.pulling import located as pulled
+
+    with pulling(host(), backbone) as puller:
+        stored = pulled(Store(), puller, reference)
+    click.echo(printable(f"{reference} is {stored.ref} in the store"), err=True)
+    return stored

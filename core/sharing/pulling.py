@@ -1,0 +1,166 @@
+"""Pulling: a pinned commit of a remote becomes a version in the store, once everything of it has been checked.
+
+What comes is data from a stranger. Only files of the format are asked for, into a stage that no reader sees; the
+artifact is verified there as any other, then against the backbone and by its probe. Only then is it a version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from onetrunk.adapters import strict_json
+from onetrunk.adapters.artifact import (
+    CARD,
+    FORMAT_FILES,
+    MAX_WEIGHTS,
+    TASK,
+    WEIGHTS,
+    read_artifact,
+    read_manifest,
+)
+from onetrunk.adapters.errors import RemoteError, RemoteUnreachable
+from onetrunk.adapters.files import sha256, write_new
+from onetrunk.adapters.index import Origin
+from onetrunk.adapters.locations import Location, is_commit
+from onetrunk.adapters.manifest import FileRecord, Manifest
+from onetrunk.adapters.references import is_name, validate_name
+from onetrunk.adapters.remotes import MAIN, Advance, Commit, Remote, open_remote
+from onetrunk.adapters.store import Store, StoredVersion
+from onetrunk.core.adapter_files import load_adapter
+from onetrunk.core.backbone import Backbone
+from onetrunk.core.errors import BackboneMismatch
+from onetrunk.core.inference import ignore
+from onetrunk.core.plugin_host import PluginHost
+
+ForBackbone = Callable[[Manifest], Backbone]
+"""Loads the backbone that an adapter needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a pull has come to. new: whether the version was not in the store before; notes: for the user."""
+
+    stored: StoredVersion
+    new: bool
+    notes: tuple[str, ...] = ()
+
+
+class Puller:
+    """Pulls adapters into `store`.
+
+    backbone: loads the one that an adapter's checks need, no earlier than they do.
+    allow_mismatch: store an adapter of another backbone all the same; its probe is not computed then.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        host: PluginHost,
+        backbone: ForBackbone,
+        *,
+        token: str | None = None,
+        allow_mismatch: bool = False,
+        advance: Advance = ignore,
+    ) -> None:
+        self._store, self._host, self._backbone = store, host, backbone
+        self._token, self._allow, self._advance = token, allow_mismatch, advance
+
+    def pull(self, location: Location, name: str | None = None) -> Pulled:
+        """Store what `location` means now as a version of `name` (by default that of the repo or folder).
+
+        A commit that is in the store under that name already is not downloaded again.
+        Raises RemoteError, ArtifactError, BackboneMismatch, AdapterRejected, UnknownTask; the store is as it was.
+        """
+        name = name_for(location) if name is None else validate_name(name)
+        place = str(Location(location.kind, location.place))
+        if is_commit(location.revision) and (known := self._known(name, place, str(location.revision))):
+            return Pulled(known, new=False)
+        remote = open_remote(location, self._token)
+        commit = remote.commit(location.revision)
+        if known := self._known(name, place, commit.id):
+            return Pulled(known, new=False)
+        if TASK not in commit.files:
+            raise RemoteError(
+                str(location),
+                f"commit {commit.id[:12]} has no {TASK}: it is no adapter of OneTrunk; for one of plain PEFT give "
+                "--task, and --labels if it does not say them",
+            )
+        notes: list[str] = []
+        stored = self._store.add(
+            name,
+            lambda folder: self._fill(folder, remote, commit, notes),
+            Origin(place, commit.id, location.revision or MAIN),
+        )
+        return Pulled(stored, new=True, notes=tuple(notes))
+
+    def _known(self, name: str, place: str, commit: str) -> StoredVersion | None:
+        found = [own for own in self._store.pulled(place, commit) if own.name == name]
+        return found[-1] if found else None
+
+    def _fill(self, folder: Path, remote: Remote, commit: Commit, notes: list[str]) -> None:
+        """Download the artifact into `folder` and check it against its backbone."""
+        for file in [TASK, *(each for each in FORMAT_FILES if each != TASK)]:
+            if file in commit.files:
+                limit = MAX_WEIGHTS if file in WEIGHTS else strict_json.MAX_BYTES
+                write_new(folder / file, remote.fetch(commit, file, limit, self._advance))
+            if file == TASK:
+                manifest = read_manifest(folder)  # before anything large comes
+        if _adopt_card(folder, manifest):
+            notes.append("its card was edited there after it had been published; the text is kept")
+        artifact = read_artifact(folder)
+        spec = self._host.task(artifact.manifest.task)
+        backbone = self._backbone(artifact.manifest)
+        try:
+            from onetrunk.core.trunk import Trunk
+
+            load_adapter(str(remote.location), artifact, spec, backbone, Trunk.of(backbone))
+        except BackboneMismatch as error:
+            if not self._allow:
+                raise
+            notes.append(f"{error}; stored all the same, unchecked")
+
+
+def name_for(location: Location) -> str:
+    """Return what an adapter from there is called. Raises ReferenceSyntaxError where that cannot be a name."""
+    name = location.name.replace(" ", "-")
+    return name if is_name(name) else validate_name(name)
+
+
+def _adopt_card(folder: Path, manifest: Manifest) -> bool:
+    """Let task.json take the card as it came: people edit it in their browser, and nothing is computed from it."""
+    path, record = folder / CARD, manifest.files.get(CARD)
+    if record is None or not path.is_file():
+        return False
+    data = path.read_bytes()
+    if sha256(data) == record.sha256:
+        return False
+    files = {**manifest.files, CARD: FileRecord(sha256=sha256(data), bytes=len(data))}
+    (folder / TASK).unlink()
+    write_new(folder / TASK, strict_json.dump(manifest.with_files(files).to_json()))
+    return True
+
+
+def located(store: Store, puller: Puller, reference: str) -> StoredVersion:
+    """Return the version that `reference` means, of the store or, for a location, of its remote.
+
+    Where the remote cannot be reached, it is the version that was pulled from there last.
+    """
+    from onetrunk.adapters.locations import is_location
+
+    if not is_location(reference):
+        return store.resolve(reference)
+    location = Location.parse(reference)
+    try:
+        return puller.pull(location).stored
+    except RemoteUnreachable:
+        place, follows = str(Location(location.kind, location.place)), location.revision or MAIN
+        found = [
+            own
+            for own in store.versions()
+            if own.origin is not None and (own.origin.place, own.origin.follows) == (place, follows)
+        ]
+        if not found:
+            raise
+        return found[-1]
