@@ -65,6 +65,7 @@ class ArtifactError(OneTrunkError):
     def __init__(self, where: Path, message: str) -> None:
         super().__init__(f"{where}: {message}")
         self.where = where
+        self.message = message
 
 
 class HashMismatch(ArtifactError):

@@ -19,6 +19,9 @@ SCHEMA = 1
 SPLITS = ("train", "dev", "test")
 """The keys that `Manifest.data` may have; `Manifest.metrics` has no `train`."""
 
+MAX_PROBE = 64
+"""The most texts that a probe may have: each is computed whenever the adapter is loaded."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -209,13 +212,15 @@ def _metrics(fields: Fields) -> dict[str, JSONObject]:
 
 
 def _parameters(fields: Fields) -> Parameters:
-    record = Parameters(trained=fields.whole("trained"), backbone=fields.whole("backbone"))
+    record = Parameters(trained=fields.whole("trained"), backbone=fields.whole("backbone", 1))
     fields.done()
     return record
 
 
 def _probe(fields: Fields) -> Probe:
     texts, logits = fields.texts("texts"), fields.items("logits")
+    if len(texts) > MAX_PROBE:
+        fields.fault("texts", f"must be at most {MAX_PROBE}, not {len(texts)}")
     if len(texts) != len(logits):
         fields.fault("logits", f"must have one entry a text, {len(texts)}, not {len(logits)}")
     if not all(isinstance(each, list) and _numbers(each) for each in logits):

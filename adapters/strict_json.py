@@ -18,6 +18,8 @@ MAX_BYTES = 16 * 2**20
 """The longest JSON document that is read, in bytes."""
 MAX_DEPTH = 64
 """The deepest nesting of arrays and objects that is read."""
+_BEYOND = 2**1023
+"""No whole number so large is read: floats, which others read numbers as, end a little above it."""
 
 
 def parse(data: bytes) -> JSON:
@@ -86,6 +88,8 @@ def _scalar_fault(item: object) -> str | None:
         )
     if isinstance(item, float):
         return None if math.isfinite(item) else f"has the number {item}, only finite ones are allowed"
+    if type(item) is int and abs(item) >= _BEYOND:
+        return f"has a number of {len(str(item))} digits, only those that a float holds are allowed"
     # Exact types: numpy's scalars, some of which are subclasses, would be written otherwise than they are read.
     return (
         None

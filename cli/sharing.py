@@ -70,6 +70,19 @@ def backbone_loader(choice: str | None, device: str = "cpu") -> Callable[[Manife
     return load
 
 
+def base_loader(choice: str | None, device: str = "cpu") -> Callable[[str | None, str | None], Backbone]:
+    """Return what loads the backbone that plain PEFT's files name; choice: one that the user names instead."""
+
+    def load(name: str | None, revision: str | None) -> Backbone:
+        from onetrunk.core.backbone import Backbone
+
+        if choice is None and name is None:
+            raise UsageError("the adapter's files do not say its backbone; give it with --backbone")
+        return Backbone.load(choice or str(name), None if choice else revision, device=device, dtype="fp32")
+
+    return load
+
+
 @contextmanager
 def pulling(
     host: PluginHost, backbone: str | None, token: str | None = None, **options: Any

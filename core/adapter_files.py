@@ -99,6 +99,10 @@ def load_adapter(
     lora, weights = _weights(ref, artifact, backbone)
     task_type = artifact.adapter_config.get("task_type")
     manifest = artifact.manifest
+    if manifest.level != spec.level:
+        raise AdapterRejected(
+            ref, f"task.json says level {manifest.level!r}, the task {spec.name!r} is of level {spec.level!r}"
+        )
     head = build_head(spec, backbone, manifest.labels, manifest.pooling or "cls")
     if (own := getattr(head, "peft_task_type", None) or "FEATURE_EXTRACTION") != task_type:
         raise AdapterRejected(
@@ -137,6 +141,8 @@ def _weights(ref: str, artifact: Artifact, backbone: Backbone) -> tuple[Lora, Ma
         artifact.path, artifact.adapter_config, artifact.adapter_model, backbone.family.layout, prefix
     )
     check_shapes(ref, lora, backbone)
+    if artifact.head is not None and rest:
+        raise AdapterRejected(ref, f"adapter_model.safetensors has {min(rest)!r}, which is no update of a linear")
     head = artifact.head if artifact.head is not None else _head_weights(rest, prefix)
     return (Lora({}) if artifact.manifest.method == "head" else lora), head
 

@@ -17,6 +17,9 @@ MODEL_CONFIG = "config.json"
 """A transformers configuration, which some people put beside their adapter; it names the labels."""
 
 _MAX_CARD = 2**20
+_MAX_HEAD = 2**16
+_ANCHOR = re.compile(r"(?<!\w)&\S")
+"""With anchors a few lines of YAML can stand for more than any memory holds."""
 _PLACEHOLDER = re.compile(r"LABEL_\d+")
 
 
@@ -61,15 +64,16 @@ def _metadata(folder: Path) -> Mapping[str, Any]:
         raise ArtifactError(folder, f"{CARD} {error}") from error
     except UnicodeDecodeError as error:
         raise ArtifactError(folder, f"{CARD} is not UTF-8 at byte {error.start}") from error
-    if not text.startswith("---"):
+    head, closed, _ = text.partition("\n---")
+    if not text.startswith("---") or not closed or len(head) > _MAX_HEAD or _ANCHOR.search(head):
         return {}
     from huggingface_hub import RepoCard
 
     try:
-        found: dict[str, Any] = RepoCard(text, ignore_metadata_errors=True).data.to_dict()
+        card = RepoCard(f"{head}\n---\n", ignore_metadata_errors=True)
+        return dict(vars(card.data))
     except Exception:  # YAML of a stranger, in a library that fails in many ways: such a card names no labels
         return {}
-    return found
 
 
 def _listed(table: Any) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,9 +32,9 @@ _MOST_INSIDE = 3 * 2**29
 """Bytes of weights beyond which they stand in a file beside the graph: a file of ONNX has 2 GB at most."""
 
 
-def check_installed() -> None:
+def check_installed(required: Sequence[str] = REQUIRED) -> None:
     """Raise UsageError where the extra is not installed."""
-    if missing := [name for name in REQUIRED if find_spec(name) is None]:
+    if missing := [name for name in required if find_spec(name) is None]:
         raise UsageError(f"ONNX needs {', '.join(missing)}: pip install 'onetrunk[onnx]'")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from onetrunk.adapters.manifest import MAX_PROBE
 from onetrunk.core.errors import TaskSpecError
 
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ class TaskSpec:
             faults.append("primary must name a metric")
         if not self.probe:
             faults.append("probe needs at least one text")
+        if len(self.probe) > MAX_PROBE:
+            faults.append(f"probe must have at most {MAX_PROBE} texts, not {len(self.probe)}")
         if faults:
             raise TaskSpecError(str(self.name), faults)
 

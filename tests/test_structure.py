@@ -87,7 +87,8 @@ def test_every_dependency_is_pinned() -> None:
     pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     known: set[tuple[str, frozenset[str]]] = set()
     needed("onetrunk", frozenset({"minilm", "dev", "bench"}), known)
-    assert {name for name, _ in known} - set(map(canonicalize_name, pinned)) == set()
+    unpinned = {name for name, _ in known} - set(map(canonicalize_name, pinned))
+    assert unpinned <= {"onetrunk"}  # which its own extras name
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

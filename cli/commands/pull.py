@@ -9,7 +9,8 @@ import click
 from onetrunk.adapters.locations import Location
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.output import emit_json, json_option, printable
-from onetrunk.cli.sharing import pulling, read_token, token_option
+from onetrunk.cli.sharing import base_loader, pulling, read_token, token_option
+from onetrunk.core.errors import UsageError
 from onetrunk.core.sharing.pulling import Pulled
 
 
@@ -57,10 +58,12 @@ def command(
     """
     location, host, token = Location.parse(source), plugin_host(context), read_token(token_file)
     with pulling(host, backbone, token, allow_mismatch=allow_mismatch) as puller:
+        if task is None and labels is not None:
+            raise UsageError("--labels are for an adapter of plain PEFT; give its --task, too")
         if task is None:
             pulled = puller.pull(location, name)
         else:
-            pulled = puller.pull_peft(location, host.task(task), _labels(labels), name)
+            pulled = puller.pull_peft(location, host.task(task), base_loader(backbone), _labels(labels), name)
     _tell(location, pulled, as_json)
 
 

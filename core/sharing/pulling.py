@@ -6,7 +6,8 @@ artifact is verified there as any other, then against the backbone and by its pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from onetrunk.adapters.artifact import (
     CARD,
     FORMAT_FILES,
     MAX_WEIGHTS,
+    MODEL,
     TASK,
     WEIGHTS,
     read_artifact,
@@ -22,6 +24,7 @@ from onetrunk.adapters.artifact import (
 )
 from onetrunk.adapters.errors import RemoteError, RemoteUnreachable
 from onetrunk.adapters.files import sha256, write_new
+from onetrunk.adapters.folder_remote import REFS
 from onetrunk.adapters.index import Origin
 from onetrunk.adapters.locations import Location, is_commit
 from onetrunk.adapters.manifest import FileRecord, Manifest
@@ -33,9 +36,13 @@ from onetrunk.core.backbone import Backbone
 from onetrunk.core.errors import BackboneMismatch
 from onetrunk.core.inference import ignore
 from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.tasks import TaskSpec
 
 ForBackbone = Callable[[Manifest], Backbone]
 """Loads the backbone that an adapter needs."""
+ForBase = Callable[[str | None, str | None], Backbone]
+"""Loads the backbone of this name and revision, which plain PEFT's files give, or not."""
+PICKLE = "adapter_model.bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,57 @@ class Puller:
             Origin(place, commit.id, location.revision or MAIN),
         )
         return Pulled(stored, new=True, notes=tuple(notes))
+
+    def pull_peft(
+        self,
+        location: Location,
+        spec: TaskSpec,
+        base: ForBase,
+        labels: Sequence[str] | None = None,
+        name: str | None = None,
+    ) -> Pulled:
+        """Store an adapter that plain PEFT has made, for the task `spec`, as a version of `name`.
+
+        base: loads the backbone by the name and revision that its files give. labels: in the order of its logits,
+        where its files do not say them. A folder may be the adapter itself, too.
+        Raises as `pull` and `import_peft` do; the store is as it was then.
+        """
+        from onetrunk.core.importing import FILES, base_of, import_peft
+
+        name = name_for(location) if name is None else validate_name(name)
+        plain = Path(location.place)
+        if location.kind == "folder" and not (plain / REFS).exists() and plain.is_dir():
+            backbone = base(*base_of(plain))
+            stored = import_peft(
+                plain, spec, backbone, host=self._host, store=self._store, name=name, labels=labels
+            )
+            return Pulled(stored, new=True)
+        place = str(Location(location.kind, location.place))
+        remote = open_remote(location, self._token)
+        commit = remote.commit(location.revision)
+        if known := self._known(name, place, commit.id):
+            return Pulled(known, new=False)
+        with tempfile.TemporaryDirectory() as aside:
+            folder = Path(aside) / name
+            folder.mkdir()
+            for file in (each for each in FILES if each in commit.files):
+                limit = MAX_WEIGHTS if file in WEIGHTS else strict_json.MAX_BYTES
+                write_new(folder / file, remote.fetch(commit, file, limit, self._advance))
+            if MODEL not in commit.files and PICKLE in commit.files:
+                raise RemoteError(
+                    str(location), f"it has {PICKLE} alone, a pickle, which can run code and is never read"
+                )
+            stored = import_peft(
+                folder,
+                spec,
+                base(*base_of(folder)),
+                host=self._host,
+                store=self._store,
+                name=name,
+                labels=labels,
+                origin=Origin(place, commit.id, location.revision or MAIN),
+            )
+        return Pulled(stored, new=True)
 
     def _known(self, name: str, place: str, commit: str) -> StoredVersion | None:
         found = [own for own in self._store.pulled(place, commit) if own.name == name]

@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from onetrunk.adapters.store import Store, StoredVersion
-from onetrunk.core import onnx_graph
 from onetrunk.core.adapter_files import load_adapter
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.errors import ExportError, UsageError
 from onetrunk.core.exporting import Exported, Format, export_adapter
 from onetrunk.core.importing import import_peft
 from onetrunk.core.inference import Job, compute_logits, encode_examples
+from onetrunk.core.onnx_graph import check_installed
 from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.tasks import HeadContext
 from onetrunk.core.trunk import Trunk
@@ -304,9 +304,6 @@ def test_a_head_of_a_plugins_own_is_no_onnx(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_onnx_that_is_not_installed_is_asked_for_by_its_extra(
-    words: StoredVersion, bert: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(onnx_graph, "REQUIRED", ("no_such_package", "torch"))
+def test_onnx_that_is_not_installed_is_asked_for_by_its_extra() -> None:
     with pytest.raises(UsageError, match=r"ONNX needs no_such_package: pip install 'onetrunk\[onnx\]'"):
-        exported(words, bert, "onnx", tmp_path / "out")
+        check_installed(["no_such_package", "torch"])

@@ -294,6 +294,12 @@ def write_model_config(folder: Path, labels: Sequence[str]) -> None:
     (folder / "config.json").write_text(json.dumps({"id2label": dict(enumerate(labels))}))
 
 
+def yaml_bomb() -> str:
+    """A card of a few lines whose metadata stand for 10^11 entries."""
+    lines = [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 12)]
+    return "\n".join(["---", "a0: &a0 {x: y}", *lines, "labels: [a, b, c, d, e]", "---", ""])
+
+
 def test_labels_are_read_off_the_configuration_beside_the_adapter(
     copied: Path, bert: Backbone, store: Store
 ) -> None:
@@ -327,8 +333,9 @@ def test_given_labels_count_first(copied: Path, bert: Backbone, store: Store) ->
         lambda folder: (folder / "config.json").write_text('{"id2label": {"0": 1}}'),
         lambda folder: (folder / "README.md").write_text("---\n: [\n---\n"),
         lambda folder: (folder / "README.md").write_text("no metadata"),
+        lambda folder: (folder / "README.md").write_text(yaml_bomb()),
     ],
-    ids=["nothing", "placeholders", "too few", "numbers", "broken card", "plain card"],
+    ids=["nothing", "placeholders", "too few", "numbers", "broken card", "plain card", "bomb"],
 )
 def test_labels_that_nobody_says_are_asked_for_with_their_number(
     spoil: Callable[[Path], object], copied: Path, bert: Backbone, store: Store
