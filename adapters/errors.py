@@ -60,9 +60,9 @@ class StoreBusy(StoreError):
 
 
 class ArtifactError(OneTrunkError):
-    """The folder `where` is not a sound artifact."""
+    """What is in `where`, a folder or the name of a remote, is not a sound artifact."""
 
-    def __init__(self, where: Path, message: str) -> None:
+    def __init__(self, where: Path | str, message: str) -> None:
         super().__init__(f"{where}: {message}")
         self.where = where
         self.message = message

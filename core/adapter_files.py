@@ -142,7 +142,9 @@ def _weights(ref: str, artifact: Artifact, backbone: Backbone) -> tuple[Lora, Ma
     )
     check_shapes(ref, lora, backbone)
     if artifact.head is not None and rest:
-        raise AdapterRejected(ref, f"adapter_model.safetensors has {min(rest)!r}, which is no update of a linear")
+        raise AdapterRejected(
+            ref, f"adapter_model.safetensors has {min(rest)!r}, which is no update of a linear"
+        )
     head = artifact.head if artifact.head is not None else _head_weights(rest, prefix)
     return (Lora({}) if artifact.manifest.method == "head" else lora), head
 

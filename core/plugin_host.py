@@ -21,7 +21,23 @@ from onetrunk.core.plugin_trial import by_name, given, new_manager, reason, regi
 from onetrunk.core.tasks import TaskSpec
 
 OWN_COMMANDS = frozenset(
-    {"train", "eval", "predict", "list", "show", "alias", "export", "remove", "plugins", "quickstart"}
+    {
+        "alias",
+        "eval",
+        "export",
+        "list",
+        "outdated",
+        "plugins",
+        "predict",
+        "pull",
+        "push",
+        "quickstart",
+        "remove",
+        "search",
+        "show",
+        "train",
+        "update",
+    }
 )
 """Names of our own commands, which no plugin can take. They stand here, not in `cli`, because a plugin must
 be sound or broken for a program just as it is for the command line."""

@@ -23,8 +23,8 @@ def render_card(facts: CardFacts) -> str:
     sections = [
         metadata(facts),
         f"# {plain(facts.name)}\n\n{plain(facts.summary)}",
-        f"A LoRA adapter with its head for {code(manifest.backbone.name)}, "
-        f"made by OneTrunk {plain(manifest.onetrunk)}.",
+        f"A LoRA adapter with its head for {code(manifest.backbone.name)}, {_made(manifest)} OneTrunk "
+        f"{plain(manifest.onetrunk)}.",
         _labels(manifest),
         f"## Results\n\n{results(manifest)}",
         f"## Use\n\n{usage(facts)}",
@@ -33,6 +33,10 @@ def render_card(facts: CardFacts) -> str:
         notes_section(facts.notes),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _made(manifest: Manifest) -> str:
+    return "made by plain PEFT and taken in by" if "imported" in manifest.training else "made by"
 
 
 def _labels(manifest: Manifest) -> str:
@@ -64,7 +68,9 @@ def _training(facts: CardFacts) -> str:
 def _limits(facts: CardFacts) -> str:
     manifest = facts.manifest
     lines = [_trained_on(facts), "The labels are fixed: another one needs another training."]
-    if "test" not in manifest.metrics:
+    if not manifest.metrics:
+        lines.append("How good it is was not measured: there are no figures on held-out data.")
+    elif "test" not in manifest.metrics:
         lines.append(
             "There are no figures of a test split: dev picked the best epoch, so that its figures flatter."
         )

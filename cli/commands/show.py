@@ -36,7 +36,13 @@ def command(ref: str, as_json: bool) -> None:
     manifest = read_manifest(stored.path)
     lineage = _lineage(store, stored, manifest)
     if as_json:
-        place = {"ref": stored.ref, "aliases": list(stored.aliases), "path": str(stored.path)}
+        origin = None if stored.origin is None else str(stored.origin)
+        place = {
+            "ref": stored.ref,
+            "aliases": list(stored.aliases),
+            "path": str(stored.path),
+            "origin": origin,
+        }
         emit_json({**place, "lineage": lineage, **manifest.to_json()})
     else:
         _print(stored, manifest, lineage)
@@ -75,6 +81,8 @@ def _below(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequ
 def _about(stored: StoredVersion, manifest: Manifest, lineage: list[str]) -> Rows:
     if stored.aliases:
         yield "aliases", ", ".join(stored.aliases)
+    if stored.origin is not None:
+        yield "origin", f"{stored.origin}, following {stored.origin.follows}"
     yield "task", f"{manifest.task}, of {manifest.plugin.distribution} {manifest.plugin.version}"
     yield "level", manifest.level + ("" if manifest.pooling is None else f", pooling {manifest.pooling}")
     yield counted(len(manifest.labels), "label"), ", ".join(manifest.labels)

@@ -7,7 +7,8 @@ artifact is verified there as any other, then against the backbone and by its pr
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from onetrunk.adapters.artifact import (
     read_artifact,
     read_manifest,
 )
-from onetrunk.adapters.errors import RemoteError, RemoteUnreachable
+from onetrunk.adapters.errors import ArtifactError, RemoteError, RemoteUnreachable
 from onetrunk.adapters.files import sha256, write_new
 from onetrunk.adapters.folder_remote import REFS
 from onetrunk.adapters.index import Origin
@@ -30,6 +31,7 @@ from onetrunk.adapters.locations import Location, is_commit
 from onetrunk.adapters.manifest import FileRecord, Manifest
 from onetrunk.adapters.references import is_name, validate_name
 from onetrunk.adapters.remotes import MAIN, Advance, Commit, Remote, open_remote
+from onetrunk.adapters.staging import writing
 from onetrunk.adapters.store import Store, StoredVersion
 from onetrunk.core.adapter_files import load_adapter
 from onetrunk.core.backbone import Backbone
@@ -95,11 +97,12 @@ class Puller:
                 "--task, and --labels if it does not say them",
             )
         notes: list[str] = []
-        stored = self._store.add(
-            name,
-            lambda folder: self._fill(folder, remote, commit, notes),
-            Origin(place, commit.id, location.revision or MAIN),
-        )
+        with _named(location):
+            stored = self._store.add(
+                name,
+                lambda folder: self._fill(folder, remote, commit, notes),
+                Origin(place, commit.id, location.revision or MAIN),
+            )
         return Pulled(stored, new=True, notes=tuple(notes))
 
     def pull_peft(
@@ -131,7 +134,7 @@ class Puller:
         commit = remote.commit(location.revision)
         if known := self._known(name, place, commit.id):
             return Pulled(known, new=False)
-        with tempfile.TemporaryDirectory() as aside:
+        with tempfile.TemporaryDirectory() as aside, _named(location):
             folder = Path(aside) / name
             folder.mkdir()
             for file in (each for each in FILES if each in commit.files):
@@ -162,7 +165,9 @@ class Puller:
         for file in [TASK, *(each for each in FORMAT_FILES if each != TASK)]:
             if file in commit.files:
                 limit = MAX_WEIGHTS if file in WEIGHTS else strict_json.MAX_BYTES
-                write_new(folder / file, remote.fetch(commit, file, limit, self._advance))
+                data = remote.fetch(commit, file, limit, self._advance)
+                with writing(self._store.root):
+                    write_new(folder / file, data)
             if file == TASK:
                 manifest = read_manifest(folder)  # before anything large comes
         if _adopt_card(folder, manifest):
@@ -178,6 +183,15 @@ class Puller:
             if not self._allow:
                 raise
             notes.append(f"{error}; stored all the same, unchecked")
+
+
+@contextmanager
+def _named(location: Location) -> Iterator[None]:
+    """Let a faulty artifact be called by where it came from, not by the folder in which it was checked."""
+    try:
+        yield
+    except ArtifactError as error:
+        raise ArtifactError(str(location), error.message) from error
 
 
 def name_for(location: Location) -> str:

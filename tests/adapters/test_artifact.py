@@ -164,7 +164,7 @@ def test_a_truncated_file_is_told_with_both_sizes(folder: Path, name: str) -> No
         read_artifact(folder)
 
 
-@pytest.mark.parametrize("name", FORMAT_FILES)
+@pytest.mark.parametrize("name", [name for name in FORMAT_FILES if name != "training.png"])
 def test_a_missing_file_is_named(folder: Path, manifest: Manifest, name: str) -> None:
     if name == "head.safetensors":
         shutil.rmtree(folder)

@@ -23,6 +23,7 @@ from onetrunk.adapters.errors import (
     StoreError,
     UnknownAdapter,
 )
+from onetrunk.adapters.index import Origin
 from onetrunk.adapters.references import Reference
 from onetrunk.adapters.store import Store, StoredVersion
 
@@ -266,14 +267,25 @@ def test_a_description_that_was_edited_after_storing_is_refused(store: Store, co
         store.resolve("ner").read()
 
 
-def test_an_index_without_ids_is_read(store: Store, copy_sample: Write) -> None:
+@pytest.mark.parametrize(("schema", "later"), [(1, ("ids", "origins")), (2, ("origins",))])
+def test_an_index_of_an_older_schema_is_read(
+    store: Store, copy_sample: Write, schema: int, later: tuple[str, ...]
+) -> None:
     add(store, copy_sample, "ner", "ner")
     index = store.root / "ner" / "adapter.json"
-    old = json.loads(index.read_text())
-    del old["ids"]
-    index.write_text(json.dumps({**old, "schema": 1}))
-    assert store.resolve("ner@2").id is None
+    old = {key: value for key, value in json.loads(index.read_text()).items() if key not in later}
+    index.write_text(json.dumps({**old, "schema": schema}))
+    assert (store.resolve("ner@2").id is None) == ("ids" in later)
     assert store.resolve("ner@2").read().manifest.task == "sentiment"
+    assert store.add("ner", copy_sample).ref == "ner@3"
+
+
+def test_where_a_version_was_pulled_from_is_kept(store: Store, copy_sample: Write) -> None:
+    origin = Origin("acme/ner", "c" * 40, "v1")
+    store.add("ner", copy_sample, origin)
+    store.add("ner", copy_sample)
+    assert [own.origin for own in Store(store.root).versions("ner")] == [origin, None]
+    assert [own.ref for own in store.pulled("acme/ner", "c" * 40)] == ["ner@1"]
 
 
 def test_without_its_index_an_adapter_keeps_its_versions(store: Store, copy_sample: Write) -> None:
@@ -311,8 +323,8 @@ def test_a_damaged_index_is_told_with_its_remedy(
 
 def test_an_index_with_a_newer_schema_asks_for_an_upgrade(store: Store, copy_sample: Write) -> None:
     add(store, copy_sample, "ner")
-    (store.root / "ner" / "adapter.json").write_text('{"schema": 3, "all": "different"}')
-    with pytest.raises(StoreError, match=r"has schema 3, this version reads schema 2; upgrade onetrunk$"):
+    (store.root / "ner" / "adapter.json").write_text('{"schema": 4, "all": "different"}')
+    with pytest.raises(StoreError, match=r"has schema 4, this version reads schema 3; upgrade onetrunk$"):
         store.versions()
 
 

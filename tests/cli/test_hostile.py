@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from onetrunk.adapters.store import Store
-from tests.hostile import CASES, MODEL, TASK, Case, Files, config, sealed, task
+from tests.hostile import CASES
+from tests.hostile_edits import CONFIG, MODEL, TASK, Case, Files, pickled, sealed, task
 from tests.hub_child import Child
 from tests.hub_server import HubServer
 from tests.hub_world import REPO, World, done, refused, rubbish
 
 EVERY = [
-    pytest.param(case, id=f"{kind}-{case}".replace(" ", "_")) for kind, cases in CASES.items() for case in cases
+    pytest.param(case, id=f"{kind}-{case}".replace(" ", "_"))
+    for kind, cases in CASES.items()
+    for case in cases
 ]
 
 
@@ -60,7 +61,9 @@ def published(world: World, files: Files) -> str:
 
 
 @pytest.mark.parametrize("case", EVERY)
-def test_a_hostile_artifact_is_refused_in_words(world: World, sound: Files, case: Case, tmp_path: Path) -> None:
+def test_a_hostile_artifact_is_refused_in_words(
+    world: World, sound: Files, case: Case, tmp_path: Path
+) -> None:
     files = dict(sound)
     case.edit(files)
     world.bob = tmp_path
@@ -70,9 +73,114 @@ def test_a_hostile_artifact_is_refused_in_words(world: World, sound: Files, case
     assert rubbish(world.bob) == []
 
 
-def test_there_are_at_least_sixty_of_them() -> None:
-    assert len(EVERY) >= 60
+def test_no_pickle_was_opened(world: World, sound: Files, tmp_path: Path) -> None:
+    flag = tmp_path / "opened"
+    files = sealed({**sound, MODEL: pickled(flag)})
+    world.bob = tmp_path / "bob"
+    refused(world.pull(published(world, files)), "is not a safetensors file")
+    assert not flag.exists()
 
 
-def test_no_pickle_was_ever_opened() -> None:
-    assert not Path("/tmp/onetrunk-was-here").exists()
+def test_no_message_shows_the_folder_of_the_check(world: World, sound: Files, tmp_path: Path) -> None:
+    world.bob = tmp_path
+    repo = published(world, {**sound, MODEL: b"x"})
+    told = refused(world.pull(repo), rf"^error: {repo}: adapter_model.safetensors has 1 bytes")
+    assert ".staging" not in told.err
+
+
+def test_files_that_are_none_of_the_format_are_never_downloaded(
+    world: World, sound: Files, tmp_path: Path
+) -> None:
+    world.bob = tmp_path
+    strangers = ("setup.py", "adapter_model.bin", "model.pkl", "sub/task.json", "..x", "conftest.py")
+    repo = published(world, {**sound, **dict.fromkeys(strangers, b"import os\n")})
+    done(world.pull(repo))
+    asked = [line.partition("/resolve/")[2] for line in world.hub.asked(f"{repo}/resolve/")]
+    assert asked
+    assert not [line for line in asked if line.partition("/")[2] not in sound]
+    assert {path.name for path in (tmp_path / repo.partition("/")[2] / "1").iterdir()} == sound.keys()
+
+
+def test_files_that_are_too_large_are_not_even_asked_for(world: World, sound: Files, tmp_path: Path) -> None:
+    world.bob = tmp_path
+    repo = published(world, {**sound, CONFIG: b" " * (2**24 + 1)})
+    refused(world.pull(repo), f"{CONFIG} has 16777217 bytes, at most 16777216 are allowed")
+    assert not world.hub.asked(f"{repo}/resolve/{world.hub.repo(repo).head()}/{CONFIG}")
+
+
+@pytest.mark.parametrize("command", [("show",), ("list",), ("predict", "good film")], ids=" ".join)
+def test_escape_sequences_in_labels_are_shown_and_not_obeyed(
+    world: World, sound: Files, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    world.bob = tmp_path
+    files = dict(sound)
+    task(labels=["\x1b]0;owned\x07", "\u202egood\r"])(files)
+    done(world.pull(published(world, sealed(files)), "--as", "loud"))
+    first, *rest = command
+    options = ("--backbone", world.backbone) if first == "predict" else ()
+    ref = () if first == "list" else ("loud",)
+    line = done(world.run(first, *ref, *rest, *options, home=tmp_path))
+    assert not set(line.out + line.err) & set("\x1b\x07\r\u202e")
+
+
+def folder_remote(folder: Path, world: World) -> tuple[str, Path]:
+    """Publish to a shared folder; return its URL, and the folder of the commit."""
+    target = folder / "shared"
+    commit = done(world.push(target=target.as_uri())).json["commit"]
+    return target.as_uri(), target / "commits" / commit
+
+
+def link(path: Path, target: Path) -> None:
+    path.unlink()
+    path.symlink_to(target)
+
+
+def pipe(path: Path, _target: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def directory(path: Path, _target: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (link, "is a link, a regular file was expected"),
+        (pipe, "is not a regular file"),
+        (directory, "is not a regular file"),
+    ],
+)
+@pytest.mark.parametrize("name", [TASK, MODEL])
+def test_a_shared_folder_has_no_way_out(
+    world: World, tmp_path: Path, name: str, change: Callable[[Path, Path], None], reason: str
+) -> None:
+    world.bob = tmp_path / "bob"
+    url, commit = folder_remote(tmp_path, world)
+    secret = tmp_path / "secret"
+    secret.write_bytes((commit / name).read_bytes())
+    change(commit / name, secret)
+    refused(world.pull(url), f"{name} {reason}")
+    assert rubbish(world.bob) == []
+
+
+@pytest.mark.parametrize(
+    ("refs", "reason"),
+    [
+        (b"[" * 99_999, "refs.json is nested deeper"),
+        (b"{}", "refs.json is faulty: schema is missing"),
+        (b'{"schema": 1, "branches": {"main": "../../x"}, "tags": {}}', "and tags must name commits"),
+        (b'{"schema": 1, "branches": {"main": 5}, "tags": {}}', "and tags must name commits"),
+        (b'{"schema": 2, "branches": {}, "tags": {}}', "schema must be 1"),
+    ],
+)
+def test_refs_of_a_shared_folder_are_not_trusted(
+    world: World, tmp_path: Path, refs: bytes, reason: str
+) -> None:
+    world.bob = tmp_path / "bob"
+    url, commit = folder_remote(tmp_path, world)
+    (commit.parents[1] / "refs.json").write_bytes(refs)
+    refused(world.pull(url), reason)
+    assert rubbish(world.bob) == []

@@ -81,6 +81,23 @@ def test_what_is_pushed_and_pulled_has_the_same_weights_and_results(world: World
     assert theirs.manifest.probe == ours.manifest.probe
 
 
+def test_eval_of_what_was_pulled_gives_the_figures_of_what_was_pushed(world: World, data: Path) -> None:
+    done(world.push())
+    done(world.pull())
+    options = ("--data", data / "mood", "--backbone", world.backbone, "--json")
+    ours, theirs = (
+        done(world.run("eval", "mood@1", *options, home=home)).json for home in (world.ada, world.bob)
+    )
+    assert theirs == ours
+
+
+def test_show_says_where_a_version_came_from(world: World) -> None:
+    commit = done(world.push()).json["commit"]
+    done(world.pull())
+    assert f"{REPO}@{commit}, following main" in done(world.run("show", "mood", home=world.bob)).out
+    assert done(world.run("show", "mood", "--json", home=world.bob)).json["origin"] == f"{REPO}@{commit}"
+
+
 def test_a_push_is_one_commit_and_says_where(world: World) -> None:
     told = done(world.push("--tag", "v1")).json
     repo = world.hub.repo(REPO)
