@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ class Line:
     def json(self) -> Any:
         """What it printed with --json."""
         return json.loads(self.out.splitlines()[-1])
+
+    @classmethod
+    def read(cls, answer: Path) -> Line:
+        """Read what a fork has left."""
+        return cls(**json.loads(answer.read_text(encoding="utf-8")))
 
 
 class Child:
@@ -53,22 +59,27 @@ class Child:
 
     def __call__(self, *arguments: object, home: Path, token: str | None = None, **environment: str) -> Line:
         """Run `adapters` with `arguments` on the store `home`."""
+        return Line(**self._ask(_order(arguments, home, token, environment)))
+
+    def start(
+        self, *arguments: object, home: Path, answer: Path, token: str | None = None, **environment: str
+    ) -> int:
+        """Run a line in a fork of the process, and return its pid at once; what it came to goes to `answer`."""
+        order = _order(arguments, home, token, environment) | {"answer": str(answer)}
+        return int(self._ask(order)["pid"])
+
+    def reap(self) -> int:
+        """Wait for the end of one of the forks, and return its exit code; that of a signal is negative."""
+        return int(self._ask({"reap": True})["code"])
+
+    def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {
-            "arguments": [str(each) for each in arguments],
-            "environment": {
-                "ONETRUNK_HOME": str(home),
-                "HF_TOKEN": token or "",
-                "COLUMNS": "200",
-                **environment,
-            },
-        }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         assert answer, "the child has died"
-        return Line(**json.loads(answer))
+        return dict(json.loads(answer))
 
     def close(self) -> None:
         """End the process."""
@@ -77,22 +88,43 @@ class Child:
         self._process.wait(30)
 
 
+def _order(
+    arguments: Sequence[object], home: Path, token: str | None, environment: dict[str, str]
+) -> dict[str, Any]:
+    own = {"ONETRUNK_HOME": str(home), "HF_TOKEN": token or "", "COLUMNS": "200"}
+    return {"arguments": [str(each) for each in arguments], "environment": {**own, **environment}}
+
+
 def serve() -> None:
     """Answer orders from stdin until it ends."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        order = json.loads(line)
+        if order.get("reap"):
+            answer = {"code": os.waitstatus_to_exitcode(os.wait()[1])}
+        elif "answer" not in order:
+            answer = carry_out(order)
+        elif pid := os.fork():
+            answer = {"pid": pid}
+        else:
+            Path(order["answer"]).write_text(json.dumps(carry_out(order)), encoding="utf-8")
+            os._exit(0)
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def carry_out(order: dict[str, Any]) -> dict[str, Any]:
+    """Run a line in this process."""
     from click.testing import CliRunner
 
     from onetrunk.cli.main import cli
 
-    answers, sys.stdout = sys.stdout, sys.stderr
-    for line in sys.stdin:
-        order = json.loads(line)
-        os.environ.update(order["environment"])
-        result = CliRunner().invoke(cli, order["arguments"])
-        err = result.stderr
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            err += f"\nunexpected: {result.exception!r}"
-        answers.write(json.dumps({"code": result.exit_code, "out": result.stdout, "err": err}) + "\n")
-        answers.flush()
+    os.environ.update(order["environment"])
+    result = CliRunner().invoke(cli, order["arguments"], input=order.get("input"))
+    err = result.stderr
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        err += f"\nunexpected: {result.exception!r}"
+    return {"code": result.exit_code, "out": result.stdout, "err": err}
 
 
 if __name__ == "__main__":

@@ -435,7 +435,7 @@ def test_a_device_that_is_not_there_is_told(bert_folder: Path, device: str) -> N
 
 
 def test_a_precision_that_is_unknown_is_told(bert_folder: Path) -> None:
-    with pytest.raises(UsageError, match="precision 'fp8' is unknown; expected auto, fp32 or bf16"):
+    with pytest.raises(UsageError, match="precision 'fp8' is unknown; expected auto, fp32, bf16, int8"):
         Backbone.load(bert_folder, dtype="fp8")
 
 

@@ -1,0 +1,186 @@
+"""Transfers that go wrong, by a fault of the network or `kill -9`: all or nothing on both sides, and again works."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from onetrunk.adapters.store import Store
+from tests.hub_child import Child, Line
+from tests.hub_server import HubServer, Repo
+from tests.hub_world import REPO, World, done, rubbish
+
+Files = dict[str, bytes]
+
+EACH, NORMAL = 50, 5
+KINDS = ("500", "429", "drop", "reset", "truncate", "flip", "slow")
+SEEDS = [
+    pytest.param(seed, marks=() if seed < NORMAL else pytest.mark.slow, id=str(seed))
+    for seed in range(EACH)
+]
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def child(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    process = Child(hub, tmp_path_factory.mktemp("cache"))
+    yield process
+    process.close()
+
+
+class Trouble(World):
+    """A world in which one command is troubled."""
+
+    old: Files
+    requests: dict[str, int]
+    seconds: dict[str, float]
+    codes: list[int]
+
+    def measure(self) -> None:
+        """Push and pull once without trouble; afterwards all that a command needs is loaded."""
+        self.requests, self.seconds, self.codes = {}, {}, []
+        done(self.push())
+        done(self.pull())
+        self.old = files_of(self.hub.repo(REPO))
+        for name, command in (("push", lambda: self.push("--force", ref="mood@2")), ("pull", self.pull)):
+            before, begin = len(self.hub.requests), time.monotonic()
+            done(command())
+            self.requests[name] = len(self.hub.requests) - before
+            self.seconds[name] = time.monotonic() - begin
+
+    def kill(self, dice: Random, name: str, *arguments: object, home: Path) -> None:
+        """Run a line in a process of its own and kill it at a random moment."""
+        pid = self._child.start(*arguments, home=home, token=self.token, answer=home.parent / "answer")
+        time.sleep(dice.uniform(0, 1.2 * self.seconds[name]))
+        os.kill(pid, signal.SIGKILL)  # it is not reaped before: the pid is still its own
+        self.codes.append(self._child.reap())
+
+    def disturb(self, dice: Random, name: str, kind: str) -> None:
+        """Let a request of the next command go wrong."""
+        most = 3 if kind == "flip" else self.requests[name]
+        self.hub.faults.at(dice.randint(1, most), kind, seconds={"slow": 0.2}.get(kind))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def measured(
+    hub: HubServer, child: Child, tmp_path_factory: pytest.TempPathFactory, stock: Path, backbone: Path
+) -> Iterator[Trouble]:
+    world = Trouble(hub, child, tmp_path_factory.mktemp("world"), stock, backbone)
+    world.measure()
+    yield world
+    print("XX", world.seconds, world.requests, Counter(world.codes))
+
+
+@pytest.fixture
+def world(measured: Trouble, tmp_path: Path) -> Iterator[Trouble]:
+    measured.bob = tmp_path / "bob"
+    yield measured
+    measured.hub.faults.clear()
+
+
+def files_of(repo: Repo) -> Files:
+    return {name: data for name, data in repo.files().items() if not name.startswith(".")}
+
+
+def is_whole(files: Files) -> bool:
+    """Tell whether these are just the files of an artifact, each as its task.json says."""
+    records = json.loads(files["task.json"])["files"]
+    return files.keys() - {"task.json"} == records.keys() and all(
+        (sha256(files[name]).hexdigest(), len(files[name])) == (record["sha256"], record["bytes"])
+        for name, record in records.items()
+    )
+
+
+def check_store(store: Path) -> None:
+    """Every version that is listed is whole."""
+    for stored in Store(store).versions():
+        assert stored.read().manifest.task == "sentiment"
+
+
+def check_branch(world: Trouble, repo: str, old: Files) -> None:
+    """The branch has what was there before, or one commit more, a whole one."""
+    if repo not in world.hub.repos:
+        assert not old
+        return
+    there = world.hub.repo(repo)
+    commits = [commit for commit in there.commits() if commit.title == "mood@2"]
+    assert len(commits) <= 1, "one push made two commits"
+    assert is_whole(files_of(there)) if commits else files_of(there) == old
+
+
+def in_words(line: Line) -> None:
+    """A command ends well, or says in words why not."""
+    assert line.code == 0 or (line.code == 1 and line.err.startswith("error: ")), line.err
+    assert "unexpected:" not in line.err
+
+
+def begun(world: Trouble, dice: Random, kind: str, seed: int) -> tuple[str, Files]:
+    """Return a repo, in half of the cases one that there is not yet, and its files."""
+    repo, old = f"ada/{kind}-{seed}", world.old if dice.random() < 0.5 else {}
+    if old:
+        world.hub.create_repo(repo).commit(old)
+    return repo, old
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_push_with_a_fault_publishes_all_or_nothing(world: Trouble, seed: int) -> None:
+    dice = Random(seed)
+    repo, old = begun(world, dice, "push-fault", seed)
+    world.disturb(dice, "push", KINDS[seed % len(KINDS)])
+    in_words(world.push("--force", ref="mood@2", target=repo))
+    check_branch(world, repo, old)
+    world.hub.faults.clear()
+    done(world.push("--force", ref="mood@2", target=repo))
+    check_branch(world, repo, {})
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_pull_with_a_fault_stores_all_or_nothing(world: Trouble, seed: int) -> None:
+    dice = Random(1000 + seed)
+    repo = f"ada/pull-fault-{seed}"
+    world.hub.create_repo(repo).commit(world.old)
+    world.disturb(dice, "pull", KINDS[seed % len(KINDS)])
+    in_words(world.pull(repo, "--as", "mood"))
+    check_store(world.bob)
+    assert rubbish(world.bob) == []
+    world.hub.faults.clear()
+    assert done(world.pull(repo, "--as", "mood")).json["ref"] == "mood@1"
+    check_store(world.bob)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_killed_push_has_published_all_or_nothing(world: Trouble, tmp_path: Path, seed: int) -> None:
+    dice = Random(2000 + seed)
+    repo, old = begun(world, dice, "push-kill", seed)
+    world.kill(dice, "push", "push", "mood@2", repo, "--force", home=world.ada)
+    check_branch(world, repo, old)
+    done(world.push("--force", ref="mood@2", target=repo))
+    check_branch(world, repo, {})
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_killed_pull_has_stored_all_or_nothing(world: Trouble, seed: int) -> None:
+    dice = Random(3000 + seed)
+    repo = f"ada/pull-kill-{seed}"
+    world.hub.create_repo(repo).commit(world.old)
+    options = ("--as", "mood", "--backbone", world.backbone)
+    world.kill(dice, "pull", "pull", repo, *options, home=world.bob)
+    check_store(world.bob)
+    done(world.pull(repo, "--as", "mood"))
+    check_store(world.bob)
+    assert len(Store(world.bob).versions()) == 1
+    assert rubbish(world.bob) == []
