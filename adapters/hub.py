@@ -7,6 +7,7 @@ a commit without a reply the branch is looked at.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -209,9 +210,12 @@ class HubRemote:
 def hub_api(token: str | None) -> Any:
     """Return the client; without a token it uses that of the environment, or of `hf auth login`."""
     from huggingface_hub import HfApi
+    from huggingface_hub.utils import logging
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()  # the commands show their own
+    if "HF_HUB_VERBOSITY" not in os.environ:
+        logging.set_verbosity_error()  # they say what is wrong, once, in the end
     return HfApi(token=token, library_name="onetrunk")
 
 
@@ -265,9 +269,13 @@ def _by_status(place: str, error: Any, token: str | None) -> RemoteError:
 
 
 def _first(error: BaseException, token: str | None) -> str:
-    """Return the first line of what the client says, short, and never with the token in it."""
+    """Return the first line of what the client says, short, and never with a token in it."""
+    from huggingface_hub import get_token
+
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return (text.replace(token, "…") if token else text)[:300]
+    for secret in filter(None, (token, get_token())):  # a server, or a proxy, may say it back
+        text = text.replace(secret, "…")
+    return text[:300]
 
 
 def _offline() -> bool:

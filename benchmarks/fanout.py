@@ -42,6 +42,7 @@ FANOUTS = {
     "one adapter": FanOut(1, None),
     "one adapter, last 2": FanOut(1, 2),
     "five adapters": FanOut(COUNT, None),
+    "five adapters, last 3": FanOut(COUNT, 3),
     "five adapters, last 2": FanOut(COUNT, 2),
     "five adapters, last 1": FanOut(COUNT, 1),
 }

@@ -31,7 +31,9 @@ RATIOS = (
     ("ours fp32 predict", "pipeline fp32"),
     ("ours bf16 predict", "pipeline fp32"),
     ("ours int8 predict", "pipeline fp32"),
+    ("five adapters, last 1", "one adapter"),
     ("five adapters, last 2", "one adapter"),
+    ("five adapters, last 3", "one adapter"),
     ("five adapters", "one adapter"),
 )
 """(variant, baseline); a pair is shown for each workload that has measured both."""

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,14 +39,14 @@ class Line:
 class Child:
     """Runs one line after the other in a process that has loaded everything once."""
 
-    def __init__(self, hub: HubServer, cache: Path, **environment: str) -> None:
+    def __init__(self, hub: HubServer, cache: Path, cwd: Path = ROOT, **environment: str) -> None:
         own = hub.environment(cache=cache)
         own.pop("HF_HUB_DISABLE_IMPLICIT_TOKEN", None)  # each line has a token of its own, in HF_TOKEN
         own |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.hub_child"],
             env=own,
-            cwd=ROOT,
+            cwd=cwd,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -57,9 +58,16 @@ class Child:
         """The process."""
         return self._process.pid
 
-    def __call__(self, *arguments: object, home: Path, token: str | None = None, **environment: str) -> Line:
+    def __call__(
+        self,
+        *arguments: object,
+        home: Path,
+        token: str | None = None,
+        input: str | None = None,
+        **environment: str,
+    ) -> Line:
         """Run `adapters` with `arguments` on the store `home`."""
-        return Line(**self._ask(_order(arguments, home, token, environment)))
+        return Line(**self._ask(_order(arguments, home, token, environment) | {"input": input}))
 
     def start(
         self, *arguments: object, home: Path, answer: Path, token: str | None = None, **environment: str
@@ -123,7 +131,7 @@ def carry_out(order: dict[str, Any]) -> dict[str, Any]:
     result = CliRunner().invoke(cli, order["arguments"], input=order.get("input"))
     err = result.stderr
     if result.exception is not None and not isinstance(result.exception, SystemExit):
-        err += f"\nunexpected: {result.exception!r}"
+        err += "\nunexpected: " + "".join(traceback.format_exception(result.exception))
     return {"code": result.exit_code, "out": result.stdout, "err": err}
 
 

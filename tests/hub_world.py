@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 from tests.hub_child import Child, Line
-from tests.hub_server import HubServer
+from tests.hub_server import HubServer, Repo
 
 REPO = "ada/mood"
+Files = dict[str, bytes]
 
 
 class World:
@@ -21,9 +24,16 @@ class World:
         shutil.copytree(stock, self.ada)
         self.token = hub.add_user("ada")
 
-    def run(self, *arguments: object, home: Path | None = None, token: str | None = "") -> Line:
+    def run(
+        self,
+        *arguments: object,
+        home: Path | None = None,
+        token: str | None = "",
+        input: str | None = None,
+        **environment: str,
+    ) -> Line:
         given = self.token if token == "" else token
-        return self._child(*arguments, home=home or self.ada, token=given)
+        return self._child(*arguments, home=home or self.ada, token=given, input=input, **environment)
 
     def push(self, *arguments: object, ref: str = "mood@1", target: str = REPO) -> Line:
         return self.run("push", ref, target, "--json", *arguments)
@@ -53,4 +63,18 @@ def rubbish(store: Path) -> list[str]:
         str(path.relative_to(store))
         for path in store.rglob("*")
         if path.is_file() and path.name not in (".lock", "adapter.json") and not path.parent.name.isdecimal()
+    )
+
+
+def files_of(repo: Repo) -> Files:
+    """Return what a push has put into a repo."""
+    return {name: data for name, data in repo.files().items() if not name.startswith(".")}
+
+
+def is_whole(files: Files) -> bool:
+    """Tell whether these are just the files of an artifact, each as its task.json says."""
+    records = json.loads(files["task.json"])["files"]
+    return files.keys() - {"task.json"} == records.keys() and all(
+        (sha256(files[name]).hexdigest(), len(files[name])) == (record["sha256"], record["bytes"])
+        for name, record in records.items()
     )

@@ -144,7 +144,7 @@ def saved_by_peft(folder: Path, backbone: Path, options: dict[str, Any]) -> list
         **{"r": 8, "lora_alpha": 16, **options},
     )
     model = get_peft_model(base, config).eval()
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     tokenizer = AutoTokenizer.from_pretrained(backbone)
     with torch.no_grad():
         return [model(**tokenizer(text, return_tensors="pt")).logits[0].tolist() for text in TEXTS]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 from random import Random
 
@@ -16,16 +14,13 @@ import pytest
 
 from onetrunk.adapters.store import Store
 from tests.hub_child import Child, Line
-from tests.hub_server import HubServer, Repo
-from tests.hub_world import REPO, World, done, rubbish
-
-Files = dict[str, bytes]
+from tests.hub_server import HubServer
+from tests.hub_world import REPO, Files, World, done, files_of, is_whole, rubbish
 
 EACH, NORMAL = 50, 5
 KINDS = ("500", "429", "drop", "reset", "truncate", "flip", "slow")
 SEEDS = [
-    pytest.param(seed, marks=() if seed < NORMAL else pytest.mark.slow, id=str(seed))
-    for seed in range(EACH)
+    pytest.param(seed, marks=() if seed < NORMAL else pytest.mark.slow, id=str(seed)) for seed in range(EACH)
 ]
 
 
@@ -56,9 +51,15 @@ class Trouble(World):
         done(self.push())
         done(self.pull())
         self.old = files_of(self.hub.repo(REPO))
-        for name, command in (("push", lambda: self.push("--force", ref="mood@2")), ("pull", self.pull)):
+        lines = {
+            "push": ("push", "mood@2", REPO, "--force"),
+            "pull": ("pull", REPO, "--backbone", self.backbone),
+        }
+        for name, home in (("push", self.ada), ("pull", self.bob)):
             before, begin = len(self.hub.requests), time.monotonic()
-            done(command())
+            self._child.start(*lines[name], home=home, token=self.token, answer=self.bob / "answer")
+            self._child.reap()
+            done(Line.read(self.bob / "answer"))
             self.requests[name] = len(self.hub.requests) - before
             self.seconds[name] = time.monotonic() - begin
 
@@ -90,19 +91,6 @@ def world(measured: Trouble, tmp_path: Path) -> Iterator[Trouble]:
     measured.bob = tmp_path / "bob"
     yield measured
     measured.hub.faults.clear()
-
-
-def files_of(repo: Repo) -> Files:
-    return {name: data for name, data in repo.files().items() if not name.startswith(".")}
-
-
-def is_whole(files: Files) -> bool:
-    """Tell whether these are just the files of an artifact, each as its task.json says."""
-    records = json.loads(files["task.json"])["files"]
-    return files.keys() - {"task.json"} == records.keys() and all(
-        (sha256(files[name]).hexdigest(), len(files[name])) == (record["sha256"], record["bytes"])
-        for name, record in records.items()
-    )
 
 
 def check_store(store: Path) -> None:
