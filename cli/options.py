@@ -133,7 +133,7 @@ def running_options(command: Decorated) -> Decorated:
             type=click.Choice(["auto", "fp32", "bf16", "int8"]),
             default="auto",
             show_default=True,
-            help=f"{_TRAINING['precision']} int8 is for CPUs: the fastest, with small errors.",
+            help=f"{_TRAINING['precision']} int8 is for x86 CPUs: faster than fp32, with small errors.",
         ),
         click.option(
             "--batch-tokens",

@@ -99,14 +99,14 @@ def load_adapter(
     lora, weights = _weights(ref, artifact, backbone)
     task_type = artifact.adapter_config.get("task_type")
     manifest = artifact.manifest
-    if manifest.level != spec.level:
-        raise AdapterRejected(
-            ref, f"task.json says level {manifest.level!r}, the task {spec.name!r} is of level {spec.level!r}"
-        )
     head = build_head(spec, backbone, manifest.labels, manifest.pooling or "cls")
     if (own := getattr(head, "peft_task_type", None) or "FEATURE_EXTRACTION") != task_type:
         raise AdapterRejected(
             ref, f"it is stored as {task_type}, the task's head as {own}; the plugin has changed"
+        )
+    if manifest.level != spec.level:
+        raise AdapterRejected(
+            ref, f"task.json says level {manifest.level!r}, the task {spec.name!r} is of level {spec.level!r}"
         )
     load_head(ref, head, weights)
     adapter = Adapter(

@@ -51,7 +51,7 @@ def attend(qkv: Tensor, sequences: Sequences, heads: int) -> Tensor:
     qkv: (tokens, 3 * width), query, key and value side by side.  Returns (tokens, width).
     """
     width = qkv.shape[1] // 3
-    if _has_varlen(qkv, width // heads):
+    if has_varlen(qkv.device, qkv.dtype, width // heads):
         return _by_lengths(qkv, sequences, heads)
     plan = sequences.blocks
     padded = qkv if plan.pad is None else _Rearrange.apply(qkv, plan.pad, plan.unpad, None)  # type: ignore[no-untyped-call]
@@ -68,9 +68,15 @@ def attend(qkv: Tensor, sequences: Sequences, heads: int) -> Tensor:
     return packed
 
 
-def _has_varlen(qkv: Tensor, size: int) -> bool:
-    """Whether torch has a kernel for packed sequences of this precision and size of a head here."""
-    return qkv.is_cuda and qkv.dtype in (torch.bfloat16, torch.float16) and size % 8 == 0 and size <= 256
+def has_varlen(device: torch.device, dtype: torch.dtype, size: int) -> bool:
+    """Whether torch has a kernel for packed sequences there, in this precision, for heads of this size."""
+    return (
+        device.type == "cuda"
+        and dtype in (torch.bfloat16, torch.float16)
+        and size % 8 == 0
+        and size <= 256
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+    )
 
 
 def _by_lengths(qkv: Tensor, sequences: Sequences, heads: int) -> Tensor:

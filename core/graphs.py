@@ -22,7 +22,7 @@ from onetrunk.adapters.grouped import Stack, is_aligned
 from onetrunk.adapters.lora import Lora
 from onetrunk.core.attention import Sequences
 from onetrunk.core.packing import Part
-from onetrunk.core.updates import Patches, Updates
+from onetrunk.core.updates import Patches, Updates, changing
 
 TOKENS = (32, 64, 128, 256, 512)
 """Sizes of buckets, in tokens; a larger batch keeps the GPU busy without a graph."""
@@ -33,6 +33,8 @@ KEPT = 32
 _WARM_UPS = 3
 
 _log = logging.getLogger(__name__)
+_RECORDING = threading.Lock()
+"""torch records one graph at a time in a process."""
 Compute = Callable[[Tensor, Tensor, Sequences, Updates], Tensor]
 """Ids and positions (tokens,), sequences, updates → hidden states (tokens, width)."""
 Record = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
@@ -99,38 +101,44 @@ class Room(Sequences):
 
 
 class Graphs:
-    """Graphs by bucket. Safe to share between threads: one replays at a time.
+    """Graphs by bucket. Safe to share between threads that use one CUDA stream: one replays at a time.
 
-    compute: the pass; record: what makes a graph of it.
+    compute: the pass; record: what makes a graph of it. Each graph holds room for as many adapters as its bucket,
+    which no bank counts.
     """
 
     def __init__(
         self, compute: Compute, device: torch.device, dtype: torch.dtype, record: Record | None = None
     ) -> None:
-        self._compute, self._to, self._record = compute, (device, dtype), record or _recorder()
+        self._compute, self._to, self._record = compute, (device, dtype), record or _recorder(device)
         self._known: OrderedDict[Bucket, tuple[Room, Callable[[], Tensor]]] = OrderedDict()
         self._lock = threading.Lock()
         self._off = False
 
-    @torch.inference_mode()
     def run(self, part: Part, adapters: Mapping[int, Lora]) -> Tensor | None:
         """Return the hidden states (tokens, width) of a batch; None for one that no graph is for."""
-        loras = [adapters.get(own.slot) for own in part.segments]
+        loras = changing(part.segments, adapters)
         bucket = bucket_of(part, loras)
         if bucket is None or self._off:
             return None
         with self._lock:
-            try:
-                found = self._known.pop(bucket) if bucket in self._known else self._new(bucket, part, loras)
-            except RuntimeError as error:  # the batch runs without: slower, and right
-                self._off = True
-                _log.warning("no CUDA graph could be recorded, small batches run without: %s", error)
-                return None
-            self._known[bucket] = room, replay = found
-            if len(self._known) > KEPT:
-                self._known.popitem(last=False)
-            room.fill(part, loras)
-            return replay()[: part.tokens].clone()
+            with torch.inference_mode():
+                output = self._replayed(bucket, part, loras)
+            return None if output is None else output.clone()  # the caller's own, whatever is replayed next
+
+    def _replayed(self, bucket: Bucket, part: Part, loras: Sequence[Lora | None]) -> Tensor | None:
+        """Return the rows of a batch in the graph's memory; the caller holds the lock."""
+        try:
+            found = self._known.pop(bucket) if bucket in self._known else self._new(bucket, part, loras)
+        except RuntimeError as error:
+            self._off = True
+            _log.warning("no CUDA graph could be recorded, small batches run without: %s", error)
+            return None
+        self._known[bucket] = room, replay = found
+        if len(self._known) > KEPT:
+            self._known.popitem(last=False)
+        room.fill(part, loras)
+        return replay()[: part.tokens]
 
     def _new(
         self, bucket: Bucket, part: Part, loras: Sequence[Lora | None]
@@ -166,23 +174,27 @@ def _write(place: Tensor, values: Sequence[int], rest: int) -> None:
     place.copy_(torch.tensor(whole, dtype=place.dtype))
 
 
-def _recorder() -> Record:
-    """Return what records CUDA graphs, all in one pool of memory."""
+def _recorder(device: torch.device) -> Record:
+    """Return what records CUDA graphs of `device`, all in one pool of memory."""
     pool: list[Any] = []
 
     def record(compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(
-                _WARM_UPS
-            ):  # libraries set themselves up in their first calls, which no graph may hold
-                compute()
-        torch.cuda.current_stream().wait_stream(aside)
-        pool[:] = pool or [torch.cuda.graph_pool_handle()]
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool[0]):
-            output = compute()
+        before = torch.cuda.current_stream(device)
+        with _RECORDING, torch.cuda.device(device):
+            aside = torch.cuda.Stream(device)
+            aside.wait_stream(before)
+            with torch.cuda.stream(aside):
+                for _ in range(_WARM_UPS):  # libraries set themselves up in their first calls
+                    compute()
+            before.wait_stream(aside)
+            pool[:] = pool or [torch.cuda.graph_pool_handle()]
+            graph = torch.cuda.CUDAGraph()
+            try:
+                # Other threads go on allocating meanwhile, which the default mode would call a fault of theirs.
+                with torch.cuda.graph(graph, pool=pool[0], stream=aside, capture_error_mode="thread_local"):
+                    output = compute()
+            finally:
+                torch.cuda.set_stream(before)  # torch leaves the other one current where a recording fails
 
         def replay() -> Tensor:
             graph.replay()

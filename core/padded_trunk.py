@@ -127,6 +127,10 @@ class PaddedTrunk(Trunk):
         _make_adaptable(model, backbone)
         return cls(model, backbone.config)
 
+    def with_graphs(self) -> PaddedTrunk:
+        """Return the trunk itself: transformers' models take other paths from batch to batch."""
+        return self
+
     @property
     def device(self) -> torch.device:
         """Where the trunk's weights are."""

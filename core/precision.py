@@ -38,7 +38,8 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype not in DTYPES:
         raise UsageError(f"precision {dtype!r} is unknown; expected auto, {', '.join(DTYPES)}")
     if dtype == "int8" and not (device.type == "cpu" and has_int8()):
-        raise UsageError(f"precision int8 runs on x86 CPUs alone, not on {device}; use fp32 or bf16")
+        where = "this one" if device.type == "cpu" else f"{device}; name --device cpu"
+        raise UsageError(f"precision int8 runs on x86 CPUs alone, not on {where}, or use fp32 or bf16")
     return DTYPES[dtype]
 
 

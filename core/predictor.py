@@ -69,6 +69,8 @@ class OneTrunk:
     least recently make room (on a GPU, for host memory of the same size first) and come back when they are asked
     for, from the store, where they must then still be. Heads, which are small, and what a prediction under way uses
     stay in any case. `bank.usage` counts.
+    graphs: on a GPU, replay CUDA graphs for small batches, where launching takes longer than computing. All threads
+    must use one stream then, and the graphs' memory, room for 64 adapters each, is not counted by `memory`.
     """
 
     def __init__(
@@ -80,11 +82,14 @@ class OneTrunk:
         device: str = "auto",
         dtype: str = "auto",
         memory: int | None = None,
+        graphs: bool = False,
     ) -> None:
         if not isinstance(backbone, Backbone):
             backbone = Backbone.load(backbone, device=device, dtype=dtype)
         self.backbone = backbone
         self.trunk = Trunk.of(self.backbone)
+        if graphs:
+            self.trunk = self.trunk.with_graphs()
         self.store = store or Store()
         self.host = host or PluginHost.discover()
         self._encoder = self.backbone.encoder()

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from onetrunk.adapters.lora import Lora
-from onetrunk.core.attention import Sequences, attend
+from onetrunk.core.attention import Sequences, attend, has_varlen
 from onetrunk.core.backbone import Backbone, fingerprint
 from onetrunk.core.dropout import Dropout, Masks
 from onetrunk.core.encoders import Sizes, sizes_of
@@ -23,7 +23,7 @@ from onetrunk.core.graphs import Graphs
 from onetrunk.core.int8 import Int8Linear
 from onetrunk.core.packing import Packed, Part
 from onetrunk.core.trunk_weights import Embeddings, Layer, Linear, Norm, embeddings_of, layer_of
-from onetrunk.core.updates import Updates, updates_of
+from onetrunk.core.updates import Updates, has_grouped_products, updates_of
 
 _GELU_TANH = partial(F.gelu, approximate="tanh")
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -45,8 +45,6 @@ class Trunk:
         self.layers = tuple(layers)
         self._sizes = sizes
         self._activation = _ACTIVATIONS[sizes.activation]
-        if self.device.type == "cuda" and self.dtype == torch.bfloat16:
-            self._graphs = Graphs(self._run_whole, self.device, self.dtype)
 
     @classmethod
     def of(cls, backbone: Backbone, dtype: torch.dtype | None = None) -> Trunk:
@@ -68,6 +66,19 @@ class Trunk:
         embeddings = embeddings_of(backbone.tensors, to)
         layers = [layer_of(backbone.tensors, backbone.family, i, to, linear) for i in range(backbone.layers)]
         return cls(embeddings, layers, sizes_of(backbone.family, backbone.config))
+
+    def with_graphs(self) -> Trunk:
+        """Return the trunk with CUDA graphs for small batches; the same one where it cannot have them.
+
+        They are for a GPU with kernels for packed sequences and grouped products, and for threads of one stream.
+        """
+        size = self._sizes.width // self._sizes.heads
+        able = has_varlen(self.device, self.dtype, size) and has_grouped_products(self.device, self.dtype)
+        if not able:
+            return self
+        trunk = Trunk(self.embeddings, self.layers, self._sizes)
+        trunk._graphs = Graphs(trunk._run_whole, self.device, self.dtype)
+        return trunk
 
     @property
     def device(self) -> torch.device:
@@ -170,8 +181,12 @@ class Trunk:
         masks = [None] * count if lora_masks is None else lora_masks.split([part.segments for part in parts])
         states = []
         for own, part, mask in zip(hidden.split([part.tokens for part in parts]), parts, masks, strict=True):
-            run = partial(self._run_part, own, part, *rest, mask, hidden_dropout)
-            states.append(checkpoint(run, use_reentrant=False) if torch.is_grad_enabled() else run())
+            # The states go to `checkpoint` themselves: by them it finds the GPU whose random state it must keep.
+            args = (own, part, *rest, mask, hidden_dropout)
+            if torch.is_grad_enabled():
+                states.append(checkpoint(self._run_part, *args, use_reentrant=False))
+            else:
+                states.append(self._run_part(*args))
         return torch.cat(states)
 
     def _run_part(

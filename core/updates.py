@@ -42,15 +42,31 @@ class Patches:
         return patched_linear(x, frozen, patches, mask)
 
 
+def changing(segments: tuple[Segment, ...], adapters: Mapping[int, Lora]) -> list[Lora | None]:
+    """Return the adapter of each segment, None where it has none, or one that changes nothing (a head alone)."""
+    found = (adapters.get(own.slot) for own in segments)
+    return [lora if lora is not None and lora.updates else None for lora in found]
+
+
 def updates_of(
     segments: tuple[Segment, ...], adapters: Mapping[int, Lora], like: Tensor, masks: Masks | None
 ) -> Updates:
     """Return the updates of a batch whose hidden states are as `like`.
 
-    On a GPU, in bf16 and without gradients, adapters of one shape are one grouped product; others, patches.
+    On a GPU with kernels for them, in bf16 and without gradients, adapters of one shape are one grouped product;
+    others, patches.
     """
-    if like.is_cuda and like.dtype == torch.bfloat16 and masks is None and not torch.is_grad_enabled():
+    if masks is None and not torch.is_grad_enabled() and has_grouped_products(like.device, like.dtype):
         stops = moved(torch.tensor([own.stop for own in segments], dtype=torch.int32), like.device)
-        if stack := Stack.of([adapters.get(own.slot) for own in segments], stops):
+        if stack := Stack.of(changing(segments, adapters), stops):
             return stack
     return Patches(segments, adapters, masks)
+
+
+def has_grouped_products(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether torch has kernels for grouped products there: elsewhere it loops, and waits for each group."""
+    return (
+        device.type == "cuda"
+        and dtype == torch.bfloat16
+        and torch.cuda.get_device_capability(device)[0] in (9, 10)
+    )

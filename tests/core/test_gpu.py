@@ -15,7 +15,7 @@ from onetrunk.adapters.lora import Lora, LowRank, init_lora
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.packing import Packed, pack
 from onetrunk.core.trunk import Trunk
-from onetrunk.core.updates import updates_of
+from onetrunk.core.updates import Patches, has_grouped_products, updates_of
 
 pytestmark = pytest.mark.gpu
 Texts = Callable[[int], list[str]]
@@ -69,7 +69,8 @@ def test_adapters_alike_are_one_grouped_product_in_bf16(bert: Backbone, some_tex
     here = {i: flattened(adapter(bert, i), trunk.device, trunk.dtype) for i in range(4)}
     hidden = torch.zeros(packed.tokens, trunk.width, device=trunk.device, dtype=trunk.dtype)
     with torch.inference_mode():
-        assert isinstance(updates_of(packed.parts[0].segments, here, hidden, None), Stack)
+        found = updates_of(packed.parts[0].segments, here, hidden, None)
+    assert isinstance(found, Stack if has_grouped_products(trunk.device, trunk.dtype) else Patches)
 
 
 def test_a_mixed_batch_equals_each_text_alone(bert: Backbone, some_texts: Texts) -> None:
@@ -99,9 +100,10 @@ def test_gradients_on_a_gpu_are_those_of_the_cpu(bert: Backbone, some_texts: Tex
 
 
 def test_a_small_batch_is_a_graph_with_the_states_of_the_trunk(bert: Backbone, some_texts: Texts) -> None:
-    trunk = Trunk.of(on_gpu(bert), torch.bfloat16)
+    trunk = Trunk.of(on_gpu(bert), torch.bfloat16).with_graphs()
     here = {i: flattened(adapter(bert, i), trunk.device, trunk.dtype) for i in range(3)}
-    assert trunk._graphs is not None
+    if trunk._graphs is None:
+        pytest.skip("this GPU has no kernels for grouped products")
     for count in (6, 2, 4):
         packed = packed_of(bert, some_texts(count), [i % 3 for i in range(count)]).to(trunk.device)
         with torch.inference_mode():

@@ -58,6 +58,30 @@ def test_a_batch_in_a_bucket_has_the_states_of_the_batch(bert: Backbone, some_te
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_head_alone_leaves_the_others_their_graph(bert: Backbone) -> None:
+    trunk, recorder = Trunk.of(bert, torch.float32), Recorder()
+    packed = packed_of(bert, ["good", "bad"], [0, 1])
+    loras = {0: laid_out(bert, 0), 1: flattened(Lora({}), CPU, torch.float32)}
+    found = graphs_of(trunk, recorder).run(packed.parts[0], loras)
+    with torch.inference_mode():
+        expected = trunk.run(trunk.embed(packed), packed, loras)
+    assert found is not None
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_states_of_a_graph_can_be_trained_on(bert: Backbone) -> None:
+    found = graphs_of(Trunk.of(bert, torch.float32), Recorder()).run(
+        packed_of(bert, ["good"], [0]).parts[0], {}
+    )
+    assert found is not None
+    assert not found.is_inference()
+
+
+def test_a_trunk_has_graphs_where_the_kernels_for_them_are(bert: Backbone) -> None:
+    trunk = Trunk.of(bert, torch.float32)
+    assert trunk.with_graphs() is trunk  # a CPU has none
+
+
 def test_batches_of_one_bucket_share_a_graph(bert: Backbone) -> None:
     recorder = Recorder()
     graphs = graphs_of(Trunk.of(bert, torch.float32), recorder)

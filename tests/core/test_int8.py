@@ -78,5 +78,11 @@ def test_a_trunk_in_int8_does_not_train(bert: Backbone) -> None:
 
 def test_int8_is_refused_on_a_gpu() -> None:
     assert resolve_dtype("int8", CPU) == torch.int8
-    with pytest.raises(UsageError, match="int8 runs on x86 CPUs alone, not on cuda"):
+    with pytest.raises(UsageError, match="int8 runs on x86 CPUs alone, not on cuda; name --device cpu"):
         resolve_dtype("int8", torch.device("cuda"))
+
+
+def test_another_engine_has_no_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.quantized, "engine", "onednn")
+    with pytest.raises(UsageError, match="int8 runs on x86 CPUs alone, not on this one"):
+        resolve_dtype("int8", CPU)
