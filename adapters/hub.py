@@ -1,4 +1,4 @@
-"""The Hugging Face Hub as a remote: what `huggingface_hub` does, its faults turned into ours in one place.
+"""The Hugging Face Hub as a remote.
 
 The client checks no hash of what it downloads, gives up a file at the first broken connection, and can make two
 commits of one push when a reply is lost. So hashes are compared here, what is safe to repeat is repeated, and after
@@ -7,20 +7,14 @@ a commit without a reply the branch is looked at.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from onetrunk.adapters.errors import (
-    RemoteConflict,
-    RemoteError,
-    RemoteNotFound,
-    RemoteUnreachable,
-)
+from onetrunk.adapters.errors import RemoteConflict, RemoteError, RemoteNotFound, RemoteUnreachable
 from onetrunk.adapters.files import FileFault, read_regular
+from onetrunk.adapters.hub_client import endpoint, hub_api, mapped, offline
 from onetrunk.adapters.locations import Location
 from onetrunk.adapters.remotes import MAIN, Advance, Commit, Published, RemoteFile
 
@@ -28,7 +22,6 @@ PAUSES = (0.3, 1.0, 3.0)
 """Seconds before each further try of a request that failed for a reason that may pass."""
 LONGEST_PAUSE = 60.0
 """Seconds that a Hub may ask us to wait, at most, before we give up instead."""
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 _T = TypeVar("_T")
 
@@ -43,7 +36,7 @@ class HubRemote:
     def commit(self, revision: str | None) -> Commit:
         """As `Remote` has it; in offline mode what the client's cache knows."""
         api = hub_api(self._token)
-        if _offline():
+        if offline():
             return self._cached(revision or MAIN)
         info = self._tried(
             lambda: api.model_info(self.location.place, revision=revision or MAIN, files_metadata=True)
@@ -64,7 +57,7 @@ class HubRemote:
             raise RemoteError(
                 str(self.location), f"{name} has {expected.size} bytes, at most {limit} are allowed"
             )
-        for force in (False,) if _offline() else (False, True, True):
+        for force in (False,) if offline() else (False, True, True):
             data = self._download(commit.id, name, limit, force)
             if expected.is_content(data):
                 advance(len(data))
@@ -158,7 +151,7 @@ class HubRemote:
         )
         if not same:
             raise RemoteConflict(str(self.location), f"{branch} has moved to {head.id[:12]} meanwhile")
-        return Published(head.id, f"{_endpoint()}/{self.location.place}/commit/{head.id}")
+        return Published(head.id, f"{endpoint()}/{self.location.place}/commit/{head.id}")
 
     def _download(self, commit: str, name: str, limit: int, force: bool) -> bytes:
         from huggingface_hub import hf_hub_download
@@ -170,7 +163,7 @@ class HubRemote:
                 revision=commit,
                 token=self._token,
                 force_download=force,
-                local_files_only=_offline(),
+                local_files_only=offline(),
             )
         )
         try:
@@ -185,8 +178,8 @@ class HubRemote:
         if not isinstance(found, str):
             raise RemoteUnreachable(
                 str(self.location),
-                f"offline mode is on (HF_HUB_OFFLINE) and {revision!r} is not in the client's cache; pull it "
-                "once with a connection",
+                f"offline mode is on (HF_HUB_OFFLINE) and {revision!r} is not in the client's cache; name a "
+                "commit that was pulled before, or go online",
             )
         folder = Path(found).parent
         files = {path.name: RemoteFile(path.name, path.stat().st_size) for path in sorted(folder.iterdir())}
@@ -200,94 +193,11 @@ class HubRemote:
                     return ask()
             except RemoteUnreachable as error:
                 wait = max(pause, getattr(error, "wait", 0.0))
-                if _offline() or wait > LONGEST_PAUSE:
+                if offline() or wait > LONGEST_PAUSE:
                     raise
                 time.sleep(wait)
         with mapped(str(self.location), self._token):
             return ask()
-
-
-def hub_api(token: str | None) -> Any:
-    """Return the client; without a token it uses that of the environment, or of `hf auth login`."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.utils import logging
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    disable_progress_bars()  # the commands show their own
-    if "HF_HUB_VERBOSITY" not in os.environ:
-        logging.set_verbosity_error()  # they say what is wrong, once, in the end
-    return HfApi(token=token, library_name="onetrunk")
-
-
-@contextmanager
-def mapped(place: str, token: str | None) -> Iterator[None]:
-    """Turn every fault of the client into one of ours."""
-    import httpx2
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except errors.RevisionNotFoundError as error:
-        raise RemoteNotFound(place, "there is no such revision") from error
-    except errors.LocalEntryNotFoundError as error:
-        raise RemoteUnreachable(place, f"the Hub cannot be reached: {_first(error, token)}") from error
-    except errors.EntryNotFoundError as error:
-        raise RemoteNotFound(place, "a file of it is missing") from error
-    except errors.RepositoryNotFoundError as error:  # gated ones, too
-        raise RemoteNotFound(
-            place,
-            "there is no such repo, or none that you may see; check the name, and the token (`hf auth login`)",
-        ) from error
-    except errors.HFValidationError as error:
-        raise RemoteError(place, _first(error, token)) from error
-    except errors.HfHubHTTPError as error:
-        raise _by_status(place, error, token) from error
-    except errors.OfflineModeIsEnabled as error:
-        raise RemoteUnreachable(place, "offline mode is on (HF_HUB_OFFLINE)") from error
-    except (httpx2.HTTPError, httpx2.StreamError, ConnectionError, TimeoutError) as error:
-        raise RemoteUnreachable(place, f"the connection failed: {_first(error, token)}") from error
-    except (RuntimeError, ValueError, OSError) as error:  # of the uploads, and of what a server answers
-        raise RemoteError(place, _first(error, token)) from error
-
-
-def _by_status(place: str, error: Any, token: str | None) -> RemoteError:
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
-    said = f"the Hub answers {status}: {_first(error, token)}"
-    if status in (401, 403):
-        return RemoteError(place, f"{said}; use a token that may write there (`hf auth login`)")
-    if status in (409, 412):
-        return RemoteConflict(
-            place, "somebody else has published there meanwhile; nothing was changed, push again"
-        )
-    if status in _PASSING:
-        passing = RemoteUnreachable(place, said)
-        after = str(response.headers.get("Retry-After", "")) if response is not None else ""
-        passing.wait = float(after) if after.isdecimal() else 0.0
-        return passing
-    return RemoteError(place, said)
-
-
-def _first(error: BaseException, token: str | None) -> str:
-    """Return the first line of what the client says, short, and never with a token in it."""
-    from huggingface_hub import get_token
-
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    for secret in filter(None, (token, get_token())):  # a server, or a proxy, may say it back
-        text = text.replace(secret, "…")
-    return text[:300]
-
-
-def _offline() -> bool:
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
-
-
-def _endpoint() -> str:
-    from huggingface_hub import constants
-
-    return str(constants.ENDPOINT)
 
 
 def _ignore(count: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from onetrunk.adapters.hub import hub_api, mapped
+from onetrunk.adapters.hub_client import hub_api, mapped
 from onetrunk.adapters.locations import Location
 
 FORMAT_TAG = "onetrunk"

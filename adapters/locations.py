@@ -61,16 +61,25 @@ def is_commit(revision: str | None) -> bool:
     return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
-def check_revision(text: str, revision: str) -> str:
-    """Return `revision` when it can be the name of a branch, a tag or a commit. Raises ReferenceSyntaxError."""
-    if not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision or revision.endswith("/"):
+def is_revision(text: str) -> bool:
+    """Tell whether `text` can be the name of a branch, a tag or a commit."""
+    return (
+        _REVISION.fullmatch(text) is not None
+        and ".." not in text
+        and "//" not in text
+        and not text.endswith("/")
+    )
+
+
+def _checked(text: str, revision: str) -> str:
+    if not is_revision(revision):
         raise ReferenceSyntaxError(text, f"{revision!r} is no branch, tag or commit", EXPECTED)
     return revision
 
 
 def _cut(text: str, whole: str) -> tuple[str, str | None]:
     place, at, revision = text.rpartition("@")
-    return (place, check_revision(whole, revision)) if at else (text, None)
+    return (place, _checked(whole, revision)) if at else (text, None)
 
 
 def _folder(text: str, url: str) -> str:

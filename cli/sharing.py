@@ -48,7 +48,7 @@ def read_token(source: str | None) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
         raise UsageError(f"--token {source}: cannot be read ({why})") from error
-    if not (token := text.strip()) or len(token.split()) > 1 or not token.isascii():
+    if not (token := text.strip()) or not (token.isascii() and token.isprintable()) or " " in token:
         raise UsageError(f"--token {source}: expected one line, a token and nothing else")
     return token
 

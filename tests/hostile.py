@@ -160,7 +160,7 @@ IN_WEIGHTS = (
     Case("an unknown weight", weights(lambda t: t.update(evil=torch.ones(1))), "has 'evil', which is no update"),
     Case("an unknown head weight", weights(lambda t: t.update(evil=torch.ones(1)), HEAD), "head weight evil"),
     Case("no classifier", weights(lambda t: t.pop("classifier.weight"), HEAD), "head weight classifier.weight"),
-    Case("a head for more labels", weight("classifier.weight", lambda w: torch.cat([w, w]), HEAD), "labels and task"),
+    Case("a head for more labels", weight("classifier.weight", lambda w: torch.cat([w, w]), HEAD), "labels and"),
     Case("a head with NaN", weight("classifier.bias", filled(float("nan")), HEAD), "'classifier.bias' has numbers"),
     Case("other answers", weight("classifier.weight", lambda w: -w, HEAD), "gives logits that differ by"),
     Case("other updates", weight("lora_B.weight", lambda b: 50 * b.flip(0)), "gives logits that differ by"),

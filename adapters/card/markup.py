@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 _LONGEST = 120
 _JOINERS = "\u200c\u200d"  # no printable characters to Unicode, but parts of words in Persian and of emoji
 _BREAKS = "\t\n\r\xa0\u2028\u2029"
-_MARKUP = re.compile(r"[\\`*\[\]<>&|~#!$]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.")
+_MARKUP = re.compile(r"[\\`*\[\]<>&|~#!$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.")
 
 
 def quoted(text: str) -> str:

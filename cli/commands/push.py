@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from onetrunk.adapters.artifact import read_manifest
-from onetrunk.adapters.locations import Location, check_revision
+from onetrunk.adapters.locations import Location, is_revision
 from onetrunk.adapters.remotes import MAIN, Published, open_remote
 from onetrunk.adapters.store import Store
 from onetrunk.cli.figures import counted, size
@@ -95,9 +95,9 @@ def _target(text: str) -> Location:
 def _options(
     require: tuple[str, ...], license_: str | None, language: Any, dataset: Any, **given: Any
 ) -> PushOptions:
-    for name in (given["branch"], given["tag"]):
-        if name is not None:
-            check_revision(name, name)
+    for option in ("branch", "tag"):
+        if (name := given[option]) is not None and not is_revision(name):
+            raise UsageError(f"--{option} {name!r}: expected a name of letters, digits and . _ - /")
     return PushOptions(
         **given,
         require=tuple(map(Requirement.parse, require)),

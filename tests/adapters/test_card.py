@@ -12,7 +12,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, metadata_load
 from huggingface_hub.repocard_data import model_index_to_eval_results
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -340,6 +340,7 @@ def test_too_many_labels_are_cut() -> None:
 
 @settings(max_examples=60)
 @given(st.lists(STRANGE, min_size=2, max_size=6, unique=True), STRANGE, STRANGE)
+@example(["0", "1"], "0", "__0__")
 def test_no_text_of_strangers_is_more_than_text(labels: list[str], metric: str, other: str) -> None:
     rows = {label: {metric: 0.5, "f1": None} for label in labels}
     matrix = {"labels": labels, "rows": [[0] * len(labels) for _ in labels]}

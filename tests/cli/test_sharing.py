@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,31 +11,9 @@ from typing import Any
 import pytest
 
 from onetrunk.adapters.store import Store
-from tests.hub_child import Child, Line
+from tests.hub_child import Child
 from tests.hub_server import HubServer
-
-REPO = "ada/mood"
-
-
-class World:
-    """A Hub with the user ada, two people's stores, and a process that runs their lines."""
-
-    def __init__(self, hub: HubServer, child: Child, folder: Path, stock: Path, backbone: Path) -> None:
-        self.hub, self._child, self.backbone = hub, child, backbone
-        self.ada, self.bob = folder / "ada", folder / "bob"
-        shutil.copytree(stock, self.ada)
-        self.token = hub.add_user("ada")
-
-    def run(self, *arguments: object, home: Path | None = None, token: str | None = "") -> Line:
-        given = self.token if token == "" else token
-        return self._child(*arguments, home=home or self.ada, token=given)
-
-    def push(self, *arguments: object, ref: str = "mood@1", target: str = REPO) -> Line:
-        return self.run("push", ref, target, "--json", *arguments)
-
-    def pull(self, source: str = REPO, *arguments: object, token: str | None = "") -> Line:
-        options = ("--backbone", self.backbone, "--json", *arguments)
-        return self.run("pull", source, *options, home=self.bob, token=token)
+from tests.hub_world import REPO, World, done, refused
 
 
 @pytest.fixture(scope="module")
@@ -58,17 +35,6 @@ def world(hub: HubServer, child: Child, tmp_path: Path, stock: Path, backbone: P
     hub.repos.clear()
     yield World(hub, child, tmp_path, stock, backbone)
     hub.faults.clear()
-
-
-def done(line: Line) -> Line:
-    assert line.code == 0, line.err
-    return line
-
-
-def refused(line: Line, reason: str) -> Line:
-    assert line.code == 1, (line.out, line.err)
-    assert re.search(reason, line.err), line.err
-    return line
 
 
 def test_what_is_pushed_and_pulled_has_the_same_weights_and_results(world: World) -> None:
@@ -214,14 +180,6 @@ def test_a_repo_is_a_reference_wherever_one_is_expected(world: World, data: Path
     assert measured["adapter"] == "mood@1"
 
 
-def test_a_private_repo_is_not_there_for_others(world: World) -> None:
-    done(world.push("--private"))
-    stranger = world.hub.add_user("eve")
-    for token in (None, stranger):
-        refused(world.pull(token=token), "there is no such repo, or none that you may see")
-    done(world.pull())
-
-
 def test_a_pull_request_leaves_the_branch_as_it_is(world: World) -> None:
     done(world.push())
     head = world.hub.repo(REPO).head()
@@ -314,17 +272,23 @@ def test_another_backbone_is_refused_unless_it_is_asked_for(world: World, tmp_pa
     assert "unchecked" in done(told).json["notes"][0]
 
 
-def test_a_token_is_no_argument_and_never_printed(world: World, tmp_path: Path) -> None:
-    line = world.run("push", "mood@1", REPO, "--token", "hf_secret")
-    refused(line, "--token takes the name of a file")
-    assert "hf_secret" not in line.out + line.err
-    file = tmp_path / "token"
-    file.write_text(world.token + "\n")
-    done(world.run("push", "mood@1", REPO, "--token", file, token=None))
-    told = done(world.pull())
-    everything = (
-        told.out
-        + told.err
-        + "".join(path.read_bytes().decode("latin-1") for path in world.bob.rglob("*") if path.is_file())
-    )
-    assert world.token not in everything
+def test_a_file_that_was_damaged_in_a_shared_folder_is_pushed_again(world: World, tmp_path: Path) -> None:
+    target = tmp_path / "shared"
+    commit = done(world.push(target=target.as_uri())).json["commit"]
+    weights = target / "commits" / commit / "adapter_model.safetensors"
+    weights.write_bytes(bytes(weights.stat().st_size))
+    assert not done(world.push(target=target.as_uri())).json["unchanged"]
+    done(world.pull(target.as_uri()))
+
+
+def test_a_repo_whose_weights_were_replaced_is_pushed_again(world: World) -> None:
+    done(world.push())
+    repo, name = world.hub.repo(REPO), "adapter_model.safetensors"
+    repo.commit({name: bytes(len(repo.files()[name]))})
+    assert not done(world.push()).json["unchanged"]
+
+
+@pytest.mark.parametrize("option", ["--tag", "--branch"])
+@pytest.mark.parametrize("name", ["a b", "../x", "x//y", ""])
+def test_what_cannot_be_a_tag_or_branch_is_refused_in_words(world: World, option: str, name: str) -> None:
+    refused(world.push(option, name), f"{option} {name!r}: expected a name of letters, digits")

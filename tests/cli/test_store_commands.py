@@ -94,6 +94,7 @@ def test_show_in_json_is_the_manifest_with_its_place(run: Any, stocked: Path) ->
         "ref": "mood@2",
         "aliases": ["prod"],
         "path": str(stocked / "mood" / "2"),
+        "origin": None,
         "lineage": ["mood@2", "mood@1"],
     }
 

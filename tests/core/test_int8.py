@@ -82,7 +82,11 @@ def test_int8_is_refused_on_a_gpu() -> None:
         resolve_dtype("int8", torch.device("cuda"))
 
 
-def test_another_engine_has_no_int8(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.quantized, "engine", "onednn")
-    with pytest.raises(UsageError, match="int8 runs on x86 CPUs alone, not on this one"):
-        resolve_dtype("int8", CPU)
+def test_another_engine_has_no_int8() -> None:
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = "onednn"
+    try:
+        with pytest.raises(UsageError, match="int8 runs on x86 CPUs alone, not on this one"):
+            resolve_dtype("int8", CPU)
+    finally:
+        torch.backends.quantized.engine = before
