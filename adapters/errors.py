@@ -97,10 +97,11 @@ class RemoteConflict(RemoteError):
 class RemoteUnreachable(RemoteError):
     """The connection failed, also when tried again, or offline mode is on.
 
-    wait: seconds that the remote asks for before the next try.
+    wait: seconds that the remote asks for before the next try. final: whether it was tried for long already.
     """
 
     wait = 0.0
+    final = False
 
 
 class PublishError(OneTrunkError):

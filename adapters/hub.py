@@ -118,9 +118,9 @@ class HubRemote:
                 with mapped(str(self.location), self._token):
                     done = send()
                 return Published(str(done.oid), str(done.commit_url), done.pr_url)
-            except RemoteUnreachable:
+            except RemoteUnreachable as error:
                 # The reply was lost, or the request: the branch tells which, but a pull request has none.
-                if pull_request or pause is None:
+                if pull_request or pause is None or error.final:
                     raise
                 time.sleep(pause)
                 if (landed := self._landed(files, branch, parent)) is not None:
@@ -193,7 +193,7 @@ class HubRemote:
                     return ask()
             except RemoteUnreachable as error:
                 wait = max(pause, getattr(error, "wait", 0.0))
-                if offline() or wait > LONGEST_PAUSE:
+                if offline() or error.final or wait > LONGEST_PAUSE:
                     raise
                 time.sleep(wait)
         with mapped(str(self.location), self._token):

@@ -35,7 +35,9 @@ def mapped(place: str, token: str | None) -> Iterator[None]:
     except errors.RevisionNotFoundError as error:
         raise RemoteNotFound(place, "there is no such revision") from error
     except errors.LocalEntryNotFoundError as error:
-        raise RemoteUnreachable(place, f"the Hub cannot be reached: {_first(error, token)}") from error
+        raise _unreachable(
+            place, "the Hub cannot be reached, and the client's cache lacks the file; try later", error
+        ) from error
     except errors.EntryNotFoundError as error:
         raise RemoteNotFound(place, "a file of it is missing") from error
     except errors.RepositoryNotFoundError as error:  # gated ones, too
@@ -59,17 +61,25 @@ def mapped(place: str, token: str | None) -> Iterator[None]:
         if error.__cause__ is None:
             raise RemoteError(place, _first(error, token)) from error
         # Of the upload of a file, before the commit: it may have been damaged on its way, and can be repeated.
-        raise RemoteUnreachable(
-            place, f"{_first(error, token)} ({_first(error.__cause__, token)})"
+        raise _unreachable(
+            place, f"{_first(error, token)} ({_first(error.__cause__, token)})", error
         ) from error
     except (ValueError, OSError) as error:  # of the uploads, and of what a server answers
         raise RemoteError(place, _first(error, token)) from error
 
 
+def _unreachable(place: str, message: str, error: BaseException) -> RemoteUnreachable:
+    """Return the error for what the client raises where it has repeated certain answers, for half a minute."""
+    found = RemoteUnreachable(place, message)
+    status = getattr(getattr(error.__cause__, "response", None), "status_code", None)
+    found.final = status in _PASSING
+    return found
+
+
 def _by_status(place: str, error: Any, token: str | None) -> RemoteError:
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
-    reason = (_clean(str(error.server_message or ""), token)).rstrip(".")
+    reason = (_clean(str(error.server_message or ""), token)).rstrip(".!")
     said = f"the Hub answers {status}" + (f": {reason}" if reason else "")
     if status == 401:
         return RemoteError(
