@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,8 @@ from click.testing import CliRunner, Result
 
 from onetrunk.cli.main import cli
 from onetrunk.core.testing import tiny_backbone
+from tests.hub_child import Child
+from tests.hub_server import HubServer
 
 SOUND = """
 from onetrunk.core.hookspecs import CommandSpec, hookimpl
@@ -169,3 +171,18 @@ def run(home: Path) -> Callable[..., Result]:
         return CliRunner().invoke(cli, [str(each) for each in arguments], input=input)
 
     return call
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    """A Hub on loopback."""
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def child(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    """A process that runs `adapters` lines against the Hub."""
+    process = Child(hub, tmp_path_factory.mktemp("cache"))
+    yield process
+    process.close()

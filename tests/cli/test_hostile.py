@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,19 +20,6 @@ EVERY = [
     for kind, cases in CASES.items()
     for case in cases
 ]
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def child(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
-    process = Child(hub, tmp_path_factory.mktemp("cache"))
-    yield process
-    process.close()
 
 
 @pytest.fixture(scope="module")

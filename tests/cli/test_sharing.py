@@ -16,19 +16,6 @@ from tests.hub_server import HubServer
 from tests.hub_world import REPO, World, done, refused
 
 
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def child(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
-    process = Child(hub, tmp_path_factory.mktemp("cache"))
-    yield process
-    process.close()
-
-
 @pytest.fixture
 def world(hub: HubServer, child: Child, tmp_path: Path, stock: Path, backbone: Path) -> Iterator[World]:
     hub.faults.clear()

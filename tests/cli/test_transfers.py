@@ -25,19 +25,6 @@ SEEDS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def child(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
-    process = Child(hub, tmp_path_factory.mktemp("cache"))
-    yield process
-    process.close()
-
-
 class Trouble(World):
     """A world in which one command is troubled."""
 
