@@ -1,0 +1,1 @@
+"""The service: every task from one trunk, over HTTP."""
