@@ -12,11 +12,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from onetrunk.adapters.flat import flattened, pinned, size_of
 from onetrunk.adapters.lora import Lora
+
+Tier = Literal["device", "host", "disk"]
+"""Where an adapter is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,8 @@ class Bank:
     ) -> None:
         self._to = (device, dtype)
         self._slots: dict[Hashable, _Slot] = {}
-        self._device = _Tier(device_bytes)
-        self._host = _Tier(0 if device.type == "cpu" else host_bytes)
+        self._device = _Memory(device_bytes)
+        self._host = _Memory(0 if device.type == "cpu" else host_bytes)
         self._hits = self._host_loads = self._disk_loads = 0
         self._lock = threading.Lock()
 
@@ -86,6 +90,11 @@ class Bank:
         budget is smaller than their sum. Raises KeyError for a key that is not installed, and what `reload` raises.
         """
         return {key: self._one(key) for key in dict.fromkeys(keys)}
+
+    def tier(self, key: Hashable) -> Tier:
+        """Return where `key` is; asking does not count as use. What is not installed is on the disk at best."""
+        with self._lock:
+            return "device" if key in self._device.loras else "host" if key in self._host.loras else "disk"
 
     @property
     def usage(self) -> Usage:
@@ -157,7 +166,7 @@ class _Slot:
         self.coming: Future[Lora] | None = None
 
 
-class _Tier:
+class _Memory:
     """Adapters in one memory, the least recently used first. limit: bytes, None for no bound."""
 
     def __init__(self, limit: int | None) -> None:

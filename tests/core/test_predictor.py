@@ -34,7 +34,8 @@ from onetrunk.core.errors import (
 )
 from onetrunk.core.hookspecs import hookimpl
 from onetrunk.core.plugin_host import PluginHost
-from onetrunk.core.predictor import CHUNK, Prediction
+from onetrunk.core.prediction import Prediction
+from onetrunk.core.predictor import CHUNK
 from onetrunk.core.tasks import Record, TaskSpec
 
 Texts = Callable[[int], list[str]]
@@ -333,12 +334,13 @@ def own_store(store: Store, tmp_path: Path) -> Store:
 def logits_of(trunk: OneTrunk, reference: str, texts: list[str]) -> list[bytes]:
     """Return every bit of the logits of `texts`."""
     spec = trunk.host.task(reference.partition("@")[0])
-    (adapter,) = trunk._get([reference])
-    return [each.tobytes() for each in trunk.logits([spec.unlabelled(text) for text in texts], adapter)]
+    with trunk.residents.in_use([reference]) as (adapter,):
+        return [each.tobytes() for each in trunk.logits([spec.unlabelled(text) for text in texts], adapter)]
 
 
 def room_for_one(trunk: OneTrunk) -> int:
-    return max(size_of(adapter.lora) for adapter in trunk._get(list(trunk.loaded)))
+    with trunk.residents.in_use(list(trunk.loaded)) as adapters:
+        return max(size_of(adapter.lora) for adapter in adapters)
 
 
 def test_without_a_bound_every_adapter_stays(trunk: OneTrunk) -> None:
@@ -378,7 +380,9 @@ def test_an_evicted_adapter_leaves_no_tensor_behind(bert: Backbone, store: Store
     memory = room_for_one(trunk)
     trunk = OneTrunk(bert, store=store, memory=memory)
     trunk.load("sentiment@1")
-    flat = weakref.ref(trunk._get(["sentiment@1"])[0].lora.flat)
+    with trunk.residents.in_use(["sentiment@1"]) as (adapter,):
+        flat = weakref.ref(adapter.lora.flat)
+    del adapter
     trunk.load("sentiment@2")
     gc.collect()
     assert flat() is None
@@ -536,6 +540,7 @@ def test_an_adapter_in_the_bank_answers_as_its_factors_do_one_by_one(
     apart = load_adapter(stored.ref, artifact, spec, bert, trunk.trunk)
     assert {update.scale for update in apart.lora.updates.values()} == {alpha / 4}
     examples = [spec.unlabelled(text) for text in some_texts(20)]
-    found = np.concatenate(trunk.logits(examples, trunk._get(["sentiment"])[0]))
+    with trunk.residents.in_use(["sentiment"]) as (adapter,):
+        found = np.concatenate(trunk.logits(examples, adapter))
     expected = np.concatenate(trunk.logits(examples, apart))
     assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 2e-6

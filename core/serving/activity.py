@@ -1,0 +1,50 @@
+"""What has been going on lately: requests a second and the 95th percentile of their times, of the last minute."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+
+WINDOW = 60
+"""Seconds that are looked back."""
+_KEPT = 512
+"""Times that are kept for the percentile."""
+
+
+class Activity:
+    """Counts and times of one thing. One thread records; any may ask for `p95`."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._seconds: deque[tuple[int, int]] = deque()  # (second, how many), ascending
+        self._times: deque[tuple[float, float]] = deque(maxlen=_KEPT)
+        self._born = time.monotonic()
+
+    def record(self, seconds: float, count: int = 1) -> None:
+        """Count something that took `seconds`."""
+        now = time.monotonic()
+        self.total += count
+        second, known = self._seconds[-1] if self._seconds else (-1, 0)
+        if second == int(now):
+            self._seconds[-1] = (second, known + count)
+        else:
+            self._seconds.append((int(now), count))
+            self._forget(now)
+        self._times.append((now, seconds))
+
+    def rate(self) -> float:
+        """Return how many a second there were over the last minute, or since the beginning if that is less."""
+        now = time.monotonic()
+        self._forget(now)
+        return sum(count for _, count in self._seconds) / max(1.0, min(WINDOW, now - self._born))
+
+    def p95(self) -> float | None:
+        """Return the 95th percentile, in seconds, of the last 512 times of the last minute; None without any."""
+        since = time.monotonic() - WINDOW
+        times = sorted(taken for at, taken in tuple(self._times) if at >= since)
+        return times[math.ceil(0.95 * len(times)) - 1] if times else None
+
+    def _forget(self, now: float) -> None:
+        while self._seconds and self._seconds[0][0] < now - WINDOW:
+            self._seconds.popleft()

@@ -1,0 +1,72 @@
+"""Who is let in: a bound on what is accepted and not yet answered, shared fairly between adapters."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter
+from collections.abc import Iterable
+
+MOST_SECONDS = 60
+"""The longest wait that is advised: nobody knows what the load is after that."""
+_SMOOTHING = 0.1
+"""Weight of the newest batch in the measured speed."""
+
+
+class Admission:
+    """The tokens that are accepted and unanswered, by the name they are asked under. Safe to share between threads.
+
+    limit: tokens in all. Beyond it an adapter is still let in while it has less than an equal share of them, up to
+    twice the limit in all: a flood on one adapter does not shut out the others.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.tokens = 0
+        self._of: Counter[str] = Counter()
+        self._speed: float | None = None  # tokens a second
+        self._lock = threading.Lock()
+
+    def admit(self, costs: Iterable[tuple[str, int]]) -> bool:
+        """Count tokens by name, or return False where there is no room for one of the names."""
+        asked = list(costs)
+        with self._lock:
+            if not all(self._has_room(name) for name in {name for name, _ in asked}):
+                return False
+            self._add(asked)
+            return True
+
+    def correct(self, costs: Iterable[tuple[str, int]]) -> None:
+        """Count more tokens by name, or fewer where the number is negative."""
+        with self._lock:
+            self._add(costs)
+
+    def busiest(self, names: Iterable[str]) -> str:
+        """Return which of `names` has the most tokens."""
+        with self._lock:
+            return max(names, key=lambda name: self._of[name])
+
+    def ran(self, tokens: int, seconds: float) -> None:
+        """Hear of a batch, to know how fast what waits is answered."""
+        speed = tokens / max(seconds, 1e-6)
+        with self._lock:
+            self._speed = speed if self._speed is None else self._speed + _SMOOTHING * (speed - self._speed)
+
+    def retry_after(self) -> int:
+        """Return after how many seconds what is accepted now will have been answered, about."""
+        with self._lock:
+            seconds = self.tokens / self._speed if self._speed else 1.0
+        return min(MOST_SECONDS, max(1, math.ceil(seconds)))
+
+    def _has_room(self, name: str) -> bool:
+        if self.tokens < self.limit:
+            return True
+        sharing = len(self._of) + (name not in self._of)
+        return self.tokens < 2 * self.limit and self._of[name] < self.limit / sharing
+
+    def _add(self, costs: Iterable[tuple[str, int]]) -> None:
+        for name, cost in costs:
+            self._of[name] += cost
+            self.tokens += cost
+            if not self._of[name]:
+                del self._of[name]

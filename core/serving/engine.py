@@ -1,0 +1,284 @@
+"""The engine: requests of all adapters in, answers out, while adapters come, go and are swapped.
+
+A request's way: admitted on the event loop, tokenised on a thread, queued, answered in a batch on the device
+thread, and back to the loop, which never waits for any of it. A request holds the versions that served then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from onetrunk.core.errors import OneTrunkError, UsageError
+from onetrunk.core.predictor import OneTrunk
+from onetrunk.core.residents import Post, Resident
+from onetrunk.core.serving.activity import Activity
+from onetrunk.core.serving.admission import Admission
+from onetrunk.core.serving.answering import Answering
+from onetrunk.core.serving.batcher import Batcher
+from onetrunk.core.serving.errors import (
+    OverTime,
+    QueueFull,
+    ServingError,
+    ShuttingDown,
+    TextTooLong,
+    TooManyAdapters,
+    UnknownName,
+)
+from onetrunk.core.serving.limits import Limits
+from onetrunk.core.serving.observer import Observer
+from onetrunk.core.serving.status import Served, Status
+from onetrunk.core.serving.work import Input, Pending, Result, Work
+
+LOADERS = 2
+"""Loads that take place at the same time; of one name, one after the other."""
+
+
+class Engine:
+    """Serves the adapters of one trunk. `answer` belongs to one event loop; all else can be called from any thread.
+
+    trunk: what serves; adapters that it has loaded already are served under their references.
+    """
+
+    def __init__(
+        self, trunk: OneTrunk, limits: Limits | None = None, observer: Observer | None = None
+    ) -> None:
+        self.trunk = trunk
+        self.limits = limits or Limits.on(trunk.trunk.device.type)
+        self.observer = observer or Observer()
+        self._admission = Admission(self.limits.queue_tokens)
+        self._answering = Answering(trunk, self.limits.batch_tokens)
+        self._batcher = Batcher(self._run, self.limits.batch_tokens, self.limits.wait_ms / 1e3)
+        self._tokenisers = ThreadPoolExecutor(1, "onetrunk-tokens")
+        self._loaders = ThreadPoolExecutor(LOADERS, "onetrunk-load")
+        self._of: dict[str, Activity] = {}
+        self._requests, self._waits = Activity(), Activity()
+        self._began = time.monotonic()
+        self._open = 0
+        self._changed = asyncio.Event()  # some room, or the last request's end
+        self._draining = False
+
+    async def answer(self, inputs: Sequence[Input], *, wait: bool = False) -> list[Result]:
+        """Return what comes of each input; an input that is refused, or fails, fails alone.
+
+        wait: for room in the queue; else raises QueueFull where there is none. Raises OverTime after
+        `Limits.request_seconds`, without the wait for room, and ShuttingDown once `drain` was called. Whoever stops
+        waiting takes what is still queued out of the queue.
+        """
+        with self._counted():
+            began, pending = time.perf_counter(), Pending(len(inputs))
+            works = self._accepted(inputs, pending)
+            if works:
+                await self._admit(works, wait)
+                self._tokenisers.submit(self._prepare, works)
+                await self._settled(works, pending)
+            self._note(inputs, pending, time.perf_counter() - began)
+            return pending.results  # type: ignore[return-value]  # all are there
+
+    async def load(self, name: str, reference: str) -> tuple[Served, str | None]:
+        """Put what `reference` means now in service as `name`; return it and the version that it replaced.
+
+        Raises what `OneTrunk.load` raises; then what served before goes on serving.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            post, before = await loop.run_in_executor(
+                self._loaders, self.trunk.residents.load, reference, name
+            )
+        except OneTrunkError as error:
+            self.observer.load_failed(name, error)
+            raise
+        previous = None if before is None else before.version
+        self.observer.swapped(name, post.version, previous)
+        return self._served(name, post), previous
+
+    async def unload(self, name: str) -> None:
+        """Take `name` out of service; what is under way is answered. Raises UnknownName."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._loaders, self.trunk.residents.unload, name)
+        except UsageError:
+            raise UnknownName(name, sorted(self.trunk.residents.posts)) from None
+        self._of.pop(name, None)
+        self.observer.unloaded(name)
+
+    def served(self) -> list[Served]:
+        """Return what is served, by name."""
+        return [self._served(name, post) for name, post in sorted(self.trunk.residents.posts.items())]
+
+    def one(self, name: str) -> Served:
+        """Return what serves as `name`. Raises UnknownName."""
+        posts = self.trunk.residents.posts
+        if name not in posts:
+            raise UnknownName(name, sorted(posts))
+        return self._served(name, posts[name])
+
+    def status(self) -> Status:
+        """Return how the engine does."""
+        texts, _ = self._batcher.waiting
+        return Status(
+            state=self._state(),
+            waiting_texts=texts,
+            waiting_tokens=self._admission.tokens,
+            limit_tokens=self._admission.limit,
+            wait_p95=self._waits.p95(),
+            requests_per_second=self._requests.rate(),
+            adapters=len(self.trunk.residents.posts),
+            uptime=time.monotonic() - self._began,
+        )
+
+    async def drain(self) -> None:
+        """Take no more requests, and return when all that were accepted have been answered."""
+        self._draining = True
+        while self._open:
+            await self._next_end()
+
+    def close(self) -> None:
+        """End the threads, after what is queued has been answered."""
+        self._draining = True
+        self._tokenisers.shutdown()
+        self._batcher.close()
+        self._loaders.shutdown(cancel_futures=True)
+
+    def _state(self) -> str:
+        if not self._batcher.alive:
+            return "broken"
+        if self._draining:
+            return "draining"
+        return "overloaded" if self._admission.tokens >= self._admission.limit else "ready"
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a request that is under way. Raises ShuttingDown."""
+        if self._draining:
+            raise ShuttingDown
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+            self._changed.set()
+
+    async def _next_end(self) -> None:
+        """Return when some request has ended."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _accepted(self, inputs: Sequence[Input], pending: Pending) -> list[Work]:
+        """Return the work of each input that can be answered, its adapters held; the others have their errors."""
+        works = []
+        for index, given in enumerate(inputs):
+            try:
+                held = self._hold(given)
+            except ServingError as error:
+                pending.settle(index, error)
+                continue
+            if held:
+                works.append(Work.of(given, held, pending, index))
+            else:
+                pending.settle(index, [])
+        return works
+
+    def _hold(self, given: Input) -> list[Resident]:
+        if len(given.text) > self.limits.characters:
+            raise TextTooLong(len(given.text), self.limits.characters)
+        if len(given.adapters) > self.limits.adapters:
+            raise TooManyAdapters(len(given.adapters), self.limits.adapters)
+        try:
+            return self.trunk.residents.hold(given.adapters)
+        except UsageError:
+            posts = self.trunk.residents.posts
+            missing = next((name for name in given.adapters if name not in posts), given.adapters[0])
+            raise UnknownName(missing, sorted(posts)) from None
+
+    async def _admit(self, works: Sequence[Work], wait: bool) -> None:
+        charges = [charge for work in works for charge in work.charges]
+        try:
+            while not self._admission.admit(charges):
+                if not wait:
+                    own = self._admission
+                    raise QueueFull(own.tokens, own.limit, own.retry_after())
+                await self._next_end()
+        except BaseException:
+            for work in works:
+                self.trunk.residents.release(work.held)
+            raise
+
+    async def _settled(self, works: Sequence[Work], pending: Pending) -> None:
+        """Return when every result is there."""
+        try:
+            async with asyncio.timeout(self.limits.request_seconds):
+                await pending.done
+        except TimeoutError:
+            raise OverTime(self.limits.request_seconds, self._admission.retry_after()) from None
+        finally:
+            if pending.left:
+                pending.gone = True
+                self._end(self._batcher.drop(works))
+
+    def _prepare(self, works: Sequence[Work]) -> None:
+        """Tokenise works and queue them; on the tokenisers' thread."""
+        failed: list[tuple[Work, Result]] = []
+        ready: list[Work] = []
+        for work, error in zip(works, self._answering.prepare(works), strict=True):
+            if error is not None:
+                failed.append((work, error))
+            elif work.owner.gone:
+                self._end([work])
+            else:
+                costs = [encoded.tokens for encoded in work.encoded]
+                more = [new - old for new, old in zip(costs, work.costs, strict=True)]
+                self._admission.correct(zip(work.names, more, strict=True))
+                work.costs, work.flow = costs, self._admission.busiest(work.names)
+                ready.append(work)
+        self._batcher.put(ready)
+        self._deliver(failed)
+
+    def _run(self, works: list[Work]) -> None:
+        """Answer a batch; on the device thread."""
+        began = time.perf_counter()
+        results = self._answering.answer(works)
+        seconds = time.perf_counter() - began
+        tokens = sum(sum(work.costs) for work in works)
+        self._admission.ran(tokens, seconds)
+        waits = [began - work.since for work in works]
+        self._waits.record(max(waits))
+        adapters = len({resident.key for work in works for resident in work.held})
+        self.observer.batch(tokens, len(works), adapters, waits, seconds)
+        self._deliver(list(zip(works, results, strict=True)))
+
+    def _deliver(self, settled: Sequence[tuple[Work, Result]]) -> None:
+        """End works and hand their results to the event loop."""
+        self._end([work for work, _ in settled])
+        if settled and not (loop := settled[0][0].owner.loop).is_closed():
+            loop.call_soon_threadsafe(self._settle, settled)
+
+    def _settle(self, settled: Sequence[tuple[Work, Result]]) -> None:
+        """Hand results to those who wait for them; on the event loop."""
+        for work, result in settled:
+            work.owner.settle(work.index, result)
+        self._changed.set()
+
+    def _end(self, works: Iterable[Work]) -> None:
+        """Give back what works hold: their adapters, and their room."""
+        for work in works:
+            self.trunk.residents.release(work.held)
+            self._admission.correct((name, -cost) for name, cost in work.charges)
+
+    def _note(self, inputs: Sequence[Input], pending: Pending, seconds: float) -> None:
+        """Count what came of a request."""
+        self._requests.record(seconds)
+        for given, result in zip(inputs, pending.results, strict=True):
+            if isinstance(result, OneTrunkError):
+                self.observer.failed(result)
+                continue
+            for name in given.adapters:
+                self._of.setdefault(name, Activity()).record(seconds)
+                self.observer.answered(name, seconds)
+
+    def _served(self, name: str, post: Post) -> Served:
+        tier = self.trunk.residents.tier(post.resident)
+        return Served.of(name, post, tier, self._of.get(name) or Activity())

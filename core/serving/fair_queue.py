@@ -1,0 +1,113 @@
+"""A fair queue: what waits is taken in turns of equal cost, whoever has put in how much.
+
+Deficit round robin (Shreedhar and Varghese 1995, doi:10.1145/217382.217453): each flow with something waiting has
+its turn and may take, in the long run, as many tokens a round as any other, whatever the sizes of its items.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+QUANTUM = 32
+"""Tokens that a flow may take a turn: about one text, so that a batch has something of many flows."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class Place(Generic[T]):
+    """A place in the queue. item: None once it has left."""
+
+    flow: str
+    cost: int
+    item: T | None
+
+
+@dataclass(slots=True, eq=False)
+class _Flow(Generic[T]):
+    places: deque[Place[T]]
+    deficit: int = 0
+    in_turn: bool = False
+    left: int = 0  # places whose item has left, still in `places`
+
+
+class FairQueue(Generic[T]):
+    """Items by flow. Not safe to share between threads: its user has the lock.
+
+    tokens: the sum of the costs of what waits.
+    """
+
+    def __init__(self) -> None:
+        self._flows: OrderedDict[str, _Flow[T]] = OrderedDict()  # the first has its turn
+        self.tokens = 0
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(self, flow: str, cost: int, item: T) -> Place[T]:
+        """Add `item`, which costs `cost` tokens, at the end of `flow`; return its place."""
+        place = Place(flow, cost, item)
+        self._flows.setdefault(flow, _Flow(deque())).places.append(place)
+        self.tokens += cost
+        self._count += 1
+        return place
+
+    def drop(self, place: Place[T]) -> bool:
+        """Take an item out wherever it waits; return False where it has left already."""
+        if place.item is None:
+            return False
+        self._leave(place)
+        flow = self._flows[place.flow]
+        flow.left += 1
+        if 2 * flow.left > len(
+            flow.places
+        ):  # so that places cost a constant time each, however many are dropped
+            flow.places = deque(each for each in flow.places if each.item is not None)
+            flow.left = 0
+            if not flow.places:
+                del self._flows[place.flow]
+        return True
+
+    def take(self, budget: int) -> list[T]:
+        """Remove and return items of at most `budget` tokens in all, or one that costs more by itself.
+
+        The turn goes on where it was, so that rounds span batches.
+        """
+        taken: list[T] = []
+        room = budget
+        while self._flows:
+            name, flow = next(iter(self._flows.items()))
+            if not flow.in_turn:
+                flow.in_turn = True
+                flow.deficit += QUANTUM
+            place = self._first(flow)
+            if place is None:
+                del self._flows[name]  # and its deficit with it: who has nothing waiting saves nothing up
+            elif place.cost > flow.deficit:
+                flow.in_turn = False
+                self._flows.move_to_end(name)
+            elif taken and place.cost > room:
+                break
+            else:
+                flow.places.popleft()
+                flow.deficit -= place.cost
+                room -= place.cost
+                taken.append(self._leave(place))
+        return taken
+
+    def _first(self, flow: _Flow[T]) -> Place[T] | None:
+        while flow.places and flow.places[0].item is None:
+            flow.places.popleft()
+            flow.left -= 1
+        return flow.places[0] if flow.places else None
+
+    def _leave(self, place: Place[T]) -> T:
+        item = place.item
+        assert item is not None
+        place.item = None
+        self.tokens -= place.cost
+        self._count -= 1
+        return item

@@ -1,0 +1,49 @@
+"""What a service takes on at once: the bounds that keep its memory and its answers' times within limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onetrunk.core.errors import UsageError
+
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+"""Tokens of a batch by default: large enough for nearly full speed, small enough that nobody waits long for one."""
+QUEUE_TOKENS = {"cpu": 4096, "cuda": 262144}
+"""Tokens that wait by default: about half a second of a small machine's work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of a service. A text with an adapter costs the text's tokens.
+
+    batch_tokens: of a batch; a longer text is a batch of its own.
+    queue_tokens: that wait; what comes on top is refused, or waits to be let in where it is a stream.
+    wait_ms: how long the first of a batch that is not full waits for more, while the device has nothing to do.
+    request_seconds: how long a request may take in all.
+    inputs: texts of a request. adapters: of one text. characters: of one text. body_bytes: of a request.
+    """
+
+    batch_tokens: int = BATCH_TOKENS["cpu"]
+    queue_tokens: int = QUEUE_TOKENS["cpu"]
+    wait_ms: float = 1.0
+    request_seconds: float = 30.0
+    inputs: int = 256
+    adapters: int = 64
+    characters: int = 32768
+    body_bytes: int = 8 * 2**20
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a bound that nothing could keep."""
+        for name in self.__slots__:
+            value = getattr(self, name)
+            least = 0 if name == "wait_ms" else 1e-3 if name == "request_seconds" else 1
+            if not least <= value < float("inf"):
+                raise UsageError(f"{name} is {value}; expected a number from {least} on")
+
+    @classmethod
+    def on(cls, device: str, **chosen: float | None) -> Limits:
+        """Return the defaults for a type of device (cpu, cuda), with what was `chosen` and is not None."""
+        defaults = {"batch_tokens": BATCH_TOKENS, "queue_tokens": QUEUE_TOKENS}
+        values: dict[str, float] = {name: by.get(device, by["cpu"]) for name, by in defaults.items()}
+        values |= {name: value for name, value in chosen.items() if value is not None}
+        return cls(**values)  # type: ignore[arg-type]

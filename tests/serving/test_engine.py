@@ -1,0 +1,326 @@
+"""The engine, with real adapters of three tasks on a small random backbone."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onetrunk.adapters.store import Store
+from onetrunk.core import OneTrunk
+from onetrunk.core.backbone import Backbone
+from onetrunk.core.errors import HashMismatch, UnknownAdapter
+from onetrunk.core.hookspecs import hookimpl
+from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.serving.engine import Engine
+from onetrunk.core.serving.errors import (
+    AnswerFailed,
+    OverTime,
+    QueueFull,
+    ShuttingDown,
+    TextTooLong,
+    TooManyAdapters,
+    UnknownName,
+)
+from onetrunk.core.serving.limits import Limits
+from onetrunk.core.serving.observer import Observer
+from onetrunk.core.serving.work import Answer, Input, Result
+from onetrunk.plugins import intent, ner, sentiment
+
+TASKS = ("ner", "sentiment", "intent")
+TEXTS = ("good film", "Ada in London", "", "🙂 東京", "word " * 40)
+
+
+class Bad:
+    """A plugin whose decoder fails on texts with the word 'bomb'."""
+
+    @hookimpl
+    def tasks(self) -> list[Any]:
+        spec = sentiment.tasks()[0]
+
+        def decode(example: Any, *rest: Any) -> Any:
+            if "bomb" in example.text:
+                raise ValueError("boom")
+            return spec.decode(example, *rest)
+
+        return [replace(spec, name="sentiment", decode=decode)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, train_tiny: Callable[..., Any], bert: Backbone) -> Store:
+    """Three tasks, and a second version of sentiment."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    for task in (*TASKS, "sentiment"):
+        train_tiny(store, task, bert, lr=0.05, seed=len(store.names()))
+    return store
+
+
+@pytest.fixture
+def trunk(bert: Backbone, store: Store) -> OneTrunk:
+    trunk = OneTrunk(bert, store=store)
+    for task in TASKS:
+        trunk.load(task)
+    return trunk
+
+
+@pytest.fixture
+def engine(trunk: OneTrunk) -> Iterator[Engine]:
+    engine = Engine(trunk)
+    yield engine
+    engine.close()
+
+
+def answers(engine: Engine, *inputs: tuple[str, tuple[str, ...]]) -> list[Result]:
+    return asyncio.run(engine.answer([Input(*each) for each in inputs]))
+
+
+def records(result: Result) -> list[dict[str, Any]]:
+    assert isinstance(result, list), result
+    return [answer.record for answer in result]
+
+
+def alike(found: Any, expected: Any) -> bool:
+    """Return whether JSON values are equal, numbers within 1e-5: a text's logits depend on its batch that much."""
+    if isinstance(expected, dict):
+        same = isinstance(found, dict) and found.keys() == expected.keys()
+        return same and all(alike(found[key], expected[key]) for key in expected)
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(alike, found, expected))
+    return bool(found == (pytest.approx(expected, abs=1e-5) if isinstance(expected, float) else expected))
+
+
+def test_answers_are_those_of_predict(engine: Engine, trunk: OneTrunk) -> None:
+    found = answers(engine, *((text, TASKS) for text in TEXTS))
+    for text, result in zip(TEXTS, found, strict=True):
+        (expected,) = trunk.predict([text], TASKS)
+        assert isinstance(result, list)
+        assert [(each.adapter, each.version, each.task) for each in result] == [
+            (name, own.adapter, name) for name, own in zip(TASKS, expected, strict=True)
+        ]
+        assert alike(records(result), [own.result for own in expected])
+
+
+def test_many_requests_at_once_each_get_their_own(engine: Engine, trunk: OneTrunk) -> None:
+    texts = [f"text number {number} is {'good' if number % 3 else 'bad'}" for number in range(60)]
+
+    async def all_at_once() -> list[list[Result]]:
+        asked = [engine.answer([Input(text, (TASKS[i % 3],))]) for i, text in enumerate(texts)]
+        return await asyncio.gather(*asked)
+
+    for i, (result,) in enumerate(asyncio.run(all_at_once())):
+        ((expected,),) = trunk.predict([texts[i]], [TASKS[i % 3]])
+        assert alike(records(result), [expected.result])
+
+
+def test_an_input_that_is_refused_fails_alone(engine: Engine) -> None:
+    long = "x" * (engine.limits.characters + 1)
+    many = ("ner",) * (engine.limits.adapters + 1)
+    found = answers(engine, ("a", ("ner",)), ("b", ("nobody",)), (long, ("ner",)), ("c", many), ("d", ()))
+    assert [type(each) for each in found] == [list, UnknownName, TextTooLong, TooManyAdapters, list]
+    assert found[4] == []
+
+
+def test_an_unknown_name_is_told_with_the_known_ones(engine: Engine) -> None:
+    (error,) = answers(engine, ("a", ("ner", "nobody")))
+    assert isinstance(error, UnknownName)
+    assert str(error) == "no adapter 'nobody' is served; served are: intent, ner, sentiment"
+
+
+def test_a_plugin_that_raises_fails_its_own_text_alone(bert: Backbone, store: Store) -> None:
+    trunk = OneTrunk(bert, store=store, host=PluginHost.of(ner, intent, Bad()))
+    for task in TASKS:
+        trunk.load(task)
+    engine = Engine(trunk)
+    found = answers(engine, ("good", ("sentiment",)), ("a bomb", ("ner", "sentiment")), ("a bomb", ("ner",)))
+    engine.close()
+    assert [type(each) for each in found] == [list, AnswerFailed, list]
+    assert str(found[1]) == "sentiment@2 could not answer this text; the service's log says why"
+
+
+class Gate(Observer):
+    """Holds the device thread after each batch until it is opened."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.ran = 0
+
+    def batch(self, *_: Any) -> None:
+        self.ran += 1
+        self.open.wait(20)
+
+
+def gated(trunk: OneTrunk, scenario: Callable[[Engine, Gate], Awaitable[None]], **limits: Any) -> None:
+    """Run a scenario on an engine whose device is busy until the scenario opens the gate."""
+    gate = Gate()
+    engine = Engine(trunk, Limits(**limits), gate)
+
+    async def run() -> None:
+        first = asyncio.create_task(engine.answer([Input("the first", ("ner",))]))
+        while not gate.ran:
+            await asyncio.sleep(0.005)
+        try:
+            await scenario(engine, gate)
+        finally:
+            gate.open.set()
+            await first
+
+    try:
+        asyncio.run(run())
+    finally:
+        engine.close()
+
+
+def test_a_request_that_nobody_waits_for_leaves_the_queue(trunk: OneTrunk) -> None:
+    async def scenario(engine: Engine, gate: Gate) -> None:
+        task = asyncio.create_task(engine.answer([Input("never mind", ("ner", "intent"))] * 3))
+        while engine.status().waiting_texts < 3:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert engine.status().waiting_texts == 0
+        gate.open.set()
+        await engine.drain()
+        assert engine.status().waiting_tokens == 0
+
+    gated(trunk, scenario)
+    assert all(post.resident.users == 1 for post in trunk.residents.posts.values())
+
+
+def test_a_request_over_time_is_told_and_leaves_the_queue(trunk: OneTrunk) -> None:
+    async def scenario(engine: Engine, _: Gate) -> None:
+        with pytest.raises(OverTime, match=r"took over 0\.2 s and was dropped; try again in \d+ s"):
+            await engine.answer([Input("too late", ("intent",))])
+        assert engine.status().waiting_texts == 0
+
+    with pytest.raises(OverTime):  # the first request of the scenario is over time, too
+        gated(trunk, scenario, request_seconds=0.2)
+
+
+def test_over_the_limit_a_request_is_refused_and_a_patient_one_waits(trunk: OneTrunk) -> None:
+    async def scenario(engine: Engine, gate: Gate) -> None:
+        full = asyncio.create_task(engine.answer([Input("word " * 30, ("ner",))]))
+        while engine.status().waiting_texts < 1:
+            await asyncio.sleep(0.005)
+        assert engine.status().state == "overloaded"
+        with pytest.raises(QueueFull, match=r"\d+ tokens wait, at most 20 may; try again in \d+ s") as caught:
+            await engine.answer([Input("one more", ("ner",))])
+        assert caught.value.retry_after >= 1
+        patient = asyncio.create_task(engine.answer([Input("one more", ("ner",))], wait=True))
+        await asyncio.sleep(0.05)
+        assert not patient.done()
+        gate.open.set()
+        assert isinstance((await patient)[0], list)
+        await full
+
+    gated(trunk, scenario, queue_tokens=20)
+
+
+def test_a_swap_leaves_requests_their_version_and_forgets_it_after_them(trunk: OneTrunk) -> None:
+    async def scenario(engine: Engine, gate: Gate) -> None:
+        await engine.load("mood", "sentiment@1")
+        old = asyncio.create_task(engine.answer([Input("good", ("mood",))]))
+        while engine.status().waiting_texts < 1:
+            await asyncio.sleep(0.005)
+        served, previous = await engine.load("mood", "sentiment@2")
+        assert (served.version, previous) == ("sentiment@2", "sentiment@1")
+        new = asyncio.create_task(engine.answer([Input("good", ("mood",))]))
+        await asyncio.sleep(0.02)
+        gate.open.set()
+        versions = [answer.version for task in (old, new) for answer in (await task)[0]]  # type: ignore[union-attr]
+        assert versions == ["sentiment@1", "sentiment@2"]
+
+    gated(trunk, scenario)
+    assert {key[0] for key in trunk.residents._versions} == {"ner@1", "sentiment@2", "intent@1"}
+
+
+def test_unloading_leaves_what_is_under_way_its_adapter(trunk: OneTrunk) -> None:
+    async def scenario(engine: Engine, gate: Gate) -> None:
+        asked = asyncio.create_task(engine.answer([Input("good", ("intent",))]))
+        while engine.status().waiting_texts < 1:
+            await asyncio.sleep(0.005)
+        await engine.unload("intent")
+        with pytest.raises(UnknownName, match="no adapter 'intent'"):
+            await engine.unload("intent")
+        gate.open.set()
+        assert isinstance((await asked)[0], list)
+        assert isinstance((await engine.answer([Input("good", ("intent",))]))[0], UnknownName)
+
+    gated(trunk, scenario)
+
+
+def test_a_failed_load_leaves_the_old_one_serving(bert: Backbone, store: Store, tmp_path: Path) -> None:
+    own = Store(shutil.copytree(store.root, tmp_path / "store"))
+    trunk = OneTrunk(bert, store=own)
+    trunk.load("sentiment@1")
+    weights = own.resolve("sentiment@2").path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    engine = Engine(trunk)
+
+    async def scenario() -> None:
+        for reference, kind in (("sentiment@2", HashMismatch), ("nobody", UnknownAdapter)):
+            with pytest.raises(kind):
+                await engine.load("sentiment@1", reference)
+        (result,) = await engine.answer([Input("good", ("sentiment@1",))])
+        assert isinstance(result, list)
+        assert result[0].version == "sentiment@1"
+
+    asyncio.run(scenario())
+    engine.close()
+
+
+def test_an_adapter_that_was_evicted_answers_again(bert: Backbone, store: Store) -> None:
+    trunk = OneTrunk(bert, store=store, memory=1)
+    for task in TASKS:
+        trunk.load(task)
+    engine = Engine(trunk)
+    assert {each.tier for each in engine.served()} == {"disk"}
+    assert all(isinstance(result, list) for result in answers(engine, *((text, TASKS) for text in TEXTS)))
+    engine.close()
+
+
+def test_draining_answers_what_was_accepted_and_takes_nothing_more(trunk: OneTrunk) -> None:
+    async def scenario(engine: Engine, gate: Gate) -> None:
+        accepted = [asyncio.create_task(engine.answer([Input(text, ("ner",))])) for text in TEXTS]
+        await asyncio.sleep(0.02)
+        draining = asyncio.create_task(engine.drain())
+        await asyncio.sleep(0)
+        with pytest.raises(ShuttingDown, match="shutting down; try again in 5 s"):
+            await engine.answer([Input("more", ("ner",))])
+        gate.open.set()
+        await draining
+        assert all(task.done() and isinstance(task.result()[0], list) for task in accepted)
+
+    gated(trunk, scenario)
+
+
+def test_figures_tell_who_was_asked_and_how_long_it_took(engine: Engine) -> None:
+    answers(engine, *(("good film", ("ner", "sentiment")) for _ in range(5)))
+    by_name = {each.name: each for each in engine.served()}
+    assert {name: each.requests for name, each in by_name.items()} == {"ner": 5, "sentiment": 5, "intent": 0}
+    assert by_name["ner"].p95 is not None
+    assert 0 < by_name["ner"].p95 < 20
+    assert by_name["intent"].p95 is None
+
+
+def test_threads_end_with_the_engine(trunk: OneTrunk) -> None:
+    engine = Engine(trunk)
+    answers(engine, ("good", TASKS))
+    engine.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("onetrunk")]
+    assert engine.status().state == "broken"
+
+
+def test_an_answer_is_one_flat_object_with_the_keys_of_the_task() -> None:
+    assert Answer("a", "a@1", "ner", {"entities": []}).to_json() == {
+        "adapter": "a",
+        "version": "a@1",
+        "task": "ner",
+        "entities": [],
+    }

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onetrunk.core.serving.fair_queue import QUANTUM, FairQueue
+
+COSTS = st.integers(1, 300)
+PUTS = st.lists(st.tuples(st.sampled_from("abc"), COSTS), max_size=40)
+
+
+def filled(puts: list[tuple[str, int]]) -> FairQueue[tuple[str, int, int]]:
+    queue: FairQueue[tuple[str, int, int]] = FairQueue()
+    for number, (flow, cost) in enumerate(puts):
+        queue.put(flow, cost, (flow, cost, number))
+    return queue
+
+
+@given(PUTS, st.integers(1, 500))
+def test_everything_leaves_once_and_in_order_within_its_flow(
+    puts: list[tuple[str, int]], budget: int
+) -> None:
+    queue, left = filled(puts), []
+    while batch := queue.take(budget):
+        left += batch
+    assert sorted(number for _, _, number in left) == list(range(len(puts)))
+    for flow in "abc":
+        own = [number for name, _, number in left if name == flow]
+        assert own == sorted(own)
+    assert (len(queue), queue.tokens) == (0, 0)
+
+
+@given(PUTS, st.integers(1, 500))
+def test_a_batch_keeps_the_budget_unless_it_is_one_item(puts: list[tuple[str, int]], budget: int) -> None:
+    queue = filled(puts)
+    while batch := queue.take(budget):
+        assert len(batch) == 1 or sum(cost for _, cost, _ in batch) <= budget
+
+
+@given(st.lists(COSTS, min_size=1, max_size=30), st.integers(1, 20))
+def test_flows_that_always_wait_get_equal_shares(costs: list[int], flood: int) -> None:
+    """The service that two flows have had differs by a quantum and an item at most, however much one has put in."""
+    queue = filled([("calm", cost) for cost in costs] + [("flood", 7)] * 100 * flood)
+    had: Counter[str] = Counter()
+    remaining = sum(costs)
+    while remaining:
+        for flow, cost, _ in queue.take(64):
+            had[flow] += cost
+            remaining -= cost * (flow == "calm")
+        if remaining and had["flood"] < 700 * flood:
+            assert abs(had["calm"] - had["flood"]) <= QUANTUM + 300 + 64
+
+
+@given(PUTS, st.data())
+def test_what_is_dropped_never_leaves_and_costs_nothing_more(
+    puts: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    queue: FairQueue[int] = FairQueue()
+    places = [queue.put(flow, cost, number) for number, (flow, cost) in enumerate(puts)]
+    dropped = data.draw(st.sets(st.sampled_from(range(len(puts))))) if puts else set()
+    assert all(queue.drop(places[number]) for number in dropped)
+    assert queue.tokens == sum(cost for number, (_, cost) in enumerate(puts) if number not in dropped)
+    left = []
+    while batch := queue.take(100):
+        left += batch
+    assert set(left) == set(range(len(puts))) - dropped
+    assert not any(queue.drop(place) for place in places)
+
+
+def test_dropping_all_of_a_flow_forgets_it() -> None:
+    queue: FairQueue[int] = FairQueue()
+    for place in [queue.put("a", 5, number) for number in range(1000)]:
+        queue.drop(place)
+    assert (len(queue), queue.tokens, queue.take(100)) == (0, 0, [])
+
+
+def test_who_has_had_nothing_to_do_saves_nothing_up() -> None:
+    queue = filled([("idle", 1)])
+    queue.take(100)
+    for number in range(200):
+        queue.put("busy", 10, ("busy", 10, number))
+        queue.put("idle", 10, ("idle", 10, number))
+    first = Counter(flow for flow, _, _ in queue.take(400))
+    assert abs(first["busy"] - first["idle"]) <= QUANTUM // 10 + 1
