@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 from onetrunk.adapters.card.facts import CardFacts
@@ -65,7 +66,8 @@ _DROPPED_WORDS = (
 
 def usage(facts: CardFacts) -> str:
     """Return how the adapter is used: from the store, or from where it is published."""
-    parts = [_from_store(facts.name) if facts.repo is None else _published(facts.repo), _plain(facts)]
+    first = _from_store(facts.name) if facts.repo is None else _published(facts.repo)
+    parts = [first, _served(facts), _plain(facts)]
     if facts.recipe is not None and facts.manifest.level == "token":
         parts.append(_DROPPED_WORDS)
     return "\n\n".join(parts)
@@ -82,6 +84,17 @@ def _published(repo: str) -> str:
         f'adapters predict {ref} "some text"', f"adapters pull {ref}  # into the store, to stay"
     )
     return f"With OneTrunk:\n\n{commands}"
+
+
+def _served(facts: CardFacts) -> str:
+    name = facts.name
+    given = name if facts.repo is None else f"{name}={facts.repo}"
+    body = json.dumps({"inputs": [{"text": "some text", "adapters": [name]}]})
+    commands = _shell(
+        f"adapters serve {shlex.quote(given)}  # beside any others, on one backbone",
+        f"curl http://127.0.0.1:8000/v1/predict -H 'Content-Type: application/json' -d {shlex.quote(body)}",
+    )
+    return f"With the server:\n\n{commands}"
 
 
 def _shell(*commands: str) -> str:

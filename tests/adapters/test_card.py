@@ -264,8 +264,8 @@ def test_no_name_of_a_backbone_can_break_the_lines(name: str) -> None:
 
 def test_the_commands_name_the_adapter_where_it_is() -> None:
     assert 'adapters predict mood "some text"' in card()
-    assert "adapters serve" not in card()
-    for command in ('predict some-org/mood "some text"', "pull some-org/mood "):
+    assert "\nadapters serve mood " in card()
+    for command in ('predict some-org/mood "some text"', "pull some-org/mood ", "serve mood=some-org/mood "):
         assert f"\nadapters {command}" in on_hub()
 
 
