@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from onetrunk.core.backbone import Backbone
-    from onetrunk.core.predictor import OneTrunk, Prediction
+    from onetrunk.core.prediction import Prediction
+    from onetrunk.core.predictor import OneTrunk
 
 __all__ = ["Backbone", "OneTrunk", "Prediction"]
 
@@ -20,8 +21,12 @@ def __getattr__(name: str) -> object:
         from onetrunk.core.backbone import Backbone
 
         return Backbone
-    if name in ("OneTrunk", "Prediction"):
-        from onetrunk.core import predictor
+    if name == "OneTrunk":
+        from onetrunk.core.predictor import OneTrunk
 
-        return getattr(predictor, name)
+        return OneTrunk
+    if name == "Prediction":
+        from onetrunk.core.prediction import Prediction
+
+        return Prediction
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,7 +22,7 @@ from onetrunk.core.settings import TrainSettings
 if TYPE_CHECKING:
     from onetrunk.core.backbone import Backbone
     from onetrunk.core.plugin_host import PluginHost
-    from onetrunk.core.predictor import Prediction
+    from onetrunk.core.prediction import Prediction
     from onetrunk.core.train_data import TrainData
     from onetrunk.core.training import TrainResult
 
