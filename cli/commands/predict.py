@@ -12,18 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onetrunk.adapters.artifact import read_manifest
-from onetrunk.adapters.locations import is_location
-from onetrunk.cli.backbones import needed_backbone
-from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.answering import Answer, Place, answering
 from onetrunk.cli.options import running_options
 from onetrunk.cli.output import emit_json, json_line, json_option, whole_file
 from onetrunk.cli.progress import counting
-from onetrunk.cli.sharing import located
 
 if TYPE_CHECKING:
     from onetrunk.core.data.dataset import TextRecord
-    from onetrunk.core.predictor import OneTrunk, Prediction
+    from onetrunk.core.prediction import Prediction
     from onetrunk.core.tasks import JSONObject
 
 Write = Callable[[Sequence["Prediction"], Mapping[str, Any]], object]
@@ -35,6 +31,10 @@ Write = Callable[[Sequence["Prediction"], Mapping[str, Any]], object]
 @click.argument("texts", metavar="[TEXT...|-]", nargs=-1)
 @click.option("--input", "source", metavar="F", help="Texts: JSONL, JSON, CSV or TSV with `text`, or .txt.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="F", help="Write JSON lines to this file.")
+@click.option("--url", metavar="URL", help="Ask this service, in place of a trunk of this process.")
+@click.option(
+    "--token", "token_file", metavar="FILE", help="File with the token for the service, - for stdin."
+)
 @running_options
 @json_option
 @click.pass_context
@@ -45,6 +45,8 @@ def command(
     texts: tuple[str, ...],
     source: str | None,
     output: Path | None,
+    url: str | None,
+    token_file: str | None,
     as_json: bool,
     **running: Any,
 ) -> None:
@@ -58,18 +60,24 @@ def command(
       adapters predict ner,sentiment "Ada Lovelace loved London."
       adapters predict ner@prod --input mails.jsonl --output entities.jsonl
       head -100 mails.txt | adapters predict intent --json
+      adapters predict ner@prod --input mails.jsonl --url http://127.0.0.1:8080
     """
+    stdin = source == "-" or (source is None and texts in ((), ("-",)))
+    place = Place(url, token_file)
+    place.check(context, running, stdin=stdin)
     records = _begun(_records(texts, source))
     # Whoever types waits for each answer.
-    chunk = 1 if source is None and texts in ((), ("-",)) and sys.stdin.isatty() else None
-    references = [ref.strip() for ref in refs.split(",")]
-    with _writer(output, as_json) as write:
-        trunk, references = _load(context, references, running)
-        with counting(texts_given(texts), shown=output is not None or not sys.stdout.isatty()) as advance:
-            answers = predict_records(trunk, records, references, running["batch_tokens"], chunk)
-            for predictions, extra in answers:
-                write(predictions, extra)
-                advance(1)
+    chunk = 1 if stdin and source is None and sys.stdin.isatty() else None
+    adapters = [ref.strip() for ref in refs.split(",")]
+    shown = output is not None or not sys.stdout.isatty()
+    with (
+        _writer(output, as_json) as write,
+        answering(place, context, adapters, running, chunk) as answer,
+        counting(texts_given(texts), shown=shown) as advance,
+    ):
+        for predictions, extra in predict_records(answer, records):
+            write(predictions, extra)
+            advance(1)
 
 
 def _records(texts: Sequence[str], source: str | None) -> Iterator[TextRecord]:
@@ -129,42 +137,10 @@ def _to_json(answers: Sequence[Prediction], extra: Mapping[str, Any]) -> Iterato
         yield record
 
 
-def _load(
-    context: click.Context, references: Sequence[str], running: Mapping[str, Any]
-) -> tuple[OneTrunk, list[str]]:
-    """Load the backbone that all `references` need, and them; return under which references they serve.
-
-    Raises UsageError if they need different ones.
-    """
-    stored = [located(lambda: plugin_host(context), each, running["backbone"]) for each in references]
-    name, revision = needed_backbone(
-        {each.ref: read_manifest(each.path) for each in stored}, running["backbone"]
-    )
-    from onetrunk.core.backbone import Backbone
-    from onetrunk.core.predictor import OneTrunk
-
-    backbone = Backbone.load(name, revision, device=running["device"], dtype=running["precision"])
-    trunk = OneTrunk(backbone, host=plugin_host(context))
-    served = [own.ref if is_location(given) else given for given, own in zip(references, stored, strict=True)]
-    for reference in served:
-        trunk.load(reference)
-    return trunk, served
-
-
 def predict_records(
-    trunk: OneTrunk,
-    records: Iterable[TextRecord],
-    references: Sequence[str],
-    batch_tokens: int | None,
-    chunk: int | None = None,
+    answer: Answer, records: Iterable[TextRecord]
 ) -> Iterator[tuple[Sequence[Prediction], Mapping[str, Any]]]:
-    """Yield the answers to each text with the other keys of its record; holds no more records than the trunk.
-
-    chunk: as for `OneTrunk.predict_stream`.
-    """
-    from onetrunk.core.inference import BATCH_TOKENS
-    from onetrunk.core.predictor import CHUNK
-
+    """Yield the answers to each text and the other keys of its record, which wait only as long as it does."""
     waiting: deque[Mapping[str, Any]] = deque()
 
     def texts() -> Iterator[str]:
@@ -172,8 +148,5 @@ def predict_records(
             waiting.append(record.extra)
             yield record.text
 
-    stream = trunk.predict_stream(
-        texts(), references, batch_tokens=batch_tokens or BATCH_TOKENS, chunk=chunk or CHUNK
-    )
-    for answers in stream:
+    for answers in answer(texts()):
         yield answers, waiting.popleft()

@@ -1,0 +1,113 @@
+"""When a request is sent again: never one that is wrong, and for a bounded time."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx2
+
+from onetrunk.core.errors import UsageError
+
+LATER = (429, 503)
+"""The answers that mean: the same request may succeed later."""
+
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 10.0
+_FIRST_PAUSE_UNREACHED = 0.1
+_SECONDS_UNREACHED = 3.0  # a service that starts again is away for about as long
+_UNSURE = (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """How patient a client is with a service that is busy.
+
+    tries: of a request in all; 1 never tries again. seconds: from the first try on, after which none begins.
+    """
+
+    tries: int = 8
+    seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what means nothing."""
+        if self.tries < 1 or not self.seconds >= 0:
+            raise UsageError(
+                f"tries is {self.tries} and seconds {self.seconds}; expected at least 1, and at least 0"
+            )
+
+
+PATIENT = Retries()
+"""What a client does by default."""
+
+
+class Tries:
+    """The tries of one request. repeatable: whether it does no harm where it may have been carried out already."""
+
+    def __init__(self, retries: Retries, repeatable: bool) -> None:
+        self._retries, self._repeatable = retries, repeatable
+        self._done = 0
+        self._began = time.monotonic()
+        self._failed = 0  # since the last answer
+        self._unreached = 0.0  # since when nothing answers
+
+    def after_answer(self, status: int, headers: Mapping[str, str]) -> float | None:
+        """Return the seconds to wait before the next try; None for an answer that stands."""
+        self._done += 1
+        self._failed = 0
+        if status not in LATER:
+            return None
+        wait = pause(self._done, asked_for(headers, datetime.now(UTC)), random.random())
+        return self._within(wait, self._began + self._retries.seconds)
+
+    def after_failure(self, error: httpx2.HTTPError) -> float | None:
+        """Return the seconds to wait before the next try; None if `error` stands."""
+        self._done += 1
+        unsent = isinstance(error, httpx2.ConnectError)
+        if not unsent and not (self._repeatable and isinstance(error, _UNSURE)):
+            return None
+        if not self._failed:
+            self._unreached = time.monotonic()
+        wait = _FIRST_PAUSE_UNREACHED * 2**self._failed * (1 + random.random() / 4)
+        self._failed += 1
+        brief = min(_SECONDS_UNREACHED, self._retries.seconds)
+        return self._within(wait, self._unreached + brief)
+
+    def _within(self, wait: float, end: float) -> float | None:
+        """Return `wait` if there are tries left, and time."""
+        return wait if self._done < self._retries.tries and time.monotonic() + wait <= end else None
+
+
+def pause(tried: int, asked: float | None, chance: float) -> float:
+    """Return the seconds to wait after `tried` tries: at least what the service `asked` for, and longer each time.
+
+    chance: from 0 to 1; lets those that were refused together come back one after the other.
+    """
+    own = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(tried - 1, 16))
+    return max(own, asked or 0.0) * (1 + chance / 4)
+
+
+def asked_for(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Return the seconds from `now` on that the header Retry-After asks for, if it can be read.
+
+    A date is one of the service's clock, which its header Date tells.
+    """
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdecimal():
+        return float(text)
+    then = _date(text)
+    if then is None:
+        return None
+    return max(0.0, (then - (_date(headers.get("date", "")) or now)).total_seconds())
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):  # another header than HTTP knows says nothing
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
