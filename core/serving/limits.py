@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from onetrunk.core.errors import UsageError
 
-BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 """Tokens of a batch by default: large enough for nearly full speed, small enough that nobody waits long for one."""
-QUEUE_TOKENS = {"cpu": 4096, "cuda": 262144}
-"""Tokens that wait by default: about half a second of a small machine's work."""
+QUEUE_TOKENS = {"cpu": 2048, "cuda": 262144}
+"""Tokens that wait by default: half a second of the work of two cores, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
