@@ -33,6 +33,7 @@ COMMANDS = MappingProxyType(
         "train": _at("train", "Train an adapter on your data and keep it in the store."),
         "eval": _at("eval", "Measure an adapter on labelled data."),
         "predict": _at("predict", "Predict texts with one or several adapters at once."),
+        "serve": _at("serve", "Serve adapters over HTTP, many tasks at once."),
         "list": _at("list", "List the adapters in the store."),
         "show": _at("show", "Show all that is known of an adapter."),
         "alias": _at("alias", "Give a version a name of its own, such as prod."),

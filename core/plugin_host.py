@@ -34,6 +34,7 @@ OWN_COMMANDS = frozenset(
         "quickstart",
         "remove",
         "search",
+        "serve",
         "show",
         "train",
         "update",

@@ -1,0 +1,233 @@
+"""`adapters serve`: all tasks over HTTP, from one trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onetrunk.adapters.artifact import read_manifest
+from onetrunk.adapters.locations import is_location
+from onetrunk.adapters.manifest import Manifest
+from onetrunk.adapters.store import Store, StoredVersion
+from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.figures import counted
+from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.output import printable
+from onetrunk.cli.sharing import located
+from onetrunk.core.backbone_files import OFFLINE_NAME
+from onetrunk.core.errors import ArtifactError, StoreError, UsageError
+from onetrunk.core.serving.config import ServeConfig, check_name
+
+if TYPE_CHECKING:
+    from onetrunk.core.backbone import Backbone
+    from onetrunk.core.predictor import OneTrunk
+
+_NEEDED = ("fastapi", "uvicorn", "httptools", "prometheus_client")
+_SHOWN = 20
+
+
+@click.command("serve")
+@click.argument("refs", metavar="[[NAME=]REF...]", nargs=-1)
+@click.option("--host", metavar="H", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 for any that is free.  [default: 8000]")
+@click.option(
+    "--backbone", metavar="B", help="Hub id or folder of the backbone.  [default: the adapters' own]"
+)
+@click.option("--device", metavar="D", help="auto, cpu, cuda or cuda:N.  [default: auto]")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "int8"]),
+    help="Precision of the frozen trunk.  [default: auto]",
+)
+@click.option("--max-batch-tokens", type=click.IntRange(min=1), help="Tokens in a batch, at most.")
+@click.option(
+    "--max-wait-ms",
+    type=click.FloatRange(min=0),
+    help="How long an idle device waits for a batch to fill.  [default: 1]",
+)
+@click.option(
+    "--max-queue", type=click.IntRange(min=1), help="Tokens that may wait; beyond it the answer is 429."
+)
+@click.option(
+    "--token-file",
+    metavar="F",
+    help="Bearer tokens with their scopes, TOML; without it only this machine is served.",
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="F",
+    help="These options and more limits, in TOML.",
+)
+@click.pass_context
+def command(context: click.Context, refs: tuple[str, ...], config_file: Path | None, **options: Any) -> None:
+    """Serve adapters over HTTP, with a page to try them at /, and the API's description at /docs.
+
+    REF is an adapter of the store, a repo of the Hub or file:///FOLDER, and serves under its own name or as NAME.
+    Without any, the newest version of every adapter of the store that was trained on the backbone is served. The
+    log goes to stderr, as JSON lines.
+
+    \b
+    Example:
+      adapters serve
+      adapters serve ner@prod mood=sentiment@3 --port 8080
+      adapters serve --host 0.0.0.0 --token-file tokens.toml
+      curl localhost:8000/v1/predict -H 'Content-Type: application/json' \\
+        -d '{"inputs": [{"text": "Ada Lovelace loved London.", "adapters": ["ner"]}]}'
+    """
+    _check_extra()
+    config = (ServeConfig() if config_file is None else ServeConfig.read(config_file)).chosen(**options)
+    if refs:
+        config = replace(config, adapters=_named(refs))
+    _serve(context, config)
+
+
+def _check_extra() -> None:
+    """Raise UsageError unless what serving needs is installed."""
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise UsageError(
+            f"serving needs {', '.join(missing)}, not installed here; pip install 'onetrunk[serve]'"
+        )
+
+
+def _named(refs: Sequence[str]) -> dict[str, str]:
+    """Return the references by the name to serve as; "" stands for the name that a location has in the store."""
+    adapters: dict[str, str] = {}
+    for given in refs:
+        name, equals, reference = given.partition("=")
+        if not equals or "/" in name:
+            name, reference = ("" if is_location(given) else given), given
+        if not reference:
+            raise click.UsageError(f"{given!r} names no adapter; expected NAME=REF")
+        name = name or f"={reference}"  # found in the store later
+        if name in adapters:
+            raise click.UsageError(f"two adapters cannot serve as {name!r}; name one otherwise: NAME=REF")
+        adapters[name] = reference
+    return adapters
+
+
+def _serve(context: click.Context, config: ServeConfig) -> None:
+    from onetrunk.core.serving.access import Access
+    from onetrunk.core.serving.logs import EventLog
+    from onetrunk.core.serving.server import listen
+
+    log = EventLog()
+    log.capture()
+    access = Access() if config.token_file is None else Access.read(Path(config.token_file))
+    sockets = listen(config.host, config.port, local=access.open)  # a port in use is told before a long load
+
+    trunk, adapters, whole_store = _chosen(context, config)
+
+    from onetrunk.core.serving.app import make_app
+    from onetrunk.core.serving.engine import Engine
+    from onetrunk.core.serving.metrics import Metrics
+    from onetrunk.core.serving.server import Server, url_of
+
+    device = trunk.backbone.device
+    with closing(Engine(trunk, config.limits_on(device.type), Metrics())) as engine:
+        for name, reference in adapters.items():
+            _load(trunk, name, reference, skip=whole_store)
+        url = url_of(config.host, sockets)
+        app = make_app(engine, access=access, log=log)
+        Server(app, lambda: _say(_ready(url, trunk))).run(sockets)
+
+
+def _chosen(context: click.Context, config: ServeConfig) -> tuple[OneTrunk, dict[str, str], bool]:
+    """Load the backbone; return the references to serve by their names, and whether they are all of the store."""
+    if config.adapters is None:
+        manifests = _newest(Store())
+        same = len({(own.backbone.fingerprint, own.backbone.tokenizer) for own in manifests.values()}) == 1
+        own = needed_backbone(manifests, config.backbone) if same else (config.backbone or OFFLINE_NAME, None)
+        trunk = _trunk(context, config, *own)
+        return trunk, {name: name for name in _fitting(manifests, trunk.backbone)}, True
+    found = {
+        name: (reference, located(lambda: plugin_host(context), reference, config.backbone))
+        for name, reference in config.adapters.items()
+    }
+    adapters = _by_name(found)
+    own = needed_backbone(
+        {reference: read_manifest(stored.path) for reference, stored in found.values()}, config.backbone
+    )
+    return _trunk(context, config, *own), adapters, False
+
+
+def _by_name(found: Mapping[str, tuple[str, StoredVersion]]) -> dict[str, str]:
+    adapters: dict[str, str] = {}
+    for given, (reference, stored) in found.items():
+        name = check_name(stored.name if given.startswith("=") else given)
+        if name in adapters:
+            raise UsageError(f"two adapters cannot serve as {name!r}; name one otherwise: NAME={reference}")
+        adapters[name] = reference
+    return adapters
+
+
+def _newest(store: Store) -> dict[str, Manifest]:
+    """Return the description of the newest version of each adapter; those that cannot be read are told of."""
+    manifests = {}
+    for name in store.names():
+        try:
+            versions = store.versions(name)
+            if versions:
+                manifests[name] = read_manifest(versions[-1].path)
+        except (StoreError, ArtifactError) as error:
+            _say(f"not served: {error}")
+    return manifests
+
+
+def _trunk(context: click.Context, config: ServeConfig, name: str, revision: str | None) -> OneTrunk:
+    from onetrunk.core.backbone import Backbone
+    from onetrunk.core.precision import name_of
+    from onetrunk.core.predictor import OneTrunk
+
+    _say(f"loading {name}")
+    backbone = Backbone.load(name, revision, device=config.device, dtype=config.precision)
+    _say(f"loaded {backbone.public_name} on {backbone.device} in {name_of(backbone.dtype)}")
+    return OneTrunk(backbone, host=plugin_host(context))
+
+
+def _fitting(manifests: Mapping[str, Manifest], backbone: Backbone) -> list[str]:
+    """Return the names of the adapters that were trained on `backbone`; the others are told of."""
+    names = []
+    for name, manifest in manifests.items():
+        own = manifest.backbone
+        if (own.fingerprint, own.tokenizer) == (backbone.fingerprint, backbone.tokenizer_fingerprint):
+            names.append(name)
+        else:
+            _say(f"not served: {name}, which needs the backbone {own.name}")
+    return names
+
+
+def _load(trunk: OneTrunk, name: str, reference: str, *, skip: bool) -> None:
+    """Put an adapter in service. skip: tell of one that cannot be, instead of raising why."""
+    from onetrunk.core.errors import OneTrunkError
+
+    try:
+        post, _ = trunk.residents.load(reference, name)
+    except OneTrunkError as error:
+        if not skip:
+            raise
+        _say(f"not served: {name}: {error}")
+    else:
+        _say(f"loaded {post.version}" + (f" as {name}" if name != post.version else ""))
+
+
+def _ready(url: str, trunk: OneTrunk) -> str:
+    names = sorted(trunk.residents.posts)
+    if not names:
+        return (
+            f"serving at {url}, no adapters yet; train or pull one, then: "
+            f"curl -X PUT {url}/v1/adapters/NAME -H 'Content-Type: application/json' -d '{{\"ref\": \"NAME\"}}'"
+        )
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"serving at {url}, {counted(len(names), 'adapter')}: {', '.join(names[:_SHOWN])}{more}"
+
+
+def _say(text: str) -> None:
+    click.echo(printable(text))

@@ -1,0 +1,126 @@
+"""A connection: uvicorn's own, with bounds on what a client may leave unfinished.
+
+Uvicorn waits for ever for the rest of a request's head, and for a client to read what it was sent; and it keeps
+headers of any size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from onetrunk.core.serving.problems import MEDIA_TYPE, Problem
+
+HEAD_SECONDS = 20.0
+"""How long the head of a request may take to come, from its first byte, and the first byte of a connection."""
+WRITE_SECONDS = 60.0
+"""How long a client may leave unread what it was sent."""
+HEAD_BYTES = 2**16
+"""Of the head of a request and, with some bytes for each of the body, what its chunks are wrapped in."""
+_PER_BYTE = 16
+UNREAD_BYTES = 2**26
+"""Of a body that is still sent after its response: a client may not hear of a refusal before it has sent all."""
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that ends itself where a client takes too long or sends too much."""
+
+    _head: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+    _began = False  # a request, with what is being fed to the parser
+    _open = False  # its head has not come as a whole
+    _overhead = _discarded = _body = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Hear of a new connection."""
+        super().connection_made(transport)
+        self._open = True
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hear of its end."""
+        self._cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what has come."""
+        self._began, self._body = False, 0
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if not self._began:  # else most of it may belong to requests before
+            self._overhead = max(0, self._overhead + len(data) - (1 + _PER_BYTE) * self._body)
+        if self._overhead > HEAD_BYTES:
+            self._refuse()
+        elif self._open and self._head is None:
+            self._await_head()
+
+    def on_message_begin(self) -> None:
+        """Hear of the first byte of a request."""
+        super().on_message_begin()
+        self._began = self._open = True
+        self._overhead = 0
+
+    def on_headers_complete(self) -> None:
+        """Hear that the head is there."""
+        self._open = False
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take in a part of the body."""
+        self._body += len(body)
+        if self.cycle.response_complete:
+            self._discarded += len(body)
+            if self._discarded > UNREAD_BYTES:
+                self.transport.abort()
+        super().on_body(body)
+
+    def pause_writing(self) -> None:
+        """Hear that the client does not read."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Hear that it does again."""
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        super().resume_writing()
+
+    @override
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, and end."""
+        self._send(Problem("malformed-http", "this is no HTTP/1.1 request"))
+
+    def _await_head(self) -> None:
+        self._head = self.loop.call_later(HEAD_SECONDS, self._late)
+
+    def _late(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+    def _refuse(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started:
+            self.transport.abort()
+        else:
+            self._send(Problem("headers-too-large", f"the headers have over {HEAD_BYTES} bytes"))
+
+    def _send(self, problem: Problem) -> None:
+        body = json.dumps(problem.to_json()).encode()
+        head = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "connection": "close"}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in head.items()).encode("ascii")
+        self.transport.write(STATUS_LINE[problem.status] + lines + b"\r\n" + body)
+        self.transport.close()
+
+    def _cancel(self) -> None:
+        for timer in (self._head, self._unread):
+            if timer is not None:
+                timer.cancel()
+        self._head = self._unread = None

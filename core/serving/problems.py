@@ -1,0 +1,136 @@
+"""Errors as RFC 9457 problem details: one table of all that can be answered other than what was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from onetrunk.adapters.errors import RemoteConflict, RemoteNotFound, RemoteUnreachable
+from onetrunk.core.errors import OneTrunkError, ReferenceSyntaxError, StoreBusy, UnknownAdapter
+from onetrunk.core.serving.errors import (
+    AdapterUnavailable,
+    AnswerFailed,
+    Busy,
+    OverTime,
+    QueueFull,
+    ServingError,
+    ShuttingDown,
+    TextTooLong,
+    TooManyAdapters,
+    UnknownName,
+)
+from onetrunk.core.tasks import JSONObject
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 5
+"""When to try again what failed outside of this service."""
+_SHOWN = 100
+"""Names that a problem lists at most."""
+
+PROBLEMS: Mapping[str, tuple[int, str]] = MappingProxyType(
+    {
+        "malformed-http": (400, "Malformed HTTP"),
+        "malformed-json": (400, "Malformed JSON"),
+        "unauthorized": (401, "Unauthorized"),
+        "forbidden": (403, "Forbidden"),
+        "unknown-adapter": (404, "Unknown adapter"),
+        "unknown-reference": (404, "Unknown reference"),
+        "not-found": (404, "Not found"),
+        "method-not-allowed": (405, "Method not allowed"),
+        "body-too-slow": (408, "Body too slow"),
+        "body-too-large": (413, "Body too large"),
+        "too-many-inputs": (413, "Too many inputs"),
+        "text-too-long": (413, "Text too long"),
+        "too-many-adapters": (413, "Too many adapters"),
+        "unsupported-media-type": (415, "Unsupported media type"),
+        "invalid-request": (422, "Invalid request"),
+        "adapter-rejected": (422, "Adapter rejected"),
+        "queue-full": (429, "Queue full"),
+        "headers-too-large": (431, "Headers too large"),
+        "internal": (500, "Internal error"),
+        "adapter-unavailable": (503, "Adapter unavailable"),
+        "remote-unavailable": (503, "Remote unavailable"),
+        "shutting-down": (503, "Shutting down"),
+        "timeout": (503, "Timeout"),
+    }
+)
+"""Status and title of each kind of problem; its type is `/problems/KIND`."""
+
+_OF_SERVING = {
+    QueueFull: "queue-full",
+    OverTime: "timeout",
+    ShuttingDown: "shutting-down",
+    UnknownName: "unknown-adapter",
+    TextTooLong: "text-too-long",
+    TooManyAdapters: "too-many-adapters",
+    AdapterUnavailable: "adapter-unavailable",
+    AnswerFailed: "internal",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What goes out in place of an answer. members: further keys of the object; headers: of the response."""
+
+    kind: str
+    detail: str
+    members: JSONObject = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return PROBLEMS[self.kind][0]
+
+    def to_json(self, **more: object) -> JSONObject:
+        """Return the problem as an object, with `more` keys."""
+        status, title = PROBLEMS[self.kind]
+        base = {"type": f"/problems/{self.kind}", "title": title, "status": status, "detail": self.detail}
+        return {**base, **self.members, **more}
+
+
+class Refusal(ServingError):
+    """A request, or an input of it, that is refused before the engine hears of it."""
+
+    def __init__(
+        self, kind: str, detail: str, headers: Mapping[str, str] | None = None, **members: object
+    ) -> None:
+        super().__init__(detail)
+        self.problem = Problem(kind, detail, members, headers or {})
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return what an error is to a client; one that nobody expected tells nothing of itself."""
+    if isinstance(error, Refusal):
+        return error.problem
+    if isinstance(error, ServingError):
+        return _of_serving(error)
+    if isinstance(error, UnknownAdapter):  # its message has the store's path
+        known = f"known: {', '.join(error.known)}" if error.known else "the store is empty"
+        return Problem("unknown-reference", f"no adapter {error.reference!r} in the store; {known}")
+    if isinstance(error, RemoteNotFound):
+        return Problem("unknown-reference", str(error))
+    if isinstance(error, RemoteUnreachable | RemoteConflict | StoreBusy):
+        return Problem("remote-unavailable", str(error), headers={"Retry-After": str(RETRY_SECONDS)})
+    if isinstance(error, ReferenceSyntaxError):
+        return Problem("invalid-request", str(error))
+    if isinstance(error, OneTrunkError):
+        return Problem("adapter-rejected", str(error))
+    return Problem("internal", "the service failed; its log says why")
+
+
+def _of_serving(error: ServingError) -> Problem:
+    members: JSONObject = {}
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else {}
+    if isinstance(error, UnknownName):
+        members = {"adapter": error.name, "known": list(error.known[:_SHOWN])}
+    elif isinstance(error, TextTooLong):
+        members = {"characters": error.characters, "most": error.most}
+    elif isinstance(error, TooManyAdapters):
+        members = {"count": error.count, "most": error.most}
+    elif isinstance(error, AdapterUnavailable | AnswerFailed):
+        members = {"version": error.version}
+        if isinstance(error, AdapterUnavailable):
+            headers = {"Retry-After": str(RETRY_SECONDS)}
+    return Problem(_OF_SERVING.get(type(error), "internal"), str(error), members, headers)

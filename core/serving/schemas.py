@@ -1,0 +1,228 @@
+"""What goes in and out, for the OpenAPI document. The service checks requests itself, as each input fails alone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from onetrunk.core.serving.config import NAME
+
+_INPUT = {"text": "Ada Lovelace loved London.", "adapters": ["ner", "sentiment@prod"]}
+_ENTITY = {"start": 0, "end": 12, "text": "Ada Lovelace", "label": "PER", "score": 0.99}
+_NER = {"adapter": "ner", "version": "ner@3", "task": "ner", "entities": [_ENTITY]}
+_SENTIMENT = {
+    "adapter": "sentiment@prod",
+    "version": "sentiment@2",
+    "task": "sentiment",
+    "label": "positive",
+    "score": 0.98,
+    "scores": {"negative": 0.02, "positive": 0.98},
+}
+_UNKNOWN = {
+    "type": "/problems/unknown-adapter",
+    "title": "Unknown adapter",
+    "status": 404,
+    "detail": "no adapter 'x' is served; served are: ner, sentiment@prod",
+    "adapter": "x",
+    "known": ["ner", "sentiment@prod"],
+}
+_RESULTS = [{"answers": [_NER, _SENTIMENT]}, {"error": _UNKNOWN}]
+_ADAPTER = {
+    "name": "ner",
+    "version": "ner@3",
+    "ref": "ner@prod",
+    "task": "ner",
+    "labels": ["O", "B-PER", "I-PER"],
+    "tier": "device",
+    "since": "2026-11-25T19:00:00.000Z",
+    "requests": 123,
+    "requests_per_second": 1.2,
+    "p95_ms": 34.1,
+}
+
+AdapterName = Annotated[str, Field(max_length=100, description="A name that an adapter serves under.")]
+
+
+def _example(example: Any, *, closed: bool = False) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [example]}, extra="forbid" if closed else "allow")
+
+
+class Input(BaseModel):
+    """A text, and the adapters that it is asked of."""
+
+    model_config = _example(_INPUT, closed=True)
+
+    text: str
+    adapters: Annotated[list[AdapterName], Field(min_length=1)]
+
+
+class PredictRequest(BaseModel):
+    """Texts to answer."""
+
+    model_config = _example({"inputs": [_INPUT]}, closed=True)
+
+    inputs: Annotated[list[Input], Field(min_length=1)]
+
+
+class StreamLine(Input):
+    """A line of a stream. id: comes back with the result."""
+
+    model_config = _example({"id": 7, **_INPUT}, closed=True)
+
+    id: str | int | float | None = None
+
+
+class Answer(BaseModel):
+    """What an adapter says of a text: with these keys those of its task's own record."""
+
+    model_config = _example(_NER)
+
+    adapter: Annotated[str, Field(description="The name that was asked for.")]
+    version: Annotated[str, Field(description="What answered.")]
+    task: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details. Some have further members, such as `known` or `errors`."""
+
+    model_config = _example(_UNKNOWN)
+
+    type: Annotated[str, Field(pattern="^/problems/[a-z-]+$")]
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+    instance: Annotated[str, Field(description="The request's id, as in X-Request-Id.")] = ""
+
+
+class Answers(BaseModel):
+    """The answers to an input, one an adapter, in the order asked."""
+
+    model_config = _example(_RESULTS[0])
+
+    answers: list[Answer]
+
+
+class Failed(BaseModel):
+    """Why there is no answer to an input."""
+
+    model_config = _example(_RESULTS[1])
+
+    error: Problem
+
+
+class PredictResponse(BaseModel):
+    """One result an input, in order."""
+
+    model_config = _example({"results": _RESULTS}, closed=True)
+
+    results: list[Answers | Failed]
+
+
+class StreamResult(BaseModel):
+    """A line of answers: `answers` or `error`, with the line's `id`; an error has the number of the `line`."""
+
+    model_config = _example({"id": 7, **_RESULTS[0]})
+
+    answers: list[Answer] = []
+    error: Problem | None = None
+    id: str | int | float | None = None
+    line: int = 0
+
+
+class Adapter(BaseModel):
+    """An adapter in service; the figures are of the last minute."""
+
+    model_config = _example(_ADAPTER)
+
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
+    version: str
+    ref: Annotated[str, Field(description="What it was loaded as.")]
+    task: str
+    labels: list[str]
+    tier: Literal["device", "host", "disk"]
+    since: str
+    requests: Annotated[int, Field(ge=0, description="Texts that it was asked, since it has served.")]
+    requests_per_second: Annotated[float, Field(ge=0)]
+    p95_ms: float | None
+
+
+class Loaded(Adapter):
+    """An adapter that was loaded; `previous` is the version that served before."""
+
+    model_config = _example({**_ADAPTER, "previous": "ner@2"})
+
+    previous: str | None
+
+
+class AdapterList(BaseModel):
+    """What is served."""
+
+    model_config = _example({"adapters": [_ADAPTER]})
+
+    adapters: list[Adapter]
+
+
+class LoadRequest(BaseModel):
+    """What to load."""
+
+    model_config = _example({"ref": "org/ner@v2"}, closed=True)
+
+    ref: Annotated[
+        str,
+        Field(min_length=1, max_length=4096, description="ner, ner@3, ner@prod, org/repo@rev or file:///…"),
+    ]
+
+
+class Queue(BaseModel):
+    """What waits. tokens: accepted and not yet answered; texts: those that are in no batch yet."""
+
+    texts: int
+    tokens: int
+    limit_tokens: int
+    wait_ms_p95: float | None
+
+
+class Bounds(BaseModel):
+    """What a request may have."""
+
+    max_inputs: int
+    max_adapters: int
+    max_characters: int
+    max_body_bytes: int
+
+
+class Status(BaseModel):
+    """How the service does."""
+
+    status: Literal["ready", "overloaded", "draining", "broken"]
+    backbone: str
+    device: str
+    precision: str
+    uptime_seconds: float
+    queue: Queue
+    requests_per_second: float
+    adapters: int
+    limits: Bounds
+
+
+class Health(BaseModel):
+    """One word."""
+
+    status: str
+
+
+MODELS = (
+    PredictRequest,
+    PredictResponse,
+    StreamLine,
+    StreamResult,
+    Adapter,
+    AdapterList,
+    LoadRequest,
+    Loaded,
+    Problem,
+    Status,
+    Health,
+)
+"""All that the document refers to."""

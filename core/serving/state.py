@@ -1,0 +1,59 @@
+"""How the service does: for people, for load balancers and for Prometheus."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from onetrunk.core.precision import name_of
+from onetrunk.core.serving.calls import Service, granted
+from onetrunk.core.serving.managing import milliseconds
+from onetrunk.core.serving.metrics import CONTENT_TYPE
+from onetrunk.core.serving.wire import write_json
+
+
+async def show_status(service: Service, request: Request) -> Response:
+    """Show state, queue, load and limits."""
+    grant = granted(service, request)
+    engine = service.engine
+    status, limits, backbone = engine.status(), engine.limits, engine.trunk.backbone
+    value = {
+        "status": "draining" if service.draining else status.state,
+        "backbone": backbone.public_name,
+        "device": str(backbone.device),
+        "precision": name_of(backbone.dtype),
+        "uptime_seconds": round(status.uptime, 1),
+        "queue": {
+            "texts": status.waiting_texts,
+            "tokens": status.waiting_tokens,
+            "limit_tokens": status.limit_tokens,
+            "wait_ms_p95": milliseconds(status.wait_p95),
+        },
+        "requests_per_second": round(status.requests_per_second, 3),
+        "adapters": sum(grant.covers(name) for name in engine.trunk.residents.posts),
+        "limits": {
+            "max_inputs": limits.inputs,
+            "max_adapters": limits.adapters,
+            "max_characters": limits.characters,
+            "max_body_bytes": limits.body_bytes,
+        },
+    }
+    return Response(write_json(value), media_type="application/json")
+
+
+async def live(_service: Service, _request: Request) -> Response:
+    """Answer, which a process that hangs does not."""
+    return Response(b'{"status":"alive"}', media_type="application/json")
+
+
+async def ready(service: Service, _request: Request) -> Response:
+    """Tell whether a request would be let in now."""
+    state = "draining" if service.draining else service.engine.status().state
+    body = write_json({"status": state})
+    return Response(body, 200 if state == "ready" else 503, media_type="application/json")
+
+
+async def metrics(service: Service, request: Request) -> Response:
+    """Show the metrics in Prometheus's text format."""
+    granted(service, request, "admin")
+    return Response(service.metrics.page(), headers={"Content-Type": CONTENT_TYPE})

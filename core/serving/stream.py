@@ -1,0 +1,181 @@
+"""`POST /v1/predict/stream`: lines in, lines out, in order, with a bounded number of them under way.
+
+A client must read answers while it sends: where it does not, the answers fill the connection, and then no more
+lines are read either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from onetrunk.core.serving.access import Grant
+from onetrunk.core.serving.bodies import check_type
+from onetrunk.core.serving.calls import Service, call_of, granted
+from onetrunk.core.serving.errors import Busy, ShuttingDown
+from onetrunk.core.serving.predicting import results_of, written_one
+from onetrunk.core.serving.problems import Problem, Refusal, problem_of
+from onetrunk.core.serving.wire import is_unicode, read_json
+from onetrunk.core.serving.work import Answer
+
+NDJSON = "application/x-ndjson"
+GROUP = 16
+"""Lines that are answered together, at most: those that have come."""
+WINDOW = 8
+"""Groups under way at the same time."""
+_Outcome = list[Answer] | Problem
+
+
+async def predict_stream(service: Service, request: Request) -> Response:
+    """Answer each line as it comes; a bad one has its problem in its place, and the stream goes on."""
+    grant = granted(service, request, "predict")
+    check_type(request, NDJSON)
+    if service.draining:
+        raise ShuttingDown
+    call_of(request).inputs = 0
+    return _Lines(_Stream(service, request, grant))
+
+
+class _Lines(Response):
+    """Sends what a stream answers. Starlette's own would read the body away while it listens for a disconnect."""
+
+    media_type = NDJSON
+
+    def __init__(self, stream: _Stream) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._stream = stream
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async with aclosing(self._stream.answers()) as answers:
+            async for lines in answers:
+                await send({"type": "http.response.body", "body": lines, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line that has come; value: its JSON, or why it has none."""
+
+    number: int
+    value: Any
+
+    @property
+    def id(self) -> dict[str, object]:
+        """The line's `id`, if it has one."""
+        given = self.value.get("id") if isinstance(self.value, dict) else None
+        sound = isinstance(given, str | int | float) and not isinstance(given, bool)
+        return {"id": given} if sound and (not isinstance(given, str) or is_unicode(given)) else {}
+
+    @property
+    def input(self) -> Any:
+        """What remains of the line without it."""
+        if isinstance(self.value, dict):
+            return {key: value for key, value in self.value.items() if key != "id" or not self.id}
+        return self.value
+
+
+class _Stream:
+    """One stream: a task reads lines and begins groups of them, `answers` waits for each group in its turn."""
+
+    def __init__(self, service: Service, request: Request, grant: Grant) -> None:
+        self._service, self._request, self._grant = service, request, grant
+        self._groups: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(WINDOW)
+        self._begun: set[asyncio.Task[bytes]] = set()
+        self._number = 0
+
+    async def answers(self) -> AsyncGenerator[bytes]:
+        """Yield the answers of each group as lines; where the service shuts down, that as the last one."""
+        reader = asyncio.create_task(self._read())
+        self._service.readers.add(reader)
+        try:
+            while (group := await self._groups.get()) is not None:
+                yield await group
+            await asyncio.wait([reader])
+            if reader.cancelled() or self._service.draining:
+                last = problem_of(ShuttingDown())
+                yield written_one(self._service, last, line=self._number + 1) + b"\n"
+            elif isinstance(error := reader.exception(), Refusal):
+                yield written_one(self._service, error.problem, line=self._number + 1) + b"\n"
+            elif error is not None:
+                raise error
+        finally:
+            self._service.readers.discard(reader)
+            reader.cancel()
+            for task in self._begun:
+                task.cancel()
+
+    async def _read(self) -> None:
+        """Begin groups until the lines end, the client goes away or the service shuts down."""
+        try:
+            async for lines in self._lines():
+                for start in range(0, len(lines), GROUP):
+                    await self._begin(lines[start : start + GROUP])
+        finally:
+            await self._groups.put(None)
+
+    async def _begin(self, lines: Sequence[_Line]) -> None:
+        task = asyncio.create_task(self._answered(lines))
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        await self._groups.put(task)
+
+    async def _answered(self, lines: Sequence[_Line]) -> bytes:
+        """Return the answers to a group, a line each."""
+        call_of(self._request).inputs = (call_of(self._request).inputs or 0) + len(lines)
+        sound = [line.input for line in lines if not isinstance(line.value, Refusal)]
+        results = iter(await self._results(sound))
+        out = []
+        for line in lines:
+            result = self._refused(line.value) if isinstance(line.value, Refusal) else next(results)
+            more = {**line.id, **({"line": line.number} if isinstance(result, Problem) else {})}
+            out.append(written_one(self._service, result, **more))
+        return b"\n".join(out) + b"\n"
+
+    def _refused(self, refusal: Refusal) -> Problem:
+        self._service.metrics.failed(refusal)
+        return refusal.problem
+
+    async def _results(self, inputs: Sequence[Any]) -> Sequence[_Outcome]:
+        try:
+            return await results_of(self._service, inputs, self._grant, wait=True)
+        except Busy as error:
+            self._service.metrics.failed(error)
+            return [problem_of(error)] * len(inputs)
+
+    async def _lines(self) -> AsyncIterator[list[_Line]]:
+        """Yield the lines that each part of the body ends."""
+        most, rest, more = self._service.engine.limits.body_bytes, bytearray(), True
+        while more:
+            part = await self._service.bodies.part(self._request)
+            more = part.get("more_body", False)
+            first, *others = part.get("body", b"").split(b"\n")
+            if len(rest) <= most:  # else it is too long already, and the rest of it forgotten
+                rest += first
+            whole = [rest, *others] if not more else [rest, *others[:-1]] if others else []
+            if others:
+                rest = bytearray(others[-1])
+            if lines := [line for data in whole if (line := self._line(data, most)) is not None]:
+                yield lines
+
+    def _line(self, data: bytes | bytearray, most: int) -> _Line | None:
+        """Return the next line; None if there is nothing in it."""
+        self._number += 1
+        if len(data) > most:
+            return _Line(
+                self._number, Refusal("body-too-large", f"the line has over {most} bytes", most=most)
+            )
+        if not data.strip():
+            return None
+        try:
+            return _Line(self._number, read_json(bytes(data)))
+        except Refusal as refusal:
+            return _Line(self._number, refusal)

@@ -1,0 +1,122 @@
+"""The real service under the real server, in a thread of this process, on a port of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from onetrunk.adapters.store import Store
+from onetrunk.core import OneTrunk
+from onetrunk.core.backbone import Backbone
+from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.serving.access import Access
+from onetrunk.core.serving.app import App, make_app
+from onetrunk.core.serving.engine import Engine
+from onetrunk.core.serving.limits import Limits
+from onetrunk.core.serving.logs import EventLog
+from onetrunk.core.serving.metrics import Metrics
+from onetrunk.core.serving.server import Server, listen, url_of
+from tests import stock as trained
+
+backbone, data, stock = trained.backbone, trained.data, trained.stock
+
+ADAPTERS = ("mood", "mood@1", "names")
+TEXT = "the film is great"
+
+
+class Running:
+    """A service that runs. client: sends requests to it; url: where it is; log: what it has logged."""
+
+    def __init__(self, app: App, server: Server, url: str, log: io.StringIO) -> None:
+        self.app, self.engine, self.server, self.url = app, app.service.engine, server, url
+        self._log = log
+        self.client = httpx2.Client(base_url=url, timeout=30, trust_env=False)
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def predict(self, *inputs: Any, **options: Any) -> httpx2.Response:
+        """POST inputs to /v1/predict."""
+        return self.client.post("/v1/predict", json={"inputs": list(inputs)}, **options)
+
+    def events(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Return what was logged, of one kind or all."""
+        every = [json.loads(line) for line in self._log.getvalue().splitlines()]
+        return [event for event in every if name in (None, event["event"])]
+
+
+def ask(text: str = TEXT, *adapters: str) -> dict[str, Any]:
+    """Return an input."""
+    return {"text": text, "adapters": list(adapters or ("mood",))}
+
+
+@contextmanager
+def running(trunk: OneTrunk, limits: Limits | None = None, access: Access | None = None) -> Iterator[Running]:
+    """Serve a trunk's adapters for as long as the block runs."""
+    log, started = io.StringIO(), threading.Event()
+    engine = Engine(trunk, limits, Metrics())
+    sockets = listen("127.0.0.1", 0, local=True)
+    app = make_app(engine, access=access, log=EventLog(log))
+    server = Server(app, started.set)
+    thread = threading.Thread(target=server.run, args=(sockets,), name="server")
+    thread.start()
+    assert started.wait(30)
+    service = Running(app, server, url_of("127.0.0.1", sockets), log)
+    try:
+        yield service
+    finally:
+        service.client.close()
+        server.should_exit = True
+        thread.join(60)
+        engine.close()
+    assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def small(backbone: Path) -> Backbone:
+    """The backbone of the stock, in memory."""
+    return Backbone.load(backbone, device="cpu", dtype="fp32")
+
+
+@pytest.fixture(scope="session")
+def new_trunk(small: Backbone, stock: Path) -> Callable[..., OneTrunk]:
+    """Return (*references) → a trunk that has loaded them from the stock."""
+
+    def make(*references: str, host: PluginHost | None = None) -> OneTrunk:
+        trunk = OneTrunk(small, store=Store(stock), host=host)
+        for reference in references:
+            trunk.load(reference)
+        return trunk
+
+    return make
+
+
+Serve = Callable[..., AbstractContextManager[Running]]
+
+
+@pytest.fixture(scope="session")
+def serve(new_trunk: Callable[..., OneTrunk]) -> Serve:
+    """Return (access=…, **limits) → a running service of all the stock."""
+
+    @contextmanager
+    def run(access: Access | None = None, **limits: Any) -> Iterator[Running]:
+        with running(new_trunk(*ADAPTERS), Limits(**limits), access) as service:
+            yield service
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def service(serve: Serve) -> Iterator[Running]:
+    """A service without tokens, for tests that leave it as it is."""
+    with serve() as running_service:
+        yield running_service
