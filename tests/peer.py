@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
@@ -126,8 +126,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_parts(self, parts: Iterable[bytes], cut: bool) -> None:
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for part in parts:
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+        try:
+            for part in parts:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+        finally:
+            if isinstance(parts, Generator):
+                parts.close()
         if not cut:
             self.wfile.write(b"0\r\n\r\n")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from onetrunk.core.client.calls import Call, Chunk
 from onetrunk.core.client.errors import AnswerError, ClientError, ServiceError
+from onetrunk.core.client.retrying import Tries
 from onetrunk.core.prediction import Prediction
 from onetrunk.core.tasks import JSONObject
 
@@ -27,7 +28,9 @@ def kind(headers: Mapping[str, str]) -> str:
 
 def is_wanted(call: Call, status: int, headers: Mapping[str, str]) -> bool:
     """Tell whether this begins the answer that `call` is for."""
-    return 200 <= status < 300 and call.accepts in (None, kind(headers))
+    if call.accepts is None:
+        return status == 204
+    return 200 <= status < 300 and kind(headers) == call.accepts
 
 
 def refusal(url: str, status: int, headers: Mapping[str, str], text: str) -> ClientError:
@@ -68,17 +71,22 @@ class Body:
 
 
 class LineReader:
-    """Reads the answers to a chunk, a line each, as they come."""
+    """Reads the answers to a chunk, a line each, as they come, from one answer of the service or several.
 
-    def __init__(self, url: str, chunk: Chunk) -> None:
-        self._url, self._chunk = url, chunk
+    left: the texts that have no answer yet.
+    """
+
+    def __init__(self, url: str, chunk: Chunk, tries: Tries) -> None:
+        self.left = chunk
+        self._url, self._tries = url, tries
+        self._sent = len(chunk.texts)
         self._line = Body(url)
-        self._read = 0
+        self._moved = False
 
     @property
     def so_far(self) -> str:
-        """How much of the answer has been read, for messages."""
-        return f"after {self._read} of {len(self._chunk.texts)} texts"
+        """How much has been read, for messages."""
+        return f"after {self._sent - len(self.left.texts)} of {self._sent} texts"
 
     def feed(self, data: bytes) -> Iterator[list[Prediction]]:
         """Yield the answers that `data` completes. Raises ServiceError or AnswerError."""
@@ -91,18 +99,34 @@ class LineReader:
     def finish(self) -> Iterator[list[Prediction]]:
         """Yield what a last line without its end holds. Raises AnswerError if answers are missing."""
         yield from self._answered(self._line.take())
-        if self._read < len(self._chunk.texts):
+        if self.left.texts:
             raise AnswerError(self._url, f"the answer breaks off {self.so_far}")
+
+    def pause(self, error: ServiceError) -> float | None:
+        """Return the seconds to wait before what is left is sent again; None if `error` stands.
+
+        A service that is about to end says so in its last line.
+        """
+        self._line.take()
+        if self._moved:
+            self._tries.restart()
+            self._moved = False
+        return self._tries.after_answer(error.status, {})
 
     def _answered(self, line: bytes) -> Iterator[list[Prediction]]:
         if not line.strip():
             return
-        if self._read == len(self._chunk.texts):
-            raise AnswerError(self._url, f"answers more than {self._read} texts, which is all that were sent")
-        text, number = self._chunk.texts[self._read], self._chunk.first + self._read
         answer = _parsed(self._url, line)
-        self._read += 1
-        yield predictions(self._url, text, self._chunk.adapters, answer, number)
+        if self.left.texts:
+            left = self.left
+            found = predictions(self._url, left.texts[0], left.adapters, answer, left.first)
+            self.left = left.after(1)
+            self._moved = True
+            yield found
+        elif not (
+            isinstance(answer, dict) and "error" in answer
+        ):  # as where a service ends after the last text
+            raise AnswerError(self._url, f"answers more than {self._sent} texts, which is all that were sent")
 
 
 def results(

@@ -13,6 +13,7 @@ import httpx2
 from onetrunk.core.client import answers, calls
 from onetrunk.core.client.answers import MOST_BYTES, MOST_PROBLEM_BYTES, PROBLEM, Body, LineReader
 from onetrunk.core.client.calls import CHUNK, Call, Chunk, Chunks
+from onetrunk.core.client.errors import ServiceError
 from onetrunk.core.client.retrying import PATIENT, Retries
 from onetrunk.core.client.service import SECONDS, Service
 from onetrunk.core.prediction import Prediction, check_strings
@@ -102,14 +103,23 @@ class AsyncClient:
             return await self._read(call, response, MOST_BYTES)
 
     async def _answer(self, chunk: Chunk) -> AsyncGenerator[list[Prediction], None]:
-        reader = LineReader(self.url, chunk)
-        async with self._opened(chunk.call) as response:
-            with self._service.reading(chunk.call, lambda: reader.so_far):
-                async for data in response.aiter_bytes():
-                    for answered in reader.feed(data):
+        call = chunk.call
+        reader = LineReader(self.url, chunk, self._service.tries(call))
+        while reader.left.texts:
+            wait = 0.0
+            async with self._opened(reader.left.call) as response:
+                try:
+                    with self._service.reading(call, lambda: reader.so_far):
+                        async for data in response.aiter_bytes():
+                            for answered in reader.feed(data):
+                                yield answered
+                    for answered in reader.finish():
                         yield answered
-            for answered in reader.finish():
-                yield answered
+                except ServiceError as error:
+                    if (again := reader.pause(error)) is None:
+                        raise
+                    wait = again
+            await asyncio.sleep(wait)
 
     @asynccontextmanager
     async def _opened(self, call: Call) -> AsyncIterator[httpx2.Response]:

@@ -13,6 +13,7 @@ import httpx2
 from onetrunk.core.client import answers, calls
 from onetrunk.core.client.answers import MOST_BYTES, MOST_PROBLEM_BYTES, PROBLEM, Body, LineReader
 from onetrunk.core.client.calls import CHUNK, Call, Chunk, Chunks
+from onetrunk.core.client.errors import ServiceError
 from onetrunk.core.client.retrying import PATIENT, Retries
 from onetrunk.core.client.service import SECONDS, Service
 from onetrunk.core.prediction import Prediction, check_strings
@@ -118,12 +119,21 @@ class Client:
             return self._read(call, response, MOST_BYTES)
 
     def _answer(self, chunk: Chunk) -> Iterator[list[Prediction]]:
-        reader = LineReader(self.url, chunk)
-        with self._opened(chunk.call) as response:
-            with self._service.reading(chunk.call, lambda: reader.so_far):
-                for data in response.iter_bytes():
-                    yield from reader.feed(data)
-            yield from reader.finish()
+        call = chunk.call
+        reader = LineReader(self.url, chunk, self._service.tries(call))
+        while reader.left.texts:
+            wait = 0.0
+            with self._opened(reader.left.call) as response:
+                try:
+                    with self._service.reading(call, lambda: reader.so_far):
+                        for data in response.iter_bytes():
+                            yield from reader.feed(data)
+                    yield from reader.finish()
+                except ServiceError as error:
+                    if (again := reader.pause(error)) is None:
+                        raise
+                    wait = again
+            time.sleep(wait)
 
     @contextmanager
     def _opened(self, call: Call) -> Iterator[httpx2.Response]:

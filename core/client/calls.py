@@ -72,12 +72,21 @@ def unload(name: str) -> Call:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Texts of a stream that go into one request. first: the number of the first of them, from 0."""
+    """Texts of a stream that go into one request, and the line for each. first: the number of the first, from 0."""
 
     first: int
     texts: tuple[str, ...]
     adapters: tuple[str, ...]
-    call: Call
+    lines: tuple[bytes, ...]
+
+    @property
+    def call(self) -> Call:
+        """The request."""
+        return Call("POST", "/v1/predict/stream", b"".join(self.lines), LINES, LINES)
+
+    def after(self, count: int) -> Chunk:
+        """Return what remains when `count` texts are answered."""
+        return Chunk(self.first + count, self.texts[count:], self.adapters, self.lines[count:])
 
 
 class Chunks:
@@ -89,18 +98,19 @@ class Chunks:
         if most < 1:
             raise UsageError(f"chunk is {most}; expected at least 1")
         self._adapters, self._most = tuple(adapters), most
-        self._first = 0
+        self._first = self._bytes = 0
         self._texts: list[str] = []
-        self._lines = bytearray()
+        self._lines: list[bytes] = []
 
     def add(self, text: str) -> Chunk | None:
         """Take a text; return those that are now to be sent, if any. Raises TypeError for what is no text."""
         if not isinstance(text, str):
             raise TypeError("texts must be strings")
         line = _encoded({"text": text, "adapters": self._adapters}) + b"\n"
-        full = self.rest() if len(self._lines) + len(line) > _CHUNK_BYTES else None
+        full = self.rest() if self._bytes + len(line) > _CHUNK_BYTES else None
         self._texts.append(text)
-        self._lines += line
+        self._lines.append(line)
+        self._bytes += len(line)
         # Never both: where one text is the most, nothing is gathered before it.
         return self.rest() if len(self._texts) == self._most else full
 
@@ -108,10 +118,9 @@ class Chunks:
         """Return what has been gathered, if anything, and begin anew."""
         if not self._texts:
             return None
-        call = Call("POST", "/v1/predict/stream", bytes(self._lines), LINES, LINES)
-        chunk = Chunk(self._first, tuple(self._texts), self._adapters, call)
+        chunk = Chunk(self._first, tuple(self._texts), self._adapters, tuple(self._lines))
         self._first += len(self._texts)
-        self._texts, self._lines = [], bytearray()
+        self._texts, self._lines, self._bytes = [], [], 0
         return chunk
 
 
@@ -128,4 +137,4 @@ def _encoded(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         near = error.object[max(0, error.start - 20) : error.end]
-        raise UsageError(f"this is not valid Unicode, and cannot be sent: {near!r}") from error
+        raise UsageError(f"half a surrogate pair is no character, and cannot be sent: …{near!r}") from error

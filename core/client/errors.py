@@ -36,6 +36,12 @@ class ServiceError(ClientError):
         self.input = input
 
     @property
+    def status(self) -> int:
+        """The HTTP status that the problem has; 0 if it does not say."""
+        status = self.problem.get("status")
+        return status if isinstance(status, int) else 0
+
+    @property
     def type(self) -> str:
         """What kind of problem it is, such as `unknown-adapter`."""
         return str(self.problem.get("type", "")).rpartition("/")[2]

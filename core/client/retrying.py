@@ -50,10 +50,14 @@ class Tries:
 
     def __init__(self, retries: Retries, repeatable: bool) -> None:
         self._retries, self._repeatable = retries, repeatable
-        self._done = 0
-        self._began = time.monotonic()
         self._failed = 0  # since the last answer
         self._unreached = 0.0  # since when nothing answers
+        self.restart()
+
+    def restart(self) -> None:
+        """Count anew, as something has come of it."""
+        self._done = 0
+        self._began = time.monotonic()
 
     def after_answer(self, status: int, headers: Mapping[str, str]) -> float | None:
         """Return the seconds to wait before the next try; None for an answer that stands."""
@@ -87,7 +91,7 @@ def pause(tried: int, asked: float | None, chance: float) -> float:
 
     chance: from 0 to 1; lets those that were refused together come back one after the other.
     """
-    own = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(tried - 1, 16))
+    own = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(tried - 1, 16))
     return max(own, asked or 0.0) * (1 + chance / 4)
 
 
