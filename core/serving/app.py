@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from onetrunk.core.serving import managing, state
 from onetrunk.core.serving.access import Access
 from onetrunk.core.serving.bodies import Bodies
-from onetrunk.core.serving.calls import Front, Handler, Service
+from onetrunk.core.serving.calls import Call, Service
 from onetrunk.core.serving.engine import Engine
+from onetrunk.core.serving.front import CALL, Direct, Front
 from onetrunk.core.serving.logs import EventLog
 from onetrunk.core.serving.metrics import Metrics
-from onetrunk.core.serving.openapi import (
-    INPUTS,
-    LOADS,
-    NAMED,
-    answers,
-    content,
-    described,
-    document,
-    problem_answers,
-)
+from onetrunk.core.serving.openapi import document
 from onetrunk.core.serving.pages import page_files, page_response
-from onetrunk.core.serving.predicting import predict
 from onetrunk.core.serving.problems import Refusal
-from onetrunk.core.serving.stream import NDJSON, predict_stream
+from onetrunk.core.serving.routes import ROUTES, Route
 
 DESCRIPTION = """Every task from one frozen encoder: each text goes through any of the adapters that serve.
 
 Errors are problem details, RFC 9457. Every response has its request's id in `X-Request-Id`."""
-_PREDICT, _STREAM = "/v1/predict", "/v1/predict/stream"
-_ADAPTERS, _ADAPTER = "/v1/adapters", "/v1/adapters/{name}"
 
 
 class App(FastAPI):
@@ -51,10 +39,51 @@ class App(FastAPI):
             redirect_slashes=False,
         )
         self.service = service
+        self._hot: dict[tuple[str, str], ASGIApp] = {}
+        self.add_exception_handler(HTTPException, _refuse)
+        self.add_middleware(Front, service=service)
+        for route in ROUTES:
+            self._add(route)
+        for path, (data, media) in page_files().items():
+            self._add_page(path, data, media)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; what is hot does not go through the router."""
+        key = (scope["method"], scope["path"]) if scope["type"] == "http" else ("", "")
+        await self._hot.get(key, super().__call__)(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
         return document(self)
+
+    def _add(self, route: Route) -> None:
+        async def endpoint(request: Request) -> Response:
+            call: Call = request.scope[CALL]
+            call.params = request.path_params
+            return await route.handler(self.service, call)
+
+        self.add_api_route(
+            route.path,
+            endpoint,
+            methods=[route.method],
+            name=route.handler.__name__,
+            operation_id=route.handler.__name__,
+            summary=(route.handler.__doc__ or "").partition("\n")[0],
+            description=" ",
+            response_class=Response,
+            responses=dict(route.responses),
+            status_code=route.status,
+            openapi_extra=dict(route.extra),
+        )
+        if route.hot:
+            direct = Direct(self.service, route.path, route.handler)
+            self._hot[route.method, route.path] = Front(direct, self.service)
+
+    def _add_page(self, path: str, data: bytes, media: str) -> None:
+        async def page(_request: Request) -> Response:
+            return page_response(data, media)
+
+        self.add_route(path, page, methods=["GET"], include_in_schema=False)
 
 
 def make_app(
@@ -68,116 +97,16 @@ def make_app(
     access = access or Access()
     metrics = engine.observer if isinstance(engine.observer, Metrics) else Metrics()
     metrics.watch(engine)
-    service = Service(
-        engine=engine,
-        access=access,
-        metrics=metrics,
-        log=log or EventLog(),
-        bodies=Bodies(engine.limits),
-        local=access.open if local is None else local,
+    return App(
+        Service(
+            engine=engine,
+            access=access,
+            metrics=metrics,
+            log=log or EventLog(),
+            bodies=Bodies(engine.limits),
+            local=access.open if local is None else local,
+        )
     )
-    app = App(service)
-    app.add_exception_handler(HTTPException, _refuse)
-    app.add_middleware(
-        Front, service=service, direct={("POST", _PREDICT): predict, ("POST", _STREAM): predict_stream}
-    )
-    _answer_routes(app)
-    _adapter_routes(app)
-    _state_routes(app)
-    _page_routes(app)
-    return app
-
-
-def _answer_routes(app: App) -> None:
-    _add(app, "POST", _PREDICT, predict, answers("PredictResponse", *INPUTS), described("PredictRequest"))
-    lines = {
-        **answers("StreamResult", *INPUTS),
-        200: content("StreamResult", NDJSON, "A line for each line, in order."),
-    }
-    _add(app, "POST", _STREAM, predict_stream, lines, described("StreamLine", NDJSON))
-
-
-def _adapter_routes(app: App) -> None:
-    handlers = managing
-    _add(app, "GET", _ADAPTERS, handlers.list_adapters, answers("AdapterList"), described())
-    _add(app, "GET", _ADAPTER, handlers.show_adapter, answers("Adapter", *NAMED), described(named=True))
-    loaded = {
-        **answers("Loaded", *LOADS),
-        200: content("Loaded", "application/json", "It has replaced `previous`."),
-        201: content("Loaded", "application/json", "Nothing served under this name before."),
-    }
-    _add(app, "PUT", _ADAPTER, handlers.put_adapter, loaded, described("LoadRequest", named=True))
-    gone = {
-        204: {"description": "It no longer serves."},
-        **problem_answers("forbidden", "internal", "unauthorized", *NAMED),
-    }
-    _add(app, "DELETE", _ADAPTER, handlers.delete_adapter, gone, described(named=True), status=204)
-
-
-def _state_routes(app: App) -> None:
-    _add(app, "GET", "/v1/status", state.show_status, answers("Status"), described())
-    _add(app, "GET", "/healthz", state.live, answers("Health", secured=False), described(secured=False))
-    ready = {
-        **answers("Health", secured=False),
-        503: content("Health", "application/json", "A request would be refused now."),
-    }
-    _add(app, "GET", "/readyz", state.ready, ready, described(secured=False))
-    page = {
-        200: {
-            "description": "Prometheus's text format.",
-            "content": {"text/plain": {"schema": {"type": "string"}}},
-        },
-        **problem_answers("forbidden", "internal", "unauthorized"),
-    }
-    _add(app, "GET", "/metrics", state.metrics, page, described())
-
-
-def _page_routes(app: App) -> None:
-    for path, (data, media) in page_files().items():
-
-        async def page(data: bytes = data, media: str = media) -> Response:
-            return page_response(data, media)
-
-        app.add_route(path, _plain(page), methods=["GET"], include_in_schema=False)
-
-
-def _add(
-    app: App,
-    method: str,
-    path: str,
-    handler: Handler,
-    responses: dict[int | str, Any],
-    extra: dict[str, Any],
-    status: int = 200,
-) -> None:
-    """Add a route; its first line of documentation is its summary."""
-    service = app.service
-
-    async def endpoint(request: Request) -> Response:
-        return await handler(service, request)
-
-    app.add_api_route(
-        path,
-        endpoint,
-        methods=[method],
-        name=handler.__name__,
-        operation_id=handler.__name__,
-        summary=(handler.__doc__ or "").partition("\n")[0],
-        description=" ",
-        response_class=Response,
-        responses=responses,
-        status_code=status,
-        openapi_extra=extra,
-    )
-
-
-def _plain(
-    page: Callable[[], Coroutine[Any, Any, Response]],
-) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-    async def answer(_request: Request) -> Response:
-        return await page()
-
-    return answer
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from starlette.requests import Request
-
+from onetrunk.core.serving.calls import Call
 from onetrunk.core.serving.limits import Limits
 from onetrunk.core.serving.problems import Refusal
 from onetrunk.core.serving.wire import read_json
@@ -31,81 +29,77 @@ class Bodies:
         self._most, self._seconds = limits.body_bytes, limits.request_seconds
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
-    async def json(self, request: Request) -> Any:
+    async def json(self, call: Call) -> Any:
         """Return the JSON that a request has.
 
         Raises Refusal: 415 for another type, 413 beyond the limit, 408 if it comes too slowly, 400 for what is no
         JSON; ClientGone.
         """
-        check_type(request, "application/json")
-        announced = request.headers.get("content-length", "")
+        check_type(call, "application/json")
+        announced = call.header(b"content-length")
         if announced.isdigit() and int(announced[:20]) > self._most:
             raise self._too_large()
-        message = await self.part(request)
+        message = await self.part(call)
         data: bytes = message["body"]
+        if len(data) > self._most:
+            raise self._too_large()
         if message.get("more_body", False) or len(data) > _LARGE:
             async with self._large:
-                data = await self._rest(request, data, message.get("more_body", False))
+                data = await self._rest(call, data, message.get("more_body", False))
                 return await asyncio.to_thread(read_json, data)
         return read_json(data)
 
-    async def part(self, request: Request) -> Any:
-        """Return the next part of a body as an ASGI message. Raises Refusal if it comes too late; ClientGone."""
-        async with self._in_time():
-            return await _received(request)
+    async def part(self, call: Call, until: float | None = None) -> Any:
+        """Return the next part of a body as an ASGI message. Raises Refusal if it comes too late; ClientGone.
 
-    async def _rest(self, request: Request, first: bytes, more: bool) -> bytes:
-        data = bytearray(first)
-        async with self._in_time():
-            while more and len(data) <= self._most:
-                message = await _received(request)
-                data += message.get("body", b"")
-                more = message.get("more_body", False)
-        if len(data) > self._most:
-            raise self._too_large()
-        return bytes(data)
-
-    @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
+        until: on the loop's clock; by default it may take as long as a request.
+        """
         try:
-            async with asyncio.timeout(self._seconds):
-                yield
+            async with asyncio.timeout(self._seconds) if until is None else asyncio.timeout_at(until):
+                message = await call.receive()
         except TimeoutError:
             detail = f"the body did not come within {self._seconds:g} s"
             raise Refusal("body-too-slow", detail, _CLOSE) from None
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        return message
+
+    async def _rest(self, call: Call, first: bytes, more: bool) -> bytes:
+        data = bytearray(first)
+        until = asyncio.get_running_loop().time() + self._seconds
+        while more and len(data) <= self._most:
+            message = await self.part(call, until)
+            data += message.get("body", b"")
+            more = message.get("more_body", False)
+        if len(data) > self._most:
+            raise self._too_large()
+        return bytes(data)
 
     def _too_large(self) -> Refusal:
         return Refusal("body-too-large", f"the body has over {self._most} bytes, the limit", most=self._most)
 
 
-def check_type(request: Request, expected: str) -> None:
+def check_type(call: Call, expected: str) -> None:
     """Raise Refusal unless the body of a request says that it is of this type, and not compressed.
 
     A page of another site can send other types without being asked, and this one not.
     """
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    given = call.header(b"content-type").partition(";")[0].strip().lower()
     if given != expected:
         shown = repr(given[:100]) if given else "none"
         raise Refusal("unsupported-media-type", f"expected Content-Type: {expected}, found {shown}")
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+    if call.header(b"content-encoding").strip().lower() not in ("", "identity"):
         raise Refusal("unsupported-media-type", "the body is compressed; send it as it is")
 
 
-async def _received(request: Request) -> Any:
-    message = await request.receive()
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    return message
-
-
-async def unless_gone(request: Request, work: Callable[[], Awaitable[_T]]) -> _T:
+async def unless_gone(call: Call, work: Callable[[], Awaitable[_T]]) -> _T:
     """Return what `work` comes to; it is cancelled, and ClientGone raised, when the client goes away before."""
     task, gone = asyncio.current_task(), False
     assert task is not None
 
     async def watch() -> None:
         nonlocal gone
-        while (await request.receive())["type"] != "http.disconnect":
+        while (await call.receive())["type"] != "http.disconnect":
             pass
         gone = True
         task.cancel()

@@ -2,41 +2,60 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import sys
 import threading
+import time
 import traceback
+from collections import deque
 from datetime import UTC, datetime
 from typing import TextIO
 
 _OURS = "onetrunk"
 _SERVER = "uvicorn"
 _PREFIX = f"{_OURS}."
+_DELAY = 0.05
+"""Seconds that a line may wait for others, to be written with them."""
+_KEPT = 100_000
+"""Lines that wait at most where nobody takes them; then the oldest are lost."""
 
 
 class EventLog:
     """Writes events as lines of JSON. Safe to share between threads.
 
     stream: where to; stderr by default. Where nobody reads it any more, events are lost and the service goes on.
+    A thread of its own writes: who writes lets go of the interpreter, and under load waits long to have it back.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
-        self._lock = threading.Lock()
+        self._lines: deque[str] = deque(maxlen=_KEPT)
+        self._some = threading.Event()
+        self._writing = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def write(self, event: str, level: str = "info", **fields: object) -> None:
         """Write an event of this level (info, warning, error); fields that are None are left out."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         known = {name: value for name, value in fields.items() if value is not None}
-        line = json.dumps({"time": now, "level": level, "event": event, **known}, default=str) + "\n"
-        stream = self._stream or sys.stderr
-        try:
-            with self._lock:
-                stream.write(line)
+        self._lines.append(_ENCODER.encode({"time": now, "level": level, "event": event, **known}) + "\n")
+        if not self._some.is_set():
+            self._some.set()
+            if self._thread is None:
+                self._start()
+
+    def flush(self) -> None:
+        """Write what waits now."""
+        with self._writing:
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            try:
+                stream = self._stream or sys.stderr
+                stream.write("".join(lines))
                 stream.flush()
-        except (OSError, ValueError):  # a closed pipe or stream; answers matter more than their log
-            return
+            except (OSError, ValueError):  # a closed pipe or stream; answers matter more than their log
+                return
 
     def capture(self) -> None:
         """Have all that this process logs by `logging` written here as well."""
@@ -46,6 +65,18 @@ class EventLog:
             logger.handlers = [] if name else [handler]
             logger.propagate = True
             logger.setLevel(level)
+        logging.captureWarnings(True)
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="onetrunk-log", daemon=True)
+        self._thread.start()
+        atexit.register(self.flush)
+
+    def _run(self) -> None:
+        while self._some.wait():
+            time.sleep(_DELAY)
+            self._some.clear()
+            self.flush()
 
 
 class _Handler(logging.Handler):
@@ -57,11 +88,13 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, its traceback as one field."""
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):  # somebody's arguments do not fit the text
+            message = str(record.msg)
         trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else None
-        self._log.write(
-            "log",
-            record.levelname.lower(),
-            logger=record.name.removeprefix(_PREFIX),
-            message=record.getMessage(),
-            traceback=trace,
-        )
+        name = record.name.removeprefix(_PREFIX)
+        self._log.write("log", record.levelname.lower(), logger=name, message=message, traceback=trace)
+
+
+_ENCODER = json.JSONEncoder(default=str)

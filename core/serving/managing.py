@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.serving.access import Grant
-from onetrunk.core.serving.calls import Service, call_of, granted
+from onetrunk.core.serving.calls import Call, Service, granted
 from onetrunk.core.serving.config import NAME
 from onetrunk.core.serving.engine import Served
 from onetrunk.core.serving.errors import ShuttingDown, UnknownName
@@ -23,25 +22,25 @@ _NAME = re.compile(NAME)
 _MOST_REFERENCE = 4096
 
 
-async def list_adapters(service: Service, request: Request) -> Response:
+async def list_adapters(service: Service, call: Call) -> Response:
     """List what is served, as far as the token may use it."""
-    grant = granted(service, request)
+    grant = granted(service, call)
     served = [record(each) for each in service.engine.served() if grant.covers(each.name)]
     return _json({"adapters": served})
 
 
-async def show_adapter(service: Service, request: Request) -> Response:
+async def show_adapter(service: Service, call: Call) -> Response:
     """Show what serves under a name."""
-    name, grant = _named(service, request, None)
+    name, grant = _named(service, call, None)
     return _json(record(_one(service, name, grant)))
 
 
-async def put_adapter(service: Service, request: Request) -> Response:
+async def put_adapter(service: Service, call: Call) -> Response:
     """Load an adapter, or swap the one that serves under the name; if that fails nothing has changed."""
-    name, _ = _named(service, request, "admin")
+    name, _ = _named(service, call, "admin")
     if not _NAME.fullmatch(name):
         raise Refusal("invalid-request", f"{name[:100]!r} is no name to serve as; expected {NAME}")
-    reference = _reference(await service.bodies.json(request))
+    reference = _reference(await service.bodies.json(call))
     if service.draining:
         raise ShuttingDown
     try:
@@ -50,26 +49,24 @@ async def put_adapter(service: Service, request: Request) -> Response:
         service.log.write(
             "load-failed",
             "warning",
-            id=call_of(request).id,
+            id=call.id,
             adapter=name,
             reference=reference,
             why=str(error),
         )
         raise
-    service.log.write(
-        "loaded", id=call_of(request).id, adapter=name, version=served.version, previous=previous
-    )
+    service.log.write("loaded", id=call.id, adapter=name, version=served.version, previous=previous)
     return _json({**record(served), "previous": previous}, 201 if previous is None else 200)
 
 
-async def delete_adapter(service: Service, request: Request) -> Response:
+async def delete_adapter(service: Service, call: Call) -> Response:
     """Take an adapter out of service; what is under way is answered."""
-    name, grant = _named(service, request, "admin")
+    name, grant = _named(service, call, "admin")
     try:
         await service.engine.unload(name)
     except UnknownName as error:
         raise narrowed(error, grant) from None
-    service.log.write("unloaded", id=call_of(request).id, adapter=name)
+    service.log.write("unloaded", id=call.id, adapter=name)
     return Response(status_code=204)
 
 
@@ -94,10 +91,10 @@ def milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(1e3 * seconds, 2)
 
 
-def _named(service: Service, request: Request, scope: str | None) -> tuple[str, Grant]:
+def _named(service: Service, call: Call, scope: str | None) -> tuple[str, Grant]:
     """Return the name in the path, which the token may use, and what the token gives. Raises Refusal."""
-    grant = granted(service, request, scope)
-    name = str(request.path_params["name"])
+    grant = granted(service, call, scope)
+    name = str(call.params["name"])
     if not is_unicode(name) or len(name) > 100:
         raise Refusal("invalid-request", f"{name[:100]!r} is no name of an adapter")
     grant.demand(name)

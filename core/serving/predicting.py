@@ -6,12 +6,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from onetrunk.core.serving.access import Grant
 from onetrunk.core.serving.bodies import unless_gone
-from onetrunk.core.serving.calls import Service, call_of, granted, problem_response
+from onetrunk.core.serving.calls import Call, Service, granted, problem_response
 from onetrunk.core.serving.errors import AnswerFailed, UnknownName
 from onetrunk.core.serving.problems import Problem, Refusal, problem_of
 from onetrunk.core.serving.wire import is_unicode, write_json
@@ -23,16 +22,16 @@ MOST_NAME = 100
 _log = logging.getLogger(__name__)
 
 
-async def predict(service: Service, request: Request) -> Response:
+async def predict(service: Service, call: Call) -> Response:
     """Answer each input; one that is wrong has its problem in its place. All wrong: the first one's problem."""
-    grant = granted(service, request, "predict")
-    given = inputs_of(await service.bodies.json(request), service.engine.limits.inputs)
-    call_of(request).inputs = len(given)
-    results = await unless_gone(request, lambda: results_of(service, given, grant))
+    grant = granted(service, call, "predict")
+    given = inputs_of(await service.bodies.json(call), service.engine.limits.inputs)
+    call.inputs = len(given)
+    results = await unless_gone(call, lambda: results_of(service, given, grant))
     problems = [result for result in results if isinstance(result, Problem)]
     if len(problems) == len(results):
         errors = [problem.to_json(input=index) for index, problem in enumerate(problems)]
-        return problem_response(problems[0], call_of(request), errors=errors)
+        return problem_response(problems[0], call, errors=errors)
     return Response(written(service, results), media_type="application/json")
 
 

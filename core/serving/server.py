@@ -19,8 +19,8 @@ from typing_extensions import override
 
 from onetrunk.core.errors import UsageError
 from onetrunk.core.serving.app import App
-from onetrunk.core.serving.calls import is_loopback
 from onetrunk.core.serving.connection import Connection
+from onetrunk.core.serving.hosts import is_loopback
 
 _BACKLOG = 2048
 _LINGER = 0.5
@@ -120,6 +120,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end at the first signal, and end at the second."""
         if self.should_exit:
+            self._app.service.log.flush()
             os._exit(128 + sig)
         self.should_exit = True
 

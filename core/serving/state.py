@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from onetrunk.core.precision import name_of
-from onetrunk.core.serving.calls import Service, granted
+from onetrunk.core.serving.calls import Call, Service, granted
 from onetrunk.core.serving.managing import milliseconds
 from onetrunk.core.serving.metrics import CONTENT_TYPE
 from onetrunk.core.serving.wire import write_json
 
 
-async def show_status(service: Service, request: Request) -> Response:
+async def show_status(service: Service, call: Call) -> Response:
     """Show state, queue, load and limits."""
-    grant = granted(service, request)
+    grant = granted(service, call)
     engine = service.engine
     status, limits, backbone = engine.status(), engine.limits, engine.trunk.backbone
     value = {
@@ -41,19 +40,19 @@ async def show_status(service: Service, request: Request) -> Response:
     return Response(write_json(value), media_type="application/json")
 
 
-async def live(_service: Service, _request: Request) -> Response:
+async def live(_service: Service, _call: Call) -> Response:
     """Answer, which a process that hangs does not."""
     return Response(b'{"status":"alive"}', media_type="application/json")
 
 
-async def ready(service: Service, _request: Request) -> Response:
+async def ready(service: Service, _call: Call) -> Response:
     """Tell whether a request would be let in now."""
     state = "draining" if service.draining else service.engine.status().state
     body = write_json({"status": state})
     return Response(body, 200 if state == "ready" else 503, media_type="application/json")
 
 
-async def metrics(service: Service, request: Request) -> Response:
+async def metrics(service: Service, call: Call) -> Response:
     """Show the metrics in Prometheus's text format."""
-    granted(service, request, "admin")
+    granted(service, call, "admin")
     return Response(service.metrics.page(), headers={"Content-Type": CONTENT_TYPE})

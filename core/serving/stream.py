@@ -12,13 +12,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from onetrunk.core.serving.access import Grant
 from onetrunk.core.serving.bodies import check_type
-from onetrunk.core.serving.calls import Service, call_of, granted
+from onetrunk.core.serving.calls import Call, Service, granted
 from onetrunk.core.serving.errors import Busy, ShuttingDown
 from onetrunk.core.serving.predicting import results_of, written_one
 from onetrunk.core.serving.problems import Problem, Refusal, problem_of
@@ -33,14 +32,14 @@ WINDOW = 8
 _Outcome = list[Answer] | Problem
 
 
-async def predict_stream(service: Service, request: Request) -> Response:
+async def predict_stream(service: Service, call: Call) -> Response:
     """Answer each line as it comes; a bad one has its problem in its place, and the stream goes on."""
-    grant = granted(service, request, "predict")
-    check_type(request, NDJSON)
+    grant = granted(service, call, "predict")
+    check_type(call, NDJSON)
     if service.draining:
         raise ShuttingDown
-    call_of(request).inputs = 0
-    return _Lines(_Stream(service, request, grant))
+    call.inputs = 0
+    return _Lines(_Stream(service, call, grant))
 
 
 class _Lines(Response):
@@ -86,8 +85,8 @@ class _Line:
 class _Stream:
     """One stream: a task reads lines and begins groups of them, `answers` waits for each group in its turn."""
 
-    def __init__(self, service: Service, request: Request, grant: Grant) -> None:
-        self._service, self._request, self._grant = service, request, grant
+    def __init__(self, service: Service, call: Call, grant: Grant) -> None:
+        self._service, self._call, self._grant = service, call, grant
         self._groups: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(WINDOW)
         self._begun: set[asyncio.Task[bytes]] = set()
         self._number = 0
@@ -130,7 +129,7 @@ class _Stream:
 
     async def _answered(self, lines: Sequence[_Line]) -> bytes:
         """Return the answers to a group, a line each."""
-        call_of(self._request).inputs = (call_of(self._request).inputs or 0) + len(lines)
+        self._call.inputs = (self._call.inputs or 0) + len(lines)
         sound = [line.input for line in lines if not isinstance(line.value, Refusal)]
         results = iter(await self._results(sound))
         out = []
@@ -155,7 +154,7 @@ class _Stream:
         """Yield the lines that each part of the body ends."""
         most, rest, more = self._service.engine.limits.body_bytes, bytearray(), True
         while more:
-            part = await self._service.bodies.part(self._request)
+            part = await self._service.bodies.part(self._call)
             more = part.get("more_body", False)
             first, *others = part.get("body", b"").split(b"\n")
             if len(rest) <= most:  # else it is too long already, and the rest of it forgotten

@@ -50,6 +50,7 @@ class Running:
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
         """Return what was logged, of one kind or all."""
+        self.app.service.log.flush()
         every = [json.loads(line) for line in self._log.getvalue().splitlines()]
         return [event for event in every if name in (None, event["event"])]
 
