@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 
@@ -39,6 +40,11 @@ def training_batches(tokens: Sequence[int], budget: int, generator: torch.Genera
 def inference_batches(tokens: Sequence[int], budget: int, texts: Sequence[int]) -> list[list[int]]:
     """Return batches in order of length, the longest first: running out of memory shows at once.
 
-    texts: a number for each, the same for the same text, which stands side by side.
+    texts: a number for each, the same for the same text, which stands in one batch if there is room for it.
     """
-    return by_budget(sorted(range(len(tokens)), key=lambda i: (-tokens[i], texts[i])), tokens, budget)
+    order = sorted(range(len(tokens)), key=lambda i: (-tokens[i], texts[i]))
+    same = [list(own) for _, own in groupby(order, key=texts.__getitem__)]
+    pieces = [piece for own in same for piece in by_budget(own, tokens, budget)]
+    sizes = [sum(tokens[i] for i in piece) for piece in pieces]
+    batches = by_budget(range(len(pieces)), sizes, budget)
+    return [[i for piece in batch for i in pieces[piece]] for batch in batches]

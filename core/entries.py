@@ -16,6 +16,7 @@ from onetrunk.adapters.lora import Lora
 from onetrunk.core.dropout import Masks
 from onetrunk.core.encoding import Encoded
 from onetrunk.core.packing import Packed, pack
+from onetrunk.core.transfer import moved
 from onetrunk.core.trunk import Trunk, joined
 
 
@@ -24,13 +25,16 @@ class Entry:
     """Texts that enter the trunk at layer `first`.
 
     slots: the adapter of each text.
-    hidden: (tokens, width), what enters layer `first`: the texts' windows end to end, in this order.
+    hidden: (rows, width), what enters layer `first`.
+    source: (tokens,) int64 on the CPU, the row of `hidden` that each row of the texts' windows is, end to end in
+        this order; None where `hidden` are these rows.
     """
 
     first: int
     texts: Sequence[Encoded]
     slots: Sequence[int]
     hidden: Tensor
+    source: Tensor | None = None
 
 
 def run_entries(
@@ -50,15 +54,17 @@ def run_entries(
     texts: list[Encoded] = []
     slots: list[int] = []
     hidden = entries[0].hidden[:0]
+    below = torch.empty(0, dtype=torch.int64, device=trunk.device)  # the rows of `hidden`, in the order given
     tops = [*(entry.first for entry in entries[1:]), trunk.depth]
     for entry, top in zip(entries, tops, strict=True):
         texts += entry.texts
         slots += entry.slots
         packed = pack(texts, slots, first_position, most).to(trunk.device)
-        hidden = torch.cat((hidden, entry.hidden))[packed.source]
-        hidden = trunk.run(hidden, packed, adapters, range(entry.first, top), lora_masks)
-        if entry is not entries[-1]:
-            hidden = in_given_order(hidden, packed)
+        own = torch.arange(len(entry.hidden)) if entry.source is None else entry.source
+        source = torch.cat((below, moved(own, trunk.device) + len(hidden)))[packed.source]
+        states, layers = torch.cat((hidden, entry.hidden)), range(entry.first, top)
+        hidden = trunk.run(states, packed, adapters, layers, lora_masks, source=source)
+        below = packed.source.argsort()
     return joined(hidden, packed), packed
 
 

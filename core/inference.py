@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -121,7 +121,24 @@ def _entries(trunk: Trunk, first_position: int, rows: Sequence[_Row], most: int)
         texts = list(needed.values())
         hidden = lower_states(trunk, first_position, texts, entering, range(below, first), most)
         states = dict(zip(needed, hidden.split([text.tokens for text in texts]), strict=True))
-        own_states = torch.cat([states[row.text] for row in own])
-        entries.append(Entry(first, [row.encoded for row in own], [row.slot for row in own], own_states))
+        entries.append(_entry(own, states))
         below = first
     return entries
+
+
+def _entry(rows: Sequence[_Row], states: Mapping[int, Tensor]) -> Entry:
+    """Return the entry of `rows`, with the states of each text, by its number, once."""
+    starts: dict[int, int] = {}
+    end = 0
+    for row in rows:
+        if row.text not in starts:
+            starts[row.text] = end
+            end += row.encoded.tokens
+    source = [np.arange(start := starts[row.text], start + row.encoded.tokens) for row in rows]
+    return Entry(
+        first=rows[0].first,
+        texts=[row.encoded for row in rows],
+        slots=[row.slot for row in rows],
+        hidden=torch.cat([states[text] for text in starts]),
+        source=torch.from_numpy(np.concatenate(source)),
+    )

@@ -29,6 +29,7 @@ from onetrunk.core.packing import Packed, Part, Segment
 from onetrunk.core.padded import build_model
 from onetrunk.core.trunk import Trunk
 from onetrunk.core.trunk_weights import Linear
+from onetrunk.core.updates import Shared
 
 _log = logging.getLogger(__name__)
 
@@ -187,6 +188,7 @@ class PaddedTrunk(Trunk):
         layers: range,
         lora_masks: Masks | None,
         hidden_dropout: Dropout | None,
+        shared: Shared | None = None,  # noqa: ARG002
     ) -> Tensor:
         """Return the hidden states (tokens, width), which are `hidden` where `layers` is empty."""
         if not layers:

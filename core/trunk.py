@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from onetrunk.adapters.lora import Lora
+from onetrunk.adapters.lora import Frozen, Lora
 from onetrunk.core.attention import Sequences, attend, has_varlen
 from onetrunk.core.backbone import Backbone, fingerprint
 from onetrunk.core.dropout import Dropout, Masks
@@ -23,7 +23,7 @@ from onetrunk.core.graphs import Graphs
 from onetrunk.core.int8 import Int8Linear
 from onetrunk.core.packing import Packed, Part
 from onetrunk.core.trunk_weights import Embeddings, Layer, Linear, Norm, embeddings_of, layer_of
-from onetrunk.core.updates import Updates, has_grouped_products, updates_of
+from onetrunk.core.updates import Shared, Updates, has_grouped_products, updates_of
 
 _GELU_TANH = partial(F.gelu, approximate="tanh")
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -168,16 +168,23 @@ class Trunk:
         layers: range | None = None,
         lora_masks: Masks | None = None,
         hidden_dropout: Dropout | None = None,
+        source: Tensor | None = None,
     ) -> Tensor:
         """Run `layers` (all by default) over hidden states (tokens, width) in packed order; return the same shape.
 
         lora_masks: dropout on the input of the updates; hidden_dropout: on the branches (full fine-tuning only).
+        source: (tokens,) int64, the row of `hidden` that each packed row is, where those are in another order, or
+        fewer; then the first product is computed once for each of them.
         Of a batch of several parts, the backward pass computes each again: the memory is that of the largest.
         """
         parts, count = packed.parts, len(packed.parts)
         rest = (adapters, range(self.depth) if layers is None else layers)
+        shared = None
+        if source is not None:
+            entering = Shared(hidden, source)
+            hidden, shared = entering.rows(), entering if len(hidden) < len(source) else None
         if count == 1:
-            return self._run_part(hidden, parts[0], *rest, lora_masks, hidden_dropout)
+            return self._run_part(hidden, parts[0], *rest, lora_masks, hidden_dropout, shared)
         masks = [None] * count if lora_masks is None else lora_masks.split([part.segments for part in parts])
         states = []
         for own, part, mask in zip(hidden.split([part.tokens for part in parts]), parts, masks, strict=True):
@@ -197,10 +204,13 @@ class Trunk:
         layers: range,
         lora_masks: Masks | None,
         hidden_dropout: Dropout | None,
+        shared: Shared | None = None,
     ) -> Tensor:
+        """Return what leaves the last of `layers`; shared: what `hidden` are, where many are the same."""
         updates = updates_of(part.segments, adapters, hidden, lora_masks)
         for index in layers:
-            hidden = self._run_layer(index, hidden, part.sequences, updates, hidden_dropout)
+            hidden = self._run_layer(index, hidden, part.sequences, updates, hidden_dropout, shared)
+            shared = None
         return hidden
 
     def _run_whole(self, ids: Tensor, positions: Tensor, sequences: Sequences, updates: Updates) -> Tensor:
@@ -217,13 +227,15 @@ class Trunk:
         sequences: Sequences,
         updates: Updates,
         hidden_dropout: Dropout | None,
+        shared: Shared | None = None,
     ) -> Tensor:
         layer, width = self.layers[index], hidden.shape[1]
 
-        def product(x: Tensor, linear: Linear | Int8Linear, *modules: str) -> Tensor:
+        def product(x: Tensor, linear: Frozen, *modules: str) -> Tensor:
             return updates.product(x, linear, index, modules, width)
 
-        context = attend(product(hidden, layer.qkv, "query", "key", "value"), sequences, self._sizes.heads)
+        qkv = layer.qkv if shared is None else shared.product(layer.qkv)
+        context = attend(product(hidden, qkv, "query", "key", "value"), sequences, self._sizes.heads)
         out = product(context, layer.attention_output, "attention_output")
         hidden = self._norm(hidden + _dropped(out, hidden_dropout), layer.attention_norm)
         up = self._activation(product(hidden, layer.intermediate, "intermediate"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -13,6 +14,41 @@ from onetrunk.adapters.lora import Frozen, Lora, Patch, patched_linear
 from onetrunk.core.dropout import Masks
 from onetrunk.core.packing import Segment
 from onetrunk.core.transfer import moved
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The states of packed rows of which many are the same, as those of one text for several adapters.
+
+    states: (states, width), each once; source: (tokens,) int64, which of them each packed row is.
+    """
+
+    states: Tensor
+    source: Tensor
+
+    def rows(self) -> Tensor:
+        """Return the packed rows, (tokens, width)."""
+        return self.states.index_select(0, self.source)
+
+    def product(self, frozen: Frozen) -> Frozen:
+        """Return `frozen` for these rows, and no others: computed once for each state."""
+        return _SharedProduct(frozen, self)
+
+
+@dataclass(frozen=True, slots=True)
+class _SharedProduct:
+    """A frozen product of shared rows; what trains gets its gradient by the rows, as from any other."""
+
+    frozen: Frozen
+    shared: Shared
+
+    def __call__(self, x: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the product of the rows, which `x` are."""
+        return self.frozen(self.shared.states).index_select(0, self.shared.source)
+
+    def back(self, grad: Tensor) -> Tensor:
+        """Map the gradient of the output, (tokens, d_out), to that of the rows."""
+        return self.frozen.back(grad)
 
 
 class Updates(Protocol):

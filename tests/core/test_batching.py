@@ -33,6 +33,11 @@ def test_jobs_on_one_text_stand_side_by_side() -> None:
     assert inference_batches([5, 5, 5, 5, 9], 10, [0, 1, 0, 1, 2]) == [[4], [0, 2], [1, 3]]
 
 
+def test_jobs_on_one_text_share_a_batch_that_has_room_for_them() -> None:
+    assert inference_batches([4, 4, 4, 3, 3, 3], 14, [0, 0, 0, 1, 1, 1]) == [[0, 1, 2], [3, 4, 5]]
+    assert inference_batches([4, 4, 4], 8, [0, 0, 0]) == [[0, 1], [2]]
+
+
 def test_no_text_gives_no_batch() -> None:
     assert inference_batches([], 16, []) == []
     assert training_batches([], 16, torch.Generator()) == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from onetrunk.core.adapter import Adapter, build_head
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.encoders import sizes_of
 from onetrunk.core.inference import Job, compute_logits
+from onetrunk.core.packing import pack
 from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.trunk import Trunk
+from onetrunk.core.trunk_weights import Linear
 
 Texts = Callable[[int], list[str]]
 
@@ -84,6 +88,45 @@ def test_layers_below_the_first_adapted_one_run_once_a_text(bert: Backbone, some
     compute_logits(trunk, 0, adapters, jobs, batch_tokens=10_000)
     tokens = sum(job.encoded.tokens for job in jobs)
     assert trunk.rows == [tokens // 5, tokens]
+
+
+class CountingLinear(Linear):
+    """A product that counts the rows which it is given."""
+
+    rows: ClassVar[int] = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        CountingLinear.rows += len(x)
+        return super().__call__(x)
+
+
+def test_the_first_product_of_an_adapted_layer_is_computed_once_a_text(
+    bert: Backbone, some_texts: Texts
+) -> None:
+    plain = Trunk.of(bert)
+    below, top = plain.layers
+    assert isinstance(top.qkv, Linear)
+    top = replace(top, qkv=CountingLinear(top.qkv.weight, top.qkv.bias))
+    trunk = Trunk(plain.embeddings, [below, top], sizes_of(bert.family, bert.config))
+    adapters = [random_adapter(bert, trunk, "sentiment", 1, seed) for seed in range(5)]
+    jobs = jobs_of(bert, adapters, some_texts(10))
+    compute_logits(trunk, 0, adapters, jobs, batch_tokens=10_000)
+    assert CountingLinear.rows == sum(job.encoded.tokens for job in jobs) // 5
+
+
+def test_rows_that_share_states_train_as_rows_of_their_own(bert: Backbone, some_texts: Texts) -> None:
+    trunk = Trunk.of(bert)
+    loras = {slot: random_adapter(bert, trunk, "sentiment", 0, slot).lora for slot in range(3)}
+    factors = [factor.requires_grad_() for lora in loras.values() for factor in lora.parameters]
+    texts = bert.encoder().encode(some_texts(4), [()] * 4)
+    states = torch.randn(sum(text.tokens for text in texts), trunk.width).requires_grad_()
+    packed = pack(texts * 3, [slot for slot in range(3) for _ in texts])
+    source = torch.arange(len(states)).repeat(3)[packed.source]
+    found = []
+    for entering, rows in ((states, source), (states[source], None)):
+        hidden = trunk.run(entering, packed, loras, source=rows)
+        found.append([hidden, *torch.autograd.grad(hidden.sin().sum(), [states, *factors])])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
 
 
 def test_heads_without_updates_share_the_whole_trunk(bert: Backbone) -> None:
