@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from onetrunk.core.serving.access import Access
 from onetrunk.core.serving.bodies import Bodies
 from onetrunk.core.serving.calls import Call, Service
-from onetrunk.core.serving.engine import Engine
+from onetrunk.core.serving.desk import Desk
 from onetrunk.core.serving.front import CALL, Direct, Front
 from onetrunk.core.serving.logs import EventLog
 from onetrunk.core.serving.metrics import Metrics
@@ -87,7 +87,7 @@ class App(FastAPI):
 
 
 def make_app(
-    engine: Engine, *, access: Access | None = None, log: EventLog | None = None, local: bool | None = None
+    engine: Desk, *, access: Access | None = None, log: EventLog | None = None, local: bool | None = None
 ) -> App:
     """Return the application around `engine`, whose observer is a `Metrics` where there are to be metrics.
 

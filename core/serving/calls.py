@@ -18,7 +18,7 @@ from onetrunk.core.serving.wire import write_json
 
 if TYPE_CHECKING:
     from onetrunk.core.serving.bodies import Bodies
-    from onetrunk.core.serving.engine import Engine
+    from onetrunk.core.serving.desk import Desk
     from onetrunk.core.serving.logs import EventLog
     from onetrunk.core.serving.metrics import Metrics
 
@@ -34,7 +34,7 @@ class Service:
     readers: what reads the bodies of streams.
     """
 
-    engine: Engine
+    engine: Desk
     access: Access
     metrics: Metrics
     log: EventLog

@@ -12,13 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from onetrunk.adapters.bank import Usage
 from onetrunk.core.errors import OneTrunkError, UsageError
+from onetrunk.core.precision import name_of
 from onetrunk.core.predictor import OneTrunk
 from onetrunk.core.residents import Post, Resident
 from onetrunk.core.serving.activity import Activity
 from onetrunk.core.serving.admission import Admission
 from onetrunk.core.serving.answering import Answering
 from onetrunk.core.serving.batcher import Batcher
+from onetrunk.core.serving.desk import About
 from onetrunk.core.serving.errors import (
     OverTime,
     QueueFull,
@@ -129,6 +132,17 @@ class Engine:
             adapters=len(self.trunk.residents.posts),
             uptime=time.monotonic() - self._began,
         )
+
+    @property
+    def about(self) -> About:
+        """What computes."""
+        own = self.trunk.backbone
+        return About(own.public_name, str(own.device), name_of(own.dtype))
+
+    @property
+    def usage(self) -> Usage:
+        """What the bank holds, and has moved."""
+        return self.trunk.bank.usage
 
     async def drain(self) -> None:
         """Take no more requests, and return when all that were accepted have been answered."""

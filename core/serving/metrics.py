@@ -20,7 +20,7 @@ from onetrunk.core.serving.observer import Observer
 from onetrunk.core.serving.problems import problem_of
 
 if TYPE_CHECKING:
-    from onetrunk.core.serving.engine import Engine
+    from onetrunk.core.serving.desk import Desk
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NAMED = 100
@@ -80,7 +80,7 @@ class Metrics(Observer):
         self._of_adapter: dict[str, tuple[Counter, Histogram]] = {}
         self._lock = threading.Lock()
 
-    def watch(self, engine: Engine) -> None:
+    def watch(self, engine: Desk) -> None:
         """Tell of the queue and the adapters of `engine`, too, as they are when asked."""
         self.registry.register(_State(engine))
 
@@ -152,13 +152,13 @@ class Metrics(Observer):
 class _State(Collector):
     """Reads an engine at the moment of a scrape."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Desk) -> None:
         self._engine = engine
 
     @override
     def collect(self) -> Iterator[Metric]:
         """Yield the queue, the adapters by tier and what the bank has moved."""
-        status, usage = self._engine.status(), self._engine.trunk.bank.usage
+        status, usage = self._engine.status(), self._engine.usage
         gauges = {
             "onetrunk_queue_texts": ("Texts that wait for a batch.", status.waiting_texts),
             "onetrunk_queue_tokens": ("Tokens accepted and not yet answered.", status.waiting_tokens),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from onetrunk.core.precision import name_of
 from onetrunk.core.serving.calls import Call, Service, granted
 from onetrunk.core.serving.managing import milliseconds
 from onetrunk.core.serving.metrics import CONTENT_TYPE
@@ -15,12 +14,12 @@ async def show_status(service: Service, call: Call) -> Response:
     """Show state, queue, load and limits."""
     grant = granted(service, call)
     engine = service.engine
-    status, limits, backbone = engine.status(), engine.limits, engine.trunk.backbone
+    status, limits, about = engine.status(), engine.limits, engine.about
     value = {
         "status": "draining" if service.draining else status.state,
-        "backbone": backbone.public_name,
-        "device": str(backbone.device),
-        "precision": name_of(backbone.dtype),
+        "backbone": about.backbone,
+        "device": about.device,
+        "precision": about.precision,
         "uptime_seconds": round(status.uptime, 1),
         "queue": {
             "texts": status.waiting_texts,
@@ -29,7 +28,7 @@ async def show_status(service: Service, call: Call) -> Response:
             "wait_ms_p95": milliseconds(status.wait_p95),
         },
         "requests_per_second": round(status.requests_per_second, 3),
-        "adapters": sum(grant.covers(name) for name in engine.trunk.residents.posts),
+        "adapters": sum(grant.covers(each.name) for each in engine.served()),
         "limits": {
             "max_inputs": limits.inputs,
             "max_adapters": limits.adapters,
