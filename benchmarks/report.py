@@ -15,6 +15,7 @@ import torch
 from benchmarks.accuracy import machine
 
 PEERS = ("numpy", "safetensors", "accelerate", "onnx", "onnxruntime", "onnxscript")
+SERVERS = ("fastapi", "uvicorn", "uvloop", "httptools", "pydantic")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {
         **machine(),
-        **{library: _version(library) for library in PEERS},
+        **{library: _version(library) for library in (*PEERS, *SERVERS)},
         "device": name,
         "threads": torch.get_num_threads(),
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
