@@ -115,5 +115,6 @@ async def _refuse(request: Request, error: Exception) -> Response:
     if error.status_code != 405:
         raise Refusal("not-found", "there is nothing at this path; see /docs")
     matching = [each for each in request.app.routes if each.path_regex.match(request.url.path)]
-    allow = ", ".join(sorted({method for each in matching for method in each.methods}))
+    methods = {method for each in matching for method in each.methods}
+    allow = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
     raise Refusal("method-not-allowed", f"this path takes {allow}", {"Allow": allow})

@@ -99,7 +99,7 @@ class _Stream:
             while (group := await self._groups.get()) is not None:
                 yield await group
             await asyncio.wait([reader])
-            if reader.cancelled() or self._service.draining:
+            if reader.cancelled():
                 last = problem_of(ShuttingDown())
                 yield written_one(self._service, last, line=self._number + 1) + b"\n"
             elif isinstance(error := reader.exception(), Refusal):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import pytest
 from onetrunk.adapters.store import Store
 from onetrunk.core import OneTrunk
 from onetrunk.core.backbone import Backbone
+from onetrunk.core.hookspecs import hookimpl
 from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.serving.access import Access
 from onetrunk.core.serving.app import App, make_app
@@ -24,6 +28,7 @@ from onetrunk.core.serving.limits import Limits
 from onetrunk.core.serving.logs import EventLog
 from onetrunk.core.serving.metrics import Metrics
 from onetrunk.core.serving.server import Server, listen, url_of
+from onetrunk.plugins import sentiment
 from tests import stock as trained
 
 backbone, data, stock = trained.backbone, trained.data, trained.stock
@@ -121,3 +126,71 @@ def service(serve: Serve) -> Iterator[Running]:
     """A service without tokens, for tests that leave it as it is."""
     with serve() as running_service:
         yield running_service
+
+
+class Gate:
+    """A plugin of the task sentiment that holds texts with the word "hold" back until it is opened."""
+
+    def __init__(self) -> None:
+        self.opened, self.reached = threading.Event(), threading.Event()
+
+    @hookimpl
+    def tasks(self) -> list[Any]:
+        spec = sentiment.tasks()[0]
+
+        def decode(example: Any, *rest: Any) -> Any:
+            if "hold" in example.text:
+                self.reached.set()
+                assert self.opened.wait(60)
+            if "bomb" in example.text:
+                raise ValueError("boom")
+            if "nan" in example.text:
+                return {"label": "positive", "score": float("nan")}
+            return spec.decode(example, *rest)
+
+        return [replace(spec, decode=decode)]
+
+
+class Gated:
+    """A running service whose device is held up, once `hold` was called, until the gate is opened."""
+
+    def __init__(self, service: Running, gate: Gate) -> None:
+        self.service, self.gate = service, gate
+        self._pool = ThreadPoolExecutor(16)
+
+    def begin(self, *inputs: Any) -> Future[httpx2.Response]:
+        """Begin a request, and return what it will come to."""
+        return self._pool.submit(self.service.predict, *inputs)
+
+    def hold(self) -> Future[httpx2.Response]:
+        """Begin a request that keeps the device busy."""
+        held = self.begin(ask("hold"))
+        assert self.gate.reached.wait(30)
+        return held
+
+    def queued(self, texts: int) -> bool:
+        """Wait until so many texts wait for a batch; tell whether they do."""
+        return self.until(lambda: self.service.engine.status().waiting_texts == texts)
+
+    @staticmethod
+    def until(condition: Callable[[], bool], seconds: float = 10) -> bool:
+        """Wait until a condition holds, and tell whether it does."""
+        end = time.monotonic() + seconds
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.01)
+        return condition()
+
+
+@pytest.fixture
+def gated(new_trunk: Callable[..., OneTrunk]) -> Iterator[Callable[..., Gated]]:
+    """Return (**limits) → a running service of `mood` that can be held up."""
+    with ExitStack() as stack:
+
+        def make(**limits: Any) -> Gated:
+            gate = Gate()
+            trunk = new_trunk("mood", host=PluginHost.of(gate))
+            service = stack.enter_context(running(trunk, Limits(**limits)))
+            stack.callback(gate.opened.set)
+            return Gated(service, gate)
+
+        yield make
