@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,10 @@ class Service:
 
     def settings(self) -> dict[str, Any]:
         """Return what a client of httpx2 is made with."""
+        plain = self.url.startswith("http:")
         return {
+            # Without TLS nothing is to be trusted; to read what a machine trusts takes longer than an answer.
+            "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True,
             "headers": {} if self._token is None else {"Authorization": f"Bearer {self._token}"},
             "follow_redirects": False,  # to wherever: the token would go there, too
             "mounts": dict.fromkeys(_LOOPBACK),  # never by a proxy: it would ask itself

@@ -99,18 +99,23 @@ def both(run: Any, remote: Any, stocked: Path, backbone: Path) -> Both:
     return call
 
 
+def without_last_digits(text: str) -> str:
+    """Round the numbers of a text: the last digits of fp32 depend on what else is in a batch, on either side."""
+    return re.sub(r"\d\.\d+(e-\d+)?", lambda number: f"{float(number.group()):.5f}", text)
+
+
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["for people", "json"])
 @pytest.mark.parametrize("refs", ["mood", "names", "names,mood,mood"])
 def test_the_output_is_that_of_the_local_command(both: Both, refs: str, form: tuple[str, ...]) -> None:
     local, served = both(refs, *TEXTS, *form)
     assert (served.exit_code, served.stderr) == (0, "")
-    assert served.stdout == local.stdout
+    assert without_last_digits(served.stdout) == without_last_digits(local.stdout)
 
 
 @pytest.mark.parametrize("arguments", [(), ("-",), ("--input", "-")])
 def test_stdin_is_read_as_by_the_local_command(both: Both, arguments: tuple[str, ...]) -> None:
     local, served = both("mood", *arguments, "--json", input="good\n\nbad\n")
-    assert served.stdout == local.stdout
+    assert without_last_digits(served.stdout) == without_last_digits(local.stdout)
     assert len(served.stdout.splitlines()) == 3
 
 
@@ -119,8 +124,10 @@ def test_a_file_is_read_and_written_as_by_the_local_command(both: Both, tmp_path
     rows = [{"id": number, "text": f"the film {number} is good", "adapter": "mine"} for number in range(1200)]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     local, served = both("mood,names", "--input", source, "--json")
+    assert without_last_digits(served.stdout) == without_last_digits(local.stdout)
     both("mood,names", "--input", source, "--output", out)
-    assert out.read_text(encoding="utf-8") == served.stdout == local.stdout
+    written = out.read_text(encoding="utf-8")
+    assert without_last_digits(written) == without_last_digits(local.stdout)
     assert json.loads(served.stdout.splitlines()[-1])["input"] == {"id": 1199, "adapter": "mine"}
 
 
