@@ -57,12 +57,13 @@ class Outcome:
 
     @property
     def steady_rate(self) -> float:
-        """Texts answered a second, once the first quarter is over; of the whole where that had none."""
-        begun = self.wall / 4
-        steady = [own.texts for own in self.calls if own.status == 200 and begun < own.ended <= self.wall]
-        if steady:
-            return sum(steady) / (self.wall - begun)
-        return sum(own.texts for own in self.calls if own.status == 200) / self.total_wall
+        """Texts answered a second, from the end of the first quarter of the answers to the last one."""
+        ends = sorted((own.ended, own.texts) for own in self.calls if own.status == 200)
+        if not ends:
+            return 0.0
+        first = len(ends) // 4
+        began = ends[first - 1][0] if first else 0.0
+        return sum(texts for _, texts in ends[first:]) / (ends[-1][0] - began)
 
     def summary(self, chosen: Callable[[Call], bool] = lambda _: True) -> dict[str, Any]:
         """Return the figures of the calls that are `chosen`: counts, milliseconds, texts a second.

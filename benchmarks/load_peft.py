@@ -49,7 +49,7 @@ class PeftModels:
         return ids
 
     @torch.inference_mode()
-    def run(self, names: Sequence[str], ids: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+    def run(self, names: Sequence[str], ids: Sequence[list[int]]) -> list[dict[str, Any]]:
         """Return the record of each text by its adapter."""
         padded = self._tokenizer.pad({"input_ids": list(ids)}, return_tensors="pt").to(self._device)
         logits = self._model(**padded, adapter_names=list(names)).logits
@@ -66,7 +66,7 @@ class Batching:
     run: (adapters, ids) → the record of each.
     """
 
-    def __init__(self, run: Callable[[Sequence[str], Sequence[Sequence[int]]], list[dict[str, Any]]]) -> None:
+    def __init__(self, run: Callable[[Sequence[str], Sequence[list[int]]], list[dict[str, Any]]]) -> None:
         self._run = run
         self._queue: asyncio.Queue[Asked] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, "model")

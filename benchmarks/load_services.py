@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]  # PEFT brings it
 
 from benchmarks.equality import Precision
 from benchmarks.load_adapters import Stock

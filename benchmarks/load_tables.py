@@ -59,6 +59,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("texts a batch", "batch_texts", _whole),
         ("batch ms", "batch_ms", _short),
         ("CPU ms a text", "cpu_ms_per_text", _short),
+        ("not answered", "failed", _whole),
         _CLIENT,
     ),
     "flood": (*_OFFERED, *_TIMES, *_COUNTS, ("flood's 429", "flood_refused", _whole), _CLIENT),

@@ -32,42 +32,58 @@ KINDS: dict[str, Callable[[], Kind]] = {
 }
 """Every service. Of the ways to run pipelines only the fastest is measured further."""
 
+SKIPPED = {
+    "status": "skipped",
+    "reason": "PEFT's mixed batch has heads of one shape; see the workload of text adapters",
+}
+
 
 def run_target(traffic: Traffic, kinds: Mapping[str, Callable[[], Kind]]) -> dict[str, Any]:
     """Compare everyone's answers, then find in turns what each sustains; return the workload's record."""
     right = solo(OneTrunk(traffic.backbone, store=traffic.stock.store), traffic.texts, traffic.stock.versions)
-    records: dict[str, dict[str, Any]] = {}
-    services: dict[str, Service] = {}
-    started: dict[str, Kind] = {}
+    chosen = {name: make() for name, make in kinds.items()}
+    records = {name: SKIPPED for name, kind in chosen.items() if not _fits(kind, traffic)}
     with ExitStack() as stack:
-        for name, make in kinds.items():
-            kind = make()
-            if not kind.mixed and len(set(map(task_of, traffic.stock.names))) > 1:
-                reason = "PEFT's mixed batch has heads of one shape; see the workload of text adapters"
-                records[name] = {"status": "skipped", "reason": reason}
-                continue
-            services[name] = stack.enter_context(kind.start(name, traffic.stock, traffic.place))
-            started[name] = kind
+        services = {
+            name: stack.enter_context(kind.start(name, traffic.stock, traffic.place))
+            for name, kind in chosen.items()
+            if name not in records
+        }
         for service in services.values():
-            service.wait_ready()  # before anything is timed: who starts keeps the processors busy
+            service.wait_ready()  # all of them, before anything is timed: a start keeps the processors busy
         for name, service in services.items():
             traffic.warm(service)
-            records[name] = verdict(traffic, service, started[name], right)
+            records[name] = verdict(traffic, service, chosen[name], right)
         _keep_fastest(records)
-        own = {name: services[name] for name, record in records.items() if record["status"] == "ok"}
-        turns = {
-            name: partial(_turn, traffic, service, records[name]["saturated"])
-            for name, service in own.items()
+        timed = {name: own for name, own in services.items() if records[name]["status"] == "ok"}
+        for name, figures in _measured(traffic, timed, records).items():
+            records[name] = {**records[name], **figures}
+    return {
+        "target_ms": TARGET_MS,
+        **described(traffic),
+        "variants": {name: records[name] for name in chosen},
+    }
+
+
+def _fits(kind: Kind, traffic: Traffic) -> bool:
+    return kind.mixed or len(set(map(task_of, traffic.stock.names))) == 1
+
+
+def _measured(
+    traffic: Traffic, services: Mapping[str, Service], records: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return what each service sustains, by rounds, its figures at fixed rates, and its memory after all that."""
+    saturated = {name: records[name]["saturated"] for name in services}
+    turns = {name: partial(_turn, traffic, own, saturated[name]) for name, own in services.items()}
+    return {
+        name: {
+            **median_by(rounds, "sustained"),
+            "rounds": [each["sustained"] for each in rounds],
+            "rates": _rates(traffic, services[name], saturated[name]),
+            "memory": services[name].memory,
         }
-        for name, rounds in in_turns(turns, traffic.lengths.rounds).items():
-            records[name] |= {
-                **median_by(rounds, "sustained"),
-                "rounds": [each["sustained"] for each in rounds],
-            }
-        for name, service in own.items():
-            records[name] |= {"rates": _rates(traffic, service, records[name]["saturated"])}
-            records[name] |= {"memory": service.memory}
-    return {"target_ms": TARGET_MS, **described(traffic), "variants": records}
+        for name, rounds in in_turns(turns, traffic.lengths.rounds).items()
+    }
 
 
 def described(traffic: Traffic) -> dict[str, Any]:
@@ -122,7 +138,7 @@ def _keep_fastest(records: dict[str, dict[str, Any]]) -> None:
         if name != best:
             own, fastest = records[name]["saturated"], records[best]["saturated"]
             reason = f"slower than {best!r} at saturation: {own:.0f}, not {fastest:.0f} texts/s"
-            records[name] |= {"status": "left out", "reason": reason}
+            records[name] = {**records[name], "status": "left out", "reason": reason}
 
 
 def _turn(traffic: Traffic, service: Service, saturated: float, seed: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,11 +65,17 @@ class Traffic:
         return generate(self.load(service, [self.stream(rate)], seconds, seed)).summary()
 
     def saturated(self, service: Service, seconds: float, seed: int = 0) -> dict[str, Any]:
-        """Return the figures of a closed loop with `IN_FLIGHT` texts under way, at most one request's more."""
+        """Return the figures of a closed loop with `IN_FLIGHT` texts under way.
+
+        Raises RuntimeError where none is answered.
+        """
         load = self.load(service, [self.stream(self.texts_per_request)], seconds, seed)
         in_flight = max(2, IN_FLIGHT // self.texts_per_request)
         outcome = generate(replace(load, in_flight=in_flight))
-        return {**outcome.summary(), "answered": outcome.steady_rate}
+        figures = {**outcome.summary(), "answered": outcome.steady_rate}
+        if not figures["answered"]:
+            raise RuntimeError(f"{service.name} answered nothing in a closed loop: {figures}")
+        return figures
 
     def started(self, kind: Kind, name: str) -> Service:
         """Start a service, wait until it is ready and warm it up."""
@@ -104,7 +110,7 @@ def is_plain(text: str) -> bool:
 
 
 def in_turns(
-    turns: dict[str, Callable[[int], dict[str, Any]]], rounds: int
+    turns: Mapping[str, Callable[[int], dict[str, Any]]], rounds: int
 ) -> dict[str, list[dict[str, Any]]]:
     """Let each of `turns` measure once a round, in another order each time; return each one's records."""
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in turns}

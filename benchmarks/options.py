@@ -1,4 +1,4 @@
-"""What both benchmark commands are asked for in the same words."""
+"""What the benchmark commands are asked for in the same words."""
 
 from __future__ import annotations
 
