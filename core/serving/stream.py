@@ -7,6 +7,7 @@ lines are read either.
 from __future__ import annotations
 
 import asyncio
+from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from onetrunk.core.serving.access import Grant
-from onetrunk.core.serving.bodies import check_type
+from onetrunk.core.serving.bodies import ClientGone, check_type
 from onetrunk.core.serving.calls import Call, Service, granted
 from onetrunk.core.serving.errors import Busy, ShuttingDown
 from onetrunk.core.serving.predicting import results_of, written_one
@@ -97,7 +98,7 @@ class _Stream:
         self._service.readers.add(reader)
         try:
             while (group := await self._groups.get()) is not None:
-                yield await group
+                yield await self._done(group, reader)
             await asyncio.wait([reader])
             if reader.cancelled():
                 last = problem_of(ShuttingDown())
@@ -111,6 +112,14 @@ class _Stream:
             reader.cancel()
             for task in self._begun:
                 task.cancel()
+
+    async def _done(self, group: asyncio.Task[bytes], reader: asyncio.Task[None]) -> bytes:
+        """Return the answers of a group. Raises ClientGone as soon as the reader hears of it."""
+        while not group.done():
+            await asyncio.wait([group] if reader.done() else [group, reader], return_when=FIRST_COMPLETED)
+            if reader.done() and not reader.cancelled() and isinstance(reader.exception(), ClientGone):
+                raise ClientGone
+        return await group
 
     async def _read(self) -> None:
         """Begin groups until the lines end, the client goes away or the service shuts down."""

@@ -136,7 +136,6 @@ def test_one_header_without_end_is_refused(strict: Running) -> None:
     "sent",
     [
         b"nonsense\r\n\r\n",
-        b"GET /\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 64,
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
