@@ -115,8 +115,8 @@ def _named(refs: Sequence[str]) -> dict[str, str]:
 
 def _serve(context: click.Context, config: ServeConfig) -> None:
     from onetrunk.core.serving.access import Access
+    from onetrunk.core.serving.listening import listen, url_of
     from onetrunk.core.serving.logs import EventLog
-    from onetrunk.core.serving.server import listen
 
     log = EventLog()
     log.capture()
@@ -128,7 +128,7 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     from onetrunk.core.serving.app import make_app
     from onetrunk.core.serving.engine import Engine
     from onetrunk.core.serving.metrics import Metrics
-    from onetrunk.core.serving.server import Server, url_of
+    from onetrunk.core.serving.server import Server
 
     device = trunk.backbone.device
     with closing(Engine(trunk, config.limits_on(device.type), Metrics())) as engine:

@@ -25,9 +25,10 @@ from onetrunk.core.serving.access import Access
 from onetrunk.core.serving.app import App, make_app
 from onetrunk.core.serving.engine import Engine
 from onetrunk.core.serving.limits import Limits
+from onetrunk.core.serving.listening import listen, url_of
 from onetrunk.core.serving.logs import EventLog
 from onetrunk.core.serving.metrics import Metrics
-from onetrunk.core.serving.server import Server, listen, url_of
+from onetrunk.core.serving.server import Server
 from onetrunk.plugins import sentiment
 from tests import stock as trained
 

@@ -86,7 +86,13 @@ def send(service: Running, route: tuple[str, str, Any], headers: dict[str, str])
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route[0]} {route[1]}")
 @pytest.mark.parametrize(
     "headers",
-    [{}, bearer("wrong-token-12345678"), {"Authorization": f"Basic {ALL}"}, {"Authorization": "Bearer"}, bearer("ü" * 8)],
+    [
+        {},
+        bearer("wrong-token-12345678"),
+        {"Authorization": f"Basic {ALL}"},
+        {"Authorization": "Bearer"},
+        bearer("ü" * 8),
+    ],
     ids=["none", "wrong", "other scheme", "empty", "not ASCII"],
 )
 def test_without_a_known_token_every_route_answers_401(

@@ -151,8 +151,10 @@ def test_malformed_json_is_told_with_line_and_column(service: Running) -> None:
 
 JSONS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["inputs", "text", "adapters", "x"]) | st.text(), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["inputs", "text", "adapters", "x"]) | st.text(), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -172,12 +174,15 @@ def test_no_bytes_whatsoever_are_the_service_s_fault(service: Running, body: byt
 
 
 @pytest.mark.parametrize(
-    "kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx"]
+    "kind",
+    ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx"],
 )
 @pytest.mark.parametrize("path", ["/v1/predict", "/v1/predict/stream", "/v1/adapters/mood"])
 def test_another_media_type_is_refused(service: Running, kind: str, path: str) -> None:
     method = "PUT" if path.endswith("mood") else "POST"
-    answer = service.client.request(method, path, content=b"{}", headers={"Content-Type": kind} if kind else {})
+    answer = service.client.request(
+        method, path, content=b"{}", headers={"Content-Type": kind} if kind else {}
+    )
     assert (answer.status_code, answer.json()["type"]) == (415, "/problems/unsupported-media-type")
 
 
@@ -210,7 +215,9 @@ def test_another_method_is_refused_with_those_there_are(
     assert answer.json()["type"] == "/problems/method-not-allowed"
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/v1", "/v1/adapters/", "/v1/predict/", "/v1/adapters/a/b", "//"])
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/v1", "/v1/adapters/", "/v1/predict/", "/v1/adapters/a/b", "//"]
+)
 def test_a_path_that_is_not_there_is_told_so(service: Running, path: str) -> None:
     answer = service.client.get(path)
     assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
@@ -222,14 +229,18 @@ def test_an_adapter_that_is_not_there_is_told_so(service: Running, name: str) ->
         assert service.client.request(method, f"/v1/adapters/{name}").status_code in (404, 422)
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "10.0.0.1", "x"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "10.0.0.1", "x"]
+)
 @pytest.mark.parametrize("path", ["/v1/predict", "/v1/status", "/", "/metrics"])
 def test_without_tokens_only_loopback_names_are_answered(service: Running, host: str, path: str) -> None:
     answer = service.client.request("GET" if path != "/v1/predict" else "POST", path, headers={"Host": host})
     assert (answer.status_code, answer.json()["type"]) == (403, "/problems/forbidden")
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1", "127.9.9.9:1", "[::1]:8000", "::1"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:80", "127.0.0.1", "127.9.9.9:1", "[::1]:8000", "::1"]
+)
 def test_every_loopback_name_is_answered(service: Running, host: str) -> None:
     expected = 200 if host != "::1" else 403  # an address of version 6 stands in brackets there
     assert service.client.get("/healthz", headers={"Host": host}).status_code == expected
@@ -261,7 +272,12 @@ def test_adapters_are_listed_by_name_with_all_that_is_known(service: Running) ->
     listed = service.client.get("/v1/adapters").json()["adapters"]
     assert [each["name"] for each in listed] == sorted(ADAPTERS)
     mood = listed[0]
-    assert (mood["version"], mood["ref"], mood["task"], mood["tier"]) == ("mood@2", "mood", "sentiment", "device")
+    assert (mood["version"], mood["ref"], mood["task"], mood["tier"]) == (
+        "mood@2",
+        "mood",
+        "sentiment",
+        "device",
+    )
     assert mood["labels"] == ["negative", "positive"]
     assert mood["since"].endswith("Z")
     assert mood["requests"] >= 1
@@ -287,7 +303,11 @@ def test_a_load_a_swap_and_an_unload(serve: Any) -> None:
         put = service.client.put
         assert service.predict(ask("good", "new")).status_code == 404
         loaded = put("/v1/adapters/new", json={"ref": "mood@1"})
-        assert (loaded.status_code, loaded.json()["previous"], loaded.json()["version"]) == (201, None, "mood@1")
+        assert (loaded.status_code, loaded.json()["previous"], loaded.json()["version"]) == (
+            201,
+            None,
+            "mood@1",
+        )
         swapped = put("/v1/adapters/new", json={"ref": "mood@2"})
         assert (swapped.status_code, swapped.json()["previous"]) == (200, "mood@1")
         answer = service.predict(ask("good", "new")).json()["results"][0]["answers"][0]

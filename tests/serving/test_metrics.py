@@ -15,7 +15,10 @@ from tests.serving.conftest import Gated, Running, Serve, ask
 def samples(page: str) -> dict[tuple[str, str], float]:
     """Return the values by the name of the sample and its labels, as in `type="queue-full"`."""
     return {
-        (sample.name, ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))): sample.value
+        (
+            sample.name,
+            ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items())),
+        ): sample.value
         for family in text_string_to_metric_families(page)
         for sample in family.samples
     }
@@ -94,7 +97,9 @@ def test_of_adapters_the_first_hundred_names_are_told_apart() -> None:
         for _ in range(2):
             metrics.answered(f"adapter-{number}", 0.1)
     found = samples(metrics.page().decode())
-    rows = {labels: value for (name, labels), value in found.items() if name == "onetrunk_adapter_answers_total"}
+    rows = {
+        labels: value for (name, labels), value in found.items() if name == "onetrunk_adapter_answers_total"
+    }
     assert len(rows) == NAMED + 1
     assert rows[f"adapter={OTHER}"] == 2 * 2 * NAMED
     assert rows["adapter=adapter-0"] == 2

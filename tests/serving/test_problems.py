@@ -71,6 +71,8 @@ def test_a_problem_lists_a_hundred_names_at_most() -> None:
 
 
 def test_every_error_of_serving_has_a_kind() -> None:
-    leaves = {error for error in vars(errors).values() if isinstance(error, type) and not error.__subclasses__()}
+    leaves = {
+        error for error in vars(errors).values() if isinstance(error, type) and not error.__subclasses__()
+    }
     expected = {error for error in leaves if issubclass(error, errors.ServingError)} - {Refusal}
     assert expected <= {type(case[0]) for case in CASES}

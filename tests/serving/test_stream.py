@@ -80,7 +80,9 @@ def test_an_id_comes_back_as_it_was(service: Running, key: object) -> None:
 
 
 def test_a_bad_line_has_its_problem_and_its_number_and_the_stream_goes_on(service: Running) -> None:
-    body = lines(ask()) + b"{broken\n\n\xff\n" + lines({**ask("good", "nobody"), "id": 5}, 3) + lines(ask("bad"))
+    body = (
+        lines(ask()) + b"{broken\n\n\xff\n" + lines({**ask("good", "nobody"), "id": 5}, 3) + lines(ask("bad"))
+    )
     found = stream(service, body)
     assert ["answers" in each for each in found] == [True, False, False, False, False, True]
     problems = [(each["line"], each["error"]["status"]) for each in found if "error" in each]
@@ -124,7 +126,9 @@ def test_an_answer_comes_before_the_next_line_is_sent(service: Running) -> None:
         assert list(answers) == []
 
 
-def test_no_more_lines_are_read_than_the_window_while_nothing_is_answered(gated: Callable[..., Gated]) -> None:
+def test_no_more_lines_are_read_than_the_window_while_nothing_is_answered(
+    gated: Callable[..., Gated],
+) -> None:
     held = gated(queue_tokens=100_000)
     held.hold()
     with closing(Duplex(held.service)) as duplex:
