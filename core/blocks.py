@@ -12,7 +12,9 @@ from torch import Tensor
 from onetrunk.core.transfer import moved
 
 WASTE = 0.125
-"""A block takes longer sequences as long as its padding stays below this share of its tokens."""
+"""A block takes longer sequences as long as its padding stays below this share of its rows, or below `FEW`."""
+FEW = 32
+"""Rows of padding that cost less than one more block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +77,13 @@ def lay_out(lengths: Sequence[int]) -> Blocks:
 
 
 def _groups(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """Cut sequences in order of length into groups whose padding stays below `WASTE`."""
+    """Cut sequences in order of length into groups whose padding stays within `WASTE` or `FEW`."""
     groups: list[list[int]] = []
     tokens = 0
     for sequence in order:
         n = lengths[sequence]
-        if groups and (len(groups[-1]) + 1) * n * (1 - WASTE) <= tokens + n:
+        rows = (len(groups[-1]) + 1) * n if groups else 0
+        if groups and rows - (tokens + n) <= max(WASTE * rows, FEW):
             groups[-1].append(sequence)
             tokens += n
         else:
