@@ -57,7 +57,10 @@ def _read(path: Path, limit: int) -> tuple[bytes, int]:
         if status.st_size > limit:
             return b"", status.st_size
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            data = file.read(limit + 1)
+            # Room for `limit` bytes would take longer to get than most files.
+            data = file.read(status.st_size + 1)
+            if len(data) > status.st_size:  # it has grown
+                data += file.read(limit + 1 - len(data))
         return data, len(data)
     finally:
         os.close(descriptor)
