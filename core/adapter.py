@@ -32,9 +32,14 @@ class Adapter:
 
 
 def build_head(
-    spec: TaskSpec, backbone: Backbone, labels: Labels, pooling: Pooling, dropout: float = 0.0
+    spec: TaskSpec,
+    backbone: Backbone,
+    labels: Labels,
+    pooling: Pooling,
+    dropout: float = 0.0,
+    fresh: bool = True,
 ) -> nn.Module:
-    """Return a fresh head of `spec` for `backbone`, float32 on the backbone's device."""
+    """Return a head of `spec` for `backbone`, float32 on the backbone's device; not `fresh`: to be loaded next."""
     context = HeadContext(
         hidden_size=backbone.hidden_size,
         labels=labels,
@@ -42,5 +47,6 @@ def build_head(
         dropout=dropout,
         style=backbone.family.style,
         pooler=backbone.pooler,
+        fresh=fresh,
     )
     return spec.make_head(context).to(device=backbone.device, dtype=torch.float32)

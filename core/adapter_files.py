@@ -99,7 +99,7 @@ def load_adapter(
     lora, weights = _weights(ref, artifact, backbone)
     task_type = artifact.adapter_config.get("task_type")
     manifest = artifact.manifest
-    head = build_head(spec, backbone, manifest.labels, manifest.pooling or "cls")
+    head = build_head(spec, backbone, manifest.labels, manifest.pooling or "cls", fresh=False)
     if (own := getattr(head, "peft_task_type", None) or "FEATURE_EXTRACTION") != task_type:
         raise AdapterRejected(
             ref, f"it is stored as {task_type}, the task's head as {own}; the plugin has changed"

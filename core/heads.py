@@ -1,7 +1,7 @@
 """What stands on top of the trunk: heads for words and for texts, with the weights' names of transformers.
 
 All take packed hidden states, (T, H) in any float type, and compute in the type of their own weights,
-float32. A head draws its first weights from torch's global generator.
+float32. A fresh head draws its first weights from torch's global generator.
 
 peft_task_type: PEFT's name for the model with such a head, None where transformers has none and the head is stored
 in a file of its own. card_recipe: the lines on the model card that use it without OneTrunk.
@@ -42,7 +42,7 @@ class TokenHead(nn.Module):
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
         self.dropout = nn.Dropout(context.dropout)
-        self.classifier = _linear(context.hidden_size, len(context.labels))
+        self.classifier = _linear(context, len(context.labels))
 
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Map hidden (T, H) to logits (words, labels)."""
@@ -66,11 +66,11 @@ class BertClsHead(nn.Module):
 
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
-        self.pooler = nn.ModuleDict({"dense": _linear(context.hidden_size, context.hidden_size)})
-        if context.pooler is not None:
+        self.pooler = nn.ModuleDict({"dense": _linear(context, context.hidden_size)})
+        if context.fresh and context.pooler is not None:
             _copy(context.pooler, self.pooler["dense"])
         self.dropout = nn.Dropout(context.dropout)
-        self.classifier = _linear(context.hidden_size, len(context.labels))
+        self.classifier = _linear(context, len(context.labels))
 
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Map hidden (T, H) to logits (texts, labels)."""
@@ -103,8 +103,8 @@ class RobertaClsHead(nn.Module):
         self.dropout = nn.Dropout(context.dropout)
         self.classifier = nn.ModuleDict(
             {
-                "dense": _linear(context.hidden_size, context.hidden_size),
-                "out_proj": _linear(context.hidden_size, len(context.labels)),
+                "dense": _linear(context, context.hidden_size),
+                "out_proj": _linear(context, len(context.labels)),
             }
         )
 
@@ -136,9 +136,9 @@ class DistilBertClsHead(nn.Module):
 
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
-        self.pre_classifier = _linear(context.hidden_size, context.hidden_size)
+        self.pre_classifier = _linear(context, context.hidden_size)
         self.dropout = nn.Dropout(context.dropout)
-        self.classifier = _linear(context.hidden_size, len(context.labels))
+        self.classifier = _linear(context, len(context.labels))
 
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Map hidden (T, H) to logits (texts, labels)."""
@@ -159,7 +159,7 @@ class PlainClsHead(nn.Module):
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
         self.dropout = nn.Dropout(context.dropout)
-        self.classifier = _linear(context.hidden_size, len(context.labels))
+        self.classifier = _linear(context, len(context.labels))
 
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Map hidden (T, H) to logits (texts, labels)."""
@@ -191,7 +191,7 @@ class MeanHead(nn.Module):
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
         self.dropout = nn.Dropout(context.dropout)
-        self.classifier = _linear(context.hidden_size, len(context.labels))
+        self.classifier = _linear(context, len(context.labels))
 
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Map hidden (T, H) to logits (texts, labels)."""
@@ -219,8 +219,17 @@ def _dtype(head: nn.Module) -> torch.dtype:
     return next(head.parameters()).dtype
 
 
-def _linear(inputs: int, outputs: int) -> nn.Linear:
-    layer = nn.Linear(inputs, outputs, dtype=torch.float32)
+class _Undrawn(nn.Linear):
+    """A linear whose weights will be loaded."""
+
+    def reset_parameters(self) -> None:
+        """Draw nothing."""
+
+
+def _linear(context: HeadContext, outputs: int) -> nn.Linear:
+    if not context.fresh:
+        return _Undrawn(context.hidden_size, outputs, dtype=torch.float32)
+    layer = nn.Linear(context.hidden_size, outputs, dtype=torch.float32)
     nn.init.normal_(layer.weight, std=_INIT_STD)
     nn.init.zeros_(layer.bias)
     return layer

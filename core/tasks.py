@@ -85,6 +85,8 @@ class HeadContext:
         `deberta` (the same with gelu), `roberta` and `electra` (classifier with its own dense layer, tanh or gelu
         after it), `distilbert` (one more linear before the classifier); `plain` where its heads are not ours.
     pooler: weight (H, H) and bias (H,) of the backbone's own pooler, None where it has none.
+    fresh: whether the head begins to learn; False where stored weights replace its own at once, so that it need not
+        draw any. A head may take no notice.
     """
 
     hidden_size: int
@@ -93,6 +95,7 @@ class HeadContext:
     dropout: float = 0.1
     style: HeadStyle = "bert"
     pooler: tuple[Tensor, Tensor] | None = None
+    fresh: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

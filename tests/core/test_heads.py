@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -175,6 +175,18 @@ def test_the_first_weights_follow_the_seed_and_the_biases_are_zero() -> None:
     assert torch.equal(first["classifier.weight"], again["classifier.weight"])
     assert first["classifier.weight"].std().item() == pytest.approx(0.02, rel=0.1)
     assert not first["classifier.bias"].any()
+
+
+@pytest.mark.parametrize("style", get_args(HeadStyle))
+def test_a_head_that_is_loaded_next_draws_nothing_and_has_the_same_weights(style: HeadStyle) -> None:
+    context = HeadContext(hidden_size=16, labels=("a", "b"), dropout=0.0, style=style)
+    fresh = text_head(context)
+    before = torch.get_rng_state()
+    loaded = text_head(replace(context, fresh=False))
+    assert torch.equal(torch.get_rng_state(), before)
+    loaded.load_state_dict(fresh.state_dict())
+    hidden, rows = torch.randn(5, 16), Rows(torch.tensor([0, 2, 5]), torch.tensor([]))
+    torch.testing.assert_close(loaded(hidden, rows), fresh(hidden, rows), rtol=0, atol=0)
 
 
 MEAN = HeadContext(hidden_size=4, labels=("a", "b"), pooling="mean", dropout=0.0)
