@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,10 +16,12 @@ from benchmarks.workloads import random_lora
 from onetrunk.adapters.artifact import MODEL
 from onetrunk.adapters.store import Store
 from onetrunk.core.adapter import Adapter, build_head
+from onetrunk.core.adapter_files import probe_logits
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.storing import bare_manifest, store_adapter
 from onetrunk.core.tasks import Labels
+from onetrunk.core.trunk import Trunk
 
 MIXED = ("intent", "sentiment", "ner")
 TEXT = ("intent",)
@@ -31,8 +34,9 @@ LABELS: dict[str, Labels] = {
     "sentiment": ("negative", "neutral", "positive"),
     "ner": ("O", *(f"{prefix}-{name}" for name in TYPES for prefix in "BI")),
 }
-HEAD_STD = 0.2
-"""Standard deviation of a classifier: wide enough that the best label is no matter of the last digit."""
+SPREAD = 2.0
+"""Standard deviation of the logits: wide enough that an answer without the updates, or with another adapter's, is
+far from right, and that the best label is no matter of the last digit."""
 NER_BIAS = {"O": 2.0, "I": -8.0}
 """What is added to the tags' logits: most words are outside, and no entity has a second word, as two decoders
 that treat tags that are not valid IOB2 differently must give the same."""
@@ -86,14 +90,22 @@ def _add(store: Store, host: PluginHost, backbone: Backbone, name: str, task: st
     spec, labels = host.task(task), LABELS[task]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = build_head(spec, backbone, labels, "cls", dropout=0.0)
-        classifier = head.get_submodule("classifier")
-        assert isinstance(classifier, nn.Linear)
-        nn.init.normal_(classifier.weight, std=HEAD_STD)
-    if task == "ner":
-        bias = [NER_BIAS.get(label[0], 0.0) for label in labels]
-        classifier.bias.data.copy_(torch.tensor(bias))
+        head = build_head(spec, backbone, labels, "cls", dropout=0.0).requires_grad_(False).eval()
     lora = random_lora(backbone, ("query", "value"), 8, seed)
-    adapter = Adapter(name, spec, labels, "cls", lora, head.requires_grad_(False).eval(), {})
+    adapter = Adapter(name, spec, labels, "cls", lora, head, {})
+    _spread(adapter, backbone)
     trained = sum(tensor.numel() for tensor in (*lora.parameters, *head.parameters()))
     store_adapter(store, name, adapter, backbone, bare_manifest(host, adapter, backbone, trained))
+
+
+def _spread(adapter: Adapter, backbone: Backbone) -> None:
+    """Scale and shift the classifier until its logits have mean 0 and deviation `SPREAD`; then give tags their bias."""
+    classifier = adapter.head.get_submodule("classifier")
+    assert isinstance(classifier, nn.Linear)
+    probe = probe_logits(adapter, Trunk.of(backbone, torch.float32), backbone, adapter.spec.probe)
+    logits = torch.from_numpy(np.concatenate(probe))
+    scale = SPREAD / float(logits.std(dim=0).mean())
+    classifier.weight.mul_(scale)
+    classifier.bias.copy_(-scale * logits.mean(dim=0))
+    if adapter.spec.level == "token":
+        classifier.bias.add_(torch.tensor([NER_BIAS.get(label[0], 0.0) for label in adapter.labels]))

@@ -6,6 +6,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from benchmarks.load_outcome import generate
 from benchmarks.load_overhead import answer_here
 from benchmarks.load_target import sustained
 from benchmarks.load_traffic import is_plain, solo
+from onetrunk.adapters.lora import Lora
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.errors import ArtifactError
 from onetrunk.core.predictor import OneTrunk
@@ -139,6 +141,23 @@ def test_a_stock_has_adapters_of_every_task_and_one_that_nobody_loads(bert: Back
     assert answers[0][0][0].result != answers[1][0][0].result
     with pytest.raises(ArtifactError, match="adapter_model"):
         trunk.load(BROKEN)
+
+
+def test_without_its_updates_an_adapter_is_far_from_right(
+    bert: Backbone, stock: Stock, right: dict[str, Any]
+) -> None:
+    trunk = OneTrunk(bert, store=stock.store)
+    for name, version in zip(stock.names, stock.versions, strict=True):
+        trunk.load(name)
+        with trunk.residents.in_use([name]) as (adapter,):
+            examples = [adapter.spec.unlabelled(text) for text in TEXTS]
+            bare = trunk.logits(examples, replace(adapter, lora=Lora({})))
+            records = [
+                adapter.spec.decode(example, rows, adapter.labels, adapter.settings)
+                for example, rows in zip(examples, bare, strict=True)
+            ]
+        off = [distance(record, right[key_of(version, i)]) for i, record in enumerate(records)]
+        assert max(off) > 5 * TOLERANCE, name
 
 
 def test_batches_in_process_give_what_each_text_gives_alone(
