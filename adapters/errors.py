@@ -26,6 +26,10 @@ from pathlib import Path
 class OneTrunkError(Exception):
     """An expected failure: the message says what, where, what was expected and what to do."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle as what it is, whatever its constructor takes: it may have to be told in another process."""
+        return _restored, (type(self), self.args), self.__dict__
+
 
 class ReferenceSyntaxError(OneTrunkError):
     """`text` is not a reference such as `ner`, `ner@3`, `ner@prod` or `org/ner@v3`."""
@@ -106,3 +110,7 @@ class RemoteUnreachable(RemoteError):
 
 class PublishError(OneTrunkError):
     """An adapter that must not be published as it is; nothing was changed."""
+
+
+def _restored(kind: type[OneTrunkError], args: tuple[object, ...]) -> OneTrunkError:
+    return kind.__new__(kind, *args)

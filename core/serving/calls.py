@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 OTHER = "other"
 """The route of a request that no route takes."""
+ID = "onetrunk.id"
+"""Where the scope has the id of a request, if it was given one before it came to the application."""
 
 
 @dataclass(slots=True)
@@ -60,7 +62,7 @@ class Call:
     __slots__ = ("_receive", "began", "headers", "id", "inputs", "params", "route", "token")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        self.id = f"{random.getrandbits(64):016x}"
+        self.id: str = scope.get(ID) or f"{random.getrandbits(64):016x}"
         self.began = time.perf_counter()
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.route = OTHER

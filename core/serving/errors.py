@@ -32,10 +32,10 @@ class Busy(ServingError):
 
 
 class QueueFull(Busy):
-    """As many tokens wait as may."""
+    """As many wait as may. of: what is counted."""
 
-    def __init__(self, waiting: int, limit: int, retry_after: int) -> None:
-        super().__init__(f"{waiting} tokens wait, at most {limit} may", retry_after)
+    def __init__(self, waiting: int, limit: int, retry_after: int, of: str = "tokens") -> None:
+        super().__init__(f"{waiting} {of} wait, at most {limit} may", retry_after)
 
 
 class OverTime(Busy):

@@ -1,0 +1,1 @@
+"""The service over several machines: Ray Serve runs gateways, which take requests, and replicas of the engine."""

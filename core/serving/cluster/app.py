@@ -1,0 +1,106 @@
+"""The application that `serve run` starts; see docs/scaling.md.
+
+Three deployments. `Gateway`: the HTTP side of the service. `Trunk`: the engines. `Names`: one small process that
+keeps which version serves under which name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
+
+from onetrunk.core.errors import UsageError
+from onetrunk.core.serving.cluster.keeper import Keeper
+from onetrunk.core.serving.cluster.replica import Replica
+from onetrunk.core.serving.config import ServeConfig
+
+RESIDENTS = 256
+"""Versions that a replica keeps ready, by default."""
+_WAITING = 128
+"""Calls that may wait in a gateway for a replica that has room."""
+_UNSET = ServeConfig()
+_ARGUMENTS = ("config", "residents")
+
+
+class Gateway:
+    """Answers HTTP as `adapters serve` does."""
+
+    async def __init__(  # type: ignore[misc]  # Ray awaits it
+        self, replicas: DeploymentHandle, keeper: DeploymentHandle, config: ServeConfig
+    ) -> None:
+        from onetrunk.core.serving.cluster.desk import ClusterDesk
+        from onetrunk.core.serving.metrics import Metrics
+
+        self._config = config
+        self._desk = ClusterDesk(replicas, keeper, config.limits_on("cpu"), Metrics(), _WAITING)
+        await self._desk.begin()
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Return the application; Ray calls this once."""
+        from onetrunk.core.serving.access import Access
+        from onetrunk.core.serving.app import make_app
+        from onetrunk.core.serving.cluster.proxied import Proxied
+
+        file = self._config.token_file
+        access = Access() if file is None else Access.read(Path(file))
+        return Proxied(make_app(self._desk, access=access), local=access.open)
+
+    def check_health(self) -> None:
+        """Raise RuntimeError if changes of the names are no longer heard of; Ray then starts another gateway."""
+        if not self._desk.alive:
+            raise RuntimeError("changes of the names are not heard of; the log says why")
+
+
+def application(args: Mapping[str, Any]) -> serve.Application:
+    """Return the application.
+
+    args: `config`, the path of a serve.toml, where all machines must find it; `residents`, versions that a
+    replica keeps ready. Raises UsageError.
+    """
+    config, residents = _settings(args)
+    origin = hashlib.sha256(repr((config, residents)).encode()).hexdigest()
+    replicas = serve.deployment(
+        Replica,
+        name="Trunk",
+        max_ongoing_requests=32,
+        max_queued_requests=_WAITING,
+        graceful_shutdown_timeout_s=config.limits_on("cpu").request_seconds + 5,
+        logging_config={"enable_access_log": False},
+    ).bind(config, residents)
+    keeper = serve.deployment(
+        Keeper,
+        name="Names",
+        num_replicas=1,
+        max_ongoing_requests=10_000,
+        ray_actor_options={"num_cpus": 0},
+        logging_config={"enable_access_log": False},
+    ).bind(replicas, config.adapters, origin)
+    return serve.deployment(
+        serve.ingress()(Gateway),
+        name="Gateway",
+        max_ongoing_requests=1000,
+        graceful_shutdown_timeout_s=config.limits_on("cpu").request_seconds + 5,
+        logging_config={"enable_access_log": False},
+    ).bind(replicas, keeper, config)
+
+
+def _settings(args: Mapping[str, Any]) -> tuple[ServeConfig, int]:
+    """Return what the arguments say, all of it checked."""
+    if unknown := [name for name in args if name not in _ARGUMENTS]:
+        raise UsageError(f"unknown argument {unknown[0]!r}; expected {' and '.join(_ARGUMENTS)}")
+    file, residents = args.get("config"), args.get("residents", RESIDENTS)
+    config = ServeConfig() if file is None else ServeConfig.read(Path(file).absolute())
+    if (config.host, config.port) != (_UNSET.host, _UNSET.port):
+        raise UsageError(f"{file}: Ray listens; set host and port in http_options of its own file")
+    least = config.limits_on("cpu").adapters
+    if not isinstance(residents, int) or residents < least:
+        raise UsageError(
+            f"residents is {residents!r}; a text may be asked of {least} adapters, so at least that"
+        )
+    return config, residents
