@@ -1,0 +1,34 @@
+"""Tests that are there for one service and can be run with another one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+
+def those_of(*modules: ModuleType, fixtures: set[str], but: set[str]) -> dict[str, Callable[..., Any]]:
+    """Return the tests of modules, by name, that need none but these `fixtures`.
+
+    but: names of tests to leave out. Raises KeyError for one that there is not, or no longer.
+    """
+    found = {
+        name: test
+        for module in modules
+        for name, test in vars(module).items()
+        if name.startswith("test_") and inspect.isfunction(test) and _needed(test) <= fixtures
+    }
+    for name in but:
+        del found[name]
+    return found
+
+
+def _needed(test: Callable[..., Any]) -> set[str]:
+    """Return the fixtures that a test needs: its arguments, but for those that it is run with in turn."""
+    turns: set[str] = set()
+    for mark in getattr(test, "pytestmark", []):
+        if mark.name == "parametrize":
+            names = mark.args[0]
+            turns |= set(names.split(",") if isinstance(names, str) else names)
+    return set(inspect.signature(test).parameters) - turns
