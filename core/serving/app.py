@@ -20,6 +20,7 @@ from onetrunk.core.serving.openapi import document
 from onetrunk.core.serving.pages import page_files, page_response
 from onetrunk.core.serving.problems import Refusal
 from onetrunk.core.serving.routes import ROUTES, Route
+from onetrunk.core.serving.wire import write_json
 
 DESCRIPTION = """Every task from one frozen encoder: each text goes through any of the adapters that serve.
 
@@ -36,6 +37,7 @@ class App(FastAPI):
             description=DESCRIPTION,
             docs_url=None,
             redoc_url=None,
+            openapi_url=None,
             redirect_slashes=False,
         )
         self.service = service
@@ -44,6 +46,8 @@ class App(FastAPI):
         self.add_middleware(Front, service=service)
         for route in ROUTES:
             self._add(route)
+        # Made once: it takes long to.
+        self._add_page("/openapi.json", write_json(self.openapi()), "application/json")
         for path, (data, media) in page_files().items():
             self._add_page(path, data, media)
 

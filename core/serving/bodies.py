@@ -1,4 +1,4 @@
-"""Bodies of requests: read no further than the limit, for no longer than a request may take, few large at once."""
+"""Bodies of requests: read no further than the limit, no longer than a request may take, not too many at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from onetrunk.core.serving.wire import read_json
 
 _LARGE = 2**16
 """Bytes from which a body counts as large: it is parsed off the loop, which it would hold up."""
-_LARGE_AT_ONCE = 8
+_ALL_BYTES = 2**26
+"""Of all bodies that are being read, at most, or of a few of the longest."""
+_FEW = 4
 _CLOSE = {"Connection": "close"}
 _T = TypeVar("_T")
 
@@ -27,7 +29,7 @@ class Bodies:
 
     def __init__(self, limits: Limits) -> None:
         self._most, self._seconds = limits.body_bytes, limits.request_seconds
-        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._all, self._held = max(_ALL_BYTES, _FEW * limits.body_bytes), 0
 
     async def json(self, call: Call) -> Any:
         """Return the JSON that a request has.
@@ -43,11 +45,9 @@ class Bodies:
         data: bytes = message["body"]
         if len(data) > self._most:
             raise self._too_large()
-        if message.get("more_body", False) or len(data) > _LARGE:
-            async with self._large:
-                data = await self._rest(call, data, message.get("more_body", False))
-                return await asyncio.to_thread(read_json, data)
-        return read_json(data)
+        if message.get("more_body", False):
+            data = await self._rest(call, data)
+        return read_json(data) if len(data) <= _LARGE else await asyncio.to_thread(read_json, data)
 
     async def part(self, call: Call, until: float | None = None) -> Any:
         """Return the next part of a body as an ASGI message. Raises Refusal if it comes too late; ClientGone.
@@ -64,15 +64,22 @@ class Bodies:
             raise ClientGone
         return message
 
-    async def _rest(self, call: Call, first: bytes, more: bool) -> bytes:
-        data = bytearray(first)
+    async def _rest(self, call: Call, first: bytes) -> bytes:
+        data, more = bytearray(first), True
         until = asyncio.get_running_loop().time() + self._seconds
-        while more and len(data) <= self._most:
-            message = await self.part(call, until)
-            data += message.get("body", b"")
-            more = message.get("more_body", False)
-        if len(data) > self._most:
-            raise self._too_large()
+        self._held += len(data)
+        try:
+            while more:
+                message = await self.part(call, until)
+                more, part = message.get("more_body", False), message.get("body", b"")
+                data += part
+                self._held += len(part)
+                if len(data) > self._most:
+                    raise self._too_large()
+                if self._held > self._all:
+                    raise Refusal("queue-full", "too many large bodies come at once", {"Retry-After": "1"})
+        finally:
+            self._held -= len(data)
         return bytes(data)
 
     def _too_large(self) -> Refusal:

@@ -10,6 +10,7 @@ import asyncio
 import json
 
 from typing_extensions import override
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from onetrunk.core.serving.problems import MEDIA_TYPE, Problem
@@ -23,6 +24,8 @@ HEAD_BYTES = 2**16
 _PER_BYTE = 16
 UNREAD_BYTES = 2**26
 """Of a body that is still sent after its response: a client may not hear of a refusal before it has sent all."""
+_PIECE = 2**13
+"""Bytes that are parsed at a time: they can be many requests one behind the other, answered one by one."""
 
 
 class Connection(HttpToolsProtocol):
@@ -32,11 +35,14 @@ class Connection(HttpToolsProtocol):
     _unread: asyncio.TimerHandle | None = None
     _began = False  # a request, with what is being fed to the parser
     _open = False  # its head has not come as a whole
+    _stalled = False  # nothing is read, as there is something to parse
     _overhead = _discarded = _body = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Hear of a new connection."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self)
+        self._rest = bytearray()  # what has come and is not parsed yet
         self._open = True
         self._await_head()
 
@@ -47,6 +53,34 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in what has come."""
+        if self._rest or self.pipeline or len(data) > _PIECE:
+            self._rest += data
+            self._feed()
+        else:
+            self._parse(data)
+
+    def may_read(self) -> bool:
+        """Tell whether more may come: not while requests wait, or while there is something to parse, soon then."""
+        if self._rest and not self.pipeline:
+            self.loop.call_soon(self._feed)
+        return not self._rest and not self.pipeline
+
+    def _feed(self) -> None:
+        """Parse what has come, as long as no request waits for the answer to the one before it."""
+        while self._rest and not self.pipeline and not self.transport.is_closing():
+            piece = bytes(self._rest[:_PIECE])
+            del self._rest[:_PIECE]
+            self._parse(piece)
+        if self.transport.is_closing():
+            return
+        if self._rest:
+            self._stalled = True
+            self.flow.pause_reading()
+        elif self._stalled:
+            self._stalled = False
+            self.flow.resume_reading()
+
+    def _parse(self, data: bytes) -> None:
         self._began, self._body = False, 0
         super().data_received(data)
         if self.transport.is_closing():
@@ -124,3 +158,17 @@ class Connection(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         self._head = self._unread = None
+
+
+class _Flow(FlowControl):
+    """Uvicorn's flow control, which would read on while requests wait that have come already."""
+
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
+        super().__init__(transport)
+        self._connection = connection
+
+    @override
+    def resume_reading(self) -> None:
+        """Have more come, if it may."""
+        if self._connection.may_read():
+            super().resume_reading()

@@ -40,6 +40,7 @@ class Front:
             await self._app(scope, receive, send)
             return
         call, method = Call(scope, receive), scope["method"]
+        self._service.metrics.began()
         inner = {**scope, CALL: call, "method": "GET" if method == "HEAD" else method}
         reply = _Reply(self._service, call, send)
         try:

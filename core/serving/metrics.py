@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -41,6 +41,7 @@ class Metrics(Observer):
         self._requests = Counter(
             "onetrunk_requests", "Requests answered, 499: given up.", ("route", "status"), registry=own
         )
+        self._open = Gauge("onetrunk_open_requests", "Requests under way.", registry=own)
         self._errors = Counter(
             "onetrunk_errors", "Problems, of requests and inputs.", ("type",), registry=own
         )
@@ -88,8 +89,13 @@ class Metrics(Observer):
         """Return all in Prometheus's text format, `CONTENT_TYPE`."""
         return generate_latest(self.registry)
 
+    def began(self) -> None:
+        """Count a request that has begun."""
+        self._open.inc()
+
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count a request that has ended."""
+        self._open.dec()
         key = (route, status)
         if key not in self._of_route:
             self._of_route[key] = (self._requests.labels(route, str(status)), self._seconds.labels(route))

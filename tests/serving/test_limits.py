@@ -126,10 +126,12 @@ def test_headers_without_end_are_refused(strict: Running) -> None:
 def test_one_header_without_end_is_refused(strict: Running) -> None:
     with closing(connect(strict)) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nX: ")
-        with pytest.raises(ConnectionError):
-            for _ in range(1000):
+        sent = 0
+        with suppress(ConnectionError):
+            for sent in range(1000):  # noqa: B007
                 connection.sendall(b"x" * 10_000)
                 time.sleep(0.001)
+    assert sent < 500
 
 
 @pytest.mark.parametrize(

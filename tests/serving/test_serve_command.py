@@ -21,8 +21,8 @@ import pytest
 
 from onetrunk.core.testing import tiny_backbone
 from tests.serving.conftest import ask
+from tests.serving.process import LINE, Process
 
-LINE = [sys.executable, "-m", "onetrunk.cli.main", "serve"]
 WITHOUT_EXTRA = """
 import sys
 from importlib.machinery import PathFinder
@@ -33,41 +33,6 @@ sys.meta_path = [Without if each is PathFinder else each for each in sys.meta_pa
 from onetrunk.cli.main import run
 sys.exit(run(["serve"]))
 """
-
-
-class Process:
-    """`adapters serve` that runs. said: the lines of its stdout until it served."""
-
-    def __init__(self, *arguments: object, store: Path) -> None:
-        self._environment = {**os.environ, "ONETRUNK_HOME": str(store), "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen(
-            [*LINE, "--port", "0", *map(str, arguments)],
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.said: list[str] = []
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.said.append(line.strip())
-            if line.startswith("serving at "):
-                break
-        else:
-            pytest.fail(f"it ended: {self.said}, {self.process.communicate()[1]}")
-        self.url = self.said[-1].removeprefix("serving at ").partition(",")[0]
-        self.client = httpx2.Client(base_url=self.url, timeout=30, trust_env=False)
-
-    @property
-    def port(self) -> int:
-        return int(self.url.rpartition(":")[2])
-
-    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """Send a signal; return the exit code and what stood on stderr."""
-        self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=60)
-        self.client.close()
-        return self.process.returncode, errors
 
 
 Start = Callable[..., Process]
