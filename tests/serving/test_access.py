@@ -221,7 +221,7 @@ def test_a_faulty_token_file_is_told_of_with_its_name_and_entry(
 
 
 def test_a_token_file_that_is_not_there_is_told_of(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nowhere.toml: cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r"nowhere\.toml: cannot be read: No such file"):
         Access.read(tmp_path / "nowhere.toml")
 
 

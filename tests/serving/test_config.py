@@ -69,7 +69,7 @@ def test_a_fault_is_told_with_the_file_and_the_key(tmp_path: Path, text: str, fa
 
 
 def test_a_file_that_cannot_be_read_is_told_of(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="serve.toml: cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r"serve\.toml: cannot be read: No such file"):
         ServeConfig.read(tmp_path / "serve.toml")
     (tmp_path / "latin.toml").write_bytes(b"host = '\xff'")
     with pytest.raises(UsageError, match="is not UTF-8"):

@@ -109,7 +109,7 @@ def test_requests_made_from_the_document_are_answered_as_it_says(
 
         with suppress(Unsatisfiable):  # what takes nothing cannot be given anything wrong
             send()
-    assert sum(sent.values()) > 1000
+    assert sum(sent.values()) >= 1000
 
 
 class Fuzzer:

@@ -6,7 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -134,13 +134,13 @@ def test_no_more_lines_are_read_than_the_window_while_nothing_is_answered(
     with closing(Duplex(held.service)) as duplex:
         duplex.socket.settimeout(0.5)
         sent = 0
-        with pytest.raises(TimeoutError):  # the connection is full
-            for _ in range(10_000):
+        with suppress(TimeoutError):  # the connection is full
+            while sent < 100_000:
                 duplex.send(*[ask("good film " + "x " * 500)] * 8)
                 sent += 8
         time.sleep(0.2)
         under_way = held.service.engine.status().waiting_texts
-        assert under_way <= (WINDOW + 2) * GROUP < sent
+        assert under_way <= (WINDOW + 2) * GROUP < sent < 100_000
     held.gate.opened.set()
     assert held.queued(0)
 
