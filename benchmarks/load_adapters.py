@@ -99,7 +99,7 @@ def _add(store: Store, host: PluginHost, backbone: Backbone, name: str, task: st
 
 
 def _spread(adapter: Adapter, backbone: Backbone) -> None:
-    """Scale and shift the classifier until its logits have mean 0 and deviation `SPREAD`; then give tags their bias."""
+    """Scale and shift the classifier: its logits get mean 0 and deviation `SPREAD`, then tags their bias."""
     classifier = adapter.head.get_submodule("classifier")
     assert isinstance(classifier, nn.Linear)
     probe = probe_logits(adapter, Trunk.of(backbone, torch.float32), backbone, adapter.spec.probe)

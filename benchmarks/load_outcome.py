@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,6 +82,9 @@ class Outcome:
             "answered": within / self.wall,
             "refused": refused,
             "failed": len(own) - len(answered) - refused + self.unanswered,
+            "statuses": {
+                str(status): count for status, count in Counter(call.status for call in own).items()
+            },
             **{f"p{share}_ms": milliseconds(seconds, share / 100) for share in (50, 95, 99)},
             "client_late_p99_ms": milliseconds(sorted(call.late for call in own), 0.99),
             "client_cpu": self.cpu / self.total_wall,

@@ -76,6 +76,7 @@ def _served(traffic: Traffic, service: Service, seconds: float, seed: int) -> di
         "client_cpu": figures["client_cpu"],
         "p95_ms": figures["p95_ms"],
         "failed": figures["failed"] + figures["refused"],
+        "statuses": figures["statuses"],
     }
 
 

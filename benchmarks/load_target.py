@@ -14,6 +14,7 @@ from benchmarks.load_answers import TOLERANCE, decision, distance, own_part
 from benchmarks.load_generator import key_of
 from benchmarks.load_services import Kind, Ours, PeftMixed, Pipelines, Service
 from benchmarks.load_traffic import Traffic, in_turns, is_plain, median_by, solo
+from onetrunk.core.precision import has_native_bf16
 from onetrunk.core.predictor import OneTrunk
 
 TARGET_MS = 250.0
@@ -25,6 +26,7 @@ OTHER_DECISIONS = 0.1
 KINDS: dict[str, Callable[[], Kind]] = {
     "ours fp32": Ours,
     "ours bf16": partial(Ours, "bf16"),
+    "ours int8": partial(Ours, "int8"),
     "pipeline": Pipelines,
     "pipeline locked": partial(Pipelines, locked=True),
     "pipeline 1 thread": partial(Pipelines, threads=1),
@@ -32,17 +34,16 @@ KINDS: dict[str, Callable[[], Kind]] = {
 }
 """Every service. Of the ways to run pipelines only the fastest is measured further."""
 
-SKIPPED = {
-    "status": "skipped",
-    "reason": "PEFT's mixed batch has heads of one shape; see the workload of text adapters",
-}
-
 
 def run_target(traffic: Traffic, kinds: Mapping[str, Callable[[], Kind]]) -> dict[str, Any]:
     """Compare everyone's answers, then find in turns what each sustains; return the workload's record."""
     right = solo(OneTrunk(traffic.backbone, store=traffic.stock.store), traffic.texts, traffic.stock.versions)
     chosen = {name: make() for name, make in kinds.items()}
-    records = {name: SKIPPED for name, kind in chosen.items() if not _fits(kind, traffic)}
+    records: dict[str, dict[str, Any]] = {
+        name: {"status": "skipped", "reason": reason}
+        for name, kind in chosen.items()
+        if (reason := _unfit(kind, traffic))
+    }
     with ExitStack() as stack:
         services = {
             name: stack.enter_context(kind.start(name, traffic.stock, traffic.place))
@@ -65,8 +66,13 @@ def run_target(traffic: Traffic, kinds: Mapping[str, Callable[[], Kind]]) -> dic
     }
 
 
-def _fits(kind: Kind, traffic: Traffic) -> bool:
-    return kind.mixed or len(set(map(task_of, traffic.stock.names))) == 1
+def _unfit(kind: Kind, traffic: Traffic) -> str | None:
+    """Return why a service is not measured here, None if it is."""
+    if not kind.mixed and len(set(map(task_of, traffic.stock.names))) > 1:
+        return "PEFT's mixed batch has heads of one shape; see the workload of text adapters"
+    if kind.precision == "bf16" and not has_native_bf16(traffic.backbone.device):
+        return "this device multiplies no bf16 natively, and nobody would serve in it"
+    return None
 
 
 def _measured(

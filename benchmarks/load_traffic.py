@@ -15,8 +15,8 @@ from benchmarks.load_services import Kind, Place, Service
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.predictor import OneTrunk
 
-IN_FLIGHT = 192
-"""Texts under way in a closed loop: two full batches of 1,024 tokens, and less than may wait."""
+IN_FLIGHT = 128
+"""Texts under way in a closed loop: about three full batches of 512 tokens, and less than the 2,048 that may wait."""
 _PLAIN = re.compile(r"[a-z0-9 ]+")
 
 
