@@ -67,7 +67,9 @@ _SHOWN = 20
     help="These options and more limits, in TOML.",
 )
 @click.pass_context
-def command(context: click.Context, refs: tuple[str, ...], config_file: Path | None, **options: Any) -> None:
+def command(
+    context: click.Context, /, refs: tuple[str, ...], config_file: Path | None, **options: Any
+) -> None:
     """Serve adapters over HTTP, with a page to try them at /, and the API's description at /docs.
 
     REF is an adapter of the store, a repo of the Hub or file:///FOLDER, and serves under its own name or as NAME.

@@ -8,10 +8,13 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from onetrunk.core.serving.config import NAME
 from onetrunk.core.serving.problems import MEDIA_TYPE, PROBLEMS
-from onetrunk.core.serving.schemas import MODELS, NAME
+from onetrunk.core.serving.schemas import MODELS
 
 REF = "#/components/schemas/"
+Responses = dict[int | str, Any]
+"""The answers of a route by their status."""
 _EVERYWHERE = ("forbidden", "internal")
 _BODY = (
     "malformed-json",
@@ -39,11 +42,11 @@ _NAME = {
 }
 
 
-def answers(model: str, *problems: str, status: int = 200, secured: bool = True) -> dict[str, Any]:
-    """Return the `responses` of a route: `model` with `status`, and the problems that there can be."""
+def answers(model: str, *problems: str, secured: bool = True) -> Responses:
+    """Return the `responses` of a route: `model`, and the problems that there can be."""
     kinds = {*problems, *_EVERYWHERE, *(["unauthorized"] if secured else [])}
     return {
-        status: content(model, "application/json", "What was asked."),
+        200: content(model, "application/json", "What was asked."),
         **problem_answers(*sorted(kinds)),
     }
 
@@ -53,7 +56,7 @@ def content(model: str, media: str, description: str) -> dict[str, Any]:
     return {"description": description, "content": {media: {"schema": {"$ref": REF + model}}}}
 
 
-def problem_answers(*kinds: str) -> dict[int, Any]:
+def problem_answers(*kinds: str) -> Responses:
     """Return the responses that these problems are, those of one status as one."""
     by_status: dict[int, list[str]] = {}
     for kind in kinds:

@@ -8,28 +8,37 @@ from typing import Any
 
 from onetrunk.core.serving import managing, predicting, state, stream
 from onetrunk.core.serving.calls import Handler
-from onetrunk.core.serving.openapi import INPUTS, LOADS, NAMED, answers, content, described, problem_answers
+from onetrunk.core.serving.openapi import (
+    INPUTS,
+    LOADS,
+    NAMED,
+    Responses,
+    answers,
+    content,
+    described,
+    problem_answers,
+)
 
 JSON = "application/json"
 _ADAPTERS, _ADAPTER = "/v1/adapters", "/v1/adapters/{name}"
-_READY = {
+_READY: Responses = {
     **answers("Health", secured=False),
     503: content("Health", JSON, "A request would be refused now."),
 }
-_LOADED = {
+_LOADED: Responses = {
     **answers("Loaded", *LOADS),
     200: content("Loaded", JSON, "It has replaced `previous`."),
     201: content("Loaded", JSON, "Nothing served under this name before."),
 }
-_GONE = {
+_GONE: Responses = {
     204: {"description": "It no longer serves."},
     **problem_answers("forbidden", "internal", "unauthorized", *NAMED),
 }
-_LINES = {
+_LINES: Responses = {
     **answers("StreamResult", *INPUTS),
     200: content("StreamResult", stream.NDJSON, "A line for each line, in order."),
 }
-_PAGE = {
+_PAGE: Responses = {
     200: {"description": "Text for Prometheus.", "content": {"text/plain": {"schema": {"type": "string"}}}},
     **problem_answers("forbidden", "internal", "unauthorized"),
 }
@@ -42,7 +51,7 @@ class Route:
     method: str
     path: str
     handler: Handler
-    responses: Mapping[int | str, Any]
+    responses: Responses
     extra: Mapping[str, Any] = field(default_factory=described)
     status: int = 200
     hot: bool = False

@@ -27,7 +27,7 @@ _UNKNOWN = {
     "adapter": "x",
     "known": ["ner", "sentiment@prod"],
 }
-_RESULTS = [{"answers": [_NER, _SENTIMENT]}, {"error": _UNKNOWN}]
+_RESULTS: list[dict[str, Any]] = [{"answers": [_NER, _SENTIMENT]}, {"error": _UNKNOWN}]
 _ADAPTER = {
     "name": "ner",
     "version": "ner@3",

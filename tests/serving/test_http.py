@@ -40,7 +40,7 @@ def test_each_input_has_an_answer_of_each_adapter_in_the_order_asked(
             )
 
 
-BAD_INPUTS = [
+BAD_INPUTS: list[tuple[Any, int, str]] = [
     (3, 422, "found a number"),
     (None, 422, "found null"),
     ([], 422, "found an empty list"),
