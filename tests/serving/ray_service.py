@@ -11,8 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx2
@@ -29,12 +30,21 @@ START_SECONDS = 120
 class RayService:
     """`serve run` that runs. client: sends requests to it. store: the service's own copy of a store.
 
-    folder: where its settings go. tokens: a token file. Everything listens on loopback, but for one port of each
-    replica, which Ray opens on all addresses and guards by the cluster's token.
+    folder: where its settings go. tokens: a token file. residents: the argument of docs/ray.yaml. trunk:
+    options of the deployment Trunk. limits: those of serve.toml. Everything listens on loopback, but for one port
+    of each replica, which Ray opens on all addresses and guards by the cluster's token.
     """
 
     def __init__(
-        self, folder: Path, stock: Path, backbone: Path, tokens: Path | None = None, **limits: float
+        self,
+        folder: Path,
+        stock: Path,
+        backbone: Path,
+        *,
+        tokens: Path | None = None,
+        residents: int = 256,
+        trunk: Mapping[str, Any] = MappingProxyType({}),
+        **limits: float,
     ) -> None:
         self.store = shutil.copytree(stock, folder / "store")
         self.port = _free_port()
@@ -43,7 +53,8 @@ class RayService:
             Path(tempfile.mkdtemp(prefix="ray")),
         )  # a socket's path is short
         self._log = (folder / "log").open("w+b")
-        self._settings(backbone, tokens, limits)
+        self._write_toml(backbone, tokens, limits)
+        self._write_yaml(residents, trunk)
         self.process = subprocess.Popen(
             [*LINE, str(folder / "ray.yaml")],
             env={**os.environ, **self._environment()},
@@ -53,10 +64,11 @@ class RayService:
         )
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx2.Client(base_url=self.url, timeout=30, trust_env=False)
-        if not self.until(self._ready, START_SECONDS):
+        self.until(lambda: self._ready() or self._failed(), START_SECONDS)
+        if not self._ready():
             said = self.said()
             self.end()
-            pytest.fail(f"it did not start: {said[-4000:]}")
+            pytest.fail(f"it did not start: {said[-8000:]}")
 
     def predict(self, *inputs: Any, **options: Any) -> httpx2.Response:
         """POST inputs to /v1/predict."""
@@ -93,31 +105,36 @@ class RayService:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _ready(self) -> bool:
-        assert self.process.poll() is None, self.said()[-4000:]
         try:
             return self.client.get("/readyz", timeout=2).status_code == 200 and self.has_all_replicas()
         except httpx2.TransportError:
             return False
 
+    def _failed(self) -> bool:
+        return self.process.poll() is not None or "Failed to update the deployments" in self.said()
+
     def has_all_replicas(self) -> bool:
         """Tell whether every replica has been heard of."""
         return len(self.workers("Trunk")) == REPLICAS
 
-    def _settings(self, backbone: Path, tokens: Path | None, limits: dict[str, float]) -> None:
-        """Write serve.toml and ray.yaml: that of the documentation, for a small machine."""
+    def _write_toml(self, backbone: Path, tokens: Path | None, limits: Mapping[str, float]) -> None:
         lines = [f'backbone = "{backbone}"', 'device = "cpu"', 'precision = "fp32"']
         lines += [f'token_file = "{tokens}"'] if tokens else []
         lines += ["[adapters]", 'mood = "mood"', '"mood@1" = "mood@1"', 'names = "names"', "[limits]"]
         lines += [f"{name} = {value}" for name, value in limits.items()]
         (self._folder / "serve.toml").write_text("\n".join(lines), encoding="utf-8")
+
+    def _write_yaml(self, residents: int, trunk: Mapping[str, Any]) -> None:
+        """Write the file of the documentation, for a small machine."""
         settings = yaml.safe_load((ROOT / "docs" / "ray.yaml").read_text(encoding="utf-8"))
         settings["http_options"]["port"] = self.port
         (application,) = settings["applications"]
-        application["args"]["config"] = str(self._folder / "serve.toml")
+        application["args"] |= {"config": str(self._folder / "serve.toml"), "residents": residents}
         for deployment in application["deployments"]:
             deployment["ray_actor_options"]["num_cpus"] = 0.1
-            if "autoscaling_config" in deployment:
+            if deployment["name"] == "Trunk":
                 deployment["autoscaling_config"] |= {"min_replicas": REPLICAS, "max_replicas": REPLICAS}
+                deployment |= trunk
         (self._folder / "ray.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
 
     def _environment(self) -> dict[str, str]:

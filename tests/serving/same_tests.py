@@ -13,7 +13,7 @@ def those_of(*modules: ModuleType, fixtures: set[str], but: set[str]) -> dict[st
 
     but: names of tests to leave out. Raises KeyError for one that there is not, or no longer.
     """
-    found = {
+    found: dict[str, Callable[..., Any]] = {
         name: test
         for module in modules
         for name, test in vars(module).items()

@@ -30,7 +30,8 @@ globals().update(those_of(test_access, fixtures={"guarded"}, but=OF_RAY))
 def guarded(tmp_path_factory: pytest.TempPathFactory, stock: Path, backbone: Path) -> Iterator[RayService]:
     """The service on Ray with the tokens of the other tests."""
     folder = tmp_path_factory.mktemp("ray")
-    running = RayService(folder, stock, backbone, test_access.written(folder, test_access.FILE))
+    tokens = test_access.written(folder, test_access.FILE)
+    running = RayService(folder, stock, backbone, tokens=tokens)
     try:
         yield running
     finally:

@@ -95,7 +95,11 @@ def _settings(args: Mapping[str, Any]) -> tuple[ServeConfig, int]:
     if unknown := [name for name in args if name not in _ARGUMENTS]:
         raise UsageError(f"unknown argument {unknown[0]!r}; expected {' and '.join(_ARGUMENTS)}")
     file, residents = args.get("config"), args.get("residents", RESIDENTS)
-    config = ServeConfig() if file is None else ServeConfig.read(Path(file).absolute())
+    if file is not None and not Path(file).is_absolute():
+        raise UsageError(
+            f"config is {file!r}; expected an absolute path, as Ray's processes work in other folders"
+        )
+    config = ServeConfig() if file is None else ServeConfig.read(Path(file))
     if (config.host, config.port) != (_UNSET.host, _UNSET.port):
         raise UsageError(f"{file}: Ray listens; set host and port in http_options of its own file")
     least = config.limits_on("cpu").adapters

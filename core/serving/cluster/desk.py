@@ -18,9 +18,10 @@ from ray.serve.exceptions import RayServeException
 from onetrunk.adapters.bank import Usage
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.serving.cluster.calling import Caller
+from onetrunk.core.serving.cluster.exchange import Outcome
+from onetrunk.core.serving.cluster.handles import insisted
 from onetrunk.core.serving.cluster.known import Known
 from onetrunk.core.serving.cluster.lines import Lines
-from onetrunk.core.serving.cluster.replica import Outcome
 from onetrunk.core.serving.cluster.table import Entry, Table, View
 from onetrunk.core.serving.desk import About
 from onetrunk.core.serving.errors import OverTime, TextTooLong, TooManyAdapters, UnknownName
@@ -104,7 +105,7 @@ class ClusterDesk:
 
     async def load(self, name: str, reference: str) -> tuple[Served, str | None]:
         """Put what `reference` means now in service as `name`, once a replica has loaded and checked it."""
-        outcome = await self._keeper.put.remote(name, reference)
+        outcome = await insisted(lambda: self._keeper.put.remote(name, reference), wait=True)
         if isinstance(outcome, OneTrunkError):
             self.observer.load_failed(name, outcome)
             raise outcome
@@ -115,7 +116,7 @@ class ClusterDesk:
 
     async def unload(self, name: str) -> None:
         """Take `name` out of service. Raises UnknownName."""
-        outcome = await self._keeper.remove.remote(name)
+        outcome = await insisted(lambda: self._keeper.remove.remote(name), wait=True)
         if isinstance(outcome, OneTrunkError):
             raise outcome
         self._known.take(outcome)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from ray.serve.handle import DeploymentHandle
 
 from onetrunk.core.errors import OneTrunkError
+from onetrunk.core.serving.cluster.handles import insisted
 from onetrunk.core.serving.cluster.names import Names
 from onetrunk.core.serving.cluster.table import Entry, Table, View
 from onetrunk.core.serving.errors import UnknownName
@@ -25,7 +26,7 @@ class Keeper:
         self._names = Names(self._load, origin)
         first = adapters
         if first is None:
-            first = {name: name for name in await replicas.names.remote()}
+            first = {name: name for name in await insisted(lambda: replicas.names.remote(), wait=True)}
         await self._names.begin(first, skip=adapters is None)
 
     async def put(self, name: str, reference: str) -> tuple[Table, str | None] | OneTrunkError:
@@ -49,5 +50,7 @@ class Keeper:
         self._names.adopt(table)
 
     async def _load(self, reference: str) -> Entry | OneTrunkError:
-        found: Entry | OneTrunkError = await self._replicas.load.remote(reference)
+        found: Entry | OneTrunkError = await insisted(
+            lambda: self._replicas.load.remote(reference), wait=True
+        )
         return found

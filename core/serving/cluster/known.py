@@ -8,7 +8,7 @@ from dataclasses import fields
 
 from onetrunk.adapters.bank import Tier, Usage
 from onetrunk.core.serving.activity import Activity
-from onetrunk.core.serving.cluster.replica import Report
+from onetrunk.core.serving.cluster.exchange import Report
 from onetrunk.core.serving.cluster.table import Entry, Table
 from onetrunk.core.serving.desk import About
 from onetrunk.core.serving.errors import UnknownName

@@ -6,27 +6,23 @@ import asyncio
 import logging
 import pickle
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from types import SimpleNamespace
-from typing import TypeAlias
 
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from onetrunk.adapters.bank import Tier, Usage
 from onetrunk.core.backbone import DEFAULT_BACKBONE
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.predictor import OneTrunk
+from onetrunk.core.serving.cluster.exchange import Outcome, Report
 from onetrunk.core.serving.cluster.names import POLL_SECONDS
 from onetrunk.core.serving.cluster.table import Entry
 from onetrunk.core.serving.config import ServeConfig
-from onetrunk.core.serving.desk import About
 from onetrunk.core.serving.engine import Engine
 from onetrunk.core.serving.errors import AdapterUnavailable, ServingError, UnknownName
-from onetrunk.core.serving.status import Status
 from onetrunk.core.serving.work import Input, Result
 
 KEEPER = "Names"
@@ -34,20 +30,6 @@ KEEPER = "Names"
 _BACK_AGAIN = 5
 """Times that a version is brought back for one text, if others push it out meanwhile."""
 _log = logging.getLogger(__name__)
-
-Outcome: TypeAlias = list[Result] | OneTrunkError
-"""What comes of the inputs of a request, or why there is nothing at all. Errors cross as values: raised, they would
-arrive as another class."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How a replica does. tiers: of each version that it has, by key."""
-
-    about: About
-    status: Status
-    usage: Usage
-    tiers: dict[str, Tier]
 
 
 class Replica:
@@ -60,9 +42,8 @@ class Replica:
         trunk = await asyncio.to_thread(_trunk, config)
         self._engine = Engine(trunk, config.limits_on(trunk.backbone.device.type))
 
-        async def load(
-            key: str,
-        ) -> SimpleNamespace:  # Ray keeps its books on it, which a method has no place for
+        # Ray keeps its books on the function, which a method has no place for.
+        async def load(key: str) -> SimpleNamespace:
             return await self._load(key)
 
         self._warm = serve.multiplexed(max_num_models_per_replica=residents)(load)
