@@ -117,12 +117,13 @@ def _named(refs: Sequence[str]) -> dict[str, str]:
 
 def _serve(context: click.Context, config: ServeConfig) -> None:
     from onetrunk.core.serving.access import Access
-    from onetrunk.core.serving.listening import listen, url_of
+    from onetrunk.core.serving.listening import allow_connections, listen, url_of
     from onetrunk.core.serving.logs import EventLog
 
     log = EventLog()
     log.capture()
     access = Access() if config.token_file is None else Access.read(Path(config.token_file))
+    allow_connections()
     sockets = listen(config.host, config.port, local=access.open)  # a port in use is told before a long load
 
     trunk, adapters, whole_store = _chosen(context, config)

@@ -62,7 +62,7 @@ class Call:
     __slots__ = ("_receive", "began", "headers", "id", "inputs", "params", "route", "token")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        self.id: str = scope.get(ID) or f"{random.getrandbits(64):016x}"
+        self.id: str = scope.get(ID) or new_id()
         self.began = time.perf_counter()
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.route = OTHER
@@ -78,6 +78,11 @@ class Call:
     async def receive(self) -> Any:
         """Return the next ASGI message: a part of the body, or that the client has gone."""
         return await self._receive()
+
+
+def new_id() -> str:
+    """Return an id for a request."""
+    return f"{random.getrandbits(64):016x}"
 
 
 Handler = Callable[[Service, Call], Awaitable[Response]]

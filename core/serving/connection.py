@@ -13,6 +13,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from onetrunk.core.serving.calls import new_id
 from onetrunk.core.serving.problems import MEDIA_TYPE, Problem
 
 HEAD_SECONDS = 20.0
@@ -134,11 +135,7 @@ class Connection(HttpToolsProtocol):
         self._send(Problem("malformed-http", "this is no HTTP/1.1 request"))
 
     def _await_head(self) -> None:
-        self._head = self.loop.call_later(HEAD_SECONDS, self._late)
-
-    def _late(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.abort()
+        self._head = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def _refuse(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started:
@@ -147,8 +144,14 @@ class Connection(HttpToolsProtocol):
             self._send(Problem("headers-too-large", f"the headers have over {HEAD_BYTES} bytes"))
 
     def _send(self, problem: Problem) -> None:
-        body = json.dumps(problem.to_json()).encode()
-        head = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "connection": "close"}
+        request = new_id()
+        body = json.dumps(problem.to_json(instance=request)).encode()
+        head = {
+            "content-type": MEDIA_TYPE,
+            "content-length": str(len(body)),
+            "x-request-id": request,
+            "connection": "close",
+        }
         lines = "".join(f"{name}: {value}\r\n" for name, value in head.items()).encode("ascii")
         self.transport.write(STATUS_LINE[problem.status] + lines + b"\r\n" + body)
         self.transport.close()

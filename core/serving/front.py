@@ -109,7 +109,9 @@ class _Reply:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = [*message["headers"], (b"x-request-id", self._call.id.encode()), *_SECURITY]
-            if self._service.draining:
+            # Else what comes next would be taken for the body that the client was not asked for.
+            unasked = self.status >= 400 and b"expect" in self._call.headers
+            if self._service.draining or unasked:
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
         await self._send(message)

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from onetrunk.core.errors import UsageError
 from onetrunk.core.serving.hosts import is_loopback
 
+_FILES = 65536
+
 
 def listen(host: str, port: int, *, local: bool) -> list[socket.socket]:
     """Return sockets that are bound to `host` and `port` (0: any that is free), and do not accept yet.
@@ -33,6 +35,16 @@ def listen(host: str, port: int, *, local: bool) -> list[socket.socket]:
             each.close()
         raise UsageError(_unbound(host, port, error)) from error
     return sockets
+
+
+def allow_connections() -> None:
+    """Let this process open as many files as it may, up to 65,536: each connection is one."""
+    if os.name == "posix":
+        import resource
+
+        now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _FILES if most == resource.RLIM_INFINITY else min(most, _FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, wanted), most))
 
 
 def url_of(host: str, sockets: Sequence[socket.socket]) -> str:

@@ -19,6 +19,8 @@ from onetrunk.core.serving.app import App
 from onetrunk.core.serving.connection import Connection
 
 _BACKLOG = 2048
+_KEEP_SECONDS = 75
+"""How long a connection is kept open for a next request: longer than clients do, which else find it just closed."""
 _LINGER = 0.5
 """Seconds that open connections are kept for, when the service ends: what is on its way then gets an answer."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -45,6 +47,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 backlog=_BACKLOG,
+                timeout_keep_alive=_KEEP_SECONDS,
                 timeout_graceful_shutdown=math.ceil(seconds) + 5,
             )
         )
@@ -73,7 +76,7 @@ class Server(uvicorn.Server):
         """Take in the connections that wait to be accepted, which would else be cut, and then no more."""
         waiting: list[socket.socket] = []
         for listener in sockets:
-            with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(OSError):  # none waits any more
                 while True:
                     accepted, _ = listener.accept()
                     accepted.setblocking(False)
@@ -105,6 +108,5 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end at the first signal, and end at the second."""
         if self.should_exit:
-            self._app.service.log.flush()
             os._exit(128 + sig)
         self.should_exit = True

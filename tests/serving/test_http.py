@@ -410,7 +410,7 @@ def test_the_example_of_the_document_is_a_request_that_is_understood(service: Ru
 
 
 def test_the_docs_load_nothing_from_elsewhere(service: Running) -> None:
-    for path in ("/docs", "/docs.js", "/docs.css"):
+    for path in ("/docs", "/docs.js", "/docs.css", "/icon.svg"):
         answer = service.client.get(path)
         assert answer.status_code == 200
         assert "//" not in answer.text.replace("// ", "").replace("http://www.w3.org/2000/svg", "")

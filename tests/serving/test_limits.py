@@ -49,6 +49,23 @@ def test_a_body_that_announces_too_much_is_not_read(strict: Running) -> None:
     assert b'"most":1000' in answer
 
 
+def test_a_client_that_asks_before_it_sends_too_much_is_refused_and_the_connection_ends(
+    strict: Running,
+) -> None:
+    answer = raw(strict, HEAD + b"Content-Length: 5000\r\nExpect: 100-continue\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_client_that_asks_before_it_sends_is_told_to(strict: Running) -> None:
+    body = json.dumps({"inputs": [ask()]}).encode()
+    head = HEAD + b"Connection: close\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body)
+    with closing(connect(strict)) as connection:
+        connection.sendall(head)
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert rest(connection).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_body_that_turns_out_too_long_is_read_no_further(strict: Running) -> None:
     sent = 0
 
@@ -154,7 +171,9 @@ def test_what_is_no_http_is_answered_with_a_problem_and_the_end(service: Running
     head, _, body = raw(service, sent).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
     assert b"application/problem+json" in head
-    assert json.loads(body)["type"] == "/problems/malformed-http"
+    problem = json.loads(body)
+    assert problem["type"] == "/problems/malformed-http"
+    assert f"x-request-id: {problem['instance']}".encode() in head
 
 
 def test_requests_one_behind_the_other_on_a_connection_are_all_answered(service: Running) -> None:
