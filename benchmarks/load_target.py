@@ -14,6 +14,7 @@ from benchmarks.load_answers import TOLERANCE, decision, distance, own_part
 from benchmarks.load_generator import key_of
 from benchmarks.load_services import Kind, Ours, PeftMixed, Pipelines, Service
 from benchmarks.load_traffic import Traffic, in_turns, is_plain, median_by, solo
+from onetrunk.core.int8 import has_int8
 from onetrunk.core.precision import has_native_bf16
 from onetrunk.core.predictor import OneTrunk
 
@@ -70,8 +71,11 @@ def _unfit(kind: Kind, traffic: Traffic) -> str | None:
     """Return why a service is not measured here, None if it is."""
     if not kind.mixed and len(set(map(task_of, traffic.stock.names))) > 1:
         return "PEFT's mixed batch has heads of one shape; see the workload of text adapters"
-    if kind.precision == "bf16" and not has_native_bf16(traffic.backbone.device):
-        return "this device multiplies no bf16 natively, and nobody would serve in it"
+    device = traffic.backbone.device
+    if kind.precision == "bf16" and not has_native_bf16(device):
+        return f"{device} has no bf16 products of its own, and nobody would serve in it"
+    if kind.precision == "int8" and not (device.type == "cpu" and has_int8()):
+        return f"{device} has no int8 products"
     return None
 
 
