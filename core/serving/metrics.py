@@ -26,60 +26,44 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NAMED = 100
 """Names of adapters that are told apart."""
 OTHER = "other"
-_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
-_ADAPTER_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-_TOKENS = tuple(2.0**power for power in range(4, 17))
-_COUNTS = tuple(2.0**power for power in range(10))
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
 class Metrics(Observer):
     """The metrics of one service, in a registry of its own. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self.registry = own = CollectorRegistry()
-        ProcessCollector(registry=own)
-        self._requests = Counter(
-            "onetrunk_requests", "Requests answered, 499: given up.", ("route", "status"), registry=own
-        )
-        self._open = Gauge("onetrunk_open_requests", "Requests under way.", registry=own)
-        self._errors = Counter(
-            "onetrunk_errors", "Problems, of requests and inputs.", ("type",), registry=own
-        )
-        self._seconds = Histogram(
-            "onetrunk_request_seconds", "Time of a request.", ("route",), buckets=_SECONDS, registry=own
-        )
-        self._wait = Histogram(
-            "onetrunk_queue_wait_seconds", "Wait of a text for its batch.", buckets=_SECONDS, registry=own
-        )
-        self._batch_seconds = Histogram(
-            "onetrunk_batch_seconds", "Time of a batch.", buckets=_SECONDS, registry=own
-        )
-        self._batch_tokens = Histogram(
-            "onetrunk_batch_tokens", "Tokens of a batch.", buckets=_TOKENS, registry=own
-        )
-        self._batch_texts = Histogram(
-            "onetrunk_batch_texts", "Texts of a batch.", buckets=_COUNTS, registry=own
-        )
-        self._batch_adapters = Histogram(
-            "onetrunk_batch_adapters", "Adapters of a batch.", buckets=_COUNTS, registry=own
-        )
-        self._swaps = Counter("onetrunk_swaps", "Loads that replaced a version.", registry=own)
-        self._loads = Counter("onetrunk_loads", "Loads that succeeded.", registry=own)
-        self._failed_loads = Counter("onetrunk_failed_loads", "Loads that changed nothing.", registry=own)
-        self._unloads = Counter("onetrunk_unloads", "Adapters taken out of service.", registry=own)
-        self._answers = Counter(
-            "onetrunk_adapter_answers", "Texts that an adapter has answered.", ("adapter",), registry=own
-        )
-        self._adapter_seconds = Histogram(
-            "onetrunk_adapter_seconds",
-            "Time of a text's request, by adapter.",
-            ("adapter",),
-            buckets=_ADAPTER_SECONDS,
-            registry=own,
-        )
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        counter, times, sizes = self._counter, self._times, self._sizes
+        self._open = Gauge("onetrunk_open_requests", "Requests under way.", registry=self.registry)
+        self._requests = counter("requests", "Requests that have ended; 499: given up.", "route", "status")
+        self._seconds = times("request_seconds", "Time of a request.", "route")
+        self._errors = counter("errors", "Problems, of requests and of inputs.", "type")
+        self._wait = times("queue_wait_seconds", "Wait of a text for its batch.")
+        self._batch_seconds = times("batch_seconds", "Time of a batch.")
+        self._batch_tokens = sizes("batch_tokens", "Tokens of a batch.", 16)
+        self._batch_texts = sizes("batch_texts", "Texts of a batch.", 10)
+        self._batch_adapters = sizes("batch_adapters", "Adapters of a batch.", 10)
+        self._loads = counter("loads", "Loads that succeeded.")
+        self._swaps = counter("swaps", "Loads that replaced a version.")
+        self._failed_loads = counter("failed_loads", "Loads that changed nothing.")
+        self._unloads = counter("unloads", "Adapters taken out of service.")
+        self._answers = counter("adapter_answers", "Texts that an adapter has answered.", "adapter")
+        self._adapter_seconds = times("adapter_seconds", "Time of their requests.", "adapter")
         self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._of_adapter: dict[str, tuple[Counter, Histogram]] = {}
         self._lock = threading.Lock()
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"onetrunk_{name}", text, labels, registry=self.registry)
+
+    def _times(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(f"onetrunk_{name}", text, labels, buckets=_SECONDS, registry=self.registry)
+
+    def _sizes(self, name: str, text: str, powers: int) -> Histogram:
+        buckets = [2.0**power for power in range(powers + 1)]
+        return Histogram(f"onetrunk_{name}", text, buckets=buckets, registry=self.registry)
 
     def watch(self, engine: Desk) -> None:
         """Tell of the queue and the adapters of `engine`, too, as they are when asked."""

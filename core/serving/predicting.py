@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from onetrunk.core.tasks import JSONObject
 
 MOST_NAME = 100
 """Characters of an adapter's name."""
+_MANY = 1000
+"""Answers that are written off the loop, which they would hold up."""
 _log = logging.getLogger(__name__)
 
 
@@ -32,7 +35,11 @@ async def predict(service: Service, call: Call) -> Response:
     if len(problems) == len(results):
         errors = [problem.to_json(input=index) for index, problem in enumerate(problems)]
         return problem_response(problems[0], call, errors=errors)
-    return Response(written(service, results), media_type="application/json")
+    if sum(len(result) for result in results if isinstance(result, list)) > _MANY:
+        body = await asyncio.to_thread(written_apart, service, results)
+    else:
+        body = written(service, results)
+    return Response(body, media_type="application/json")
 
 
 def inputs_of(value: Any, most: int) -> list[Any]:
@@ -90,7 +97,12 @@ def written(service: Service, results: Sequence[list[Answer] | Problem]) -> byte
     try:
         return write_json({"results": [result_json(result) for result in results]})
     except (ValueError, TypeError):  # what a plugin answered is no JSON; the others' answers must not suffer
-        return b'{"results":[' + b",".join(written_one(service, each) for each in results) + b"]}"
+        return written_apart(service, results)
+
+
+def written_apart(service: Service, results: Sequence[list[Answer] | Problem]) -> bytes:
+    """Return the body with all results, each written by itself."""
+    return b'{"results":[' + b",".join(written_one(service, each) for each in results) + b"]}"
 
 
 def written_one(service: Service, result: list[Answer] | Problem, **more: object) -> bytes:

@@ -56,6 +56,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept."""
         await super().startup(sockets)
+        self._app.service.log.write(
+            "serving", adapters=[each.name for each in self._app.service.engine.served()]
+        )
         self._on_start()
 
     @override

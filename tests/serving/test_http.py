@@ -316,7 +316,7 @@ def test_a_load_a_swap_and_an_unload(serve: Any) -> None:
         assert (gone.status_code, gone.content) == (204, b"")
         assert service.client.delete("/v1/adapters/new").status_code == 404
         events = [(event["event"], event.get("version")) for event in service.events()]
-        assert [event for event in events if event[0] != "request"] == [
+        assert [event for event in events if event[0] not in ("request", "serving")] == [
             ("loaded", "mood@1"),
             ("loaded", "mood@2"),
             ("unloaded", None),
@@ -420,3 +420,8 @@ def test_a_request_keeps_its_text(service: Running) -> None:
     entity = service.predict(ask("Ada in London ÄÖ", "names")).json()["results"][0]["answers"][0]["entities"]
     assert all(each["text"] == "Ada in London ÄÖ"[each["start"] : each["end"]] for each in entity)
     assert TEXT
+
+
+def test_a_request_with_very_many_answers_has_them_all(service: Running) -> None:
+    results = service.predict(*[ask("good film", *["mood", "names"] * 32)] * 20).json()["results"]
+    assert [len(result["answers"]) for result in results] == [64] * 20

@@ -86,7 +86,7 @@ def test_without_references_the_newest_of_every_adapter_of_the_backbone_is_serve
     code, errors = process.end()
     events = [json.loads(line) for line in errors.splitlines()]
     assert code == 0
-    assert [event["event"] for event in events] == ["request", "request", "stopping", "stopped"]
+    assert [event["event"] for event in events] == ["serving", "request", "request", "stopping", "stopped"]
 
 
 def test_references_serve_under_themselves_or_under_a_name(start: Start) -> None:
