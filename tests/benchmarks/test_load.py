@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.load import main
-from benchmarks.load_adapters import BROKEN, MIXED, Stock, make_stock, task_of
-from benchmarks.load_answers import TOLERANCE, distance
-from benchmarks.load_generator import Load, Stream, arrivals, key_of
-from benchmarks.load_outcome import generate
-from benchmarks.load_overhead import answer_here
-from benchmarks.load_target import sustained
-from benchmarks.load_traffic import is_plain, solo
+from benchmarks.load.__main__ import main
+from benchmarks.load.adapters import BROKEN, MIXED, Stock, make_stock, task_of
+from benchmarks.load.answers import TOLERANCE, distance
+from benchmarks.load.generator import Load, Stream, arrivals, key_of
+from benchmarks.load.outcome import generate
+from benchmarks.load.overhead import answer_here
+from benchmarks.load.target import sustained
+from benchmarks.load.traffic import is_plain, solo
 from onetrunk.adapters.lora import Lora
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.errors import ArtifactError
@@ -175,7 +175,7 @@ def test_batches_in_process_give_what_each_text_gives_alone(
 def test_pipelines_of_merged_models_give_what_we_give(
     bert_folder: Path, stock: Stock, right: dict[str, Any]
 ) -> None:
-    from benchmarks.load_peers import make_pipelines
+    from benchmarks.load.peers import make_pipelines
 
     assert all(map(is_plain, TEXTS))
     for name, version in zip(stock.names, stock.versions, strict=True):

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.load_generator import Load
+from benchmarks.load.generator import Load
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 REFUSED = 429
 
 
@@ -100,7 +100,7 @@ class Generator:
     """A generator at work in its own process."""
 
     def __init__(self, load: Load) -> None:
-        line = [sys.executable, "-m", "benchmarks.load_generator"]
+        line = [sys.executable, "-m", "benchmarks.load.generator"]
         self._process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asdict(load)).encode())

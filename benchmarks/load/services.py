@@ -20,8 +20,8 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]  # PEFT brings it
 
 from benchmarks.equality import Precision
-from benchmarks.load_adapters import Stock
-from benchmarks.load_outcome import ROOT
+from benchmarks.load.adapters import Stock
+from benchmarks.load.outcome import ROOT
 
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
@@ -171,7 +171,7 @@ class Pipelines(Kind):
 
     def line(self, stock: Stock) -> list[str]:
         """Serve all adapters."""
-        return ["benchmarks.load_peers", "pipelines", *stock.names, *(["--locked"] if self._locked else [])]
+        return ["benchmarks.load.peers", "pipelines", *stock.names, *(["--locked"] if self._locked else [])]
 
 
 class PeftMixed(Kind):
@@ -181,4 +181,4 @@ class PeftMixed(Kind):
 
     def line(self, stock: Stock) -> list[str]:
         """Serve all adapters."""
-        return ["benchmarks.load_peers", "peft", *stock.names]
+        return ["benchmarks.load.peers", "peft", *stock.names]

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.load_adapters import BROKEN
-from benchmarks.load_generator import Stream
-from benchmarks.load_outcome import Generator
-from benchmarks.load_services import Ours, Service
-from benchmarks.load_stress import STEADY, MemoryWatch
-from benchmarks.load_target import described
-from benchmarks.load_traffic import Traffic, solo
+from benchmarks.load.adapters import BROKEN
+from benchmarks.load.generator import Stream
+from benchmarks.load.outcome import Generator
+from benchmarks.load.services import Ours, Service
+from benchmarks.load.stress import STEADY, MemoryWatch
+from benchmarks.load.target import described
+from benchmarks.load.traffic import Traffic, solo
 from onetrunk.core.predictor import OneTrunk
 
 SWAP_EVERY, FAIL_EVERY = 2.0, 10.0

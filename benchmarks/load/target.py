@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from benchmarks.equality import WrongOutput
-from benchmarks.load_adapters import task_of
-from benchmarks.load_answers import TOLERANCE, decision, distance, own_part
-from benchmarks.load_generator import key_of
-from benchmarks.load_services import Kind, Ours, PeftMixed, Pipelines, Service
-from benchmarks.load_traffic import Traffic, in_turns, is_plain, median_by, solo
+from benchmarks.load.adapters import task_of
+from benchmarks.load.answers import TOLERANCE, decision, distance, own_part
+from benchmarks.load.generator import key_of
+from benchmarks.load.services import Kind, Ours, PeftMixed, Pipelines, Service
+from benchmarks.load.traffic import Traffic, in_turns, is_plain, median_by, solo
 from onetrunk.core.int8 import has_int8
 from onetrunk.core.precision import has_native_bf16
 from onetrunk.core.predictor import OneTrunk

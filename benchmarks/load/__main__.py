@@ -22,14 +22,14 @@ import click
 import torch
 
 from benchmarks.layouts import load
-from benchmarks.load_adapters import MIXED, TEXT, Stock, make_stock
-from benchmarks.load_overhead import run_overhead
-from benchmarks.load_services import Place
-from benchmarks.load_soak import run_soak
-from benchmarks.load_stress import run_flood, run_overload
-from benchmarks.load_tables import table
-from benchmarks.load_target import KINDS, run_target
-from benchmarks.load_traffic import Lengths, Traffic
+from benchmarks.load.adapters import MIXED, TEXT, Stock, make_stock
+from benchmarks.load.overhead import run_overhead
+from benchmarks.load.services import Place
+from benchmarks.load.soak import run_soak
+from benchmarks.load.stress import run_flood, run_overload
+from benchmarks.load.tables import table
+from benchmarks.load.target import KINDS, run_target
+from benchmarks.load.traffic import Lengths, Traffic
 from benchmarks.options import shared_options
 from benchmarks.report import Report, title
 from benchmarks.serve import chosen

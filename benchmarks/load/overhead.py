@@ -11,10 +11,10 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from benchmarks.load_generator import Load, arrivals
-from benchmarks.load_services import Ours, Service
-from benchmarks.load_target import described, verdict
-from benchmarks.load_traffic import Traffic, in_turns, median_by, solo
+from benchmarks.load.generator import Load, arrivals
+from benchmarks.load.services import Ours, Service
+from benchmarks.load.target import described, verdict
+from benchmarks.load.traffic import Traffic, in_turns, median_by, solo
 from onetrunk.core.inference import Job, compute_logits
 from onetrunk.core.predictor import OneTrunk
 from onetrunk.core.serving.limits import Limits

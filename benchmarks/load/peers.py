@@ -1,6 +1,6 @@
 """The peers as services, as who knows the libraries would write them: FastAPI around pipelines, and around PEFT.
 
-    python -m benchmarks.load_peers pipelines intent-0 ner-1 --port 8001
+    python -m benchmarks.load.peers pipelines intent-0 ner-1 --port 8001
 
 Requests and responses are those of `adapters serve`. The adapters come from the store in `$ONETRUNK_HOME`.
 """
@@ -23,7 +23,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 
-from benchmarks.load_peft import Batching, PeftModels
+from benchmarks.load.peft import Batching, PeftModels
 from onetrunk.adapters.artifact import CONFIG, MODEL
 from onetrunk.adapters.store import Store, StoredVersion
 from onetrunk.core.backbone_files import locate

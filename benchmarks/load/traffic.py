@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.load_adapters import Stock
-from benchmarks.load_generator import Load, Stream, key_of
-from benchmarks.load_outcome import generate
-from benchmarks.load_services import Kind, Place, Service
+from benchmarks.load.adapters import Stock
+from benchmarks.load.generator import Load, Stream, key_of
+from benchmarks.load.outcome import generate
+from benchmarks.load.services import Kind, Place, Service
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.predictor import OneTrunk
 

@@ -9,11 +9,11 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from benchmarks.load_generator import Stream
-from benchmarks.load_outcome import generate
-from benchmarks.load_services import Ours, Service
-from benchmarks.load_target import TARGET_MS, described
-from benchmarks.load_traffic import Traffic, in_turns
+from benchmarks.load.generator import Stream
+from benchmarks.load.outcome import generate
+from benchmarks.load.services import Ours, Service
+from benchmarks.load.target import TARGET_MS, described
+from benchmarks.load.traffic import Traffic, in_turns
 
 STEADY = 0.4
 """Share of what is possible at which a service runs steadily."""

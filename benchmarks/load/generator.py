@@ -1,6 +1,6 @@
 """The load: a process of its own that sends requests when they are due and says when each was answered.
 
-    python -m benchmarks.load_generator < load.json > outcome.json
+    python -m benchmarks.load.generator < load.json > outcome.json
 
 Open loop: when requests arrive is drawn beforehand, whatever the service does, and a time is counted from when the
 request was due, not from when it could be sent; a slow service cannot hide by slowing down who asks. Closed loop
@@ -23,8 +23,8 @@ from importlib.util import find_spec
 from itertools import islice
 from typing import Any, NamedTuple
 
-from benchmarks.load_answers import TOLERANCE, distance, own_part
-from benchmarks.load_client import LOST, Pool, post
+from benchmarks.load.answers import TOLERANCE, distance, own_part
+from benchmarks.load.client import LOST, Pool, post
 
 CONNECTIONS = 1000
 PATIENCE = 30.0
@@ -129,7 +129,7 @@ class Run:
         self._input = cache(self._encoded)
 
     async def run(self) -> dict[str, Any]:
-        """Send everything and return the outcome, as `load_outcome.Outcome` has it."""
+        """Send everything and return the outcome, as `Outcome` has it."""
         cpu = time.process_time()
         self._begin = time.perf_counter()
         await (self._closed_loop() if self._load.in_flight else self._open_loop())

@@ -1,0 +1,1 @@
+"""Services under load, from a second process: ours and its peers'."""
