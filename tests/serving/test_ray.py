@@ -68,12 +68,12 @@ def lost_and_replaced(service: RayService, deployment: str) -> None:
 class Traffic:
     """Texts that are asked all the time, as long as the block runs. answers: what came, failures among it."""
 
-    def __init__(self, service: RayService, *names: str) -> None:
+    def __init__(self, service: RayService, *names: str, threads: int = 4) -> None:
         self._service, self._names = service, names
         self.answers: list[Any] = []
         self.failures: list[str] = []
         self._end = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(4)]
+        self._threads = [threading.Thread(target=self._ask) for _ in range(threads)]
 
     def __enter__(self) -> Traffic:
         for thread in self._threads:
@@ -150,6 +150,30 @@ def test_swaps_under_traffic_leave_every_answer_that_of_the_version_it_names(
     assert {answer["version"] for answer in swapped} == {"mood@1", "mood@2"}
     for answer in swapped:
         assert answer["score"] == pytest.approx(alone[answer["version"]], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"), [([0, 0, 0], "ab"), ([4, 5, 0], "a"), ([9, 7, 3], "b"), ([9, 9, 0], "")]
+)
+def test_a_replica_that_has_the_adapter_is_preferred_until_it_is_much_busier(
+    calls: list[int], expected: str
+) -> None:
+    from onetrunk.core.serving.cluster.routing import preferred
+
+    assert preferred(["a", "b"], dict(zip("abc", calls, strict=True))) == list(expected)
+
+
+def test_an_adapter_that_keeps_a_replica_busy_is_answered_by_the_others_too(service: RayService) -> None:
+    def seconds() -> list[float]:
+        return [
+            sum(each.cpu_times()[:2]) for each in sorted(service.workers("Trunk"), key=lambda own: own.pid)
+        ]
+
+    before = seconds()
+    with Traffic(service, *["mood"] * 32, threads=12):
+        time.sleep(4)
+    spent = [after - first for after, first in zip(seconds(), before, strict=True)]
+    assert min(spent) > 0.25 * sum(spent)
 
 
 def test_a_lost_replica_costs_no_answer(service: RayService) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import serve
+from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
@@ -25,6 +26,7 @@ RESIDENTS = 256
 _WAITING = 128
 """Calls that may wait in a gateway for a replica that has room."""
 _UNSET = ServeConfig()
+_ROUTER = "onetrunk.core.serving.cluster.routing.WarmUnlessBusy"
 _ARGUMENTS = ("config", "residents")
 
 
@@ -70,6 +72,7 @@ def application(args: Mapping[str, Any]) -> serve.Application:
         name="Trunk",
         max_ongoing_requests=32,
         max_queued_requests=_WAITING,
+        request_router_config=RequestRouterConfig(request_router_class=_ROUTER),
         graceful_shutdown_timeout_s=config.limits_on("cpu").request_seconds + 5,
         logging_config={"enable_access_log": False},
     ).bind(config, residents)
