@@ -49,7 +49,7 @@ def is_unicode(text: str) -> bool:
 
 
 def _malformed(why: str) -> Refusal:
-    return Refusal("malformed-json", f"the body is not JSON: {why}")
+    return Refusal("malformed-json", f"this is not JSON: {why}")
 
 
 def _unique(pairs: _Pairs) -> dict[str, Any]:
