@@ -6,7 +6,7 @@ its turn and may take, in the long run, as many tokens a round as any other, wha
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -74,43 +74,33 @@ class FairQueue(Generic[T]):
     def take(self, budget: int) -> list[T]:
         """Remove and return items of at most `budget` tokens in all, or one that costs more by itself.
 
-        The turn goes on where it was, so that rounds span batches. Where several flows wait, none gets more than half
-        of the budget, or one item: a flood then makes smaller batches, and who comes after it waits less.
+        The turn goes on where it was, so that rounds span batches. Where several flows wait, a batch ends as soon as
+        one of them has had half of the budget: a flood makes smaller batches, and who comes next waits less.
         """
         taken: list[T] = []
         room = budget
         most = budget if len(self._flows) == 1 else budget // 2
-        left: dict[str, int] = {}  # what each flow may still take
-        done: set[str] = set()
-        while self._flows and len(done) < len(self._flows):
+        had: Counter[str] = Counter()
+        while self._flows:
             name, flow = next(iter(self._flows.items()))
-            if not flow.in_turn and name not in done:
+            if not flow.in_turn:
                 flow.in_turn = True
                 flow.deficit += QUANTUM
             place = self._first(flow)
             if place is None:
                 del self._flows[name]  # and its deficit with it: who has nothing waiting saves nothing up
-                done.discard(name)
-            elif name in left and place.cost > left[name]:
-                done.add(name)
-                flow.deficit = 0  # or it would have more than its share of the next batch
-                self._next(name)
             elif place.cost > flow.deficit:
-                self._next(name)
-            elif taken and place.cost > room:
+                flow.in_turn = False
+                self._flows.move_to_end(name)
+            elif taken and (place.cost > room or (had[name] and had[name] + place.cost > most)):
                 break
             else:
                 flow.places.popleft()
                 flow.deficit -= place.cost
                 room -= place.cost
-                left[name] = left.get(name, most) - place.cost
+                had[name] += place.cost
                 taken.append(self._leave(place))
         return taken
-
-    def _next(self, name: str) -> None:
-        """End the turn of a flow."""
-        self._flows[name].in_turn = False
-        self._flows.move_to_end(name)
 
     def _first(self, flow: _Flow[T]) -> Place[T] | None:
         while flow.places and flow.places[0].item is None:

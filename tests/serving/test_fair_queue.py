@@ -50,7 +50,7 @@ def test_flows_that_always_wait_get_equal_shares(costs: list[int], flood: int) -
             had[flow] += cost
             remaining -= cost * (flow == "calm")
         if remaining and had["flood"] < 700 * flood:
-            assert abs(had["calm"] - had["flood"]) <= QUANTUM + 2 * 300
+            assert abs(had["calm"] - had["flood"]) <= QUANTUM + 2 * 300, (costs, flood, had)
 
 
 @given(PUTS, st.data())
