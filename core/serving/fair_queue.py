@@ -74,8 +74,8 @@ class FairQueue(Generic[T]):
     def take(self, budget: int) -> list[T]:
         """Remove and return items of at most `budget` tokens in all, or one that costs more by itself.
 
-        The turn goes on where it was, so that rounds span batches. Where several flows wait, a batch ends as soon as
-        one of them has had half of the budget: a flood makes smaller batches, and who comes next waits less.
+        The turn goes on where it was, so that rounds span batches. Where several flows wait, a batch ends as soon
+        as one of them has had half of the budget: a flood makes smaller batches, and who comes next waits less.
         """
         taken: list[T] = []
         room = budget
