@@ -188,5 +188,5 @@ def test_a_stream_that_says_nothing_for_too_long_ends(serve: Serve) -> None:
 
 def test_the_log_counts_the_lines(service: Running) -> None:
     answer = service.client.post(PATH, content=lines(*[ask()] * 40), headers=NDJSON)
-    (event,) = [each for each in service.events() if each["id"] == answer.headers["X-Request-Id"]]
+    (event,) = [each for each in service.events("request") if each["id"] == answer.headers["X-Request-Id"]]
     assert (event["route"], event["inputs"], event["status"]) == (PATH, 40, 200)
