@@ -135,7 +135,13 @@ class Connection(HttpToolsProtocol):
         self._send(Problem("malformed-http", "this is no HTTP/1.1 request"))
 
     def _await_head(self) -> None:
-        self._head = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        self._head = self.loop.call_later(HEAD_SECONDS, self._late)
+
+    def _late(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._await_head()  # the request before is not answered yet, so nothing has been read since
+        else:
+            self.transport.close()
 
     def _refuse(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started:
