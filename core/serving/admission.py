@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 MOST_SECONDS = 60
 """The longest wait that is advised: nobody knows what the load is after that."""
+_BRIM = 1.5
+"""How far above the limit those are let in who have less than their share."""
 _SMOOTHING = 0.1
 """Weight of the newest batch in the measured speed."""
 
@@ -17,7 +19,7 @@ class Admission:
     """The tokens that are accepted and unanswered, by the name they are asked under. Safe to share between threads.
 
     limit: tokens in all. Beyond it an adapter is still let in while it has less than an equal share of them, up to
-    twice the limit in all: a flood on one adapter does not shut out the others.
+    half as much again in all: a flood on one adapter does not shut out the others.
     """
 
     def __init__(self, limit: int) -> None:
@@ -62,7 +64,7 @@ class Admission:
         if self.tokens < self.limit:
             return True
         sharing = len(self._of) + (name not in self._of)
-        return self.tokens < 2 * self.limit and self._of[name] < self.limit / sharing
+        return self.tokens < _BRIM * self.limit and self._of[name] < self.limit / sharing
 
     def _add(self, costs: Iterable[tuple[str, int]]) -> None:
         for name, cost in costs:
