@@ -18,6 +18,7 @@ from onetrunk.adapters.bank import Tier, Usage
 from onetrunk.core import errors as core_errors
 from onetrunk.core.errors import OneTrunkError, UnknownAdapter
 from onetrunk.core.serving import errors as serving_errors
+from onetrunk.core.serving.cluster.choice import preferred
 from onetrunk.core.serving.cluster.exchange import Report
 from onetrunk.core.serving.cluster.known import Known
 from onetrunk.core.serving.cluster.lines import FULL, Lines
@@ -295,6 +296,15 @@ def test_a_gateway_keeps_the_newest_table() -> None:
     known.take(newer)
     known.take(table)
     assert known.one("mood").version == "mood@2"
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"), [([0, 0, 0], "ab"), ([4, 5, 0], "a"), ([9, 7, 3], "b"), ([9, 9, 0], "")]
+)
+def test_a_replica_that_has_the_adapter_is_preferred_until_it_is_much_busier(
+    calls: list[int], expected: str
+) -> None:
+    assert preferred(["a", "b"], dict(zip("abc", calls, strict=True))) == list(expected)
 
 
 def kinds(root: type[OneTrunkError]) -> Iterator[type[OneTrunkError]]:

@@ -152,17 +152,6 @@ def test_swaps_under_traffic_leave_every_answer_that_of_the_version_it_names(
         assert answer["score"] == pytest.approx(alone[answer["version"]], abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("calls", "expected"), [([0, 0, 0], "ab"), ([4, 5, 0], "a"), ([9, 7, 3], "b"), ([9, 9, 0], "")]
-)
-def test_a_replica_that_has_the_adapter_is_preferred_until_it_is_much_busier(
-    calls: list[int], expected: str
-) -> None:
-    from onetrunk.core.serving.cluster.routing import preferred
-
-    assert preferred(["a", "b"], dict(zip("abc", calls, strict=True))) == list(expected)
-
-
 def test_an_adapter_that_keeps_a_replica_busy_is_answered_by_the_others_too(service: RayService) -> None:
     def seconds() -> list[float]:
         return [
