@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +20,8 @@ import httpx2
 import psutil
 import pytest
 import yaml
+
+from tests.serving.conftest import ADAPTERS
 
 ROOT = Path(__file__).resolve().parents[2]
 LINE = [str(Path(sys.executable).with_name("serve")), "run"]
@@ -30,9 +32,9 @@ START_SECONDS = 120
 class RayService:
     """`serve run` that runs. client: sends requests to it. store: the service's own copy of a store.
 
-    folder: where its settings go. tokens: a token file. residents: the argument of docs/ray.yaml. trunk:
-    options of the deployment Trunk. limits: those of serve.toml. Everything listens on loopback, but for one port
-    of each replica, which Ray opens on all addresses and guards by the cluster's token.
+    folder: where its settings go. tokens: a token file. residents: the argument of docs/ray.yaml. trunk: options of
+    the deployment Trunk. adapters: references, None for all of the store. limits: those of serve.toml. Everything
+    listens on loopback, but for one port of each replica, which Ray opens on all addresses and guards by a token.
     """
 
     def __init__(
@@ -44,7 +46,8 @@ class RayService:
         tokens: Path | None = None,
         residents: int = 256,
         trunk: Mapping[str, Any] = MappingProxyType({}),
-        **limits: float,
+        adapters: Sequence[str] | None = ADAPTERS,
+        limits: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self.store = shutil.copytree(stock, folder / "store")
         self.port = _free_port()
@@ -53,7 +56,7 @@ class RayService:
             Path(tempfile.mkdtemp(prefix="ray")),
         )  # a socket's path is short
         self._log = (folder / "log").open("w+b")
-        self._write_toml(backbone, tokens, limits)
+        self._write_toml(backbone, tokens, adapters, limits)
         self._write_yaml(residents, trunk)
         self.process = subprocess.Popen(
             [*LINE, str(folder / "ray.yaml")],
@@ -117,11 +120,17 @@ class RayService:
         """Tell whether every replica has been heard of."""
         return len(self.workers("Trunk")) == REPLICAS
 
-    def _write_toml(self, backbone: Path, tokens: Path | None, limits: Mapping[str, float]) -> None:
+    def _write_toml(
+        self,
+        backbone: Path,
+        tokens: Path | None,
+        adapters: Sequence[str] | None,
+        limits: Mapping[str, float],
+    ) -> None:
         lines = [f'backbone = "{backbone}"', 'device = "cpu"', 'precision = "fp32"']
         lines += [f'token_file = "{tokens}"'] if tokens else []
-        lines += ["[adapters]", 'mood = "mood"', '"mood@1" = "mood@1"', 'names = "names"', "[limits]"]
-        lines += [f"{name} = {value}" for name, value in limits.items()]
+        lines += ["[limits]", *(f"{name} = {value}" for name, value in limits.items())]
+        lines += ["[adapters]", *(f'"{name}" = "{name}"' for name in adapters)] if adapters else []
         (self._folder / "serve.toml").write_text("\n".join(lines), encoding="utf-8")
 
     def _write_yaml(self, residents: int, trunk: Mapping[str, Any]) -> None:

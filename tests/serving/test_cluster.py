@@ -16,13 +16,16 @@ import pytest
 from onetrunk.adapters import errors as store_errors
 from onetrunk.adapters.bank import Tier, Usage
 from onetrunk.core import errors as core_errors
-from onetrunk.core.errors import OneTrunkError, UnknownAdapter
+from onetrunk.core.errors import OneTrunkError, UnknownAdapter, UsageError
 from onetrunk.core.serving import errors as serving_errors
+from onetrunk.core.serving.calls import ID
 from onetrunk.core.serving.cluster.choice import preferred
 from onetrunk.core.serving.cluster.exchange import Report
 from onetrunk.core.serving.cluster.known import Known
 from onetrunk.core.serving.cluster.lines import FULL, Lines
 from onetrunk.core.serving.cluster.names import Names
+from onetrunk.core.serving.cluster.proxied import Proxied
+from onetrunk.core.serving.cluster.settings import settings_of
 from onetrunk.core.serving.cluster.table import Entry, Table
 from onetrunk.core.serving.desk import About
 from onetrunk.core.serving.errors import QueueFull, UnknownName
@@ -305,6 +308,64 @@ def test_a_replica_that_has_the_adapter_is_preferred_until_it_is_much_busier(
     calls: list[int], expected: str
 ) -> None:
     assert preferred(["a", "b"], dict(zip("abc", calls, strict=True))) == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("toml", "args", "why"),
+    [
+        ("", {"config": "serve.toml"}, "config is 'serve.toml'; expected an absolute path"),
+        ("", {"residence": 9}, "unknown argument 'residence'; expected config and residents"),
+        ("", {"residents": 63}, "residents is 63; a text may be asked of 64 adapters"),
+        ("port = 80", {}, "Ray listens; set host and port in http_options"),
+        ("no = 1", {}, "unknown key no"),
+    ],
+)
+def test_arguments_that_cannot_be_are_told(tmp_path: Path, toml: str, args: dict[str, Any], why: str) -> None:
+    (tmp_path / "serve.toml").write_text(toml, encoding="utf-8")
+    with pytest.raises(UsageError, match=why):
+        settings_of({"config": str(tmp_path / "serve.toml"), **args})
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with the id that the request was given."""
+    headers = [(b"x-request-id", b"own"), (b"x", scope[ID].encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def proxied(client: str, local: bool) -> tuple[int, dict[bytes, bytes]]:
+    """Return status and headers of what a client is answered behind a proxy."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "client": (client, 9),
+        "headers": [(b"x-request-id", b"1")],
+    }
+    asyncio.run(Proxied(echo, local=local)(scope, receive, send))
+    return sent[0]["status"], dict(sent[0]["headers"])
+
+
+@pytest.mark.parametrize(
+    ("client", "local", "status"),
+    [("127.0.0.1", True, 200), ("::1", True, 200), ("10.0.0.5", True, 403), ("10.0.0.5", False, 200)],
+)
+def test_without_tokens_only_the_own_machine_is_answered_behind_a_proxy(
+    client: str, local: bool, status: int
+) -> None:
+    assert proxied(client, local)[0] == status
+
+
+def test_behind_a_proxy_a_request_has_the_id_that_the_proxy_gave_it() -> None:
+    assert proxied("127.0.0.1", True)[1] == {b"x": b"1"}
 
 
 def kinds(root: type[OneTrunkError]) -> Iterator[type[OneTrunkError]]:

@@ -24,13 +24,22 @@ VERSIONS = {"mood": "mood@2", "mood@1": "mood@1", "names": "names@1"}
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory, stock: Path, backbone: Path) -> Iterator[RayService]:
+    """A service of all that is in the store, and of `mood@1`."""
     folder = tmp_path_factory.mktemp("ray")
     room = {"max_ongoing_requests": 1, "max_queued_requests": 2}
-    running = RayService(folder, stock, backbone, residents=1, trunk=room, adapters=1)
+    running = RayService(
+        folder, stock, backbone, residents=1, trunk=room, adapters=None, limits={"adapters": 1}
+    )
     try:
+        running.client.put("/v1/adapters/mood@1", json={"ref": "mood@1"}).raise_for_status()
         yield running
     finally:
         running.end()
+
+
+def test_all_of_the_store_serves_where_no_adapters_are_named(narrow: RayService) -> None:
+    listed = narrow.client.get("/v1/adapters").json()["adapters"]
+    assert {each["name"]: each["version"] for each in listed} == VERSIONS
 
 
 def test_versions_that_push_each_other_out_are_brought_back_for_each_text(narrow: RayService) -> None:

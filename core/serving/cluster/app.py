@@ -16,18 +16,14 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from onetrunk.core.errors import UsageError
 from onetrunk.core.serving.cluster.keeper import Keeper
 from onetrunk.core.serving.cluster.replica import Replica
+from onetrunk.core.serving.cluster.settings import settings_of
 from onetrunk.core.serving.config import ServeConfig
 
-RESIDENTS = 256
-"""Versions that a replica keeps ready, by default."""
 _WAITING = 128
 """Calls that may wait in a gateway for a replica that has room."""
-_UNSET = ServeConfig()
 _ROUTER = "onetrunk.core.serving.cluster.routing.WarmUnlessBusy"
-_ARGUMENTS = ("config", "residents")
 
 
 class Gateway:
@@ -65,7 +61,7 @@ def application(args: Mapping[str, Any]) -> serve.Application:
     args: `config`, the path of a serve.toml, where all machines must find it; `residents`, versions that a
     replica keeps ready. Raises UsageError.
     """
-    config, residents = _settings(args)
+    config, residents = settings_of(args)
     origin = hashlib.sha256(repr((config, residents)).encode()).hexdigest()
     replicas = serve.deployment(
         Replica,
@@ -91,23 +87,3 @@ def application(args: Mapping[str, Any]) -> serve.Application:
         graceful_shutdown_timeout_s=config.limits_on("cpu").request_seconds + 5,
         logging_config={"enable_access_log": False},
     ).bind(replicas, keeper, config)
-
-
-def _settings(args: Mapping[str, Any]) -> tuple[ServeConfig, int]:
-    """Return what the arguments say, all of it checked."""
-    if unknown := [name for name in args if name not in _ARGUMENTS]:
-        raise UsageError(f"unknown argument {unknown[0]!r}; expected {' and '.join(_ARGUMENTS)}")
-    file, residents = args.get("config"), args.get("residents", RESIDENTS)
-    if file is not None and not Path(file).is_absolute():
-        raise UsageError(
-            f"config is {file!r}; expected an absolute path, as Ray's processes work in other folders"
-        )
-    config = ServeConfig() if file is None else ServeConfig.read(Path(file))
-    if (config.host, config.port) != (_UNSET.host, _UNSET.port):
-        raise UsageError(f"{file}: Ray listens; set host and port in http_options of its own file")
-    least = config.limits_on("cpu").adapters
-    if not isinstance(residents, int) or residents < least:
-        raise UsageError(
-            f"residents is {residents!r}; a text may be asked of {least} adapters, so at least that"
-        )
-    return config, residents
