@@ -1,0 +1,308 @@
+// The playground: asks the service it came from, and shows how that does. Nothing is loaded from elsewhere, and
+// whatever is foreign (texts, labels, names) becomes text, never markup.
+
+const SHOWN = 60; // adapters that are listed at once
+const TOP = 5; // labels that are shown before the others are folded
+const TYPING = 400; // milliseconds after the last key before a text is asked
+const PERIOD = 1000; // milliseconds between looks at the service
+const LONGEST = 15000; // milliseconds between them while it does not answer
+const COLOURS = 6;
+
+const at = (id) => document.getElementById(id);
+const chosen = new Set();
+let served = [];
+let token = null;
+let asked = 0; // the newest question; answers to older ones are dropped
+let question = null; // aborts it
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+function show(place, ...children) {
+  place.replaceChildren(...children);
+}
+
+function write(place, text) {
+  if (place.textContent !== text) place.textContent = text;
+}
+
+// ---- Requests
+
+class Refused extends Error {
+  constructor(status, problem) {
+    super(problem.detail ?? `the service answered ${status}`);
+    this.status = status;
+    this.problem = problem;
+  }
+}
+
+async function call(path, options = {}) {
+  const headers = { ...options.headers };
+  if (token !== null) headers.Authorization = `Bearer ${token}`;
+  const response = await fetch(path, { ...options, headers, cache: "no-store" });
+  const value = await response.json().catch(() => ({}));
+  if (response.ok) return value;
+  if (response.status === 401) askForToken(token === null ? "" : "The service does not know this token.");
+  throw new Refused(response.status, value);
+}
+
+function askForToken(fault) {
+  write(at("access-error"), fault);
+  if (at("access").hidden) {
+    at("access").hidden = false;
+    at("token").focus();
+  }
+}
+
+at("access").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = at("token").value;
+  at("token").value = "";
+  at("access").hidden = true;
+  look();
+});
+
+// ---- Which adapters
+
+function drawChoices() {
+  const wanted = at("filter").value.trim().toLowerCase();
+  const fits = (each) => `${each.name} ${each.task}`.toLowerCase().includes(wanted);
+  const found = served.filter((each) => chosen.has(each.name) || fits(each));
+  found.sort((a, b) => chosen.has(b.name) - chosen.has(a.name));
+  const listed = found.slice(0, Math.max(SHOWN, chosen.size));
+  const focused = document.activeElement?.value;
+  const inside = at("choices").contains(document.activeElement);
+  show(at("choices"), ...listed.map(choice));
+  if (inside) at("choices").querySelector(`input[value="${CSS.escape(focused)}"]`)?.focus();
+  const hidden = found.length - listed.length;
+  write(at("more"), served.length === 0 ? "None serves." : hidden > 0 ? `and ${hidden} more; find them by name` : "");
+}
+
+function choice(each) {
+  const box = element("input", { type: "checkbox", value: each.name });
+  box.checked = chosen.has(each.name);
+  box.addEventListener("change", () => {
+    if (box.checked) chosen.add(each.name);
+    else chosen.delete(each.name);
+    ask();
+  });
+  return element("label", {}, box, each.name, element("small", {}, each.task));
+}
+
+at("filter").addEventListener("input", drawChoices);
+at("filter").addEventListener("keydown", (event) => {
+  if (event.key === "Enter") event.preventDefault();
+});
+
+// ---- Asking
+
+async function ask() {
+  const mine = ++asked;
+  const text = at("text").value;
+  const adapters = served.map((each) => each.name).filter((name) => chosen.has(name));
+  question?.abort();
+  if (adapters.length === 0) {
+    write(at("took"), served.length === 0 ? "" : "Choose an adapter.");
+    show(at("answers"));
+    return;
+  }
+  question = new AbortController();
+  const began = performance.now();
+  try {
+    const value = await call("/v1/predict", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ inputs: [{ text, adapters }] }),
+      signal: question.signal,
+    });
+    if (mine !== asked) return;
+    const [result] = value.results;
+    write(at("took"), `${(performance.now() - began).toFixed(0)} ms`);
+    show(at("answers"), ...result.answers.map((answer) => drawAnswer(text, answer)));
+  } catch (error) {
+    if (mine !== asked || error.name === "AbortError") return;
+    write(at("took"), "");
+    const message = error instanceof Refused ? error.message : "The service does not answer.";
+    show(at("answers"), element("p", { class: "error", role: "alert" }, message));
+  }
+}
+
+let typing = null;
+at("text").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(ask, TYPING);
+});
+at("text").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    at("ask").requestSubmit();
+  }
+});
+at("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  clearTimeout(typing);
+  ask();
+});
+
+// ---- Answers
+
+function drawAnswer(text, answer) {
+  const { adapter, version, task, ...record } = answer;
+  const title = element("h3", {}, adapter, element("small", {}, version === adapter ? task : `${version} · ${task}`));
+  return element("article", {}, title, ...drawRecord(text, record));
+}
+
+function drawRecord(text, record) {
+  if (isEntities(record.entities)) return drawEntities(text, record.entities);
+  if (typeof record.label === "string") return drawLabel(record);
+  return [element("pre", {}, JSON.stringify(record, null, 2))];
+}
+
+function isEntities(found) {
+  const sound = (each) => Number.isInteger(each?.start) && Number.isInteger(each?.end) && each.label !== undefined;
+  return Array.isArray(found) && found.every(sound);
+}
+
+// Offsets count characters as Python does; a JavaScript string counts halves of some of them.
+function drawEntities(text, entities) {
+  const characters = Array.from(text);
+  const ordered = [...entities].sort((a, b) => a.start - b.start || b.end - a.end);
+  const reading = element("p", { class: "reading" });
+  const overlapping = [];
+  let reached = 0;
+  for (const each of ordered) {
+    if (each.start < reached) {
+      overlapping.push(each);
+      continue;
+    }
+    reading.append(characters.slice(reached, each.start).join(""));
+    const mark = element("mark", { class: `c${colourOf(each.label)}` });
+    mark.append(characters.slice(each.start, each.end).join(""), element("small", {}, String(each.label)));
+    if (typeof each.score === "number") mark.title = percent(each.score);
+    reading.append(mark);
+    reached = each.end;
+  }
+  reading.append(characters.slice(reached).join(""));
+  const parts = [reading];
+  if (entities.length === 0) parts.push(element("p", { class: "hint" }, "No entities."));
+  if (overlapping.length > 0) {
+    const names = overlapping.map((each) => `${characters.slice(each.start, each.end).join("")} (${each.label})`);
+    parts.push(element("p", { class: "hint" }, `Within others: ${names.join(", ")}`));
+  }
+  return parts;
+}
+
+function colourOf(label) {
+  let sum = 0;
+  for (const letter of String(label)) sum = (31 * sum + letter.codePointAt(0)) % 9973;
+  return sum % COLOURS;
+}
+
+function drawLabel(record) {
+  const out = record.in_scope === false;
+  const parts = [element("p", { class: out ? "verdict out" : "verdict" }, out ? "out of scope" : record.label)];
+  const scores = Object.entries(record.scores ?? {}).filter(([, score]) => typeof score === "number");
+  scores.sort((a, b) => b[1] - a[1]);
+  if (out) parts.push(element("p", { class: "hint" }, "None of the intents; these are the nearest:"));
+  if (scores.length > 0) parts.push(drawScores(scores.slice(0, TOP)));
+  else if (typeof record.score === "number") parts.push(drawScores([[record.label, record.score]]));
+  const rest = scores.slice(TOP);
+  if (rest.length > 0) {
+    parts.push(element("details", {}, element("summary", {}, `${rest.length} more`), drawScores(rest)));
+  }
+  return parts;
+}
+
+function drawScores(scores) {
+  const lines = scores.map(([label, score]) => {
+    const bar = drawBar(element("span", { class: "bar", "aria-hidden": "true" }, element("span")), score);
+    const name = element("span", { class: "name" }, label);
+    return element("li", {}, name, bar, element("span", { class: "value" }, percent(score)));
+  });
+  return element("ul", { class: "scores" }, ...lines);
+}
+
+function drawBar(bar, share) {
+  bar.firstElementChild.style.width = `${100 * Math.min(1, Math.max(0, share))}%`;
+  return bar;
+}
+
+function percent(share) {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
+// ---- How the service does
+
+let wait = PERIOD;
+let next = null;
+let looking = false;
+
+async function look() {
+  clearTimeout(next);
+  if (looking || document.hidden) return;
+  looking = true;
+  try {
+    const [status, list] = await Promise.all([call("/v1/status"), call("/v1/adapters")]);
+    wait = PERIOD;
+    drawStatus(status);
+    drawServed(list.adapters);
+  } catch (error) {
+    wait = Math.min(LONGEST, 2 * wait);
+    const refused = error instanceof Refused;
+    at("state").dataset.state = "away";
+    write(at("state"), refused ? error.message : "the service does not answer; trying again");
+  } finally {
+    looking = false;
+    if (at("access").hidden) next = setTimeout(look, wait);
+  }
+}
+
+function drawStatus(status) {
+  const queue = status.queue;
+  at("state").dataset.state = status.status;
+  write(at("state"), status.status);
+  write(at("rate"), status.requests_per_second.toFixed(1));
+  write(at("waiting"), String(queue.texts));
+  write(at("wait"), milliseconds(queue.wait_ms_p95));
+  write(at("queue"), `${queue.tokens} of ${queue.limit_tokens} tokens`);
+  drawBar(at("queue-bar"), queue.tokens / queue.limit_tokens);
+  write(at("about"), `${status.backbone}, ${status.precision} on ${status.device}`);
+}
+
+function drawServed(list) {
+  const names = (all) => all.map((each) => each.name).join("\n");
+  const first = served.length === 0 && list.length > 0;
+  const changed = first || names(list) !== names(served);
+  served = list;
+  if (changed) {
+    for (const name of chosen) if (!list.some((each) => each.name === name)) chosen.delete(name);
+    if (first) for (const each of list.slice(0, 3)) chosen.add(each.name);
+    drawChoices();
+  }
+  const busiest = [...list].sort((a, b) => b.requests_per_second - a.requests_per_second).slice(0, SHOWN);
+  show(at("served"), ...busiest.map(drawRow));
+  write(at("unseen"), list.length > SHOWN ? `and ${list.length - SHOWN} more with less to do` : "");
+  if (first) ask();
+}
+
+function drawRow(each) {
+  return element(
+    "tr",
+    {},
+    element("th", { scope: "row" }, each.name, element("small", {}, each.version === each.name ? each.task : each.version)),
+    element("td", {}, each.tier),
+    element("td", { class: "number" }, each.requests_per_second.toFixed(1)),
+    element("td", { class: "number" }, milliseconds(each.p95_ms)),
+  );
+}
+
+function milliseconds(value) {
+  return value === null ? "–" : `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ms`;
+}
+
+document.addEventListener("visibilitychange", look);
+look();
