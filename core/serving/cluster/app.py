@@ -36,7 +36,7 @@ class Gateway:
         from onetrunk.core.serving.metrics import Metrics
 
         self._config = config
-        self._desk = ClusterDesk(replicas, keeper, config.limits_on("cpu"), Metrics(), _WAITING)
+        self._desk = ClusterDesk(replicas, keeper, config.limits_on("cpu"), Metrics())
         await self._desk.begin()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

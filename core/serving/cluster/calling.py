@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Caller:
-    """Has `replicas` answer. waiting: calls that may wait here for one that has room; refusals tell it."""
+    """Has `replicas` answer."""
 
-    def __init__(self, replicas: DeploymentHandle, waiting: int) -> None:
-        self._replicas, self._waiting = replicas, waiting
+    def __init__(self, replicas: DeploymentHandle) -> None:
+        self._replicas = replicas
 
     async def __call__(self, key: str, requests: list[Sequence[Input]], wait: bool) -> list[Outcome]:
         """Return what comes of each request. Raises what Ray raises, if replica after replica is lost."""
@@ -29,6 +29,7 @@ class Caller:
             outcomes: list[Outcome] = await insisted(
                 lambda: replicas.answer.remote(requests, wait), wait=wait
             )
-        except BackPressureError:
-            return [QueueFull(self._waiting, self._waiting, 1, "calls")] * len(requests)
+        except BackPressureError as error:
+            waiting, most, *_ = error.args
+            return [QueueFull(waiting, most, 1, "calls")] * len(requests)
         return outcomes

@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 class ClusterDesk:
     """A `Desk` whose texts replicas answer. Belongs to one event loop, but for what only tells.
 
-    replicas, keeper: the deployments of `Replica` and of `Names`. waiting: calls that may wait for a replica.
+    replicas, keeper: the deployments of `Replica` and of `Names`.
     A request means by a name what the table had when the request came, whatever happens to the table meanwhile.
     """
 
@@ -52,11 +52,10 @@ class ClusterDesk:
         keeper: DeploymentHandle,
         limits: Limits,
         observer: Observer,
-        waiting: int,
     ) -> None:
         self.limits, self.observer = limits, observer
         self._keeper, self._known = keeper, Known()
-        self._lines: Lines[Outcome] = Lines(Caller(replicas, waiting), limits.wait_ms / 1e3)
+        self._lines: Lines[Outcome] = Lines(Caller(replicas), limits.wait_ms / 1e3)
         self._hearing: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
