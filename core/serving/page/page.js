@@ -10,7 +10,7 @@ const COLOURS = 6;
 
 const at = (id) => document.getElementById(id);
 const chosen = new Set();
-let served = [];
+let served = null; // until the service has said
 let token = null;
 let asked = 0; // the newest question; answers to older ones are dropped
 let question = null; // aborts it
@@ -69,6 +69,7 @@ at("access").addEventListener("submit", (event) => {
 // ---- Which adapters
 
 function drawChoices() {
+  if (served === null) return;
   const wanted = at("filter").value.trim().toLowerCase();
   const fits = (each) => `${each.name} ${each.task}`.toLowerCase().includes(wanted);
   const found = served.filter((each) => chosen.has(each.name) || fits(each));
@@ -79,7 +80,10 @@ function drawChoices() {
   show(at("choices"), ...listed.map(choice));
   if (inside) at("choices").querySelector(`input[value="${CSS.escape(focused)}"]`)?.focus();
   const hidden = found.length - listed.length;
-  write(at("more"), served.length === 0 ? "None serves." : hidden > 0 ? `and ${hidden} more; find them by name` : "");
+  const missed = served.length > 0 && !served.some(fits);
+  if (served.length === 0) write(at("more"), "None serves.");
+  else if (missed) write(at("more"), "No other adapter fits.");
+  else write(at("more"), hidden > 0 ? `and ${hidden} more; find them by name` : "");
 }
 
 function choice(each) {
@@ -103,10 +107,10 @@ at("filter").addEventListener("keydown", (event) => {
 async function ask() {
   const mine = ++asked;
   const text = at("text").value;
-  const adapters = served.map((each) => each.name).filter((name) => chosen.has(name));
+  const adapters = (served ?? []).map((each) => each.name).filter((name) => chosen.has(name));
   question?.abort();
   if (adapters.length === 0) {
-    write(at("took"), served.length === 0 ? "" : "Choose an adapter.");
+    write(at("took"), served?.length ? "Choose an adapter." : "");
     show(at("answers"));
     return;
   }
@@ -157,9 +161,15 @@ function drawAnswer(text, answer) {
 }
 
 function drawRecord(text, record) {
-  if (isEntities(record.entities)) return drawEntities(text, record.entities);
-  if (typeof record.label === "string") return drawLabel(record);
-  return [element("pre", {}, JSON.stringify(record, null, 2))];
+  const { entities, label, score, scores, in_scope, ...rest } = record;
+  const parts = [];
+  if (isEntities(entities)) parts.push(...drawEntities(text, entities));
+  else if (entities !== undefined) rest.entities = entities;
+  if (typeof label === "string") parts.push(...drawLabel({ label, score, scores, in_scope }));
+  else Object.assign(rest, { label, score, scores, in_scope }); // what is undefined is not written
+  const others = JSON.stringify(rest, null, 2);
+  if (parts.length === 0 || others !== "{}") parts.push(element("pre", {}, others));
+  return parts;
 }
 
 function isEntities(found) {
@@ -171,7 +181,7 @@ function isEntities(found) {
 function drawEntities(text, entities) {
   const characters = Array.from(text);
   const ordered = [...entities].sort((a, b) => a.start - b.start || b.end - a.end);
-  const reading = element("p", { class: "reading" });
+  const reading = element("p", { class: "reading", dir: "auto" });
   const overlapping = [];
   let reached = 0;
   for (const each of ordered) {
@@ -275,11 +285,13 @@ function drawStatus(status) {
 
 function drawServed(list) {
   const names = (all) => all.map((each) => each.name).join("\n");
-  const first = served.length === 0 && list.length > 0;
-  const changed = first || names(list) !== names(served);
+  const first = !served?.length && list.length > 0;
+  const changed = served === null || names(list) !== names(served);
   served = list;
   if (changed) {
-    for (const name of chosen) if (!list.some((each) => each.name === name)) chosen.delete(name);
+    const gone = [...chosen].filter((name) => !list.some((each) => each.name === name));
+    for (const name of gone) chosen.delete(name);
+    if (gone.length > 0 && !first) ask();
     if (first) for (const each of list.slice(0, 3)) chosen.add(each.name);
     drawChoices();
   }
