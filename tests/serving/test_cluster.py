@@ -44,11 +44,21 @@ async def found(reference: str) -> Entry | OneTrunkError:
     return entry(reference) if "@" in reference else UnknownAdapter(reference, ["mood@1"], Path("store"))
 
 
+async def epoch(names: Names) -> str:
+    table = (await names.watch(("", 0))).table
+    assert table is not None
+    return table.epoch
+
+
+async def put(names: Names, name: str, reference: str) -> Any:
+    return await names.put(await epoch(names), name, reference)
+
+
 def names_after(*loads: tuple[str, str]) -> tuple[Names, Table]:
     async def load() -> tuple[Names, Table]:
         names = Names(found, "settings")
         for pair in loads:
-            await names.put(*pair)
+            await put(names, *pair)
         view = await names.watch(("", 0))
         assert view.table is not None
         return names, view.table
@@ -59,7 +69,7 @@ def names_after(*loads: tuple[str, str]) -> tuple[Names, Table]:
 def test_a_load_tells_what_it_replaced() -> None:
     async def loads() -> list[Any]:
         names = Names(found, "settings")
-        return [await names.put("mood", reference) for reference in ("mood@1", "mood@2")]
+        return [await put(names, "mood", reference) for reference in ("mood@1", "mood@2")]
 
     (first, nothing), (second, before) = asyncio.run(loads())
     assert (nothing, before) == (None, "mood@1")
@@ -70,8 +80,8 @@ def test_a_load_tells_what_it_replaced() -> None:
 def test_a_load_that_fails_changes_nothing() -> None:
     async def fail() -> tuple[object, Table, Table]:
         names = Names(found, "settings")
-        before, _ = await names.put("mood", "mood@1")  # type: ignore[misc]
-        failed = await names.put("mood", "nobody")
+        before, _ = await put(names, "mood", "mood@1")
+        failed = await put(names, "mood", "nobody")
         after = (await names.watch(("", 0))).table
         assert after is not None
         return failed, before, after
@@ -88,7 +98,7 @@ def test_loads_of_one_name_end_in_the_order_they_were_asked_for() -> None:
 
     async def both() -> str:
         names = Names(slow_first, "settings")
-        await asyncio.gather(names.put("mood", "mood@1"), names.put("mood", "mood@2"))
+        await asyncio.gather(put(names, "mood", "mood@1"), put(names, "mood", "mood@2"))
         table = (await names.watch(("", 0))).table
         assert table is not None
         return table.entries["mood"].version
@@ -99,8 +109,8 @@ def test_loads_of_one_name_end_in_the_order_they_were_asked_for() -> None:
 def test_who_removes_what_is_not_there_is_told_what_is() -> None:
     async def remove() -> object:
         names = Names(found, "settings")
-        await names.put("mood", "mood@1")
-        return await names.remove("nobody")
+        await put(names, "mood", "mood@1")
+        return await names.remove(await epoch(names), "nobody")
 
     refused = asyncio.run(remove())
     assert isinstance(refused, UnknownName)
@@ -114,7 +124,7 @@ def test_who_watches_hears_of_a_change_when_it_happens() -> None:
         assert first is not None
         began, watching = loop.time(), asyncio.create_task(names.watch(first.mark))
         await asyncio.sleep(0.05)
-        await names.put("mood", "mood@1")
+        await put(names, "mood", "mood@1")
         return (await watching).table, loop.time() - began
 
     table, seconds = asyncio.run(watch())
@@ -145,6 +155,16 @@ def test_a_keeper_that_was_started_again_takes_the_table_of_a_gateway() -> None:
     assert lost.outlives(fresh)
     names.adopt(lost)
     assert asyncio.run(names.watch(fresh.mark)).table == lost
+
+
+def test_a_keeper_that_was_started_again_changes_nothing_for_a_gateway_whose_table_it_has_lost() -> None:
+    names, table = names_after(("mood", "mood@1"))
+
+    async def change() -> tuple[object, object, Table | None]:
+        done = await names.put("lost", "mood", "mood@2"), await names.remove("lost", "mood")
+        return *done, (await names.watch(("", 0))).table
+
+    assert asyncio.run(change()) == (None, None, table)
 
 
 def test_a_keeper_does_not_take_back_an_older_table_or_one_of_other_settings() -> None:

@@ -7,10 +7,11 @@ import logging
 import pickle
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
@@ -31,7 +32,7 @@ from onetrunk.core.serving.status import Served, Status
 from onetrunk.core.serving.work import Input, Result
 
 if TYPE_CHECKING:
-    from ray.serve.handle import DeploymentHandle
+    from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 _RETRY_SECONDS = 5
 _PAUSE = 0.5
@@ -104,7 +105,7 @@ class ClusterDesk:
 
     async def load(self, name: str, reference: str) -> tuple[Served, str | None]:
         """Put what `reference` means now in service as `name`, once a replica has loaded and checked it."""
-        outcome = await insisted(lambda: self._keeper.put.remote(name, reference), wait=True)
+        outcome = await self._changed(lambda epoch: self._keeper.put.remote(epoch, name, reference))
         if isinstance(outcome, OneTrunkError):
             self.observer.load_failed(name, outcome)
             raise outcome
@@ -115,7 +116,7 @@ class ClusterDesk:
 
     async def unload(self, name: str) -> None:
         """Take `name` out of service. Raises UnknownName."""
-        outcome = await insisted(lambda: self._keeper.remove.remote(name), wait=True)
+        outcome = await self._changed(lambda epoch: self._keeper.remove.remote(epoch, name))
         if isinstance(outcome, OneTrunkError):
             raise outcome
         self._known.take(outcome)
@@ -163,6 +164,15 @@ class ClusterDesk:
             for name in given.adapters:
                 self._known.count_answer(name, seconds)
                 self.observer.answered(name, seconds)
+
+    async def _changed(self, call: Callable[[str], DeploymentResponse]) -> Any:
+        """Return what a change of the table comes to; `call` is given the epoch of the table that is to change."""
+        while True:
+            epoch = self._known.table.epoch
+            outcome = await insisted(partial(call, epoch), wait=True)
+            if outcome is not None:
+                return outcome
+            await self._hear()  # the keeper was started again, and may not have heard of our table yet
 
     async def _hear_on(self) -> None:
         while True:

@@ -29,13 +29,15 @@ class Keeper:
             first = {name: name for name in await insisted(lambda: replicas.names.remote(), wait=True)}
         await self._names.begin(first, skip=adapters is None)
 
-    async def put(self, name: str, reference: str) -> tuple[Table, str | None] | OneTrunkError:
+    async def put(
+        self, epoch: str, name: str, reference: str
+    ) -> tuple[Table, str | None] | OneTrunkError | None:
         """Put what `reference` means now in service as `name`."""
-        return await self._names.put(name, reference)
+        return await self._names.put(epoch, name, reference)
 
-    async def remove(self, name: str) -> Table | UnknownName:
+    async def remove(self, epoch: str, name: str) -> Table | UnknownName | None:
         """Take `name` out of service."""
-        return await self._names.remove(name)
+        return await self._names.remove(epoch, name)
 
     async def watch(self, mark: Sequence[object]) -> View:
         """Return the table when it is another one, and how replicas do."""

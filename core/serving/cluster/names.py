@@ -51,22 +51,29 @@ class Names:
             else:
                 self._set(self._table.changed(name, entry))
 
-    async def put(self, name: str, reference: str) -> tuple[Table, str | None] | OneTrunkError:
+    async def put(
+        self, epoch: str, name: str, reference: str
+    ) -> tuple[Table, str | None] | OneTrunkError | None:
         """Put what `reference` means now in service as `name`; return the table and the version that it replaced.
 
-        Loads of one name take place one after the other. One that fails changes nothing.
+        Loads of one name take place one after the other. One that fails changes nothing. Returns None, and does
+        nothing, where the caller's table is of another epoch: then one of the two has to hear of the other's first.
         """
         async with self._turns[name]:
             entry = await self._load(reference)
             if isinstance(entry, OneTrunkError):
                 return entry
+            if epoch != self._table.epoch:
+                return None
             before = self._table.entries.get(name)
             self._set(self._table.changed(name, entry))
             return self._table, None if before is None else before.version
 
-    async def remove(self, name: str) -> Table | UnknownName:
-        """Take `name` out of service."""
+    async def remove(self, epoch: str, name: str) -> Table | UnknownName | None:
+        """Take `name` out of service. Returns None as `put` does."""
         async with self._turns[name]:
+            if epoch != self._table.epoch:
+                return None
             if name not in self._table.entries:
                 return UnknownName(name, sorted(self._table.entries))
             self._set(self._table.changed(name, None))
