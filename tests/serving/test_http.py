@@ -221,10 +221,6 @@ def test_a_path_that_is_not_there_is_told_so(service: Running, path: str) -> Non
     assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
 
 
-def test_two_slashes_are_another_path_than_one(service: Running) -> None:
-    assert service.client.get("//").status_code == 404
-
-
 @pytest.mark.parametrize("name", ["nobody", "a%2Fb", "%00", "é", "x" * 90, "..%2f..", "%ff"])
 def test_an_adapter_that_is_not_there_is_told_so(service: Running, name: str) -> None:
     for method in ("GET", "DELETE"):

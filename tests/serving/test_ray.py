@@ -26,8 +26,6 @@ pytestmark = pytest.mark.ray
 OF_RAY = {
     # Ray's proxy makes ids of its own, and tells that it is a uvicorn.
     "test_every_response_has_its_id_and_the_security_headers",
-    # To Ray's proxy they are one.
-    "test_two_slashes_are_another_path_than_one",
     # Each replica, and each gateway, has its log in a file of Ray's.
     "test_the_log_has_a_line_for_each_request_and_no_text",
     "test_the_log_counts_the_lines",
