@@ -35,7 +35,8 @@ function route(document_, method, path, operation) {
   const title = element("summary", "", element("code", `${method.toUpperCase()} ${path}`), " ", operation.summary);
   const body = element("div");
   for (const parameter of operation.parameters ?? []) {
-    body.append(element("p", `${parameter.name}: ${parameter.description ?? ""} ${parameter.schema?.pattern ?? ""}`));
+    const about = `${parameter.description ?? ""} ${parameter.schema?.pattern ?? ""}`;
+    body.append(element("p", `${parameter.name}: ${about}`));
   }
   if (operation.requestBody) {
     body.append(element("h2", "Body"), ...content(document_, operation.requestBody));

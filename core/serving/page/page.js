@@ -5,6 +5,7 @@ const SHOWN = 60; // adapters that are listed at once
 const TOP = 5; // labels that are shown before the others are folded
 const TYPING = 400; // milliseconds after the last key before a text is asked
 const PERIOD = 1000; // milliseconds between looks at the service
+const FEW = 100; // adapters whose list is small enough to be asked for that often
 const LONGEST = 15000; // milliseconds between them while it does not answer
 const COLOURS = 6;
 
@@ -64,6 +65,7 @@ at("access").addEventListener("submit", (event) => {
   at("token").value = "";
   at("access").hidden = true;
   look();
+  if (served.length > 0) ask();
 });
 
 // ---- Which adapters
@@ -156,7 +158,8 @@ at("ask").addEventListener("submit", (event) => {
 
 function drawAnswer(text, answer) {
   const { adapter, version, task, ...record } = answer;
-  const title = element("h3", {}, adapter, element("small", {}, version === adapter ? task : `${version} · ${task}`));
+  const about = version === adapter ? task : `${version} · ${task}`;
+  const title = element("h3", {}, adapter, element("small", {}, about));
   return element("article", {}, title, ...drawRecord(text, record));
 }
 
@@ -257,7 +260,7 @@ async function look() {
   looking = true;
   try {
     const [status, list] = await Promise.all([call("/v1/status"), call("/v1/adapters")]);
-    wait = PERIOD;
+    wait = PERIOD * Math.ceil((1 + list.adapters.length) / FEW);
     drawStatus(status);
     drawServed(list.adapters);
   } catch (error) {
@@ -302,10 +305,11 @@ function drawServed(list) {
 }
 
 function drawRow(each) {
+  const about = each.version === each.name ? each.task : each.version;
   return element(
     "tr",
     {},
-    element("th", { scope: "row" }, each.name, element("small", {}, each.version === each.name ? each.task : each.version)),
+    element("th", { scope: "row" }, each.name, element("small", {}, about)),
     element("td", {}, each.tier),
     element("td", { class: "number" }, each.requests_per_second.toFixed(1)),
     element("td", { class: "number" }, milliseconds(each.p95_ms)),
