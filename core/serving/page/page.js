@@ -65,7 +65,7 @@ at("access").addEventListener("submit", (event) => {
   at("token").value = "";
   at("access").hidden = true;
   look();
-  if (served.length > 0) ask();
+  if (served?.length) ask();
 });
 
 // ---- Which adapters
