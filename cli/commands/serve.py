@@ -126,7 +126,9 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     allow_connections()
     sockets = listen(config.host, config.port, local=access.open)  # a port in use is told before a long load
 
-    trunk, adapters, whole_store = _chosen(context, config)
+    from onetrunk.core.serving.apart import apart
+
+    trunk, adapters, whole_store = apart(_chosen, context, config)
 
     from onetrunk.core.serving.app import make_app
     from onetrunk.core.serving.engine import Engine
@@ -136,7 +138,7 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     device = trunk.backbone.device
     with closing(Engine(trunk, config.limits_on(device.type), Metrics())) as engine:
         for name, reference in adapters.items():
-            _load(trunk, name, reference, skip=whole_store)
+            apart(_load, trunk, name, reference, skip=whole_store)
         url = url_of(config.host, sockets)
         app = make_app(engine, access=access, log=log)
         Server(app, lambda: _say(_ready(url, trunk))).run(sockets)

@@ -11,6 +11,7 @@ from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference import Job, compute_logits
 from onetrunk.core.predictor import OneTrunk
 from onetrunk.core.residents import Key
+from onetrunk.core.serving.apart import apart
 from onetrunk.core.serving.errors import AdapterUnavailable, AnswerFailed
 from onetrunk.core.serving.work import Answer, Result, Work
 
@@ -48,7 +49,8 @@ class Answering:
                 example = resident.adapter.spec.unlabelled(work.text)
                 work.examples.append(example)
                 work.encoded.append(self._trunk.encoder.arrange(tokens, example.words))
-                self._trunk.residents.adapters([resident])
+                if self._trunk.residents.tier(resident) != "device":
+                    apart(self._trunk.residents.adapters, [resident])
             except OneTrunkError as error:
                 return AdapterUnavailable(version, error)
             except Exception:  # of a plugin's own

@@ -20,6 +20,7 @@ from onetrunk.core.residents import Post, Resident
 from onetrunk.core.serving.activity import Activity
 from onetrunk.core.serving.admission import Admission
 from onetrunk.core.serving.answering import Answering
+from onetrunk.core.serving.apart import apart
 from onetrunk.core.serving.batcher import Batcher
 from onetrunk.core.serving.desk import About
 from onetrunk.core.serving.errors import (
@@ -89,7 +90,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         try:
             post, before = await loop.run_in_executor(
-                self._loaders, self.trunk.residents.load, reference, name
+                self._loaders, apart, self.trunk.residents.load, reference, name
             )
         except OneTrunkError as error:
             self.observer.load_failed(name, error)

@@ -17,6 +17,7 @@ from ray.serve.exceptions import RayServeException
 from onetrunk.core.backbone import DEFAULT_BACKBONE
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.predictor import OneTrunk
+from onetrunk.core.serving.apart import apart
 from onetrunk.core.serving.cluster.exchange import Outcome, Report
 from onetrunk.core.serving.cluster.names import POLL_SECONDS
 from onetrunk.core.serving.cluster.table import Entry
@@ -39,7 +40,7 @@ class Replica:
     """
 
     async def __init__(self, config: ServeConfig, residents: int) -> None:  # type: ignore[misc]  # Ray awaits it
-        trunk = await asyncio.to_thread(_trunk, config)
+        trunk = await asyncio.to_thread(apart, _trunk, config)
         self._engine = Engine(trunk, config.limits_on(trunk.backbone.device.type))
 
         # Ray keeps its books on the function, which a method has no place for.
