@@ -116,9 +116,9 @@ def _named(refs: Sequence[str]) -> dict[str, str]:
 
 
 def _serve(context: click.Context, config: ServeConfig) -> None:
-    from onetrunk.core.serving.access import Access
-    from onetrunk.core.serving.listening import allow_connections, listen, url_of
-    from onetrunk.core.serving.logs import EventLog
+    from onetrunk.core.serving.http.access import Access
+    from onetrunk.core.serving.http.listening import allow_connections, listen, url_of
+    from onetrunk.core.serving.http.logs import EventLog
 
     log = EventLog()
     log.capture()
@@ -130,10 +130,10 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
 
     trunk, adapters, whole_store = apart(_chosen, context, config)
 
-    from onetrunk.core.serving.app import make_app
     from onetrunk.core.serving.engine import Engine
-    from onetrunk.core.serving.metrics import Metrics
-    from onetrunk.core.serving.server import Server
+    from onetrunk.core.serving.http.app import make_app
+    from onetrunk.core.serving.http.metrics import Metrics
+    from onetrunk.core.serving.http.server import Server
 
     device = trunk.backbone.device
     with closing(Engine(trunk, config.limits_on(device.type), Metrics())) as engine:

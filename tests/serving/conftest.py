@@ -21,14 +21,14 @@ from onetrunk.core import OneTrunk
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.hookspecs import hookimpl
 from onetrunk.core.plugin_host import PluginHost
-from onetrunk.core.serving.access import Access
-from onetrunk.core.serving.app import App, make_app
 from onetrunk.core.serving.engine import Engine
+from onetrunk.core.serving.http.access import Access
+from onetrunk.core.serving.http.app import App, make_app
+from onetrunk.core.serving.http.listening import listen, url_of
+from onetrunk.core.serving.http.logs import EventLog
+from onetrunk.core.serving.http.metrics import Metrics
+from onetrunk.core.serving.http.server import Server
 from onetrunk.core.serving.limits import Limits
-from onetrunk.core.serving.listening import listen, url_of
-from onetrunk.core.serving.logs import EventLog
-from onetrunk.core.serving.metrics import Metrics
-from onetrunk.core.serving.server import Server
 from onetrunk.plugins import sentiment
 from tests import stock as trained
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from onetrunk.core.errors import UsageError
-from onetrunk.core.serving.access import Access
-from onetrunk.core.serving.problems import Refusal
+from onetrunk.core.serving.http.access import Access
+from onetrunk.core.serving.http.problems import Refusal
 from tests.serving.conftest import Running, Serve, ask
 
 ALL, MOBILE, ADMIN, OPS = ("a" * 20, "mobile-token-1234", "admin-token-12345", "ops-token-1234567")

@@ -18,7 +18,6 @@ from onetrunk.adapters.bank import Tier, Usage
 from onetrunk.core import errors as core_errors
 from onetrunk.core.errors import OneTrunkError, UnknownAdapter, UsageError
 from onetrunk.core.serving import errors as serving_errors
-from onetrunk.core.serving.calls import ID
 from onetrunk.core.serving.cluster.choice import preferred
 from onetrunk.core.serving.cluster.exchange import Report
 from onetrunk.core.serving.cluster.known import Known
@@ -29,6 +28,7 @@ from onetrunk.core.serving.cluster.settings import settings_of
 from onetrunk.core.serving.cluster.table import Entry, Table
 from onetrunk.core.serving.desk import About
 from onetrunk.core.serving.errors import QueueFull, UnknownName
+from onetrunk.core.serving.http.calls import ID
 from onetrunk.core.serving.status import Status
 from onetrunk.core.serving.work import Input
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onetrunk.core.predictor import OneTrunk
-from onetrunk.core.serving.problems import PROBLEMS
+from onetrunk.core.serving.http.problems import PROBLEMS
 from tests.serving.conftest import ADAPTERS, TEXT, Gated, Running, ask
 
 JSON = {"Content-Type": "application/json"}

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 import pytest
 
 from onetrunk.core.errors import UsageError
-from onetrunk.core.serving.hosts import host_of, is_loopback
-from onetrunk.core.serving.listening import listen, url_of
+from onetrunk.core.serving.http.hosts import host_of, is_loopback
+from onetrunk.core.serving.http.listening import listen, url_of
 
 
 @pytest.fixture

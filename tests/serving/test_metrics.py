@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from onetrunk.core.serving.errors import QueueFull
-from onetrunk.core.serving.metrics import NAMED, OTHER, Metrics
+from onetrunk.core.serving.http.metrics import NAMED, OTHER, Metrics
 from tests.serving.conftest import Gated, Running, Serve, ask
 
 

@@ -13,7 +13,7 @@ import pytest
 from onetrunk.core import OneTrunk
 from onetrunk.core.hookspecs import hookimpl
 from onetrunk.core.plugin_host import PluginHost
-from onetrunk.core.serving.access import Access
+from onetrunk.core.serving.http.access import Access
 from onetrunk.plugins import sentiment
 from tests.serving.conftest import Running, Serve, running
 

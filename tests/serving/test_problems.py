@@ -16,7 +16,7 @@ from onetrunk.core.errors import (
     UnknownTask,
 )
 from onetrunk.core.serving import errors
-from onetrunk.core.serving.problems import PROBLEMS, Refusal, problem_of
+from onetrunk.core.serving.http.problems import PROBLEMS, Refusal, problem_of
 
 CASES = [
     (errors.QueueFull(9, 8, 3), 429, "queue-full"),

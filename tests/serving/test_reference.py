@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from onetrunk.core.serving.config import ServeConfig
+from onetrunk.core.serving.http.problems import PROBLEMS
+from onetrunk.core.serving.http.stream import GROUP, WINDOW
 from onetrunk.core.serving.limits import Limits
-from onetrunk.core.serving.problems import PROBLEMS
-from onetrunk.core.serving.stream import GROUP, WINDOW
 from tests.serving.conftest import Running
 
 TEXT = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")

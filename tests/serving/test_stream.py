@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from onetrunk.core.serving.stream import GROUP, WINDOW
+from onetrunk.core.serving.http.stream import GROUP, WINDOW
 from tests.serving.conftest import Gated, Running, Serve, ask
 
 NDJSON = {"Content-Type": "application/x-ndjson"}

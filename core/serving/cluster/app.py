@@ -33,7 +33,7 @@ class Gateway:
         self, replicas: DeploymentHandle, keeper: DeploymentHandle, config: ServeConfig
     ) -> None:
         from onetrunk.core.serving.cluster.desk import ClusterDesk
-        from onetrunk.core.serving.metrics import Metrics
+        from onetrunk.core.serving.http.metrics import Metrics
 
         self._config = config
         self._desk = ClusterDesk(replicas, keeper, config.limits_on("cpu"), Metrics())
@@ -41,9 +41,9 @@ class Gateway:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the application; Ray calls this once."""
-        from onetrunk.core.serving.access import Access
-        from onetrunk.core.serving.app import make_app
         from onetrunk.core.serving.cluster.proxied import Proxied
+        from onetrunk.core.serving.http.access import Access
+        from onetrunk.core.serving.http.app import make_app
 
         file = self._config.token_file
         access = Access() if file is None else Access.read(Path(file))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from onetrunk.core.serving.calls import ID, Call, problem_response
-from onetrunk.core.serving.hosts import is_loopback
-from onetrunk.core.serving.problems import Problem
+from onetrunk.core.serving.http.calls import ID, Call, problem_response
+from onetrunk.core.serving.http.hosts import is_loopback
+from onetrunk.core.serving.http.problems import Problem
 
 _REQUEST_ID = b"x-request-id"
 _MOST_ID = 100

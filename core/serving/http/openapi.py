@@ -9,8 +9,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from onetrunk.core.serving.config import NAME
-from onetrunk.core.serving.problems import MEDIA_TYPE, PROBLEMS
-from onetrunk.core.serving.schemas import MODELS
+from onetrunk.core.serving.http.problems import MEDIA_TYPE, PROBLEMS
+from onetrunk.core.serving.http.schemas import MODELS
 
 REF = "#/components/schemas/"
 Responses = dict[int | str, Any]

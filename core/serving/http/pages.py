@@ -22,7 +22,7 @@ _AT = {"index.html": "/", "docs.html": "/docs"}
 def page_files() -> Mapping[str, tuple[bytes, str]]:
     """Return content and type of every file of the pages, by its path in a URL."""
     found: dict[str, tuple[bytes, str]] = {}
-    for file in (files("onetrunk.core.serving") / "page").iterdir():
+    for file in (files("onetrunk.core.serving.http") / "page").iterdir():
         media = _TYPES.get("." + file.name.rpartition(".")[2])
         if media is not None:
             found[_AT.get(file.name, f"/{file.name}")] = (file.read_bytes(), media)

@@ -9,12 +9,12 @@ from typing import Any
 
 from starlette.responses import Response
 
-from onetrunk.core.serving.access import Grant
-from onetrunk.core.serving.bodies import unless_gone
-from onetrunk.core.serving.calls import Call, Service, granted, problem_response
 from onetrunk.core.serving.errors import AnswerFailed, UnknownName
-from onetrunk.core.serving.problems import Problem, Refusal, problem_of
-from onetrunk.core.serving.wire import is_unicode, write_json
+from onetrunk.core.serving.http.access import Grant
+from onetrunk.core.serving.http.bodies import unless_gone
+from onetrunk.core.serving.http.calls import Call, Service, granted, problem_response
+from onetrunk.core.serving.http.problems import Problem, Refusal, problem_of
+from onetrunk.core.serving.http.wire import is_unicode, write_json
 from onetrunk.core.serving.work import Answer, Input, Result
 from onetrunk.core.tasks import JSONObject
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from onetrunk.core.errors import UsageError
-from onetrunk.core.serving.problems import Refusal
+from onetrunk.core.serving.http.problems import Refusal
 
 SCOPES = ("predict", "admin")
 LEAST_CHARACTERS = 16

@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any, NoReturn
 
-from onetrunk.core.serving.problems import Refusal
+from onetrunk.core.serving.http.problems import Refusal
 
 _Pairs = list[tuple[str, Any]]
 

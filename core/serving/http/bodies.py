@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from onetrunk.core.serving.calls import Call
+from onetrunk.core.serving.http.calls import Call
+from onetrunk.core.serving.http.problems import Refusal
+from onetrunk.core.serving.http.wire import read_json
 from onetrunk.core.serving.limits import Limits
-from onetrunk.core.serving.problems import Refusal
-from onetrunk.core.serving.wire import read_json
 
 _LARGE = 2**16
 """Bytes from which a body counts as large: it is parsed off the loop, which it would hold up."""

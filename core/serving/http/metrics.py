@@ -16,8 +16,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from onetrunk.core.serving.http.problems import problem_of
 from onetrunk.core.serving.observer import Observer
-from onetrunk.core.serving.problems import problem_of
 
 if TYPE_CHECKING:
     from onetrunk.core.serving.desk import Desk

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from onetrunk.core.serving.calls import Call, Service, granted
-from onetrunk.core.serving.managing import milliseconds
-from onetrunk.core.serving.metrics import CONTENT_TYPE
-from onetrunk.core.serving.wire import write_json
+from onetrunk.core.serving.http.calls import Call, Service, granted
+from onetrunk.core.serving.http.managing import milliseconds
+from onetrunk.core.serving.http.metrics import CONTENT_TYPE
+from onetrunk.core.serving.http.wire import write_json
 
 
 async def show_status(service: Service, call: Call) -> Response:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from onetrunk.core.errors import UsageError
-from onetrunk.core.serving.hosts import is_loopback
+from onetrunk.core.serving.http.hosts import is_loopback
 
 _FILES = 65536
 

@@ -13,8 +13,8 @@ from typing_extensions import override
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from onetrunk.core.serving.calls import new_id
-from onetrunk.core.serving.problems import MEDIA_TYPE, Problem
+from onetrunk.core.serving.http.calls import new_id
+from onetrunk.core.serving.http.problems import MEDIA_TYPE, Problem
 
 HEAD_SECONDS = 20.0
 """How long the head of a request may take to come, from its first byte, and the first byte of a connection."""

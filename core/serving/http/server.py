@@ -15,8 +15,8 @@ from types import FrameType
 import uvicorn
 from typing_extensions import override
 
-from onetrunk.core.serving.app import App
-from onetrunk.core.serving.connection import Connection
+from onetrunk.core.serving.http.app import App
+from onetrunk.core.serving.http.connection import Connection
 
 _BACKLOG = 2048
 _KEEP_SECONDS = 75

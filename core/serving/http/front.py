@@ -11,10 +11,10 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.serving.bodies import ClientGone
-from onetrunk.core.serving.calls import OTHER, Call, Handler, Service, problem_response
-from onetrunk.core.serving.hosts import host_of, is_loopback
-from onetrunk.core.serving.problems import Refusal, problem_of
+from onetrunk.core.serving.http.bodies import ClientGone
+from onetrunk.core.serving.http.calls import OTHER, Call, Handler, Service, problem_response
+from onetrunk.core.serving.http.hosts import host_of, is_loopback
+from onetrunk.core.serving.http.problems import Refusal, problem_of
 
 CALL = "onetrunk.call"
 """Where the scope has the `Call`."""

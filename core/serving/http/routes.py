@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from onetrunk.core.serving import managing, predicting, state, stream
-from onetrunk.core.serving.calls import Handler
-from onetrunk.core.serving.openapi import (
+from onetrunk.core.serving.http import managing, predicting, state, stream
+from onetrunk.core.serving.http.calls import Handler
+from onetrunk.core.serving.http.openapi import (
     INPUTS,
     LOADS,
     NAMED,

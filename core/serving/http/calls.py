@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from onetrunk.core.serving.access import Access, Grant
-from onetrunk.core.serving.problems import MEDIA_TYPE, Problem
-from onetrunk.core.serving.wire import write_json
+from onetrunk.core.serving.http.access import Access, Grant
+from onetrunk.core.serving.http.problems import MEDIA_TYPE, Problem
+from onetrunk.core.serving.http.wire import write_json
 
 if TYPE_CHECKING:
-    from onetrunk.core.serving.bodies import Bodies
     from onetrunk.core.serving.desk import Desk
-    from onetrunk.core.serving.logs import EventLog
-    from onetrunk.core.serving.metrics import Metrics
+    from onetrunk.core.serving.http.bodies import Bodies
+    from onetrunk.core.serving.http.logs import EventLog
+    from onetrunk.core.serving.http.metrics import Metrics
 
 OTHER = "other"
 """The route of a request that no route takes."""

@@ -8,14 +8,14 @@ from typing import Any
 from starlette.responses import Response
 
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.serving.access import Grant
-from onetrunk.core.serving.calls import Call, Service, granted
 from onetrunk.core.serving.config import NAME
 from onetrunk.core.serving.errors import ShuttingDown, UnknownName
-from onetrunk.core.serving.predicting import narrowed
-from onetrunk.core.serving.problems import Refusal
+from onetrunk.core.serving.http.access import Grant
+from onetrunk.core.serving.http.calls import Call, Service, granted
+from onetrunk.core.serving.http.predicting import narrowed
+from onetrunk.core.serving.http.problems import Refusal
+from onetrunk.core.serving.http.wire import is_unicode, write_json
 from onetrunk.core.serving.status import Served
-from onetrunk.core.serving.wire import is_unicode, write_json
 from onetrunk.core.tasks import JSONObject
 
 _NAME = re.compile(NAME)

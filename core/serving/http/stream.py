@@ -16,13 +16,13 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from onetrunk.core.serving.access import Grant
-from onetrunk.core.serving.bodies import ClientGone, check_type
-from onetrunk.core.serving.calls import Call, Service, granted
 from onetrunk.core.serving.errors import Busy, ShuttingDown
-from onetrunk.core.serving.predicting import results_of, written_one
-from onetrunk.core.serving.problems import Problem, Refusal, problem_of
-from onetrunk.core.serving.wire import is_unicode, read_json
+from onetrunk.core.serving.http.access import Grant
+from onetrunk.core.serving.http.bodies import ClientGone, check_type
+from onetrunk.core.serving.http.calls import Call, Service, granted
+from onetrunk.core.serving.http.predicting import results_of, written_one
+from onetrunk.core.serving.http.problems import Problem, Refusal, problem_of
+from onetrunk.core.serving.http.wire import is_unicode, read_json
 from onetrunk.core.serving.work import Answer
 
 NDJSON = "application/x-ndjson"
