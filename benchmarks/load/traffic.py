@@ -15,7 +15,7 @@ from benchmarks.load.services import Kind, Place, Service
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.predictor import OneTrunk
 
-IN_FLIGHT = 128
+IN_FLIGHT = 96
 """Texts under way in a closed loop: some three full batches of 512 tokens; fewer than the 2,048 that may wait."""
 _PLAIN = re.compile(r"[a-z0-9 ]+")
 

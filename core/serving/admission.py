@@ -11,6 +11,8 @@ MOST_SECONDS = 60
 """The longest wait that is advised: nobody knows what the load is after that."""
 _BRIM = 1.5
 """How far above the limit those are let in who have less than their share."""
+_MOST_COUNTED = 1 / 8
+"""Share of the limit that the tokens of one adapter count for, at most, of what is let in above it."""
 _SMOOTHING = 0.1
 """Weight of the newest batch in the measured speed."""
 
@@ -19,13 +21,15 @@ class Admission:
     """The tokens that are accepted and unanswered, by the name they are asked under. Safe to share between threads.
 
     limit: tokens in all. Beyond it an adapter is still let in while it has less than an equal share of them, up to
-    half as much again in all: a flood on one adapter does not shut out the others.
+    half as much again in all, of which each adapter counts for an eighth at most: neither a flood on one adapter nor
+    a request larger than the limit shuts out the others.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.tokens = 0
         self._of: Counter[str] = Counter()
+        self._counted = 0.0  # of each name no more than `_MOST_COUNTED`
         self._speed: float | None = None  # tokens a second
         self._lock = threading.Lock()
 
@@ -64,11 +68,14 @@ class Admission:
         if self.tokens < self.limit:
             return True
         sharing = len(self._of) + (name not in self._of)
-        return self.tokens < _BRIM * self.limit and self._of[name] < self.limit / sharing
+        return self._counted < _BRIM * self.limit and self._of[name] < self.limit / sharing
 
     def _add(self, costs: Iterable[tuple[str, int]]) -> None:
+        most = _MOST_COUNTED * self.limit
         for name, cost in costs:
-            self._of[name] += cost
+            before = self._of[name]
+            after = self._of[name] = before + cost
             self.tokens += cost
-            if not self._of[name]:
+            self._counted += min(after, most) - min(before, most)
+            if not after:
                 del self._of[name]

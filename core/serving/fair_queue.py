@@ -75,11 +75,11 @@ class FairQueue(Generic[T]):
         """Remove and return items of at most `budget` tokens in all, or one that costs more by itself.
 
         The turn goes on where it was, so that rounds span batches. Where several flows wait, a batch ends as soon
-        as one of them has had half of the budget: a flood makes smaller batches, and who comes next waits less.
+        as one of them has had a quarter of the budget: a flood makes small batches, and who comes next waits less.
         """
         taken: list[T] = []
         room = budget
-        most = budget if len(self._flows) == 1 else budget // 2
+        most = budget if len(self._flows) == 1 else budget // 4
         had: Counter[str] = Counter()
         while self._flows:
             name, flow = next(iter(self._flows.items()))

@@ -8,8 +8,8 @@ from onetrunk.core.errors import UsageError
 
 BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 """Tokens of a batch by default: large enough for nearly full speed, small enough that nobody waits long for one."""
-QUEUE_TOKENS = {"cpu": 1536, "cuda": 262144}
-"""Tokens that wait by default: a third of a second of the work of two cores, about."""
+QUEUE_TOKENS = {"cpu": 1024, "cuda": 262144}
+"""Tokens that wait by default: a quarter of a second of the work of two cores, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,15 @@ def test_a_request_is_let_in_whole_or_not_at_all() -> None:
     assert admission.tokens == 100
 
 
+def test_what_is_larger_than_the_limit_does_not_shut_out_the_others() -> None:
+    admission = Admission(100)
+    assert admission.admit([("bulk", 100_000)])
+    assert not admission.admit([("bulk", 1)])
+    assert all(admission.admit([(f"name {number}", 10)]) for number in range(10))
+    admission.correct([("bulk", -100_000)])
+    assert admission.tokens == admission._counted == 100
+
+
 def test_half_as_much_again_is_never_passed_by_more_than_a_request() -> None:
     admission = Admission(100)
     for number in range(1000):

@@ -86,7 +86,7 @@ def test_who_has_had_nothing_to_do_saves_nothing_up() -> None:
     assert abs(first["busy"] - first["idle"]) <= QUANTUM // 10 + 1
 
 
-def test_a_flood_gets_half_of_a_batch_where_others_wait_and_all_of_it_where_none_does() -> None:
+def test_a_flood_gets_a_quarter_of_a_batch_where_others_wait_and_all_of_it_where_none_does() -> None:
     queue = filled([("flood", 8)] * 100 + [("calm", 8)])
-    assert Counter(flow for flow, _, _ in queue.take(160)) == {"flood": 10, "calm": 1}
+    assert Counter(flow for flow, _, _ in queue.take(160)) == {"flood": 5, "calm": 1}
     assert Counter(flow for flow, _, _ in queue.take(160)) == {"flood": 20}
