@@ -21,8 +21,8 @@ class Admission:
     """The tokens that are accepted and unanswered, by the name they are asked under. Safe to share between threads.
 
     limit: tokens in all. Beyond it an adapter is still let in while it has less than an equal share of them, up to
-    half as much again in all, of which each adapter counts for an eighth at most: neither a flood on one adapter nor
-    a request larger than the limit shuts out the others.
+    half as much again in all, of which each adapter counts for an eighth at most: neither a flood on one adapter
+    nor a request larger than the limit shuts out the others.
     """
 
     def __init__(self, limit: int) -> None:
