@@ -178,6 +178,34 @@ def test_a_stream_is_told_that_the_service_ends_after_what_it_has_sent(gated: Ca
     assert (last["line"], last["error"]["type"]) == (4, "/problems/shutting-down")
 
 
+def test_a_stream_that_the_service_ends_loses_no_line_that_it_has_read(gated: Callable[..., Gated]) -> None:
+    held = gated(queue_tokens=100_000)
+    held.hold()
+    with closing(Duplex(held.service)) as duplex:
+        duplex.send(*[ask("good")] * 3000)
+        assert held.until(lambda: held.service.engine.status().waiting_texts >= WINDOW * GROUP)
+        held.service.server.should_exit = True
+        assert held.until(lambda: held.service.app.service.draining)
+        held.gate.opened.set()
+        *answered, last = duplex.answers()
+    assert all("answers" in each for each in answered)
+    assert WINDOW * GROUP <= len(answered) < 3000
+    assert (last["line"], last["error"]["type"]) == (len(answered) + 1, "/problems/shutting-down")
+
+
+def test_a_stream_that_is_not_read_on_is_dropped_when_its_client_goes_away(
+    gated: Callable[..., Gated],
+) -> None:
+    held = gated(queue_tokens=100_000)
+    held.hold()
+    with closing(Duplex(held.service)) as duplex:
+        duplex.send(*[ask("good")] * 300)
+        assert held.until(lambda: held.service.engine.status().waiting_texts >= WINDOW * GROUP)
+    assert held.queued(0)
+    assert held.until(lambda: bool(held.service.events("request")))
+    assert held.service.events("request")[0]["status"] == 499
+
+
 def test_a_stream_that_says_nothing_for_too_long_ends(serve: Serve) -> None:
     with serve(request_seconds=0.3) as service, closing(Duplex(service)) as duplex:
         duplex.send(ask())

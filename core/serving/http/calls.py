@@ -26,6 +26,8 @@ OTHER = "other"
 """The route of a request that no route takes."""
 ID = "onetrunk.id"
 """Where the scope has the id of a request, if it was given one before it came to the application."""
+GONE = "onetrunk.gone"
+"""Where the scope has the event that the connection is lost, where the server tells of it."""
 
 
 @dataclass(slots=True)
@@ -56,10 +58,10 @@ class Call:
     """A request under way.
 
     route: its path in the OpenAPI document; params: what stands for the names in it. inputs: how many texts.
-    token: its name. headers: those of one name as the last of them.
+    token: its name. headers: those of one name as the last of them. gone: set once the connection is lost.
     """
 
-    __slots__ = ("_receive", "began", "headers", "id", "inputs", "params", "route", "token")
+    __slots__ = ("_receive", "began", "gone", "headers", "id", "inputs", "params", "route", "token")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.id: str = scope.get(ID) or new_id()
@@ -69,6 +71,7 @@ class Call:
         self.params: Mapping[str, str] = {}
         self.inputs: int | None = None
         self.token: str | None = None
+        self.gone: asyncio.Event = scope.get(GONE) or asyncio.Event()
         self._receive = receive
 
     def header(self, name: bytes) -> str:

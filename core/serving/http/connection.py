@@ -13,7 +13,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from onetrunk.core.serving.http.calls import new_id
+from onetrunk.core.serving.http.calls import GONE, new_id
 from onetrunk.core.serving.http.problems import MEDIA_TYPE, Problem
 
 HEAD_SECONDS = 20.0
@@ -44,12 +44,14 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _Flow(transport, self)
         self._rest = bytearray()  # what has come and is not parsed yet
+        self._gone = asyncio.Event()
         self._open = True
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Hear of its end."""
         self._cancel()
+        self._gone.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -96,6 +98,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Hear of the first byte of a request."""
         super().on_message_begin()
+        self.scope[GONE] = self._gone
         self._began = self._open = True
         self._overhead = 0
 

@@ -83,43 +83,67 @@ class _Line:
         return self.value
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Lines under way. last: the number of the last of them."""
+
+    last: int
+    answers: asyncio.Task[bytes]
+
+
 class _Stream:
     """One stream: a task reads lines and begins groups of them, `answers` waits for each group in its turn."""
 
     def __init__(self, service: Service, call: Call, grant: Grant) -> None:
         self._service, self._call, self._grant = service, call, grant
-        self._groups: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(WINDOW)
+        self._groups: asyncio.Queue[_Group | None] = asyncio.Queue(WINDOW)
         self._begun: set[asyncio.Task[bytes]] = set()
-        self._number = 0
+        self._number = self._answered = 0
 
     async def answers(self) -> AsyncGenerator[bytes]:
         """Yield the answers of each group as lines; where the service shuts down, that as the last one."""
         reader = asyncio.create_task(self._read())
+        gone = asyncio.create_task(self._call.gone.wait())
         self._service.readers.add(reader)
         try:
             while (group := await self._groups.get()) is not None:
-                yield await self._done(group, reader)
+                lines = await self._done(group.answers, reader, gone)
+                self._answered = group.last
+                yield lines
             await asyncio.wait([reader])
             if reader.cancelled():
-                last = problem_of(ShuttingDown())
-                yield written_one(self._service, last, line=self._number + 1) + b"\n"
+                yield self._ended(problem_of(ShuttingDown()))
             elif isinstance(error := reader.exception(), Refusal):
-                yield written_one(self._service, error.problem, line=self._number + 1) + b"\n"
+                yield self._ended(error.problem)
             elif error is not None:
                 raise error
         finally:
             self._service.readers.discard(reader)
-            reader.cancel()
-            for task in self._begun:
+            for task in (reader, gone, *self._begun):
                 task.cancel()
+            while not self._groups.empty():  # else the reader would wait to say that it has ended
+                self._groups.get_nowait()
 
-    async def _done(self, group: asyncio.Task[bytes], reader: asyncio.Task[None]) -> bytes:
-        """Return the answers of a group. Raises ClientGone as soon as the reader hears of it."""
-        while not group.done():
-            await asyncio.wait([group] if reader.done() else [group, reader], return_when=FIRST_COMPLETED)
-            if reader.done() and not reader.cancelled() and isinstance(reader.exception(), ClientGone):
+    def _ended(self, problem: Problem) -> bytes:
+        """Return the line that says why no more lines are answered, and from which on."""
+        return written_one(self._service, problem, line=self._answered + 1) + b"\n"
+
+    async def _done(
+        self, group: asyncio.Task[bytes], reader: asyncio.Task[None], gone: asyncio.Task[Any]
+    ) -> bytes:
+        """Return the answers of a group. Raises ClientGone as soon as that is known.
+
+        The reader hears of it as long as it reads; while it waits for a place in the window the connection tells.
+        """
+        while True:
+            heard = reader.done() and not reader.cancelled() and isinstance(reader.exception(), ClientGone)
+            if heard or gone.done():
                 raise ClientGone
-        return await group
+            if group.done():
+                return group.result()
+            await asyncio.wait(
+                {group, gone, *([] if reader.done() else [reader])}, return_when=FIRST_COMPLETED
+            )
 
     async def _read(self) -> None:
         """Begin groups until the lines end, the client goes away or the service shuts down."""
@@ -131,12 +155,12 @@ class _Stream:
             await self._groups.put(None)
 
     async def _begin(self, lines: Sequence[_Line]) -> None:
-        task = asyncio.create_task(self._answered(lines))
+        task = asyncio.create_task(self._answers_to(lines))
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)
-        await self._groups.put(task)
+        await self._groups.put(_Group(lines[-1].number, task))
 
-    async def _answered(self, lines: Sequence[_Line]) -> bytes:
+    async def _answers_to(self, lines: Sequence[_Line]) -> bytes:
         """Return the answers to a group, a line each."""
         self._call.inputs = (self._call.inputs or 0) + len(lines)
         sound = [line.input for line in lines if not isinstance(line.value, Refusal)]
