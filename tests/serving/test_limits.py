@@ -93,6 +93,22 @@ def test_the_limit_of_a_body_is_exact(strict: Running, size: int, chunked: bool)
     assert answer.status_code == (413 if size > 1000 else 200)
 
 
+@pytest.mark.parametrize("piece", [b"[],", b"{},", b"1,", b'"",', b'"\\\\",', b'"[",'])
+def test_a_body_of_millions_of_values_is_refused_before_it_is_decoded(service: Running, piece: bytes) -> None:
+    body = b'{"inputs":[' + piece * (8_000_000 // len(piece)) + b"1]}"
+    answer = service.client.post("/v1/predict", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["type"]) == (413, "/problems/body-too-large")
+    assert "values, which no sound request needs" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("text", ["[" * 32_000, "{,[" * 10_000, '",[\\' * 8_000, "\\" * 32_000])
+def test_a_text_may_have_any_number_of_brackets_and_commas(service: Running, text: str) -> None:
+    body = json.dumps({"inputs": [ask(text, "nobody")] * 100 + [ask()]})
+    answer = service.client.post("/v1/predict", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200
+    assert "answers" in answer.json()["results"][-1]
+
+
 def test_too_many_inputs_are_refused_as_a_whole(strict: Running) -> None:
     problem = strict.predict(*[ask()] * 4).json()
     assert (problem["status"], problem["type"]) == (413, "/problems/too-many-inputs")

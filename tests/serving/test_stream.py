@@ -116,6 +116,27 @@ def test_a_line_that_is_too_long_is_skipped(serve: Serve) -> None:
     assert found[1]["line"] == 2
 
 
+def test_a_line_may_be_as_long_as_the_longest_text_written_in_escapes(serve: Serve) -> None:
+    with serve(characters=5000) as service:
+        escaped = json.dumps(ask("🙂" * 5000)).encode() + b"\n"
+        assert len(escaped) > 60_000
+        first, second = stream(service, escaped * 2 + escaped.replace(b'{"', b"{" + b" " * 200_000 + b'"'))[
+            1:
+        ]
+    assert "answers" in first
+    assert second["error"]["type"] == "/problems/body-too-large"
+
+
+def test_a_line_of_lists_in_lists_does_not_hold_up_others(service: Running) -> None:
+    heavy = b"[" + b"[[],[]]," * 50_000 + b"[]]\n"
+    began = time.perf_counter()
+    first, second = stream(service, heavy + lines(ask()))
+    assert time.perf_counter() - began < 5
+    assert (first["line"], first["error"]["type"]) == (1, "/problems/body-too-large")
+    assert first["error"]["detail"].startswith("it has over ")
+    assert "answers" in second
+
+
 def test_an_answer_comes_before_the_next_line_is_sent(service: Running) -> None:
     with closing(Duplex(service)) as duplex:
         answers = duplex.answers()

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from onetrunk.core.serving.http.calls import Call
-from onetrunk.core.serving.http.problems import Refusal
+from onetrunk.core.serving.http.problems import MOST_NAME, Refusal
 from onetrunk.core.serving.http.wire import read_json
 from onetrunk.core.serving.limits import Limits
 
@@ -16,6 +16,7 @@ _LARGE = 2**16
 _ALL_BYTES = 2**26
 """Of all bodies that are being read, at most, or of a few of the longest."""
 _FEW = 4
+_SLACK = 2**12
 _CLOSE = {"Connection": "close"}
 _T = TypeVar("_T")
 
@@ -29,12 +30,13 @@ class Bodies:
 
     def __init__(self, limits: Limits) -> None:
         self._most, self._seconds = limits.body_bytes, limits.request_seconds
+        self._values = most_values(limits, limits.inputs)
         self._all, self._held = max(_ALL_BYTES, _FEW * limits.body_bytes), 0
 
     async def json(self, call: Call) -> Any:
         """Return the JSON that a request has.
 
-        Raises Refusal: 415 for another type, 413 beyond the limit, 408 if it comes too slowly, 400 for what is no
+        Raises Refusal: 415 for another type, 413 beyond the limits, 408 if it comes too slowly, 400 for what is no
         JSON; ClientGone.
         """
         check_type(call, "application/json")
@@ -47,7 +49,9 @@ class Bodies:
             raise self._too_large()
         if message.get("more_body", False):
             data = await self._rest(call, data)
-        return read_json(data) if len(data) <= _LARGE else await asyncio.to_thread(read_json, data)
+        if len(data) <= _LARGE:
+            return read_json(data, self._values)
+        return await asyncio.to_thread(read_json, data, self._values)
 
     async def part(self, call: Call, until: float | None = None) -> Any:
         """Return the next part of a body as an ASGI message. Raises Refusal if it comes too late; ClientGone.
@@ -84,6 +88,16 @@ class Bodies:
 
     def _too_large(self) -> Refusal:
         return Refusal("body-too-large", f"the body has over {self._most} bytes, the limit", most=self._most)
+
+
+def most_line_bytes(limits: Limits) -> int:
+    """Return the bytes that a line of a stream may have: of a character JSON can make twelve, as two escapes."""
+    return min(limits.body_bytes, 12 * (limits.characters + (limits.adapters + 1) * MOST_NAME) + _SLACK)
+
+
+def most_values(limits: Limits, inputs: int) -> int:
+    """Return how many values JSON with so many inputs may have; twice what it needs, as more has better problems."""
+    return 2 * inputs * (limits.adapters + 8) + _SLACK
 
 
 def check_type(call: Call, expected: str) -> None:

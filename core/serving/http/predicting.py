@@ -13,13 +13,11 @@ from onetrunk.core.serving.errors import AnswerFailed, UnknownName
 from onetrunk.core.serving.http.access import Grant
 from onetrunk.core.serving.http.bodies import unless_gone
 from onetrunk.core.serving.http.calls import Call, Service, granted, problem_response
-from onetrunk.core.serving.http.problems import Problem, Refusal, problem_of
+from onetrunk.core.serving.http.problems import MOST_NAME, Problem, Refusal, problem_of
 from onetrunk.core.serving.http.wire import is_unicode, write_json
 from onetrunk.core.serving.work import Answer, Input, Result
 from onetrunk.core.tasks import JSONObject
 
-MOST_NAME = 100
-"""Characters of an adapter's name."""
 _MANY = 1000
 """Answers that are written off the loop, which they would hold up."""
 _log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from onetrunk.core.serving.errors import Busy, ShuttingDown
 from onetrunk.core.serving.http.access import Grant
-from onetrunk.core.serving.http.bodies import ClientGone, check_type
+from onetrunk.core.serving.http.bodies import ClientGone, check_type, most_line_bytes, most_values
 from onetrunk.core.serving.http.calls import Call, Service, granted
 from onetrunk.core.serving.http.predicting import results_of, written_one
 from onetrunk.core.serving.http.problems import Problem, Refusal, problem_of
@@ -98,6 +98,7 @@ class _Stream:
         self._service, self._call, self._grant = service, call, grant
         self._groups: asyncio.Queue[_Group | None] = asyncio.Queue(WINDOW)
         self._begun: set[asyncio.Task[bytes]] = set()
+        self._values = most_values(service.engine.limits, inputs=1)
         self._number = self._answered = 0
 
     async def answers(self) -> AsyncGenerator[bytes]:
@@ -185,29 +186,31 @@ class _Stream:
 
     async def _lines(self) -> AsyncIterator[list[_Line]]:
         """Yield the lines that each part of the body ends."""
-        most, rest, more = self._service.engine.limits.body_bytes, bytearray(), True
+        most, more = most_line_bytes(self._service.engine.limits), True
+        rest: bytearray | None = bytearray()  # None: too long already, and forgotten
         while more:
             part = await self._service.bodies.part(self._call)
             more = part.get("more_body", False)
             first, *others = part.get("body", b"").split(b"\n")
-            if len(rest) <= most:  # else it is too long already, and the rest of it forgotten
+            if rest is not None:
                 rest += first
+                rest = rest if len(rest) <= most else None
             whole = [rest, *others] if not more else [rest, *others[:-1]] if others else []
             if others:
                 rest = bytearray(others[-1])
             if lines := [line for data in whole if (line := self._line(data, most)) is not None]:
                 yield lines
 
-    def _line(self, data: bytes | bytearray, most: int) -> _Line | None:
-        """Return the next line; None if there is nothing in it."""
+    def _line(self, data: bytes | bytearray | None, most: int) -> _Line | None:
+        """Return the next line; None if there is nothing in it. data: None for what was too long to keep."""
         self._number += 1
-        if len(data) > most:
+        if data is None or len(data) > most:
             return _Line(
                 self._number, Refusal("body-too-large", f"the line has over {most} bytes", most=most)
             )
         if not data.strip():
             return None
         try:
-            return _Line(self._number, read_json(bytes(data)))
+            return _Line(self._number, read_json(bytes(data), self._values))
         except Refusal as refusal:
             return _Line(self._number, refusal)

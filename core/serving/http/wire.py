@@ -11,12 +11,13 @@ from onetrunk.core.serving.http.problems import Refusal
 _Pairs = list[tuple[str, Any]]
 
 
-def read_json(data: bytes) -> Any:
-    """Return the value of a JSON document in UTF-8.
+def read_json(data: bytes, most: int) -> Any:
+    """Return the value of a JSON document in UTF-8, which may have `most` values in it.
 
     Raises Refusal for what is none, with line and column; a key that an object has twice, numbers that no float can
     hold and NaN are refused, too: what another reader would make of them is not what we would.
     """
+    _check_size(data, most)
     try:
         return _DECODER.decode(data.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -46,6 +47,21 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _check_size(data: bytes, most: int) -> None:
+    """Raise Refusal for JSON of more than `most` values; decoding millions of them would hold everything up."""
+    if _count(data) <= most:
+        return
+    bare = data.replace(rb"\\", b"").replace(rb"\"", b"")
+    if bare.count(b'"') <= 2 * most and _count(b"".join(bare.split(b'"')[::2])) <= most:  # outside of strings
+        return
+    raise Refusal("body-too-large", f"it has over {most} values, which no sound request needs", most=most)
+
+
+def _count(data: bytes) -> int:
+    """Return how many values JSON has at most: each begins it, a list or an object, or comes after a comma."""
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
 
 
 def _malformed(why: str) -> Refusal:
