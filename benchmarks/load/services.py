@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]  # PEFT brings it
+import psutil  # PEFT brings it
 
 from benchmarks.equality import Precision
 from benchmarks.load.adapters import Stock
