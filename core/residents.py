@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -69,7 +70,7 @@ class Residents:
         self._posts: Mapping[str, Post] = {}
         self._versions: dict[Key, Resident] = {}
         self._lock = threading.Lock()  # never held while anything is read
-        self._loading: dict[str, threading.Lock] = {}
+        self._loading: dict[str, deque[threading.Event]] = {}  # the first of a name has its turn
 
     @property
     def posts(self) -> Mapping[str, Post]:
@@ -141,11 +142,22 @@ class Residents:
 
     @contextmanager
     def _turn(self, name: str) -> Iterator[None]:
-        """Wait until no other load of `name` is under way."""
+        """Wait until all that was asked of `name` before has ended."""
+        turn = threading.Event()
         with self._lock:
-            turn = self._loading.setdefault(name, threading.Lock())
-        with turn:
+            line = self._loading.setdefault(name, deque())
+            line.append(turn)
+            line[0].set()
+        try:
+            turn.wait()
             yield
+        finally:
+            with self._lock:
+                line.remove(turn)
+                if line:
+                    line[0].set()
+                else:
+                    del self._loading[name]
 
     def _located(self, reference: str) -> StoredVersion:
         """Return the version that `reference` means; one of a Hub or folder is pulled, if it is not there yet."""

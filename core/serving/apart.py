@@ -21,7 +21,18 @@ def apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
     An interrupt does not wait for it: it is a daemon.
     """
+    outcome, thread = begin(work, *args, **kwargs)
+    try:
+        return outcome.result()
+    finally:
+        if outcome.done():
+            thread.join()
+
+
+def begin(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[Future[T], threading.Thread]:
+    """Start `work` on a daemon thread of its own; return its outcome and the thread."""
     outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()  # from here on nobody can cancel it
 
     def run() -> None:
         try:
@@ -31,8 +42,4 @@ def apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
     thread = threading.Thread(target=run, name="onetrunk-apart", daemon=True)
     thread.start()
-    try:
-        return outcome.result()
-    finally:
-        if outcome.done():
-            thread.join()
+    return outcome, thread

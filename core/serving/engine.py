@@ -20,7 +20,6 @@ from onetrunk.core.residents import Post, Resident
 from onetrunk.core.serving.activity import Activity
 from onetrunk.core.serving.admission import Admission
 from onetrunk.core.serving.answering import Answering
-from onetrunk.core.serving.apart import apart
 from onetrunk.core.serving.batcher import Batcher
 from onetrunk.core.serving.desk import About
 from onetrunk.core.serving.errors import (
@@ -33,16 +32,14 @@ from onetrunk.core.serving.errors import (
     UnknownName,
 )
 from onetrunk.core.serving.limits import Limits
+from onetrunk.core.serving.loader import Loader
 from onetrunk.core.serving.observer import Observer
 from onetrunk.core.serving.status import Served, Status
 from onetrunk.core.serving.work import Input, Pending, Result, Work
 
-LOADERS = 2
-"""Loads that take place at the same time; of one name, one after the other."""
-
 
 class Engine:
-    """Serves the adapters of one trunk. `answer` belongs to one event loop; all else can be called from any thread.
+    """Serves the adapters of one trunk. What is awaited belongs to one event loop; all else, to any thread.
 
     trunk: what serves; adapters that it has loaded already are served under their references.
     """
@@ -57,7 +54,7 @@ class Engine:
         self._answering = Answering(trunk, self.limits.batch_tokens)
         self._batcher = Batcher(self._run, self.limits.batch_tokens, self.limits.wait_ms / 1e3)
         self._tokenisers = ThreadPoolExecutor(1, "onetrunk-tokens")
-        self._loaders = ThreadPoolExecutor(LOADERS, "onetrunk-load")
+        self._loader = Loader(trunk.residents, self.observer)
         self._of: dict[str, Activity] = {}
         self._requests, self._waits = Activity(), Activity()
         self._began = time.monotonic()
@@ -85,29 +82,20 @@ class Engine:
     async def load(self, name: str, reference: str) -> tuple[Served, str | None]:
         """Put what `reference` means now in service as `name`; return it and the version that it replaced.
 
-        Raises what `OneTrunk.load` raises; then what served before goes on serving.
+        Loads and unloads of one name take place in the order asked, even where whoever asked stops waiting. Raises
+        what `OneTrunk.load` raises; then what served before goes on serving.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            post, before = await loop.run_in_executor(
-                self._loaders, apart, self.trunk.residents.load, reference, name
-            )
-        except OneTrunkError as error:
-            self.observer.load_failed(name, error)
-            raise
-        previous = None if before is None else before.version
-        self.observer.swapped(name, post.version, previous)
-        return self._served(name, post), previous
+        post, before = await self._loader.load(name, reference)
+        return self._served(name, post), None if before is None else before.version
 
     async def unload(self, name: str) -> None:
         """Take `name` out of service; what is under way is answered. Raises UnknownName."""
-        loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._loaders, self.trunk.residents.unload, name)
+            await self._loader.unload(name)
         except UsageError:
             raise UnknownName(name, sorted(self.trunk.residents.posts)) from None
-        self._of.pop(name, None)
-        self.observer.unloaded(name)
+        if name not in self.trunk.residents.posts:
+            self._of.pop(name, None)
 
     def served(self) -> list[Served]:
         """Return what is served, by name."""
@@ -152,11 +140,11 @@ class Engine:
             await self._next_end()
 
     def close(self) -> None:
-        """End the threads, after what is queued has been answered."""
+        """End the threads, after what is queued has been answered; a load under way is waited for a little only."""
         self._draining = True
         self._tokenisers.shutdown()
         self._batcher.close()
-        self._loaders.shutdown(cancel_futures=True)
+        self._loader.close()
 
     def _state(self) -> str:
         if not self._batcher.alive:

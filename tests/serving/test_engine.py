@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from onetrunk.core.backbone import Backbone
 from onetrunk.core.errors import HashMismatch, UnknownAdapter
 from onetrunk.core.hookspecs import hookimpl
 from onetrunk.core.plugin_host import PluginHost
+from onetrunk.core.residents import Residents
 from onetrunk.core.serving.engine import Engine
 from onetrunk.core.serving.errors import (
     AnswerFailed,
@@ -253,6 +255,79 @@ def test_unloading_leaves_what_is_under_way_its_adapter(trunk: OneTrunk) -> None
         assert isinstance((await engine.answer([Input("good", ("intent",))]))[0], UnknownName)
 
     gated(trunk, scenario)
+
+
+class Slow(PluginHost):
+    """Takes its time over a task until it is told to go on, and says in which order it is asked."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.asked: list[str] = []
+
+    @classmethod
+    def around(cls, own: Residents) -> Slow:
+        """Put a slow host in the place of that of `own`."""
+        slow = cls()
+        slow.__dict__.update(own._host.__dict__)
+        own._host = slow
+        return slow
+
+    def task(self, name: str) -> Any:
+        self.asked.append(name)
+        self.go_on.wait(20)
+        return super().task(name)
+
+
+def test_what_is_asked_of_one_name_takes_place_in_order_and_leaves_others_their_turn(
+    bert: Backbone, store: Store
+) -> None:
+    trunk = OneTrunk(bert, store=store)
+    engine, slow = Engine(trunk), Slow.around(trunk.residents)
+
+    async def scenario() -> None:
+        asked = [asyncio.create_task(engine.load("one", each)) for each in ("ner", "intent", "sentiment@1")]
+        asked.append(asyncio.create_task(engine.unload("one")))
+        asked.append(asyncio.create_task(engine.load("one", "sentiment@2")))
+        other = asyncio.create_task(engine.load("other", "intent"))
+        await asyncio.sleep(0.1)
+        assert sorted(slow.asked) == ["intent", "ner"]  # the second of them as `other`
+        asked[0].cancel()  # takes place all the same
+        slow.go_on.set()
+        await asyncio.gather(other, *asked[1:])
+        assert [task.result()[1] for task in (asked[1], asked[2], asked[4])] == ["ner@1", "intent@1", None]
+        assert engine.one("one").version == "sentiment@2"
+
+    asyncio.run(scenario())
+    engine.close()
+    assert (engine._loader._last, trunk.residents._loading) == ({}, {})
+
+
+def test_the_end_does_not_wait_for_a_load_that_takes_long(trunk: OneTrunk) -> None:
+    engine, slow = Engine(trunk), Slow.around(trunk.residents)
+
+    async def scenario() -> None:
+        load = asyncio.create_task(engine.load("mood", "sentiment@1"))
+        while not slow.asked:
+            await asyncio.sleep(0.005)
+        load.cancel()
+
+    asyncio.run(scenario())
+    began = time.monotonic()
+    engine.close()
+    assert time.monotonic() - began < 5
+    slow.go_on.set()
+
+
+def test_a_load_that_wants_to_end_the_process_fails_alone(trunk: OneTrunk) -> None:
+    class Leaving(Slow):
+        def task(self, name: str) -> Any:
+            raise SystemExit(len(name))
+
+    Leaving.around(trunk.residents)
+    engine = Engine(trunk)
+    with pytest.raises(RuntimeError, match=r"SystemExit\(9\) was raised while loading"):
+        asyncio.run(engine.load("mood", "sentiment@1"))
+    engine.close()
 
 
 def test_a_failed_load_leaves_the_old_one_serving(bert: Backbone, store: Store, tmp_path: Path) -> None:
