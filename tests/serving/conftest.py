@@ -144,7 +144,7 @@ class Gate:
                 self.reached.set()
                 assert self.opened.wait(60)
             if "bomb" in example.text:
-                raise ValueError("boom")
+                raise ValueError(f"boom: {example.text}")
             if "nan" in example.text:
                 return {"label": "positive", "score": float("nan")}
             return spec.decode(example, *rest)

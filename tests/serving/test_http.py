@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onetrunk.core.errors import UsageError
 from onetrunk.core.predictor import OneTrunk
+from onetrunk.core.serving.http.logs import EventLog
 from onetrunk.core.serving.http.problems import PROBLEMS
-from tests.serving.conftest import ADAPTERS, TEXT, Gated, Running, ask
+from tests.serving.conftest import ADAPTERS, Gated, Running, ask
 
 JSON = {"Content-Type": "application/json"}
-OVERSIZED = "[" * 100_000
+OVERSIZED = "[" * 30_000
 
 
 def post(service: Running, body: bytes, **headers: str) -> Any:
@@ -113,7 +118,8 @@ ZOO: list[tuple[bytes, int]] = [
     (b'{"inputs": [], "inputs": []}', 400),
     (b'{"inputs": [{"text": "a", "text": "b", "adapters": ["mood"]}]}', 400),
     (OVERSIZED.encode(), 400),
-    (b'{"a":' * 50_000, 400),
+    (b'{"a":' * 30_000, 400),
+    (b"[" * 100_000, 413),
     (b'{"inputs": ["\x00"]}', 400),
     (b'{"inputs": ["\\x"]}', 400),
     (b'{"inputs": ["\\u12"]}', 400),
@@ -414,10 +420,52 @@ def test_the_docs_load_nothing_from_elsewhere(service: Running) -> None:
         assert "//" not in answer.text.replace("// ", "").replace("http://www.w3.org/2000/svg", "")
 
 
-def test_a_request_keeps_its_text(service: Running) -> None:
-    entity = service.predict(ask("Ada in London ÄÖ", "names")).json()["results"][0]["answers"][0]["entities"]
-    assert all(each["text"] == "Ada in London ÄÖ"[each["start"] : each["end"]] for each in entity)
-    assert TEXT
+def test_an_entity_is_the_part_of_its_text(service: Running) -> None:
+    text = "Ada in London ÄÖ"
+    found = service.predict(ask(text, "names")).json()["results"][0]["answers"][0]["entities"]
+    assert found
+    assert [each["text"] for each in found] == [text[each["start"] : each["end"]] for each in found]
+
+
+@pytest.fixture
+def captured() -> Iterator[io.StringIO]:
+    """What this process logs by `logging`, as the service writes it."""
+    stream = io.StringIO()
+    names = ("", "uvicorn", "onetrunk")
+    before = [(logging.getLogger(each), logging.getLogger(each).handlers[:]) for each in names]
+    levels = [logging.getLogger(each).level for each in names]
+    log = EventLog(stream)
+    log.capture()
+    yield stream
+    log.flush()
+    for (logger, handlers), level in zip(before, levels, strict=True):
+        logger.handlers = handlers
+        logger.setLevel(level)
+    logging.captureWarnings(False)
+
+
+def test_what_a_plugin_raises_is_logged_without_the_text_that_it_may_tell(
+    gated: Callable[..., Gated], captured: io.StringIO
+) -> None:
+    held = gated()
+    assert held.service.predict(ask("bomb secret-word")).status_code == 500
+    assert Gated.until(lambda: "failed to answer a text" in captured.getvalue())
+    (event,) = [json.loads(line) for line in captured.getvalue().splitlines()]
+    assert "secret-word" not in captured.getvalue()
+    assert event["traceback"].startswith("ValueError\n")
+    assert event["traceback"].rpartition(":")[2] == "decode"
+
+
+def test_an_error_of_ours_is_logged_with_its_message(captured: io.StringIO) -> None:
+    try:
+        raise UsageError("say something else") from KeyError("secret-word")
+    except UsageError:
+        logging.getLogger("asyncio").exception("it failed\nwith secret-word")
+    assert Gated.until(lambda: "it failed" in captured.getvalue())
+    (event,) = [json.loads(line) for line in captured.getvalue().splitlines()]
+    assert event["message"] == "it failed"
+    assert "UsageError: say something else\n" in event["traceback"]
+    assert event["traceback"].endswith("\nKeyError")
 
 
 def test_a_request_with_very_many_answers_has_them_all(service: Running) -> None:

@@ -96,7 +96,7 @@ def most_line_bytes(limits: Limits) -> int:
 
 
 def most_values(limits: Limits, inputs: int) -> int:
-    """Return how many values JSON with so many inputs may have; twice what it needs, as more has better problems."""
+    """Return how many values JSON with so many inputs may have: twice what it needs."""
     return 2 * inputs * (limits.adapters + 8) + _SLACK
 
 

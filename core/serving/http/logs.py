@@ -13,6 +13,8 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import TextIO
 
+from onetrunk.core.errors import OneTrunkError
+
 _OURS = "onetrunk"
 _SERVER = "uvicorn"
 _PREFIX = f"{_OURS}."
@@ -87,14 +89,33 @@ class _Handler(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, its traceback as one field."""
+        """Write a record; of an error its types and frames, and never the message of one that is not ours: it may
+        have the text that it came of."""
         try:
             message = record.getMessage()
         except (TypeError, ValueError):  # somebody's arguments do not fit the text
             message = str(record.msg)
-        trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else None
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not record.name.startswith(_OURS):  # others have it in their message, too
+            message = message.partition("\n")[0]
+        trace = _trace(error) if error is not None else None
         name = record.name.removeprefix(_PREFIX)
         self._log.write("log", record.levelname.lower(), logger=name, message=message, traceback=trace)
+
+
+def _trace(error: BaseException) -> str:
+    """Return an error with those that led to it, the last one first."""
+    told: list[str] = []
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        kind = f"{type(cause).__module__}.{type(cause).__qualname__}".removeprefix("builtins.")
+        told.append(f"{kind}: {cause}" if isinstance(cause, OneTrunkError) else kind)
+        frames = traceback.walk_tb(cause.__traceback__)
+        told += [f"  {each.f_code.co_filename}:{line}:{each.f_code.co_name}" for each, line in frames]
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return "\n".join(told)
 
 
 _ENCODER = json.JSONEncoder(default=str)
