@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha1
@@ -44,20 +45,22 @@ class FolderRemote:
 
     def commit(self, revision: str | None) -> Commit:
         """As `Remote` has it."""
-        refs = self._refs()
-        wanted = revision or MAIN
-        known = {**refs.tags, **refs.branches}
-        found = known.get(wanted, wanted if is_commit(wanted) else None)
-        if found is None or not (folder := self._root / COMMITS / found).is_dir():
-            offer = f"known: {', '.join(sorted(known))}" if known else "nothing has been published there"
-            raise RemoteNotFound(str(self.location), f"there is no revision {wanted!r}; {offer}")
-        entries = [path for path in sorted(folder.iterdir()) if path.name != RECORD]
-        return Commit(found, {path.name: RemoteFile(path.name, path.lstat().st_size) for path in entries})
+        with self._reading():
+            refs = self._refs()
+            wanted = revision or MAIN
+            known = {**refs.tags, **refs.branches}
+            found = known.get(wanted, wanted if is_commit(wanted) else None)
+            if found is None or not (folder := self._root / COMMITS / found).is_dir():
+                offer = f"known: {', '.join(sorted(known))}" if known else "nothing has been published there"
+                raise RemoteNotFound(str(self.location), f"there is no revision {wanted!r}; {offer}")
+            entries = [path for path in sorted(folder.iterdir()) if path.name != RECORD]
+            return Commit(found, {path.name: RemoteFile(path.name, path.lstat().st_size) for path in entries})
 
     def fetch(self, commit: Commit, name: str, limit: int, advance: Advance) -> bytes:
         """As `Remote` has it."""
         try:
-            data = read_regular(self._root / COMMITS / commit.id / name, limit)
+            with self._reading():
+                data = read_regular(self._root / COMMITS / commit.id / name, limit)
         except FileMissing as error:
             raise RemoteNotFound(
                 str(self.location), f"{name} is missing in commit {commit.id[:12]}"
@@ -73,8 +76,8 @@ class FolderRemote:
             raise RemoteError(
                 str(self.location), "a folder is as private as its permissions; leave --private out"
             )
-        new = not self._root.exists()
         try:
+            new = not self._root.exists()
             self._root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RemoteError(str(self.location), f"cannot be made ({error.strerror})") from error
@@ -134,6 +137,14 @@ class FolderRemote:
         sync_folder(self._root / COMMITS)
         self._write(_Refs({**refs.branches, branch: identity}, refs.tags))  # now it is published
         return Published(identity, str(self.location))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn an OSError, such as of a name that is too long for the disk, into a RemoteError."""
+        try:
+            yield
+        except OSError as error:
+            raise RemoteError(str(self.location), f"cannot be read ({error.strerror or error})") from error
 
     def _refs(self) -> _Refs:
         try:
