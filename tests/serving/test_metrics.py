@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from onetrunk.core.serving.errors import QueueFull
+from onetrunk.core.serving.errors import AnswerFailed, QueueFull
 from onetrunk.core.serving.http.metrics import NAMED, OTHER, Metrics
 from tests.serving.conftest import Gated, Running, Serve, ask
 
@@ -103,6 +103,25 @@ def test_of_adapters_the_first_hundred_names_are_told_apart() -> None:
     assert len(rows) == NAMED + 1
     assert rows[f"adapter={OTHER}"] == 2 * 2 * NAMED
     assert rows["adapter=adapter-0"] == 2
+
+
+def test_errors_are_counted_by_the_version_that_failed(gated: Callable[..., Gated]) -> None:
+    service = gated().service
+    service.predict(ask("bomb"), ask("bomb"), ask("good"), ask("good", "nobody"))
+    rows = {
+        labels: value for (name, labels), value in scraped(service).items() if "adapter_errors_total" in name
+    }
+    assert rows == {"adapter=mood@2,type=internal": 2}
+
+
+def test_of_versions_that_fail_the_first_hundred_are_told_apart() -> None:
+    metrics = Metrics()
+    for number in range(3 * NAMED):
+        metrics.failed(AnswerFailed(f"ner@{number}"))
+    found = samples(metrics.page().decode())
+    rows = {labels: value for (name, labels), value in found.items() if "adapter_errors_total" in name}
+    assert len(rows) == NAMED + 1
+    assert rows[f"adapter={OTHER},type=internal"] == 2 * NAMED
 
 
 def test_two_services_of_one_process_count_apart() -> None:

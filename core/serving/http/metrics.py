@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from onetrunk.core.serving.errors import AdapterUnavailable, AnswerFailed
 from onetrunk.core.serving.http.problems import problem_of
 from onetrunk.core.serving.observer import Observer
 
@@ -51,8 +52,12 @@ class Metrics(Observer):
         self._unloads = counter("unloads", "Adapters taken out of service.")
         self._answers = counter("adapter_answers", "Texts that an adapter has answered.", "adapter")
         self._adapter_seconds = times("adapter_seconds", "Time of their requests.", "adapter")
+        self._failures = counter(
+            "adapter_errors", "Texts that a version failed to answer.", "adapter", "type"
+        )
         self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._of_adapter: dict[str, tuple[Counter, Histogram]] = {}
+        self._failing: set[str] = set()
         self._lock = threading.Lock()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -110,8 +115,15 @@ class Metrics(Observer):
 
     @override
     def failed(self, error: Exception) -> None:
-        """Count an input that failed."""
-        self.error(problem_of(error).kind)
+        """Count an input that failed, and with which version where it was a version's fault."""
+        kind = problem_of(error).kind
+        self.error(kind)
+        if isinstance(error, AdapterUnavailable | AnswerFailed):
+            with self._lock:
+                if len(self._failing) < NAMED:
+                    self._failing.add(error.version)
+                label = error.version if error.version in self._failing else OTHER
+            self._failures.labels(label, kind).inc()
 
     @override
     def swapped(self, name: str, version: str, previous: str | None) -> None:
