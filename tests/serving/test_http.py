@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onetrunk.adapters.store import Store
+from onetrunk.core.backbone import Backbone
 from onetrunk.core.errors import UsageError
 from onetrunk.core.predictor import OneTrunk
+from onetrunk.core.serving.http.access import Access, Grant
 from onetrunk.core.serving.http.logs import EventLog
 from onetrunk.core.serving.http.problems import PROBLEMS
-from tests.serving.conftest import ADAPTERS, Gated, Running, ask
+from tests.serving.conftest import ADAPTERS, Gated, Running, Serve, ask, running
 
 JSON = {"Content-Type": "application/json"}
 OVERSIZED = "[" * 30_000
@@ -471,3 +477,55 @@ def test_an_error_of_ours_is_logged_with_its_message(captured: io.StringIO) -> N
 def test_a_request_with_very_many_answers_has_them_all(service: Running) -> None:
     results = service.predict(*[ask("good film", *["mood", "names"] * 32)] * 20).json()["results"]
     assert [len(result["answers"]) for result in results] == [64] * 20
+
+
+def test_a_folder_that_cannot_be_there_is_a_problem_and_not_a_fault(service: Running) -> None:
+    reference = "file:///" + "a" * 300 + "/ner"
+    answer = service.client.put("/v1/adapters/new", json={"ref": reference})
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/adapter-rejected")
+    assert "cannot be read (File name too long)" in answer.json()["detail"]
+
+
+def test_no_problem_of_a_load_tells_where_the_store_is(small: Backbone, stock: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(stock, store)
+    (store / "names" / "1" / "adapter_model.safetensors").write_bytes(b"x")
+    (store / "mood" / "1" / "task.json").write_text("{")
+    with running(OneTrunk(small, store=Store(store))) as own:
+        answers = [
+            own.client.put("/v1/adapters/new", json={"ref": each}) for each in ("names", "mood@1", "nobody")
+        ]
+    assert [each.status_code for each in answers] == [422, 422, 404]
+    assert "the adapter is not sound: adapter_model.safetensors has 1 bytes" in answers[0].json()["detail"]
+    assert [each.text for each in answers if str(tmp_path) in each.text] == []
+    failed = [event["why"] for event in own.events("load-failed")]
+    assert str(store / "names" / "1") in failed[0]
+
+
+SOME = Grant("some", frozenset({"admin"}), ("mood", "new"))
+LIMITED = {"Authorization": "Bearer some-token-for-some"}
+
+
+@pytest.fixture(scope="module")
+def limited(serve: Serve) -> Iterator[Running]:
+    """A service whose only token, LIMITED, is for the names of SOME."""
+    with serve(Access({hashlib.sha256(b"some-token-for-some").digest(): SOME})) as service:
+        yield service
+
+
+@pytest.mark.parametrize("reference", ["evil/people", "file:///tmp/people", "org/names@v1"])
+def test_a_token_for_some_names_cannot_load_from_a_location(limited: Running, reference: str) -> None:
+    answer = limited.client.put("/v1/adapters/new", json={"ref": reference}, headers=LIMITED)
+    assert (answer.status_code, answer.json()["type"]) == (403, "/problems/forbidden")
+    assert "from a location" in answer.json()["detail"]
+
+
+def test_an_unknown_reference_is_told_of_no_names_but_those_of_the_token(limited: Running) -> None:
+    unknown = limited.client.put("/v1/adapters/new", json={"ref": "nobody"}, headers=LIMITED)
+    assert unknown.json()["type"] == "/problems/unknown-reference"
+    assert unknown.json()["detail"].endswith("known: mood")
+
+
+def test_the_status_counts_the_names_of_the_token(limited: Running, service: Running) -> None:
+    assert limited.client.get("/v1/status", headers=LIMITED).json()["adapters"] == 1
+    assert service.client.get("/v1/status").json()["adapters"] == len(ADAPTERS)

@@ -9,9 +9,11 @@ import pytest
 from onetrunk.adapters.errors import HashMismatch, RemoteConflict, RemoteNotFound, RemoteUnreachable
 from onetrunk.core.errors import (
     AdapterRejected,
+    ArtifactError,
     BackboneMismatch,
     ReferenceSyntaxError,
     StoreBusy,
+    StoreError,
     UnknownAdapter,
     UnknownTask,
 )
@@ -24,14 +26,17 @@ CASES = [
     (errors.ShuttingDown(), 503, "shutting-down"),
     (errors.UnknownName("x", ["a"]), 404, "unknown-adapter"),
     (errors.TextTooLong(9, 8), 413, "text-too-long"),
+    (errors.TooManyTokens(9, 2, 8), 413, "text-too-long"),
     (errors.TooManyAdapters(9, 8), 413, "too-many-adapters"),
-    (errors.AdapterUnavailable("ner@3", "gone"), 503, "adapter-unavailable"),
+    (errors.AdapterUnavailable("ner@3", "/store/ner/3 is gone"), 503, "adapter-unavailable"),
     (errors.AnswerFailed("ner@3"), 500, "internal"),
     (UnknownAdapter("x", ["a"], Path("/store")), 404, "unknown-reference"),
     (RemoteNotFound("org/x", "no such repo"), 404, "unknown-reference"),
     (RemoteUnreachable("org/x", "no connection"), 503, "remote-unavailable"),
     (RemoteConflict("org/x", "moved"), 503, "remote-unavailable"),
     (StoreBusy(Path("/store"), 30), 503, "remote-unavailable"),
+    (StoreError("cannot write to the store /store (read-only)"), 422, "adapter-rejected"),
+    (ArtifactError(Path("/store/x"), "it has no head"), 422, "adapter-rejected"),
     (ReferenceSyntaxError("?", "it is odd"), 422, "invalid-request"),
     (HashMismatch(Path("/store/x"), "head", "a" * 64, "b" * 64), 422, "adapter-rejected"),
     (AdapterRejected("x@1", "its probe gives other logits"), 422, "adapter-rejected"),
@@ -61,8 +66,9 @@ def test_an_error_that_nobody_expected_tells_nothing_of_itself() -> None:
     assert "secret" not in str(problem_of(ValueError("a secret")).to_json())
 
 
-def test_an_unknown_reference_does_not_tell_where_the_store_is() -> None:
-    assert "/store" not in str(problem_of(UnknownAdapter("x", ["a"], Path("/store"))).to_json())
+@pytest.mark.parametrize("error", [case[0] for case in CASES], ids=repr)
+def test_no_problem_tells_a_path_of_the_store(error: Exception) -> None:
+    assert "/store" not in str(problem_of(error).to_json())
 
 
 def test_a_problem_lists_a_hundred_names_at_most() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from onetrunk.adapters.locations import is_location
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.serving.config import NAME
 from onetrunk.core.serving.errors import ShuttingDown, UnknownName
@@ -37,10 +38,13 @@ async def show_adapter(service: Service, call: Call) -> Response:
 
 async def put_adapter(service: Service, call: Call) -> Response:
     """Load an adapter, or swap the one that serves under the name; if that fails nothing has changed."""
-    name, _ = _named(service, call, "admin")
+    name, grant = _named(service, call, "admin")
     if not _NAME.fullmatch(name):
         raise Refusal("invalid-request", f"{name[:100]!r} is no name to serve as; expected {NAME}")
     reference = _reference(await service.bodies.json(call))
+    if grant.adapters is not None and is_location(reference):
+        # What is pulled gets a name in the store that all share, which these patterns do not bind.
+        raise Refusal("forbidden", "a token for some names may not load from a location, only from the store")
     if service.draining:
         raise ShuttingDown
     try:
@@ -54,7 +58,7 @@ async def put_adapter(service: Service, call: Call) -> Response:
             reference=reference,
             why=str(error),
         )
-        raise
+        raise narrowed(error, grant) from None
     service.log.write("loaded", id=call.id, adapter=name, version=served.version, previous=previous)
     return _json({**record(served), "previous": previous}, 201 if previous is None else 200)
 

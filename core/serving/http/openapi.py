@@ -27,7 +27,7 @@ _BODY = (
 INPUTS = (*_BODY, "too-many-inputs", "text-too-long", "too-many-adapters", "unknown-adapter", "queue-full",
           "timeout", "adapter-unavailable")  # fmt: skip
 """Problems of a request with inputs."""
-LOADS = (*_BODY, "unknown-reference", "adapter-rejected", "remote-unavailable")
+LOADS = (*_BODY, "queue-full", "unknown-reference", "adapter-rejected", "remote-unavailable")
 """Problems of a load."""
 NAMED = ("unknown-adapter", "invalid-request")
 """Problems of a request that names an adapter."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from starlette.responses import Response
 
-from onetrunk.core.serving.errors import AnswerFailed, UnknownName
+from onetrunk.core.errors import UnknownAdapter
+from onetrunk.core.serving.errors import AdapterUnavailable, AnswerFailed, UnknownName
 from onetrunk.core.serving.http.access import Grant
 from onetrunk.core.serving.http.bodies import unless_gone
 from onetrunk.core.serving.http.calls import Call, Service, granted, problem_response
@@ -132,13 +134,22 @@ def _checked(service: Service, value: Any, grant: Grant) -> Input | Problem:
 
 
 def _outcome(result: Result, grant: Grant) -> list[Answer] | Problem:
-    return result if isinstance(result, list) else problem_of(narrowed(result, grant))
+    if isinstance(result, list):
+        return result
+    if isinstance(result, AdapterUnavailable):
+        _log.warning("%s", result)  # why, which only the log may tell
+    return problem_of(narrowed(result, grant))
 
 
 def narrowed(error: Exception, grant: Grant) -> Exception:
     """Return an error that tells of no adapters but those that `grant` covers."""
-    if isinstance(error, UnknownName) and grant.adapters is not None:
+    if grant.adapters is None:
+        return error
+    if isinstance(error, UnknownName):
         return UnknownName(error.name, [name for name in error.known if grant.covers(name)])
+    if isinstance(error, UnknownAdapter):  # of the store: names, or versions and aliases of one
+        known = [each for each in error.known if grant.covers(each.partition("@")[0])]
+        return UnknownAdapter(error.reference, known, Path())
     return error
 
 

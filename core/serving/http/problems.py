@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from onetrunk.adapters.errors import RemoteConflict, RemoteNotFound, RemoteUnreachable
-from onetrunk.core.errors import OneTrunkError, ReferenceSyntaxError, StoreBusy, UnknownAdapter
+from onetrunk.core.errors import (
+    ArtifactError,
+    OneTrunkError,
+    ReferenceSyntaxError,
+    StoreBusy,
+    StoreError,
+    UnknownAdapter,
+)
 from onetrunk.core.serving.errors import (
     AdapterUnavailable,
     AnswerFailed,
@@ -109,12 +116,20 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, ServingError):
         return _of_serving(error)
     if isinstance(error, UnknownAdapter):  # its message has the store's path
-        known = f"known: {', '.join(error.known)}" if error.known else "the store is empty"
+        known = f"known: {', '.join(error.known) or 'none'}"
         return Problem("unknown-reference", f"no adapter {error.reference!r} in the store; {known}")
     if isinstance(error, RemoteNotFound):
         return Problem("unknown-reference", str(error))
-    if isinstance(error, RemoteUnreachable | RemoteConflict | StoreBusy):
-        return Problem("remote-unavailable", str(error), headers={"Retry-After": str(RETRY_SECONDS)})
+    if isinstance(error, StoreBusy):  # all messages of a store have its path, and those of an artifact theirs
+        return _later("remote-unavailable", "the store is locked by another process; try again")
+    if isinstance(error, StoreError):
+        return Problem(
+            "adapter-rejected", "the store cannot take it in or hand it out; the service's log says why"
+        )
+    if isinstance(error, ArtifactError):
+        return Problem("adapter-rejected", f"the adapter is not sound: {error.message}")
+    if isinstance(error, RemoteUnreachable | RemoteConflict):
+        return _later("remote-unavailable", str(error))
     if isinstance(error, ReferenceSyntaxError):
         return Problem("invalid-request", str(error))
     if isinstance(error, OneTrunkError):
@@ -122,7 +137,14 @@ def problem_of(error: Exception) -> Problem:
     return Problem("internal", "the service failed; its log says why")
 
 
+def _later(kind: str, detail: str, **members: object) -> Problem:
+    return Problem(kind, detail, members, {"Retry-After": str(RETRY_SECONDS)})
+
+
 def _of_serving(error: ServingError) -> Problem:
+    if isinstance(error, AdapterUnavailable):  # its reason may have the store's path
+        detail = f"{error.version} cannot be brought back; try again, or load it again"
+        return _later("adapter-unavailable", detail, version=error.version)
     members: JSONObject = {}
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else {}
     if isinstance(error, UnknownName):
@@ -131,8 +153,6 @@ def _of_serving(error: ServingError) -> Problem:
         members = {"characters": error.characters, "most": error.most}
     elif isinstance(error, TooManyAdapters):
         members = {"count": error.count, "most": error.most}
-    elif isinstance(error, AdapterUnavailable | AnswerFailed):
+    elif isinstance(error, AnswerFailed):
         members = {"version": error.version}
-        if isinstance(error, AdapterUnavailable):
-            headers = {"Retry-After": str(RETRY_SECONDS)}
     return Problem(_OF_SERVING.get(type(error), "internal"), str(error), members, headers)

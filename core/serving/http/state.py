@@ -28,7 +28,9 @@ async def show_status(service: Service, call: Call) -> Response:
             "wait_ms_p95": milliseconds(status.wait_p95),
         },
         "requests_per_second": round(status.requests_per_second, 3),
-        "adapters": sum(grant.covers(each.name) for each in engine.served()),
+        "adapters": status.adapters
+        if grant.adapters is None
+        else sum(grant.covers(each.name) for each in engine.served()),
         "limits": {
             "max_inputs": limits.inputs,
             "max_adapters": limits.adapters,
