@@ -26,7 +26,7 @@ class Client:
     url: where it is, `http://HOST:PORT`. token: the token, or the `Path` of a file with it; no message has it.
     timeout: seconds in which no byte comes, after which it is given up; a load may take longer.
     retries: how often, and how long, a request is sent again that the service has no room for (429, 503), when it
-    says (Retry-After), or whose connection failed, for a few seconds; an unload only where it has not been sent yet.
+    says (Retry-After), or whose connection failed, for a few seconds; an unload only if it was not sent yet.
 
     Every method raises ServiceError where the service refuses, ServiceUnreachable where there is no answer, and
     AnswerError for an answer that is none of such a service.

@@ -98,7 +98,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Hear of the first byte of a request."""
         super().on_message_begin()
-        self.scope[GONE] = self._gone
+        self.scope[GONE] = self._gone  # type: ignore[literal-required]
         self._began = self._open = True
         self._overhead = 0
 
