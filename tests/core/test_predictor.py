@@ -316,6 +316,26 @@ def test_threads_that_load_at_once_lose_none_of_their_loads(bert: Backbone, stor
     assert set(trunk.loaded) == set(references)
 
 
+def test_threads_that_load_one_name_at_once_have_their_turns_in_order(bert: Backbone, store: Store) -> None:
+    trunk = OneTrunk(bert, store=store)
+    residents = trunk.residents
+    references = [f"sentiment@{1 + i % 3}" for i in range(6)]
+    befores: list[str | None] = []
+
+    def load(reference: str) -> None:
+        _, before = residents.load(reference, "mood")
+        befores.append(None if before is None else before.version)
+
+    with ThreadPoolExecutor(6) as pool, residents._turn("mood"):
+        for i, reference in enumerate(references):
+            pool.submit(load, reference)
+            until = time.monotonic() + 10
+            while len(residents._loading["mood"]) < i + 2 and time.monotonic() < until:
+                time.sleep(0.001)
+    assert befores == [None, *references[:-1]]
+    assert residents._loading == {}
+
+
 def test_a_trunk_is_made_of_a_folder_and_of_the_users_own_store(bert_folder: Path, home: Path) -> None:
     trunk = OneTrunk(bert_folder, device="cpu", dtype="fp32")
     assert trunk.store.root == home
