@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Container, Iterable
 
 WINDOW = 60
 """Seconds that are looked back."""
@@ -48,3 +49,26 @@ class Activity:
     def _forget(self, now: float) -> None:
         while self._seconds and self._seconds[0][0] < now - WINDOW:
             self._seconds.popleft()
+
+
+class Activities:
+    """What has been going on under each name that serves."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, Activity] = {}
+
+    def record(self, names: Iterable[str], seconds: float, serving: Container[str]) -> None:
+        """Count something of `names` that took `seconds`; those that do not serve any more are forgotten."""
+        for name in names:
+            if name in serving:
+                self._of.setdefault(name, Activity()).record(seconds)
+            else:
+                self._of.pop(name, None)
+
+    def of(self, name: str) -> Activity:
+        """Return what has been going on under `name`."""
+        return self._of.get(name) or Activity()
+
+    def forget(self, name: str) -> None:
+        """Forget `name`, which was taken out of service."""
+        self._of.pop(name, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from onetrunk.core.adapter import Adapter
@@ -12,37 +12,55 @@ from onetrunk.core.inference import Job, compute_logits
 from onetrunk.core.predictor import OneTrunk
 from onetrunk.core.residents import Key
 from onetrunk.core.serving.apart import apart
-from onetrunk.core.serving.errors import AdapterUnavailable, AnswerFailed
+from onetrunk.core.serving.errors import AdapterUnavailable, AnswerFailed, TooManyTokens
 from onetrunk.core.serving.work import Answer, Result, Work
 
 _log = logging.getLogger(__name__)
 
 
 class Answering:
-    """Texts to answers by the adapters that the caller holds."""
+    """Texts to answers by the adapters that the caller holds.
 
-    def __init__(self, trunk: OneTrunk, batch_tokens: int) -> None:
-        self._trunk, self._batch_tokens = trunk, batch_tokens
+    Plugins and the tokenizer can raise anything, an exit of the process or a panic of native code too, which are no
+    `Exception`: here it fails the text that it was raised for, and no thread ends of it.
 
-    def prepare(self, works: Sequence[Work]) -> list[OneTrunkError | None]:
-        """Tokenise texts, each once, and bring evicted adapters back; return the error of each work, or None."""
+    batch_tokens: that are computed at once. input_tokens: of a text, times its adapters, at most.
+    """
+
+    def __init__(self, trunk: OneTrunk, batch_tokens: int, input_tokens: int) -> None:
+        self._trunk, self._batch_tokens, self._input_tokens = trunk, batch_tokens, input_tokens
+
+    def prepare(self, works: Sequence[Work]) -> Iterator[tuple[Work, OneTrunkError | None]]:
+        """Tokenise texts, each once, and bring evicted adapters back; yield each work with its error, or None.
+
+        Nothing is done for a work that nobody waits for, which has no error.
+        """
+        if all(work.owner.gone for work in works):
+            yield from ((work, None) for work in works)
+            return
         try:
             tokenised = self._trunk.encoder.tokenise([work.text for work in works])
-        except Exception:  # of a tokenizer, which says of no text that it was that one
+        except BaseException:  # of a tokenizer, which says of no text that it was that one
             _log.exception("the tokenizer failed on %d texts", len(works))
-            return [AnswerFailed("the tokenizer")] * len(works)
-        return [self._prepared(work, tokens) for work, tokens in zip(works, tokenised, strict=True)]
+            yield from ((work, AnswerFailed("the tokenizer")) for work in works)
+            return
+        for work, tokens in zip(works, tokenised, strict=True):
+            yield work, None if work.owner.gone else self._prepared(work, tokens)
 
     def answer(self, works: Sequence[Work]) -> list[Result]:
         """Return the result of each work; never raises, and one that fails leaves the others their answers."""
         try:
             return list(self._together(works))
-        except Exception as error:  # a plugin's head and decoder can raise anything, and so can a full GPU
+        except (
+            BaseException
+        ) as error:  # a plugin's head and decoder can raise anything, and so can a full GPU
             if len(works) > 1:
                 return [self.answer([work])[0] for work in works]
             return [self._blamed(works[0], error)]
 
     def _prepared(self, work: Work, tokens: Any) -> OneTrunkError | None:
+        if len(tokens) * len(work.held) > self._input_tokens:
+            return TooManyTokens(len(tokens), len(work.held), self._input_tokens)
         for resident in work.held:
             version = resident.adapter.ref
             try:
@@ -53,7 +71,7 @@ class Answering:
                     apart(self._trunk.residents.adapters, [resident])
             except OneTrunkError as error:
                 return AdapterUnavailable(version, error)
-            except Exception:  # of a plugin's own
+            except BaseException:  # of a plugin's own
                 _log.exception("%s failed to split a text", version)
                 return AnswerFailed(version)
         return None
@@ -85,7 +103,7 @@ class Answering:
             for work in works
         ]
 
-    def _blamed(self, work: Work, error: Exception) -> OneTrunkError:
+    def _blamed(self, work: Work, error: BaseException) -> OneTrunkError:
         """Return the error of a work that failed by itself, which names the first of its adapters that fails."""
         versions = [resident.adapter.ref for resident in work.held]
         if isinstance(error, OneTrunkError):
@@ -94,7 +112,7 @@ class Answering:
             alone = work.only(i)
             try:
                 self._together([alone])
-            except Exception:
+            except BaseException:
                 _log.exception("%s failed to answer a text", version)
                 return AnswerFailed(version)
         _log.error("%s failed to answer a text together", ", ".join(versions), exc_info=error)

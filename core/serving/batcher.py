@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -9,11 +10,13 @@ from collections.abc import Callable, Iterable
 from onetrunk.core.serving.fair_queue import FairQueue
 from onetrunk.core.serving.work import Work
 
+_log = logging.getLogger(__name__)
+
 
 class Batcher:
     """A queue and the thread that empties it.
 
-    answer: does all of a batch, on the device thread; must not raise.
+    answer: does all of a batch, on the device thread; what it raises is logged.
     tokens: of a batch, at most; a longer text is a batch of its own.
     wait: seconds that the first of a batch that is not full waits for more; only an idle device waits.
     """
@@ -59,7 +62,10 @@ class Batcher:
 
     def _run(self) -> None:
         while batch := self._next():
-            self._answer(batch)
+            try:
+                self._answer(batch)
+            except BaseException:  # even an exit: without this thread nothing is answered any more
+                _log.exception("what follows a batch of %d texts failed", len(batch))
 
     def _next(self) -> list[Work]:
         """Return the next batch, as soon as there is one; nothing when all is done and the batcher closes."""

@@ -52,6 +52,7 @@ _LIMITS: Mapping[str, tuple[type, ...]] = {
     "inputs": (int,),
     "adapters": (int,),
     "characters": (int,),
+    "input_tokens": (int,),
     "body_bytes": (int,),
     "request_seconds": (int, float),
 }

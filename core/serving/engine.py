@@ -10,32 +10,28 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from onetrunk.adapters.bank import Usage
 from onetrunk.core.errors import OneTrunkError, UsageError
 from onetrunk.core.precision import name_of
 from onetrunk.core.predictor import OneTrunk
-from onetrunk.core.residents import Post, Resident
-from onetrunk.core.serving.activity import Activity
+from onetrunk.core.residents import Post
+from onetrunk.core.serving.accepting import Accepting
+from onetrunk.core.serving.activity import Activities, Activity
 from onetrunk.core.serving.admission import Admission
 from onetrunk.core.serving.answering import Answering
 from onetrunk.core.serving.batcher import Batcher
 from onetrunk.core.serving.desk import About
-from onetrunk.core.serving.errors import (
-    OverTime,
-    QueueFull,
-    ServingError,
-    ShuttingDown,
-    TextTooLong,
-    TooManyAdapters,
-    UnknownName,
-)
+from onetrunk.core.serving.errors import OverTime, QueueFull, ShuttingDown, UnknownName
 from onetrunk.core.serving.limits import Limits
 from onetrunk.core.serving.loader import Loader
 from onetrunk.core.serving.observer import Observer
 from onetrunk.core.serving.status import Served, Status
-from onetrunk.core.serving.work import Input, Pending, Result, Work
+from onetrunk.core.serving.work import Input, Pending, Result, Work, slices, spread
+
+SLICE = 16384
+"""Tokens, about, that are prepared at a time."""
 
 
 class Engine:
@@ -50,12 +46,13 @@ class Engine:
         self.trunk = trunk
         self.limits = limits or Limits.on(trunk.trunk.device.type)
         self.observer = observer or Observer()
+        self._accepting = Accepting(trunk.residents, self.limits)
         self._admission = Admission(self.limits.queue_tokens)
-        self._answering = Answering(trunk, self.limits.batch_tokens)
+        self._answering = Answering(trunk, self.limits.batch_tokens, self.limits.input_tokens)
         self._batcher = Batcher(self._run, self.limits.batch_tokens, self.limits.wait_ms / 1e3)
         self._tokenisers = ThreadPoolExecutor(1, "onetrunk-tokens")
         self._loader = Loader(trunk.residents, self.observer)
-        self._of: dict[str, Activity] = {}
+        self._of = Activities()
         self._requests, self._waits = Activity(), Activity()
         self._began = time.monotonic()
         self._open = 0
@@ -71,13 +68,13 @@ class Engine:
         """
         with self._counted():
             began, pending = time.perf_counter(), Pending(len(inputs))
-            works = self._accepted(inputs, pending)
+            works = self._accepting.works(inputs, pending)
             if works:
                 await self._admit(works, wait)
                 self._tokenisers.submit(self._prepare, works)
                 await self._settled(works, pending)
             self._note(inputs, pending, time.perf_counter() - began)
-            return pending.results  # type: ignore[return-value]  # all are there
+            return spread(inputs, pending.results)
 
     async def load(self, name: str, reference: str) -> tuple[Served, str | None]:
         """Put what `reference` means now in service as `name`; return it and the version that it replaced.
@@ -94,8 +91,7 @@ class Engine:
             await self._loader.unload(name)
         except UsageError:
             raise UnknownName(name, sorted(self.trunk.residents.posts)) from None
-        if name not in self.trunk.residents.posts:
-            self._of.pop(name, None)
+        self._of.forget(name)
 
     def served(self) -> list[Served]:
         """Return what is served, by name."""
@@ -170,33 +166,6 @@ class Engine:
         self._changed.clear()
         await self._changed.wait()
 
-    def _accepted(self, inputs: Sequence[Input], pending: Pending) -> list[Work]:
-        """Return the work of each input that can be answered, its adapters held; the others have their errors."""
-        works = []
-        for index, given in enumerate(inputs):
-            try:
-                held = self._hold(given)
-            except ServingError as error:
-                pending.settle(index, error)
-                continue
-            if held:
-                works.append(Work.of(given, held, pending, index))
-            else:
-                pending.settle(index, [])
-        return works
-
-    def _hold(self, given: Input) -> list[Resident]:
-        if len(given.text) > self.limits.characters:
-            raise TextTooLong(len(given.text), self.limits.characters)
-        if len(given.adapters) > self.limits.adapters:
-            raise TooManyAdapters(len(given.adapters), self.limits.adapters)
-        try:
-            return self.trunk.residents.hold(given.adapters)
-        except UsageError:
-            posts = self.trunk.residents.posts
-            missing = next((name for name in given.adapters if name not in posts), given.adapters[0])
-            raise UnknownName(missing, sorted(posts)) from None
-
     async def _admit(self, works: Sequence[Work], wait: bool) -> None:
         charges = [charge for work in works for charge in work.charges]
         try:
@@ -223,41 +192,52 @@ class Engine:
                 self._end(self._batcher.drop(works))
 
     def _prepare(self, works: Sequence[Work]) -> None:
-        """Tokenise works and queue them; on the tokenisers' thread."""
-        failed: list[tuple[Work, Result]] = []
-        ready: list[Work] = []
-        for work, error in zip(works, self._answering.prepare(works), strict=True):
-            if error is not None:
-                failed.append((work, error))
-            elif work.owner.gone:
-                self._end([work])
-            else:
-                costs = [encoded.tokens for encoded in work.encoded]
-                more = [new - old for new, old in zip(costs, work.costs, strict=True)]
-                self._admission.correct(zip(work.names, more, strict=True))
-                work.costs, work.flow = costs, self._admission.busiest(work.names)
-                ready.append(work)
-        self._batcher.put(ready)
-        self._deliver(failed)
+        """Tokenise works and queue them, a slice after the other; on the tokenisers' thread."""
+        for part in slices(works, SLICE):
+            settled: list[tuple[Work, Result]] = []
+            ready: list[Work] = []
+            for work, error in self._answering.prepare(part):
+                if error is not None:
+                    settled.append((work, error))
+                elif work.owner.gone:
+                    settled.append((work, []))
+                else:
+                    self._recharge(work)
+                    ready.append(work)
+            self._batcher.put(ready)
+            self._deliver(settled)
+
+    def _recharge(self, work: Work) -> None:
+        """Put what a work really costs in the place of the guess."""
+        costs = [encoded.tokens for encoded in work.encoded]
+        more = [new - old for new, old in zip(costs, work.costs, strict=True)]
+        self._admission.correct(zip(work.names, more, strict=True))
+        work.costs, work.flow = costs, self._admission.busiest(work.names)
 
     def _run(self, works: list[Work]) -> None:
-        """Answer a batch; on the device thread."""
+        """Answer a batch; on the device thread. Whatever happens, each work has a result and ends."""
         began = time.perf_counter()
         results = self._answering.answer(works)
-        seconds = time.perf_counter() - began
+        try:
+            self._measure(works, began, time.perf_counter() - began)
+        finally:
+            self._deliver(list(zip(works, results, strict=True)))
+
+    def _measure(self, works: Sequence[Work], began: float, seconds: float) -> None:
+        """Tell of a batch that has run."""
         tokens = sum(sum(work.costs) for work in works)
         self._admission.ran(tokens, seconds)
         waits = [began - work.since for work in works]
         self._waits.record(max(waits))
         adapters = len({resident.key for work in works for resident in work.held})
         self.observer.batch(tokens, len(works), adapters, waits, seconds)
-        self._deliver(list(zip(works, results, strict=True)))
 
     def _deliver(self, settled: Sequence[tuple[Work, Result]]) -> None:
-        """End works and hand their results to the event loop."""
+        """End works and hand their results to the event loop, which then looks for room, too."""
         self._end([work for work, _ in settled])
-        if settled and not (loop := settled[0][0].owner.loop).is_closed():
-            loop.call_soon_threadsafe(self._settle, settled)
+        if settled:
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+                settled[0][0].owner.loop.call_soon_threadsafe(self._settle, settled)
 
     def _settle(self, settled: Sequence[tuple[Work, Result]]) -> None:
         """Hand results to those who wait for them; on the event loop."""
@@ -278,10 +258,10 @@ class Engine:
             if isinstance(result, OneTrunkError):
                 self.observer.failed(result)
                 continue
+            self._of.record(given.adapters, seconds, self.trunk.residents.posts)
             for name in given.adapters:
-                self._of.setdefault(name, Activity()).record(seconds)
                 self.observer.answered(name, seconds)
 
     def _served(self, name: str, post: Post) -> Served:
         tier = self.trunk.residents.tier(post.resident)
-        return Served.of(name, post, tier, self._of.get(name) or Activity())
+        return Served.of(name, post, tier, self._of.of(name))

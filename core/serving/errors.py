@@ -7,6 +7,7 @@ ServingError
 │   └── ShuttingDown     the service is about to end
 ├── UnknownName          no adapter serves under this name
 ├── TextTooLong          more characters than a text may have
+├── TooManyTokens        more tokens, over all its adapters, than an input may have
 ├── TooManyAdapters      more adapters than a text may be asked of
 ├── AdapterUnavailable   it was evicted, and the store cannot bring it back
 └── AnswerFailed         what a plugin made for the text raised
@@ -69,6 +70,18 @@ class TextTooLong(ServingError):
         super().__init__(f"the text has {characters} characters, at most {most} are read; cut it")
         self.characters = characters
         self.most = most
+
+
+class TooManyTokens(ServingError):
+    """A text of `each` tokens is asked of so many `adapters` that these are more than `most` in all."""
+
+    def __init__(self, each: int, adapters: int, most: int) -> None:
+        self.tokens = each * adapters
+        self.most = most
+        super().__init__(
+            f"the text has {each} tokens, for {adapters} adapters {self.tokens}; at most {most} are computed for "
+            "an input; cut it, or ask fewer adapters at once"
+        )
 
 
 class TooManyAdapters(ServingError):

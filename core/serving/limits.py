@@ -10,6 +10,10 @@ BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 """Tokens of a batch by default: large enough for nearly full speed, small enough that nobody waits long for one."""
 QUEUE_TOKENS = {"cpu": 1024, "cuda": 262144}
 """Tokens that wait by default: a quarter of a second of the work of two cores, about."""
+INPUT_TOKENS = {"cpu": 65536, "cuda": 1048576}
+"""Tokens of an input by default, over all its adapters: some seconds of a device that nothing interrupts."""
+MOST_WAIT_MS = 60_000
+"""The longest wait for a batch to fill: more is no use to anyone, and a clock can hold only so much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +25,7 @@ class Limits:
     wait_ms: how long the first of a batch that is not full waits for more, while the device has nothing to do.
     request_seconds: how long a request may take in all.
     inputs: texts of a request. adapters: of one text. characters: of one text. body_bytes: of a request.
+    input_tokens: of a text, times its adapters: what one batch may have to do at once.
     """
 
     batch_tokens: int = BATCH_TOKENS["cpu"]
@@ -30,6 +35,7 @@ class Limits:
     inputs: int = 256
     adapters: int = 64
     characters: int = 32768
+    input_tokens: int = INPUT_TOKENS["cpu"]
     body_bytes: int = 8 * 2**20
 
     def __post_init__(self) -> None:
@@ -39,11 +45,17 @@ class Limits:
             least = 0 if name == "wait_ms" else 1e-3 if name == "request_seconds" else 1
             if not least <= value < float("inf"):
                 raise UsageError(f"{name} is {value}; expected a number from {least} on")
+        if self.wait_ms > MOST_WAIT_MS:
+            raise UsageError(f"wait_ms is {self.wait_ms}; expected at most {MOST_WAIT_MS}")
 
     @classmethod
     def on(cls, device: str, **chosen: float | None) -> Limits:
         """Return the defaults for a type of device (cpu, cuda), with what was `chosen` and is not None."""
-        defaults = {"batch_tokens": BATCH_TOKENS, "queue_tokens": QUEUE_TOKENS}
+        defaults = {
+            "batch_tokens": BATCH_TOKENS,
+            "queue_tokens": QUEUE_TOKENS,
+            "input_tokens": INPUT_TOKENS,
+        }
         values: dict[str, float] = {name: by.get(device, by["cpu"]) for name, by in defaults.items()}
         values |= {name: value for name, value in chosen.items() if value is not None}
         return cls(**values)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -23,6 +23,11 @@ class Input:
 
     text: str
     adapters: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The adapters without repetitions."""
+        return tuple(dict.fromkeys(self.adapters))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ class Work:
     def of(cls, given: Input, held: Sequence[Resident], owner: Pending, index: int) -> Work:
         """Return the work of an input, its cost guessed."""
         guess = len(given.text) // _LETTERS + 2
-        return cls(given.text, given.adapters, held, owner, index, [guess] * len(held))
+        return cls(given.text, given.names, held, owner, index, [guess] * len(held))
 
     @property
     def charges(self) -> list[tuple[str, int]]:
@@ -107,3 +112,29 @@ class Work:
             examples=self.examples[own],
             encoded=self.encoded[own],
         )
+
+
+def slices(works: Iterable[Work], tokens: int) -> Iterator[list[Work]]:
+    """Yield works in order, in lists that end with the work that makes them cost `tokens` or more."""
+    own: list[Work] = []
+    cost = 0
+    for work in works:
+        own.append(work)
+        cost += sum(work.costs)
+        if cost >= tokens:
+            yield own
+            own, cost = [], 0
+    if own:
+        yield own
+
+
+def spread(inputs: Sequence[Input], results: Iterable[Result | None]) -> list[Result]:
+    """Return results that answer each name once as answers to `inputs`, which may repeat names."""
+    answers: list[Result] = []
+    for given, result in zip(inputs, results, strict=True):
+        assert result is not None
+        if isinstance(result, list) and len(result) < len(given.adapters):
+            by_name = {answer.adapter: answer for answer in result}
+            result = [by_name[name] for name in given.adapters]
+        answers.append(result)
+    return answers

@@ -6,7 +6,8 @@ import asyncio
 import shutil
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import pytest
 from onetrunk.adapters.store import Store
 from onetrunk.core import OneTrunk
 from onetrunk.core.backbone import Backbone
-from onetrunk.core.errors import HashMismatch, UnknownAdapter
+from onetrunk.core.encoding import Encoded, TextEncoder
+from onetrunk.core.errors import HashMismatch, UnknownAdapter, UsageError
 from onetrunk.core.hookspecs import hookimpl
 from onetrunk.core.plugin_host import PluginHost
 from onetrunk.core.residents import Residents
@@ -28,6 +30,7 @@ from onetrunk.core.serving.errors import (
     ShuttingDown,
     TextTooLong,
     TooManyAdapters,
+    TooManyTokens,
     UnknownName,
 )
 from onetrunk.core.serving.limits import Limits
@@ -40,7 +43,7 @@ TEXTS = ("good film", "Ada in London", "", "🙂 東京", "word " * 40)
 
 
 class Bad:
-    """A plugin whose decoder fails on texts with the word 'bomb'."""
+    """A plugin whose decoder fails on texts with the word 'bomb', and wants to end the process on 'exit'."""
 
     @hookimpl
     def tasks(self) -> list[Any]:
@@ -49,6 +52,8 @@ class Bad:
         def decode(example: Any, *rest: Any) -> Any:
             if "bomb" in example.text:
                 raise ValueError("boom")
+            if "exit" in example.text:
+                raise SystemExit(1)
             return spec.decode(example, *rest)
 
         return [replace(spec, name="sentiment", decode=decode)]
@@ -134,15 +139,65 @@ def test_an_unknown_name_is_told_with_the_known_ones(engine: Engine) -> None:
     assert str(error) == "no adapter 'nobody' is served; served are: intent, ner, sentiment"
 
 
-def test_a_plugin_that_raises_fails_its_own_text_alone(bert: Backbone, store: Store) -> None:
+@pytest.mark.parametrize("text", ["a bomb", "an exit"])
+def test_a_plugin_that_raises_fails_its_own_text_alone(bert: Backbone, store: Store, text: str) -> None:
     trunk = OneTrunk(bert, store=store, host=PluginHost.of(ner, intent, Bad()))
     for task in TASKS:
         trunk.load(task)
     engine = Engine(trunk)
-    found = answers(engine, ("good", ("sentiment",)), ("a bomb", ("ner", "sentiment")), ("a bomb", ("ner",)))
+    found = answers(engine, ("good", ("sentiment",)), (text, ("ner", "sentiment")), (text, ("ner",)))
+    assert engine.status().state == "ready"
     engine.close()
     assert [type(each) for each in found] == [list, AnswerFailed, list]
     assert str(found[1]) == "sentiment@2 could not answer this text; the service's log says why"
+
+
+class Faulty(Observer):
+    """Breaks its promise not to raise."""
+
+    def batch(self, *_: Any) -> None:
+        raise SystemExit(1)
+
+
+def test_an_observer_that_raises_costs_no_answer_and_no_thread(trunk: OneTrunk) -> None:
+    engine = Engine(trunk, observer=Faulty())
+    for _ in range(2):
+        assert [type(each) for each in answers(engine, ("good", ("ner",)))] == [list]
+    assert engine.status().waiting_tokens == 0
+    engine.close()
+
+
+def test_a_name_that_is_repeated_is_computed_once_and_answered_as_often_as_asked(trunk: OneTrunk) -> None:
+    class Counting(Observer):
+        tokens = 0
+
+        def batch(self, tokens: int, *_: Any) -> None:
+            self.tokens += tokens
+
+    names = ("ner", "intent") * 32
+    once, often = Counting(), Counting()
+    for observer, asked in ((once, names[:2]), (often, names)):
+        engine = Engine(trunk, observer=observer)
+        (result,) = answers(engine, ("Ada in London", asked))
+        engine.close()
+        assert isinstance(result, list)
+        assert [answer.adapter for answer in result] == list(asked)
+    assert once.tokens == often.tokens
+
+
+def test_an_input_of_too_many_tokens_over_its_adapters_is_refused_alone(trunk: OneTrunk) -> None:
+    engine = Engine(trunk, Limits(input_tokens=100))
+    text = "good " * 40
+    found = answers(engine, (text, ("ner", "intent")), (text, TASKS), ("good", TASKS))
+    assert [type(each) for each in found] == [list, TooManyTokens, list]
+    assert str(found[1]).startswith("the text has 40 tokens, for 3 adapters 120; at most 100 are computed")
+    assert engine.status().waiting_tokens == 0
+    engine.close()
+
+
+def test_a_wait_that_no_clock_can_hold_is_refused() -> None:
+    with pytest.raises(UsageError, match="wait_ms is 60001; expected at most 60000"):
+        Limits(wait_ms=60001)
 
 
 class Gate(Observer):
@@ -170,7 +225,8 @@ def gated(trunk: OneTrunk, scenario: Callable[[Engine, Gate], Awaitable[None]], 
             await scenario(engine, gate)
         finally:
             gate.open.set()
-            await first
+            with suppress(OverTime):  # which would hide what failed in the scenario
+                await first
 
     try:
         asyncio.run(run())
@@ -201,8 +257,7 @@ def test_a_request_over_time_is_told_and_leaves_the_queue(trunk: OneTrunk) -> No
             await engine.answer([Input("too late", ("intent",))])
         assert engine.status().waiting_texts == 0
 
-    with pytest.raises(OverTime):  # the first request of the scenario is over time, too
-        gated(trunk, scenario, request_seconds=0.2)
+    gated(trunk, scenario, request_seconds=0.2)
 
 
 def test_over_the_limit_a_request_is_refused_and_a_patient_one_waits(trunk: OneTrunk) -> None:
@@ -257,6 +312,80 @@ def test_unloading_leaves_what_is_under_way_its_adapter(trunk: OneTrunk) -> None
     gated(trunk, scenario)
 
 
+class SlowEncoder:
+    """An encoder that tokenises when it is told to."""
+
+    def __init__(self, own: TextEncoder) -> None:
+        self._own = own
+        self.asked = self.arranged = 0
+        self.go_on = threading.Event()
+
+    def tokenise(self, texts: Sequence[str]) -> list[Any]:
+        self.asked += 1
+        self.go_on.wait(20)
+        return self._own.tokenise(texts)
+
+    def arrange(self, *args: Any) -> Encoded:
+        self.arranged += 1
+        return self._own.arrange(*args)
+
+
+def test_room_that_is_freed_while_tokenising_goes_to_who_waits_for_it(trunk: OneTrunk) -> None:
+    trunk.encoder = slow = SlowEncoder(trunk.encoder)  # type: ignore[assignment]
+    engine = Engine(trunk, Limits(queue_tokens=5))
+
+    async def scenario() -> None:
+        gone = asyncio.create_task(engine.answer([Input("word " * 30, ("ner",))]))
+        while not slow.asked:
+            await asyncio.sleep(0.005)
+        patient = asyncio.create_task(engine.answer([Input("one more", ("ner",))], wait=True))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        await asyncio.wait([gone])
+        await asyncio.sleep(0.05)  # the patient one has looked in vain
+        slow.go_on.set()
+        async with asyncio.timeout(10):
+            assert isinstance((await patient)[0], list)
+            await engine.drain()
+        assert engine.status().waiting_tokens == 0
+
+    asyncio.run(scenario())
+    engine.close()
+
+
+def test_a_large_request_that_nobody_waits_for_is_not_prepared_to_its_end(trunk: OneTrunk) -> None:
+    trunk.encoder = slow = SlowEncoder(trunk.encoder)  # type: ignore[assignment]
+    engine = Engine(trunk, Limits(queue_tokens=10**6))
+
+    async def scenario() -> None:
+        gone = asyncio.create_task(engine.answer([Input("word " * 6000, ("ner",))] * 40))
+        while not slow.asked:
+            await asyncio.sleep(0.005)
+        gone.cancel()
+        await asyncio.wait([gone])
+        slow.go_on.set()
+        while engine.status().waiting_tokens:
+            await asyncio.sleep(0.005)
+
+    asyncio.run(scenario())
+    engine.close()
+    assert (slow.asked, slow.arranged) == (1, 0)
+
+
+def test_figures_of_a_name_end_with_it(trunk: OneTrunk) -> None:
+    async def scenario(engine: Engine, gate: Gate) -> None:
+        asked = asyncio.create_task(engine.answer([Input("good", ("intent",))]))
+        while engine.status().waiting_texts < 1:
+            await asyncio.sleep(0.005)
+        await engine.unload("intent")
+        gate.open.set()
+        await asked
+        await engine.load("intent", "intent")
+        assert engine.one("intent").requests == 0
+
+    gated(trunk, scenario)
+
+
 class Slow(PluginHost):
     """Takes its time over a task until it is told to go on, and says in which order it is asked."""
 
@@ -286,15 +415,15 @@ def test_what_is_asked_of_one_name_takes_place_in_order_and_leaves_others_their_
 
     async def scenario() -> None:
         asked = [asyncio.create_task(engine.load("one", each)) for each in ("ner", "intent", "sentiment@1")]
-        asked.append(asyncio.create_task(engine.unload("one")))
+        unload = asyncio.create_task(engine.unload("one"))
         asked.append(asyncio.create_task(engine.load("one", "sentiment@2")))
         other = asyncio.create_task(engine.load("other", "intent"))
         await asyncio.sleep(0.1)
         assert sorted(slow.asked) == ["intent", "ner"]  # the second of them as `other`
         asked[0].cancel()  # takes place all the same
         slow.go_on.set()
-        await asyncio.gather(other, *asked[1:])
-        assert [task.result()[1] for task in (asked[1], asked[2], asked[4])] == ["ner@1", "intent@1", None]
+        await asyncio.gather(other, unload, *asked[1:])
+        assert [task.result()[1] for task in asked[1:]] == ["ner@1", "intent@1", None]
         assert engine.one("one").version == "sentiment@2"
 
     asyncio.run(scenario())

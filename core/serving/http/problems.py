@@ -25,6 +25,7 @@ from onetrunk.core.serving.errors import (
     ShuttingDown,
     TextTooLong,
     TooManyAdapters,
+    TooManyTokens,
     UnknownName,
 )
 from onetrunk.core.tasks import JSONObject
@@ -72,6 +73,7 @@ _OF_SERVING = {
     ShuttingDown: "shutting-down",
     UnknownName: "unknown-adapter",
     TextTooLong: "text-too-long",
+    TooManyTokens: "text-too-long",
     TooManyAdapters: "too-many-adapters",
     AdapterUnavailable: "adapter-unavailable",
     AnswerFailed: "internal",
@@ -149,6 +151,8 @@ def _of_serving(error: ServingError) -> Problem:
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else {}
     if isinstance(error, UnknownName):
         members = {"adapter": error.name, "known": list(error.known[:_SHOWN])}
+    elif isinstance(error, TooManyTokens):
+        members = {"tokens": error.tokens, "most": error.most}
     elif isinstance(error, TextTooLong):
         members = {"characters": error.characters, "most": error.most}
     elif isinstance(error, TooManyAdapters):
