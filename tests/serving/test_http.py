@@ -521,9 +521,10 @@ def test_a_token_for_some_names_cannot_load_from_a_location(limited: Running, re
 
 
 def test_an_unknown_reference_is_told_of_no_names_but_those_of_the_token(limited: Running) -> None:
-    unknown = limited.client.put("/v1/adapters/new", json={"ref": "nobody"}, headers=LIMITED)
-    assert unknown.json()["type"] == "/problems/unknown-reference"
-    assert unknown.json()["detail"].endswith("known: mood")
+    for reference, known in (("namez", "none"), ("names@7", "none"), ("mood@7", "mood@1, mood@2")):
+        answer = limited.client.put("/v1/adapters/new", json={"ref": reference}, headers=LIMITED)
+        assert answer.json()["type"] == "/problems/unknown-reference"
+        assert answer.json()["detail"].endswith(f"known: {known}")
 
 
 def test_the_status_counts_the_names_of_the_token(limited: Running, service: Running) -> None:
