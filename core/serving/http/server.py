@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
@@ -24,7 +25,7 @@ _KEEP_SECONDS = 75
 _LINGER = 0.5
 """Seconds that open connections are kept for, when the service ends: what is on its way then gets an answer."""
 _SWITCH_SECONDS = 1e-4
-"""How long the loop may hold the interpreter while the device thread waits for it, which it does after each product."""
+"""How long the loop may hold the interpreter while the device thread waits for it, as it does after each product."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
