@@ -25,7 +25,7 @@ _KEEP_SECONDS = 75
 _LINGER = 0.5
 """Seconds that open connections are kept for, when the service ends: what is on its way then gets an answer."""
 _SWITCH_SECONDS = 1e-4
-"""How long the loop may hold the interpreter while the device thread waits for it, as it does after each product."""
+"""How long the loop may hold the interpreter while the device thread, after each product, waits for it."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
