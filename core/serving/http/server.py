@@ -8,7 +8,6 @@ import math
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
@@ -24,8 +23,6 @@ _KEEP_SECONDS = 75
 """How long a connection is kept open for a next request: longer than clients do, which else find it just closed."""
 _LINGER = 0.5
 """Seconds that open connections are kept for, when the service ends: what is on its way then gets an answer."""
-_SWITCH_SECONDS = 1e-4
-"""How long the loop may hold the interpreter while the device thread, after each product, waits for it."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -58,7 +55,6 @@ class Server(uvicorn.Server):
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept."""
-        sys.setswitchinterval(_SWITCH_SECONDS)
         await super().startup(sockets)
         self._app.service.log.write(
             "serving", adapters=[each.name for each in self._app.service.engine.served()]
