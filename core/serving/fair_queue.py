@@ -62,9 +62,7 @@ class FairQueue(Generic[T]):
         self._leave(place)
         flow = self._flows[place.flow]
         flow.left += 1
-        if 2 * flow.left > len(
-            flow.places
-        ):  # so that places cost a constant time each, however many are dropped
+        if 2 * flow.left > len(flow.places):  # now and then, so that a drop costs a constant time
             flow.places = deque(each for each in flow.places if each.item is not None)
             flow.left = 0
             if not flow.places:
