@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +21,7 @@ from onetrunk.adapters.lora import Lora
 from onetrunk.adapters.modules import BERT_LAYOUT
 from onetrunk.core.backbone import Backbone
 from onetrunk.core.batching import by_budget
+from onetrunk.core.lanes import cut, run_in_lanes
 from onetrunk.core.packing import Packed, pack
 from onetrunk.core.precision import DTYPES
 from onetrunk.core.trunk import Trunk
@@ -144,20 +147,25 @@ class Ours(Variant):
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> list[tuple[list[int], Tensor, Packed]]:
-        """Pack by the budget, longest texts first, and run the trunk over each packed batch."""
+        """Pack by the budget, longest texts first, and run the trunk over each packed batch, as `predict` does."""
         tokens = batch.lengths
         order = list(range(len(tokens)))
         if sum(tokens) > self._setup.batch_tokens:
             order.sort(key=lambda i: -tokens[i])
         adapters = self._adapters(batch)
-        parts = by_budget(order, tokens, self._setup.batch_tokens)
-        return [self._part(batch, chosen, adapters) for chosen in parts]
+        budgeted = by_budget(order, tokens, self._setup.batch_tokens)
+        part = partial(self._part, batch, adapters)
+        return list(chain.from_iterable(run_in_lanes(part, self._lanes(batch, own)) for own in budgeted))
+
+    def _lanes(self, batch: Batch, chosen: list[int]) -> list[list[int]]:
+        tokens, slots = ([values[i] for i in chosen] for values in (batch.lengths, batch.slots))
+        return [[chosen[i] for i in own] for own in cut(tokens, slots, self._trunk.device)]
 
     def _adapters(self, batch: Batch) -> Mapping[Any, Lora]:
         return self._bank.get(batch.slots)
 
     def _part(
-        self, batch: Batch, chosen: list[int], adapters: Mapping[Any, Lora]
+        self, batch: Batch, adapters: Mapping[Any, Lora], chosen: list[int]
     ) -> tuple[list[int], Tensor, Packed]:
         packed = pack(
             [batch.encoded[i] for i in chosen],

@@ -24,6 +24,18 @@ def by_budget(order: Sequence[int], tokens: Sequence[int], budget: int) -> list[
     return batches
 
 
+def evenly(order: Sequence[int], tokens: Sequence[int], parts: int) -> list[list[int]]:
+    """Cut `order` into at most `parts` runs of about as many tokens each."""
+    share = sum(tokens[index] for index in order) / parts
+    runs: list[list[int]] = [[] for _ in range(parts)]
+    before = 0
+    for index in order:
+        middle = before + tokens[index] / 2
+        runs[min(parts - 1, int(middle / share))].append(index)
+        before += tokens[index]
+    return [run for run in runs if run]
+
+
 def training_batches(tokens: Sequence[int], budget: int, generator: torch.Generator) -> list[list[int]]:
     """Return one epoch of length-grouped batches in random order; every index once."""
     order = torch.randperm(len(tokens), generator=generator).tolist()

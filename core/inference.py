@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from functools import partial
+from itertools import chain, groupby
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from onetrunk.core.adapter import Adapter
 from onetrunk.core.batching import inference_batches
 from onetrunk.core.encoding import Encoded, TextEncoder
 from onetrunk.core.entries import Entry, lower_states, run_entries
+from onetrunk.core.lanes import cut, run_in_lanes
 from onetrunk.core.packing import pack
 from onetrunk.core.tasks import Example, TaskSpec
 from onetrunk.core.trunk import Trunk
@@ -72,7 +74,8 @@ def compute_logits(
     firsts = [trunk.first_changed(adapter.lora) for adapter in adapters]
     for batch in inference_batches([job.encoded.tokens for job in jobs], batch_tokens, texts):
         rows = [_Row(i, jobs[i].encoded, jobs[i].slot, texts[i], firsts[jobs[i].slot]) for i in batch]
-        for index, logits in _batch_logits(trunk, first_position, adapters, rows, batch_tokens):
+        answer = partial(_lane_logits, trunk, first_position, adapters, batch_tokens)
+        for index, logits in chain.from_iterable(run_in_lanes(answer, _lanes(rows, trunk.device))):
             results[index] = logits
         advance(len(batch))
     return results  # type: ignore[return-value]
@@ -84,12 +87,25 @@ def _numbered(texts: Sequence[Encoded]) -> list[int]:
     return [known.setdefault(tuple(ids.tobytes() for ids in text.windows), len(known)) for text in texts]
 
 
-def _batch_logits(
-    trunk: Trunk, first_position: int, adapters: Sequence[Adapter], rows: list[_Row], most: int
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the index of each row of a batch with its logits; at most `most` tokens run at once."""
+def _lanes(rows: list[_Row], device: torch.device) -> list[list[_Row]]:
+    """Cut a batch into lanes: by adapters, or by texts where adapters share the lower layers of one."""
+    shared = _has_shared(rows)
+    keys = [row.text if shared else row.slot for row in rows]
+    return [[rows[i] for i in own] for own in cut([row.encoded.tokens for row in rows], keys, device)]
+
+
+def _has_shared(rows: Sequence[_Row]) -> bool:
+    """Tell whether several adapters share the lower layers of some text."""
+    return len({row.text for row in rows if row.first}) < sum(row.first > 0 for row in rows)
+
+
+def _lane_logits(
+    trunk: Trunk, first_position: int, adapters: Sequence[Adapter], most: int, rows: list[_Row]
+) -> list[tuple[int, np.ndarray]]:
+    """Return the index of each row of a lane with its logits; at most `most` tokens run at once."""
     loras = {row.slot: adapters[row.slot].lora for row in rows}
-    if len({row.text for row in rows if row.first}) < sum(row.first > 0 for row in rows):
+    found: list[tuple[int, np.ndarray]] = []
+    if _has_shared(rows):
         rows.sort(key=lambda row: (row.first, row.slot))
         entries = _entries(trunk, first_position, rows, most)
         hidden, packed = run_entries(trunk, first_position, entries, loras, most=most)
@@ -106,7 +122,8 @@ def _batch_logits(
         logits = adapter.head(hidden[packed.offsets[first] : packed.offsets[last]], packed.rows(first, last))
         units = [len(row.encoded.words) if adapter.spec.level == "token" else 1 for row in own]
         split = np.split(logits.float().cpu().numpy(), np.cumsum(units)[:-1])
-        yield from zip([row.index for row in own], split, strict=True)
+        found += zip([row.index for row in own], split, strict=True)
+    return found
 
 
 def _entries(trunk: Trunk, first_position: int, rows: Sequence[_Row], most: int) -> list[Entry]:

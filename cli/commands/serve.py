@@ -126,7 +126,9 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     allow_connections()
     sockets = listen(config.host, config.port, local=access.open)  # a port in use is told before a long load
 
-    from onetrunk.core.serving.apart import apart
+    import torch
+
+    from onetrunk.core.serving.apart import apart, share_threads
 
     trunk, adapters, whole_store = apart(_chosen, context, config)
 
@@ -135,10 +137,11 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     from onetrunk.core.serving.http.metrics import Metrics
     from onetrunk.core.serving.http.server import Server
 
-    device = trunk.backbone.device
-    with closing(Engine(trunk, config.limits_on(device.type), Metrics())) as engine:
+    limits = config.limits_on(trunk.backbone.device.type, torch.get_num_threads())
+    with closing(Engine(trunk, limits, Metrics())) as engine:
         for name, reference in adapters.items():
             apart(_load, trunk, name, reference, skip=whole_store)
+        share_threads(limits.workers)
         url = url_of(config.host, sockets)
         app = make_app(engine, access=access, log=log)
         Server(app, lambda: _say(_ready(url, trunk))).run(sockets)

@@ -11,7 +11,6 @@ from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference import Job, compute_logits
 from onetrunk.core.predictor import OneTrunk
 from onetrunk.core.residents import Key
-from onetrunk.core.serving.apart import apart
 from onetrunk.core.serving.errors import AdapterUnavailable, AnswerFailed, TooManyTokens
 from onetrunk.core.serving.work import Answer, Result, Work
 
@@ -41,8 +40,12 @@ class Answering:
         try:
             tokenised = self._trunk.encoder.tokenise([work.text for work in works])
         except BaseException:  # of a tokenizer, which says of no text that it was that one
-            _log.exception("the tokenizer failed on %d texts", len(works))
-            yield from ((work, AnswerFailed("the tokenizer")) for work in works)
+            if len(works) > 1:
+                for work in works:
+                    yield from self.prepare([work])
+            else:
+                _log.exception("the tokenizer failed on a text")
+                yield works[0], AnswerFailed("the tokenizer")
             return
         for work, tokens in zip(works, tokenised, strict=True):
             yield work, None if work.owner.gone else self._prepared(work, tokens)
@@ -68,7 +71,7 @@ class Answering:
                 work.examples.append(example)
                 work.encoded.append(self._trunk.encoder.arrange(tokens, example.words))
                 if self._trunk.residents.tier(resident) != "device":
-                    apart(self._trunk.residents.adapters, [resident])
+                    self._trunk.residents.adapters([resident])
             except OneTrunkError as error:
                 return AdapterUnavailable(version, error)
             except BaseException:  # of a plugin's own

@@ -1,8 +1,8 @@
-"""Work on a thread that ends with it, so that the device thread alone keeps a team of CPU threads.
+"""Who computes on which threads of the CPU: device threads share them, and all else computes on threads that end.
 
-OpenMP, by which torch computes on a CPU, keeps a team for every thread that has ever computed. Where the teams
-have more threads than there are processors, those that wait sleep instead of spinning, at each of some hundred
-barriers a batch: on two cores a batch then takes half as long again. A team ends with its thread.
+OpenMP, by which torch computes on a CPU, keeps a team of threads for every thread that has ever computed. Where
+the teams have more threads than there are processors, those that wait sleep instead of spinning, at each of some
+hundred barriers a batch: on two cores a batch then takes half as long again. A team ends with its thread.
 """
 
 from __future__ import annotations
@@ -14,6 +14,16 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def share_threads(workers: int) -> None:
+    """Have each thread that computes from now on use the share that each of `workers` has of torch's threads.
+
+    A team of one waits for nobody: whatever else wants a processor holds up one batch, and not all of them.
+    """
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
 
 
 def apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,33 +1,44 @@
-"""The device thread: takes batches from the fair queue, one after the other, as long as something waits."""
+"""The device threads: each takes a batch from the fair queue, and the next, as long as something waits."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from onetrunk.core.serving.fair_queue import FairQueue
 from onetrunk.core.serving.work import Work
 
+_LEAST = 64
+"""Tokens that are not split between device threads: they take one thread little longer than half of them would."""
 _log = logging.getLogger(__name__)
 
 
 class Batcher:
-    """A queue and the thread that empties it.
+    """A queue and the threads that empty it.
 
-    answer: does all of a batch, on the device thread; what it raises is logged.
+    answer: does all of a batch, on a device thread; what it raises is logged.
     tokens: of a batch, at most; a longer text is a batch of its own.
     wait: seconds that the first of a batch that is not full waits for more; only an idle device waits.
+    workers: device threads, each with a batch of its own.
     """
 
-    def __init__(self, answer: Callable[[list[Work]], None], tokens: int, wait: float) -> None:
+    def __init__(
+        self, answer: Callable[[list[Work]], None], tokens: int, wait: float, workers: int = 1
+    ) -> None:
         self._answer, self._tokens, self._wait = answer, tokens, wait
         self._queue: FairQueue[Work] = FairQueue()
+        self._turn = threading.Lock()  # of the one thread that gathers a batch, as long as it waits, too
         self._changed = threading.Condition()
+        self._idle = workers
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="onetrunk-device", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"onetrunk-device-{number}", daemon=True)
+            for number in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -38,7 +49,7 @@ class Batcher:
     @property
     def alive(self) -> bool:
         """Whether what is put will be answered."""
-        return self._thread.is_alive()
+        return all(thread.is_alive() for thread in self._threads)
 
     def put(self, works: Iterable[Work]) -> None:
         """Add works to the queue."""
@@ -53,27 +64,38 @@ class Batcher:
         with self._changed:
             return [work for work in works if work.place is not None and self._queue.drop(work.place)]
 
+    def charge(self, tokens: Mapping[str, int]) -> None:
+        """Have flows pay for what their works, which were taken, turned out to cost more than was guessed."""
+        with self._changed:
+            for flow, more in tokens.items():
+                self._queue.charge(flow, more)
+
     def close(self) -> None:
-        """Answer what waits, then end the thread."""
+        """Answer what waits, then end the threads."""
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         while batch := self._next():
             try:
                 self._answer(batch)
-            except BaseException:  # even an exit: without this thread nothing is answered any more
+            except BaseException:  # even an exit: without its threads nothing is answered any more
                 _log.exception("what follows a batch of %d texts failed", len(batch))
+            with self._changed:
+                self._idle += 1
 
     def _next(self) -> list[Work]:
         """Return the next batch, as soon as there is one; nothing when all is done and the batcher closes."""
-        with self._changed:
+        with self._turn, self._changed:
             while not self._queue and not self._closing:
                 self._changed.wait()
                 until = time.perf_counter() + self._wait
                 while self._queue.tokens < self._tokens and not self._closing:
                     if not self._changed.wait(max(0.0, until - time.perf_counter())):
                         break
-            return self._queue.take(self._tokens)
+            share = max(_LEAST, -(-self._queue.tokens // self._idle))
+            self._idle -= 1
+            return self._queue.take(min(self._tokens, share))

@@ -5,9 +5,9 @@ port = 8000
 backbone = "sentence-transformers/all-MiniLM-L6-v2"
 device = "auto"
 precision = "auto"
-max_batch_tokens = 1024
+max_batch_tokens = 256
 max_wait_ms = 1.0
-max_queue = 4096
+max_queue = 65536
 token_file = "tokens.toml"   # found from where this file lies
 
 [adapters]                   # name = "reference"
@@ -19,6 +19,8 @@ adapters = 64
 characters = 32768
 body_bytes = 8388608
 request_seconds = 30.0
+queue_seconds = 0.3          # that what waits takes at the measured speed
+workers = 2                  # batches at the same time
 """
 
 from __future__ import annotations
@@ -53,6 +55,8 @@ _LIMITS: Mapping[str, tuple[type, ...]] = {
     "adapters": (int,),
     "characters": (int,),
     "input_tokens": (int,),
+    "workers": (int,),
+    "queue_seconds": (int, float),
     "body_bytes": (int,),
     "request_seconds": (int, float),
 }
@@ -92,10 +96,11 @@ class ServeConfig:
         """Return these settings with those `options` that are not None in their place."""
         return replace(self, **{name: value for name, value in options.items() if value is not None})
 
-    def limits_on(self, device: str) -> Limits:
-        """Return the limits on a `device` of this type (cpu, cuda). Raises UsageError."""
+    def limits_on(self, device: str, threads: int = 1) -> Limits:
+        """Return the limits on a `device` of this type (cpu, cuda), and `threads` of a CPU. Raises UsageError."""
         return Limits.on(
             device,
+            threads,
             batch_tokens=self.max_batch_tokens,
             queue_tokens=self.max_queue,
             wait_ms=self.max_wait_ms,

@@ -1,15 +1,15 @@
 """The engine: requests of all adapters in, answers out, while adapters come, go and are swapped.
 
-A request's way: admitted on the event loop, tokenised on a thread, queued, answered in a batch on the device
-thread, and back to the loop, which never waits for any of it. A request holds the versions that served then.
+A request's way: admitted and queued on the event loop, tokenised and answered in a batch on a device thread, and
+back to the loop, which never waits for any of it. A request holds the versions that served when it came in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 from onetrunk.adapters.bank import Usage
@@ -28,10 +28,7 @@ from onetrunk.core.serving.limits import Limits
 from onetrunk.core.serving.loader import Loader
 from onetrunk.core.serving.observer import Observer
 from onetrunk.core.serving.status import Served, Status
-from onetrunk.core.serving.work import Input, Pending, Result, Work, slices, spread
-
-SLICE = 16384
-"""Tokens, about, that are prepared at a time."""
+from onetrunk.core.serving.work import Input, Pending, Result, Work, spread
 
 
 class Engine:
@@ -47,10 +44,10 @@ class Engine:
         self.limits = limits or Limits.on(trunk.trunk.device.type)
         self.observer = observer or Observer()
         self._accepting = Accepting(trunk.residents, self.limits)
-        self._admission = Admission(self.limits.queue_tokens)
+        self._admission = Admission(self.limits)
         self._answering = Answering(trunk, self.limits.batch_tokens, self.limits.input_tokens)
-        self._batcher = Batcher(self._run, self.limits.batch_tokens, self.limits.wait_ms / 1e3)
-        self._tokenisers = ThreadPoolExecutor(1, "onetrunk-tokens")
+        wait = self.limits.wait_ms / 1e3
+        self._batcher = Batcher(self._run, self.limits.batch_tokens, wait, self.limits.workers)
         self._loader = Loader(trunk.residents, self.observer)
         self._of = Activities()
         self._requests, self._waits = Activity(), Activity()
@@ -71,7 +68,7 @@ class Engine:
             works = self._accepting.works(inputs, pending)
             if works:
                 await self._admit(works, wait)
-                self._tokenisers.submit(self._prepare, works)
+                self._batcher.put(works)
                 await self._settled(works, pending)
             self._note(inputs, pending, time.perf_counter() - began)
             return spread(inputs, pending.results)
@@ -138,7 +135,6 @@ class Engine:
     def close(self) -> None:
         """End the threads, after what is queued has been answered; a load under way is waited for a little only."""
         self._draining = True
-        self._tokenisers.shutdown()
         self._batcher.close()
         self._loader.close()
 
@@ -178,6 +174,8 @@ class Engine:
             for work in works:
                 self.trunk.residents.release(work.held)
             raise
+        for work in works:
+            work.flow = self._admission.busiest(work.names)
 
     async def _settled(self, works: Sequence[Work], pending: Pending) -> None:
         """Return when every result is there."""
@@ -191,32 +189,38 @@ class Engine:
                 pending.gone = True
                 self._end(self._batcher.drop(works))
 
-    def _prepare(self, works: Sequence[Work]) -> None:
-        """Tokenise works and queue them, a slice after the other; on the tokenisers' thread."""
-        for part in slices(works, SLICE):
-            settled: list[tuple[Work, Result]] = []
-            ready: list[Work] = []
-            for work, error in self._answering.prepare(part):
-                if error is not None:
-                    settled.append((work, error))
-                elif work.owner.gone:
-                    settled.append((work, []))
-                else:
-                    self._recharge(work)
-                    ready.append(work)
-            self._batcher.put(ready)
-            self._deliver(settled)
+    def _prepare(self, works: Sequence[Work]) -> list[Work]:
+        """Tokenise works; return those that can be answered. The others end here."""
+        settled: list[tuple[Work, Result]] = []
+        ready: list[Work] = []
+        for work, error in self._answering.prepare(works):
+            if error is not None:
+                settled.append((work, error))
+            elif work.owner.gone:
+                settled.append((work, []))
+            else:
+                ready.append(work)
+        self._recharge(ready)
+        self._deliver(settled)
+        return ready
 
-    def _recharge(self, work: Work) -> None:
-        """Put what a work really costs in the place of the guess."""
-        costs = [encoded.tokens for encoded in work.encoded]
-        more = [new - old for new, old in zip(costs, work.costs, strict=True)]
-        self._admission.correct(zip(work.names, more, strict=True))
-        work.costs, work.flow = costs, self._admission.busiest(work.names)
+    def _recharge(self, works: Sequence[Work]) -> None:
+        """Put what works really cost in the place of the guess."""
+        flows: Counter[str] = Counter()
+        for work in works:
+            costs = [encoded.tokens for encoded in work.encoded]
+            more = [new - old for new, old in zip(costs, work.costs, strict=True)]
+            self._admission.correct(zip(work.names, more, strict=True))
+            flows[work.flow] += sum(more)
+            work.costs = costs
+        self._batcher.charge(flows)
 
-    def _run(self, works: list[Work]) -> None:
-        """Answer a batch; on the device thread. Whatever happens, each work has a result and ends."""
+    def _run(self, batch: list[Work]) -> None:
+        """Answer a batch; on a device thread. Whatever happens, each work has a result and ends."""
         began = time.perf_counter()
+        works = self._prepare(batch)
+        if not works:
+            return
         results = self._answering.answer(works)
         try:
             self._measure(works, began, time.perf_counter() - began)

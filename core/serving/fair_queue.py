@@ -69,6 +69,11 @@ class FairQueue(Generic[T]):
                 del self._flows[place.flow]
         return True
 
+    def charge(self, flow: str, tokens: int) -> None:
+        """Have `flow` pay for tokens that it has had beyond what it was asked for; negative: give them back."""
+        if (own := self._flows.get(flow)) is not None:
+            own.deficit -= tokens
+
     def take(self, budget: int) -> list[T]:
         """Remove and return items of at most `budget` tokens in all, or one that costs more by itself.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -13,8 +13,8 @@ from onetrunk.core.residents import Resident
 from onetrunk.core.serving.fair_queue import Place
 from onetrunk.core.tasks import Example, JSONObject
 
-_LETTERS = 4
-"""Letters of a token, about: what a text costs before it is tokenised."""
+_BYTES = 4
+"""Of a token in UTF-8, about: what a text costs before it is tokenised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,8 @@ class Work:
     @classmethod
     def of(cls, given: Input, held: Sequence[Resident], owner: Pending, index: int) -> Work:
         """Return the work of an input, its cost guessed."""
-        guess = len(given.text) // _LETTERS + 2
+        size = len(given.text) if given.text.isascii() else len(given.text.encode("utf-8", "surrogatepass"))
+        guess = size // _BYTES + 2
         return cls(given.text, given.names, held, owner, index, [guess] * len(held))
 
     @property
@@ -112,20 +113,6 @@ class Work:
             examples=self.examples[own],
             encoded=self.encoded[own],
         )
-
-
-def slices(works: Iterable[Work], tokens: int) -> Iterator[list[Work]]:
-    """Yield works in order, in lists that end with the work that makes them cost `tokens` or more."""
-    own: list[Work] = []
-    cost = 0
-    for work in works:
-        own.append(work)
-        cost += sum(work.costs)
-        if cost >= tokens:
-            yield own
-            own, cost = [], 0
-    if own:
-        yield own
 
 
 def spread(inputs: Sequence[Input], results: Iterable[Result | None]) -> list[Result]:

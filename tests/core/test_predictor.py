@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from onetrunk.adapters.artifact import read_artifact
@@ -101,6 +102,22 @@ def test_texts_and_tasks_in_one_batch_get_what_they_get_alone(
         for task, found in zip(TASKS, row, strict=True):
             ((alone,),) = trunk.predict([text], [task])
             assert same(found, alone)
+
+
+@pytest.mark.parametrize("asked", [("ner",), TASKS, ("intent", "intent")])
+def test_a_batch_in_lanes_gets_the_answers_of_a_batch_as_a_whole(
+    trunk: OneTrunk, some_texts: Texts, asked: tuple[str, ...]
+) -> None:
+    texts, before = [*some_texts(200), "good " * 900], torch.get_num_threads()
+    found = {}
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found[threads] = trunk.predict(texts, asked)
+    finally:
+        torch.set_num_threads(before)
+    for in_lanes, whole in zip(found[2], found[1], strict=True):
+        assert all(map(same, in_lanes, whole))
 
 
 @pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))

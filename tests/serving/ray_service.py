@@ -26,6 +26,8 @@ from tests.serving.conftest import ADAPTERS
 ROOT = Path(__file__).resolve().parents[2]
 LINE = [str(Path(sys.executable).with_name("serve")), "run"]
 REPLICAS = 2
+QUEUE = 512
+"""Tokens that may wait in a replica, fast enough for them or not known to be too slow."""
 START_SECONDS = 120
 
 
@@ -127,7 +129,7 @@ class RayService:
         adapters: Sequence[str] | None,
         limits: Mapping[str, float],
     ) -> None:
-        lines = [f'backbone = "{backbone}"', 'device = "cpu"', 'precision = "fp32"']
+        lines = [f'backbone = "{backbone}"', 'device = "cpu"', 'precision = "fp32"', f"max_queue = {QUEUE}"]
         lines += [f'token_file = "{tokens}"'] if tokens else []
         lines += ["[limits]", *(f"{name} = {value}" for name, value in limits.items())]
         lines += ["[adapters]", *(f'"{name}" = "{name}"' for name in adapters)] if adapters else []

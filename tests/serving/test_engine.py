@@ -113,16 +113,19 @@ def test_answers_are_those_of_predict(engine: Engine, trunk: OneTrunk) -> None:
         assert alike(records(result), [own.result for own in expected])
 
 
-def test_many_requests_at_once_each_get_their_own(engine: Engine, trunk: OneTrunk) -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_many_requests_at_once_each_get_their_own(trunk: OneTrunk, workers: int) -> None:
+    engine = Engine(trunk, Limits(workers=workers, batch_tokens=32))
     texts = [f"text number {number} is {'good' if number % 3 else 'bad'}" for number in range(60)]
 
     async def all_at_once() -> list[list[Result]]:
-        asked = [engine.answer([Input(text, (TASKS[i % 3],))]) for i, text in enumerate(texts)]
+        asked = [engine.answer([Input(text, (TASKS[i % 3],))], wait=True) for i, text in enumerate(texts)]
         return await asyncio.gather(*asked)
 
     for i, (result,) in enumerate(asyncio.run(all_at_once())):
         ((expected,),) = trunk.predict([texts[i]], [TASKS[i % 3]])
         assert alike(records(result), [expected.result])
+    engine.close()
 
 
 def test_an_input_that_is_refused_fails_alone(engine: Engine) -> None:
@@ -310,6 +313,30 @@ def test_unloading_leaves_what_is_under_way_its_adapter(trunk: OneTrunk) -> None
         assert isinstance((await engine.answer([Input("good", ("intent",))]))[0], UnknownName)
 
     gated(trunk, scenario)
+
+
+class Choosy:
+    """An encoder that fails on some texts; `tokenise` cannot say on which."""
+
+    def __init__(self, own: TextEncoder) -> None:
+        self._own = own
+
+    def tokenise(self, texts: Sequence[str]) -> list[Any]:
+        if any("bomb" in text for text in texts):
+            raise SystemExit(1)
+        return self._own.tokenise(texts)
+
+    def arrange(self, *args: Any) -> Encoded:
+        return self._own.arrange(*args)
+
+
+def test_a_text_that_cannot_be_tokenised_fails_alone(trunk: OneTrunk) -> None:
+    trunk.encoder = Choosy(trunk.encoder)  # type: ignore[assignment]
+    engine = Engine(trunk)
+    found = answers(engine, *((text, ("ner",)) for text in ("good", "a bomb", "bad")))
+    assert [type(each) for each in found] == [list, AnswerFailed, list]
+    assert engine.status().waiting_tokens == 0
+    engine.close()
 
 
 class SlowEncoder:

@@ -90,3 +90,14 @@ def test_a_flood_gets_a_quarter_of_a_batch_where_others_wait_and_all_of_it_where
     queue = filled([("flood", 8)] * 100 + [("calm", 8)])
     assert Counter(flow for flow, _, _ in queue.take(160)) == {"flood": 5, "calm": 1}
     assert Counter(flow for flow, _, _ in queue.take(160)) == {"flood": 20}
+
+
+def test_a_flow_that_cost_more_than_was_asked_pays_with_its_next_turns() -> None:
+    queue = filled([("cheat", 8), ("calm", 8)] * 50)
+    queue.take(16)
+    queue.charge("cheat", 200)
+    queue.charge("nobody", 200)
+    had = Counter(flow for _ in range(10) for flow, _, _ in queue.take(16))
+    assert (had["cheat"], had["calm"]) == (0, 10)
+    had += Counter(flow for _ in range(60) for flow, _, _ in queue.take(16))
+    assert had["cheat"] > 0

@@ -19,7 +19,7 @@ from tests.serving.same_tests import those_of
 if find_spec("ray") is None:
     pytest.skip("needs the extra [ray]", allow_module_level=True)
 
-from tests.serving.ray_service import REPLICAS, RayService
+from tests.serving.ray_service import QUEUE, REPLICAS, RayService
 
 pytestmark = pytest.mark.ray
 
@@ -98,9 +98,7 @@ class Traffic:
 
 
 def test_every_replica_is_counted(service: RayService) -> None:
-    from onetrunk.core.serving.limits import Limits
-
-    limit = REPLICAS * Limits.on("cpu").queue_tokens
+    limit = REPLICAS * QUEUE
     assert service.until(lambda: service.client.get("/v1/status").json()["queue"]["limit_tokens"] == limit)
 
 

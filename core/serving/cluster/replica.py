@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from types import SimpleNamespace
 
+import torch
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
@@ -17,7 +18,7 @@ from ray.serve.exceptions import RayServeException
 from onetrunk.core.backbone import DEFAULT_BACKBONE
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.predictor import OneTrunk
-from onetrunk.core.serving.apart import apart
+from onetrunk.core.serving.apart import apart, share_threads
 from onetrunk.core.serving.cluster.exchange import Outcome, Report
 from onetrunk.core.serving.cluster.names import POLL_SECONDS
 from onetrunk.core.serving.cluster.table import Entry
@@ -41,7 +42,9 @@ class Replica:
 
     async def __init__(self, config: ServeConfig, residents: int) -> None:  # type: ignore[misc]  # Ray awaits it
         trunk = await asyncio.to_thread(apart, _trunk, config)
-        self._engine = Engine(trunk, config.limits_on(trunk.backbone.device.type))
+        limits = config.limits_on(trunk.backbone.device.type, torch.get_num_threads())
+        share_threads(limits.workers)
+        self._engine = Engine(trunk, limits)
 
         # Ray keeps its books on the function, which a method has no place for.
         async def load(key: str) -> SimpleNamespace:
