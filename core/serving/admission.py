@@ -27,8 +27,8 @@ class Admission:
     The limit is what is answered within `queue_seconds` at the speed that is measured, but at least a batch and
     never over `queue_tokens`: what many requests cost by themselves, the device lacks, and then less may wait.
     Beyond it an adapter is still let in while it has less than an equal share of it, up to half as much again in
-    all, of which each adapter counts for an eighth at most: neither a flood on one adapter nor a request larger than
-    the limit shuts out the others.
+    all, of which each adapter counts for an eighth at most: neither a flood on one adapter nor a request larger
+    than the limit shuts out the others.
     """
 
     def __init__(self, limits: Limits) -> None:
