@@ -60,8 +60,10 @@ class Admission:
             return max(names, key=lambda name: self._of[name])
 
     def ran(self, tokens: int, seconds: float) -> None:
-        """Hear of a batch that took a device thread so long."""
+        """Hear of a batch that took a device thread so long; a small one tells nothing of the speed under load."""
         own = self._limits
+        if 2 * tokens < own.batch_tokens:
+            return
         with self._lock:
             self._ran_tokens = _KEPT * self._ran_tokens + tokens
             self._ran_seconds = _KEPT * self._ran_seconds + max(seconds, 1e-6)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+from onetrunk.core.serving.apart import step_back
 from onetrunk.core.serving.fair_queue import FairQueue
 from onetrunk.core.serving.work import Work
 
@@ -79,6 +80,7 @@ class Batcher:
             thread.join()
 
     def _run(self) -> None:
+        step_back()
         while batch := self._next():
             try:
                 self._answer(batch)

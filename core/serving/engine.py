@@ -179,12 +179,16 @@ class Engine:
 
     async def _settled(self, works: Sequence[Work], pending: Pending) -> None:
         """Return when every result is there."""
+        seconds = self.limits.request_seconds
+        late = pending.loop.call_later(
+            seconds, pending.end
+        )  # cheaper than asyncio.timeout, which each text pays
         try:
-            async with asyncio.timeout(self.limits.request_seconds):
-                await pending.done
-        except TimeoutError:
-            raise OverTime(self.limits.request_seconds, self._admission.retry_after()) from None
+            await pending.done
+            if pending.left:
+                raise OverTime(seconds, self._admission.retry_after())
         finally:
+            late.cancel()
             if pending.left:
                 pending.gone = True
                 self._end(self._batcher.drop(works))

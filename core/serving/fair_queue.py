@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Generic, TypeVar
 
 QUANTUM = 32
@@ -31,6 +32,7 @@ class _Flow(Generic[T]):
     deficit: int = 0
     in_turn: bool = False
     left: int = 0  # places whose item has left, still in `places`
+    tokens: int = 0
 
 
 class FairQueue(Generic[T]):
@@ -50,7 +52,9 @@ class FairQueue(Generic[T]):
     def put(self, flow: str, cost: int, item: T) -> Place[T]:
         """Add `item`, which costs `cost` tokens, at the end of `flow`; return its place."""
         place = Place(flow, cost, item)
-        self._flows.setdefault(flow, _Flow(deque())).places.append(place)
+        own = self._flows.setdefault(flow, _Flow(deque()))
+        own.places.append(place)
+        own.tokens += cost
         self.tokens += cost
         self._count += 1
         return place
@@ -78,11 +82,13 @@ class FairQueue(Generic[T]):
         """Remove and return items of at most `budget` tokens in all, or one that costs more by itself.
 
         The turn goes on where it was, so that rounds span batches. Where several flows wait, a batch ends as soon
-        as one of them has had a quarter of the budget: a flood makes small batches, and who comes next waits less.
+        as one of them has had twice what the median flow has waiting: a flood makes small batches, and who comes
+        next waits less.
         """
         taken: list[T] = []
         room = budget
-        most = budget if len(self._flows) == 1 else budget // 4
+        waiting = [flow.tokens for flow in self._flows.values() if flow.tokens]
+        most = max(QUANTUM, 2 * median_low(waiting)) if len(waiting) > 1 else budget
         had: Counter[str] = Counter()
         while self._flows:
             name, flow = next(iter(self._flows.items()))
@@ -116,5 +122,6 @@ class FairQueue(Generic[T]):
         assert item is not None
         place.item = None
         self.tokens -= place.cost
+        self._flows[place.flow].tokens -= place.cost
         self._count -= 1
         return item

@@ -49,7 +49,7 @@ Result: TypeAlias = list[Answer] | OneTrunkError
 
 
 class Pending:
-    """The results of a request, as they come in; `done` is set with the last. Belongs to the running event loop.
+    """The results of a request, as they come in; belongs to the running event loop. done: set with the last of them.
 
     gone: nobody waits for them any more.
     """
@@ -65,7 +65,12 @@ class Pending:
         """Take in the result of an input, each of which has one."""
         self.results[index] = result
         self.left -= 1
-        if not self.left and not self.done.done():
+        if not self.left:
+            self.end()
+
+    def end(self) -> None:
+        """Wait no longer."""
+        if not self.done.done():
             self.done.set_result(None)
 
 

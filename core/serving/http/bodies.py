@@ -43,7 +43,9 @@ class Bodies:
         announced = call.header(b"content-length")
         if announced.isdigit() and int(announced[:20]) > self._most:
             raise self._too_large()
-        message = await self.part(call)
+        message = await (call.receive() if call.whole else self.part(call))
+        if message["type"] == "http.disconnect":
+            raise ClientGone
         data: bytes = message["body"]
         if len(data) > self._most:
             raise self._too_large()
@@ -115,17 +117,17 @@ def check_type(call: Call, expected: str) -> None:
 
 async def unless_gone(call: Call, work: Callable[[], Awaitable[_T]]) -> _T:
     """Return what `work` comes to; it is cancelled, and ClientGone raised, when the client goes away before."""
-    task, gone = asyncio.current_task(), False
+    task, gone, ended = asyncio.current_task(), False, False
     assert task is not None
 
-    async def watch() -> None:
+    def leave(_: object) -> None:
         nonlocal gone
-        while (await call.receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        task.cancel()
+        if not ended:
+            gone = True
+            task.cancel()
 
-    watcher = asyncio.create_task(watch())
+    watcher = None if call.watched else asyncio.create_task(_watch(call))
+    call.gone.add_done_callback(leave)
     try:
         return await work()
     except asyncio.CancelledError:
@@ -133,4 +135,15 @@ async def unless_gone(call: Call, work: Callable[[], Awaitable[_T]]) -> _T:
             raise ClientGone from None
         raise
     finally:
-        watcher.cancel()
+        ended = True
+        call.gone.remove_done_callback(leave)
+        if watcher is not None:
+            watcher.cancel()
+
+
+async def _watch(call: Call) -> None:
+    """Tell of a lost connection where the server does not."""
+    while (await call.receive())["type"] != "http.disconnect":
+        pass
+    if not call.gone.done():
+        call.gone.set_result(None)

@@ -27,7 +27,9 @@ OTHER = "other"
 ID = "onetrunk.id"
 """Where the scope has the id of a request, if it was given one before it came to the application."""
 GONE = "onetrunk.gone"
-"""Where the scope has the event that the connection is lost, where the server tells of it."""
+"""Where the scope has the future that is done once the connection is lost, where the server tells of it."""
+WHOLE = "onetrunk.whole"
+"""Where the scope says that the body has come as a whole, where the server tells of it."""
 
 
 @dataclass(slots=True)
@@ -58,10 +60,23 @@ class Call:
     """A request under way.
 
     route: its path in the OpenAPI document; params: what stands for the names in it. inputs: how many texts.
-    token: its name. headers: those of one name as the last of them. gone: set once the connection is lost.
+    token: its name. headers: those of one name as the last of them. gone: done once the connection is lost;
+    watched: by the server, which sees to that.
     """
 
-    __slots__ = ("_receive", "began", "gone", "headers", "id", "inputs", "params", "route", "token")
+    __slots__ = (
+        "_receive",
+        "_scope",
+        "began",
+        "gone",
+        "headers",
+        "id",
+        "inputs",
+        "params",
+        "route",
+        "token",
+        "watched",
+    )
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.id: str = scope.get(ID) or new_id()
@@ -71,8 +86,16 @@ class Call:
         self.params: Mapping[str, str] = {}
         self.inputs: int | None = None
         self.token: str | None = None
-        self.gone: asyncio.Event = scope.get(GONE) or asyncio.Event()
-        self._receive = receive
+        self.watched = GONE in scope
+        self.gone: asyncio.Future[None] = (
+            scope[GONE] if self.watched else asyncio.get_running_loop().create_future()
+        )
+        self._scope, self._receive = scope, receive
+
+    @property
+    def whole(self) -> bool:
+        """Whether the body is known to have come as a whole, so that nothing of it is waited for."""
+        return WHOLE in self._scope
 
     def header(self, name: bytes) -> str:
         """Return a header by its name in lower case; "" without it."""

@@ -13,7 +13,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from onetrunk.core.serving.http.calls import GONE, new_id
+from onetrunk.core.serving.http.calls import GONE, WHOLE, new_id
 from onetrunk.core.serving.http.problems import MEDIA_TYPE, Problem
 
 HEAD_SECONDS = 20.0
@@ -44,14 +44,15 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _Flow(transport, self)
         self._rest = bytearray()  # what has come and is not parsed yet
-        self._gone = asyncio.Event()
+        self._gone = self.loop.create_future()
         self._open = True
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Hear of its end."""
         self._cancel()
-        self._gone.set()
+        if not self._gone.done():
+            self._gone.set_result(None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -118,6 +119,11 @@ class Connection(HttpToolsProtocol):
             if self._discarded > UNREAD_BYTES:
                 self.transport.abort()
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Hear that the body is there."""
+        super().on_message_complete()
+        self.scope[WHOLE] = True  # type: ignore[literal-required]
 
     def pause_writing(self) -> None:
         """Hear that the client does not read."""

@@ -14,6 +14,7 @@ from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.serving.http.bodies import ClientGone
 from onetrunk.core.serving.http.calls import OTHER, Call, Handler, Service, problem_response
 from onetrunk.core.serving.http.hosts import host_of, is_loopback
+from onetrunk.core.serving.http.logs import Sample
 from onetrunk.core.serving.http.problems import Refusal, problem_of
 
 CALL = "onetrunk.call"
@@ -33,6 +34,7 @@ class Front:
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
+        self._refused = Sample()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -72,6 +74,9 @@ class Front:
     def _note(self, call: Call, method: str, status: int) -> None:
         seconds = time.perf_counter() - call.began
         self._service.metrics.request(call.route, status, seconds)
+        left_out = self._refused.take() if status == 429 else 0
+        if left_out is None:
+            return
         self._service.log.write(
             "request",
             id=call.id,
@@ -81,6 +86,7 @@ class Front:
             ms=round(1e3 * seconds, 2),
             inputs=call.inputs,
             token=call.token,
+            left_out=left_out or None,
         )
 
 

@@ -20,6 +20,8 @@ _SERVER = "uvicorn"
 _PREFIX = f"{_OURS}."
 _DELAY = 0.05
 """Seconds that a line may wait for others, to be written with them."""
+SHOWN = 20
+"""Events of a kind that are written each second, where a flood of them would cost more than it tells."""
 _KEPT = 100_000
 """Lines that wait at most where nobody takes them; then the oldest are lost."""
 
@@ -79,6 +81,24 @@ class EventLog:
             time.sleep(_DELAY)
             self._some.clear()
             self.flush()
+
+
+class Sample:
+    """Says which of many events alike are written: the first `SHOWN` of each second. Belongs to one thread."""
+
+    def __init__(self) -> None:
+        self._second = self._count = self._left_out = 0
+
+    def take(self) -> int | None:
+        """Return how many have been left out since the last one that was not; None if this one is, too."""
+        if (second := int(time.monotonic())) != self._second:
+            self._second, self._count = second, 0
+        self._count += 1
+        if self._count > SHOWN:
+            self._left_out += 1
+            return None
+        left_out, self._left_out = self._left_out, 0
+        return left_out
 
 
 class _Handler(logging.Handler):

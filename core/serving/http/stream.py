@@ -104,7 +104,7 @@ class _Stream:
     async def answers(self) -> AsyncGenerator[bytes]:
         """Yield the answers of each group as lines; where the service shuts down, that as the last one."""
         reader = asyncio.create_task(self._read())
-        gone = asyncio.create_task(self._call.gone.wait())
+        gone = self._call.gone
         self._service.readers.add(reader)
         try:
             while (group := await self._groups.get()) is not None:
@@ -120,7 +120,7 @@ class _Stream:
                 raise error
         finally:
             self._service.readers.discard(reader)
-            for task in (reader, gone, *self._begun):
+            for task in (reader, *self._begun):
                 task.cancel()
             while not self._groups.empty():  # else the reader would wait to say that it has ended
                 self._groups.get_nowait()
@@ -130,7 +130,7 @@ class _Stream:
         return written_one(self._service, problem, line=self._answered + 1) + b"\n"
 
     async def _done(
-        self, group: asyncio.Task[bytes], reader: asyncio.Task[None], gone: asyncio.Task[Any]
+        self, group: asyncio.Task[bytes], reader: asyncio.Task[None], gone: asyncio.Future[None]
     ) -> bytes:
         """Return the answers of a group. Raises ClientGone as soon as that is known.
 
@@ -142,9 +142,8 @@ class _Stream:
                 raise ClientGone
             if group.done():
                 return group.result()
-            await asyncio.wait(
-                {group, gone, *([] if reader.done() else [reader])}, return_when=FIRST_COMPLETED
-            )
+            waited: list[asyncio.Future[Any]] = [group, gone, *([] if reader.done() else [reader])]
+            await asyncio.wait(waited, return_when=FIRST_COMPLETED)
 
     async def _read(self) -> None:
         """Begin groups until the lines end, the client goes away or the service shuts down."""
