@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
-from statistics import median_low
 from typing import Generic, TypeVar
 
 QUANTUM = 32
 """Tokens that a flow may take a turn: about one text, so that a batch has something of many flows."""
+
+_LATELY = 256
+"""Items that are looked back to know whether a flow is alone."""
 
 T = TypeVar("T")
 
@@ -45,6 +47,7 @@ class FairQueue(Generic[T]):
         self._flows: OrderedDict[str, _Flow[T]] = OrderedDict()  # the first has its turn
         self.tokens = 0
         self._count = 0
+        self._lately: deque[str] = deque(maxlen=_LATELY)  # flows of what has left
 
     def __len__(self) -> int:
         return self._count
@@ -81,17 +84,18 @@ class FairQueue(Generic[T]):
     def take(self, budget: int) -> list[T]:
         """Remove and return items of at most `budget` tokens in all, or one that costs more by itself.
 
-        The turn goes on where it was, so that rounds span batches. Where several flows wait, a batch ends as soon
-        as one of them has had twice what the median flow has waiting: a flood makes small batches, and who comes
-        next waits less.
+        The turn goes on where it was, so that rounds span batches. A batch ends where a flow has had its share of
+        it: a flood makes small batches, and who comes next waits less.
         """
         taken: list[T] = []
         room = budget
-        waiting = [flow.tokens for flow in self._flows.values() if flow.tokens]
-        most = max(QUANTUM, 2 * median_low(waiting)) if len(waiting) > 1 else budget
+        total = self.tokens
         had: Counter[str] = Counter()
+        shares: dict[str, int] = {}
         while self._flows:
             name, flow = next(iter(self._flows.items()))
+            if name not in shares:
+                shares[name] = self._share(name, budget, total - flow.tokens)
             if not flow.in_turn:
                 flow.in_turn = True
                 flow.deficit += QUANTUM
@@ -101,7 +105,7 @@ class FairQueue(Generic[T]):
             elif place.cost > flow.deficit:
                 flow.in_turn = False
                 self._flows.move_to_end(name)
-            elif taken and (place.cost > room or (had[name] and had[name] + place.cost > most)):
+            elif taken and (place.cost > room or (had[name] and had[name] + place.cost > shares[name])):
                 break
             else:
                 flow.places.popleft()
@@ -110,6 +114,15 @@ class FairQueue(Generic[T]):
                 had[name] += place.cost
                 taken.append(self._leave(place))
         return taken
+
+    def _share(self, name: str, budget: int, others: int) -> int:
+        """Return how many tokens of a batch `name` may have where `others` wait.
+
+        A quarter of it, and half of what the others have; all of it where there have been no others of late.
+        """
+        if not others and all(each == name for each in self._lately):
+            return budget
+        return max(QUANTUM, min(budget // 4, others // 2))
 
     def _first(self, flow: _Flow[T]) -> Place[T] | None:
         while flow.places and flow.places[0].item is None:
@@ -121,6 +134,7 @@ class FairQueue(Generic[T]):
         item = place.item
         assert item is not None
         place.item = None
+        self._lately.append(place.flow)
         self.tokens -= place.cost
         self._flows[place.flow].tokens -= place.cost
         self._count -= 1

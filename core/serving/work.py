@@ -49,7 +49,7 @@ Result: TypeAlias = list[Answer] | OneTrunkError
 
 
 class Pending:
-    """The results of a request, as they come in; belongs to the running event loop. done: set with the last of them.
+    """The results of a request, as they come in; belongs to the running event loop. done: set with the last.
 
     gone: nobody waits for them any more.
     """
