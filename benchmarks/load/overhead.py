@@ -6,10 +6,13 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any
+
+import torch
 
 from benchmarks.load.generator import Load, arrivals
 from benchmarks.load.services import Ours, Service
@@ -90,22 +93,34 @@ def counters(service: Service) -> dict[str, float]:
 
 
 def _here(traffic: Traffic, trunk: OneTrunk, size: int, seed: int) -> dict[str, Any]:
-    """Answer batches of `size` texts one after the other, as the service's device thread would."""
-    pairs = _pairs(traffic, seed)
-    texts, tokens = 0, 0
+    """Answer batches of `size` texts on as many threads as the service has device threads, and as it does."""
+    threads = torch.get_num_threads()
+    workers = Limits.on(trunk.trunk.device.type, threads).workers
     cpu, began = time.process_time(), time.perf_counter()
-    while time.perf_counter() - began < traffic.lengths.seconds:
-        batch = [next(pairs) for _ in range(size)]
-        tokens += answer_here(trunk, batch)[1]
-        texts += size
+
+    def work(number: int) -> tuple[int, int]:
+        pairs = _pairs(traffic, seed + 1000 * number)
+        texts, tokens = 0, 0
+        while time.perf_counter() - began < traffic.lengths.seconds:
+            tokens += answer_here(trunk, [next(pairs) for _ in range(size)])[1]
+            texts += size
+        return texts, tokens
+
+    torch.set_num_threads(max(1, threads // workers))
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            done = list(pool.map(work, range(workers)))
+    finally:
+        torch.set_num_threads(threads)
     wall = time.perf_counter() - began
+    texts, tokens = (sum(column) for column in zip(*done, strict=True))
     return {
         "texts_per_second": texts / wall,
         "tokens_per_second": tokens / wall,
         "batch_texts": size,
         "batch_tokens": tokens * size / texts,
-        "batch_ms": 1e3 * wall * size / texts,
-        "device_share": 1.0,
+        "batch_ms": 1e3 * wall * size * workers / texts,
+        "device_share": float(workers),
         "cpu_ms_per_text": 1e3 * (time.process_time() - cpu) / texts,
         "client_cpu": 0.0,
         "p95_ms": None,

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
 SWITCH_SECONDS = 5e-5
-NICE = 10
+NICE = 5
 
 P = ParamSpec("P")
 T = TypeVar("T")

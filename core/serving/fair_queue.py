@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-QUANTUM = 32
+QUANTUM = 16
 """Tokens that a flow may take a turn: about one text, so that a batch has something of many flows."""
 
 _LATELY = 256
