@@ -52,7 +52,7 @@ _SHOWN = 20
     help="How long an idle device waits for a batch to fill.  [default: 1]",
 )
 @click.option(
-    "--max-queue", type=click.IntRange(min=1), help="Tokens that may wait; beyond it the answer is 429."
+    "--max-queue", type=click.IntRange(min=1), help="Tokens that may wait, even where the device is fast."
 )
 @click.option(
     "--token-file",
