@@ -102,7 +102,7 @@ def _attend_block(qkv: Tensor, keep: Tensor | None) -> Tensor:
     if keep is not None:
         bias = torch.zeros(keep.shape, dtype=q.dtype).masked_fill_(~keep, float("-inf"))
         bias = bias.expand(count, heads, 1, length).reshape(count * heads, 1, length)
-    scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=size**-0.5)
+    scores = torch.baddbmm(bias, q * size**-0.5, k.transpose(1, 2))
     return torch.bmm(scores.softmax(-1), v).view(count, heads, length, size).transpose(1, 2)
 
 
