@@ -16,7 +16,7 @@ from onetrunk.core.backbone import Backbone
 from onetrunk.core.predictor import OneTrunk
 
 IN_FLIGHT = 96
-"""Texts under way in a closed loop: two full batches of 512 tokens, as many as may wait."""
+"""Texts under way in a closed loop: four batches of 256 tokens, two under way and two that wait."""
 _PLAIN = re.compile(r"[a-z0-9 ]+")
 
 

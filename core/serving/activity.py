@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Container, Iterable
@@ -14,36 +15,42 @@ _KEPT = 512
 
 
 class Activity:
-    """Counts and times of one thing. One thread records; any may ask for `p95`."""
+    """Counts and times of one thing. Safe to share between threads."""
 
     def __init__(self) -> None:
         self.total = 0
         self._seconds: deque[tuple[int, int]] = deque()  # (second, how many), ascending
         self._times: deque[tuple[float, float]] = deque(maxlen=_KEPT)
         self._born = time.monotonic()
+        self._lock = threading.Lock()
 
     def record(self, seconds: float, count: int = 1) -> None:
         """Count something that took `seconds`."""
         now = time.monotonic()
-        self.total += count
-        second, known = self._seconds[-1] if self._seconds else (-1, 0)
-        if second == int(now):
-            self._seconds[-1] = (second, known + count)
-        else:
-            self._seconds.append((int(now), count))
-            self._forget(now)
-        self._times.append((now, seconds))
+        with self._lock:
+            self.total += count
+            second, known = self._seconds[-1] if self._seconds else (-1, 0)
+            if second == int(now):
+                self._seconds[-1] = (second, known + count)
+            else:
+                self._seconds.append((int(now), count))
+                self._forget(now)
+            self._times.append((now, seconds))
 
     def rate(self) -> float:
         """Return how many a second there were over the last minute, or since the beginning if that is less."""
         now = time.monotonic()
-        self._forget(now)
-        return sum(count for _, count in self._seconds) / max(1.0, min(WINDOW, now - self._born))
+        with self._lock:
+            self._forget(now)
+            counted = sum(count for _, count in self._seconds)
+        return counted / max(1.0, min(WINDOW, now - self._born))
 
     def p95(self) -> float | None:
         """Return the 95th percentile, in seconds, of the last 512 times of the last minute; None without any."""
         since = time.monotonic() - WINDOW
-        times = sorted(taken for at, taken in tuple(self._times) if at >= since)
+        with self._lock:
+            known = tuple(self._times)
+        times = sorted(taken for at, taken in known if at >= since)
         return times[math.ceil(0.95 * len(times)) - 1] if times else None
 
     def _forget(self, now: float) -> None:

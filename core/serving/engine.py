@@ -180,9 +180,8 @@ class Engine:
     async def _settled(self, works: Sequence[Work], pending: Pending) -> None:
         """Return when every result is there."""
         seconds = self.limits.request_seconds
-        late = pending.loop.call_later(
-            seconds, pending.end
-        )  # cheaper than asyncio.timeout, which each text pays
+        # Cheaper than asyncio.timeout, for which each request would pay.
+        late = pending.loop.call_later(seconds, pending.end)
         try:
             await pending.done
             if pending.left:

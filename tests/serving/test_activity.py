@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from onetrunk.core.serving.activity import Activity
+
+
+def test_threads_that_record_at_once_lose_nothing() -> None:
+    activity = Activity()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: [activity.record(0.25) for _ in range(5000)], range(4)))
+    assert activity.total == 20_000
+    assert activity.rate() > 0
+    assert activity.p95() == 0.25
