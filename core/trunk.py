@@ -62,7 +62,7 @@ class Trunk:
         wanted = dtype or backbone.dtype
         int8 = wanted == torch.int8
         to = {"device": backbone.device, "dtype": torch.float32 if int8 else wanted}
-        linear = Int8Linear if int8 else Linear
+        linear = Int8Linear if int8 else Linear.of
         embeddings = embeddings_of(backbone.tensors, to)
         layers = [layer_of(backbone.tensors, backbone.family, i, to, linear) for i in range(backbone.layers)]
         return cls(embeddings, layers, sizes_of(backbone.family, backbone.config))

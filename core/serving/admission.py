@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from onetrunk.core.serving.limits import Limits
 
 MOST_SECONDS = 60
 """The longest wait that is advised: nobody knows what the load is after that."""
 _BRIM = 1.5
-"""How far above the limit those are let in who have less than their share."""
-_MOST_COUNTED = 1 / 8
-"""Share of the limit that the tokens of one adapter count for, at most, of what is let in above it."""
+"""How many times the limit there is room for in all: what is beyond it is for who has little."""
 _KEPT = 0.9
 """What a batch before counts for in the measured speed, against the one after it."""
 _UNKNOWN = 4
-"""Full batches of each device thread that are let in before the speed is known."""
+"""Full batches of each device thread that are thought to be answered in time before the speed is known."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What is unanswered under a name. tokens; answered: tokens, those of a second ago by 1/e; at: as of when."""
+
+    tokens: int
+    answered: float
+    at: float
+
+    def rate(self, now: float) -> float:
+        """Return how many tokens a second are answered."""
+        return self.answered * math.exp(self.at - now)
+
+    def add(self, cost: int, now: float) -> None:
+        """Count more tokens, or tokens that are answered where the number is negative."""
+        self.tokens += cost
+        if cost < 0:
+            self.answered, self.at = self.rate(now) - cost, now
 
 
 class Admission:
@@ -26,18 +44,19 @@ class Admission:
 
     The limit is what is answered within `queue_seconds` at the speed that is measured, but at least a batch and
     never over `queue_tokens`: what many requests cost by themselves, the device lacks, and then less may wait.
-    Beyond it an adapter is still let in while it has less than an equal share of it, up to half as much again in
-    all, of which each adapter counts for an eighth at most: neither a flood on one adapter nor a request larger
-    than the limit shuts out the others.
+    Up to it everybody is let in; beyond it who has no more than will be answered within `queue_seconds` at the rate
+    at which that name is, or would be with an equal part of the speed; half above it nobody. So all wait about as
+    long, whoever asks for how much. No name counts for more than the limit: a larger request shuts nobody out.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits, self._clock = limits, clock
         self.limit = min(limits.queue_tokens, _UNKNOWN * limits.workers * limits.batch_tokens)
         self.tokens = 0
-        self._of: Counter[str] = Counter()
-        self._counted = 0.0  # of each name no more than `_MOST_COUNTED`
-        self._ran_tokens = self._ran_seconds = 0.0  # lately, the last batch counting most
+        self._of: dict[str, _Waiting] = {}
+        self._counted = 0  # of each name no more than the limit
+        # Lately, the last batch counting most; at first what is hoped for, as first batches are slow.
+        self._ran_tokens, self._ran_seconds = float(_UNKNOWN * limits.batch_tokens), limits.queue_seconds
         self._lock = threading.Lock()
 
     def admit(self, costs: Iterable[tuple[str, int]]) -> bool:
@@ -57,7 +76,7 @@ class Admission:
     def busiest(self, names: Iterable[str]) -> str:
         """Return which of `names` has the most tokens."""
         with self._lock:
-            return max(names, key=lambda name: self._of[name])
+            return max(names, key=self._tokens_of)
 
     def ran(self, tokens: int, seconds: float) -> None:
         """Hear of a batch that took a device thread so long; a small one tells nothing of the speed under load."""
@@ -69,11 +88,12 @@ class Admission:
             self._ran_seconds = _KEPT * self._ran_seconds + max(seconds, 1e-6)
             within = max(own.batch_tokens, int(self._speed * own.queue_seconds))
             self.limit = min(own.queue_tokens, within)
+            self._counted = sum(min(own.tokens, self.limit) for own in self._of.values())
 
     def retry_after(self) -> int:
         """Return after how many seconds what is accepted now will have been answered, about."""
         with self._lock:
-            seconds = self.tokens / self._speed if self._ran_seconds else 1.0
+            seconds = self.tokens / self._speed
         return min(MOST_SECONDS, max(1, math.ceil(seconds)))
 
     @property
@@ -81,18 +101,26 @@ class Admission:
         """Tokens a second, of all device threads together."""
         return self._limits.workers * self._ran_tokens / self._ran_seconds
 
+    def _tokens_of(self, name: str) -> int:
+        own = self._of.get(name)
+        return 0 if own is None else own.tokens
+
     def _has_room(self, name: str) -> bool:
-        if self.tokens < self.limit:
+        if self._counted >= _BRIM * self.limit:
+            return False
+        own = self._of.get(name)
+        if own is None or self._counted < self.limit:
             return True
-        sharing = len(self._of) + (name not in self._of)
-        return self._counted < _BRIM * self.limit and self._of[name] < self.limit / sharing
+        in_time = self._limits.queue_seconds * own.rate(self._clock())
+        return own.tokens < max(in_time, self.limit / len(self._of))
 
     def _add(self, costs: Iterable[tuple[str, int]]) -> None:
-        most = _MOST_COUNTED * self.limit
+        now = self._clock()
         for name, cost in costs:
-            before = self._of[name]
-            after = self._of[name] = before + cost
+            own = self._of.setdefault(name, _Waiting(0, 0.0, now))
+            before = min(own.tokens, self.limit)
+            own.add(cost, now)
             self.tokens += cost
-            self._counted += min(after, most) - min(before, most)
-            if not after:
+            self._counted += min(own.tokens, self.limit) - before
+            if not own.tokens:
                 del self._of[name]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
-SWITCH_SECONDS = 5e-5
+SWITCH_SECONDS = 2e-4
 NICE = 5
 
 P = ParamSpec("P")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 
 from onetrunk.core.serving.apart import step_back
@@ -13,6 +14,10 @@ from onetrunk.core.serving.work import Work
 
 _LEAST = 64
 """Tokens that are not split between device threads: they take one thread little longer than half of them would."""
+_LATELY = 64
+"""Texts that are looked back to know whether most are one flow's and refused."""
+_FLOOD_SECONDS = 1.0
+"""How long a flow counts as a flood after something of it was refused."""
 _log = logging.getLogger(__name__)
 
 
@@ -33,6 +38,8 @@ class Batcher:
         self._turn = threading.Lock()  # of the one thread that gathers a batch, as long as it waits, too
         self._changed = threading.Condition()
         self._idle = workers
+        self._asked: deque[str | None] = deque(maxlen=_LATELY)  # the flow of what was refused, else None
+        self._flood, self._flood_ends = "", 0.0
         self._closing = False
         self._threads = [
             threading.Thread(target=self._run, name=f"onetrunk-device-{number}", daemon=True)
@@ -57,6 +64,7 @@ class Batcher:
         with self._changed:
             for work in works:
                 work.since = time.perf_counter()
+                self._asked.append(None)
                 work.place = self._queue.put(work.flow, sum(work.costs), work)
             self._changed.notify()
 
@@ -70,6 +78,18 @@ class Batcher:
         with self._changed:
             for flow, more in tokens.items():
                 self._queue.charge(flow, more)
+
+    def refused(self, flows: Iterable[str]) -> None:
+        """Hear whose texts were not let in.
+
+        Where most of what is asked is of one flow and refused, that flow is a guest of the others for a while: it
+        rides with their batches, and has some of its own where nothing else is under way.
+        """
+        with self._changed:
+            self._asked.extend(flows)
+            flow, count = Counter(self._asked).most_common(1)[0]
+            if flow is not None and 2 * count > _LATELY:
+                self._flood, self._flood_ends = flow, time.perf_counter() + _FLOOD_SECONDS
 
     def close(self) -> None:
         """Answer what waits, then end the threads."""
@@ -88,16 +108,32 @@ class Batcher:
                 _log.exception("what follows a batch of %d texts failed", len(batch))
             with self._changed:
                 self._idle += 1
+                self._changed.notify()
 
     def _next(self) -> list[Work]:
         """Return the next batch, as soon as there is one; nothing when all is done and the batcher closes."""
         with self._turn, self._changed:
-            while not self._queue and not self._closing:
+            while not (batch := self._take()) and not (self._closing and not self._queue):
+                nothing = not self._queue
                 self._changed.wait()
-                until = time.perf_counter() + self._wait
-                while self._queue.tokens < self._tokens and not self._closing:
-                    if not self._changed.wait(max(0.0, until - time.perf_counter())):
-                        break
-            share = max(_LEAST, -(-self._queue.tokens // self._idle))
+                if nothing:
+                    self._gather()
             self._idle -= 1
-            return self._queue.take(min(self._tokens, share))
+            return batch
+
+    def _gather(self) -> None:
+        """Return when a whole batch waits, or the first of it has waited long enough."""
+        until = time.perf_counter() + self._wait
+        while self._queue.tokens < self._tokens and not self._closing:
+            if not self._changed.wait(max(0.0, until - time.perf_counter())):
+                return
+
+    def _take(self) -> list[Work]:
+        """Return what is to be done next of what waits, if there is anything."""
+        budget = min(self._tokens, max(_LEAST, -(-self._queue.tokens // self._idle)))
+        flooded = time.perf_counter() < self._flood_ends and not self._queue.alone(self._flood)
+        if not flooded or self._closing:
+            return self._queue.take(budget)
+        if self._idle == len(self._threads):
+            return self._queue.take(min(budget, self._tokens // 2))  # others will come before it is done
+        return self._queue.take(budget, guest=self._flood)

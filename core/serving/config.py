@@ -19,7 +19,7 @@ adapters = 64
 characters = 32768
 body_bytes = 8388608
 request_seconds = 30.0
-queue_seconds = 0.3          # that what waits takes at the measured speed
+queue_seconds = 0.25         # that what waits takes at the measured speed
 workers = 2                  # batches at the same time
 """
 

@@ -163,19 +163,20 @@ class Engine:
         await self._changed.wait()
 
     async def _admit(self, works: Sequence[Work], wait: bool) -> None:
+        for work in works:
+            work.flow = self._admission.busiest(work.names)
         charges = [charge for work in works for charge in work.charges]
         try:
             while not self._admission.admit(charges):
                 if not wait:
                     own = self._admission
+                    self._batcher.refused(work.flow for work in works)
                     raise QueueFull(own.tokens, own.limit, own.retry_after())
                 await self._next_end()
         except BaseException:
             for work in works:
                 self.trunk.residents.release(work.held)
             raise
-        for work in works:
-            work.flow = self._admission.busiest(work.names)
 
     async def _settled(self, works: Sequence[Work], pending: Pending) -> None:
         """Return when every result is there."""

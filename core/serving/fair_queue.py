@@ -66,8 +66,8 @@ class FairQueue(Generic[T]):
         """Take an item out wherever it waits; return False where it has left already."""
         if place.item is None:
             return False
-        self._leave(place)
         flow = self._flows[place.flow]
+        self._leave(flow, place)
         flow.left += 1
         if 2 * flow.left > len(flow.places):  # now and then, so that a drop costs a constant time
             flow.places = deque(each for each in flow.places if each.item is not None)
@@ -81,12 +81,35 @@ class FairQueue(Generic[T]):
         if (own := self._flows.get(flow)) is not None:
             own.deficit -= tokens
 
-    def take(self, budget: int) -> list[T]:
+    def alone(self, flow: str) -> bool:
+        """Whether nothing of any other flow has left of late."""
+        return all(each == flow for each in self._lately)
+
+    def take(self, budget: int, guest: str | None = None) -> list[T]:
         """Remove and return items of at most `budget` tokens in all, or one that costs more by itself.
 
         The turn goes on where it was, so that rounds span batches. A batch ends where a flow has had its share of
-        it: a flood makes small batches, and who comes next waits less.
+        it: where one flow has most of what waits, batches are small, and who comes next waits less.
+
+        guest: a flow that has a turn for one item after those of the others, and none where they have nothing;
+        what costs more than `budget` by itself comes on top of it.
         """
+        aside = None if guest is None else self._flows.pop(guest, None)
+        taken, room = self._take(budget)
+        if guest is not None and aside is not None:
+            self._flows[guest] = aside
+            place = self._first(aside)
+            if taken and place is not None:
+                aside.in_turn = False
+                aside.deficit = min(
+                    aside.deficit + QUANTUM, place.cost
+                )  # it saves up for the next item alone
+                if place.cost <= aside.deficit and not room < place.cost <= budget:
+                    taken.append(self._pop(aside, place))
+        return taken
+
+    def _take(self, budget: int) -> tuple[list[T], int]:
+        """Remove and return items, and what is left of `budget`."""
         taken: list[T] = []
         room = budget
         total = self.tokens
@@ -108,21 +131,17 @@ class FairQueue(Generic[T]):
             elif taken and (place.cost > room or (had[name] and had[name] + place.cost > shares[name])):
                 break
             else:
-                flow.places.popleft()
-                flow.deficit -= place.cost
                 room -= place.cost
                 had[name] += place.cost
-                taken.append(self._leave(place))
-        return taken
+                taken.append(self._pop(flow, place))
+        return taken, room
 
     def _share(self, name: str, budget: int, others: int) -> int:
         """Return how many tokens of a batch `name` may have where `others` wait.
 
-        A quarter of it, and half of what the others have; all of it where there have been no others of late.
+        Half of it; all of it where there have been no others of late.
         """
-        if not others and all(each == name for each in self._lately):
-            return budget
-        return max(QUANTUM, min(budget // 4, others // 2))
+        return budget if not others and self.alone(name) else max(QUANTUM, budget // 2)
 
     def _first(self, flow: _Flow[T]) -> Place[T] | None:
         while flow.places and flow.places[0].item is None:
@@ -130,12 +149,18 @@ class FairQueue(Generic[T]):
             flow.left -= 1
         return flow.places[0] if flow.places else None
 
-    def _leave(self, place: Place[T]) -> T:
+    def _pop(self, flow: _Flow[T], place: Place[T]) -> T:
+        """Take out the first item of a flow, which pays for it."""
+        flow.places.popleft()
+        flow.deficit -= place.cost
+        return self._leave(flow, place)
+
+    def _leave(self, flow: _Flow[T], place: Place[T]) -> T:
         item = place.item
         assert item is not None
         place.item = None
         self._lately.append(place.flow)
         self.tokens -= place.cost
-        self._flows[place.flow].tokens -= place.cost
+        flow.tokens -= place.cost
         self._count -= 1
         return item

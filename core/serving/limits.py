@@ -34,7 +34,7 @@ class Limits:
 
     batch_tokens: int = BATCH_TOKENS["cpu"]
     workers: int = 1
-    queue_seconds: float = 0.3
+    queue_seconds: float = 0.25
     queue_tokens: int = QUEUE_TOKENS["cpu"]
     wait_ms: float = 1.0
     request_seconds: float = 30.0

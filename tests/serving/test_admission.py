@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import math
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onetrunk.core.serving.admission import MOST_SECONDS, Admission
 from onetrunk.core.serving.limits import Limits
@@ -34,9 +38,9 @@ def test_what_is_larger_than_the_limit_does_not_shut_out_the_others() -> None:
     admission = of(100)
     assert admission.admit([("bulk", 100_000)])
     assert not admission.admit([("bulk", 1)])
-    assert all(admission.admit([(f"name {number}", 10)]) for number in range(10))
+    assert all(admission.admit([(f"name {number}", 10)]) for number in range(5))
     admission.correct([("bulk", -100_000)])
-    assert admission.tokens == admission._counted == 100
+    assert admission.tokens == admission._counted == 50
 
 
 def test_half_as_much_again_is_never_passed_by_more_than_a_request() -> None:
@@ -44,6 +48,36 @@ def test_half_as_much_again_is_never_passed_by_more_than_a_request() -> None:
     for number in range(1000):
         admission.admit([(f"name {number}", 10)])
     assert admission.tokens < 1.5 * 100 + 10
+
+
+def test_each_has_waiting_what_is_answered_in_time_at_the_rate_of_its_own() -> None:
+    """Two ask without an end; of one 100 tokens a second are answered, of the other 900."""
+    now = 0.0
+    admission = Admission(Limits(queue_tokens=300, queue_seconds=0.3, batch_tokens=1000), lambda: now)
+    rates, had = {"slow": 100, "fast": 900}, {"slow": 0, "fast": 0}
+    for step in range(3000):
+        now += 0.01
+        for name, rate in rates.items():
+            while admission.admit([(name, 1)]):
+                had[name] += 1
+            done = min(had[name], rate * (step + 1) // 100 - rate * step // 100)
+            had[name] -= done
+            admission.correct([(name, -1)] * done)
+    assert had["slow"] == pytest.approx(300 / 2, abs=5)  # an equal part, which is more than its rate gives it
+    assert had["fast"] == pytest.approx(0.3 * 900, abs=15)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 300), st.floats(1e-3, 1.0)), max_size=30))
+def test_when_all_is_answered_all_the_room_is_there_again(steps: list[tuple[str, int, float]]) -> None:
+    """A limit that changes in the meantime changes what counts, which once was never given back."""
+    admission = of(1000, batch_tokens=10)
+    under_way = []
+    for name, cost, seconds in steps:
+        if admission.admit([(name, cost)]):
+            under_way.append((name, -cost))
+        admission.ran(10, seconds)
+    admission.correct(under_way)
+    assert (admission.tokens, admission._counted) == (0, 0)
 
 
 def test_what_has_been_answered_makes_room() -> None:
@@ -57,11 +91,13 @@ def test_what_has_been_answered_makes_room() -> None:
 def test_the_advised_wait_is_what_waits_over_the_measured_speed() -> None:
     admission = of(10_000)
     admission.admit([("a", 5_000)])
-    assert admission.retry_after() == 1  # nothing is known yet
+    hoped = admission.limit / Limits().queue_seconds
+    assert admission.retry_after() == math.ceil(5_000 / hoped)
     admission.ran(10, 1.0)  # too little to go by
-    assert admission.retry_after() == 1
-    admission.ran(1_000, 1.0)
-    assert admission.retry_after() == 5
+    assert admission.retry_after() == math.ceil(5_000 / hoped)
+    for _ in range(100):
+        admission.ran(1_000, 1.001)
+    assert admission.retry_after() == 6
     admission.correct([("a", 10**9)])
     assert admission.retry_after() == MOST_SECONDS
 

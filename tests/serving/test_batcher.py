@@ -103,3 +103,31 @@ def test_closing_answers_what_waits_and_ends_the_threads() -> None:
         own.put(works(*[10] * 20))
     assert len(device.taken) == 20
     assert not own.alive
+
+
+def test_a_flow_that_is_mostly_refused_waits_until_nothing_else_is_under_way() -> None:
+    device = Device()
+    with batcher(device, 2, tokens=1000) as own:
+        own.put(works(100, flow="calm"))
+        assert device.has_taken(1)
+        own.refused(["flood"] * 40)
+        own.put(works(*[16] * 80, flow="flood"))
+        own.put(works(70, flow="calm"))
+        assert device.has_taken(2)
+        assert sorted(device.taken[1]) == [16, 70]  # one of the flood rides along
+        device.done.release()
+        time.sleep(0.05)
+        assert len(device.taken) == 2
+        device.done.release()
+        assert device.has_taken(3)
+        assert device.taken[2] == [16] * 15  # and some go by themselves: a quarter of a batch
+
+
+def test_who_is_refused_among_others_is_no_flood() -> None:
+    device = Device()
+    with batcher(device, 2, tokens=200) as own:
+        own.put(works(100, flow="calm"))
+        assert device.has_taken(1)
+        own.refused(["busy", "calm"] * 40)
+        own.put(works(*[50] * 4, flow="busy"))
+        assert device.has_taken(2)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,21 +87,60 @@ def test_who_has_had_nothing_to_do_saves_nothing_up() -> None:
     assert abs(first["busy"] - first["idle"]) <= QUANTUM // 10 + 1
 
 
-def test_a_flood_makes_small_batches_until_nobody_else_has_come_for_long() -> None:
-    queue = filled([("calm", 8)] + [("flood", 8)] * 600)
-    assert Counter(flow for flow, _, _ in queue.take(160)) == {"flood": QUANTUM // 8, "calm": 1}
-    assert Counter(flow for flow, _, _ in queue.take(160)) == {"flood": QUANTUM // 8}
+def test_one_flow_has_half_of_a_batch_until_nobody_else_has_come_for_long() -> None:
+    queue = filled([("calm", 8)] + [("busy", 8)] * 600)
+    assert Counter(flow for flow, _, _ in queue.take(160)) == {"busy": 10, "calm": 1}
+    assert Counter(flow for flow, _, _ in queue.take(160)) == {"busy": 10}
     left = 0
     while left < 300:
         left += len(queue.take(160))
-    assert Counter(flow for flow, _, _ in queue.take(160)) == {"flood": 20}
+    assert Counter(flow for flow, _, _ in queue.take(160)) == {"busy": 20}
 
 
-def test_two_floods_leave_the_others_half_of_a_batch_or_more() -> None:
+def test_two_floods_leave_the_others_their_turns() -> None:
     queue = filled([("one", 8), ("two", 8)] * 100 + [(f"calm {number}", 8) for number in range(3)])
     had = Counter(flow for flow, _, _ in queue.take(256))
-    assert max(had["one"], had["two"]) <= 256 // 4 // 8
+    assert max(had["one"], had["two"]) <= 256 // 2 // 8
     assert [had[f"calm {number}"] for number in range(3)] == [1, 1, 1]
+
+
+def test_a_guest_rides_with_others_and_has_nothing_of_its_own() -> None:
+    queue = filled([("flood", 8)] * 100 + [("calm", 8), ("other", 8)] * 4)
+    assert Counter(flow for flow, _, _ in queue.take(160, "flood")) == {"flood": 1, "calm": 4, "other": 4}
+    assert queue.take(160, "flood") == []
+    assert (len(queue), queue.take(8)[0][0]) == (99, "flood")
+
+
+@given(PUTS, st.integers(1, 500))
+def test_a_guest_takes_nothing_from_the_others(puts: list[tuple[str, int]], budget: int) -> None:
+    queue, left = filled(puts), []
+    while batch := queue.take(budget, "a"):
+        assert sum(flow == "a" for flow, _, _ in batch) <= 1
+        assert any(flow != "a" for flow, _, _ in batch)
+        left += batch
+    assert {flow for flow, _, _ in queue.take(10**6)} <= {"a"}
+    assert sum(flow != "a" for flow, _, _ in left) == sum(flow != "a" for flow, _ in puts)
+
+
+@pytest.mark.parametrize("cost", [100, 300])
+def test_a_guest_with_long_texts_has_as_much_as_others(cost: int) -> None:
+    queue = filled([("flood", cost)] * 10)
+    had: Counter[str] = Counter()
+    for number in range(200):
+        queue.put("calm", 16, ("calm", 16, number))
+        had += Counter(flow for flow, _, _ in queue.take(256, "flood"))
+    assert (had["calm"], had["flood"]) == (200, min(10, 200 * QUANTUM // cost))
+
+
+def test_who_was_a_guest_for_long_has_saved_nothing_up() -> None:
+    queue = filled([("flood", 8)] * 400)
+    for number in range(200):
+        queue.put("calm", 8, ("calm", 8, number))
+        queue.take(160, "flood")
+    for number in range(50):
+        queue.put("calm", 8, ("calm", 8, number))
+    had = Counter(flow for _ in range(5) for flow, _, _ in queue.take(64))
+    assert abs(had["calm"] - had["flood"]) <= 2 * QUANTUM // 8
 
 
 def test_flows_that_wait_alike_fill_a_batch() -> None:

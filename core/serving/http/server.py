@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import math
 import os
 import signal
@@ -55,6 +56,8 @@ class Server(uvicorn.Server):
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept."""
+        gc.collect()
+        gc.freeze()  # what is there by now stays, and to look through it takes 0.1 s each time
         await super().startup(sockets)
         self._app.service.log.write(
             "serving", adapters=[each.name for each in self._app.service.engine.served()]
