@@ -16,6 +16,8 @@ _BRIM = 1.5
 """How many times the limit there is room for in all: what is beyond it is for who has little."""
 _KEPT = 0.9
 """What a batch before counts for in the measured speed, against the one after it."""
+_TELLING = 4
+"""What part of a full batch tells of the speed under load: an adapter alone has half of one, and not quite."""
 _UNKNOWN = 4
 """Full batches of each device thread that are thought to be answered in time before the speed is known."""
 
@@ -31,12 +33,6 @@ class _Waiting:
     def rate(self, now: float) -> float:
         """Return how many tokens a second are answered."""
         return self.answered * math.exp(self.at - now)
-
-    def add(self, cost: int, now: float) -> None:
-        """Count more tokens, or tokens that are answered where the number is negative."""
-        self.tokens += cost
-        if cost < 0:
-            self.answered, self.at = self.rate(now) - cost, now
 
 
 class Admission:
@@ -59,19 +55,28 @@ class Admission:
         self._ran_tokens, self._ran_seconds = float(_UNKNOWN * limits.batch_tokens), limits.queue_seconds
         self._lock = threading.Lock()
 
-    def admit(self, costs: Iterable[tuple[str, int]]) -> bool:
-        """Count tokens by name, or return False where there is no room for one of the names."""
+    def admit(self, costs: Iterable[tuple[str, int]]) -> set[str]:
+        """Count tokens by name, or return the names that there is no room for, if any, and count none."""
         asked = list(costs)
         with self._lock:
-            if not all(self._has_room(name) for name in {name for name, _ in asked}):
-                return False
-            self._add(asked)
-            return True
+            lacking = {name for name in {name for name, _ in asked} if not self._has_room(name)}
+            if not lacking:
+                self._add(asked)
+            return lacking
 
     def correct(self, costs: Iterable[tuple[str, int]]) -> None:
         """Count more tokens by name, or fewer where the number is negative."""
         with self._lock:
             self._add(costs)
+
+    def answered(self, costs: Iterable[tuple[str, int]]) -> None:
+        """Count tokens by name as answered, and no more."""
+        now, done = self._clock(), list(costs)
+        with self._lock:
+            for name, cost in done:
+                if (own := self._of.get(name)) is not None:
+                    own.answered, own.at = own.rate(now) + cost, now
+            self._add((name, -cost) for name, cost in done)
 
     def busiest(self, names: Iterable[str]) -> str:
         """Return which of `names` has the most tokens."""
@@ -81,7 +86,7 @@ class Admission:
     def ran(self, tokens: int, seconds: float) -> None:
         """Hear of a batch that took a device thread so long; a small one tells nothing of the speed under load."""
         own = self._limits
-        if 2 * tokens < own.batch_tokens:
+        if _TELLING * tokens < own.batch_tokens:
             return
         with self._lock:
             self._ran_tokens = _KEPT * self._ran_tokens + tokens
@@ -112,14 +117,14 @@ class Admission:
         if own is None or self._counted < self.limit:
             return True
         in_time = self._limits.queue_seconds * own.rate(self._clock())
-        return own.tokens < max(in_time, self.limit / len(self._of))
+        return own.tokens < min(self.limit, max(in_time, self.limit / len(self._of)))
 
     def _add(self, costs: Iterable[tuple[str, int]]) -> None:
         now = self._clock()
         for name, cost in costs:
             own = self._of.setdefault(name, _Waiting(0, 0.0, now))
             before = min(own.tokens, self.limit)
-            own.add(cost, now)
+            own.tokens += cost
             self.tokens += cost
             self._counted += min(own.tokens, self.limit) - before
             if not own.tokens:

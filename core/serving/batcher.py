@@ -15,7 +15,7 @@ from onetrunk.core.serving.work import Work
 _LEAST = 64
 """Tokens that are not split between device threads: they take one thread little longer than half of them would."""
 _LATELY = 64
-"""Texts that are looked back to know whether most are one flow's and refused."""
+"""Requests that are looked back to know whether most are one flow's and refused."""
 _FLOOD_SECONDS = 1.0
 """How long a flow counts as a flood after something of it was refused."""
 _log = logging.getLogger(__name__)
@@ -60,11 +60,11 @@ class Batcher:
         return all(thread.is_alive() for thread in self._threads)
 
     def put(self, works: Iterable[Work]) -> None:
-        """Add works to the queue."""
+        """Add the works of a request to the queue."""
         with self._changed:
+            self._asked.append(None)
             for work in works:
                 work.since = time.perf_counter()
-                self._asked.append(None)
                 work.place = self._queue.put(work.flow, sum(work.costs), work)
             self._changed.notify()
 
@@ -80,10 +80,11 @@ class Batcher:
                 self._queue.charge(flow, more)
 
     def refused(self, flows: Iterable[str]) -> None:
-        """Hear whose texts were not let in.
+        """Hear of a request that was not let in, as there was no room for some flows.
 
         Where most of what is asked is of one flow and refused, that flow is a guest of the others for a while: it
-        rides with their batches, and has some of its own where nothing else is under way.
+        rides with their batches, and has some of its own where half of the threads have nothing else to do. That
+        leaves it half of what the device can do, so that it ends with the flood, and not by itself goes on.
         """
         with self._changed:
             self._asked.extend(flows)
@@ -114,9 +115,10 @@ class Batcher:
         """Return the next batch, as soon as there is one; nothing when all is done and the batcher closes."""
         with self._turn, self._changed:
             while not (batch := self._take()) and not (self._closing and not self._queue):
-                nothing = not self._queue
-                self._changed.wait()
-                if nothing:
+                if self._queue:  # a guest waits, at most until it is none any more
+                    self._changed.wait(max(0.0, self._flood_ends - time.perf_counter()))
+                else:
+                    self._changed.wait()
                     self._gather()
             self._idle -= 1
             return batch
@@ -134,6 +136,6 @@ class Batcher:
         flooded = time.perf_counter() < self._flood_ends and not self._queue.alone(self._flood)
         if not flooded or self._closing:
             return self._queue.take(budget)
-        if self._idle == len(self._threads):
+        if 2 * self._idle > len(self._threads):
             return self._queue.take(min(budget, self._tokens // 2))  # others will come before it is done
         return self._queue.take(budget, guest=self._flood)

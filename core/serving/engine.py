@@ -167,10 +167,10 @@ class Engine:
             work.flow = self._admission.busiest(work.names)
         charges = [charge for work in works for charge in work.charges]
         try:
-            while not self._admission.admit(charges):
+            while lacking := self._admission.admit(charges):
                 if not wait:
                     own = self._admission
-                    self._batcher.refused(work.flow for work in works)
+                    self._batcher.refused(lacking)
                     raise QueueFull(own.tokens, own.limit, own.retry_after())
                 await self._next_end()
         except BaseException:
@@ -191,7 +191,9 @@ class Engine:
             late.cancel()
             if pending.left:
                 pending.gone = True
-                self._end(self._batcher.drop(works))
+                for work in self._batcher.drop(works):
+                    self.trunk.residents.release(work.held)
+                    self._admission.correct((name, -cost) for name, cost in work.charges)
 
     def _prepare(self, works: Sequence[Work]) -> list[Work]:
         """Tokenise works; return those that can be answered. The others end here."""
@@ -254,10 +256,10 @@ class Engine:
         self._changed.set()
 
     def _end(self, works: Iterable[Work]) -> None:
-        """Give back what works hold: their adapters, and their room."""
+        """Give back what works hold that are done: their adapters, and their room."""
         for work in works:
             self.trunk.residents.release(work.held)
-            self._admission.correct((name, -cost) for name, cost in work.charges)
+            self._admission.answered(work.charges)
 
     def _note(self, inputs: Sequence[Input], pending: Pending, seconds: float) -> None:
         """Count what came of a request."""

@@ -91,11 +91,11 @@ class FairQueue(Generic[T]):
         The turn goes on where it was, so that rounds span batches. A batch ends where a flow has had its share of
         it: where one flow has most of what waits, batches are small, and who comes next waits less.
 
-        guest: a flow that has a turn for one item after those of the others, and none where they have nothing;
-        what costs more than `budget` by itself comes on top of it.
+        guest: a flow that has a turn for one item after those of the others, on top of `budget`; none where they
+        have nothing.
         """
         aside = None if guest is None else self._flows.pop(guest, None)
-        taken, room = self._take(budget)
+        taken = self._take(budget)
         if guest is not None and aside is not None:
             self._flows[guest] = aside
             place = self._first(aside)
@@ -104,13 +104,13 @@ class FairQueue(Generic[T]):
                 aside.deficit = min(
                     aside.deficit + QUANTUM, place.cost
                 )  # it saves up for the next item alone
-                if place.cost <= aside.deficit and not room < place.cost <= budget:
+                if place.cost <= aside.deficit:
                     taken.append(self._pop(aside, place))
         return taken
 
-    def _take(self, budget: int) -> tuple[list[T], int]:
-        """Remove and return items, and what is left of `budget`."""
+    def _take(self, budget: int) -> list[T]:
         taken: list[T] = []
+        passed = 0  # turns in a row that were too short
         room = budget
         total = self.tokens
         had: Counter[str] = Counter()
@@ -128,13 +128,25 @@ class FairQueue(Generic[T]):
             elif place.cost > flow.deficit:
                 flow.in_turn = False
                 self._flows.move_to_end(name)
+                passed += 1
+                if passed >= len(self._flows):
+                    passed = 0
+                    self._skip_rounds()
             elif taken and (place.cost > room or (had[name] and had[name] + place.cost > shares[name])):
                 break
             else:
+                passed = 0
                 room -= place.cost
                 had[name] += place.cost
                 taken.append(self._pop(flow, place))
-        return taken, room
+        return taken
+
+    def _skip_rounds(self) -> None:
+        """Have the rounds at once in which nobody could take anything: who waits for long items has thousands."""
+        firsts = [(flow, place) for flow in self._flows.values() if (place := self._first(flow)) is not None]
+        rounds = min(-(-(place.cost - flow.deficit) // QUANTUM) for flow, place in firsts) - 1
+        for flow, _ in firsts:
+            flow.deficit += max(0, rounds) * QUANTUM
 
     def _share(self, name: str, budget: int, others: int) -> int:
         """Return how many tokens of a batch `name` may have where `others` wait.

@@ -131,3 +131,36 @@ def test_who_is_refused_among_others_is_no_flood() -> None:
         own.refused(["busy", "calm"] * 40)
         own.put(works(*[50] * 4, flow="busy"))
         assert device.has_taken(2)
+
+
+def test_a_guest_is_none_any_more_when_the_flood_has_ended() -> None:
+    device = Device()
+    with batcher(device, 2) as own:
+        own.put(works(100, flow="calm"))
+        assert device.has_taken(1)
+        own.refused(["flood"] * 40)
+        own.put(works(16, flow="flood"))
+        assert device.has_taken(2)  # nothing tells of the end, and the first batch is not done
+
+
+def test_a_flood_has_half_of_many_threads() -> None:
+    device = Device()
+    with batcher(device, 4, tokens=64) as own:
+        own.put(works(10, flow="calm"))
+        assert device.has_taken(1)
+        own.refused(["flood"] * 40)
+        own.put(works(*[16] * 40, flow="flood"))
+        assert device.has_taken(2)
+        own.put(works(20, flow="calm"))
+        assert device.has_taken(3)
+        assert 20 in device.taken[2]
+
+
+def test_one_large_request_that_is_refused_makes_no_flood() -> None:
+    device = Device()
+    with batcher(device, 2) as own:
+        own.put(works(100, flow="calm"))
+        assert device.has_taken(1)
+        own.refused({"busy"})
+        own.put(works(*[16] * 40, flow="busy"))
+        assert device.has_taken(2)
