@@ -42,7 +42,7 @@ class Admission:
     never over `queue_tokens`: what many requests cost by themselves, the device lacks, and then less may wait.
     Up to it everybody is let in; beyond it who has no more than will be answered within `queue_seconds` at the rate
     at which that name is, or would be with an equal part of the speed; half above it nobody. So all wait about as
-    long, whoever asks for how much. No name counts for more than the limit: a larger request shuts nobody out.
+    long, whoever asks for how much. No name counts for more than the limit: one large text shuts nobody out.
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:

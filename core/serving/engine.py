@@ -191,9 +191,7 @@ class Engine:
             late.cancel()
             if pending.left:
                 pending.gone = True
-                for work in self._batcher.drop(works):
-                    self.trunk.residents.release(work.held)
-                    self._admission.correct((name, -cost) for name, cost in work.charges)
+                self._end(self._batcher.drop(works))
 
     def _prepare(self, works: Sequence[Work]) -> list[Work]:
         """Tokenise works; return those that can be answered. The others end here."""
@@ -256,10 +254,13 @@ class Engine:
         self._changed.set()
 
     def _end(self, works: Iterable[Work]) -> None:
-        """Give back what works hold that are done: their adapters, and their room."""
+        """Give back what works hold: their adapters, and their room."""
         for work in works:
             self.trunk.residents.release(work.held)
-            self._admission.answered(work.charges)
+            if work.owner.gone:  # what nobody waits for any more tells nothing of how fast a name is answered
+                self._admission.correct((name, -cost) for name, cost in work.charges)
+            else:
+                self._admission.answered(work.charges)
 
     def _note(self, inputs: Sequence[Input], pending: Pending, seconds: float) -> None:
         """Count what came of a request."""
