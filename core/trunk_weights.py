@@ -27,9 +27,10 @@ class Linear:
     def of(cls, weight: Tensor, bias: Tensor) -> Linear:
         """Return the product with its weight laid out in memory as the device likes it.
 
-        A CPU's kernels copy a weight of (d_out, d_in) for every product, which few tokens pay for; none of W^T.
+        A CPU's kernels for fp32 copy a weight of (d_out, d_in) for every product, W^T for none: few tokens gain.
         """
-        return cls(weight.t().contiguous().t() if weight.device.type == "cpu" else weight, bias)
+        copied = weight.device.type == "cpu" and weight.dtype == torch.float32
+        return cls(weight.t().contiguous().t() if copied else weight, bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (tokens, d_in) to (tokens, d_out)."""

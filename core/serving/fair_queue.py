@@ -101,9 +101,7 @@ class FairQueue(Generic[T]):
             place = self._first(aside)
             if taken and place is not None:
                 aside.in_turn = False
-                aside.deficit = min(
-                    aside.deficit + QUANTUM, place.cost
-                )  # it saves up for the next item alone
+                aside.deficit = min(aside.deficit + QUANTUM, place.cost)  # saved for the next item alone
                 if place.cost <= aside.deficit:
                     taken.append(self._pop(aside, place))
         return taken

@@ -43,6 +43,15 @@ def batcher(device: Device, workers: int, tokens: int = 1000, wait: float = 0.0)
         device.done.release(1000)
 
 
+@contextmanager
+def busy(device: Device, workers: int, tokens: int = 1000) -> Iterator[Batcher]:
+    """Have one thread of a batcher at work, on something of a calm flow."""
+    with batcher(device, workers, tokens) as own:
+        own.put(works(10, flow="calm"))
+        assert device.has_taken(1)
+        yield own
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_as_many_batches_are_under_way_as_there_are_workers(workers: int) -> None:
     device = Device()
@@ -107,9 +116,7 @@ def test_closing_answers_what_waits_and_ends_the_threads() -> None:
 
 def test_a_flow_that_is_mostly_refused_waits_until_nothing_else_is_under_way() -> None:
     device = Device()
-    with batcher(device, 2, tokens=1000) as own:
-        own.put(works(100, flow="calm"))
-        assert device.has_taken(1)
+    with busy(device, 2) as own:
         own.refused(["flood"] * 40)
         own.put(works(*[16] * 80, flow="flood"))
         own.put(works(70, flow="calm"))
@@ -125,9 +132,7 @@ def test_a_flow_that_is_mostly_refused_waits_until_nothing_else_is_under_way() -
 
 def test_who_is_refused_among_others_is_no_flood() -> None:
     device = Device()
-    with batcher(device, 2, tokens=200) as own:
-        own.put(works(100, flow="calm"))
-        assert device.has_taken(1)
+    with busy(device, 2, 200) as own:
         own.refused(["busy", "calm"] * 40)
         own.put(works(*[50] * 4, flow="busy"))
         assert device.has_taken(2)
@@ -135,9 +140,7 @@ def test_who_is_refused_among_others_is_no_flood() -> None:
 
 def test_a_guest_is_none_any_more_when_the_flood_has_ended() -> None:
     device = Device()
-    with batcher(device, 2) as own:
-        own.put(works(100, flow="calm"))
-        assert device.has_taken(1)
+    with busy(device, 2) as own:
         own.refused(["flood"] * 40)
         own.put(works(16, flow="flood"))
         assert device.has_taken(2)  # nothing tells of the end, and the first batch is not done
@@ -145,9 +148,7 @@ def test_a_guest_is_none_any_more_when_the_flood_has_ended() -> None:
 
 def test_a_flood_has_half_of_many_threads() -> None:
     device = Device()
-    with batcher(device, 4, tokens=64) as own:
-        own.put(works(10, flow="calm"))
-        assert device.has_taken(1)
+    with busy(device, 4, 64) as own:
         own.refused(["flood"] * 40)
         own.put(works(*[16] * 40, flow="flood"))
         assert device.has_taken(2)
@@ -158,9 +159,7 @@ def test_a_flood_has_half_of_many_threads() -> None:
 
 def test_one_large_request_that_is_refused_makes_no_flood() -> None:
     device = Device()
-    with batcher(device, 2) as own:
-        own.put(works(100, flow="calm"))
-        assert device.has_taken(1)
+    with busy(device, 2) as own:
         own.refused({"busy"})
         own.put(works(*[16] * 40, flow="busy"))
         assert device.has_taken(2)

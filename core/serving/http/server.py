@@ -69,6 +69,7 @@ class Server(uvicorn.Server):
         """Stop accepting, answer what was accepted, end the connections."""
         service = self._app.service
         service.log.write("stopping")
+        gc.unfreeze()
         service.stop_reading()
         drained = asyncio.ensure_future(service.engine.drain())
         await self._stop_accepting(sockets or [])
