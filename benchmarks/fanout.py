@@ -14,15 +14,15 @@ from benchmarks.equality import TOLERANCES, Precision, WrongOutput, check
 from benchmarks.timing import interleave
 from benchmarks.variants import Reference, Setup
 from benchmarks.workloads import TARGETS, Batch, random_lora
-from onetrunk.adapters.flat import flattened
-from onetrunk.adapters.lora import Lora
-from onetrunk.core.adapter import Adapter, build_head
-from onetrunk.core.encoding import Encoded
-from onetrunk.core.inference import Job, compute_logits
-from onetrunk.core.packing import pack
-from onetrunk.core.plugin_host import PluginHost
-from onetrunk.core.precision import DTYPES
-from onetrunk.core.trunk import Trunk
+from onetrunk.adapters.methods.flat_layout import flattened
+from onetrunk.adapters.methods.lora import Lora
+from onetrunk.core.backbones.device import DTYPES
+from onetrunk.core.backbones.tokenization import Encoded
+from onetrunk.core.inference.adapter import Adapter, build_head
+from onetrunk.core.inference.logits import Job, compute_logits
+from onetrunk.core.plugin_system.host import PluginHost
+from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.packing import pack
 
 KEY = "fan-out of 5 qv8"
 COUNT, RANK, LABELS = 5, 8, 8

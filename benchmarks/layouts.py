@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from onetrunk.core.backbone import DEFAULT_BACKBONE, Backbone
-from onetrunk.core.backbone_files import offline_folder
+from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
+from onetrunk.core.backbones.repository import offline_folder
 
 LAYOUTS: dict[str, dict[str, int]] = {
     "bert-base": {},  # transformers' default BertConfig

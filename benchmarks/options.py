@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from benchmarks.layouts import LAYOUTS
-from onetrunk.core.backbone import DEFAULT_BACKBONE
+from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE
 
 _OPTIONS = (
     click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True),

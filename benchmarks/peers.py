@@ -13,11 +13,11 @@ from torch import Tensor
 from benchmarks.equality import Precision
 from benchmarks.variants import Gives, Setup, Skipped, Variant, bare_model, merged_weights
 from benchmarks.workloads import Batch
-from onetrunk.adapters.lora import Lora
-from onetrunk.adapters.modules import BERT_LAYOUT
-from onetrunk.adapters.peft_format import peft_config
-from onetrunk.core.encoding import Encoded
-from onetrunk.core.precision import DTYPES
+from onetrunk.adapters.format.peft_format import peft_config
+from onetrunk.adapters.methods.lora import Lora
+from onetrunk.adapters.methods.target_modules import BERT_LAYOUT
+from onetrunk.core.backbones.device import DTYPES
+from onetrunk.core.backbones.tokenization import Encoded
 
 WASTE = 0.125
 """A bucket takes longer texts as long as padding stays below this share of it."""

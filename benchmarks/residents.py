@@ -11,8 +11,8 @@ from typing import Any
 
 from benchmarks.single import Stored
 from benchmarks.timing import Timing
-from onetrunk.adapters.store import Store
-from onetrunk.core.predictor import OneTrunk
+from onetrunk.adapters.store.store import Store
+from onetrunk.core.inference.predictor import OneTrunk
 
 KEY = "residents come and go qv8"
 COUNT, ENDS, SWAPS = 1000, 50, 100

@@ -34,7 +34,7 @@ from benchmarks.single import Stored
 from benchmarks.timing import interleave
 from benchmarks.variants import Floor, Ours, OursBare, Reference, Setup, Skipped, Variant
 from benchmarks.workloads import Batch, Texts, Workload, every, make_adapters, planned, quick
-from onetrunk.core.backbone import Backbone
+from onetrunk.core.backbones.backbone import Backbone
 
 Make = Callable[[], Variant]
 

@@ -15,15 +15,15 @@ from torch import Tensor
 
 from benchmarks.equality import TOLERANCES, Precision, WrongOutput, check
 from benchmarks.timing import interleave
-from onetrunk.adapters.store import Store, StoredVersion
-from onetrunk.core.backbone import Backbone
-from onetrunk.core.backbone_files import locate
-from onetrunk.core.plugin_host import PluginHost
-from onetrunk.core.precision import DTYPES
-from onetrunk.core.predictor import OneTrunk
-from onetrunk.core.settings import TrainSettings
-from onetrunk.core.train_data import read_train_data
-from onetrunk.core.training import train_adapter
+from onetrunk.adapters.store.store import Store, StoredVersion
+from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.backbones.device import DTYPES
+from onetrunk.core.backbones.repository import locate
+from onetrunk.core.data.training_data import read_train_data
+from onetrunk.core.inference.predictor import OneTrunk
+from onetrunk.core.plugin_system.host import PluginHost
+from onetrunk.core.training.pipeline import train_adapter
+from onetrunk.core.training.settings import TrainSettings
 
 KEY = "single text qv8"
 LABELS, ROWS = 5, 80

@@ -13,9 +13,9 @@ from torch import Tensor
 from benchmarks.equality import WrongOutput
 from benchmarks.timing import synchronize, take_turns
 from benchmarks.trainers import Course, run_of
-from onetrunk.core.run import Run
-from onetrunk.core.trainer import train_together
-from onetrunk.core.trunk import Trunk
+from onetrunk.core.training.loop import train_together
+from onetrunk.core.training.run_state import Run
+from onetrunk.core.trunk.packed import Trunk
 
 TOLERANCE = 1e-4
 """Largest difference of a weight after the compared steps."""

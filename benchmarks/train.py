@@ -31,13 +31,13 @@ from benchmarks.timing import take_turns
 from benchmarks.together import measure_together
 from benchmarks.trainers import Course, OursTrainer, PeftTrainer, Trainer
 from benchmarks.workloads import TARGETS, random_lora
-from onetrunk.core.adapter import Adapter, build_head
-from onetrunk.core.backbone import Backbone
-from onetrunk.core.corpus import make_corpus
+from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.data.dataset import load_dataset
-from onetrunk.core.plugin_host import PluginHost
-from onetrunk.core.settings import TrainSettings
+from onetrunk.core.inference.adapter import Adapter, build_head
+from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Example
+from onetrunk.core.training.encoded_dataset import make_corpus
+from onetrunk.core.training.settings import TrainSettings
 
 TRAINERS: dict[str, Callable[[], Trainer]] = {
     "ours fp32 packed": OursTrainer,

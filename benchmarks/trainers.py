@@ -16,16 +16,16 @@ from benchmarks.equality import Precision
 from benchmarks.peers import fill_peft, pad, peft_targets
 from benchmarks.timing import synchronize
 from benchmarks.variants import bare_model
-from onetrunk.core.adapter import Adapter
-from onetrunk.core.backbone import Backbone
-from onetrunk.core.batching import training_batches
-from onetrunk.core.corpus import Corpus
-from onetrunk.core.precision import DTYPES
-from onetrunk.core.run import Listener, Run
-from onetrunk.core.settings import TrainSettings
+from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.backbones.device import DTYPES
+from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.tasks import Rows
-from onetrunk.core.trainer import train_together
-from onetrunk.core.trunk import Trunk
+from onetrunk.core.training.encoded_dataset import Corpus
+from onetrunk.core.training.loop import train_together
+from onetrunk.core.training.run_state import Listener, Run
+from onetrunk.core.training.settings import TrainSettings
+from onetrunk.core.trunk.batching import training_batches
+from onetrunk.core.trunk.packed import Trunk
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,15 +16,15 @@ from torch.nn import functional as F
 
 from benchmarks.equality import Precision
 from benchmarks.workloads import Batch
-from onetrunk.adapters.bank import Bank
-from onetrunk.adapters.lora import Lora
-from onetrunk.adapters.modules import BERT_LAYOUT
-from onetrunk.core.backbone import Backbone
-from onetrunk.core.batching import by_budget
-from onetrunk.core.lanes import cut, run_in_lanes
-from onetrunk.core.packing import Packed, pack
-from onetrunk.core.precision import DTYPES
-from onetrunk.core.trunk import Trunk
+from onetrunk.adapters.methods.bank import Bank
+from onetrunk.adapters.methods.lora import Lora
+from onetrunk.adapters.methods.target_modules import BERT_LAYOUT
+from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.backbones.device import DTYPES
+from onetrunk.core.inference.cpu_parallel import cut, run_in_lanes
+from onetrunk.core.trunk.batching import by_budget
+from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.packing import Packed, pack
 
 Gives = Literal["own", "one", "none", "nothing"]
 """Which adapter a variant gives each text: its own, the first one for all, or none; `nothing`: it has no output."""

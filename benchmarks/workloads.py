@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from onetrunk.adapters.lora import Lora, LowRank, init_lora
-from onetrunk.adapters.modules import MODULES
-from onetrunk.core.backbone import Backbone
-from onetrunk.core.encoding import Encoded, TextEncoder
+from onetrunk.adapters.methods.lora import Lora, LowRank, init_lora
+from onetrunk.adapters.methods.target_modules import MODULES
+from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.backbones.tokenization import Encoded, TextEncoder
 
 MIXES = ("identical", "uniform", "zipf", "distinct")
 KINDS = ("clinc150", "wnut17", "short", "long", "all")

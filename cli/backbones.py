@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onetrunk.adapters.manifest import Manifest
-from onetrunk.cli.figures import counted
-from onetrunk.core.backbone_files import OFFLINE_NAME, offline_folder
+from onetrunk.adapters.format.manifest import Manifest
+from onetrunk.cli.number_format import counted
+from onetrunk.core.backbones.repository import OFFLINE_NAME, offline_folder
 from onetrunk.core.errors import UsageError
 
 

@@ -18,7 +18,7 @@ from onetrunk.cli.output import printable
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from onetrunk.core.prediction import Prediction
+    from onetrunk.core.tasks.prediction import Prediction
 
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 _BAR_CELLS = 10

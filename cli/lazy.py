@@ -21,7 +21,7 @@ from onetrunk.core.errors import PluginError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from onetrunk.core.plugin_host import PluginHost
+    from onetrunk.core.plugin_system.host import PluginHost
 
 _HOST = "onetrunk.plugin_host"
 
@@ -38,7 +38,7 @@ class LazyCommand:
 def plugin_host(context: click.Context) -> PluginHost:
     """Return the host of all installed plugins; they are looked for once in a run of the command line."""
     if _HOST not in context.meta:
-        from onetrunk.core.plugin_host import PluginHost
+        from onetrunk.core.plugin_system.host import PluginHost
 
         with redirect_stdout(sys.stderr):  # what a plugin prints when imported must not get into JSON
             context.meta[_HOST] = PluginHost.discover()

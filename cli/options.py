@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-from onetrunk.adapters.modules import MODULES
-from onetrunk.core.settings import (
+from onetrunk.adapters.methods.target_modules import MODULES
+from onetrunk.core.training.settings import (
     HEAD_LEARNING_RATE,
     LEARNING_RATES,
     LEAST_EPOCHS,

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onetrunk.cli.figures import duration, figure
+from onetrunk.cli.number_format import duration, figure
 from onetrunk.cli.output import printable
-from onetrunk.core.hookspecs import EpochEvent, StepEvent
+from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from onetrunk.core.plugin_host import PluginHost
-    from onetrunk.core.run import Listener
+    from onetrunk.core.plugin_system.host import PluginHost
+    from onetrunk.core.training.run_state import Listener
 
 _PATIENCE = 1.0  # seconds that a command may take without showing a bar
 _MEMORY = 0.95  # what a step leaves of the running mean before it
@@ -116,7 +116,7 @@ class _Pace:
 
 def listener_of(progress: TrainingProgress, host: PluginHost) -> Listener:
     """Return who hears of a run: `progress`, and then the plugins of `host`."""
-    from onetrunk.core.run import Listener
+    from onetrunk.core.training.run_state import Listener
 
     def step(event: StepEvent) -> None:
         progress.step(event)

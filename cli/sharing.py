@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onetrunk.adapters.locations import is_location
-from onetrunk.adapters.store import Store, StoredVersion
+from onetrunk.adapters.remotes.locations import is_location
+from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.output import printable
 from onetrunk.cli.progress import counting
 from onetrunk.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from onetrunk.adapters.manifest import Manifest
-    from onetrunk.core.backbone import Backbone
-    from onetrunk.core.plugin_host import PluginHost
-    from onetrunk.core.sharing.pulling import Puller
+    from onetrunk.adapters.format.manifest import Manifest
+    from onetrunk.core.backbones.backbone import Backbone
+    from onetrunk.core.plugin_system.host import PluginHost
+    from onetrunk.core.sharing.pull import Puller
 
 _LONGEST_TOKEN = 1024
 
@@ -62,7 +62,7 @@ def backbone_loader(choice: str | None, device: str = "cpu") -> Callable[[Manife
     """Return what loads the backbone that an adapter needs, in fp32; choice: one that the user names instead."""
 
     def load(manifest: Manifest) -> Backbone:
-        from onetrunk.core.backbone import Backbone
+        from onetrunk.core.backbones.backbone import Backbone
 
         name, revision = needed_backbone({manifest.task: manifest}, choice)
         return Backbone.load(name, revision, device=device, dtype="fp32")
@@ -74,7 +74,7 @@ def base_loader(choice: str | None, device: str = "cpu") -> Callable[[str | None
     """Return what loads the backbone that plain PEFT's files name; choice: one that the user names instead."""
 
     def load(name: str | None, revision: str | None) -> Backbone:
-        from onetrunk.core.backbone import Backbone
+        from onetrunk.core.backbones.backbone import Backbone
 
         if choice is None and name is None:
             raise UsageError("the adapter's files do not say its backbone; give it with --backbone")
@@ -88,7 +88,7 @@ def pulling(
     host: PluginHost, backbone: str | None, token: str | None = None, **options: Any
 ) -> Iterator[Puller]:
     """Yield what pulls into the user's store; the bytes that come are shown on stderr."""
-    from onetrunk.core.sharing.pulling import Puller
+    from onetrunk.core.sharing.pull import Puller
 
     with counting(None) as advance:
         yield Puller(Store(), host, backbone_loader(backbone), token=token, advance=advance, **options)
@@ -98,7 +98,7 @@ def located(host: Callable[[], PluginHost], reference: str, backbone: str | None
     """Return the version that `reference` means; one of a Hub or folder is pulled, if it is not in the store."""
     if not is_location(reference):
         return Store().resolve(reference)
-    from onetrunk.core.sharing.pulling import located as pulled
+    from onetrunk.core.sharing.pull import located as pulled
 
     with pulling(host(), backbone) as puller:
         stored = pulled(Store(), puller, reference)

@@ -1,7 +1,7 @@
 """The core: the contract of a task, the trunk, training, evaluation and prediction.
 
 `from onetrunk.core import OneTrunk` is the whole Python API for prediction; it is imported on first use, so that
-`onetrunk.core.tasks` and `onetrunk.core.hookspecs` stay free of torch.
+`onetrunk.core.tasks` and `onetrunk.core.tasks.hookspecs` stay free of torch.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onetrunk.core.backbone import Backbone
-    from onetrunk.core.prediction import Prediction
-    from onetrunk.core.predictor import OneTrunk
+    from onetrunk.core.backbones.backbone import Backbone
+    from onetrunk.core.inference.predictor import OneTrunk
+    from onetrunk.core.tasks.prediction import Prediction
 
 __all__ = ["Backbone", "OneTrunk", "Prediction"]
 
 
 def __getattr__(name: str) -> object:
     if name == "Backbone":
-        from onetrunk.core.backbone import Backbone
+        from onetrunk.core.backbones.backbone import Backbone
 
         return Backbone
     if name == "OneTrunk":
-        from onetrunk.core.predictor import OneTrunk
+        from onetrunk.core.inference.predictor import OneTrunk
 
         return OneTrunk
     if name == "Prediction":
-        from onetrunk.core.prediction import Prediction
+        from onetrunk.core.tasks.prediction import Prediction
 
         return Prediction
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,8 +11,6 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onetrunk.core.hookspecs import hookimpl
-from onetrunk.core.losses import cross_entropy, total_weight
 from onetrunk.core.tasks import (
     Example,
     JSONObject,
@@ -23,6 +21,8 @@ from onetrunk.core.tasks import (
     labelled_text,
     make_text_head,
 )
+from onetrunk.core.tasks.hookspecs import hookimpl
+from onetrunk.core.tasks.losses import cross_entropy, total_weight
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +75,7 @@ def in_scope_score(logits: np.ndarray) -> np.ndarray:
     makes small for `oos` rows. Unlike the energy, it stays the same when a constant is added to all logits,
     which training leaves free.
     """
-    from onetrunk.core.metrics import log_softmax
+    from onetrunk.core.tasks.metrics import log_softmax
 
     score: np.ndarray = -log_softmax(logits).mean(axis=-1)
     return score
@@ -129,7 +129,7 @@ def decode(_example: Example, logits: np.ndarray, labels: Labels, settings: JSON
     in either case; scores: {intent: probability} from the best down. Without a threshold every text is in
     scope.
     """
-    from onetrunk.core.metrics import softmax
+    from onetrunk.core.tasks.metrics import softmax
 
     probabilities = softmax(logits)[0].tolist()
     best, in_scope = best_index(logits), _in_scope(logits, settings)
@@ -150,7 +150,7 @@ def evaluate(
     With a threshold also in_scope_accuracy (in-scope rows that are right and accepted), oos_recall and
     oos_precision. A figure that has no rows to be taken of is None, and without oos rows both of theirs are.
     """
-    from onetrunk.core.metrics import accuracy, confusion, macro_f1, per_label
+    from onetrunk.core.tasks.metrics import accuracy, confusion, macro_f1, per_label
 
     pairs = [
         (targets(example, labels)[0], best_index(rows))
@@ -172,7 +172,7 @@ def evaluate(
 
 def _threshold_figures(pairs: Sequence[tuple[int, int]], accepted: Sequence[bool]) -> JSONObject:
     """Return the figures that depend on the threshold; pairs: gold (or `OUT`) and best label of each text."""
-    from onetrunk.core.metrics import ratio
+    from onetrunk.core.tasks.metrics import ratio
 
     judged = list(zip(pairs, accepted, strict=True))
     inside = [accept and gold == best for (gold, best), accept in judged if gold != OUT]

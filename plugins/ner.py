@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
-from onetrunk.core.hookspecs import hookimpl
-from onetrunk.core.losses import cross_entropy
 from onetrunk.core.tasks import Example, HeadContext, JSONObject, Labels, Record, Span, TaskSpec
-from onetrunk.core.words import split_words
+from onetrunk.core.tasks.hookspecs import hookimpl
+from onetrunk.core.tasks.losses import cross_entropy
+from onetrunk.core.tasks.word_splitter import split_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,7 +174,7 @@ def targets(example: Example, labels: Labels) -> list[int]:
 
 def make_head(context: HeadContext) -> nn.Module:
     """Return a token head."""
-    from onetrunk.core.heads import token_head
+    from onetrunk.core.tasks.heads import token_head
 
     return token_head(context)
 
@@ -192,7 +192,7 @@ def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSON
 
     logits: (words, labels); start, end: characters; score: mean probability of the entity's tags over its words.
     """
-    from onetrunk.core.metrics import softmax
+    from onetrunk.core.tasks.metrics import softmax
 
     words = SPEC.spans(example)
     tags = _best_tags(logits, labels, len(words))
@@ -210,7 +210,7 @@ def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSON
 def _best_tags(logits: np.ndarray, labels: Labels, words: int) -> list[str]:
     if len(logits) != words:
         raise ValueError(f"{words} words, but {len(logits)} rows of logits; expected a row for each word")
-    from onetrunk.core.tag_paths import best_iob2
+    from onetrunk.core.tasks.viterbi import best_iob2
 
     return best_iob2(logits, labels)
 
@@ -234,7 +234,7 @@ def evaluate(
     None where it divides by nothing: precision without predicted entities, recall without gold ones. Raises
     ValueError when an example has not one row of logits a word.
     """
-    from onetrunk.core.entity_metrics import entity_metrics
+    from onetrunk.core.tasks.span_metrics import entity_metrics
 
     gold = [repair(example.target) for example in examples]
     predicted = [_best_tags(rows, labels, len(tags)) for tags, rows in zip(gold, logits, strict=True)]
@@ -243,7 +243,7 @@ def evaluate(
 
 def _token_figures(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:
     """Return figures over tags, which flatter: most words are `O`, and an entity half found counts half."""
-    from onetrunk.core.metrics import precision_recall_f1, ratio
+    from onetrunk.core.tasks.metrics import precision_recall_f1, ratio
 
     pairs = [pair for rows in zip(gold, predicted, strict=True) for pair in zip(*rows, strict=True)]
     right = [tag for tag, guess in pairs if tag == guess]

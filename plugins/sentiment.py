@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onetrunk.core.hookspecs import hookimpl
-from onetrunk.core.losses import cross_entropy
 from onetrunk.core.tasks import (
     Example,
     JSONObject,
@@ -17,6 +15,8 @@ from onetrunk.core.tasks import (
     labelled_text,
     make_text_head,
 )
+from onetrunk.core.tasks.hookspecs import hookimpl
+from onetrunk.core.tasks.losses import cross_entropy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,7 @@ def targets(example: Example, labels: Labels) -> list[int]:
 
 def decode(_example: Example, logits: np.ndarray, labels: Labels, _settings: JSONObject) -> JSONObject:
     """Return {"label", "score": its probability, "scores": {label: probability}}; logits: (1, labels)."""
-    from onetrunk.core.metrics import softmax
+    from onetrunk.core.tasks.metrics import softmax
 
     scores = dict(zip(labels, softmax(logits)[0].tolist(), strict=True))
     best = labels[best_index(logits)]
@@ -50,7 +50,7 @@ def evaluate(
     examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, _settings: JSONObject
 ) -> JSONObject:
     """Return accuracy, macro_f1, and the tables per_label and confusion (rows: gold, columns: predicted)."""
-    from onetrunk.core.metrics import accuracy, confusion, macro_f1, per_label
+    from onetrunk.core.tasks.metrics import accuracy, confusion, macro_f1, per_label
 
     gold = [label_index(example, labels) for example in examples]
     predicted = [best_index(rows) for rows in logits]

@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
-    from onetrunk.core.backbone import Backbone
+    from onetrunk.core.backbones.backbone import Backbone
     from onetrunk.core.tasks import Record
     from onetrunk.core.testing import TinyModel
 
@@ -97,7 +97,7 @@ def _loaded(folder: str) -> Any:
 
     @pytest.fixture(scope="session")
     def backbone(request: pytest.FixtureRequest) -> Backbone:
-        from onetrunk.core.backbone import Backbone
+        from onetrunk.core.backbones.backbone import Backbone
 
         return Backbone.load(request.getfixturevalue(folder), device="cpu", dtype="fp32")
 
@@ -192,10 +192,10 @@ def records() -> dict[str, list[Record]]:
 def train_tiny(records: dict[str, list[Record]]) -> Callable[..., Any]:
     """Return (store, task, backbone, *, name, start, records, **settings) → `TrainResult` of a short real run."""
     from onetrunk.core.data.dataset import Dataset, content_sha256
-    from onetrunk.core.plugin_host import PluginHost
-    from onetrunk.core.settings import TrainSettings
-    from onetrunk.core.train_data import TrainData
-    from onetrunk.core.training import TrainResult, train_adapter
+    from onetrunk.core.data.training_data import TrainData
+    from onetrunk.core.plugin_system.host import PluginHost
+    from onetrunk.core.training.pipeline import TrainResult, train_adapter
+    from onetrunk.core.training.settings import TrainSettings
 
     host = PluginHost.discover()
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from onetrunk.adapters.artifact import read_artifact
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.format.artifact import read_artifact
+from onetrunk.adapters.store.store import Store
 
 if TYPE_CHECKING:
-    from onetrunk.core.backbone import Backbone
+    from onetrunk.core.backbones.backbone import Backbone
 
 KILLS = 50
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from onetrunk.core.backbone import Backbone
+    from onetrunk.core.backbones.backbone import Backbone
     from onetrunk.core.tasks import TaskSpec
 
 ROOT = Path(__file__).parent.parent
@@ -53,7 +53,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_plan_of_the_readme_can_be_read(tmp_path: Path) -> None:
-    from onetrunk.core.plan import read_plan
+    from onetrunk.core.training.train_plan import read_plan
 
     (plan,) = re.findall(r"```toml\n(# plan\.toml.*?)```", README, flags=re.DOTALL)
     (tmp_path / "plan.toml").write_text(plan)
@@ -126,8 +126,8 @@ def topics(site: Path, monkeypatch: pytest.MonkeyPatch) -> TaskSpec:
 def test_a_faulty_row_for_the_plugin_is_reported_with_file_and_line(
     topics: TaskSpec, tmp_path: Path, row: dict[str, Any], fault: str
 ) -> None:
+    from onetrunk.core.data.training_data import read_train_data
     from onetrunk.core.errors import DataError
-    from onetrunk.core.train_data import read_train_data
 
     file = tmp_path / "topics.jsonl"
     file.write_text("".join(json.dumps(each) + "\n" for each in [*RECORDS, row]), encoding="utf-8")
@@ -144,7 +144,7 @@ def test_the_plugin_passes_the_conformance_kit(topics: TaskSpec, tmp_path: Path)
 def test_the_python_example_runs_as_printed(
     train_tiny: Callable[..., Any], bert: Backbone, bert_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from onetrunk.adapters.store import Store
+    from onetrunk.adapters.store.store import Store
 
     store = Store()
     train_tiny(store, "ner", bert, name="people")

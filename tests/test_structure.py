@@ -6,7 +6,9 @@ import ast
 import inspect
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -16,34 +18,44 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("adapters", "core", "plugins", "cli")
-CONTRACT = tuple(
-    f"onetrunk.core.{name}"
-    for name in (
-        "tasks",
-        "hookspecs",
+PACKAGES = {
+    "adapters": ("errors", "methods", "format", "store", "remotes", "card"),
+    "core": (
         "errors",
-        "words",
-        "heads",
-        "losses",
-        "metrics",
-        "entity_metrics",
-        "tag_paths",
-        "data.conll",
-    )
-)
+        "tasks",
+        "plugin_system",
+        "data",
+        "backbones",
+        "trunk",
+        "inference",
+        "training",
+        "interop",
+        "sharing",
+        "client",
+        "serving",
+        "testing",
+    ),
+    "core/serving": ("engine", "http", "cluster"),
+}
+"""Packages of a folder, in the order of imports: each may import only those before it."""
+CONTRACT = ("onetrunk.core.errors", "onetrunk.core.tasks", "onetrunk.core.data.conll")
 MAY_IMPORT = {
     "adapters": ("onetrunk.adapters",),
     "core": ("onetrunk.core", "onetrunk.adapters"),
     "plugins": ("onetrunk.plugins", *CONTRACT),
     "cli": ("onetrunk.cli", "onetrunk.core", "onetrunk.adapters"),
 }
+MOST_MODULES = 18
+"""Modules that a package may have, so that its list can be read at a glance."""
 NO_TORCH = (
-    "core/tasks.py",
-    "core/hookspecs.py",
+    "core/tasks/__init__.py",
+    "core/tasks/spec.py",
+    "core/tasks/hookspecs.py",
+    "core/tasks/losses.py",
     "core/errors.py",
-    "core/plugin_host.py",
-    "adapters/manifest.py",
-    "adapters/store.py",
+    "core/plugin_system/host.py",
+    "adapters/format/manifest.py",
+    "adapters/store/store.py",
 )
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
@@ -53,16 +65,27 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def module_of(path: Path) -> str:
+    name = name_of(path).removesuffix(".py").removesuffix("/__init__")
+    return f"onetrunk.{name.replace('/', '.')}"
+
+
+MODULES = frozenset(map(module_of, SOURCES))
+
+
 def imports_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line and module of every import, those within functions too; of `from x import y` both x and x.y."""
+    """Yield line and module of every import, those within functions and for type checkers too.
+
+    Of `from x import y` it is x.y where that is a module of ours, else x.
+    """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name_of(path)}:{node.lineno} has a relative import"
-            yield node.lineno, node.module or ""
-            if node.module in ("onetrunk", "onetrunk.core", "onetrunk.core.data"):
-                yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name if name in MODULES else str(node.module) for name in inner}
+            yield from ((node.lineno, module) for module in sorted(modules))
 
 
 def inside(module: str, packages: tuple[str, ...]) -> bool:
@@ -95,13 +118,40 @@ def test_every_dependency_is_pinned() -> None:
 def test_imports_run_only_downwards(path: Path) -> None:
     allowed = MAY_IMPORT[path.relative_to(ROOT).parts[0]]
     ours = [(line, module) for line, module in imports_of(path) if inside(module, ("onetrunk",))]
-    # `from onetrunk.core import tasks` names the package too, which by itself says nothing.
-    wrong = [
-        f"{line}: {m}"
-        for line, m in ours
-        if not inside(m, allowed) and m not in ("onetrunk", "onetrunk.core")
-    ]
+    assert [f"{line}: {module}" for line, module in ours if not inside(module, allowed)] == []
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_packages_import_only_those_before_them(folder: str) -> None:
+    names = [f"onetrunk.{folder}.{package}".replace("/", ".") for package in PACKAGES[folder]]
+    wrong = []
+    for index, name in enumerate(names):
+        later = tuple(names[index + 1 :])
+        for path in (path for path in SOURCES if inside(module_of(path), (name,))):
+            found = ((line, module) for line, module in imports_of(path) if inside(module, later))
+            wrong += [f"{name_of(path)}:{line}: {module}" for line, module in found]
     assert wrong == []
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_a_folder_of_packages_has_those_that_are_listed_and_hardly_a_module(folder: str) -> None:
+    entries = [path for path in (ROOT / folder).iterdir() if path.name != "__pycache__"]
+    found = {path.stem for path in entries if path.suffix == ".py" or path.is_dir()}
+    assert found == {"__init__", *PACKAGES[folder]}
+
+
+def test_no_package_is_longer_than_a_glance() -> None:
+    counts = Counter(path.parent for path in SOURCES if path.name != "__init__.py")
+    counts.pop(ROOT / "cli" / "commands")  # one module a command
+    assert {name_of(folder): n for folder, n in counts.items() if n > MOST_MODULES} == {}
+
+
+def test_no_modules_import_each_other() -> None:
+    edges = {
+        module_of(path): {module for _, module in imports_of(path)} & MODULES - {module_of(path)}
+        for path in SOURCES
+    }
+    TopologicalSorter(edges).prepare()  # raises CycleError with the modules of a cycle
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -152,7 +202,7 @@ def documents() -> str:
 
 
 def hooks() -> dict[str, str]:
-    from onetrunk.core import hookspecs
+    from onetrunk.core.tasks import hookspecs
 
     found = {
         name: ", ".join(inspect.signature(function).parameters)

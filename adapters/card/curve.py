@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from onetrunk.adapters.card.markup import is_number
-from onetrunk.adapters.strict_json import JSONObject
+from onetrunk.adapters.format.strict_json import JSONObject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

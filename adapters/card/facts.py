@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onetrunk.adapters.manifest import Manifest
+from onetrunk.adapters.format.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

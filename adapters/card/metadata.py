@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from onetrunk.adapters.card.facts import CardFacts
 from onetrunk.adapters.card.markup import is_number, quoted
-from onetrunk.adapters.manifest import SCHEMA, SPLITS, BackboneRecord, Manifest
+from onetrunk.adapters.format.manifest import SCHEMA, SPLITS, BackboneRecord, Manifest
 
 _HUB_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _HUB_ID = re.compile(rf"{_HUB_NAME}/{_HUB_NAME}")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 
-from onetrunk.adapters.artifact import PICTURE
 from onetrunk.adapters.card.facts import CardFacts
 from onetrunk.adapters.card.markup import code, plain
 from onetrunk.adapters.card.metadata import metadata
 from onetrunk.adapters.card.notes import notes_section
 from onetrunk.adapters.card.results import in_order, results
 from onetrunk.adapters.card.usage import usage
-from onetrunk.adapters.manifest import SPLITS, Manifest
-from onetrunk.adapters.strict_json import JSONObject
+from onetrunk.adapters.format.artifact import PICTURE
+from onetrunk.adapters.format.manifest import SPLITS, Manifest
+from onetrunk.adapters.format.strict_json import JSONObject
 
 _MOST_LABELS = 300
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from onetrunk.adapters.card.markup import cell, is_number, number, plain, table
-from onetrunk.adapters.manifest import SPLITS, Manifest
-from onetrunk.adapters.strict_json import JSONObject
+from onetrunk.adapters.format.manifest import SPLITS, Manifest
+from onetrunk.adapters.format.strict_json import JSONObject
 
 CALIBRATED_ON_DEV = "The rows of dev also calibrated the decoder: figures on dev that depend on it flatter."
 """What is said beside the results of an adapter whose decoder has settings."""

@@ -34,7 +34,7 @@ from benchmarks.options import shared_options
 from benchmarks.report import Report, title
 from benchmarks.serve import chosen
 from benchmarks.workloads import Texts
-from onetrunk.core.backbone import Backbone
+from onetrunk.core.backbones.backbone import Backbone
 
 QUICK = Lengths(seconds=1.0, short=0.5, soak=5.0, rounds=1, steps=2, rates=(10.0,))
 TEXTS = 200

@@ -13,15 +13,15 @@ import torch
 from torch import nn
 
 from benchmarks.workloads import random_lora
-from onetrunk.adapters.artifact import MODEL
-from onetrunk.adapters.store import Store
-from onetrunk.core.adapter import Adapter, build_head
-from onetrunk.core.adapter_files import probe_logits
-from onetrunk.core.backbone import Backbone
-from onetrunk.core.plugin_host import PluginHost
-from onetrunk.core.storing import bare_manifest, store_adapter
+from onetrunk.adapters.format.artifact import MODEL
+from onetrunk.adapters.store.store import Store
+from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.inference.adapter import Adapter, build_head
+from onetrunk.core.inference.adapter_io import probe_logits
+from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Labels
-from onetrunk.core.trunk import Trunk
+from onetrunk.core.training.manifest_builder import bare_manifest, store_adapter
+from onetrunk.core.trunk.packed import Trunk
 
 MIXED = ("intent", "sentiment", "ner")
 TEXT = ("intent",)

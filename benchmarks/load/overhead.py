@@ -18,9 +18,9 @@ from benchmarks.load.generator import Load, arrivals
 from benchmarks.load.services import Ours, Service
 from benchmarks.load.target import described, verdict
 from benchmarks.load.traffic import Traffic, in_turns, median_by, solo
-from onetrunk.core.inference import Job, compute_logits
-from onetrunk.core.predictor import OneTrunk
-from onetrunk.core.serving.limits import Limits
+from onetrunk.core.inference.logits import Job, compute_logits
+from onetrunk.core.inference.predictor import OneTrunk
+from onetrunk.core.serving.engine.limits import Limits
 from onetrunk.core.tasks import JSONObject
 
 SIZES = (1, 16)

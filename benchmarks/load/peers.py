@@ -24,9 +24,9 @@ from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 
 from benchmarks.load.peft import Batching, PeftModels
-from onetrunk.adapters.artifact import CONFIG, MODEL
-from onetrunk.adapters.store import Store, StoredVersion
-from onetrunk.core.backbone_files import locate
+from onetrunk.adapters.format.artifact import CONFIG, MODEL
+from onetrunk.adapters.store.store import Store, StoredVersion
+from onetrunk.core.backbones.repository import locate
 
 Record = dict[str, Any]
 Classify = Callable[[list[str]], list[Record]]

@@ -16,7 +16,7 @@ from benchmarks.load.services import Ours, Service
 from benchmarks.load.stress import STEADY, MemoryWatch
 from benchmarks.load.target import described
 from benchmarks.load.traffic import Traffic, solo
-from onetrunk.core.predictor import OneTrunk
+from onetrunk.core.inference.predictor import OneTrunk
 
 SWAP_EVERY, FAIL_EVERY = 2.0, 10.0
 """Seconds between swaps, and between loads that must fail."""

@@ -12,8 +12,8 @@ from benchmarks.load.adapters import Stock
 from benchmarks.load.generator import Load, Stream, key_of
 from benchmarks.load.outcome import generate
 from benchmarks.load.services import Kind, Place, Service
-from onetrunk.core.backbone import Backbone
-from onetrunk.core.predictor import OneTrunk
+from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.inference.predictor import OneTrunk
 
 IN_FLIGHT = 96
 """Texts under way in a closed loop: four batches of 256 tokens, two under way and two that wait."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from onetrunk.adapters.references import Reference
-from onetrunk.adapters.store import Store, StoredVersion
+from onetrunk.adapters.store.references import Reference
+from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.output import emit_json, json_option
 from onetrunk.core.errors import UsageError
 

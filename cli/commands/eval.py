@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onetrunk.adapters.artifact import read_manifest
-from onetrunk.adapters.manifest import Manifest
+from onetrunk.adapters.format.artifact import read_manifest
+from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.cli.backbones import needed_backbone
-from onetrunk.cli.figures import counted, figure, figures_of
 from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.number_format import counted, figure, figures_of
 from onetrunk.cli.options import running_options
 from onetrunk.cli.output import emit_json, json_option, printable, table, whole_file
 from onetrunk.cli.progress import counting
-from onetrunk.cli.results import notes_lines
 from onetrunk.cli.sharing import located
+from onetrunk.cli.train_report import notes_lines
 from onetrunk.core.errors import UsageError
 
 if TYPE_CHECKING:
     from onetrunk.core.data.dataset import Dataset
-    from onetrunk.core.plugin_host import PluginHost
+    from onetrunk.core.plugin_system.host import PluginHost
     from onetrunk.core.tasks import JSONObject
 
 _ROWS_SHOWN = 30
@@ -100,9 +100,9 @@ def _measure(
     precision: str,
     batch_tokens: int | None,
 ) -> JSONObject:
-    from onetrunk.core.backbone import Backbone
-    from onetrunk.core.inference import BATCH_TOKENS
-    from onetrunk.core.predictor import OneTrunk
+    from onetrunk.core.backbones.backbone import Backbone
+    from onetrunk.core.inference.logits import BATCH_TOKENS
+    from onetrunk.core.inference.predictor import OneTrunk
 
     name, revision = needed_backbone({ref: manifest}, backbone)
     trunk = OneTrunk(Backbone.load(name, revision, device=device, dtype=precision), host=host)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onetrunk.adapters.artifact import read_manifest
+from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.cli.backbones import needed_backbone
-from onetrunk.cli.figures import size
 from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.number_format import size
 from onetrunk.cli.output import emit_json, json_option, printable
 from onetrunk.cli.sharing import located
 
 if TYPE_CHECKING:
-    from onetrunk.core.exporting import Format
+    from onetrunk.core.interop.export import Format
 
 
 @click.command("export")
@@ -56,8 +56,8 @@ def command(
     spec = host.task(manifest.task)
     name, revision = needed_backbone({stored.ref: manifest}, backbone)
     _tell(f"loading {name}")
-    from onetrunk.core.backbone import Backbone
-    from onetrunk.core.exporting import export_adapter
+    from onetrunk.core.backbones.backbone import Backbone
+    from onetrunk.core.interop.export import export_adapter
 
     loaded = Backbone.load(name, revision, device="cpu", dtype="fp32")
     done = export_adapter(stored.ref, stored.read(), spec, loaded, form, folder, _tell)

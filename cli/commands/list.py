@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onetrunk.adapters.artifact import read_manifest
 from onetrunk.adapters.errors import ArtifactError, StoreError
-from onetrunk.adapters.manifest import Manifest
-from onetrunk.adapters.store import Store, StoredVersion
-from onetrunk.cli.figures import figure, headline, size, weight_bytes
+from onetrunk.adapters.format.artifact import read_manifest
+from onetrunk.adapters.format.manifest import Manifest
+from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.number_format import figure, headline, size, weight_bytes
 from onetrunk.cli.output import emit_json, json_option, printable, table
 
 if TYPE_CHECKING:

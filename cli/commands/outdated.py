@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.store.store import Store
 from onetrunk.cli.output import emit_json, json_option, table
 from onetrunk.cli.sharing import read_token, token_option
-from onetrunk.core.sharing.following import Followed, followed
+from onetrunk.core.sharing.outdated import Followed, followed
 
 
 @click.command("outdated")

@@ -11,7 +11,7 @@ from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.output import emit_json, json_option, printable, table
 
 if TYPE_CHECKING:
-    from onetrunk.core.plugin_host import PluginReport
+    from onetrunk.core.plugin_system.host import PluginReport
 
 _COLUMNS = ("plugin", "distribution", "tasks", "hooks", "commands", "state")
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onetrunk.cli.answering import Answer, Place, answering
 from onetrunk.cli.options import running_options
 from onetrunk.cli.output import emit_json, json_line, json_option, whole_file
+from onetrunk.cli.predict_backend import Answer, Place, answering
 from onetrunk.cli.progress import counting
 
 if TYPE_CHECKING:
     from onetrunk.core.data.dataset import TextRecord
-    from onetrunk.core.prediction import Prediction
     from onetrunk.core.tasks import JSONObject
+    from onetrunk.core.tasks.prediction import Prediction
 
 Write = Callable[[Sequence["Prediction"], Mapping[str, Any]], object]
 """Takes the answers of all adapters to a text, and the other keys of its record."""

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from onetrunk.adapters.locations import Location
+from onetrunk.adapters.remotes.locations import Location
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.output import emit_json, json_option, printable
 from onetrunk.cli.sharing import base_loader, pulling, read_token, token_option
 from onetrunk.core.errors import UsageError
-from onetrunk.core.sharing.pulling import Pulled
+from onetrunk.core.sharing.pull import Pulled
 
 
 @click.command("pull")

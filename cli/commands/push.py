@@ -8,17 +8,17 @@ from typing import Any
 
 import click
 
-from onetrunk.adapters.artifact import read_manifest
-from onetrunk.adapters.locations import Location, is_revision
-from onetrunk.adapters.remotes import MAIN, Published, open_remote
-from onetrunk.adapters.store import Store
-from onetrunk.cli.figures import counted, size
+from onetrunk.adapters.format.artifact import read_manifest
+from onetrunk.adapters.remotes.locations import Location, is_revision
+from onetrunk.adapters.remotes.remote import MAIN, Published, open_remote
+from onetrunk.adapters.store.store import Store
 from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.number_format import counted, size
 from onetrunk.cli.output import emit_json, json_option, printable
 from onetrunk.cli.sharing import read_token, token_option
 from onetrunk.core.errors import UsageError
 from onetrunk.core.sharing.cards import CardChoices
-from onetrunk.core.sharing.publishing import Push, PushOptions, Requirement, check_push, publish
+from onetrunk.core.sharing.push import Push, PushOptions, Requirement, check_push, publish
 
 
 @click.command("push")

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onetrunk.adapters.card import CALIBRATED_ON_DEV
-from onetrunk.adapters.store import Store
-from onetrunk.cli.figures import counted, duration, figure, figures_of
+from onetrunk.adapters.store.store import Store
 from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.number_format import counted, duration, figure, figures_of
 from onetrunk.cli.output import emit_json, json_option, table
-from onetrunk.core.backbone_files import OFFLINE_NAME
-from onetrunk.core.settings import TrainSettings
+from onetrunk.core.backbones.repository import OFFLINE_NAME
+from onetrunk.core.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from onetrunk.core.backbone import Backbone
-    from onetrunk.core.plugin_host import PluginHost
-    from onetrunk.core.prediction import Prediction
-    from onetrunk.core.train_data import TrainData
-    from onetrunk.core.training import TrainResult
+    from onetrunk.core.backbones.backbone import Backbone
+    from onetrunk.core.data.training_data import TrainData
+    from onetrunk.core.plugin_system.host import PluginHost
+    from onetrunk.core.tasks.prediction import Prediction
+    from onetrunk.core.training.pipeline import TrainResult
 
 SETTINGS = MappingProxyType(
     {
@@ -84,7 +84,7 @@ def command(context: click.Context, backbone: str, epochs: int | None, seed: int
     Example:
       adapters quickstart
     """
-    from onetrunk.core.backbone import Backbone
+    from onetrunk.core.backbones.backbone import Backbone
 
     host, trunk = plugin_host(context), Backbone.load(backbone)
     trials = [
@@ -100,8 +100,8 @@ def command(context: click.Context, backbone: str, epochs: int | None, seed: int
 
 def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSettings) -> _Trial:
     from onetrunk.cli.progress import TrainingProgress, listener_of
-    from onetrunk.core.train_data import read_train_data
-    from onetrunk.core.training import train_adapter
+    from onetrunk.core.data.training_data import read_train_data
+    from onetrunk.core.training.pipeline import train_adapter
 
     spec, name = host.task(task), f"quickstart-{task}"
     with as_file(files("onetrunk.plugins") / "samples" / task) as samples:
@@ -116,7 +116,7 @@ def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSetti
 
 
 def _predict(host: PluginHost, backbone: Backbone, references: Sequence[str]) -> list[list[Prediction]]:
-    from onetrunk.core.predictor import OneTrunk
+    from onetrunk.core.inference.predictor import OneTrunk
 
     trunk = OneTrunk(backbone, host=host)
     for reference in references:

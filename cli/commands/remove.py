@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import click
 
-from onetrunk.adapters.references import Reference
-from onetrunk.adapters.store import Store, StoredVersion
+from onetrunk.adapters.store.references import Reference
+from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.output import emit_json, json_option
 from onetrunk.core.errors import UsageError
 

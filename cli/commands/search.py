@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import click
 
-from onetrunk.adapters.hub_search import Found, search
-from onetrunk.cli.figures import figure, size
+from onetrunk.adapters.remotes.hub_search import Found, search
+from onetrunk.cli.number_format import figure, size
 from onetrunk.cli.output import emit_json, json_option, table
 from onetrunk.cli.sharing import read_token, token_option
 

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onetrunk.adapters.artifact import read_manifest
-from onetrunk.adapters.locations import is_location
-from onetrunk.adapters.manifest import Manifest
-from onetrunk.adapters.store import Store, StoredVersion
+from onetrunk.adapters.format.artifact import read_manifest
+from onetrunk.adapters.format.manifest import Manifest
+from onetrunk.adapters.remotes.locations import is_location
+from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.backbones import needed_backbone
-from onetrunk.cli.figures import counted
 from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.number_format import counted
 from onetrunk.cli.output import printable
 from onetrunk.cli.sharing import located
-from onetrunk.core.backbone_files import OFFLINE_NAME
+from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.errors import ArtifactError, StoreError, UsageError
-from onetrunk.core.serving.config import ServeConfig, check_name
+from onetrunk.core.serving.engine.config import ServeConfig, check_name
 
 if TYPE_CHECKING:
-    from onetrunk.core.backbone import Backbone
-    from onetrunk.core.predictor import OneTrunk
+    from onetrunk.core.backbones.backbone import Backbone
+    from onetrunk.core.inference.predictor import OneTrunk
 
 _NEEDED = ("fastapi", "uvicorn", "httptools", "prometheus_client")
 _SHOWN = 20
@@ -116,9 +116,9 @@ def _named(refs: Sequence[str]) -> dict[str, str]:
 
 
 def _serve(context: click.Context, config: ServeConfig) -> None:
-    from onetrunk.core.serving.http.access import Access
-    from onetrunk.core.serving.http.listening import allow_connections, listen, url_of
-    from onetrunk.core.serving.http.logs import EventLog
+    from onetrunk.core.serving.http.auth import Access
+    from onetrunk.core.serving.http.json_log import EventLog
+    from onetrunk.core.serving.http.sockets import allow_connections, listen, url_of
 
     log = EventLog()
     log.capture()
@@ -128,13 +128,13 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
 
     import torch
 
-    from onetrunk.core.serving.apart import apart, share_threads
+    from onetrunk.core.serving.engine.cpu_threads import apart, share_threads
 
     trunk, adapters, whole_store = apart(_chosen, context, config)
 
-    from onetrunk.core.serving.engine import Engine
+    from onetrunk.core.serving.engine.engine import Engine
     from onetrunk.core.serving.http.app import make_app
-    from onetrunk.core.serving.http.metrics import Metrics
+    from onetrunk.core.serving.http.prometheus import Metrics
     from onetrunk.core.serving.http.server import Server
 
     limits = config.limits_on(trunk.backbone.device.type, torch.get_num_threads())
@@ -190,9 +190,9 @@ def _newest(store: Store) -> dict[str, Manifest]:
 
 
 def _trunk(context: click.Context, config: ServeConfig, name: str, revision: str | None) -> OneTrunk:
-    from onetrunk.core.backbone import Backbone
-    from onetrunk.core.precision import name_of
-    from onetrunk.core.predictor import OneTrunk
+    from onetrunk.core.backbones.backbone import Backbone
+    from onetrunk.core.backbones.device import name_of
+    from onetrunk.core.inference.predictor import OneTrunk
 
     _say(f"loading {name}")
     backbone = Backbone.load(name, revision, device=config.device, dtype=config.precision)

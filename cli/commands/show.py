@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from onetrunk.adapters.artifact import read_manifest
 from onetrunk.adapters.errors import OneTrunkError
-from onetrunk.adapters.manifest import BackboneRecord, Manifest
-from onetrunk.adapters.store import Store, StoredVersion
-from onetrunk.cli.figures import counted, figure, figures_of, size, weight_bytes
+from onetrunk.adapters.format.artifact import read_manifest
+from onetrunk.adapters.format.manifest import BackboneRecord, Manifest
+from onetrunk.adapters.store.store import Store, StoredVersion
+from onetrunk.cli.number_format import counted, figure, figures_of, size, weight_bytes
 from onetrunk.cli.output import emit_json, json_option, table
 
 Rows = Iterator[tuple[str, str]]

@@ -9,22 +9,22 @@ import click
 from click.core import ParameterSource
 
 from onetrunk.adapters.card import CALIBRATED_ON_DEV
-from onetrunk.adapters.references import validate_name
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.store.references import validate_name
+from onetrunk.adapters.store.store import Store
 from onetrunk.cli.backbones import needed_backbone
-from onetrunk.cli.figures import counted, duration, figure, figures_of, size
 from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.number_format import counted, duration, figure, figures_of, size
 from onetrunk.cli.options import device_option, training_options
 from onetrunk.cli.output import emit_json, json_option, table
-from onetrunk.cli.parents import Parent, parent_of
-from onetrunk.cli.results import notices, record_of
-from onetrunk.core.backbone_files import OFFLINE_NAME
+from onetrunk.cli.train_from import Parent, parent_of
+from onetrunk.cli.train_report import notices, record_of
+from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.errors import UsageError
-from onetrunk.core.settings import TrainSettings
+from onetrunk.core.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from onetrunk.core.train_data import TrainData
-    from onetrunk.core.training import TrainResult
+    from onetrunk.core.data.training_data import TrainData
+    from onetrunk.core.training.pipeline import TrainResult
 
 
 @click.command("train")
@@ -73,7 +73,7 @@ def command(
     """
     if plan is not None:
         _refuse_beside_plan(context)
-        from onetrunk.cli.planned import train_plan
+        from onetrunk.cli.train_plan import train_plan
 
         context.exit(train_plan(plugin_host(context), plan, device, as_json))
     if task is None or options["train_file"] is None:
@@ -122,7 +122,7 @@ def _read(
         )
     if files.count("-") > 1:
         raise UsageError("stdin can be read only once; give a file for all but one of --train, --dev, --test")
-    from onetrunk.core.train_data import read_train_data
+    from onetrunk.core.data.training_data import read_train_data
 
     labels = None if parent is None else parent[1].labels
     train_file, dev_file, test_file = files
@@ -143,8 +143,8 @@ def _train(
     device: str,
 ) -> TrainResult:
     from onetrunk.cli.progress import TrainingProgress, listener_of
-    from onetrunk.core.backbone import Backbone
-    from onetrunk.core.training import train_adapter
+    from onetrunk.core.backbones.backbone import Backbone
+    from onetrunk.core.training.pipeline import train_adapter
 
     host = plugin_host(context)
     parents = {} if parent is None else {parent[0].ref: parent[1]}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from onetrunk.adapters.errors import RemoteError
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.store.store import Store
 from onetrunk.cli.commands.pull import record_of
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.output import emit_json, json_option, printable
 from onetrunk.cli.sharing import pulling, read_token, token_option
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.sharing.following import followed
+from onetrunk.core.sharing.outdated import followed
 
 
 @click.command("update")

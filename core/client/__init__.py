@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from onetrunk.core.client.asynchronous import AsyncClient
-from onetrunk.core.client.blocking import Client
+from onetrunk.core.client.async_client import AsyncClient
 from onetrunk.core.client.errors import AnswerError, ClientError, ServiceError, ServiceUnreachable
-from onetrunk.core.client.retrying import Retries
-from onetrunk.core.prediction import Prediction
+from onetrunk.core.client.retry import Retries
+from onetrunk.core.client.sync_client import Client
+from onetrunk.core.tasks.prediction import Prediction
 
 __all__ = [
     "AnswerError",

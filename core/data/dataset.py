@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from onetrunk.core.data.lines import is_stream, read_lines, source_name
-from onetrunk.core.data.records import SUFFIXES, SourceRecord, read_records, split_suffix
-from onetrunk.core.data.strata import draw_stratified
+from onetrunk.core.data.readers import SUFFIXES, SourceRecord, read_records, split_suffix
+from onetrunk.core.data.stratified import draw_stratified
 from onetrunk.core.errors import DataError, PluginError, UsageError
-from onetrunk.core.task_calls import calling
 from onetrunk.core.tasks import Example, Labels, TaskSpec
+from onetrunk.core.tasks.guarded_calls import calling
 
 FAULTS_SHOWN = 5
 """How many faulty lines one message lists; the rest is counted."""

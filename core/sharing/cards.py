@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onetrunk.adapters import strict_json
-from onetrunk.adapters.artifact import HISTORY, WEIGHTS, Artifact
 from onetrunk.adapters.card import CardFacts, render_card, training_curve
-from onetrunk.adapters.locations import Location
-from onetrunk.adapters.store import StoredVersion
+from onetrunk.adapters.format import strict_json
+from onetrunk.adapters.format.artifact import HISTORY, WEIGHTS, Artifact
+from onetrunk.adapters.remotes.locations import Location
+from onetrunk.adapters.store.store import StoredVersion
 
 _LINEAR = {"classifier.weight", "classifier.bias"}
 

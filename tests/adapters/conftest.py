@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from onetrunk.adapters.artifact import write_artifact
-from onetrunk.adapters.manifest import (
+from onetrunk.adapters.format.artifact import write_artifact
+from onetrunk.adapters.format.manifest import (
     BackboneRecord,
     DataRecord,
     FileRecord,
@@ -19,7 +19,7 @@ from onetrunk.adapters.manifest import (
     PluginRecord,
     Probe,
 )
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.store.store import Store
 
 
 @pytest.fixture(scope="session")

@@ -22,10 +22,10 @@ from benchmarks.load.outcome import generate
 from benchmarks.load.overhead import answer_here
 from benchmarks.load.target import sustained
 from benchmarks.load.traffic import is_plain, solo
-from onetrunk.adapters.lora import Lora
-from onetrunk.core.backbone import Backbone
+from onetrunk.adapters.methods.lora import Lora
+from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import ArtifactError
-from onetrunk.core.predictor import OneTrunk
+from onetrunk.core.inference.predictor import OneTrunk
 
 TEXTS = ["ada likes paris", "the film was very bad", "flight to london", "awful and great"]
 

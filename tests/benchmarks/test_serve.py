@@ -18,7 +18,7 @@ from benchmarks.peers import buckets
 from benchmarks.serve import VARIANTS, chosen, main, measure, table
 from benchmarks.variants import Ours, Setup, Skipped
 from benchmarks.workloads import Batch, Texts, Workload, make_adapters
-from onetrunk.core.backbone import Backbone
+from onetrunk.core.backbones.backbone import Backbone
 
 WORKLOAD = Workload(kind="all", texts=24, adapters=5, mix="zipf", targets="all", rank=4)
 

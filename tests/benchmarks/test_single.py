@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.single import SINGLES, Predict, Scores, run_single, train_one
-from onetrunk.core.backbone import Backbone
+from onetrunk.core.backbones.backbone import Backbone
 
 
 class Rounded(Predict):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from benchmarks.together import measure_together
 from benchmarks.train import TRAINERS, Lesson, course_of, main, measure
 from benchmarks.trainers import Course, OursTrainer, Outcome, PeftTrainer, same_batches
-from onetrunk.core.backbone import Backbone
+from onetrunk.core.backbones.backbone import Backbone
 
 LESSON = Lesson("clinc150", "all", 4)
 

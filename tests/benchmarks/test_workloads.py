@@ -18,7 +18,7 @@ from benchmarks.workloads import (
     popularity,
     sentences,
 )
-from onetrunk.core.backbone import Backbone
+from onetrunk.core.backbones.backbone import Backbone
 
 
 @pytest.fixture

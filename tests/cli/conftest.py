@@ -20,7 +20,7 @@ from tests.hub_server import HubServer
 backbone, data, stock = trained.backbone, trained.data, trained.stock
 
 SOUND = """
-from onetrunk.core.hookspecs import CommandSpec, hookimpl
+from onetrunk.core.tasks.hookspecs import CommandSpec, hookimpl
 from onetrunk.core.tasks import Example, TaskSpec
 
 def _unused(*args):

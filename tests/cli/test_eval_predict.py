@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onetrunk.adapters.artifact import read_manifest
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.format.artifact import read_manifest
+from onetrunk.adapters.store.store import Store
 from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.commands.eval import print_rows
 from onetrunk.cli.commands.predict import predict_records, texts_given
-from onetrunk.cli.figures import counted, duration, figure, figures_of, size
 from onetrunk.cli.highlight import Highlighter
+from onetrunk.cli.number_format import counted, duration, figure, figures_of, size
 from onetrunk.cli.options import ModuleList
 from onetrunk.cli.output import printable, whole_file
 from onetrunk.core import OneTrunk, Prediction
 from onetrunk.core.data.dataset import TextRecord
 from onetrunk.core.errors import UsageError
-from onetrunk.core.predictor import CHUNK
+from onetrunk.core.inference.predictor import CHUNK
 from onetrunk.core.testing import tiny_backbone
 
 TEXTS = ("the film is good", "", "Ada in London")

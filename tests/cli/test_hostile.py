@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.store.store import Store
 from tests.hostile import CASES
 from tests.hostile_edits import CONFIG, MODEL, TASK, Case, Files, pickled, sealed, task
 from tests.hub_child import Child

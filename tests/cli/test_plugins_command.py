@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-HOOKIMPL = "from onetrunk.core.hookspecs import hookimpl\n"
+HOOKIMPL = "from onetrunk.core.tasks.hookspecs import hookimpl\n"
 BROKEN = {
     "syntax error": ("def tasks(:\n", r"SyntaxError: "),
     "import error": ("import no_such_module\n", "ModuleNotFoundError: No module named 'no_such_module'"),

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from onetrunk.adapters.artifact import read_manifest
 from onetrunk.adapters.card import CALIBRATED_ON_DEV
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.format.artifact import read_manifest
+from onetrunk.adapters.store.store import Store
 from onetrunk.cli.commands.quickstart import SETTINGS, TEXTS
-from onetrunk.cli.figures import figures_of
 from onetrunk.cli.main import cli
+from onetrunk.cli.number_format import figures_of
 
 Done = tuple[Result, Path]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.store.store import Store
 from tests.hub_child import Child
 from tests.hub_server import HubServer
 from tests.hub_world import REPO, World, done, refused

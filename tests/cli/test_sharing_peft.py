@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.store.store import Store
 from onetrunk.cli.main import cli
 from tests.hub_child import ROOT, Child, Line
 from tests.hub_server import HubServer
@@ -80,8 +80,8 @@ def ours(root: Path, reference: str, backbone: Path, level: str) -> list[list[An
     """Return our logits: a list a text, or for tokens a row a word."""
     import torch
 
-    from onetrunk.core.backbone import Backbone
-    from onetrunk.core.predictor import OneTrunk
+    from onetrunk.core.backbones.backbone import Backbone
+    from onetrunk.core.inference.predictor import OneTrunk
 
     loaded = Backbone.load(backbone, device="cpu", dtype="fp32")
     trunk = OneTrunk(loaded, store=Store(root))

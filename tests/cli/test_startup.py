@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from onetrunk.cli.main import COMMANDS
-from onetrunk.core.plugin_host import OWN_COMMANDS
+from onetrunk.core.plugin_system.host import OWN_COMMANDS
 
 HEAVY = {"torch", "transformers", "peft", "rich", "seqeval"}
 SHOW_MODULES = """

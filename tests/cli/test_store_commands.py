@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.store.store import Store
 
 KEYS = {
     "name", "version", "ref", "aliases", "task", "metrics", "path", "created", "parent", "labels", "backbone",

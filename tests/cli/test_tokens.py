@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from onetrunk.adapters.errors import RemoteError
-from onetrunk.adapters.hub_client import mapped
+from onetrunk.adapters.remotes.hub_client import mapped
 from tests.hub_child import Child, Line
 from tests.hub_server import HubServer
 from tests.hub_world import REPO, World, done, refused

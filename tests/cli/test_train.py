@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from onetrunk.adapters.artifact import read_manifest
 from onetrunk.adapters.card import CALIBRATED_ON_DEV
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.format.artifact import read_manifest
+from onetrunk.adapters.store.store import Store
 from onetrunk.cli.commands.train import command
-from onetrunk.core.settings import TrainSettings
 from onetrunk.core.testing import tiny_backbone
+from onetrunk.core.training.settings import TrainSettings
 
 FAST = ("--epochs", "2", "--lr", "0.01")
 
@@ -288,7 +288,7 @@ def test_a_missing_name_of_a_module_is_wrong_usage(train: Any) -> None:
 
 
 EAR = """
-from onetrunk.core.hookspecs import hookimpl
+from onetrunk.core.tasks.hookspecs import hookimpl
 
 def note(line):
     with open({file!r}, "a") as file:

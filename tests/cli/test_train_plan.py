@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from onetrunk.adapters.artifact import read_artifact
 from onetrunk.adapters.card import CALIBRATED_ON_DEV
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.format.artifact import read_artifact
+from onetrunk.adapters.store.store import Store
 
 
 @pytest.fixture

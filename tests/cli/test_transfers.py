@@ -12,7 +12,7 @@ from typing import Literal
 
 import pytest
 
-from onetrunk.adapters.store import Store
+from onetrunk.adapters.store.store import Store
 from tests.hub_child import Child, Line
 from tests.hub_server import HubServer
 from tests.hub_world import REPO, Files, World, done, files_of, is_whole, refused, rubbish

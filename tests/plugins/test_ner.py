@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import arrays
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 
-from onetrunk.core.task_calls import notes_on
 from onetrunk.core.tasks import Example
+from onetrunk.core.tasks.guarded_calls import notes_on
 from onetrunk.core.testing import check_task
 from onetrunk.plugins.ner import SPEC, repair, tasks
 

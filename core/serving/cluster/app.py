@@ -16,14 +16,14 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from onetrunk.core.serving.cluster.keeper import Keeper
+from onetrunk.core.serving.cluster.name_keeper import Keeper
+from onetrunk.core.serving.cluster.ray_args import settings_of
 from onetrunk.core.serving.cluster.replica import Replica
-from onetrunk.core.serving.cluster.settings import settings_of
-from onetrunk.core.serving.config import ServeConfig
+from onetrunk.core.serving.engine.config import ServeConfig
 
 _WAITING = 128
 """Calls that may wait in a gateway for a replica that has room."""
-_ROUTER = "onetrunk.core.serving.cluster.routing.WarmUnlessBusy"
+_ROUTER = "onetrunk.core.serving.cluster.router.WarmUnlessBusy"
 
 
 class Gateway:
@@ -32,8 +32,8 @@ class Gateway:
     async def __init__(  # type: ignore[misc]  # Ray awaits it
         self, replicas: DeploymentHandle, keeper: DeploymentHandle, config: ServeConfig
     ) -> None:
-        from onetrunk.core.serving.cluster.desk import ClusterDesk
-        from onetrunk.core.serving.http.metrics import Metrics
+        from onetrunk.core.serving.cluster.gateway_backend import ClusterDesk
+        from onetrunk.core.serving.http.prometheus import Metrics
 
         self._config = config
         self._desk = ClusterDesk(replicas, keeper, config.limits_on("cpu"), Metrics())
@@ -41,9 +41,9 @@ class Gateway:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the application; Ray calls this once."""
-        from onetrunk.core.serving.cluster.proxied import Proxied
-        from onetrunk.core.serving.http.access import Access
+        from onetrunk.core.serving.cluster.proxy_middleware import Proxied
         from onetrunk.core.serving.http.app import make_app
+        from onetrunk.core.serving.http.auth import Access
 
         file = self._config.token_file
         access = Access() if file is None else Access.read(Path(file))

@@ -15,17 +15,17 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from onetrunk.core.backbone import DEFAULT_BACKBONE
+from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.predictor import OneTrunk
-from onetrunk.core.serving.apart import apart, share_threads
-from onetrunk.core.serving.cluster.exchange import Outcome, Report
-from onetrunk.core.serving.cluster.names import POLL_SECONDS
-from onetrunk.core.serving.cluster.table import Entry
-from onetrunk.core.serving.config import ServeConfig
-from onetrunk.core.serving.engine import Engine
-from onetrunk.core.serving.errors import AdapterUnavailable, ServingError, UnknownName
-from onetrunk.core.serving.work import Input, Result
+from onetrunk.core.inference.predictor import OneTrunk
+from onetrunk.core.serving.cluster.messages import Outcome, Report
+from onetrunk.core.serving.cluster.name_service import POLL_SECONDS
+from onetrunk.core.serving.cluster.name_table import Entry
+from onetrunk.core.serving.engine.config import ServeConfig
+from onetrunk.core.serving.engine.cpu_threads import apart, share_threads
+from onetrunk.core.serving.engine.engine import Engine
+from onetrunk.core.serving.engine.errors import AdapterUnavailable, ServingError, UnknownName
+from onetrunk.core.serving.engine.requests import Input, Result
 
 KEEPER = "Names"
 """The deployment that keeps the table of names."""

@@ -9,18 +9,18 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from onetrunk.core.serving.desk import Desk
-from onetrunk.core.serving.http.access import Access
-from onetrunk.core.serving.http.bodies import Bodies
-from onetrunk.core.serving.http.calls import Call, Service
-from onetrunk.core.serving.http.front import CALL, Direct, Front
-from onetrunk.core.serving.http.logs import EventLog
-from onetrunk.core.serving.http.metrics import Metrics
+from onetrunk.core.serving.engine.backend import Desk
+from onetrunk.core.serving.http.auth import Access
+from onetrunk.core.serving.http.body_limits import Bodies
+from onetrunk.core.serving.http.json_codec import write_json
+from onetrunk.core.serving.http.json_log import EventLog
+from onetrunk.core.serving.http.middleware import CALL, Direct, Front
 from onetrunk.core.serving.http.openapi import document
-from onetrunk.core.serving.http.pages import page_files, page_response
 from onetrunk.core.serving.http.problems import Refusal
+from onetrunk.core.serving.http.prometheus import Metrics
+from onetrunk.core.serving.http.request_context import Call, Service
 from onetrunk.core.serving.http.routes import ROUTES, Route
-from onetrunk.core.serving.http.wire import write_json
+from onetrunk.core.serving.http.static_files import page_files, page_response
 
 DESCRIPTION = """Every task from one frozen encoder: each text goes through any of the adapters that serve.
 

@@ -13,8 +13,8 @@ from typing_extensions import override
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from onetrunk.core.serving.http.calls import GONE, WHOLE, new_id
 from onetrunk.core.serving.http.problems import MEDIA_TYPE, Problem
+from onetrunk.core.serving.http.request_context import GONE, WHOLE, new_id
 
 HEAD_SECONDS = 20.0
 """How long the head of a request may take to come, from its first byte, and the first byte of a connection."""

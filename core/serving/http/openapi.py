@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from onetrunk.core.serving.config import NAME
+from onetrunk.core.serving.engine.config import NAME
 from onetrunk.core.serving.http.problems import MEDIA_TYPE, PROBLEMS
 from onetrunk.core.serving.http.schemas import MODELS
 

@@ -15,7 +15,7 @@ from onetrunk.core.errors import (
     StoreError,
     UnknownAdapter,
 )
-from onetrunk.core.serving.errors import (
+from onetrunk.core.serving.engine.errors import (
     AdapterUnavailable,
     AnswerFailed,
     Busy,

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from onetrunk.core.serving.http import managing, predicting, state, stream
-from onetrunk.core.serving.http.calls import Handler
+from onetrunk.core.serving.http import adapter_routes as managing
+from onetrunk.core.serving.http import predict_routes as predicting
+from onetrunk.core.serving.http import status_routes as state
+from onetrunk.core.serving.http import stream
 from onetrunk.core.serving.http.openapi import (
     INPUTS,
     LOADS,
@@ -18,6 +20,7 @@ from onetrunk.core.serving.http.openapi import (
     described,
     problem_answers,
 )
+from onetrunk.core.serving.http.request_context import Handler
 
 JSON = "application/json"
 _ADAPTERS, _ADAPTER = "/v1/adapters", "/v1/adapters/{name}"

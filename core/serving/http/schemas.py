@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from onetrunk.core.serving.config import NAME
+from onetrunk.core.serving.engine.config import NAME
 
 _INPUT = {"text": "Ada Lovelace loved London.", "adapters": ["ner", "sentiment@prod"]}
 _ENTITY = {"start": 0, "end": 12, "text": "Ada Lovelace", "label": "PER", "score": 0.99}

@@ -1,0 +1,1 @@
+"""An adapter on disk: the artifact's files, its manifest, and PEFT's format."""

@@ -1,0 +1,283 @@
+"""An artifact: an adapter as a folder on disk, in PEFT's format plus `task.json`.
+
+Writing gives the same bytes for the same content, `task.json` last. Reading trusts nothing: only the format's
+regular files, only JSON and safetensors, sizes and sha256 as `task.json` says. torch is imported on use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onetrunk.adapters.errors import ArtifactError, HashMismatch
+from onetrunk.adapters.format import strict_json
+from onetrunk.adapters.format.files import FileFault, read_regular, sha256, sync_folder, write_new
+from onetrunk.adapters.format.manifest import FileRecord, Manifest
+from onetrunk.adapters.format.strict_json import JSON, JSONObject
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TASK = "task.json"
+CONFIG = "adapter_config.json"
+MODEL = "adapter_model.safetensors"
+HEAD = "head.safetensors"
+CARD = "README.md"
+HISTORY = "history.jsonl"
+PICTURE = "training.png"
+
+FORMAT_FILES = (CONFIG, MODEL, HEAD, TASK, CARD, HISTORY, PICTURE)
+"""Every file that an artifact may have; head.safetensors, history.jsonl and training.png are optional."""
+WEIGHTS = (MODEL, HEAD)
+"""Those that hold tensors."""
+
+MAX_WEIGHTS = 2**30
+"""The largest safetensors file that is read, in bytes."""
+
+_REQUIRED = (CONFIG, MODEL, CARD)
+_REMEDY = "get the adapter again, or train it again"
+_SAFE_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Artifact:
+    """An artifact, read and verified.
+
+    id: sha256 of task.json, which has that of every other file: artifacts of one id are the same in every byte.
+    adapter_model and head: tensors by the names of their file, on the CPU.
+    """
+
+    path: Path
+    id: str
+    manifest: Manifest
+    adapter_config: JSONObject
+    adapter_model: dict[str, Tensor]
+    head: dict[str, Tensor] | None
+
+
+def write_artifact(
+    folder: Path,
+    manifest: Manifest,
+    *,
+    adapter_config: JSONObject,
+    adapter_model: Mapping[str, Tensor],
+    head: Mapping[str, Tensor] | None,
+    card: str,
+    history: Sequence[JSON],
+) -> Manifest:
+    """Write an artifact into the existing empty `folder` and return its manifest with `files` filled.
+
+    Each file is on the disk when this returns, and task.json was last. Raises ArtifactError, before anything is
+    written, for a folder that is not empty and for content that `read_artifact` would refuse.
+    """
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise ArtifactError(folder, "an existing empty folder was expected to write an adapter into")
+    contents = {CONFIG: _dump(folder, CONFIG, adapter_config), MODEL: _save(folder, MODEL, adapter_model)}
+    if head is not None:
+        contents[HEAD] = _save(folder, HEAD, head)
+    contents[CARD] = _encode(folder, CARD, card)
+    if history:
+        contents[HISTORY] = b"".join(_dump(folder, HISTORY, each, line=True) for each in history)
+    records = {name: FileRecord(sha256=sha256(data), bytes=len(data)) for name, data in contents.items()}
+    complete = manifest.with_files(records)
+    contents[TASK] = _dump(folder, TASK, complete.to_json())
+    _check_readable(folder, contents)
+    for name, data in contents.items():  # task.json is the last one
+        write_new(folder / name, data)
+    sync_folder(folder)
+    return complete
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read `task.json` only: cheap, and says nothing about the other files. Raises ArtifactError."""
+    return _manifest(folder, _read(folder, TASK))
+
+
+def read_id(folder: Path) -> str:
+    """Return the `id` that a sound artifact in `folder` has; nothing is verified. Raises ArtifactError."""
+    return sha256(_read(folder, TASK))
+
+
+def _manifest(folder: Path, data: bytes) -> Manifest:
+    return Manifest.from_json(_parse(folder, TASK, data), folder)
+
+
+def read_artifact(folder: Path) -> Artifact:
+    """Read and verify a whole artifact.
+
+    Raises HashMismatch for a changed file, and ArtifactError for anything else that is not as `write_artifact`
+    leaves it; both name the file.
+    """
+    entries = _entries(folder)
+    task = _read(folder, TASK)
+    manifest = _manifest(folder, task)
+    _check_files(folder, manifest)
+    if stray := sorted(set(entries) - set(manifest.files) - {TASK}):
+        raise ArtifactError(folder, f"{', '.join(stray)} is not listed in {TASK}; {_REMEDY}")
+    contents = {name: _verified(folder, name, record) for name, record in manifest.files.items()}
+    _check_text(folder, contents)
+    return Artifact(
+        path=folder,
+        id=sha256(task),
+        manifest=manifest,
+        adapter_config=_parse_object(folder, CONFIG, contents[CONFIG]),
+        adapter_model=_load(folder, MODEL, contents[MODEL]),
+        head=_load(folder, HEAD, contents[HEAD]) if HEAD in contents else None,
+    )
+
+
+def read_object(folder: Path, name: str) -> JSONObject:
+    """Read a JSON object out of any folder, as carefully as out of an artifact. Raises ArtifactError."""
+    return _parse_object(folder, name, _read(folder, name))
+
+
+def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
+    """Read safetensors out of any folder, as carefully as out of an artifact. Raises ArtifactError."""
+    return _load(folder, name, _read(folder, name))
+
+
+def _entries(folder: Path) -> list[str]:
+    """Return the names in `folder`, all of the format and regular files, but for those that begin with a dot.
+
+    File managers and synchronisation leave such files of their own (`.DS_Store`); they are never opened.
+    """
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise ArtifactError(folder, f"cannot be read as a folder ({error.strerror}); {_REMEDY}") from error
+    for entry in entries:
+        if entry.name not in FORMAT_FILES:
+            raise ArtifactError(folder, f"{entry.name!r} does not belong into an adapter; move it elsewhere")
+        if entry.is_symlink() or not entry.is_file():
+            raise ArtifactError(folder, f"{entry.name} is not a regular file; {_REMEDY}")
+    return [entry.name for entry in entries]
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    """Check that `manifest.files` is a set of files that the format allows, and fits `manifest.head`."""
+    listed = set(manifest.files)
+    if foreign := sorted(listed - set(FORMAT_FILES)):
+        raise ArtifactError(folder, f"task.json lists {', '.join(foreign)}, unknown to the format; {_REMEDY}")
+    if missing := [name for name in _REQUIRED if name not in listed]:
+        raise ArtifactError(folder, f"task.json does not list {', '.join(missing)}; {_REMEDY}")
+    if (manifest.head == "file") != (HEAD in listed):
+        want = "needs" if manifest.head == "file" else "has no place for"
+        raise ArtifactError(folder, f"task.json says head {manifest.head!r}, which {want} {HEAD}; {_REMEDY}")
+
+
+def _check_readable(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Check before writing what reading would refuse."""
+    for name, data in contents.items():
+        if len(data) > _limit(name):
+            raise ArtifactError(
+                folder, f"{name} would have {len(data)} bytes, at most {_limit(name)} are allowed"
+            )
+    _check_files(folder, Manifest.from_json(strict_json.parse(contents[TASK]), folder))
+
+
+def _limit(name: str) -> int:
+    return MAX_WEIGHTS if name in WEIGHTS else strict_json.MAX_BYTES
+
+
+def _verified(folder: Path, name: str, record: FileRecord) -> bytes:
+    data = _read(folder, name)
+    if len(data) != record.bytes:
+        raise ArtifactError(folder, f"{name} has {len(data)} bytes, task.json says {record.bytes}; {_REMEDY}")
+    if (found := sha256(data)) != record.sha256:
+        raise HashMismatch(folder, name, record.sha256, found)
+    return data
+
+
+def _check_text(folder: Path, contents: Mapping[str, bytes]) -> None:
+    for line in contents.get(HISTORY, b"").splitlines():
+        _parse_object(folder, HISTORY, line)
+    try:
+        contents[CARD].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ArtifactError(folder, f"{CARD} is not UTF-8 at byte {error.start}; {_REMEDY}") from error
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return read_regular(folder / name, _limit(name))
+    except FileFault as error:
+        raise ArtifactError(folder, f"{name} {error}; {_REMEDY}") from error
+
+
+def _parse(folder: Path, name: str, data: bytes) -> JSON:
+    try:
+        return strict_json.parse(data)
+    except FileFault as error:
+        raise ArtifactError(folder, f"{name} {error}; {_REMEDY}") from error
+
+
+def _parse_object(folder: Path, name: str, data: bytes) -> JSONObject:
+    value = _parse(folder, name, data)
+    if not isinstance(value, dict):
+        raise ArtifactError(folder, f"{name} must be a JSON object, not {type(value).__name__}; {_REMEDY}")
+    return value
+
+
+def _dump(folder: Path, name: str, value: JSON, line: bool = False) -> bytes:
+    fault = next(strict_json.faults(value), None)
+    if fault or not isinstance(value, dict):
+        raise ArtifactError(folder, f"{name} {fault or 'must be a JSON object'}; nothing was written")
+    return strict_json.dump_line(value) if line else strict_json.dump(value)
+
+
+def _encode(folder: Path, name: str, text: str) -> bytes:
+    if fault := next(strict_json.faults(text), None):
+        raise ArtifactError(folder, f"{name} {fault}; nothing was written")
+    return text.encode("utf-8")
+
+
+def _save(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> bytes:
+    """Return the safetensors bytes of `tensors`, the same for equal tensors in whatever order or layout."""
+    import torch
+    from safetensors.torch import save
+
+    _check_tensors(folder, name, tensors)
+    # A clone each: safetensors refuses tensors that share memory, as slices of a fused weight do.
+    plain = {
+        key: tensors[key].detach().to("cpu").clone(memory_format=torch.contiguous_format)
+        for key in sorted(tensors)
+    }
+    return save(plain, metadata={"format": "pt"})
+
+
+def _load(folder: Path, name: str, data: bytes) -> dict[str, Tensor]:
+    from safetensors import SafetensorError, deserialize
+    from safetensors.torch import load
+
+    try:
+        # `load` knows fewer types than the format has, and fails on the others with a bare KeyError.
+        for key, view in deserialize(data):  # type: ignore[no-untyped-call]
+            _check_dtype(folder, name, key, _SAFE_DTYPES.get(view["dtype"], view["dtype"]))
+        tensors = load(data)
+    except SafetensorError as error:
+        raise ArtifactError(folder, f"{name} is not a safetensors file ({error}); {_REMEDY}") from error
+    _check_tensors(folder, name, tensors)
+    return tensors
+
+
+def _check_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> None:
+    for key, tensor in tensors.items():
+        _check_dtype(folder, name, key, str(tensor.dtype).removeprefix("torch."))
+        if not _is_finite(tensor):
+            raise ArtifactError(folder, f"{name}: {key!r} has numbers that are not finite; train it again")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether every number is finite; by numpy, in a sixth of torch's time for many small ones."""
+    import numpy as np
+    import torch
+
+    known = tensor.detach().cpu()  # numpy has no bfloat16
+    return bool(np.isfinite((known.float() if known.dtype == torch.bfloat16 else known).numpy()).all())
+
+
+def _check_dtype(folder: Path, name: str, key: str, dtype: str) -> None:
+    if dtype not in (known := _SAFE_DTYPES.values()):
+        raise ArtifactError(folder, f"{name}: {key!r} is {dtype}, expected one of {', '.join(known)}")

@@ -1,0 +1,1 @@
+"""How an adapter changes the products of the trunk: LoRA, its layouts, and the bank of loaded adapters."""

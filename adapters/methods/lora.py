@@ -1,0 +1,268 @@
+"""Low-rank adaptation as data: the weights of an adapter, and the one product that applies them.
+
+An adapter is not grafted into a model. It is handed to the forward pass, which adds, for the packed tokens of
+each adapter, the low-rank update of Hu et al. 2021 (arXiv:2106.09685, eq. 3) to the frozen product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from onetrunk.adapters.methods.target_modules import MODULES as MODULES
+
+Target = tuple[int, str]
+"""A layer's index and one of `MODULES`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """One update, scale * B A.  a: (rank, d_in); b: (d_out, rank); scale: alpha / rank."""
+
+    a: Tensor
+    b: Tensor
+    scale: float
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> LowRank:
+        """Return the update on `device` in `dtype`; a cast keeps the graph to trainable weights."""
+        return LowRank(self.a.to(device, dtype), self.b.to(device, dtype), self.scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """The updates of one adapter, by target.
+
+    flat: the one tensor of which every factor is a view, laid out by `flat_layout`; None where the factors
+        stand apart, as those that train do.
+    """
+
+    updates: Mapping[Target, LowRank]
+    flat: Tensor | None = None
+    _updates: dict[tuple[int, tuple[str, ...]], Update | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Lora:
+        """Return the adapter on `device` in `dtype`."""
+        return Lora({target: update.to(device, dtype) for target, update in self.updates.items()})
+
+    def on(self, layer: int, modules: tuple[str, ...], width: int) -> Update | None:
+        """Return the update of the product of which each of `modules` has `width` columns; None if there is none.
+
+        It is made once: a batch that is served looks it up.
+        """
+        key = layer, modules
+        if key not in self._updates:
+            found = ((i * width, self.updates.get((layer, module))) for i, module in enumerate(modules))
+            parts = tuple((column, own) for column, own in found if own is not None)
+            self._updates[key] = Update(parts) if parts else None
+        return self._updates[key]
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Every A and B, in a fixed order."""
+        return [factor for target in sorted(self.updates) for factor in _factors(self.updates[target])]
+
+    @property
+    def first_layer(self) -> int | None:
+        """The lowest adapted layer; None when nothing is adapted."""
+        return min((layer for layer, _ in self.updates), default=None)
+
+
+def _factors(update: LowRank) -> tuple[Tensor, Tensor]:
+    return update.a, update.b
+
+
+def init_lora(
+    shapes: Mapping[Target, tuple[int, int]],
+    rank: int,
+    alpha: float,
+    generator: torch.Generator | None = None,
+) -> Lora:
+    """Make a fresh adapter: A uniform as PEFT's (Kaiming with a = sqrt 5), B zero, so that it changes nothing yet.
+
+    shapes: (d_out, d_in) of each linear to adapt.
+    """
+    updates = {}
+    for target in sorted(shapes):
+        d_out, d_in = shapes[target]
+        bound = d_in**-0.5
+        a = torch.empty(rank, d_in).uniform_(-bound, bound, generator=generator)
+        updates[target] = LowRank(a, torch.zeros(d_out, rank), alpha / rank)
+    return Lora(updates)
+
+
+class Update:
+    """What one adapter adds to one product.
+
+    parts: of each module, its first output column and its low-rank update; ranks: the rank of each.
+    """
+
+    __slots__ = ("_down", "_ups", "parts", "ranks")
+
+    def __init__(self, parts: tuple[tuple[int, LowRank], ...]) -> None:
+        self.parts = parts
+        self.ranks = [own.a.shape[0] for _, own in parts]
+        self._down: Tensor | None = None
+        self._ups: tuple[tuple[tuple[int, int], float, Tensor], ...] | None = None
+
+    @property
+    def factors(self) -> list[Tensor]:
+        """A and B of each part."""
+        return [factor for _, own in self.parts for factor in _factors(own)]
+
+    @property
+    def down(self) -> Tensor:
+        """The A of all parts, (d_in, sum of ranks), so that the input is read once: a view if they allow it."""
+        if self._down is None:
+            self._down = _stacked([own.a for _, own in self.parts]).T
+        return self._down
+
+    @property
+    def ups(self) -> tuple[tuple[tuple[int, int], float, Tensor], ...]:
+        """Of each part: its output columns (first, how many), its scale, and B transposed, (rank, d_out)."""
+        if self._ups is None:
+            self._ups = tuple(((column, own.b.shape[0]), own.scale, own.b.T) for column, own in self.parts)
+        return self._ups
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """The update of the packed rows start:stop of one product; patches are in order, and no two share a row."""
+
+    start: int
+    stop: int
+    update: Update
+
+
+class Frozen(Protocol):
+    """A linear product that does not train."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map (tokens, d_in) to (tokens, d_out), in memory of its own."""
+
+    def back(self, grad: Tensor) -> Tensor:
+        """Map the gradient of the output, (tokens, d_out), to that of the input."""
+
+
+def patched_linear(x: Tensor, frozen: Frozen, patches: Sequence[Patch], mask: Tensor | None = None) -> Tensor:
+    """Return `frozen(x)` with the low-rank updates of `patches` added on their rows and columns.
+
+    x: (tokens, d_in); mask: (tokens, d_in) dropout mask, already divided by the keep probability, for the input of
+    the updates only.  Returns (tokens, d_out).
+    """
+    if not patches:
+        return frozen(x)
+    if not torch.is_grad_enabled():
+        y, *_ = _forward(x, frozen, patches, mask)
+        return y
+    factors = [factor for patch in patches for factor in patch.update.factors]
+    out: Tensor = _PatchedLinear.apply(x, frozen, mask, patches, *factors)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _forward(
+    x: Tensor, frozen: Frozen, patches: Sequence[Patch], mask: Tensor | None
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Return the output, the input of the updates, and for each patch the (scaled) rows between A and B."""
+    y = frozen(x)
+    dropped = x if mask is None else x * mask
+    rows = _Rows(patches, len(x))
+    between = []
+    outputs: dict[tuple[int, int], list[Tensor]] = {}
+    for i, (own, patch) in enumerate(zip(rows.of(dropped), patches, strict=True)):
+        update = patch.update
+        z = torch.mm(own, update.down)
+        parts = (z,) if len(update.parts) == 1 else z.split_with_sizes(update.ranks, 1)
+        for (columns, scale, up), part in zip(update.ups, parts, strict=True):
+            if scale != 1.0:  # it is folded into B where an adapter serves
+                part *= scale
+            if columns not in outputs:
+                outputs[columns] = rows.of(y.narrow(1, *columns))
+            outputs[columns][i].addmm_(part, up)
+        between.append(z)
+    return y, dropped, between
+
+
+class _Rows:
+    """The rows of each patch: one split makes all views, at a tenth of the time of slices one by one."""
+
+    def __init__(self, patches: Sequence[Patch], count: int) -> None:
+        self._sizes: list[int] = []
+        self._kept: list[int] = []
+        row = 0
+        for patch in patches:
+            if patch.start > row:
+                self._sizes.append(patch.start - row)
+            self._kept.append(len(self._sizes))
+            self._sizes.append(patch.stop - patch.start)
+            row = patch.stop
+        self._sizes.append(count - row)
+
+    def of(self, x: Tensor) -> list[Tensor]:
+        """Return the rows of x (tokens, width) that each patch is for."""
+        views = x.split_with_sizes(self._sizes)
+        return [views[i] for i in self._kept]
+
+
+class _PatchedLinear(torch.autograd.Function):
+    """One node for the frozen product and its updates: no full-width temporary a part, no graph for W."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, frozen: Frozen, mask: Tensor | None, patches: Sequence[Patch], *_factors: Tensor
+    ) -> Tensor:
+        y, dropped, between = _forward(x, frozen, patches, mask)
+        ctx.save_for_backward(dropped, mask, *between)
+        ctx.frozen, ctx.patches = frozen, patches
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (gy,) = grads
+        dropped, mask, *between = ctx.saved_tensors
+        gx = ctx.frozen.back(gy) if ctx.needs_input_grad[0] else None
+        factor_grads: list[Tensor | None] = []
+        for patch, z in zip(ctx.patches, between, strict=True):
+            rows, ranks = slice(patch.start, patch.stop), patch.update.ranks
+            gz = torch.empty_like(z)
+            pieces = zip(patch.update.parts, z.split(ranks, dim=1), gz.split(ranks, dim=1), strict=True)
+            gb = [_backward_part(gy[rows], column, own, part, g) for (column, own), part, g in pieces]
+            for part_a, part_b in zip((gz.T @ dropped[rows]).split(ranks), gb, strict=True):
+                factor_grads += [part_a, part_b]
+            if gx is not None:
+                back = gz @ patch.update.down.T
+                gx[rows] += back if mask is None else back * mask[rows]
+        return gx, None, None, None, *factor_grads
+
+
+def _backward_part(gy: Tensor, column: int, update: LowRank, z: Tensor, gz: Tensor) -> Tensor:
+    """Fill `gz` (rows, rank) with the gradient of the scaled down-projection's input; return the gradient of B."""
+    own = gy[:, column : column + update.b.shape[0]]
+    torch.mm(own, update.b, out=gz) if gz.is_contiguous() else gz.copy_(own @ update.b)
+    gz *= update.scale
+    return own.T @ z
+
+
+def _stacked(factors: Sequence[Tensor]) -> Tensor:
+    """Return factors (rank, d_in) end to end, (sum of ranks, d_in): a view where they lie so."""
+    if len(factors) == 1:
+        return factors[0]
+    if all(map(_follows, factors, factors[1:])):
+        return factors[0].as_strided((sum(map(len, factors)), factors[0].shape[1]), factors[0].stride())
+    return torch.cat(list(factors))
+
+
+def _follows(before: Tensor, after: Tensor) -> bool:
+    """Return whether `after` begins, in the same memory, where `before` ends."""
+    return (
+        before.data_ptr() + before.nbytes == after.data_ptr()
+        and before.untyped_storage().data_ptr() == after.untyped_storage().data_ptr()
+        and before.shape[1] == after.shape[1]
+        and before.is_contiguous()
+        and after.is_contiguous()
+    )

@@ -1,0 +1,1 @@
+"""Where adapters are published to and pulled from: the Hub and shared folders."""

@@ -1,0 +1,204 @@
+"""The Hugging Face Hub as a remote.
+
+The client checks no hash of what it downloads, gives up a file at the first broken connection, and can make two
+commits of one push when a reply is lost. So hashes are compared here, what is safe to repeat is repeated, and after
+a commit without a reply the branch is looked at.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from onetrunk.adapters.errors import RemoteConflict, RemoteError, RemoteNotFound, RemoteUnreachable
+from onetrunk.adapters.format.files import FileFault, read_regular
+from onetrunk.adapters.remotes.hub_client import endpoint, hub_api, mapped, offline
+from onetrunk.adapters.remotes.locations import Location
+from onetrunk.adapters.remotes.remote import MAIN, Advance, Commit, Published, RemoteFile
+
+PAUSES = (0.3, 1.0, 3.0)
+"""Seconds before each further try of a request that failed for a reason that may pass."""
+LONGEST_PAUSE = 60.0
+"""Seconds that a Hub may ask us to wait, at most, before we give up instead."""
+
+_T = TypeVar("_T")
+
+
+class HubRemote:
+    """A repo of the Hub. token: in place of `HF_TOKEN` and of the one that `hf auth login` keeps."""
+
+    def __init__(self, location: Location, token: str | None = None) -> None:
+        self.location = location
+        self._token = token or None
+
+    def commit(self, revision: str | None) -> Commit:
+        """As `Remote` has it; in offline mode what the client's cache knows."""
+        api = hub_api(self._token)
+        if offline():
+            return self._cached(revision or MAIN)
+        info = self._tried(
+            lambda: api.model_info(self.location.place, revision=revision or MAIN, files_metadata=True)
+        )
+        files = {}
+        for entry in info.siblings or ():
+            lfs = entry.lfs.sha256 if entry.lfs is not None else None
+            blob = None if lfs else entry.blob_id  # an LFS file's is that of its pointer
+            files[entry.rfilename] = RemoteFile(entry.rfilename, int(entry.size or 0), lfs, blob)
+        return Commit(str(info.sha), files)
+
+    def fetch(self, commit: Commit, name: str, limit: int, advance: Advance) -> bytes:
+        """As `Remote` has it; through the client's cache, of which a damaged file is downloaded again."""
+        expected = commit.files.get(name)
+        if expected is None:
+            raise RemoteNotFound(str(self.location), f"{name} is missing in commit {commit.id[:12]}")
+        if expected.size > limit:
+            raise RemoteError(
+                str(self.location), f"{name} has {expected.size} bytes, at most {limit} are allowed"
+            )
+        for force in (False,) if offline() else (False, True, True):
+            data = self._download(commit.id, name, limit, force)
+            if expected.is_content(data):
+                advance(len(data))
+                return data
+        raise RemoteError(
+            str(self.location), f"{name} came damaged again and again; it is not what the Hub says; try later"
+        )
+
+    def create(self, private: bool) -> bool:
+        """As `Remote` has it. Raises RemoteError for `private` where there is a public one."""
+        api, place = hub_api(self._token), self.location.place
+        try:
+            known = self._tried(lambda: api.model_info(place))
+        except RemoteNotFound:
+            self._tried(lambda: api.create_repo(place, private=private, exist_ok=True))
+            return True
+        if private and not known.private:
+            raise RemoteError(
+                str(self.location), "it is public already; make it private on the Hub, or leave --private out"
+            )
+        return False
+
+    def publish(
+        self, files: Mapping[str, Path], *, branch: str, parent: str | None, message: str, pull_request: bool
+    ) -> Published:
+        """As `Remote` has it."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        api, place = hub_api(self._token), self.location.place
+        if parent is None:
+            self._tried(lambda: api.create_branch(place, branch=branch, exist_ok=True))
+            base = self.commit(branch)
+            if branch == MAIN and any(not name.startswith(".") for name in base.files):
+                raise RemoteConflict(
+                    str(self.location), "somebody else has published there first; push again"
+                )
+            parent = base.id
+        before = self.commit(parent).files
+        operations: list[Any] = [CommitOperationAdd(name, path) for name, path in sorted(files.items())]
+        operations += [
+            CommitOperationDelete(name)
+            for name in sorted(before.keys() - files.keys())
+            if not name.startswith(".")
+        ]
+
+        def send() -> Any:
+            return api.create_commit(
+                place,
+                operations,
+                commit_message=message,
+                revision=branch,
+                parent_commit=parent,
+                create_pr=pull_request,
+            )
+
+        for pause in (*PAUSES, None):
+            try:
+                with mapped(str(self.location), self._token):
+                    done = send()
+                return Published(str(done.oid), str(done.commit_url), done.pr_url)
+            except RemoteUnreachable as error:
+                # The reply was lost, or the request: the branch tells which, but a pull request has none.
+                if pull_request or pause is None or error.final:
+                    raise
+                time.sleep(pause)
+                if (landed := self._landed(files, branch, parent)) is not None:
+                    return landed
+        raise AssertionError("the last try returns or raises")
+
+    def tag(self, name: str, commit: str) -> None:
+        """As `Remote` has it."""
+        api, place = hub_api(self._token), self.location.place
+        refs = self._tried(lambda: api.list_repo_refs(place))
+        at = {ref.name: ref.target_commit for ref in refs.tags}.get(name)
+        if at not in (None, commit):
+            raise RemoteConflict(str(self.location), f"the tag {name!r} is on another commit; choose another")
+        if at is None:
+            self._tried(lambda: api.create_tag(place, tag=name, revision=commit, exist_ok=True))
+
+    def _landed(self, files: Mapping[str, Path], branch: str, parent: str) -> Published | None:
+        """Return the commit that a push without a reply has made; None if it has made none.
+
+        Raises RemoteConflict if the branch has moved to anything else.
+        """
+        head = self.commit(branch)
+        if head.id == parent:
+            return None
+        ours = {name: path.read_bytes() for name, path in files.items()}
+        same = {name for name in head.files if not name.startswith(".")} == ours.keys() and all(
+            self.fetch(head, name, len(data) + 1, _ignore) == data for name, data in ours.items()
+        )
+        if not same:
+            raise RemoteConflict(str(self.location), f"{branch} has moved to {head.id[:12]} meanwhile")
+        return Published(head.id, f"{endpoint()}/{self.location.place}/commit/{head.id}")
+
+    def _download(self, commit: str, name: str, limit: int, force: bool) -> bytes:
+        from huggingface_hub import hf_hub_download
+
+        path = self._tried(
+            lambda: hf_hub_download(
+                self.location.place,
+                name,
+                revision=commit,
+                token=self._token,
+                force_download=force,
+                local_files_only=offline(),
+            )
+        )
+        try:
+            return read_regular(Path(path).resolve(), limit)  # the cache keeps links to its files
+        except FileFault as error:
+            raise RemoteError(str(self.location), f"{name} in the client's cache {error}") from error
+
+    def _cached(self, revision: str) -> Commit:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(self.location.place, "adapter_config.json", revision=revision)
+        if not isinstance(found, str):
+            raise RemoteUnreachable(
+                str(self.location),
+                f"offline mode is on (HF_HUB_OFFLINE) and {revision!r} is not in the client's cache; name a "
+                "commit that was pulled before, or go online",
+            )
+        folder = Path(found).parent
+        files = {path.name: RemoteFile(path.name, path.stat().st_size) for path in sorted(folder.iterdir())}
+        return Commit(folder.name, files)
+
+    def _tried(self, ask: Callable[[], _T]) -> _T:
+        """Return what `ask`, which may be repeated, returns, after some tries."""
+        for pause in PAUSES:
+            try:
+                with mapped(str(self.location), self._token):
+                    return ask()
+            except RemoteUnreachable as error:
+                wait = max(pause, getattr(error, "wait", 0.0))
+                if offline() or error.final or wait > LONGEST_PAUSE:
+                    raise
+                time.sleep(wait)
+        with mapped(str(self.location), self._token):
+            return ask()
+
+
+def _ignore(count: int) -> None:
+    """Hear of bytes and do nothing."""

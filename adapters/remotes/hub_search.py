@@ -1,0 +1,89 @@
+"""Adapters on the Hub: found by the tags that the format's cards carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onetrunk.adapters.remotes.hub_client import hub_api, mapped
+from onetrunk.adapters.remotes.locations import Location
+
+FORMAT_TAG = "onetrunk"
+TASK_TAG = "onetrunk-task:"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A repo of the Hub that says it is an adapter; nothing of it has been checked.
+
+    updated: ISO 8601, None where the Hub does not say. metric: name and value of its first result.
+    """
+
+    repo: str
+    task: str | None
+    backbone: str | None
+    metric: tuple[str, float] | None
+    bytes: int | None
+    downloads: int | None
+    updated: str | None
+    private: bool
+
+
+def search(
+    query: str | None, task: str | None, backbone: str | None, limit: int, token: str | None = None
+) -> list[Found]:
+    """Return adapters whose repo matches `query`, of `task` and of `backbone`, those updated last first.
+
+    Raises RemoteError.
+    """
+    tags = [FORMAT_TAG]
+    if task is not None:
+        tags.append(f"{TASK_TAG}{task}")
+    if backbone is not None:
+        tags.append(f"base_model:{backbone}")
+    with mapped("the Hub", token):
+        models = hub_api(token).list_models(
+            filter=tags,
+            search=query,
+            sort="last_modified",
+            limit=limit,
+            expand=["cardData", "lastModified", "tags", "private", "downloads", "usedStorage"],
+        )
+        return [_found(model) for model in models]
+
+
+def _found(model: Any) -> Found:
+    card = model.card_data.to_dict() if model.card_data is not None else {}
+    tags = [str(tag) for tag in model.tags or ()]
+    task = next((tag.removeprefix(TASK_TAG) for tag in tags if tag.startswith(TASK_TAG)), None)
+    base = card.get("base_model")
+    return Found(
+        repo=str(model.id),
+        task=task,
+        backbone=base if isinstance(base, str) else None,
+        metric=_metric(card),
+        bytes=getattr(model, "used_storage", None),
+        downloads=model.downloads,
+        updated=None if model.last_modified is None else model.last_modified.isoformat(timespec="seconds"),
+        private=bool(model.private),
+    )
+
+
+def _metric(card: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Return the first result of a card; a stranger wrote it, so that every step of the way may be missing."""
+    step: Any = card.get("model-index")
+    for key in (0, "results", 0, "metrics", 0):
+        try:
+            step = step[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    name, value = (step.get("type"), step.get("value")) if isinstance(step, dict) else (None, None)
+    if not isinstance(name, str) or not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return name, float(value)
+
+
+def location_of(found: Found) -> Location:
+    """Return what to pull."""
+    return Location("hub", found.repo)

@@ -1,0 +1,1 @@
+"""The local store: names, versions, aliases, and changes that happen whole or not at all."""

@@ -1,0 +1,269 @@
+"""The store: artifacts by name and version on this machine, with aliases. No torch is imported until one is added.
+
+    <root>/ner/adapter.json    the index: versions, aliases, the last number given
+    <root>/ner/3/              an artifact, never changed
+    <root>/.staging/, .lock    changes being prepared; the lock of those who write
+
+Readers take no lock: they read the index, which is replaced atomically, and everything it lists is in place.
+Anything else in the root is ignored.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from errno import EACCES, ENOTDIR
+from pathlib import Path
+
+import platformdirs
+
+from onetrunk.adapters.errors import ArtifactError, StoreError, UnknownAdapter
+from onetrunk.adapters.format.artifact import TASK, Artifact, read_artifact
+from onetrunk.adapters.format.files import sync_files, sync_folder
+from onetrunk.adapters.store.references import LATEST, Reference, is_name, validate_alias, validate_name
+from onetrunk.adapters.store.staging import locked, stage, writing
+from onetrunk.adapters.store.version_index import Index, Origin, read_index, version_folders, write_index
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """A version in the store.
+
+    path: its folder. aliases: sorted, as they were when this was read. id: of the artifact as it was stored; None
+        for a folder that was put into the store by hand.
+    """
+
+    name: str
+    version: int
+    path: Path
+    aliases: tuple[str, ...] = ()
+    id: str | None = None
+    origin: Origin | None = None
+
+    @property
+    def ref(self) -> str:
+        """The reference that always means this version: `ner@3`."""
+        return f"{self.name}@{self.version}"
+
+    def read(self) -> Artifact:
+        """Read and verify the artifact. Raises ArtifactError, also for a sound one that is not what was stored."""
+        artifact = read_artifact(self.path)
+        if self.id not in (None, artifact.id):
+            raise ArtifactError(
+                self.path,
+                f"{TASK} was changed after {self.ref} had been stored; restore it, or store the adapter again",
+            )
+        return artifact
+
+
+class Store:
+    """The adapters in the folder `root`; safe to use from many threads and processes at once.
+
+    root: default `$ONETRUNK_HOME`, else the user's data folder of the platform; it is made at the first change.
+    lock_seconds: how long a change waits for another one. Any method raises StoreError for an index that is
+    damaged and for a root that is no folder; those that change something also StoreBusy.
+    """
+
+    def __init__(self, root: Path | None = None, *, lock_seconds: float = 30.0) -> None:
+        chosen = (
+            root
+            or os.environ.get("ONETRUNK_HOME")
+            or platformdirs.user_data_path("onetrunk", appauthor=False)
+        )
+        self.root = Path(chosen).expanduser().absolute()
+        self.lock_seconds = lock_seconds
+
+    def names(self) -> list[str]:
+        """Return the names of the folders that may hold an adapter, sorted; nothing in them is read."""
+        try:
+            return sorted(path.name for path in self.root.iterdir() if is_name(path.name) and path.is_dir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(
+                f"cannot read the store {self.root} ({error.strerror}); name another folder in ONETRUNK_HOME"
+            ) from error
+
+    def versions(self, name: str | None = None) -> list[StoredVersion]:
+        """Return all versions, or those of `name`, by name and number; [] for a name that is not there."""
+        names = self.names() if name is None else [validate_name(name)]
+        return [stored for each in names for stored in self._listed(each)]
+
+    def resolve(self, ref: str | Reference) -> StoredVersion:
+        """Return the version that `ref` means now, the newest for a bare name.
+
+        Raises UnknownAdapter with what is near, ReferenceSyntaxError.
+        """
+        ref = _reference(ref)
+        return self._pick(ref, self._index(ref.name))
+
+    def check_writable(self, name: str) -> None:
+        """Raise StoreError if a version of `name` could not be added now; nothing is written.
+
+        For work that ends in `add` and should not be done in vain.
+        """
+        home = self.root / validate_name(name)
+        with writing(self.root):
+            folder = next(each for each in (home, *home.parents) if each.exists())
+            if not folder.is_dir():
+                raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(EACCES, os.strerror(EACCES))
+        self._index(name)
+
+    def add(self, name: str, write: Callable[[Path], object], origin: Origin | None = None) -> StoredVersion:
+        """Store what `write` puts into the empty folder it is given, as the next version of `name`.
+
+        The artifact is verified first: raises ArtifactError and what `write` raises, and then nothing changes.
+        A number is never given twice, not even after `remove`.
+        """
+        validate_name(name)
+        with stage(self.root, self.lock_seconds) as work:
+            folder = work / "artifact"
+            with writing(self.root):
+                folder.mkdir()
+            write(folder)
+            identity = read_artifact(folder).id
+            with writing(self.root):
+                sync_files(folder)
+            with locked(self.root, self.lock_seconds):
+                return self._enter(name, folder, work, identity, origin)
+
+    def alias(self, name: str, alias: str, version: int) -> StoredVersion:
+        """Put `alias` on a version, and off any other. Raises UnknownAdapter, ReferenceSyntaxError."""
+        ref = Reference(validate_name(name), version)
+        validate_alias(alias)
+        self.resolve(ref)  # before a lock is taken, which would make the root
+        with locked(self.root, self.lock_seconds):
+            return self._change(ref, lambda index: index.point(alias, version))
+
+    def unalias(self, name: str, alias: str) -> StoredVersion:
+        """Take `alias` away and return the version that had it. Raises UnknownAdapter, ReferenceSyntaxError."""
+        ref = Reference(validate_name(name), alias=validate_alias(alias))
+        self.resolve(ref)
+        with locked(self.root, self.lock_seconds):
+            return self._change(ref, lambda index: index.point(alias, None))
+
+    def remove(
+        self, ref: str | Reference, *, whole: bool = False, force: bool = False
+    ) -> list[StoredVersion]:
+        """Remove the version that `ref` names, or all of a bare name with `whole`; return what was removed.
+
+        It happens at once. Raises StoreError for a version with an alias unless `force` is given (its aliases
+        then go with it), and for a bare name without `whole`; UnknownAdapter.
+        """
+        ref = _reference(ref)
+        self._condemned(ref, whole, force)
+        with stage(self.root, self.lock_seconds) as work, locked(self.root, self.lock_seconds):
+            gone = self._condemned(ref, whole, force)
+            index = self._index(ref.name).remove([each.version for each in gone])
+            write_index(self.root / ref.name, index)  # now they are gone
+            _sweep(self.root / ref.name, index, work)
+        return gone
+
+    def _enter(
+        self, name: str, folder: Path, work: Path, identity: str, origin: Origin | None
+    ) -> StoredVersion:
+        """Make the verified `folder` the next version; the caller holds the lock."""
+        home = self.root / name
+        home.mkdir(exist_ok=True)
+        sync_folder(self.root)
+        index = self._index(name)
+        _sweep(home, index, work)
+        number = max(index.last, *version_folders(home), 0) + 1
+        write_index(home, index.reserve(number))
+        folder.rename(home / str(number))
+        sync_folder(home)
+        index = index.reserve(number).add(number, identity, origin)
+        write_index(home, index)  # now it is there
+        return self._stored(name, number, index)
+
+    def _change(self, ref: Reference, edit: Callable[[Index], Index]) -> StoredVersion:
+        """Change the index of the version `ref`, which must still be there; the caller holds the lock."""
+        index = self._index(ref.name)
+        number = self._pick(ref, index).version
+        write_index(self.root / ref.name, edit(index))
+        return self._stored(ref.name, number, edit(index))
+
+    def _condemned(self, ref: Reference, whole: bool, force: bool) -> list[StoredVersion]:
+        """Return what `remove` is to remove, or raise why it may not."""
+        index = self._index(ref.name)
+        picked = self._pick(ref, index)
+        bare = ref == Reference(ref.name)
+        if bare and not whole:
+            raise StoreError(
+                f"{ref} names no version: name one, as in {picked.ref}, or remove the whole adapter"
+            )
+        if whole and not bare:
+            raise StoreError(f"{ref} names one version: give {ref.name} to remove the whole adapter")
+        gone = self._listed(ref.name) if whole else [picked]
+        held = [f"{each.ref} ({', '.join(each.aliases)})" for each in gone if each.aliases]
+        if held and not force:
+            raise StoreError(f"{', '.join(held)} has an alias: take it away first, or force the removal")
+        return gone
+
+    def _pick(self, ref: Reference, index: Index) -> StoredVersion:
+        newest = index.versions[-1] if index.versions else None
+        if ref.version is not None:
+            number = ref.version if ref.version in index.versions else None
+        else:
+            number = newest if ref.alias in (None, LATEST) else index.aliases.get(str(ref.alias))
+        if number is None:
+            raise UnknownAdapter(str(ref), self._near(ref, index), self.root)
+        return self._stored(ref.name, number, index)
+
+    def _near(self, ref: Reference, index: Index) -> list[str]:
+        """Return references that the user may have meant: of the same name, else of similar ones, else any."""
+        if index.versions:
+            tails = [*index.versions[-_SHOWN:], *sorted(index.aliases)[:_SHOWN]]
+            return [f"{ref.name}@{tail}" for tail in tails]
+        names = [name for name in self.names() if self._is_filled(name)]
+        return get_close_matches(ref.name, names) or names[:_SHOWN]
+
+    def _is_filled(self, name: str) -> bool:
+        try:
+            return bool(self._listed(name))
+        except StoreError:  # damaged, which is no fault of the name that was asked for
+            return False
+
+    def _listed(self, name: str) -> list[StoredVersion]:
+        index = self._index(name)
+        return [self._stored(name, number, index) for number in index.versions]
+
+    def _stored(self, name: str, number: int, index: Index) -> StoredVersion:
+        folder, aliases = self.root / name / str(number), index.aliases_of(number)
+        return StoredVersion(name, number, folder, aliases, index.ids.get(number), index.origins.get(number))
+
+    def pulled(self, place: str, commit: str) -> list[StoredVersion]:
+        """Return the versions that were pulled from this commit of `place`, the oldest first."""
+        return [
+            own
+            for own in self.versions()
+            if own.origin is not None and (own.origin.place, own.origin.commit) == (place, commit)
+        ]
+
+    def _index(self, name: str) -> Index:
+        """Return the index without versions whose folder somebody has deleted by hand."""
+        home = self.root / name
+        index = read_index(home)
+        while True:
+            present = index.only([each for each in index.versions if (home / str(each)).is_dir()])
+            if present == index or (again := read_index(home)) == index:
+                return present
+            index = again  # it was replaced while we looked at the folders
+
+
+def _reference(ref: str | Reference) -> Reference:
+    return Reference.parse(ref) if isinstance(ref, str) else ref
+
+
+def _sweep(home: Path, index: Index, work: Path) -> None:
+    """Move the folders that the index calls rubbish to the stage, each at once, to be deleted with it."""
+    for number in index.rubbish:
+        if (home / str(number)).is_dir():
+            (home / str(number)).rename(work / str(number))
+    sync_folder(home)

@@ -1,0 +1,184 @@
+"""The index of one adapter in the store: which versions there are, and their aliases.
+
+Replacing `adapter.json` is the one moment at which a change happens, for a reader and for a crash alike: what it
+does not list does not exist. Folders are moved in before it says so, and moved away after; a crash between leaves a
+folder that the index calls rubbish, for the next change to delete.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from onetrunk.adapters.errors import StoreError
+from onetrunk.adapters.format import files, strict_json
+from onetrunk.adapters.format.fields import Fields
+from onetrunk.adapters.store.references import is_alias
+
+INDEX = "adapter.json"
+"""The index's file name, in the adapter's folder."""
+
+_SCHEMA = 3
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a version was pulled from.
+
+    place: `org/repo` or `file:///folder`; commit: its id there; follows: the branch or tag that was asked for.
+    """
+
+    place: str
+    commit: str
+    follows: str
+
+    def __str__(self) -> str:
+        """Return the reference that always means this: `org/repo@commit`."""
+        return f"{self.place}@{self.commit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """One adapter. versions: ascending. last: the highest number ever given. aliases: to one of `versions`.
+
+    rubbish: numbers whose folders, if there are any, belong to no version and can be deleted.
+    ids: of the artifacts, as they were stored; a version that was put here by hand has none.
+    origins: of the versions that were pulled.
+    """
+
+    versions: tuple[int, ...] = ()
+    last: int = 0
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    rubbish: tuple[int, ...] = ()
+    ids: Mapping[int, str] = field(default_factory=dict)
+    origins: Mapping[int, Origin] = field(default_factory=dict)
+
+    def reserve(self, number: int) -> Index:
+        """Return the index after giving away `number`, whose folder is rubbish until it is a version."""
+        return replace(self, last=number, rubbish=(number,))
+
+    def add(self, number: int, identity: str, origin: Origin | None = None) -> Index:
+        """Return the index with the reserved `number`, whose artifact has this id, as its newest version."""
+        versions, ids = (*self.versions, number), {**self.ids, number: identity}
+        origins = self.origins if origin is None else {**self.origins, number: origin}
+        return replace(self, versions=versions, rubbish=(), ids=ids, origins=origins)
+
+    def remove(self, numbers: Collection[int]) -> Index:
+        """Return the index without the versions `numbers` and their aliases; their folders are rubbish."""
+        rubbish = tuple(sorted({*self.rubbish, *numbers}))
+        return replace(self.only(set(self.versions) - set(numbers)), rubbish=rubbish)
+
+    def only(self, numbers: Collection[int]) -> Index:
+        """Return the index without any version, or alias of one, that is not among `numbers`."""
+        return replace(
+            self,
+            versions=tuple(each for each in self.versions if each in numbers),
+            aliases={alias: number for alias, number in self.aliases.items() if number in numbers},
+            ids={number: identity for number, identity in self.ids.items() if number in numbers},
+            origins={number: origin for number, origin in self.origins.items() if number in numbers},
+        )
+
+    def point(self, alias: str, number: int | None) -> Index:
+        """Return the index with `alias` on version `number`, or without it."""
+        others = {each: at for each, at in self.aliases.items() if each != alias}
+        return replace(self, aliases=others if number is None else {**others, alias: number})
+
+    def aliases_of(self, number: int) -> tuple[str, ...]:
+        """Return the aliases of version `number`, sorted."""
+        return tuple(sorted(alias for alias, at in self.aliases.items() if at == number))
+
+
+def version_folders(home: Path) -> dict[int, Path]:
+    """Return the folders of `home` that are named as versions, whether the index lists them or not."""
+    if not home.is_dir():
+        return {}
+    return {
+        int(path.name): path for path in home.iterdir() if _VERSION.fullmatch(path.name) and path.is_dir()
+    }
+
+
+def read_index(home: Path) -> Index:
+    """Return the index of the adapter folder `home`; without one, of the version folders that have a task.json.
+
+    The latter takes up a folder that was copied here, or whose index was lost. Raises StoreError.
+    """
+    try:
+        return _from_json(strict_json.parse(files.read_regular(home / INDEX, strict_json.MAX_BYTES)), home)
+    except files.FileMissing:
+        found = (number for number, path in version_folders(home).items() if (path / "task.json").is_file())
+        versions = tuple(sorted(found))
+        return Index(versions, max(versions, default=0))
+    except files.FileFault as error:
+        raise _damaged(home, str(error)) from error
+
+
+def write_index(home: Path, index: Index) -> None:
+    """Replace the index of `home`, atomically and durably. The caller holds the store's lock. Raises OSError."""
+    value = {
+        "schema": _SCHEMA,
+        "versions": list(index.versions),
+        "last": index.last,
+        "aliases": dict(index.aliases),
+        "rubbish": list(index.rubbish),
+        "ids": {str(number): identity for number, identity in index.ids.items()},
+        "origins": {str(number): asdict(origin) for number, origin in index.origins.items()},
+    }
+    files.replace(home / INDEX, strict_json.dump(value))
+
+
+def _from_json(value: strict_json.JSON, home: Path) -> Index:
+    fields = Fields(value)
+    if (schema := fields.whole("schema", 1)) > _SCHEMA:
+        raise StoreError(
+            f"{home / INDEX} has schema {schema}, this version reads schema {_SCHEMA}; upgrade onetrunk"
+        )
+    last = fields.whole("last")
+    versions, rubbish = (_numbers(fields, key, last) for key in ("versions", "rubbish"))
+    aliases = fields.json("aliases")
+    ids = fields.json("ids") if schema > 1 else {}
+    origins = (
+        {} if schema < 3 else {number: _origin(own) for number, own in fields.objects("origins").items()}
+    )
+    fields.done()
+    if not all(is_alias(alias) and number in versions for alias, number in aliases.items()):
+        fields.fault("aliases", "must be aliases of the versions")
+    if not all(_is_id(identity) and number in map(str, versions) for number, identity in ids.items()):
+        fields.fault("ids", "must be sha256 of the versions")
+    if not all(number in map(str, versions) for number in origins):
+        fields.fault("origins", "must be of the versions")
+    if fields.faults:
+        raise _damaged(home, f"is faulty: {fields.summary()}")
+    return Index(
+        versions,
+        last,
+        aliases,
+        rubbish,
+        {int(number): str(own) for number, own in ids.items()},
+        {int(number): own for number, own in origins.items()},
+    )
+
+
+def _origin(fields: Fields) -> Origin:
+    origin = Origin(fields.text("place"), fields.text("commit"), fields.text("follows"))
+    fields.done()
+    return origin
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _numbers(fields: Fields, key: str, last: int) -> tuple[int, ...]:
+    numbers = fields.items(key)
+    sound = all(type(each) is int and 1 <= each <= last for each in numbers)
+    if not sound or numbers != sorted(set(numbers)):
+        fields.fault(key, "must be whole numbers from 1 to last, ascending")
+        return ()
+    return tuple(numbers)
+
+
+def _damaged(home: Path, why: str) -> StoreError:
+    return StoreError(f"{home / INDEX} {why}; delete it to have the versions beside it back, without aliases")

@@ -1,0 +1,59 @@
+"""Numbers for people: figures of merit, sizes, times. And which figures of a task's metrics are shown at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from onetrunk.adapters.format.manifest import Manifest
+
+Figures = dict[str, float | int | None]
+"""Metrics by name; None is one that has no value, such as a recall without anything to find."""
+
+
+def figures_of(metrics: Mapping[str, Any]) -> Figures:
+    """Return the numbers at the top level of a task's `metrics`; tables are for reports."""
+    return {name: value for name, value in metrics.items() if value is None or isinstance(value, int | float)}
+
+
+def headline(by_split: Mapping[str, Mapping[str, Any]]) -> tuple[str, Figures]:
+    """Return the split that counts, test where there is one, else dev, and its numbers; ("", {}) for none."""
+    split = next((name for name in ("test", "dev") if name in by_split), "")
+    return split, figures_of(by_split.get(split, {}))
+
+
+def figure(value: float | int | None) -> str:
+    """Return a count as it is, anything else with four decimals; a dash for None."""
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return how many there are of what a regular `noun` names: `1 row`, `8 rows`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def weight_bytes(manifest: Manifest) -> int:
+    """Return the size of an adapter's weights on disk, in bytes."""
+    return sum(record.bytes for name, record in manifest.files.items() if name.endswith(".safetensors"))
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in decimal units: `4.7 MB`."""
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB"):
+        if round(value, 1) < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time: `3.2 s`, `2 min 05 s`, `1 h 02 min`."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,1 @@
+"""Pretrained encoders: their files, configuration, weights and tokenizer."""

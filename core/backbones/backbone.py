@@ -1,0 +1,279 @@
+"""The frozen backbone: its weights, tokenizer and fingerprints, from the Hub, a folder or the offline package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onetrunk.adapters.methods.lora import Target
+from onetrunk.core.backbones.checkpoint import first_line, is_there, read_object, read_weights
+from onetrunk.core.backbones.device import resolve_device, resolve_dtype
+from onetrunk.core.backbones.families import FAMILIES, Family, Sizes, expected_shapes, linear_shapes, sizes_of
+from onetrunk.core.backbones.repository import locate
+from onetrunk.core.backbones.tokenization import TextEncoder
+from onetrunk.core.backbones.transformers_encoder import SUPPORTED, load_padded
+from onetrunk.core.errors import BackboneError, UnsupportedBackbone
+from onetrunk.core.tasks import Pooling
+
+DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+
+_COUNTS = (
+    "vocab_size",
+    "max_position_embeddings",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+)
+_TOKENIZER_JSON = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+
+TOKENIZER_PROBE = ("Ada's naïve résumé, 1,234.5 €!", "東京 Привет 🙂 don't", "UPPER lower\tTab")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backbone:
+    """A pretrained encoder, frozen.
+
+    name, revision: as a user would ask for it again; revision is the Hub commit, None for a folder.
+    family, config: its layout and its transformers configuration.
+    tensors: encoder weights by their name in the bare encoder (`encoder.layer.0.…`), float32, on the CPU.
+    pooler: the pretrained pooler's weight and bias, where the files have one.
+    pooling: what `auto` pooling means here.
+    fingerprint: sha256 over names, shapes and values of `tensors`; tokenizer_fingerprint: over the vocabulary and
+        over what the tokenizer makes of `TOKENIZER_PROBE`.
+    device, dtype: where a trunk of this backbone runs, and in what its frozen products do.
+    """
+
+    name: str
+    revision: str | None
+    family: Family
+    config: Any
+    tokenizer: Any
+    tensors: Mapping[str, Tensor]
+    pooler: tuple[Tensor, Tensor] | None
+    pooling: Pooling
+    device: torch.device
+    dtype: torch.dtype
+    fingerprint: str = field(init=False)
+    tokenizer_fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fingerprint", fingerprint(self.tensors))
+        object.__setattr__(self, "tokenizer_fingerprint", _tokenizer_fingerprint(self.tokenizer))
+
+    @classmethod
+    def load(
+        cls,
+        name_or_path: str | Path = DEFAULT_BACKBONE,
+        revision: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> Backbone:
+        """Load a backbone from a Hub id, a local folder or, for the default one, the installed offline package.
+
+        device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`, …
+        dtype: `auto` (bf16 where the device computes in it natively), `fp32`, `bf16`, or `int8`, which serves only.
+        Raises BackboneError (files missing, offline and not cached, hash mismatch), UnsupportedBackbone (not an
+        encoder, or one that cannot be run rightly) and UsageError (device or dtype not to be had).
+        """
+        where = resolve_device(device)
+        precision = resolve_dtype(dtype, where)
+        files = locate(str(name_or_path), revision)
+        config = _read_config(files.name, files.folder)
+        family, tensors, pooler = _encoder(files.name, files.folder, config)
+        return cls(
+            name=files.name,
+            revision=files.revision,
+            family=family,
+            config=config,
+            tokenizer=_read_tokenizer(files.name, files.folder, config),
+            tensors=tensors,
+            pooler=pooler,
+            pooling=_declared_pooling(files.name, files.folder),
+            device=where,
+            dtype=precision,
+        )
+
+    @property
+    def public_name(self) -> str:
+        """The name as an adapter keeps it: of a local folder without its path, which is nobody's business."""
+        folder = Path(self.name)
+        return folder.resolve().name if folder.is_dir() else self.name
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the hidden states."""
+        return int(self.config.hidden_size)
+
+    @property
+    def layers(self) -> int:
+        """Number of encoder layers."""
+        return 1 + max(layer for layer, _ in self.linear_shapes)
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights in the encoder."""
+        return sum(tensor.numel() for tensor in self.tensors.values())
+
+    @property
+    def linear_shapes(self) -> dict[Target, tuple[int, int]]:
+        """(d_out, d_in) of every linear that an adapter can target."""
+        return linear_shapes(self.family.layout, self.tensors)
+
+    @property
+    def first_position(self) -> int:
+        """Position index of a sequence's first token."""
+        return int(self.config.pad_token_id) + 1 if self.family.positions_after_padding else 0
+
+    def encoder(self) -> TextEncoder:
+        """Return a text encoder for this backbone's tokenizer and positions."""
+        return TextEncoder(self.tokenizer, int(self.config.max_position_embeddings) - self.first_position)
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Return the sha256 over names, shapes and float32 values of `tensors`."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _tokenizer_fingerprint(tokenizer: Any) -> str:
+    """Hash what the tokenizer does, not how this version of the library writes it down, nor how it pads."""
+    encodings = tokenizer.backend_tokenizer.encode_batch(list(TOKENIZER_PROBE))
+    probe = [list(compress(encoding.ids, encoding.attention_mask)) for encoding in encodings]
+    seen = {"vocab": sorted(tokenizer.get_vocab().items()), "probe": probe}
+    return hashlib.sha256(json.dumps(seen, ensure_ascii=True).encode()).hexdigest()
+
+
+def _read_config(name: str, folder: Path) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    if not is_there(name, folder / "config.json"):
+        raise BackboneError(name, f"config.json is missing in {folder}")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, KeyError, OSError, StrictDataclassError) as error:
+        raise UnsupportedBackbone(name, f"config.json cannot be read: {first_line(error)}") from error
+    _check_counts(name, config)
+    return config
+
+
+def _check_counts(name: str, config: Any) -> None:
+    """Raise BackboneError, with the key of config.json, for an encoder of no layers, no heads and the like."""
+    written: Mapping[str, str] = config.attribute_map  # DistilBERT writes hidden_size as dim
+    for key in _COUNTS:
+        value = getattr(config, key, 1)
+        if isinstance(value, int) and value < 1:
+            raise BackboneError(
+                name, f"config.json: {written.get(key, key)} is {value}; expected a whole number from 1 on"
+            )
+
+
+def _encoder(
+    name: str, folder: Path, config: Any
+) -> tuple[Family, dict[str, Tensor], tuple[Tensor, Tensor] | None]:
+    """Return the family of an encoder, its weights and its pooler. Raises UnsupportedBackbone for no encoder."""
+    if getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False):
+        raise UnsupportedBackbone(
+            name, f"{config.model_type!r} is not an encoder, but a decoder; {SUPPORTED}"
+        )
+    if config.model_type not in FAMILIES:
+        padded, tensors = load_padded(name, folder, config)
+        _check_positions(name, padded, config)
+        return padded, tensors, None
+    family = FAMILIES[config.model_type]
+    _check_positions(name, family, config)
+    shapes = expected_shapes(family, _checked_sizes(name, family, config))
+    return family, *read_weights(name, folder, family.prefix, shapes)
+
+
+def _check_positions(name: str, family: Family, config: Any) -> None:
+    """Raise BackboneError where positions count from a padding id that is none, or leave no room for a text."""
+    first, padding = 0, config.pad_token_id
+    if family.positions_after_padding:
+        if not isinstance(padding, int) or padding < 0:
+            raise BackboneError(
+                name,
+                f"config.json: pad_token_id is {padding}; expected a whole number from 0 on, after which the "
+                f"positions of {config.model_type!r} begin",
+            )
+        first = padding + 1
+    if (positions := int(config.max_position_embeddings)) < first + 3:
+        raise BackboneError(
+            name,
+            f"config.json: max_position_embeddings is {positions}; expected {first + 3} or more, for a token "
+            "between two special ones",
+        )
+
+
+def _checked_sizes(name: str, family: Family, config: Any) -> Sizes:
+    """Return the sizes of a packed encoder. Raises UnsupportedBackbone for what the trunk does not compute."""
+    if (kind := getattr(config, "position_embedding_type", None) or "absolute") != "absolute":
+        raise UnsupportedBackbone(name, f"position embeddings of type {kind!r}; supported: absolute")
+    sizes = sizes_of(family, config)
+    if sizes.activation not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise UnsupportedBackbone(name, f"activation {sizes.activation!r}; supported: {known}")
+    if sizes.width % sizes.heads:
+        raise UnsupportedBackbone(
+            name, f"hidden_size {sizes.width} is no multiple of {sizes.heads} attention heads"
+        )
+    return sizes
+
+
+def _read_tokenizer(name: str, folder: Path, config: Any) -> Any:
+    from transformers import AutoTokenizer
+
+    if not any(is_there(name, folder / file) for file in ("tokenizer.json", "vocab.txt", "vocab.json")):
+        raise BackboneError(name, f"no tokenizer files in {folder}; expected tokenizer.json or a vocabulary")
+    for file in _TOKENIZER_JSON:
+        if is_there(name, folder / file):
+            read_object(name, folder / file)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+    except (
+        Exception
+    ) as error:  # transformers does not check these files: what it stumbles over may be anything
+        raise BackboneError(name, f"the tokenizer cannot be read: {first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise BackboneError(
+            name, "the tokenizer has no fast form (tokenizer.json), which character offsets need"
+        )
+    _check_tokens(name, tokenizer, config)
+    return tokenizer
+
+
+def _check_tokens(name: str, tokenizer: Any, config: Any) -> None:
+    """Raise BackboneError unless the encoder has an embedding for every token, the special ones included."""
+    for special in ("cls", "sep", "unk"):
+        if getattr(tokenizer, f"{special}_token_id") is None:
+            raise BackboneError(
+                name, f"the tokenizer has no {special} token; expected that of a BERT-like encoder"
+            )
+    tokens = max(tokenizer.get_vocab().values()) + 1
+    if tokens > config.vocab_size:
+        raise BackboneError(
+            name,
+            f"the tokenizer has {tokens} tokens, the encoder {config.vocab_size}; they do not belong together",
+        )
+
+
+def _declared_pooling(name: str, folder: Path) -> Pooling:
+    """Return `mean` where a sentence-transformers folder says so, else `cls`."""
+    file = folder / "1_Pooling" / "config.json"
+    if is_there(name, file) and read_object(name, file).get("pooling_mode_mean_tokens"):
+        return "mean"
+    return "cls"

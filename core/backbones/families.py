@@ -1,0 +1,162 @@
+"""The encoder families that the packed trunk knows: their names on disk and their conventions.
+
+All of them share one layer: attention, a norm, two products with an activation between, a norm. They differ in what
+these are called, in what surrounds the layers and in the heads that transformers puts on top.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from onetrunk.adapters.methods.lora import Target
+from onetrunk.adapters.methods.target_modules import BERT_LAYOUT, Layout
+from onetrunk.core.tasks import HeadStyle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One `model_type` of transformers.
+
+    prefix: attribute that holds the encoder in a model with a head (`bert` in `BertForTokenClassification`).
+    style: how transformers builds the sequence classification head.
+    layout: where the linears stand; norms: paths below a layer of the norms after attention and after the output.
+    positions_after_padding: positions count from the padding id + 1 (RoBERTa) instead of 0.
+    token_types: the embeddings have token types, of which single sequences have the first.
+    projected: embeddings may be narrower than the layers, with a projection between (ELECTRA).
+    config_names: what the configuration calls some sizes, where it is not BERT's name.
+    epsilon: of the norms; None where the configuration says it.
+    packed: the packed trunk computes it; if not, its transformers model does, over padded batches, and of the above
+        only prefix, style, layout and positions_after_padding hold.
+    pooler_inside: the pooler of its sequence classification is part of the encoder (BERT), not of the head.
+    """
+
+    model_type: str
+    prefix: str
+    style: HeadStyle
+    layout: Layout = BERT_LAYOUT
+    norms: tuple[str, str] = ("attention.output.LayerNorm", "output.LayerNorm")
+    positions_after_padding: bool = False
+    token_types: bool = True
+    projected: bool = False
+    config_names: Mapping[str, str] = field(default_factory=dict)
+    epsilon: float | None = None
+    packed: bool = True
+    pooler_inside: bool = True
+
+
+_DISTILBERT = Family(
+    model_type="distilbert",
+    prefix="distilbert",
+    style="distilbert",
+    layout=Layout(
+        "transformer.layer",
+        {
+            "query": "attention.q_lin",
+            "key": "attention.k_lin",
+            "value": "attention.v_lin",
+            "attention_output": "attention.out_lin",
+            "intermediate": "ffn.lin1",
+            "output": "ffn.lin2",
+        },
+    ),
+    norms=("sa_layer_norm", "output_layer_norm"),
+    token_types=False,
+    config_names={"intermediate_size": "hidden_dim", "hidden_act": "activation"},
+    epsilon=1e-12,
+)
+
+FAMILIES = {
+    family.model_type: family
+    for family in (
+        Family(model_type="bert", prefix="bert", style="bert"),
+        *(
+            Family(model_type=name, prefix="roberta", style="roberta", positions_after_padding=True)
+            for name in ("roberta", "xlm-roberta", "camembert")
+        ),
+        Family(model_type="electra", prefix="electra", style="electra", projected=True),
+        _DISTILBERT,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """The sizes and conventions of one encoder, whatever its configuration calls them.
+
+    width: of the hidden states; wide: between the products of a layer; embedding: of the embeddings.
+    positions: rows of the position embeddings; token_types: rows of theirs, 0 where there are none.
+    """
+
+    vocabulary: int
+    positions: int
+    token_types: int
+    embedding: int
+    width: int
+    wide: int
+    layers: int
+    heads: int
+    activation: str
+    epsilon: float
+
+
+def sizes_of(family: Family, config: Any) -> Sizes:
+    """Read the sizes of an encoder of `family` from its transformers configuration."""
+
+    def read(name: str) -> Any:
+        return getattr(config, family.config_names.get(name, name))
+
+    width = int(read("hidden_size"))
+    return Sizes(
+        vocabulary=int(read("vocab_size")),
+        positions=int(read("max_position_embeddings")),
+        token_types=int(read("type_vocab_size")) if family.token_types else 0,
+        embedding=int(read("embedding_size")) if family.projected else width,
+        width=width,
+        wide=int(read("intermediate_size")),
+        layers=int(read("num_hidden_layers")),
+        heads=int(read("num_attention_heads")),
+        activation=str(read("hidden_act")),
+        epsilon=float(read("layer_norm_eps")) if family.epsilon is None else family.epsilon,
+    )
+
+
+def linear_shapes(layout: Layout, weights: Mapping[str, Tensor]) -> dict[Target, tuple[int, int]]:
+    """Return (d_out, d_in) of every linear that an adapter can target, from the bare encoder's weights."""
+    numbered = re.compile(rf"{re.escape(layout.layers)}\.(\d+)\.")
+    layers = {int(match[1]) for name in weights if (match := numbered.match(name))}
+    paths = {
+        (i, module): f"{layout.path(i, module)}.weight" for i in sorted(layers) for module in layout.modules
+    }
+    found = {target: weights[path].shape for target, path in paths.items() if path in weights}
+    return {target: (d_out, d_in) for target, (d_out, d_in) in found.items()}
+
+
+def expected_shapes(family: Family, sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of the bare encoder's weights, as transformers names them."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (sizes.vocabulary, sizes.embedding),
+        "embeddings.position_embeddings.weight": (sizes.positions, sizes.embedding),
+        **_both("embeddings.LayerNorm", (sizes.embedding,)),
+    }
+    if sizes.token_types:
+        shapes["embeddings.token_type_embeddings.weight"] = (sizes.token_types, sizes.embedding)
+    if sizes.embedding != sizes.width:
+        shapes |= _both("embeddings_project", (sizes.width, sizes.embedding))
+    linears = dict.fromkeys(family.layout.modules, (sizes.width, sizes.width))
+    linears |= {"intermediate": (sizes.wide, sizes.width), "output": (sizes.width, sizes.wide)}
+    for i in range(sizes.layers):
+        for module, shape in linears.items():
+            shapes |= _both(family.layout.path(i, module), shape)
+        for norm in family.norms:
+            shapes |= _both(f"{family.layout.layers}.{i}.{norm}", (sizes.width,))
+    return shapes
+
+
+def _both(path: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of weight and bias of the module at `path`."""
+    return {f"{path}.weight": shape, f"{path}.bias": shape[:1]}

@@ -1,0 +1,197 @@
+"""Encoders that the packed trunk does not know: what transformers' model of one says about itself.
+
+Which modules an adapter can target, and under which prefix and names the weights are stored, is read off the
+model, so that no architecture needs a record here. What is written down is only what a model cannot tell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from onetrunk.adapters.methods.target_modules import BERT_LAYOUT, Layout
+from onetrunk.core.backbones.checkpoint import check_finite, first_line, shortened, weight_files
+from onetrunk.core.backbones.families import FAMILIES, Family
+from onetrunk.core.errors import BackboneError, UnsupportedBackbone
+from onetrunk.core.tasks import HeadStyle
+
+SUPPORTED = (
+    f"supported: {', '.join(FAMILIES)}, and more slowly other encoders that transformers has a masked language "
+    "model of (deberta-v2, modernbert, …)"
+)
+
+_NAMES = {path: module for module, path in BERT_LAYOUT.modules.items()} | {
+    "attention.self.query_proj": "query",  # DeBERTa v2 and v3
+    "attention.self.key_proj": "key",
+    "attention.self.value_proj": "value",
+    "attention.attn.q": "query",  # MPNet
+    "attention.attn.k": "key",
+    "attention.attn.v": "value",
+    "attention.attn.o": "attention_output",
+    "attn.Wqkv": "qkv",  # ModernBERT
+    "attn.Wo": "attention_output",
+    "mlp.Wi": "intermediate",
+    "mlp.Wo": "output",
+}
+"""Paths below a layer → our names; a module at any other path is called by it."""
+
+_INDEXED = re.compile(r"(.+?)\.\d+\.(.+)")
+_TOLERANCE = 1e-4
+
+
+def load_padded(name: str, folder: Path, config: Any) -> tuple[Family, dict[str, Tensor]]:
+    """Return how an encoder is built that transformers runs, and its weights in float32 on the CPU.
+
+    Raises UnsupportedBackbone for what is no encoder, has no linears in a list of layers or lets padding in, and
+    BackboneError for weights that are missing or cannot be read.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    if config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        raise UnsupportedBackbone(
+            name, f"{config.model_type!r} is not an encoder that reads in both directions; {SUPPORTED}"
+        )
+    model = _load(name, folder)
+    family = Family(
+        model_type=config.model_type,
+        prefix=model.base_model_prefix,
+        style=_head_style(config),
+        layout=_layout(name, config, model),
+        positions_after_padding=_positions_after_padding(model),
+        packed=False,
+        pooler_inside=False,
+    )
+    _check_padding(name, config, model)
+    return family, {key: tensor.detach().contiguous() for key, tensor in model.state_dict().items()}
+
+
+def _load(name: str, folder: Path) -> Any:
+    """Return transformers' model of the bare encoder, which knows the names that its checkpoints ever had."""
+    from transformers import AutoModel
+
+    weight_files(name, folder)
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
+    try:
+        with quiet_transformers():
+            model, found = AutoModel.from_pretrained(folder, output_loading_info=True, **options)
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        RuntimeError,
+        OSError,
+        SafetensorError,
+    ) as error:
+        raise BackboneError(name, f"transformers cannot load it: {first_line(error)}") from error
+    if missing := sorted(key for key in found["missing_keys"] if not key.startswith("pooler")):
+        raise BackboneError(name, f"weights are missing: {shortened(missing)}")
+    bare = _bare(model).requires_grad_(False).eval()
+    check_finite(name, bare.state_dict())
+    return bare
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bar and its table of unused weights (a head's) off the terminal."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def build_model(
+    config: Any, tensors: Mapping[str, Tensor], device: torch.device, attention: str | None = None
+) -> nn.Module:
+    """Return transformers' model of a bare encoder, frozen, in evaluation mode, with the weights `tensors`.
+
+    attention: transformers' name of how it is computed, None for its own choice.
+    """
+    from transformers import AutoModel
+
+    options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
+    if attention is not None:
+        options["attn_implementation"] = attention
+    with torch.random.fork_rng(devices=[]):  # it draws first weights, which are replaced
+        model = _bare(AutoModel.from_config(config, **options))
+    model.load_state_dict({key: tensor.to(device) for key, tensor in tensors.items()}, assign=True)
+    frozen: nn.Module = model.to(device).requires_grad_(False).eval()
+    return frozen
+
+
+def _bare(model: Any) -> Any:
+    """Return `model` without its pooler: heads are ours, and many checkpoints have no weights for it."""
+    if hasattr(model, "pooler"):
+        model.pooler = nn.Identity()
+    return model
+
+
+def _head_style(config: Any) -> HeadStyle:
+    """Return `deberta` where transformers' heads are those that we build, else `plain`."""
+    pooler = (getattr(config, "pooler_hidden_act", None), getattr(config, "pooler_hidden_size", None))
+    known = config.model_type in ("deberta", "deberta-v2") and pooler == ("gelu", config.hidden_size)
+    return "deberta" if known else "plain"
+
+
+def _layout(name: str, config: Any, model: nn.Module) -> Layout:
+    """Find the list of layers that has most linears, and the paths below its layers."""
+    linears = [path for path, module in model.named_modules() if type(module) is nn.Linear]
+    indexed = [match for path in linears if (match := _INDEXED.fullmatch(path))]
+    if not indexed:
+        raise UnsupportedBackbone(name, f"{config.model_type!r} has no layers of linear modules; {SUPPORTED}")
+    ((layers, _),) = Counter(match[1] for match in indexed).most_common(1)
+    paths = dict.fromkeys(match[2] for match in indexed if match[1] == layers)
+    return Layout(layers, {_NAMES.get(path, path): path for path in paths})
+
+
+def _positions_after_padding(model: nn.Module) -> bool:
+    """Whether positions count from the padding id + 1, which RoBERTa's heirs tell by a padding position."""
+    return any(
+        "position" in path and isinstance(module, nn.Embedding) and module.padding_idx is not None
+        for path, module in model.named_modules()
+    )
+
+
+@torch.inference_mode()
+def _check_padding(name: str, config: Any, model: nn.Module) -> None:
+    """Raise UnsupportedBackbone unless ids alone are enough, and a text gets the same states beside a longer one.
+
+    Not every architecture keeps padding out (FNet mixes it in); there an answer would depend on the batch.
+    """
+    pad = config.pad_token_id or 0
+    ids = (torch.arange(8) % 4 + pad + 1) % config.vocab_size
+    long, short = ids[None], ids[None, :4]
+    padded = torch.stack([ids, torch.cat([ids[:4], ids.new_full((4,), pad)])])
+    keep = torch.ones_like(padded)
+    keep[1, 4:] = 0
+    try:
+        alone = [model(input_ids=own, attention_mask=torch.ones_like(own))[0][0] for own in (long, short)]
+        both = model(input_ids=padded, attention_mask=keep)[0]
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise UnsupportedBackbone(name, f"transformers cannot run it on token ids alone: {error}") from error
+    shapes = [tuple(own.shape) for own in alone]
+    if shapes != [(8, config.hidden_size), (4, config.hidden_size)]:
+        raise UnsupportedBackbone(name, f"{config.model_type!r} gives states {shapes}, not one a token")
+    worst = max(
+        float((own - padded[: len(own)]).abs().max()) for own, padded in zip(alone, both, strict=True)
+    )
+    if not worst <= _TOLERANCE * max(1.0, float(both.abs().max())):
+        raise UnsupportedBackbone(
+            name,
+            f"{config.model_type!r} gives a text other states in a padded batch, so that answers would vary",
+        )

@@ -1,0 +1,111 @@
+"""Raw records from JSONL, JSON, CSV, TSV and CoNLL files, each with the line it stands on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from onetrunk.core.data.conll import is_tag, read_conll
+from onetrunk.core.data.csv_files import read_table
+from onetrunk.core.data.jsonl import read_json, read_jsonl
+from onetrunk.core.data.lines import NumberedLine, check_file, is_stream, peek, read_lines, source_name
+from onetrunk.core.errors import DataError, UsageError
+from onetrunk.core.tasks import Record
+
+SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".txt": "conll",
+}
+"""The format that each suffix stands for; each may be followed by `.gz`."""
+
+_TABLES = ("csv", "tsv")
+_LIST_START = re.compile(r"\s*\[\s*(\{|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """One raw `record` and `where` it stands: `file:line`, the file as the user named it, its first line.
+
+    columns: of a table, those of its header, which is the same for all its records; else ().
+    """
+
+    record: Record
+    where: str
+    columns: tuple[str, ...] = ()
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """Return stem and suffix of a file name in lower case, `.gz` left out: `Dev.JSON.gz` → dev, .json."""
+    path = Path(name.lower().removesuffix(".gz"))
+    return path.stem, path.suffix
+
+
+def read_records(path: str | Path, *, format: str | None = None) -> Iterator[SourceRecord]:
+    """Yield the records of a file, one at a time; `-` reads standard input.
+
+    format: `jsonl` (an object a line, blank lines skipped), `json` (a list of objects, or JSONL), `csv` and
+        `tsv` (header line, quoted as the csv module has it) or `conll`; without it the file's suffix decides,
+        see `SUFFIXES`. On standard input and pipes the first line that is not blank decides: `{` is JSONL, `[` or
+        `[{` JSON, a header that names `text` is CSV or TSV, all else CoNLL.
+
+    Raises, on iteration: UsageError for an unknown format; DataError for a suffix that is not known, a file
+    that cannot be read or has no records, and with file and line for everything that breaks the format.
+    """
+    name = source_name(path)
+    kind = format or _format_of(path)
+    lines: Iterable[NumberedLine] = read_lines(path)
+    if kind is None:
+        head, lines = peek(lines)
+        kind = _sniff(head)
+    if kind not in _READERS:
+        raise UsageError(f"{kind!r} is not a format; expected one of {', '.join(_READERS)}")
+    record = None
+    for number, record in _READERS[kind](name, lines):
+        yield SourceRecord(record, f"{name}:{number}", tuple(record) if kind in _TABLES else ())
+    if record is None:
+        raise DataError(name, f"has no records; expected at least one ({kind})")
+
+
+def _format_of(path: str | Path) -> str | None:
+    """Return the format of the suffix of `path`, None for a stream whose name has none of them."""
+    _, suffix = split_suffix(Path(path).name)
+    if suffix not in SUFFIXES:
+        if is_stream(path):
+            return None
+        check_file(path)
+        what = f"the suffix {suffix!r} is not known" if suffix else "the name has no suffix"
+        raise DataError(str(path), f"{what}; read are {', '.join(SUFFIXES)}, each also with .gz")
+    return SUFFIXES[suffix]
+
+
+def _sniff(head: str) -> str:
+    if head.lstrip().startswith("{"):
+        return "jsonl"
+    if _LIST_START.match(head):
+        return "json"
+    delimiter = "\t" if "\t" in head else ","
+    header = [cell.strip(' "\r\n') for cell in head.split(delimiter)]
+    if "text" in header and not is_tag(header[-1]):
+        return "tsv" if delimiter == "\t" else "csv"
+    return "conll"
+
+
+_Reader = Callable[[str, Iterable[NumberedLine]], Iterator[tuple[int, Record]]]
+_READERS: dict[str, _Reader] = {
+    "jsonl": read_jsonl,
+    "json": read_json,
+    "csv": partial(read_table, delimiter=","),
+    "tsv": partial(read_table, delimiter="\t"),
+    "conll": read_conll,
+}

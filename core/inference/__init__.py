@@ -1,0 +1,1 @@
+"""Loaded adapters, their logits, and predictions."""

@@ -1,0 +1,228 @@
+"""Adapters to and from artifacts: what is written in which file, and every check before an adapter may serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from onetrunk.adapters.format.artifact import Artifact
+from onetrunk.adapters.format.manifest import Probe
+from onetrunk.adapters.format.peft_format import peft_config, peft_tensors, read_peft
+from onetrunk.adapters.methods.lora import Lora, LowRank
+from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.backbones.families import Family
+from onetrunk.core.errors import AdapterRejected, BackboneMismatch
+from onetrunk.core.inference.adapter import Adapter, build_head
+from onetrunk.core.inference.logits import Job, compute_logits, encode_examples
+from onetrunk.core.tasks import Example, TaskSpec
+from onetrunk.core.trunk.packed import Trunk
+
+PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.int8: 0.25}
+"""Largest difference from the recorded probe logits, as a share of the largest of them (at least 1)."""
+
+
+def stored_form(
+    adapter: Adapter, backbone: Backbone, dropout: float
+) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
+    """Return adapter_config.json, the tensors of adapter_model.safetensors and those of head.safetensors or None.
+
+    A head that a transformers model has is stored as PEFT stores it; any other stands in a file of its own beside
+    a feature extraction adapter.
+    """
+    task_type = getattr(adapter.head, "peft_task_type", None)
+    lora = adapter.lora if adapter.lora.updates else _no_change(backbone)
+    weights = adapter.head.state_dict()
+    prefix, inside = ("", {}) if task_type is None else (f"{backbone.family.prefix}.", weights)
+    named = {name_in_model(key, backbone.family, prefix): tensor for key, tensor in inside.items()}
+    layout = backbone.family.layout
+    config = peft_config(
+        lora,
+        layout,
+        task_type=task_type or "FEATURE_EXTRACTION",
+        base_model=backbone.public_name,
+        revision=backbone.revision,
+        dropout=dropout,
+        modules_to_save=sorted({key.partition(".")[0] for key in inside}),
+    )
+    head = {key: tensor.cpu().contiguous() for key, tensor in weights.items()} if task_type is None else None
+    return config, peft_tensors(lora, layout, prefix, named), head
+
+
+def name_in_model(key: str, family: Family, prefix: str) -> str:
+    """Return a head weight's name in transformers' model, where BERT's pooler belongs to the encoder."""
+    return prefix + key if family.pooler_inside and key.startswith("pooler.") else key
+
+
+def _no_change(backbone: Backbone) -> Lora:
+    """Return a zero update: PEFT's format has no adapter without one, and a zero B changes nothing."""
+    target, (d_out, d_in) = next(
+        (target, shape)
+        for target, shape in backbone.linear_shapes.items()
+        if target[0] == backbone.layers - 1
+    )
+    return Lora({target: LowRank(torch.zeros(1, d_in), torch.zeros(d_out, 1), 1.0)})
+
+
+def record_probe(adapter: Adapter, backbone: Backbone) -> Probe:
+    """Return the task's probe texts and the logits that this adapter gives them, computed in float32."""
+    exact = replace(adapter, lora=adapter.lora.to(backbone.device, torch.float32))
+    logits = probe_logits(exact, Trunk.of(backbone, torch.float32), backbone, adapter.spec.probe)
+    return Probe(texts=adapter.spec.probe, logits=tuple(each.tolist() for each in logits))
+
+
+def probe_logits(
+    adapter: Adapter, trunk: Trunk, backbone: Backbone, texts: tuple[str, ...]
+) -> list[np.ndarray[Any, Any]]:
+    """Return the logits of `texts`, one array (units, labels) each."""
+    encoded = encode_examples(backbone.encoder(), adapter.spec, [Example(text) for text in texts])
+    return compute_logits(trunk, backbone.first_position, [adapter], [Job(each, 0) for each in encoded])
+
+
+def load_adapter(
+    ref: str,
+    artifact: Artifact,
+    spec: TaskSpec,
+    backbone: Backbone,
+    trunk: Trunk,
+    place: Callable[[Lora, torch.device, torch.dtype], Lora] = Lora.to,
+) -> Adapter:
+    """Make an adapter of a verified artifact, and check that it fits and answers as it did when it was stored.
+
+    place: what brings the updates to the trunk's device and dtype; the probe is computed with what it returns.
+    Raises BackboneMismatch (other weights or tokenizer), AdapterRejected (shapes, head, probe), ArtifactError.
+    """
+    lora, weights = _weights(ref, artifact, backbone)
+    task_type = artifact.adapter_config.get("task_type")
+    manifest = artifact.manifest
+    head = build_head(spec, backbone, manifest.labels, manifest.pooling or "cls", fresh=False)
+    if (own := getattr(head, "peft_task_type", None) or "FEATURE_EXTRACTION") != task_type:
+        raise AdapterRejected(
+            ref, f"it is stored as {task_type}, the task's head as {own}; the plugin has changed"
+        )
+    if manifest.level != spec.level:
+        raise AdapterRejected(
+            ref, f"task.json says level {manifest.level!r}, the task {spec.name!r} is of level {spec.level!r}"
+        )
+    load_head(ref, head, weights)
+    adapter = Adapter(
+        ref=ref,
+        spec=spec,
+        labels=manifest.labels,
+        pooling=manifest.pooling or "cls",
+        lora=place(lora, trunk.device, trunk.dtype),
+        head=head.requires_grad_(False).eval(),
+        settings=dict(manifest.settings),
+    )
+    _check_probe(adapter, manifest.probe, backbone, trunk)
+    return adapter
+
+
+def reload_lora(ref: str, artifact: Artifact, identity: str, backbone: Backbone) -> Lora:
+    """Return the updates of an adapter that was loaded, and so probed, when its artifact had the id `identity`.
+
+    Raises AdapterRejected for any other artifact: its head would not be the one in service.
+    """
+    if artifact.id != identity:
+        raise AdapterRejected(ref, f"{artifact.path} has changed since it was loaded; load it again")
+    lora, _ = _weights(ref, artifact, backbone)
+    return lora
+
+
+def _weights(ref: str, artifact: Artifact, backbone: Backbone) -> tuple[Lora, Mapping[str, Tensor]]:
+    """Return the updates and the head's weights of an artifact that fits `backbone`."""
+    check_backbone(ref, artifact, backbone)
+    prefix = "" if artifact.manifest.head == "file" else f"{backbone.family.prefix}."
+    lora, rest = read_peft(
+        artifact.path, artifact.adapter_config, artifact.adapter_model, backbone.family.layout, prefix
+    )
+    check_shapes(ref, lora, backbone)
+    if artifact.head is not None and rest:
+        raise AdapterRejected(
+            ref, f"adapter_model.safetensors has {min(rest)!r}, which is no update of a linear"
+        )
+    head = artifact.head if artifact.head is not None else _head_weights(rest, prefix)
+    return (Lora({}) if artifact.manifest.method == "head" else lora), head
+
+
+def check_backbone(ref: str, artifact: Artifact, backbone: Backbone) -> None:
+    """Raise BackboneMismatch unless `backbone` is the one that the adapter was trained on."""
+    wanted = artifact.manifest.backbone
+    if wanted.fingerprint != backbone.fingerprint:
+        raise BackboneMismatch(
+            backbone.name,
+            f"adapter {ref} was trained on {wanted.name} with weights {wanted.fingerprint[:12]}…, "
+            f"these are {backbone.fingerprint[:12]}…; use that backbone, or train the adapter on this one",
+        )
+    if wanted.tokenizer != backbone.tokenizer_fingerprint:
+        raise BackboneMismatch(
+            backbone.name,
+            f"adapter {ref} was trained with another tokenizer ({wanted.tokenizer[:12]}…, "
+            f"this is {backbone.tokenizer_fingerprint[:12]}…)",
+        )
+
+
+def _head_weights(rest: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): tensor for key, tensor in rest.items()}
+
+
+def check_shapes(ref: str, lora: Lora, backbone: Backbone) -> None:
+    """Raise AdapterRejected unless each update of `lora` is for a linear that `backbone` has."""
+    shapes = backbone.linear_shapes
+    for (layer, module), update in lora.updates.items():
+        shape = (update.b.shape[0], update.a.shape[1])
+        expected = shapes.get((layer, module))
+        if shape != expected:
+            raise AdapterRejected(
+                ref, f"the update of layer {layer} {module} is for {shape}, the backbone has {expected}"
+            )
+
+
+def load_head(ref: str, head: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put `weights` into `head`. Raises AdapterRejected where names or shapes are not the head's."""
+    expected = {key: tuple(tensor.shape) for key, tensor in head.state_dict().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    if expected != found:
+        differing = sorted(
+            key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)
+        )
+        key = differing[0]
+        raise AdapterRejected(
+            ref, f"head weight {key} has shape {found.get(key)}, its labels and task need {expected.get(key)}"
+        )
+    head.load_state_dict(dict(weights))
+
+
+def _check_probe(adapter: Adapter, probe: Probe, backbone: Backbone, trunk: Trunk) -> None:
+    """Compare the probe's logits with the recorded ones: the last guard against weights that do not fit."""
+    try:
+        found = probe_logits(adapter, trunk, backbone, probe.texts)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise AdapterRejected(adapter.ref, f"its probe cannot be computed: {error}") from error
+    for text, logits, recorded in zip(probe.texts, found, probe.logits, strict=True):
+        expected = _as_array(recorded)
+        if expected.size == logits.size == 0:  # no word in the text: an empty list keeps no second dimension
+            continue
+        if expected.shape != logits.shape:
+            raise AdapterRejected(
+                adapter.ref, f"probe {text!r} gives logits {logits.shape}, recorded are {expected.shape}"
+            )
+        worst = float(np.abs(logits - expected).max(initial=0.0))
+        allowed = PROBE_TOLERANCE[trunk.precision] * max(1.0, float(np.abs(expected).max(initial=0.0)))
+        if not worst <= allowed:
+            raise AdapterRejected(
+                adapter.ref,
+                f"probe {text!r} gives logits that differ by {worst:.3g}, at most {allowed:.3g} is right",
+            )
+
+
+def _as_array(recorded: list[Any]) -> np.ndarray[Any, Any]:
+    """Return recorded logits in float64, which no JSON number overflows; ragged lists have no dimension."""
+    try:
+        return np.asarray(recorded, dtype=np.float64)
+    except ValueError:
+        return np.asarray(np.nan)

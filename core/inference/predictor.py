@@ -1,0 +1,169 @@
+"""`OneTrunk`: one frozen trunk, any number of adapters, one call for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from onetrunk.adapters.methods.bank import Bank
+from onetrunk.adapters.store.store import Store
+from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
+from onetrunk.core.data.dataset import Dataset, check_targets
+from onetrunk.core.inference.adapter import Adapter
+from onetrunk.core.inference.logits import BATCH_TOKENS, Job, compute_logits, ignore
+from onetrunk.core.inference.registry import Residents
+from onetrunk.core.plugin_system.host import PluginHost
+from onetrunk.core.tasks import Example, JSONObject
+from onetrunk.core.tasks.guarded_calls import json_of
+from onetrunk.core.tasks.prediction import Prediction, check_strings
+from onetrunk.core.trunk.packed import Trunk
+
+CHUNK = 2048
+"""Texts that are tokenised, packed and answered together, by default; bounds the memory of a large file."""
+
+
+class OneTrunk:
+    """A frozen backbone in memory that serves adapters.
+
+    Safe to share between threads: a prediction uses the adapters that were loaded when it began, and a load or
+    unload replaces one reference after everything has been checked on the side.
+
+    backbone: a loaded `Backbone`, a Hub id or a folder. store: where references are looked up; the user's own by
+    default. host: the plugins; found by entry point by default. device, dtype: as for `Backbone.load`.
+    memory: bytes for the LoRA weights of the loaded adapters on the device; None for no bound. Those that were used
+    least recently make room (on a GPU, for host memory of the same size first) and come back when they are asked
+    for, from the store, where they must then still be. Heads, which are small, and what a prediction under way uses
+    stay in any case. `bank.usage` counts.
+    graphs: on a GPU, replay CUDA graphs for small batches, where launching takes longer than computing. All threads
+    must use one stream then, and the graphs' memory, room for 64 adapters each, is not counted by `memory`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone | str | Path = DEFAULT_BACKBONE,
+        *,
+        store: Store | None = None,
+        host: PluginHost | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        memory: int | None = None,
+        graphs: bool = False,
+    ) -> None:
+        if not isinstance(backbone, Backbone):
+            backbone = Backbone.load(backbone, device=device, dtype=dtype)
+        self.backbone = backbone
+        self.trunk = Trunk.of(self.backbone)
+        if graphs:
+            self.trunk = self.trunk.with_graphs()
+        self.store = store or Store()
+        self.host = host or PluginHost.discover()
+        self.encoder = self.backbone.encoder()
+        self.residents = Residents(self.store, self.host, self.backbone, self.trunk, memory)
+
+    @property
+    def loaded(self) -> dict[str, str]:
+        """The references that `predict` knows, each with the version that answers to it now."""
+        return {name: post.version for name, post in self.residents.posts.items()}
+
+    @property
+    def bank(self) -> Bank:
+        """The updates of the loaded adapters; `bank.usage` counts."""
+        return self.residents.bank
+
+    def load(self, reference: str) -> str:
+        """Load, check and put in service what `reference` names now; return the version, `ner@3`.
+
+        A repo of the Hub, `org/repo@rev`, or a shared folder, `file:///…`, is pulled into the store first.
+
+        A second call picks up a newer version; one that serves under another reference is neither read nor checked
+        again. Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask; what served
+        before goes on serving.
+        """
+        post, _ = self.residents.load(reference, reference)
+        return post.version
+
+    def unload(self, reference: str) -> None:
+        """Take `reference` out of service. Raises UsageError if it is not loaded."""
+        self.residents.unload(reference)
+
+    def predict(
+        self, texts: Sequence[str], adapters: Sequence[str], *, batch_tokens: int = BATCH_TOKENS
+    ) -> list[list[Prediction]]:
+        """Answer every text with every adapter: a list a text, in it a prediction an adapter, in the order asked.
+
+        Raises UsageError for an adapter that is not loaded, TypeError for what is no list of strings.
+        """
+        check_strings(texts, adapters)
+        return list(self.predict_stream(texts, adapters, batch_tokens=batch_tokens))
+
+    def predict_stream(
+        self,
+        texts: Iterable[str],
+        adapters: Sequence[str],
+        *,
+        batch_tokens: int = BATCH_TOKENS,
+        chunk: int = CHUNK,
+    ) -> Iterator[list[Prediction]]:
+        """Answer a stream of any length in bounded memory; otherwise as `predict`.
+
+        chunk: texts that are read before they are answered together; 1 answers each as it comes, more slowly.
+        """
+        rest = iter(texts)
+        with self.residents.in_use(adapters) as chosen:
+            while read := list(islice(rest, chunk)):
+                yield from self._answer(read, chosen, batch_tokens)
+
+    def evaluate(
+        self,
+        reference: str,
+        dataset: Dataset,
+        *,
+        batch_tokens: int = BATCH_TOKENS,
+        advance: Callable[[int], None] = ignore,
+    ) -> JSONObject:
+        """Return the metrics of a loaded adapter on `dataset`. Raises DataError for labels it does not know."""
+        with self.residents.in_use([reference]) as (adapter,):
+            check_targets(adapter.spec, dataset, adapter.labels)
+            logits = self.logits(dataset.examples, adapter, batch_tokens, advance)
+        return json_of(adapter.spec, "evaluate", dataset.examples, logits, adapter.labels, adapter.settings)
+
+    def logits(
+        self,
+        examples: Sequence[Example],
+        adapter: Adapter,
+        batch_tokens: int = BATCH_TOKENS,
+        advance: Callable[[int], None] = ignore,
+    ) -> list[np.ndarray]:
+        """Return the logits of each example, (units, labels) float32."""
+        encoded = self.encoder.encode([e.text for e in examples], [adapter.spec.spans(e) for e in examples])
+        jobs = [Job(each, 0) for each in encoded]
+        return compute_logits(
+            self.trunk, self.backbone.first_position, [adapter], jobs, batch_tokens, advance
+        )
+
+    def _answer(
+        self, texts: Sequence[str], adapters: Sequence[Adapter], batch_tokens: int
+    ) -> Iterator[list[Prediction]]:
+        """Tokenise each text once, run all adapters over one queue of jobs, decode."""
+        tokenised = self.encoder.tokenise(texts)
+        examples = [[adapter.spec.unlabelled(text) for text in texts] for adapter in adapters]
+        jobs = [
+            Job(self.encoder.arrange(tokens, example.words), slot)
+            for slot, own in enumerate(examples)
+            for tokens, example in zip(tokenised, own, strict=True)
+        ]
+        logits = compute_logits(self.trunk, self.backbone.first_position, adapters, jobs, batch_tokens)
+        for i, text in enumerate(texts):
+            yield [
+                Prediction(
+                    text,
+                    adapter.ref,
+                    adapter.spec.decode(
+                        examples[slot][i], logits[slot * len(texts) + i], adapter.labels, adapter.settings
+                    ),
+                )
+                for slot, adapter in enumerate(adapters)
+            ]

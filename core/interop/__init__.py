@@ -1,0 +1,1 @@
+"""Adapters to and from PEFT, transformers and ONNX."""

@@ -1,0 +1,103 @@
+"""What was exported, held against our own logits: texts of many lengths, alone and together in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onetrunk.adapters.format.artifact import HEAD
+from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.backbones.tokenization import Encoded
+from onetrunk.core.errors import ExportError
+from onetrunk.core.inference.adapter import Adapter, build_head
+from onetrunk.core.inference.logits import Job, compute_logits, encode_examples
+from onetrunk.core.tasks import Example, Rows
+from onetrunk.core.trunk.packed import Trunk
+
+Run = Callable[[Tensor, Tensor], "np.ndarray[Any, Any]"]
+"""From input_ids and attention_mask, (texts, length), to logits, or to hidden states where a head stands apart."""
+
+_LENGTHS = (1, 2, 3, 5, 9, 17, 33, 65, 129)  # words
+
+
+def compare(adapter: Adapter, backbone: Backbone, run: Run, aside: Path) -> tuple[int, float]:
+    """Return how many texts were compared, alone and together in a batch, and the largest difference of logits."""
+    examples = [adapter.spec.unlabelled(text) for text in _texts(adapter.spec.probe)]
+    pairs = zip(examples, encode_examples(backbone.encoder(), adapter.spec, examples), strict=True)
+    whole = [(example, own) for example, own in pairs if len(own.windows) == 1]
+    texts = [own for _, own in whole]
+    jobs = [Job(own, 0) for own in texts]
+    trunk = Trunk.of(backbone, torch.float32)
+    ours = compute_logits(trunk, backbone.first_position, [adapter], jobs)
+    _check_tokenizer(backbone, aside, [example for example, _ in whole])
+    finish = _finish(adapter, backbone, aside)
+    worst = 0.0
+    for batch in ([*range(len(texts))], *([i] for i in range(len(texts)))):
+        rows = run(*_padded([texts[i] for i in batch], backbone))
+        for row, i in zip(rows, batch, strict=True):
+            found = finish(row, texts[i])
+            if found.shape != ours[i].shape:
+                raise ExportError(f"the export gives logits {found.shape}, ours are {ours[i].shape}")
+            worst = max(worst, float(np.nan_to_num(np.abs(found - ours[i]), nan=np.inf).max(initial=0.0)))
+    return len(texts), worst
+
+
+def _texts(probe: Sequence[str]) -> list[str]:
+    """Return the texts of the probe, and made of their words some of many lengths."""
+    words = " ".join(probe).split() or ["a"]
+    return [*probe, *(" ".join(islice(cycle(words), length)) for length in _LENGTHS)]
+
+
+def _padded(texts: Sequence[Encoded], backbone: Backbone) -> tuple[Tensor, Tensor]:
+    """Return input_ids and attention_mask, (texts, length)."""
+    ids = torch.full((len(texts), max(own.rows for own in texts)), int(backbone.config.pad_token_id or 0))
+    mask = torch.zeros_like(ids)
+    for i, own in enumerate(texts):
+        ids[i, : own.rows] = torch.from_numpy(own.windows[0])
+        mask[i, : own.rows] = 1
+    return ids, mask
+
+
+def _finish(adapter: Adapter, backbone: Backbone, aside: Path) -> Callable[[Any, Encoded], Any]:
+    """Return what makes (units, labels) of a text's rows: of logits, or of hidden states by the exported head."""
+    if (aside / HEAD).exists():
+        return _head_in(aside, adapter, backbone)
+    if adapter.spec.level == "token":
+        return lambda rows, own: rows[own.words]
+    return lambda row, _own: row[None]
+
+
+def _head_in(aside: Path, adapter: Adapter, backbone: Backbone) -> Callable[[Any, Encoded], Any]:
+    from safetensors.torch import load_file
+
+    head = build_head(adapter.spec, backbone, adapter.labels, adapter.pooling).eval()
+    head.load_state_dict(load_file(aside / HEAD))
+
+    @torch.inference_mode()
+    def finish(states: Any, own: Encoded) -> Any:
+        rows = Rows(torch.tensor([0, own.rows]), torch.from_numpy(own.words))
+        return head(torch.from_numpy(states[: own.rows]), rows).numpy()
+
+    return finish
+
+
+def _check_tokenizer(backbone: Backbone, aside: Path, examples: Sequence[Example]) -> None:
+    """Raise ExportError where the exported tokenizer gives other ids than ours."""
+    from transformers import AutoTokenizer
+
+    if not (aside / "tokenizer.json").exists():
+        return
+    tokenizer = AutoTokenizer.from_pretrained(aside, use_fast=True, trust_remote_code=False)
+    texts = [example.text for example in examples]
+    for text, own in zip(texts, backbone.encoder().encode(texts, [()] * len(texts)), strict=True):
+        if len(own.windows) == 1 and tokenizer(text)["input_ids"] != own.windows[0].tolist():
+            raise ExportError(
+                f"the tokenizer, saved and loaded by transformers, reads {text[:60]!r} otherwise than here; "
+                "nothing was exported"
+            )

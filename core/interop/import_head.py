@@ -1,0 +1,95 @@
+"""The head of an adapter that was not made here: what PEFT saved of it, and what is its base model's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from onetrunk.adapters.errors import ArtifactError
+from onetrunk.adapters.format.peft_scales import Scales
+from onetrunk.core.backbones.backbone import Backbone
+
+_CLASSIFIERS = ("classifier.out_proj.weight", "classifier.weight")
+_HALF = re.compile(r"(.+)\.lora_([AB])\.weight")
+_SHOWN = 3
+
+
+def label_count(folder: Path, rest: Mapping[str, Tensor]) -> int:
+    """Return for how many labels the head among the tensors `rest` is. Raises ArtifactError where there is none."""
+    found = next((rest[key] for key in _CLASSIFIERS if key in rest), None)
+    if found is None or found.ndim != 2:
+        raise ArtifactError(
+            folder,
+            "adapter_model.safetensors has no classifier, so that nothing can be predicted with it; train it with "
+            "PEFT's task_type TOKEN_CLS or SEQ_CLS, or modules_to_save=['classifier']",
+        )
+    return int(found.shape[0])
+
+
+def head_weights(
+    folder: Path, config: Mapping[str, Any], rest: Mapping[str, Tensor], head: nn.Module, backbone: Backbone
+) -> dict[str, Tensor]:
+    """Return the weights for `head`, a fresh one of the task, in float32.
+
+    rest: tensors by their name in the model that PEFT wraps, without the updates of the encoder. A pooler that PEFT
+    left alone is the backbone's; an update of it is merged into it. Raises ArtifactError for weights that are
+    missing, and for those that belong neither to the head nor to an update.
+    """
+    expected = head.state_dict()
+    inside = f"{backbone.family.prefix}."
+    names = {(inside + key if _in_encoder(key, backbone) else key): key for key in expected}
+    found: dict[str, Tensor] = {}
+    halves: dict[str, dict[str, Tensor]] = {}
+    foreign = []
+    for name, tensor in rest.items():
+        match = _HALF.fullmatch(name)
+        if name in names:
+            found[names[name]] = tensor.float()
+        elif match is not None and f"{match[1]}.weight" in names:
+            halves.setdefault(match[1], {})[match[2]] = tensor
+        else:
+            foreign.append(name)
+    if foreign:
+        raise ArtifactError(
+            folder,
+            f"adapter_model.safetensors has weights of neither updates nor a head: {_shortened(foreign)}; the "
+            f"{backbone.family.model_type} encoder stays frozen here, so that no others of it can be taken in",
+        )
+    if backbone.pooler is not None:
+        found = {key: expected[key].cpu() for key in expected if _in_encoder(key, backbone)} | found
+    if missing := sorted(expected.keys() - found.keys()):
+        raise ArtifactError(
+            folder,
+            f"adapter_model.safetensors lacks weights of the head: {_shortened(missing)}; PEFT left those of the "
+            "base model in place, which are not known here; train it again with modules_to_save=["
+            f"{', '.join(repr(name) for name in sorted({key.partition('.')[0] for key in expected}))}]",
+        )
+    scales = Scales(folder, config)
+    for path, pair in halves.items():
+        key = names[f"{path}.weight"]
+        found[key] = _merged(folder, path, found[key], scales, pair)
+    return found
+
+
+def _merged(folder: Path, path: str, weight: Tensor, scales: Scales, pair: Mapping[str, Tensor]) -> Tensor:
+    """Return the weight of the head's linear at `path` with its update: it is not shared, so that it can be one."""
+    update = scales.update(path, path, pair)
+    shape = (update.b.shape[0], update.a.shape[1])
+    if shape != tuple(weight.shape):
+        raise ArtifactError(
+            folder, f"the update of {path} is for {shape}, its weight is {tuple(weight.shape)}"
+        )
+    return weight + update.scale * (update.b @ update.a)
+
+
+def _in_encoder(key: str, backbone: Backbone) -> bool:
+    """Tell whether transformers has the head's weight `key` in the encoder, as BERT's pooler."""
+    return backbone.family.pooler_inside and key.startswith("pooler.")
+
+
+def _shortened(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

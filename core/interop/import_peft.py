@@ -1,0 +1,198 @@
+"""Adapters that were not made here: a folder of plain PEFT becomes an artifact in the store.
+
+What is in the folder is data from a stranger: only `FILES` are read, regular ones of bounded size, never a pickle.
+The stored adapter gives PEFT's logits; what PEFT can do and this cannot is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onetrunk.adapters.errors import ArtifactError
+from onetrunk.adapters.format.artifact import CARD, CONFIG, MAX_WEIGHTS, MODEL, read_object, read_tensors
+from onetrunk.adapters.format.peft_format import of_one_rank, read_peft, unknown_options
+from onetrunk.adapters.methods.lora import Lora, Target
+from onetrunk.adapters.store.store import Store, StoredVersion
+from onetrunk.adapters.store.version_index import Origin
+from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.errors import TaskSpecError, UnsupportedBackbone, UsageError
+from onetrunk.core.inference.adapter import Adapter, build_head
+from onetrunk.core.inference.adapter_io import check_shapes, load_head, probe_logits
+from onetrunk.core.interop.import_head import head_weights, label_count
+from onetrunk.core.interop.import_labels import MODEL_CONFIG, find_labels
+from onetrunk.core.plugin_system.host import PluginHost
+from onetrunk.core.tasks import JSONObject, TaskSpec
+from onetrunk.core.tasks.guarded_calls import json_of
+from onetrunk.core.training.manifest_builder import bare_manifest, store_adapter
+from onetrunk.core.trunk.packed import Trunk
+
+FILES = (CONFIG, MODEL, MODEL_CONFIG, CARD)
+"""The files of a plain PEFT adapter that are read; the first two must be there."""
+
+_PICKLE = "adapter_model.bin"
+_TASK_TYPES = {"token": "TOKEN_CLS", "text": "SEQ_CLS"}
+_TOLD = ("peft_version", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "lora_dropout")
+
+
+def base_of(folder: Path) -> tuple[str | None, str | None]:
+    """Return name and revision of the model that a plain PEFT adapter says it was trained on, else None.
+
+    The name may be a path on somebody else's disk. Raises ArtifactError.
+    """
+    config = read_object(folder, CONFIG)
+    name, revision = (config.get(key) for key in ("base_model_name_or_path", "revision"))
+    return (
+        name if isinstance(name, str) and name else None,
+        revision if isinstance(revision, str) and revision else None,
+    )
+
+
+def import_peft(
+    folder: Path,
+    spec: TaskSpec,
+    backbone: Backbone,
+    *,
+    host: PluginHost,
+    store: Store,
+    name: str,
+    labels: Sequence[str] | None = None,
+    origin: Origin | None = None,
+) -> StoredVersion:
+    """Store the plain PEFT adapter in `folder` as the next version of `name`, an adapter for the task `spec`.
+
+    backbone: what it was trained on, which PEFT's files only name. labels: in the order of its logits; without
+    them config.json beside the adapter, its card or the backbone must say them. origin: where it was pulled from.
+    Raises ArtifactError (files, options, keys), AdapterRejected (shapes), UnsupportedBackbone and UsageError
+    (labels or task do not fit); the store is as it was then.
+    """
+    config = read_object(folder, CONFIG)
+    _check_task(spec, config, backbone)
+    if unknown := unknown_options(config):
+        raise ArtifactError(
+            folder,
+            f"{CONFIG} has options that this version does not know: {', '.join(unknown)}; upgrade onetrunk, and "
+            "peft with it",
+        )
+    tensors = _tensors(folder)
+    prefix = f"{backbone.family.prefix}."
+    lora, rest = read_peft(folder, config, tensors, backbone.family.layout, prefix)
+    _check_updates(folder, name, config, lora, backbone)
+    found = find_labels(folder, spec, label_count(folder, rest), labels, backbone.config)
+    head = build_head(spec, backbone, found, "cls")
+    if getattr(head, "peft_task_type", None) is None:
+        raise UsageError(
+            f"the head of task {spec.name!r} is its plugin's own, which no adapter of plain PEFT has; train one"
+        )
+    load_head(name, head, head_weights(folder, config, rest, head, backbone))
+    adapter = Adapter(
+        ref=name,
+        spec=spec,
+        labels=found,
+        pooling="cls",
+        lora=of_one_rank(lora),
+        head=head.requires_grad_(False).eval(),
+        settings={},
+    )
+    _check_answers(adapter, backbone)
+    manifest = bare_manifest(host, adapter, backbone, sum(tensor.numel() for tensor in tensors.values()))
+    return store_adapter(
+        store,
+        name,
+        adapter,
+        backbone,
+        replace(manifest, training={"imported": _told(config)}),
+        dropout=_dropout(config),
+        origin=origin,
+    )
+
+
+def _check_task(spec: TaskSpec, config: JSONObject, backbone: Backbone) -> None:
+    """Raise where the adapter is for another kind of task, or on a backbone whose heads are not ours."""
+    needed, found = _TASK_TYPES[spec.level], config.get("task_type")
+    if found not in (None, needed):
+        raise UsageError(
+            f"the adapter's task_type is {found!r:.60}, task {spec.name!r} needs {needed}; name a task that fits"
+        )
+    if backbone.family.style == "plain":
+        raise UnsupportedBackbone(
+            backbone.name,
+            f"transformers' heads for {backbone.family.model_type} are not ours, so that an adapter of plain PEFT "
+            "cannot be taken in with its head; train one",
+        )
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    if not (folder / MODEL).exists() and (folder / _PICKLE).exists():
+        raise ArtifactError(
+            folder,
+            f"{MODEL} is missing; {_PICKLE} is a pickle, which can run code and is never read; load the adapter "
+            "with PEFT where you trust it, and save it again",
+        )
+    return read_tensors(folder, MODEL)
+
+
+def _check_updates(folder: Path, name: str, config: JSONObject, lora: Lora, backbone: Backbone) -> None:
+    """Raise unless there are updates, all of linears of the backbone, each that was targeted, and not too large."""
+    if not lora.updates:
+        raise ArtifactError(
+            folder,
+            f"{MODEL} has no LoRA weights of a {backbone.family.model_type} encoder below "
+            f"{backbone.family.prefix!r}; give the backbone that it was trained on",
+        )
+    check_shapes(name, lora, backbone)
+    if missing := sorted(_targeted(config, backbone) - lora.updates.keys()):
+        layer, module = missing[0]
+        raise ArtifactError(
+            folder,
+            f"{CONFIG} targets layer {layer} {module}, but {MODEL} has no update of it; it is not whole, or the "
+            "backbone is another",
+        )
+    rank = max(update.a.shape[0] for update in lora.updates.values())
+    width = sum(update.a.shape[1] + update.b.shape[0] for update in lora.updates.values())
+    if 4 * rank * width > MAX_WEIGHTS:
+        raise ArtifactError(
+            folder,
+            f"the updates have {4 * rank * width} bytes at their highest rank, {rank}; at most {MAX_WEIGHTS} are "
+            "allowed",
+        )
+
+
+def _targeted(config: JSONObject, backbone: Backbone) -> set[Target]:
+    """Return the linears that a plain list of target_modules names, as PEFT has it; none for what is less plain."""
+    names = config.get("target_modules")
+    if names == "all-linear":
+        return set(backbone.linear_shapes)
+    limited = any(config.get(key) not in (None, []) for key in ("layers_to_transform", "exclude_modules"))
+    if limited or not isinstance(names, list):
+        return set()
+    layout, prefix = backbone.family.layout, backbone.family.prefix
+    paths = {target: f".{prefix}.{layout.path(*target)}" for target in backbone.linear_shapes}
+    return {target for target, path in paths.items() if any(path.endswith(f".{name}") for name in names)}
+
+
+def _check_answers(adapter: Adapter, backbone: Backbone) -> None:
+    """Raise UsageError where the task cannot read the logits, as it may be with labels that are no tags."""
+    exact = replace(adapter, lora=adapter.lora.to(backbone.device, torch.float32))
+    texts = adapter.spec.probe
+    logits = probe_logits(exact, Trunk.of(backbone, torch.float32), backbone, texts)
+    for text, own in zip(texts, logits, strict=True):
+        try:
+            json_of(adapter.spec, "decode", adapter.spec.unlabelled(text), own, adapter.labels, {})
+        except TaskSpecError as error:
+            raise UsageError(f"the labels {', '.join(adapter.labels)[:200]} do not fit: {error}") from error
+
+
+def _told(config: Mapping[str, Any]) -> JSONObject:
+    """Return what PEFT's configuration tells of the training; a path on somebody's disk is not among it."""
+    return {"by": "peft", **{key: config[key] for key in _TOLD if config.get(key)}}
+
+
+def _dropout(config: JSONObject) -> float:
+    value = config.get("lora_dropout")
+    return float(value) if isinstance(value, int | float) and 0 <= value < 1 else 0.0

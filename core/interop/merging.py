@@ -1,0 +1,79 @@
+"""An adapter merged into transformers' models: with a head where transformers has it, else the bare encoder."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from onetrunk.adapters.methods.lora import Lora
+from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.backbones.transformers_encoder import build_model
+from onetrunk.core.inference.adapter import Adapter
+from onetrunk.core.inference.adapter_io import name_in_model
+
+_CPU = torch.device("cpu")
+MODELS = {"TOKEN_CLS": "AutoModelForTokenClassification", "SEQ_CLS": "AutoModelForSequenceClassification"}
+"""The class of transformers that has a head, by PEFT's name for the task."""
+
+
+def task_type(head: nn.Module) -> str | None:
+    """Return PEFT's name for the task of the model that has such a head, None where transformers has none."""
+    found: str | None = getattr(head, "peft_task_type", None)
+    return found
+
+
+def merged_weights(backbone: Backbone, lora: Lora) -> dict[str, Tensor]:
+    """Return all weights of the bare encoder, W + scale * B A where `lora` has an update; float32 on the CPU."""
+    merged = dict(backbone.tensors)
+    for target, update in lora.to(_CPU, torch.float32).updates.items():
+        name = f"{backbone.family.layout.path(*target)}.weight"
+        merged[name] = merged[name] + update.scale * (update.b @ update.a)
+    return merged
+
+
+def labelled_config(backbone: Backbone, labels: Sequence[str]) -> Any:
+    """Return the configuration of a model of `backbone` with a head for `labels`."""
+    config = copy.deepcopy(backbone.config)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+    return config
+
+
+def model_with_head(
+    backbone: Backbone, labels: Sequence[str], kind: str, weights: Mapping[str, Tensor]
+) -> Any:
+    """Return transformers' model with a head, in evaluation mode.
+
+    kind: a key of `MODELS`. weights: by their name in that model; what they leave out is drawn at random.
+    """
+    import transformers
+
+    with torch.random.fork_rng(devices=[]):
+        model = getattr(transformers, MODELS[kind]).from_config(
+            labelled_config(backbone, labels), dtype=torch.float32, trust_remote_code=False
+        )
+    model.load_state_dict(dict(weights), strict=False)
+    return model.eval()
+
+
+def in_model(backbone: Backbone, encoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of the bare encoder under their names in a model with a head."""
+    return {f"{backbone.family.prefix}.{key}": tensor for key, tensor in encoder.items()}
+
+
+def merged_model(adapter: Adapter, backbone: Backbone) -> Any:
+    """Return a model of transformers with the adapter in it; a bare one where it has no head like the adapter's."""
+    encoder = merged_weights(backbone, adapter.lora)
+    kind = task_type(adapter.head)
+    if kind is None:
+        return build_model(backbone.config, encoder, _CPU)
+    prefix = f"{backbone.family.prefix}."
+    head = {
+        name_in_model(key, backbone.family, prefix): tensor
+        for key, tensor in adapter.head.state_dict().items()
+    }
+    return model_with_head(backbone, adapter.labels, kind, in_model(backbone, encoder) | head)

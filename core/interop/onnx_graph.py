@@ -1,0 +1,146 @@
+"""An adapter as one ONNX graph: encoder with merged updates and head, for texts of any number and length.
+
+onnx, onnxruntime and onnxscript, the extra [onnx], are imported on use.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.backbones.checkpoint import first_line
+from onetrunk.core.backbones.transformers_encoder import build_model
+from onetrunk.core.errors import ExportError, UsageError
+from onetrunk.core.inference.adapter import Adapter
+from onetrunk.core.interop.merging import merged_weights
+from onetrunk.core.tasks import Rows
+
+REQUIRED = ("onnx", "onnxruntime", "onnxscript")
+_MOST_TEXTS = 4096
+_MOST_INSIDE = 3 * 2**29
+"""Bytes of weights beyond which they stand in a file beside the graph: a file of ONNX has 2 GB at most."""
+
+
+def check_installed(required: Sequence[str] = REQUIRED) -> None:
+    """Raise UsageError where the extra is not installed."""
+    if missing := [name for name in required if find_spec(name) is None]:
+        raise UsageError(f"ONNX needs {', '.join(missing)}: pip install 'onetrunk[onnx]'")
+
+
+def write_onnx(adapter: Adapter, backbone: Backbone, file: Path) -> None:
+    """Write the graph: input_ids, attention_mask, token_type_ids where the encoder tells them apart → logits.
+
+    All int64, (texts, length). logits: (texts, length, labels) for words, else (texts, labels). Raises ExportError.
+    """
+    weights = merged_weights(backbone, adapter.lora)
+    # Eager attention becomes fewer operators than SDPA, whose mask handling stays in the graph.
+    encoder = build_model(backbone.config, weights, torch.device("cpu"), attention="eager")
+    model = _Answering(encoder, copy.deepcopy(adapter.head).cpu(), _form(adapter)).eval()
+    names = _inputs(backbone)
+    ids = torch.full((3, 7), int(backbone.tokenizer.unk_token_id))
+    ones, zeros = torch.ones_like(ids), torch.zeros_like(ids)
+    examples = {"input_ids": ids, "attention_mask": ones, "token_type_ids": zeros}
+    longest = int(backbone.config.max_position_embeddings) - backbone.first_position
+    axes = {0: torch.export.Dim("texts", max=_MOST_TEXTS), 1: torch.export.Dim("length", min=2, max=longest)}
+    size = sum(tensor.numel() for tensor in weights.values())
+    try:
+        with _quiet_exporter(), torch.no_grad():
+            torch.onnx.export(
+                model,
+                tuple(examples[name] for name in names),
+                file,
+                dynamo=True,
+                external_data=4 * size > _MOST_INSIDE,
+                verbose=False,
+                input_names=list(names),
+                output_names=["logits"],
+                dynamic_shapes=dict.fromkeys(names, axes),
+            )
+    except Exception as error:  # whatever the exporter stumbles over in an architecture
+        raise ExportError(
+            f"torch cannot export {backbone.family.model_type} to ONNX: {first_line(error)}; take --format merged"
+        ) from error
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep off the terminal what the exporter has to say of its own parts and of packages that it would like."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def open_onnx(file: Path) -> Callable[[Tensor, Tensor], np.ndarray]:
+    """Return a function from (input_ids, attention_mask) to logits, computed by onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    names = {each.name for each in session.get_inputs()}
+
+    def run(ids: Tensor, mask: Tensor) -> np.ndarray:
+        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+        found: np.ndarray = session.run(None, {name: inputs[name].numpy() for name in names})[0]
+        return found
+
+    return run
+
+
+class _Answering(nn.Module):
+    """Encoder and head over padded texts, with tensors alone for arguments and result."""
+
+    def __init__(self, encoder: nn.Module, head: Any, form: str) -> None:
+        super().__init__()
+        self.encoder, self.head, self.form = encoder, head, form
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        hidden: Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)[0]
+        logits: Tensor
+        if self.form in ("token", "words"):
+            logits = self.head.classifier(hidden)  # (texts, length, labels)
+        elif self.form == "mean":
+            keep = attention_mask.to(hidden.dtype)[..., None]
+            logits = self.head.classifier((hidden * keep).sum(1) / keep.sum(1))  # (texts, labels)
+        else:
+            first = hidden[:, 0]  # (texts, width): for the head, texts of one row each
+            offsets = torch.arange(first.shape[0] + 1)
+            logits = self.head(first, Rows(offsets, offsets[:0]))
+        return logits
+
+
+def _form(adapter: Adapter) -> str:
+    """Return how the head reads the hidden states. Raises ExportError for a head of a plugin's own."""
+    form: str | None = getattr(adapter.head, "card_recipe", None)
+    if form is None:
+        raise ExportError(
+            f"{adapter.ref}: the head of task {adapter.spec.name!r} is its plugin's own, which ONNX is not made of "
+            "here; --format peft has its weights"
+        )
+    return form
+
+
+def _inputs(backbone: Backbone) -> tuple[str, ...]:
+    """Return the names of the inputs: token types only where there are several."""
+    several = int(getattr(backbone.config, "type_vocab_size", None) or 0) > 1
+    return ("input_ids", "attention_mask", *(("token_type_ids",) if several else ()))

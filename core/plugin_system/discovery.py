@@ -1,0 +1,93 @@
+"""Where plugins come from: the entry points of what is installed, or objects that a program hands over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+
+from onetrunk.core.errors import PluginError
+from onetrunk.core.tasks.hookspecs import ENTRY_POINT_GROUP, PROJECT
+
+_UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSource:
+    """A plugin before it is loaded.
+
+    name: of its entry point, or of its module.
+    distribution, version: of what installed it.
+    place: where it stands, for an error that has no line of its own.
+    load: gives the module or object; may raise anything.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    place: str
+    load: Callable[[], object]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.distribution} {self.version})"
+
+
+def installed() -> list[PluginSource]:
+    """Return all installed plugins, our own first, then by the name of the distribution.
+
+    A distribution that stands twice on `sys.path`, as an editable install does when one works in its folder,
+    counts once: the first, which is also the one that imports find.
+    """
+    found: dict[str, list[PluginSource]] = {}
+    for distribution in metadata.distributions():
+        if sources := _named_by(distribution):
+            found.setdefault(_canonical(sources[0].distribution), sources)
+    order = sorted(found, key=lambda name: (name != PROJECT, name))
+    return [source for name in order for source in found[name]]
+
+
+def at_hand(plugin: object) -> PluginSource:
+    """Return the source of a module or object; its version is its `__version__`, or `unknown`."""
+    name = str(getattr(plugin, "__name__", type(plugin).__qualname__))
+    module = str(getattr(plugin, "__module__", name))
+    version = str(getattr(plugin, "__version__", _UNKNOWN))
+    return PluginSource(name, module.partition(".")[0], version, f"in {module}", lambda: plugin)
+
+
+def _named_by(distribution: metadata.Distribution) -> list[PluginSource]:
+    """Return the plugins that `distribution` names; one broken source where its files cannot be read."""
+    try:
+        return _read(distribution)
+    except Exception as error:  # a stranger's files may be faulty in any way; reported in the plugin's place
+        return [_unreadable(distribution, error)]
+
+
+def _read(distribution: metadata.Distribution) -> list[PluginSource]:
+    # Most distributions stop here: to parse the metadata of each would take longer than all the rest.
+    if ENTRY_POINT_GROUP not in (distribution.read_text("entry_points.txt") or ""):
+        return []
+    about = distribution.metadata
+    name, version = about["Name"], about["Version"] or _UNKNOWN
+    if not name:
+        raise ValueError("METADATA has no Name")
+    points = distribution.entry_points.select(group=ENTRY_POINT_GROUP)
+    return [
+        PluginSource(point.name, name, version, f"entry point {point.name} = {point.value}", point.load)
+        for point in sorted(points, key=lambda point: point.name)
+    ]
+
+
+def _unreadable(distribution: metadata.Distribution, error: Exception) -> PluginSource:
+    folder = str(distribution.locate_file(""))
+    fault = PluginError(f"METADATA or entry_points.txt cannot be read: {type(error).__name__}: {error}")
+
+    def load() -> object:
+        raise fault
+
+    return PluginSource("entry_points.txt", f"in {folder}", _UNKNOWN, folder, load)
+
+
+def _canonical(distribution: str) -> str:
+    """Return the name as package indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()

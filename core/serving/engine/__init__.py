@@ -1,0 +1,1 @@
+"""The service without HTTP: admission, batches, execution, loading."""

@@ -1,0 +1,125 @@
+"""`/v1/adapters`: which adapters serve, and loads, swaps and unloads of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from starlette.responses import Response
+
+from onetrunk.adapters.remotes.locations import is_location
+from onetrunk.core.errors import OneTrunkError
+from onetrunk.core.serving.engine.config import NAME
+from onetrunk.core.serving.engine.errors import ShuttingDown, UnknownName
+from onetrunk.core.serving.engine.status import Served
+from onetrunk.core.serving.http.auth import Grant
+from onetrunk.core.serving.http.json_codec import is_unicode, write_json
+from onetrunk.core.serving.http.predict_routes import narrowed
+from onetrunk.core.serving.http.problems import Refusal
+from onetrunk.core.serving.http.request_context import Call, Service, granted
+from onetrunk.core.tasks import JSONObject
+
+_NAME = re.compile(NAME)
+_MOST_REFERENCE = 4096
+
+
+async def list_adapters(service: Service, call: Call) -> Response:
+    """List what is served, as far as the token may use it."""
+    grant = granted(service, call)
+    served = [record(each) for each in service.engine.served() if grant.covers(each.name)]
+    return _json({"adapters": served})
+
+
+async def show_adapter(service: Service, call: Call) -> Response:
+    """Show what serves under a name."""
+    name, grant = _named(service, call, None)
+    return _json(record(_one(service, name, grant)))
+
+
+async def put_adapter(service: Service, call: Call) -> Response:
+    """Load an adapter, or swap the one that serves under the name; if that fails nothing has changed."""
+    name, grant = _named(service, call, "admin")
+    if not _NAME.fullmatch(name):
+        raise Refusal("invalid-request", f"{name[:100]!r} is no name to serve as; expected {NAME}")
+    reference = _reference(await service.bodies.json(call))
+    if grant.adapters is not None and is_location(reference):
+        # What is pulled gets a name in the store that all share, which these patterns do not bind.
+        raise Refusal("forbidden", "a token for some names may not load from a location, only from the store")
+    if service.draining:
+        raise ShuttingDown
+    try:
+        served, previous = await service.engine.load(name, reference)
+    except OneTrunkError as error:
+        service.log.write(
+            "load-failed",
+            "warning",
+            id=call.id,
+            adapter=name,
+            reference=reference,
+            why=str(error),
+        )
+        raise narrowed(error, grant) from None
+    service.log.write("loaded", id=call.id, adapter=name, version=served.version, previous=previous)
+    return _json({**record(served), "previous": previous}, 201 if previous is None else 200)
+
+
+async def delete_adapter(service: Service, call: Call) -> Response:
+    """Take an adapter out of service; what is under way is answered."""
+    name, grant = _named(service, call, "admin")
+    try:
+        await service.engine.unload(name)
+    except UnknownName as error:
+        raise narrowed(error, grant) from None
+    service.log.write("unloaded", id=call.id, adapter=name)
+    return Response(status_code=204)
+
+
+def record(served: Served) -> JSONObject:
+    """Return what clients are told of an adapter."""
+    return {
+        "name": served.name,
+        "version": served.version,
+        "ref": served.reference,
+        "task": served.task,
+        "labels": list(served.labels),
+        "tier": served.tier,
+        "since": served.since.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "requests": served.requests,
+        "requests_per_second": round(served.requests_per_second, 3),
+        "p95_ms": milliseconds(served.p95),
+    }
+
+
+def milliseconds(seconds: float | None) -> float | None:
+    """Return seconds as milliseconds with two digits."""
+    return None if seconds is None else round(1e3 * seconds, 2)
+
+
+def _named(service: Service, call: Call, scope: str | None) -> tuple[str, Grant]:
+    """Return the name in the path, which the token may use, and what the token gives. Raises Refusal."""
+    grant = granted(service, call, scope)
+    name = str(call.params["name"])
+    if not is_unicode(name) or len(name) > 100:
+        raise Refusal("invalid-request", f"{name[:100]!r} is no name of an adapter")
+    grant.demand(name)
+    return name, grant
+
+
+def _one(service: Service, name: str, grant: Grant) -> Served:
+    try:
+        return service.engine.one(name)
+    except UnknownName as error:
+        raise narrowed(error, grant) from None
+
+
+def _reference(body: Any) -> str:
+    reference = body.get("ref") if isinstance(body, dict) else None
+    if not isinstance(reference, str) or set(body) != {"ref"}:
+        raise Refusal("invalid-request", 'expected {"ref": "…"}, a reference such as ner@3 or org/ner@v2')
+    if not reference or len(reference) > _MOST_REFERENCE or not is_unicode(reference):
+        raise Refusal("invalid-request", '"ref" is no reference; expected one such as ner@3 or org/ner@v2')
+    return reference
+
+
+def _json(value: JSONObject, status: int = 200) -> Response:
+    return Response(write_json(value), status, media_type="application/json")

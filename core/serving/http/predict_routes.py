@@ -1,0 +1,168 @@
+"""`POST /v1/predict`: inputs are checked each by itself, answered together, and written once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from starlette.responses import Response
+
+from onetrunk.core.errors import UnknownAdapter
+from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, UnknownName
+from onetrunk.core.serving.engine.requests import Answer, Input, Result
+from onetrunk.core.serving.http.auth import Grant
+from onetrunk.core.serving.http.body_limits import unless_gone
+from onetrunk.core.serving.http.json_codec import is_unicode, write_json
+from onetrunk.core.serving.http.problems import MOST_NAME, Problem, Refusal, problem_of
+from onetrunk.core.serving.http.request_context import Call, Service, granted, problem_response
+from onetrunk.core.tasks import JSONObject
+
+_MANY = 1000
+"""Answers that are written off the loop, which they would hold up."""
+_log = logging.getLogger(__name__)
+
+
+async def predict(service: Service, call: Call) -> Response:
+    """Answer each input; one that is wrong has its problem in its place. All wrong: the first one's problem."""
+    grant = granted(service, call, "predict")
+    given = inputs_of(await service.bodies.json(call), service.engine.limits.inputs)
+    call.inputs = len(given)
+    results = await unless_gone(call, lambda: results_of(service, given, grant))
+    problems = [result for result in results if isinstance(result, Problem)]
+    if len(problems) == len(results):
+        errors = [problem.to_json(input=index) for index, problem in enumerate(problems)]
+        return problem_response(problems[0], call, errors=errors)
+    if sum(len(result) for result in results if isinstance(result, list)) > _MANY:
+        body = await asyncio.to_thread(written_apart, service, results)
+    else:
+        body = written(service, results)
+    return Response(body, media_type="application/json")
+
+
+def inputs_of(value: Any, most: int) -> list[Any]:
+    """Return the inputs that a body has, none of them looked at. Raises Refusal."""
+    if not isinstance(value, dict) or not isinstance(value.get("inputs"), list):
+        raise Refusal("invalid-request", f'expected an object with the list "inputs", found {_kind(value)}')
+    if unknown := [key for key in value if key != "inputs"]:
+        raise Refusal("invalid-request", f'unknown key {unknown[0][:100]!r}; expected "inputs" alone')
+    inputs: list[Any] = value["inputs"]
+    if not inputs:
+        raise Refusal("invalid-request", '"inputs" is empty; give at least one')
+    if len(inputs) > most:
+        raise Refusal(
+            "too-many-inputs",
+            f"{len(inputs)} inputs, at most {most} at once; send several requests, or use /v1/predict/stream",
+            count=len(inputs),
+            most=most,
+        )
+    return inputs
+
+
+def input_of(value: Any, grant: Grant) -> Input:
+    """Return one input, checked. Raises Refusal."""
+    if not isinstance(value, dict):
+        raise Refusal("invalid-request", f"expected an object with text and adapters, found {_kind(value)}")
+    text, names = value.get("text"), value.get("adapters")
+    if not isinstance(text, str):
+        raise Refusal("invalid-request", f'"text" must be a string, found {_kind_of(value, "text")}')
+    if not is_unicode(text):
+        raise Refusal("invalid-request", '"text" has half a surrogate pair, which is no character; remove it')
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        found = _kind_of(value, "adapters")
+        raise Refusal("invalid-request", f'"adapters" must be a list of names, at least one, found {found}')
+    if unknown := [key for key in value if key not in ("text", "adapters")]:
+        raise Refusal("invalid-request", f"unknown key {unknown[0][:100]!r}; expected text and adapters")
+    for name in names:
+        if len(name) > MOST_NAME or not is_unicode(name):
+            raise Refusal("invalid-request", f"{name[:MOST_NAME]!r} is no name of an adapter")
+        grant.demand(name)
+    return Input(text, tuple(names))
+
+
+async def results_of(
+    service: Service, given: Sequence[Any], grant: Grant, *, wait: bool = False
+) -> list[list[Answer] | Problem]:
+    """Return what comes of each input. Raises what `Engine.answer` raises."""
+    checked = [_checked(service, value, grant) for value in given]
+    sound = [each for each in checked if isinstance(each, Input)]
+    answers = iter(await service.engine.answer(sound, wait=wait) if sound else [])
+    return [each if isinstance(each, Problem) else _outcome(next(answers), grant) for each in checked]
+
+
+def written(service: Service, results: Sequence[list[Answer] | Problem]) -> bytes:
+    """Return the body with all results."""
+    try:
+        return write_json({"results": [result_json(result) for result in results]})
+    except (ValueError, TypeError):  # what a plugin answered is no JSON; the others' answers must not suffer
+        return written_apart(service, results)
+
+
+def written_apart(service: Service, results: Sequence[list[Answer] | Problem]) -> bytes:
+    """Return the body with all results, each written by itself."""
+    return b'{"results":[' + b",".join(written_one(service, each) for each in results) + b"]}"
+
+
+def written_one(service: Service, result: list[Answer] | Problem, **more: object) -> bytes:
+    """Return one result with `more` keys as JSON."""
+    try:
+        return write_json({**more, **result_json(result)})
+    except (ValueError, TypeError):
+        assert not isinstance(result, Problem)
+        versions = ", ".join(answer.version for answer in result)
+        _log.error("%s gave an answer that is no JSON", versions)
+        error = AnswerFailed(versions)
+        service.metrics.failed(error)
+        return write_json({**more, **result_json(problem_of(error))})
+
+
+def result_json(result: list[Answer] | Problem) -> JSONObject:
+    """Return one result as an object."""
+    if isinstance(result, Problem):
+        return {"error": result.to_json()}
+    return {"answers": [answer.to_json() for answer in result]}
+
+
+def _checked(service: Service, value: Any, grant: Grant) -> Input | Problem:
+    try:
+        return input_of(value, grant)
+    except Refusal as refusal:
+        service.metrics.failed(refusal)
+        return refusal.problem
+
+
+def _outcome(result: Result, grant: Grant) -> list[Answer] | Problem:
+    if isinstance(result, list):
+        return result
+    if isinstance(result, AdapterUnavailable):
+        _log.warning("%s", result)  # why, which only the log may tell
+    return problem_of(narrowed(result, grant))
+
+
+def narrowed(error: Exception, grant: Grant) -> Exception:
+    """Return an error that tells of no adapters but those that `grant` covers."""
+    if grant.adapters is None:
+        return error
+    if isinstance(error, UnknownName):
+        return UnknownName(error.name, [name for name in error.known if grant.covers(name)])
+    if isinstance(error, UnknownAdapter):  # of the store: names, or versions and aliases of one
+        known = [each for each in error.known if grant.covers(each.partition("@")[0])]
+        return UnknownAdapter(error.reference, known, Path())
+    return error
+
+
+def _kind_of(value: dict[str, Any], key: str) -> str:
+    return _kind(value[key]) if key in value else "nothing"
+
+
+def _kind(value: Any) -> str:
+    """Return what a JSON value is, in words; never the value, which may be a text."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else "true or false"
+    if isinstance(value, dict):
+        return "another object"
+    if isinstance(value, list):
+        return "an empty list" if not value else "a list"
+    return "a string" if isinstance(value, str) else "a number"

@@ -1,0 +1,128 @@
+"""A request under way, and what the routes answer it with."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope
+
+from onetrunk.core.serving.http.auth import Access, Grant
+from onetrunk.core.serving.http.json_codec import write_json
+from onetrunk.core.serving.http.problems import MEDIA_TYPE, Problem
+
+if TYPE_CHECKING:
+    from onetrunk.core.serving.engine.backend import Desk
+    from onetrunk.core.serving.http.body_limits import Bodies
+    from onetrunk.core.serving.http.json_log import EventLog
+    from onetrunk.core.serving.http.prometheus import Metrics
+
+OTHER = "other"
+"""The route of a request that no route takes."""
+ID = "onetrunk.id"
+"""Where the scope has the id of a request, if it was given one before it came to the application."""
+GONE = "onetrunk.gone"
+"""Where the scope has the future that is done once the connection is lost, where the server tells of it."""
+WHOLE = "onetrunk.whole"
+"""Where the scope says that the body has come as a whole, where the server tells of it."""
+
+
+@dataclass(slots=True)
+class Service:
+    """What the routes work with.
+
+    local: only requests to a loopback name are answered. draining: connections end with their next response.
+    readers: what reads the bodies of streams.
+    """
+
+    engine: Desk
+    access: Access
+    metrics: Metrics
+    log: EventLog
+    bodies: Bodies
+    local: bool
+    draining: bool = False
+    readers: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def stop_reading(self) -> None:
+        """Take nothing more on: each response ends its connection now, and streams end with what they have."""
+        self.draining = True
+        for reader in self.readers:
+            reader.cancel()
+
+
+class Call:
+    """A request under way.
+
+    route: its path in the OpenAPI document; params: what stands for the names in it. inputs: how many texts.
+    token: its name. headers: those of one name as the last of them. gone: done once the connection is lost;
+    watched: by the server, which sees to that.
+    """
+
+    __slots__ = (
+        "_receive",
+        "_scope",
+        "began",
+        "gone",
+        "headers",
+        "id",
+        "inputs",
+        "params",
+        "route",
+        "token",
+        "watched",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.id: str = scope.get(ID) or new_id()
+        self.began = time.perf_counter()
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.route = OTHER
+        self.params: Mapping[str, str] = {}
+        self.inputs: int | None = None
+        self.token: str | None = None
+        self.watched = GONE in scope
+        self.gone: asyncio.Future[None] = (
+            scope[GONE] if self.watched else asyncio.get_running_loop().create_future()
+        )
+        self._scope, self._receive = scope, receive
+
+    @property
+    def whole(self) -> bool:
+        """Whether the body is known to have come as a whole, so that nothing of it is waited for."""
+        return WHOLE in self._scope
+
+    def header(self, name: bytes) -> str:
+        """Return a header by its name in lower case; "" without it."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    async def receive(self) -> Any:
+        """Return the next ASGI message: a part of the body, or that the client has gone."""
+        return await self._receive()
+
+
+def new_id() -> str:
+    """Return an id for a request."""
+    return f"{random.getrandbits(64):016x}"
+
+
+Handler = Callable[[Service, Call], Awaitable[Response]]
+"""What answers a route. May raise OneTrunkError and ClientGone."""
+
+
+def granted(service: Service, call: Call, scope: str | None = None) -> Grant:
+    """Return what the token of a request gives. Raises Refusal: 401 without one, 403 without `scope`."""
+    grant = service.access.grant(call.header(b"authorization"), scope)
+    call.token = grant.name
+    return grant
+
+
+def problem_response(problem: Problem, call: Call, **more: object) -> Response:
+    """Return the response that a problem is, with `more` members."""
+    body = write_json(problem.to_json(**more, instance=call.id))
+    return Response(body, problem.status, dict(problem.headers), MEDIA_TYPE)

@@ -1,0 +1,222 @@
+"""Publishing: a version of the store becomes one commit on a branch of a remote, or none at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onetrunk.adapters.card import user_text
+from onetrunk.adapters.errors import ArtifactError, PublishError, RemoteNotFound
+from onetrunk.adapters.format import strict_json
+from onetrunk.adapters.format.artifact import CARD, PICTURE, TASK, Artifact
+from onetrunk.adapters.format.files import sha256
+from onetrunk.adapters.format.manifest import SPLITS, FileRecord, Manifest
+from onetrunk.adapters.remotes.remote import MAIN, Commit, Published, Remote
+from onetrunk.adapters.store.store import StoredVersion
+from onetrunk.core.errors import UsageError
+from onetrunk.core.inference.logits import ignore
+from onetrunk.core.sharing.cards import CardChoices, hub_card, picture_of
+from onetrunk.core.tasks import TaskSpec
+
+_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*(>=|<=|>|<)\s*([-+0-9.eE]+)\s*")
+_HELD_OUT = tuple(reversed(SPLITS[1:]))  # test before dev
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A bound that a figure on held-out data must keep: `f1>=0.9`."""
+
+    metric: str
+    sign: str
+    bound: float
+
+    @classmethod
+    def parse(cls, text: str) -> Requirement:
+        """Read `f1>=0.9`. Raises UsageError."""
+        match = _REQUIREMENT.fullmatch(text)
+        try:
+            bound = float(match[3]) if match else None
+        except ValueError:
+            bound = None
+        if match is None or bound is None:
+            raise UsageError(f"{text!r} is no requirement; expected METRIC>=NUMBER, as in f1>=0.9")
+        return cls(match[1], match[2], bound)
+
+    def fault(self, manifest: Manifest) -> str | None:
+        """Return why the adapter does not keep the bound; None if it does."""
+        split, figures = held_out(manifest)
+        value = figures.get(self.metric)
+        wanted = f"{self.metric} {self.sign} {self.bound:g}"
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            known = ", ".join(key for key, each in figures.items() if isinstance(each, int | float)) or "none"
+            return f"{wanted} is required, and its figures on held-out data are {known}"
+        kept = {
+            ">=": value >= self.bound,
+            "<=": value <= self.bound,
+            ">": value > self.bound,
+            "<": value < self.bound,
+        }
+        return None if kept[self.sign] else f"{wanted} is required, on {split} it has {value:.4f}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushOptions:
+    """How to publish. branch, tag, message: as git has them; force: even one that is worse than what is there."""
+
+    branch: str = MAIN
+    tag: str | None = None
+    message: str | None = None
+    private: bool = False
+    pull_request: bool = False
+    require: tuple[Requirement, ...] = ()
+    force: bool = False
+    allow_unevaluated: bool = False
+    card: CardChoices = field(default_factory=CardChoices)
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A push that has been checked. files: content by name; parent: the commit it follows, None on a new branch.
+
+    unchanged: whether the branch has just these files already.
+    """
+
+    stored: StoredVersion
+    files: Mapping[str, bytes]
+    parent: str | None
+    unchanged: bool
+
+
+def check_push(
+    stored: StoredVersion, spec: TaskSpec, remote: Remote, summary: str, options: PushOptions
+) -> Push:
+    """Verify the version and what the remote has, and return what a push would do; nothing is changed.
+
+    Raises PublishError with every reason why it must not be published, ArtifactError, RemoteError.
+    """
+    artifact = stored.read()
+    faults = [fault for each in options.require if (fault := each.fault(artifact.manifest))]
+    if not held_out(artifact.manifest)[1] and not options.allow_unevaluated:
+        faults.append(
+            "it has no figures on held-out data; train it with --dev or --test, or --allow-unevaluated"
+        )
+    head = _head(remote, options.branch)
+    there = None if head is None else _adapter_there(remote, head)
+    if there is not None:
+        faults += _compared(artifact.manifest, there, spec, options)
+    if faults:
+        raise PublishError(f"{stored.ref} is not published: {'; '.join(faults)}")
+    notes = None if head is None else _notes(remote, head)
+    files = published_files(stored, artifact, remote, summary, options.card, notes)
+    same = head is not None and _holds(head, remote, files)
+    return Push(stored, files, None if head is None else head.id, unchanged=same)
+
+
+def publish(push: Push, remote: Remote, folder: Path, options: PushOptions) -> Published:
+    """Make the commit, and the tag; `folder`: an empty one for the files on their way."""
+    paths = {name: folder / name for name in push.files}
+    for name, data in push.files.items():
+        paths[name].write_bytes(data)
+    message = options.message or f"{push.stored.ref}"
+    done = remote.publish(
+        paths,
+        branch=options.branch,
+        parent=push.parent,
+        message=message,
+        pull_request=options.pull_request,
+    )
+    if options.tag is not None:
+        remote.tag(options.tag, done.commit)
+    return done
+
+
+def held_out(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
+    """Return the split that figures are of, test before dev, and the figures; none where there are none."""
+    for split in _HELD_OUT:
+        if figures := manifest.metrics.get(split):
+            return split, figures
+    return "test", {}
+
+
+def published_files(
+    stored: StoredVersion,
+    artifact: Artifact,
+    remote: Remote,
+    summary: str,
+    choices: CardChoices,
+    notes: str | None,
+) -> dict[str, bytes]:
+    """Return the files of a version as they are published: with a card for the Hub, which task.json knows."""
+    files = {name: (stored.path / name).read_bytes() for name in artifact.manifest.files if name != CARD}
+    if (picture := picture_of(files)) is not None:
+        files[PICTURE] = picture
+    files[CARD] = hub_card(stored, artifact, remote.location, summary, choices, notes, PICTURE in files)
+    records = {name: FileRecord(sha256=sha256(data), bytes=len(data)) for name, data in files.items()}
+    files[TASK] = strict_json.dump(artifact.manifest.with_files(records).to_json())
+    return files
+
+
+def _head(remote: Remote, branch: str) -> Commit | None:
+    try:
+        return remote.commit(branch)
+    except RemoteNotFound:
+        return None
+
+
+def _adapter_there(remote: Remote, head: Commit) -> Manifest | None:
+    """Return what the adapter on a branch says of itself; None on an empty one. Raises PublishError for else."""
+    if TASK in head.files:
+        data = remote.fetch(head, TASK, strict_json.MAX_BYTES, ignore)
+        try:
+            return Manifest.from_json(strict_json.parse(data), Path(TASK))
+        except (ArtifactError, ValueError) as error:
+            raise PublishError(
+                f"{remote.location} has a {TASK} that cannot be read ({error}); push to another repo or branch"
+            ) from error
+    if foreign := sorted(name for name in head.files if name != CARD and not name.startswith(".")):
+        raise PublishError(
+            f"{remote.location} holds something that is no adapter ({', '.join(foreign[:5])}); push to another "
+            "repo or branch"
+        )
+    return None
+
+
+def _compared(own: Manifest, there: Manifest, spec: TaskSpec, options: PushOptions) -> list[str]:
+    """Return why an adapter must not take the place of the one that is there."""
+    if there.task != own.task:
+        return [f"an adapter for {there.task} is there, this one is for {own.task}; push to another repo"]
+    split, figures = held_out(own)
+    before = there.metrics.get(split, {})
+    same_data = (
+        split in own.data and split in there.data and own.data[split].sha256 == there.data[split].sha256
+    )
+    new, old = figures.get(spec.primary), before.get(spec.primary)
+    if options.force or not same_data or not isinstance(new, int | float) or not isinstance(old, int | float):
+        return []
+    if new >= old:
+        return []
+    return [
+        f"on the same {split} data its {spec.primary} is {new:.4f}, that of the one there {old:.4f}; --force "
+        "publishes it all the same"
+    ]
+
+
+def _notes(remote: Remote, head: Commit) -> str | None:
+    """Return what a person has written into the card that is there."""
+    if CARD not in head.files:
+        return None
+    return user_text(remote.fetch(head, CARD, strict_json.MAX_BYTES, ignore).decode("utf-8", "replace"))
+
+
+def _holds(head: Commit, remote: Remote, files: Mapping[str, bytes]) -> bool:
+    """Whether a commit has just these files."""
+    if {name for name in head.files if not name.startswith(".")} != files.keys():
+        return False
+    if not all(head.files[name].is_content(data) for name, data in files.items()):
+        return False
+    # What the remote gives no hash of may be damaged there, and is read.
+    unknown = [name for name in files if not (head.files[name].sha256 or head.files[name].blob)]
+    return all(remote.fetch(head, name, len(files[name]), ignore) == files[name] for name in unknown)

@@ -1,0 +1,61 @@
+"""The contract of a task, and what helps to write one. Importing it loads no torch.
+
+A plugin imports this module alone: `from onetrunk.core.tasks import Example, TaskSpec, hookimpl`. The modules
+`heads`, which loads torch, and `metrics`, which loads numpy, are imported inside the functions that use them.
+"""
+
+from __future__ import annotations
+
+from onetrunk.core.tasks.hookspecs import CommandSpec, EpochEvent, StepEvent, hookimpl
+from onetrunk.core.tasks.losses import cross_entropy, total_weight
+from onetrunk.core.tasks.prediction import Prediction
+from onetrunk.core.tasks.spec import (
+    DEFAULT_PROBE,
+    IGNORE,
+    Example,
+    HeadContext,
+    HeadStyle,
+    JSONObject,
+    Labels,
+    Level,
+    Pooling,
+    Record,
+    Rows,
+    Span,
+    TaskSpec,
+    best_index,
+    label_faults,
+    label_index,
+    labelled_text,
+    make_text_head,
+)
+from onetrunk.core.tasks.word_splitter import split_words
+
+__all__ = [
+    "DEFAULT_PROBE",
+    "IGNORE",
+    "CommandSpec",
+    "EpochEvent",
+    "Example",
+    "HeadContext",
+    "HeadStyle",
+    "JSONObject",
+    "Labels",
+    "Level",
+    "Pooling",
+    "Prediction",
+    "Record",
+    "Rows",
+    "Span",
+    "StepEvent",
+    "TaskSpec",
+    "best_index",
+    "cross_entropy",
+    "hookimpl",
+    "label_faults",
+    "label_index",
+    "labelled_text",
+    "make_text_head",
+    "split_words",
+    "total_weight",
+]

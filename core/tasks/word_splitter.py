@@ -1,0 +1,102 @@
+"""Text → word spans, in the manner of CoNLL files; for tasks that label words and are given plain text.
+
+White space separates chunks; within a chunk:
+
+- a character of a script that is written without spaces (Han, kana, bopomofo) is a word, so are an emoji
+  (with its modifiers, joined sequences and flags), an ellipsis, a long dash and CJK punctuation;
+- punctuation and symbols at either end of what is left are split off, one character a word; inside they
+  stay, so that URLs, e-mail addresses, `don't`, `3.5`, `and/or` and `twenty-one` are one word;
+- `#tag`, `@user`, `C++`, `C#`, `U.S.` (single letters, each with its full stop) and the last `/` of a URL
+  stay whole; a possessive `'s` is a word of its own, so that an entity does not end with it; `'ll` and its
+  like stay whole where a text has them as words.
+
+`Mr.` loses its full stop, and text in Thai, Lao, Khmer or Burmese is split at its spaces only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from unicodedata import category
+
+from onetrunk.core.tasks.spec import Span
+
+_SPACELESS = (
+    r"\u2e80-\u2fff\u3005-\u3007\u3021-\u312f\u3190-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
+    r"\U00020000-\U0003ffff"
+)
+_ON_SPACELESS = r"\u3099\u309a\ufe00-\ufe0f\U000e0100-\U000e01ef"
+_EMOJI = r"\u2300-\u23ff\u25a0-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"
+_ON_EMOJI = r"\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
+_FLAG_HALF = r"[\U0001f1e6-\U0001f1ff]"
+_ALWAYS_APART = (
+    r"\u2014\u2015\u2026\u3001-\u3004\u3008-\u3020\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
+)
+
+_PIECE = re.compile(
+    rf"(?P<run>[^\s{_SPACELESS}{_EMOJI}{_ALWAYS_APART}]+)"
+    rf"|[{_SPACELESS}][{_ON_SPACELESS}]*"
+    rf"|{_FLAG_HALF}{{2}}"
+    rf"|[{_EMOJI}][{_ON_EMOJI}]*(?:\u200d[{_EMOJI}][{_ON_EMOJI}]*)*"
+    rf"|[{_ALWAYS_APART}]"
+)
+_TAG_START = re.compile(r"[#@]\w")
+# Each looks back over a fixed number of characters, which keeps the split linear in the length of a chunk.
+_SUFFIXED_NAME = re.compile(r"[^\W\d_](?:\+\+?|#)$")
+_ABBREVIATION = re.compile(r"(?:^|[\W\d_])(?:[^\W\d_]\.){2}$")
+_CLITIC = re.compile(r"['’](?:s|d|m|re|ve|ll)", re.IGNORECASE)
+_POSSESSIVE = re.compile(r"\w(['’][sS])$")
+
+
+def split_words(text: str) -> tuple[Span, ...]:
+    """Return the words of `text` as character spans, in order; time grows linearly with its length.
+
+    The spans are exact, not empty, do not overlap and cover every character that is not white space.
+    """
+    return tuple(span for piece in _PIECE.finditer(text) for span in _words_of(piece))
+
+
+def _words_of(piece: re.Match[str]) -> Iterator[Span]:
+    start, end = piece.span()
+    if piece.lastgroup != "run":
+        yield start, end
+        return
+    first, last = _core(piece.group())
+    yield from ((i, i + 1) for i in range(start, start + first))
+    if first < last:
+        cut = _possessive(piece.group(), last)
+        yield start + first, start + cut
+        if cut < last:
+            yield start + cut, start + last
+    yield from ((i, i + 1) for i in range(start + last, end))
+
+
+def _core(run: str) -> Span:
+    """Return where the word within `run` starts and ends, once its edges are split off."""
+    first, last = 0, len(run)
+    if _CLITIC.fullmatch(run):
+        return first, last
+    while first < last and _is_edge(run[first]) and not _TAG_START.match(run, first):
+        first += 1
+    is_url = "://" in run
+    while first < last and _is_edge(run[last - 1]) and not _keeps_last(run, first, last, is_url):
+        last -= 1
+    return first, last
+
+
+def _is_edge(character: str) -> bool:
+    return character != "_" and category(character)[0] in "PS"
+
+
+def _keeps_last(run: str, first: int, last: int, is_url: bool) -> bool:
+    """Tell whether the punctuation before `last` belongs to the word that starts at `first`."""
+    if run[last - 1] == "/":
+        return is_url
+    tail = run[max(first, last - 5) : last]
+    return bool(_SUFFIXED_NAME.search(tail) or _ABBREVIATION.search(tail))
+
+
+def _possessive(run: str, last: int) -> int:
+    """Return where the possessive ending of the word that ends at `last` begins, `last` if it has none."""
+    found = _POSSESSIVE.search(run[max(0, last - 3) : last])
+    return last - 2 if found else last

@@ -1,0 +1,299 @@
+"""The trial of a task: every law of the contract, each on the path that training and prediction take."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from onetrunk.adapters.format.artifact import read_artifact
+from onetrunk.adapters.methods.lora import Lora
+from onetrunk.adapters.store.store import Store
+from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.data.dataset import Dataset, content_sha256
+from onetrunk.core.data.training_data import TrainData
+from onetrunk.core.errors import TaskSpecError
+from onetrunk.core.inference.adapter import Adapter, build_head
+from onetrunk.core.inference.adapter_io import load_adapter
+from onetrunk.core.inference.logits import Job, compute_logits, encode_examples
+from onetrunk.core.plugin_system.host import PluginHost
+from onetrunk.core.tasks import IGNORE, Example, JSONObject, Labels, Pooling, Record, TaskSpec
+from onetrunk.core.tasks.guarded_calls import json_faults, notes_on
+from onetrunk.core.tasks.hookspecs import hookimpl
+from onetrunk.core.training.pipeline import train_adapter
+from onetrunk.core.training.settings import TrainSettings
+from onetrunk.core.training.trainable import balanced_weights
+from onetrunk.core.trunk.packed import Trunk
+
+ODD_TEXTS = ("", " \t\n", "\u200b", "🙂👩‍👩‍👧", "東京 café №", "x" * 300, "[SEP] </s>", "a b " * 60)
+_SETTINGS = TrainSettings(rank=4, alpha=8.0, lr=0.01, epochs=8, batch_tokens=128, dropout=0.0, patience=0)
+_POOLINGS: tuple[Pooling, ...] = ("cls", "mean")
+_LOADS_TORCH = "import importlib, sys; importlib.import_module(sys.argv[1]); print('torch' in sys.modules)"
+
+Law = Callable[[], Iterable[str]]
+
+
+class TaskTrial:
+    """One task, some records of it, and where to try it out. Each law yields the faults that it finds."""
+
+    def __init__(self, spec: TaskSpec, records: Sequence[Record], backbone: Path, store: Path) -> None:
+        self.spec, self.records = spec, records
+        self.backbone = Backbone.load(backbone, device="cpu", dtype="fp32")
+        self.trunk = Trunk.of(self.backbone)
+        self.store = Store(store)
+        self.examples: list[Example] = []
+        self.labels: Labels = ()
+        self.settings: JSONObject = {}
+        self.learnt: list[np.ndarray] = []
+
+    def faults(self) -> Iterator[str]:
+        """Yield every fault; laws of a stage are looked at only when all before it hold."""
+        yield from self._broken([self.imports])
+        stages: list[list[Law]] = [
+            [self.read],
+            [self.learn_labels],
+            [self.targets],
+            [self.head],
+            [self.loss, self.calibrate, self.decode, self.evaluate, self.notes],
+            [self.train],
+            [self.reload, self.peft],
+        ]
+        for laws in stages:
+            if found := list(self._broken(laws)):
+                yield from found
+                return
+
+    def _broken(self, laws: Iterable[Law]) -> Iterator[str]:
+        for law in laws:
+            name = getattr(law, "__name__", "law")
+            try:
+                yield from (f"{name}: {fault}" for fault in law())
+            except Exception as error:  # a plugin's code may raise anything, and that is the finding
+                yield f"{name}: raises {type(error).__name__}: {error}"
+
+    def imports(self) -> Iterator[str]:
+        """Importing the plugin's module loads no torch, so that listing tasks stays cheap."""
+        names = ("read", "targets", "make_head", "loss", "decode", "evaluate")
+        modules = {str(getattr(getattr(self.spec, name), "__module__", "")) for name in names}
+        modules = {module for module in modules if not module.startswith("onetrunk.core.")}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        for module in sorted(modules):
+            line = [sys.executable, "-c", _LOADS_TORCH, module]
+            run = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+            if run.returncode:
+                yield f"{module} cannot be imported by itself: {run.stderr.strip().splitlines()[-1]}"
+            elif run.stdout.split()[-1] == "True":
+                yield f"importing {module} loads torch; import it inside the functions that need it"
+
+    def read(self) -> Iterator[str]:
+        """`read` gives an `Example` with sound words, the same each time, and ValueError for what it is not."""
+        if not self.records:
+            yield "expected some records to check with, got none"
+        for number, record in enumerate(self.records, 1):
+            example = self.spec.read(record)
+            if not isinstance(example, Example) or not isinstance(example.text, str):
+                yield f"record {number} gives {example!r}, expected an Example with a text"
+                return
+            yield from (f"record {number}: {fault}" for fault in self._word_faults(example))
+            if self.spec.read(record) != example:
+                yield f"record {number} gives another Example when it is read again"
+            self.examples.append(example)
+        yield from self._no_record_faults()
+
+    def _no_record_faults(self) -> Iterator[str]:
+        try:
+            self.spec.read({})
+        except ValueError:
+            return
+        except Exception as error:  # whatever it is, the core turns only ValueError into file and line
+            yield f"an empty record raises {type(error).__name__}, expected a ValueError that tells the user"
+
+    def _word_faults(self, example: Example) -> Iterator[str]:
+        end = 0
+        for start, stop in self.spec.spans(example):
+            if not end <= start < stop <= len(example.text):
+                yield f"word {start}:{stop} is empty, overlaps the one before it, or leaves the text"
+            end = stop
+
+    def learn_labels(self) -> Iterator[str]:
+        """There are labels: distinct strings that are not empty."""
+        try:
+            self.labels = self.spec.learn_labels(self.examples)
+        except TaskSpecError as error:
+            yield from error.faults
+        else:
+            yield from () if self.labels else ("no labels",)
+
+    def targets(self) -> Iterator[str]:
+        """Targets are integers, equally many a unit; where it is one a unit, it is an index of the labels."""
+        found = [list(self.spec.targets(example, self.labels)) for example in self.examples]
+        units = [self.spec.units(example) for example in self.examples]
+        each = sum(map(len, found)) // max(1, sum(units))
+        if not each:
+            yield "there are fewer targets than units"
+        for number, (own, count) in enumerate(zip(found, units, strict=True), 1):
+            if len(own) != each * count:
+                yield f"record {number} has {count} units, but {len(own)} targets"
+            if odd := [t for t in own if type(t) is not int or not IGNORE <= t < max(len(self.labels), each)]:
+                yield f"record {number} has the target {odd[0]!r}, expected an index of {len(self.labels)} labels"
+        if all(target < 0 for own in found for target in own):
+            yield "no record has a target to learn from"
+        if callable(self.spec.labels) and not any(map(self._needs_its_label, self.examples)):
+            yield "a target without any label raises no ValueError"
+        yield from self._missing_target_faults()
+
+    def _missing_target_faults(self) -> Iterator[str]:
+        try:
+            self.spec.targets(replace(self.examples[0], target=None), ())
+        except ValueError:
+            return
+        except Exception as error:  # the user would not hear which line has no target
+            yield f"a target of None raises {type(error).__name__}, expected a ValueError"
+
+    def _needs_its_label(self, example: Example) -> bool:
+        try:
+            self.spec.targets(example, ())
+        except ValueError:
+            return True
+        return False
+
+    @cached_property
+    def odd(self) -> list[Example]:
+        """Texts that users send and nobody trains on."""
+        return [self.spec.unlabelled(text) for text in ODD_TEXTS]
+
+    def adapter(self, pooling: Pooling = "cls") -> Adapter:
+        """Return a fresh head with no updates of the trunk."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            head = build_head(self.spec, self.backbone, self.labels, pooling).eval()
+        return Adapter("trial", self.spec, self.labels, pooling, Lora({}), head, {})
+
+    def logits(
+        self, adapter: Adapter, examples: Sequence[Example], batch_tokens: int = 512
+    ) -> list[np.ndarray]:
+        """Return the logits of `examples`."""
+        encoded = encode_examples(self.backbone.encoder(), self.spec, examples)
+        jobs = [Job(each, 0) for each in encoded]
+        return compute_logits(self.trunk, self.backbone.first_position, [adapter], jobs, batch_tokens)
+
+    def head(self) -> Iterator[str]:
+        """The head gives one row of logits a unit, whichever texts share the batch."""
+        for pooling in _POOLINGS if self.spec.level == "text" else ("cls",):
+            adapter, examples = self.adapter(pooling), [*self.examples, *self.odd]
+            together, alone = self.logits(adapter, examples), self.logits(adapter, examples, batch_tokens=1)
+            for example, batch, solo in zip(examples, together, alone, strict=True):
+                text = example.text[:40]
+                if len(solo) != (units := self.spec.units(example)):
+                    yield f"{text!r} has {units} units, but {len(solo)} rows of logits ({pooling})"
+                elif not np.allclose(batch, solo, atol=1e-4):
+                    yield f"{text!r} gets other logits in a batch than alone ({pooling})"
+
+    def loss(self) -> Iterator[str]:
+        """The loss is a finite scalar, with class weights and without."""
+        logits = torch.from_numpy(np.concatenate(self.logits(self.adapter(), self.examples))).requires_grad_()
+        targets = [tuple(self.spec.targets(example, self.labels)) for example in self.examples]
+        flat = torch.tensor([target for own in targets for target in own])
+        balanced = balanced_weights(targets, len(self.labels)) if len(flat) == len(logits) else None
+        for weights in (None, balanced):
+            value = self.spec.loss(logits, flat, weights)
+            if value.shape != () or not bool(value.isfinite()):
+                yield f"gives {value!r}, expected a finite scalar"
+
+    def calibrate(self) -> Iterator[str]:
+        """The decoder's settings, if it has any, are JSON."""
+        if self.spec.calibrate is not None:
+            logits = self.logits(self.adapter(), self.examples)
+            self.settings = self.spec.calibrate(self.examples, logits, self.labels)
+            yield from json_faults(self.settings)
+
+    def decode(self) -> Iterator[str]:
+        """Every text, odd ones too, gets a JSON object, the same each time."""
+        examples = [*self.odd, *self.examples]
+        for example, logits in zip(examples, self.logits(self.adapter(), examples), strict=True):
+            first = self.spec.decode(example, logits, self.labels, self.settings)
+            yield from (f"{example.text[:40]!r}: {fault}" for fault in json_faults(first))
+            if self.spec.decode(example, logits, self.labels, self.settings) != first:
+                yield f"{example.text[:40]!r}: the second answer is another"
+
+    def evaluate(self) -> Iterator[str]:
+        """The metrics are JSON, with the primary one a finite number among them."""
+        logits = self.logits(self.adapter(), self.examples)
+        for settings in ({}, self.settings):  # without settings is how each epoch is judged
+            metrics = self.spec.evaluate(self.examples, logits, self.labels, settings)
+            yield from json_faults(metrics)
+            value = metrics.get(self.spec.primary)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                expected = "expected a finite number, an int or a float: it picks the best epoch"
+                yield f"{self.spec.primary!r} is {value!r}, {expected}"
+
+    def notes(self) -> Iterable[str]:
+        """What the task has to say of the records are strings."""
+        notes_on(self.spec, self.examples)
+        return ()
+
+    def train(self) -> Iterator[str]:
+        """The loss falls in a few epochs on the records, and the result can be stored."""
+        data = Dataset(tuple(self.examples), "trial", content_sha256(self.examples))
+        splits = TrainData(data, data, None, self.labels, held_out=False)
+        host = PluginHost.of(_Plugin(self.spec))
+        result = train_adapter(host, self.store, self.spec.name, "trial", splits, self.backbone, _SETTINGS)
+        self.learnt = self.logits(result.run.learner.adapter("trial"), self.examples)
+        first, last = (float(result.run.history[i]["loss"]) for i in (0, -1))
+        if not last < first:
+            yield f"the loss does not fall: {first:.4g} at first, {last:.4g} after {_SETTINGS.epochs} epochs"
+
+    def reload(self) -> Iterator[str]:
+        """What was stored loads back with equal logits."""
+        stored = self.store.resolve("trial")
+        artifact = stored.read()
+        adapter = load_adapter(stored.ref, artifact, self.spec, self.backbone, self.trunk)
+        again = self.logits(adapter, self.examples)
+        if not all(map(np.array_equal, again, self.learnt)):
+            yield "the stored adapter gives other logits than the trained one"
+
+    def peft(self) -> Iterator[str]:
+        """Plain transformers and PEFT load the adapter; a head stored their way gives our logits."""
+        model = _peft_model(self.backbone.name, self.store.resolve("trial").path, len(self.labels))
+        encoded = encode_examples(self.backbone.encoder(), self.spec, self.examples)
+        for example, own, ours in zip(self.examples, encoded, self.learnt, strict=True):
+            if len(own.windows) > 1:
+                continue
+            with torch.no_grad():
+                output = model(input_ids=torch.from_numpy(own.windows[0])[None])
+            if not hasattr(output, "logits"):
+                return
+            theirs = output.logits[0, own.words] if self.spec.level == "token" else output.logits
+            if not np.allclose(theirs.numpy(), ours, atol=1e-4):
+                yield f"{example.text[:40]!r} gets other logits from PEFT; is the head's peft_task_type right?"
+
+
+class _Plugin:
+    """The task as the plugin host takes it."""
+
+    def __init__(self, spec: TaskSpec) -> None:
+        self._spec = spec
+
+    @hookimpl
+    def tasks(self) -> list[TaskSpec]:
+        return [self._spec]
+
+
+def _peft_model(base: str, adapter: Path, labels: int) -> Any:
+    import transformers
+    from peft import PeftModel
+
+    task_type = read_artifact(adapter).adapter_config["task_type"]
+    kinds = {"TOKEN_CLS": "AutoModelForTokenClassification", "SEQ_CLS": "AutoModelForSequenceClassification"}
+    options = {"num_labels": labels} if task_type in kinds else {}
+    model = getattr(transformers, kinds.get(task_type, "AutoModel")).from_pretrained(base, **options)
+    return PeftModel.from_pretrained(model, adapter).eval()

@@ -1,0 +1,156 @@
+"""Tiny real encoders with random weights and a fast tokenizer, written without network."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+TinyModel = Literal["bert", "roberta", "electra", "distilbert", "deberta-v2", "modernbert"]
+_WORDS = tuple(
+    "the a of in to and is was not very good bad great awful film book table flight room london paris ada "  # noqa: SIM905
+    "grace love like hate want please cancel find where what it my i you".split()
+)
+_ENDINGS = ("s", "ed", "ing", "er", "ly", "n't", "on")
+
+
+def tiny_backbone(
+    folder: Path,
+    *,
+    model_type: TinyModel = "bert",
+    layers: int = 2,
+    hidden: int = 32,
+    positions: int = 64,
+    seed: int = 0,
+    mean_pooling: bool = False,
+) -> Path:
+    """Write a real but small encoder with random weights and a fast tokenizer, and return `folder`.
+
+    It is a folder of transformers (config.json, model.safetensors, tokenizer.json), written without network.
+    roberta: byte-level BPE; the others: WordPiece, lower case.  hidden: width, a multiple of 4.
+    positions: the longest sequence, special tokens included.  mean_pooling: declare it as
+    sentence-transformers does.  Every weight is drawn from `seed`, biases and norms too, so that no two of
+    them can be taken for each other; torch's global generator is left as it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = _byte_level_bpe() if model_type == "roberta" else _wordpiece()
+    tokenizer.save_pretrained(folder)
+    _random_model(model_type, tokenizer, layers, hidden, positions, seed).save_pretrained(folder)
+    if mean_pooling:
+        pooling = folder / "1_Pooling"
+        pooling.mkdir(exist_ok=True)
+        declared = {"word_embedding_dimension": hidden, "pooling_mode_mean_tokens": True}
+        (pooling / "config.json").write_text(json.dumps(declared), encoding="utf-8")
+    return folder
+
+
+def _random_model(
+    model_type: TinyModel, tokenizer: Any, layers: int, hidden: int, positions: int, seed: int
+) -> Any:
+    from transformers import AutoModel
+
+    config = _tiny_config(model_type, tokenizer, layers, hidden, positions)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = AutoModel.from_config(config)
+        for name, weight in model.named_parameters():
+            centre = 1.0 if name.lower().endswith("norm.weight") else 0.0
+            weight.copy_(centre + 0.15 * torch.randn_like(weight))
+    return model
+
+
+def _tiny_config(model_type: TinyModel, tokenizer: Any, layers: int, hidden: int, positions: int) -> Any:
+    from transformers import AutoConfig
+
+    first_position = tokenizer.pad_token_id + 1 if model_type == "roberta" else 0
+    own: dict[str, Any] = {
+        "bert": {"intermediate_size": 2 * hidden},
+        "roberta": {"intermediate_size": 2 * hidden, "type_vocab_size": 1},
+        "electra": {"intermediate_size": 2 * hidden, "embedding_size": hidden // 2},
+        "distilbert": {"hidden_dim": 2 * hidden},
+        "deberta-v2": {
+            "intermediate_size": 2 * hidden,
+            "relative_attention": True,
+            "position_buckets": 8,
+            "position_biased_input": False,
+            "pos_att_type": ["c2p", "p2c"],
+            "share_att_key": True,
+            "norm_rel_ebd": "layer_norm",
+            "type_vocab_size": 0,
+        },
+        "modernbert": {
+            "intermediate_size": 2 * hidden,
+            "local_attention": 16,
+            "cls_token_id": tokenizer.cls_token_id,
+            "sep_token_id": tokenizer.sep_token_id,
+        },
+    }
+    return AutoConfig.for_model(
+        model_type,
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=positions + first_position,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+        **own[model_type],
+    )
+
+
+def _wordpiece() -> Any:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    characters = sorted({*string.ascii_lowercase, *string.digits, *string.punctuation, *"éßñ東京🙂"})
+    pieces = [*special, *characters, *(f"##{c}" for c in characters), *_WORDS, *(f"##{e}" for e in _ENDINGS)]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
+    )
+    return _fast(tokenizer, *special)
+
+
+def _byte_level_bpe() -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    special = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
+    merges = list(dict.fromkeys(_merges()))
+    order = [special[2], special[0], special[3], special[1]]  # RoBERTa's: the padding id is not 0
+    pieces = [*order, *sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges), special[4]]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.RobertaProcessing(
+        ("</s>", vocabulary["</s>"]), ("<s>", vocabulary["<s>"]), add_prefix_space=False
+    )
+    return _fast(tokenizer, *special)
+
+
+def _merges() -> Iterator[tuple[str, str]]:
+    """Yield merges that build each word from the left, with the space before it and without."""
+    for word in (*(f"Ġ{word}" for word in _WORDS), *_WORDS, *_ENDINGS):
+        yield from ((word[:i], word[i]) for i in range(1, len(word)))
+
+
+def _fast(tokenizer: Any, pad: str, unknown: str, before: str, after: str, mask: str) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=pad,
+        unk_token=unknown,
+        cls_token=before,
+        sep_token=after,
+        mask_token=mask,
+        bos_token=before,
+        eos_token=after,
+    )

@@ -1,0 +1,1 @@
+"""Training: settings, data, loop, evaluation, and what is stored at the end."""

@@ -1,0 +1,231 @@
+"""From checked data to stored adapters: train, alone or several at once, calibrate, evaluate, store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+
+from onetrunk.adapters.store.references import validate_name
+from onetrunk.adapters.store.store import Store, StoredVersion
+from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.data.training_data import TrainData
+from onetrunk.core.errors import UsageError
+from onetrunk.core.inference.adapter import Adapter
+from onetrunk.core.inference.adapter_io import load_adapter
+from onetrunk.core.plugin_system.host import PluginHost
+from onetrunk.core.tasks import JSONObject, TaskSpec
+from onetrunk.core.training.encoded_dataset import make_corpus
+from onetrunk.core.training.evaluation import measure, rehearse
+from onetrunk.core.training.loop import train_together
+from onetrunk.core.training.manifest_builder import manifest_of, store_adapter
+from onetrunk.core.training.run_state import Listener, Run, Trained
+from onetrunk.core.training.settings import TrainSettings
+from onetrunk.core.trunk.packed import Trunk
+
+
+@dataclass(frozen=True, slots=True)
+class TrainJob:
+    """One adapter to train: for `task`, as the next version of `name`.
+
+    start: a version whose updates and head are trained on; its rank, alpha and targets are kept.
+    """
+
+    task: str
+    name: str
+    data: TrainData
+    settings: TrainSettings
+    start: StoredVersion | None = None
+    listener: Listener | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a finished run gives.
+
+    stored: the new version; None for method `full`, whose whole encoder is no adapter.
+    metrics: by split, `dev` and, if there was one, `test`.
+    decoder: its settings, which were calibrated on dev; {} for a task without.
+    trained: parameters trained; share: of the backbone's parameters; bytes: size of the artifact's weights.
+    """
+
+    stored: StoredVersion | None
+    metrics: Mapping[str, JSONObject]
+    decoder: JSONObject
+    trained: int
+    share: float
+    bytes: int
+    loss: float
+    run: Trained
+
+
+_T = TypeVar("_T")
+
+Outcome = TrainResult | Exception
+"""What becomes of a job among several: its result, or what ended it."""
+
+
+def train_adapter(
+    host: PluginHost,
+    store: Store,
+    task: str,
+    name: str,
+    data: TrainData,
+    backbone: Backbone,
+    settings: TrainSettings,
+    *,
+    start: StoredVersion | None = None,
+    listener: Listener | None = None,
+) -> TrainResult:
+    """Train `task` on `data` and store the result as the next version of `name`.
+
+    Nothing is visible in the store before the whole run has succeeded. Raises what ended the run.
+    """
+    (outcome,) = train_adapters(
+        host, store, [TrainJob(task, name, data, settings, start, listener)], backbone
+    )
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def train_adapters(
+    host: PluginHost,
+    store: Store,
+    jobs: Sequence[TrainJob],
+    backbone: Backbone,
+    ended: Callable[[int, Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Train `jobs` over one trunk in shared passes; return what became of each, in their order.
+
+    Each adapter is stored as soon as its own run has succeeded, and `ended` hears of its index and its outcome;
+    what ends one run ends no other.
+    """
+    if backbone.dtype == torch.int8:
+        raise UsageError("a backbone in int8 serves only; load it in fp32 or bf16 to train")
+    trunk = Trunk.of(backbone)
+    outcomes: dict[int, Outcome] = {}
+    pending: dict[int, _Pending] = {}
+
+    def end(index: int, outcome: Outcome) -> None:
+        outcomes[index] = outcome
+        if ended is not None:
+            ended(index, outcome)
+
+    for index, job in enumerate(jobs):
+        prepared = _attempt(lambda job=job: _Pending(host, store, job, backbone, trunk))  # type: ignore[misc]
+        if isinstance(prepared, Exception):
+            end(index, prepared)
+        else:
+            pending[index] = prepared
+    by_run = {own.run: index for index, own in pending.items()}
+    for run in train_together(list(by_run), trunk):
+        index = by_run.pop(run)
+        end(index, _attempt(pending.pop(index).finish))
+    return [outcomes[index] for index in range(len(jobs))]
+
+
+def _attempt(act: Callable[[], _T]) -> _T | Exception:
+    """Return what `act` returns, or what it raises, which is for the caller to report."""
+    try:
+        return act()
+    except Exception as error:
+        return error
+
+
+class _Pending:
+    """A job under way."""
+
+    def __init__(
+        self, host: PluginHost, store: Store, job: TrainJob, backbone: Backbone, trunk: Trunk
+    ) -> None:
+        self._host, self._store, self._job, self._backbone = host, store, job, backbone
+        validate_name(job.name)
+        if job.settings.method != "full":
+            store.check_writable(job.name)  # not after all the work
+        self._spec, settings = host.task(job.task), job.settings
+        begin = None
+        if job.start is not None:
+            begin = _load_exactly(job.start, self._spec, backbone)
+            settings = _inherit(settings, begin, job.start)
+        settings = replace(settings, targets=settings.adapted_modules(backbone.family.layout.modules))
+        if settings.class_weights == "balanced":
+            _check_countable(self._spec, job.data)
+        labels = job.data.labels
+        self._corpora = {
+            split: make_corpus(self._spec, backbone, data.examples, labels)
+            for split, data in job.data.splits.items()
+        }
+        train, dev = self._corpora["train"], self._corpora["dev"]
+        self.run = Run(
+            self._spec, job.name, train, dev, labels, backbone, trunk, settings, begin, job.listener
+        )
+        rehearse(self.run.learner, dev, backbone.first_position)
+
+    def finish(self) -> TrainResult:
+        """Measure the finished run and store it. Raises what ended it."""
+        run = self.run.result()
+        learner, backbone = run.learner, self._backbone
+        decoder, metrics = measure(learner, self._corpora, backbone.first_position)
+        stored, size = None, 0
+        if learner.settings.method != "full":
+            stored = self._stored(run, decoder, metrics)
+            size = sum(f.stat().st_size for f in stored.path.glob("*.safetensors"))
+        trained = learner.trained_parameters
+        loss = float(run.history[run.best_epoch - 1]["loss"])
+        return TrainResult(stored, metrics, decoder, trained, trained / backbone.parameters, size, loss, run)
+
+    def _stored(self, run: Trained, decoder: JSONObject, metrics: Mapping[str, JSONObject]) -> StoredVersion:
+        job, backbone = self._job, self._backbone
+        adapter = replace(run.learner.adapter(job.name, decoder), lora=run.learner.lora)
+        manifest = manifest_of(self._host, adapter, backbone, job.data, metrics, run, job.start)
+        stored = store_adapter(
+            self._store,
+            job.name,
+            adapter,
+            backbone,
+            manifest,
+            dropout=run.learner.settings.dropout,
+            history=run.history,
+        )
+        self._host.notify("adapter_stored", name=job.name, version=stored.version, path=stored.path)
+        return stored
+
+
+def _check_countable(spec: TaskSpec, data: TrainData) -> None:
+    """Raise UsageError unless each unit of the training data has one label index, which can be counted."""
+    for example in data.train.examples:
+        own = spec.targets(example, data.labels)
+        if len(own) != spec.units(example) or max(own, default=0) >= len(data.labels):
+            raise UsageError(
+                f"class-weights balanced counts how often each label occurs, but a target of task {spec.name!r} "
+                "is not one label a unit; leave the option out"
+            )
+
+
+def _load_exactly(start: StoredVersion, spec: TaskSpec, backbone: Backbone) -> Adapter:
+    """Load the adapter to start from in float32: the precision of the trunk would round its weights."""
+    exact = Trunk.of(backbone, torch.float32)
+    return load_adapter(start.ref, start.read(), spec, backbone, exact)
+
+
+def _inherit(settings: TrainSettings, begin: Adapter, start: StoredVersion) -> TrainSettings:
+    """Return `settings` with the shape of the adapter to start from. Raises UsageError where that cannot be."""
+    if settings.method == "full":
+        raise UsageError(f"method 'full' cannot start from {start.ref}, which is an adapter")
+    updates = begin.lora.updates
+    if not updates:
+        return replace(settings, method="head", pooling=begin.pooling)
+    first = next(iter(updates.values()))
+    rank, layers = first.a.shape[0], {layer for layer, _ in updates}
+    return replace(
+        settings,
+        method="lora",
+        pooling=begin.pooling,
+        rank=rank,
+        alpha=first.scale * rank,
+        targets=tuple({module: None for _, module in updates}),
+        layers="all" if min(layers) == 0 else f"last-{len(layers)}",
+    )

@@ -1,0 +1,1 @@
+"""The frozen forward pass over packed tokens, with adapters as data."""

@@ -1,0 +1,92 @@
+"""How packed sequences stand in blocks: like lengths side by side, padded only within a block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onetrunk.core.trunk.device_copy import moved
+
+WASTE = 0.125
+"""A block takes longer sequences as long as its padding stays below this share of its rows, or below `FEW`."""
+FEW = 32
+"""Rows of padding that cost less than one more block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Sequences laid out as (count, length); keep: (count, 1, 1, length) bool, None where nothing is padded."""
+
+    count: int
+    length: int
+    keep: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """How packed rows stand in blocks.
+
+    blocks: in order; together they have `padded` rows.
+    pad: (padded rows,) the packed row of each block row, a repeated row where it is padding.
+    unpad: (tokens,) the block row of each packed row.
+    padding: (padding rows,) the block rows that are padding.
+    All three are None when the blocks are the packed order itself.
+    """
+
+    blocks: tuple[Block, ...]
+    pad: Tensor | None
+    unpad: Tensor | None
+    padding: Tensor | None
+
+    def to(self, device: torch.device) -> Blocks:
+        """Return the blocks on `device`."""
+
+        def here(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else moved(tensor, device)
+
+        blocks = tuple(Block(block.count, block.length, here(block.keep)) for block in self.blocks)
+        return Blocks(blocks, here(self.pad), here(self.unpad), here(self.padding))
+
+
+def lay_out(lengths: Sequence[int]) -> Blocks:
+    """Lay out sequences of `lengths`, packed in this order."""
+    sizes = np.asarray(lengths, dtype=np.int64)
+    starts = np.concatenate(([0], np.cumsum(sizes)))
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    blocks: list[Block] = []
+    pad: list[np.ndarray] = []
+    real: list[np.ndarray] = []
+    for group in _groups(order, lengths):
+        longest = lengths[group[-1]]
+        first, inside = starts[group][:, None], np.arange(longest) < sizes[group][:, None]
+        pad.append(np.where(inside, first + np.arange(longest), first).ravel())
+        real.append(inside.ravel())
+        keep = None if inside.all() else torch.from_numpy(inside)[:, None, None, :]
+        blocks.append(Block(len(group), longest, keep))
+    rows, is_real = np.concatenate(pad), np.concatenate(real)
+    if is_real.all() and np.array_equal(rows, np.arange(len(rows))):
+        return Blocks(tuple(blocks), None, None, None)
+    unpad = np.empty(starts[-1], dtype=np.int64)
+    unpad[rows[is_real]] = np.flatnonzero(is_real)
+    padding = np.flatnonzero(~is_real)
+    return Blocks(tuple(blocks), *map(torch.from_numpy, (rows, unpad, padding)))
+
+
+def _groups(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+    """Cut sequences in order of length into groups whose padding stays within `WASTE` or `FEW`."""
+    groups: list[list[int]] = []
+    tokens = 0
+    for sequence in order:
+        n = lengths[sequence]
+        rows = (len(groups[-1]) + 1) * n if groups else 0
+        if groups and rows - (tokens + n) <= max(WASTE * rows, FEW):
+            groups[-1].append(sequence)
+            tokens += n
+        else:
+            groups.append([sequence])
+            tokens = n
+    return groups

@@ -1,0 +1,263 @@
+"""The trunk: the backbone's one running form, over packed tokens, with adapters as data.
+
+One forward serves training, evaluation and prediction. The weights are copied once into the layout that computes
+fastest (query, key and value fused) and in the precision that runs; nothing writes to them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from onetrunk.adapters.methods.lora import Frozen, Lora
+from onetrunk.core.backbones.backbone import Backbone, fingerprint
+from onetrunk.core.backbones.families import Sizes, sizes_of
+from onetrunk.core.trunk.attention import Sequences, attend, has_varlen
+from onetrunk.core.trunk.cuda_graphs import Graphs
+from onetrunk.core.trunk.dropout import Dropout, Masks
+from onetrunk.core.trunk.int8 import Int8Linear
+from onetrunk.core.trunk.lora_application import Shared, Updates, has_grouped_products, updates_of
+from onetrunk.core.trunk.packing import Packed, Part
+from onetrunk.core.trunk.weights import Embeddings, Layer, Linear, Norm, embeddings_of, layer_of
+
+_GELU_TANH = partial(F.gelu, approximate="tanh")
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": _GELU_TANH,
+    "gelu_pytorch_tanh": _GELU_TANH,
+    "relu": F.relu,
+}
+_INPUTS = ("ids", "positions")
+
+
+class Trunk:
+    """A backbone ready to run. Immutable and safe to share between threads."""
+
+    _graphs: Graphs | None = None
+
+    def __init__(self, embeddings: Embeddings, layers: Sequence[Layer], sizes: Sizes) -> None:
+        self.embeddings = embeddings
+        self.layers = tuple(layers)
+        self._sizes = sizes
+        self._activation = _ACTIVATIONS[sizes.activation]
+
+    @classmethod
+    def of(cls, backbone: Backbone, dtype: torch.dtype | None = None) -> Trunk:
+        """Build the trunk of `backbone` on its device, in `dtype` (the backbone's by default).
+
+        dtype: float32, bfloat16, or int8: the frozen products in int8 and all else in float32, for serving.
+        Of a family that is not packed it is a `PaddedTrunk`.
+        """
+        if not backbone.family.packed:
+            from onetrunk.core.trunk.padded import (
+                PaddedTrunk,  # which is a Trunk, so that it imports this module
+            )
+
+            return PaddedTrunk.of(backbone, dtype)
+        wanted = dtype or backbone.dtype
+        int8 = wanted == torch.int8
+        to = {"device": backbone.device, "dtype": torch.float32 if int8 else wanted}
+        linear = Int8Linear if int8 else Linear.of
+        embeddings = embeddings_of(backbone.tensors, to)
+        layers = [layer_of(backbone.tensors, backbone.family, i, to, linear) for i in range(backbone.layers)]
+        return cls(embeddings, layers, sizes_of(backbone.family, backbone.config))
+
+    def with_graphs(self) -> Trunk:
+        """Return the trunk with CUDA graphs for small batches; the same one where it cannot have them.
+
+        They are for a GPU with kernels for packed sequences and grouped products, and for threads of one stream.
+        """
+        size = self._sizes.width // self._sizes.heads
+        able = has_varlen(self.device, self.dtype, size) and has_grouped_products(self.device, self.dtype)
+        if not able:
+            return self
+        trunk = Trunk(self.embeddings, self.layers, self._sizes)
+        trunk._graphs = Graphs(trunk._run_whole, self.device, self.dtype)
+        return trunk
+
+    @property
+    def device(self) -> torch.device:
+        """Where the trunk's weights are."""
+        return self.embeddings.words.device
+
+    @property
+    def depth(self) -> int:
+        """Number of layers that can be run apart."""
+        return len(self.layers)
+
+    @property
+    def width(self) -> int:
+        """Width of the hidden states."""
+        return self._sizes.width
+
+    def first_changed(self, lora: Lora) -> int:
+        """Return the first layer that `lora` changes, `depth` where it changes none."""
+        return self.depth if lora.first_layer is None else lora.first_layer
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What hidden states and adapters are in."""
+        return self.embeddings.words.dtype
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What the frozen products are in: int8, or `dtype`."""
+        return torch.int8 if isinstance(self.layers[0].qkv, Int8Linear) else self.dtype
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the trunk by name; they are the trunk's own: do not write to them."""
+        records: dict[str, Embeddings | Layer] = {"embeddings": self.embeddings}
+        records |= {f"layer.{i}": own for i, own in enumerate(self.layers)}
+        return {
+            f"{name}.{part}": tensor
+            for name, own in records.items()
+            for part, tensor in own.tensors().items()
+        }
+
+    def checksum(self) -> str:
+        """Return the sha256 over all tensors; the same after anything that uses the trunk."""
+        return fingerprint(self.tensors())
+
+    def trainable_copy(self) -> Trunk:
+        """Return a copy whose every weight trains (the full fine-tuning baseline); the trunk stays as it is."""
+        return self._mapped(lambda tensor: tensor.detach().clone().requires_grad_())
+
+    def cast(self, dtype: torch.dtype) -> Trunk:
+        """Return the trunk in `dtype`; the cast keeps the graph to weights that train."""
+        return self._mapped(lambda tensor: tensor.to(dtype))
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Trunk:
+        """Return the trunk with every weight changed."""
+        layers = [layer.mapped(change) for layer in self.layers]
+        return Trunk(self.embeddings.mapped(change), layers, self._sizes)
+
+    def forward(self, packed: Packed, adapters: Mapping[int, Lora]) -> Tensor:
+        """Run the encoder over `packed`, each segment with the adapter of its slot, none where the slot has none.
+
+        adapters: in the trunk's dtype and on its device.
+        Returns the hidden states (rows, width) of the texts, in the order they were given to `pack`.
+        """
+        hidden = None
+        if self._graphs is not None and not torch.is_grad_enabled() and len(packed.parts) == 1:
+            hidden = self._graphs.run(packed.parts[0], adapters)
+        if hidden is None:
+            hidden = self.run(self.embed(packed), packed, adapters)
+        return joined(hidden, packed)
+
+    def embed(self, packed: Packed, hidden_dropout: Dropout | None = None) -> Tensor:
+        """Return what enters the first layer, (tokens, width) in packed order."""
+        ids, positions = (torch.cat([getattr(part, name) for part in packed.parts]) for name in _INPUTS)
+        return self._embed(ids, positions, hidden_dropout)
+
+    def _embed(self, ids: Tensor, positions: Tensor, hidden_dropout: Dropout | None = None) -> Tensor:
+        own = self.embeddings
+        summed = F.embedding(ids, own.words) + F.embedding(positions, own.positions)
+        normed = self._norm(summed, own.norm)
+        return own.to_width(_dropped(normed, hidden_dropout))
+
+    def run(
+        self,
+        hidden: Tensor,
+        packed: Packed,
+        adapters: Mapping[int, Lora],
+        layers: range | None = None,
+        lora_masks: Masks | None = None,
+        hidden_dropout: Dropout | None = None,
+        source: Tensor | None = None,
+    ) -> Tensor:
+        """Run `layers` (all by default) over hidden states (tokens, width) in packed order; return the same shape.
+
+        lora_masks: dropout on the input of the updates; hidden_dropout: on the branches (full fine-tuning only).
+        source: (tokens,) int64, the row of `hidden` that each packed row is, where those are in another order, or
+        fewer; then the first product is computed once for each of them.
+        Of a batch of several parts, the backward pass computes each again: the memory is that of the largest.
+        """
+        parts, count = packed.parts, len(packed.parts)
+        rest = (adapters, range(self.depth) if layers is None else layers)
+        shared = None
+        if source is not None:
+            entering = Shared(hidden, source)
+            hidden, shared = entering.rows(), entering if len(hidden) < len(source) else None
+        if count == 1:
+            return self._run_part(hidden, parts[0], *rest, lora_masks, hidden_dropout, shared)
+        masks = [None] * count if lora_masks is None else lora_masks.split([part.segments for part in parts])
+        states = []
+        for own, part, mask in zip(hidden.split([part.tokens for part in parts]), parts, masks, strict=True):
+            # The states go to `checkpoint` themselves: by them it finds the GPU whose random state it must keep.
+            args = (own, part, *rest, mask, hidden_dropout)
+            if torch.is_grad_enabled():
+                states.append(checkpoint(self._run_part, *args, use_reentrant=False))
+            else:
+                states.append(self._run_part(*args))
+        return torch.cat(states)
+
+    def _run_part(
+        self,
+        hidden: Tensor,
+        part: Part,
+        adapters: Mapping[int, Lora],
+        layers: range,
+        lora_masks: Masks | None,
+        hidden_dropout: Dropout | None,
+        shared: Shared | None = None,
+    ) -> Tensor:
+        """Return what leaves the last of `layers`; shared: what `hidden` are, where many are the same."""
+        updates = updates_of(part.segments, adapters, hidden, lora_masks)
+        for index in layers:
+            hidden = self._run_layer(index, hidden, part.sequences, updates, hidden_dropout, shared)
+            shared = None
+        return hidden
+
+    def _run_whole(self, ids: Tensor, positions: Tensor, sequences: Sequences, updates: Updates) -> Tensor:
+        """Return the hidden states (tokens, width) of one part; what a CUDA graph records."""
+        hidden = self._embed(ids, positions)
+        for index in range(self.depth):
+            hidden = self._run_layer(index, hidden, sequences, updates, None)
+        return hidden
+
+    def _run_layer(
+        self,
+        index: int,
+        hidden: Tensor,
+        sequences: Sequences,
+        updates: Updates,
+        hidden_dropout: Dropout | None,
+        shared: Shared | None = None,
+    ) -> Tensor:
+        layer, width = self.layers[index], hidden.shape[1]
+
+        def product(x: Tensor, linear: Frozen, *modules: str) -> Tensor:
+            return updates.product(x, linear, index, modules, width)
+
+        qkv = layer.qkv if shared is None else shared.product(layer.qkv)
+        context = attend(product(hidden, qkv, "query", "key", "value"), sequences, self._sizes.heads)
+        out = product(context, layer.attention_output, "attention_output")
+        hidden = self._norm(hidden + _dropped(out, hidden_dropout), layer.attention_norm)
+        up = self._activation(product(hidden, layer.intermediate, "intermediate"))
+        down = product(up, layer.output, "output")
+        return self._norm(hidden + _dropped(down, hidden_dropout), layer.output_norm)
+
+    def _norm(self, x: Tensor, own: Norm) -> Tensor:
+        return F.layer_norm(x, own.weight.shape, own.weight, own.bias, self._sizes.epsilon)
+
+
+def joined(hidden: Tensor, packed: Packed) -> Tensor:
+    """Return the rows of whole texts, in the order given: (tokens, width) → (rows, width).
+
+    The first row of a text of several windows is the mean of theirs, so that a head on it sees the whole text.
+    """
+    if packed.join is None:
+        return hidden
+    out = hidden.index_select(0, packed.join)
+    for row, windows in packed.first_rows:
+        out[row] = hidden.index_select(0, windows).mean(0)
+    return out
+
+
+def _dropped(x: Tensor, dropout: Dropout | None) -> Tensor:
+    return x if dropout is None else x * dropout.fresh(x)

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onetrunk.core.serving.engine.admission import MOST_SECONDS, Admission
+from onetrunk.core.serving.engine.limits import Limits
+
+
+def of(tokens: int, **limits: float) -> Admission:
+    return Admission(Limits(queue_tokens=tokens, **limits))  # type: ignore[arg-type]
+
+
+def test_below_the_limit_everybody_is_let_in() -> None:
+    admission = of(100)
+    assert not admission.admit([("a", 99)])
+    assert not admission.admit([("a", 500)])  # the last one in may be large: nothing is too large for ever
+
+
+def test_at_the_limit_the_flood_is_refused_and_the_others_are_not() -> None:
+    admission = of(100)
+    admission.admit([("flood", 100)])
+    assert admission.admit([("flood", 1)]) == {"flood"}
+    assert not admission.admit([("calm", 10)])
+
+
+def test_a_request_is_let_in_whole_or_not_at_all() -> None:
+    admission = of(100)
+    admission.admit([("flood", 100)])
+    assert admission.admit([("calm", 10), ("flood", 10)]) == {"flood"}
+    assert admission.tokens == 100
+
+
+def test_what_is_larger_than_the_limit_does_not_shut_out_the_others() -> None:
+    admission = of(100)
+    assert not admission.admit([("bulk", 100_000)])
+    assert admission.admit([("bulk", 1)]) == {"bulk"}
+    assert not any(admission.admit([(f"name {number}", 10)]) for number in range(5))
+    admission.correct([("bulk", -100_000)])
+    assert admission.tokens == admission._counted == 50
+
+
+def test_half_as_much_again_is_never_passed_by_more_than_a_request() -> None:
+    admission = of(100)
+    for number in range(1000):
+        admission.admit([(f"name {number}", 10)])
+    assert admission.tokens < 1.5 * 100 + 10
+
+
+def test_each_has_waiting_what_is_answered_in_time_at_the_rate_of_its_own() -> None:
+    """Two ask without an end; of one 100 tokens a second are answered, of the other 900."""
+    now = 0.0
+    admission = Admission(Limits(queue_tokens=300, queue_seconds=0.3, batch_tokens=1000), lambda: now)
+    rates, had = {"slow": 100, "fast": 900}, {"slow": 0, "fast": 0}
+    for step in range(3000):
+        now += 0.01
+        for name, rate in rates.items():
+            while not admission.admit([(name, 1)]):
+                had[name] += 1
+            done = min(had[name], rate * (step + 1) // 100 - rate * step // 100)
+            had[name] -= done
+            admission.answered([(name, 1)] * done)
+    assert had["slow"] == pytest.approx(300 / 2, abs=5)  # an equal part, which is more than its rate gives it
+    assert had["fast"] == pytest.approx(0.3 * 900, abs=15)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 300), st.floats(1e-3, 1.0)), max_size=30))
+def test_when_all_is_answered_all_the_room_is_there_again(steps: list[tuple[str, int, float]]) -> None:
+    """A limit that changes in the meantime changes what counts, which once was never given back."""
+    admission = of(1000, batch_tokens=10)
+    under_way = []
+    for name, cost, seconds in steps:
+        if not admission.admit([(name, cost)]):
+            under_way.append((name, -cost))
+        admission.ran(10, seconds)
+    admission.correct(under_way)
+    assert (admission.tokens, admission._counted) == (0, 0)
+
+
+def test_what_is_given_up_is_not_answered() -> None:
+    """Else clients that give up soon would have more and more waiting: at the rate at which they do."""
+    now = 0.0
+    admission = Admission(Limits(queue_tokens=1000, batch_tokens=1000), lambda: now)
+    most = 0
+    admission.admit([("hasty", 1)])
+    for _ in range(200):
+        now += 0.1
+        had = 0
+        while not admission.admit([("hasty", 10)]):
+            had += 10
+        most = max(most, admission.tokens)
+        admission.correct([("hasty", -had)])
+    assert most <= 1000 + 10
+
+
+def test_one_that_ended_at_an_instant_lets_no_more_in_than_the_limit() -> None:
+    admission = of(1000)
+    admission.admit([("bulk", 60_000)])
+    admission.admit([("bulk", 1)])
+    admission.answered([("bulk", 59_999)])
+    had = 0
+    while not admission.admit([("bulk", 10)]):
+        had += 10
+    assert had <= 1010
+
+
+def test_what_has_been_answered_makes_room() -> None:
+    admission = of(100)
+    admission.admit([("a", 100)])
+    admission.correct([("a", -100)])
+    assert admission.tokens == 0
+    assert not admission.admit([("a", 100)])
+
+
+def test_the_advised_wait_is_what_waits_over_the_measured_speed() -> None:
+    admission = of(10_000)
+    admission.admit([("a", 5_000)])
+    hoped = admission.limit / Limits().queue_seconds
+    assert admission.retry_after() == math.ceil(5_000 / hoped)
+    admission.ran(10, 1.0)  # too little to go by
+    assert admission.retry_after() == math.ceil(5_000 / hoped)
+    for _ in range(100):
+        admission.ran(1_000, 1.001)
+    assert admission.retry_after() == 6
+    admission.correct([("a", 10**9)])
+    assert admission.retry_after() == MOST_SECONDS
+
+
+def test_the_busiest_name_is_the_one_with_most_tokens() -> None:
+    admission = of(100)
+    admission.admit([("a", 5), ("b", 50)])
+    assert admission.busiest(["a", "b", "c"]) == "b"
+
+
+def test_the_limit_is_what_is_answered_in_time_at_the_speed_of_late() -> None:
+    admission = of(10_000, queue_seconds=0.5, workers=2)
+    for _ in range(100):
+        admission.ran(200, 0.1)  # twice, at the same time
+    assert admission.limit == 2000
+    admission.ran(200, 0.4)
+    assert 1400 < admission.limit < 2000
+    for _ in range(100):
+        admission.ran(200, 0.2)
+    assert admission.limit == pytest.approx(1000, abs=1)
+
+
+def test_a_batch_may_always_wait_and_never_more_than_the_limit_in_tokens() -> None:
+    admission = of(10_000, batch_tokens=100)
+    admission.ran(50, 500.0)
+    assert admission.limit == 100
+    admission.ran(10**9, 1.0)
+    assert admission.limit == 10_000

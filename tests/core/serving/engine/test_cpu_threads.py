@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from onetrunk.core.serving.engine.cpu_threads import apart
+
+TEAMS = """
+import os, time, torch
+from onetrunk.core.serving.engine.cpu_threads import apart
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+def compute():
+    torch.randn(600, 600) @ torch.randn(600, 600)
+    return threads()
+
+before = threads()
+during = apart(compute)
+until = time.monotonic() + 5
+while threads() > before and time.monotonic() < until:  # the system ends a thread a little after Python does
+    time.sleep(0.01)
+after = threads()
+compute()
+print(during - before, after - before, threads() - before)
+"""
+
+
+def test_the_outcome_is_that_of_the_work() -> None:
+    assert apart(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        apart(divmod, 1, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_no_team_of_threads_stays_behind() -> None:
+    line = [sys.executable, "-c", TEAMS]
+    done = subprocess.run(line, env={"OMP_NUM_THREADS": "2"}, capture_output=True, text=True, check=True)
+    during, after, on_main_thread = map(int, done.stdout.split())
+    assert (during, after, on_main_thread) == (2, 0, 1)

@@ -1,0 +1,44 @@
+"""docs/serving.md keeps its word: it names every problem and metric, and its configuration is read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from onetrunk.core.serving.engine.config import ServeConfig
+from onetrunk.core.serving.engine.limits import Limits
+from onetrunk.core.serving.http.problems import PROBLEMS
+from onetrunk.core.serving.http.stream import GROUP, WINDOW
+from tests.core.serving.conftest import Running
+
+TEXT = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+
+
+def test_every_problem_is_named_with_its_status() -> None:
+    rows = [line for line in TEXT.splitlines() if line.startswith("| `") and "onetrunk_" not in line]
+    named = {
+        kind: row.split("|")[2] for row in rows for kind in re.findall(r"`([a-z-]+)`", row.split("|")[1])
+    }
+    assert set(named) == set(PROBLEMS)
+    assert {kind for kind in named if str(PROBLEMS[kind][0]) not in named[kind]} == set()
+
+
+def test_every_metric_is_named_and_no_other(service: Running) -> None:
+    page = service.client.get("/metrics").text
+    types = dict(re.findall(r"^# TYPE (onetrunk_\w+) (\w+)$", page, flags=re.MULTILINE))
+    known = {name for name in types if not name.endswith("_created")}
+    assert set(re.findall(r"`(onetrunk_\w+)`", TEXT)) == known
+
+
+def test_the_configuration_is_read_and_its_limits_are_the_defaults(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", TEXT, flags=re.DOTALL)
+    file = tmp_path / "serve.toml"
+    file.write_text(example, encoding="utf-8")
+    defaults = Limits.on("cpu", threads=2)
+    written = dict(ServeConfig.read(file).limits)
+    assert {name: getattr(defaults, name) for name in written} == written
+
+
+def test_about_as_many_lines_of_a_stream_are_under_way_as_it_says() -> None:
+    (count,) = re.findall(r"About (\d+) lines are under way", TEXT)
+    assert abs((WINDOW + 1) * GROUP - int(count)) <= 10

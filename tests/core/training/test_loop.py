@@ -1,0 +1,415 @@
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from onetrunk.adapters.format.artifact import read_artifact
+from onetrunk.adapters.store.store import Store
+from onetrunk.core.backbones.backbone import Backbone, fingerprint
+from onetrunk.core.data.dataset import Dataset, content_sha256
+from onetrunk.core.data.training_data import TrainData
+from onetrunk.core.errors import DataError, TaskSpecError, TrainingDiverged, UsageError
+from onetrunk.core.inference.adapter_io import load_adapter
+from onetrunk.core.plugin_system.host import PluginHost
+from onetrunk.core.tasks import Example, JSONObject, Labels, Record, TaskSpec
+from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent, hookimpl
+from onetrunk.core.training.encoded_dataset import Corpus, make_corpus
+from onetrunk.core.training.loop import train_together
+from onetrunk.core.training.pipeline import train_adapter
+from onetrunk.core.training.run_state import Listener, Run, Trained, learner_logits
+from onetrunk.core.training.settings import TrainSettings
+from onetrunk.core.training.trainable import Learner, balanced_weights
+from onetrunk.core.trunk.packed import Trunk
+
+Train = Callable[..., Any]
+SHORT = TrainSettings(epochs=4, lr=0.01, rank=4, batch_tokens=64)
+
+
+@pytest.fixture(scope="module")
+def spec() -> TaskSpec:
+    return PluginHost.discover().task("sentiment")
+
+
+@pytest.fixture
+def corpus(spec: TaskSpec, bert: Backbone, records: dict[str, list[Record]]) -> Corpus:
+    return make_corpus(spec, bert, [spec.read(record) for record in records["sentiment"]], ("neg", "pos"))
+
+
+def run(
+    spec: TaskSpec, corpus: Corpus, backbone: Backbone, settings: TrainSettings, **options: Any
+) -> Trained:
+    trunk = options.pop("trunk", None) or Trunk.of(backbone)
+    alone = Run(spec, "x", corpus, corpus, ("neg", "pos"), backbone, trunk, settings, **options)
+    (ended,) = train_together([alone], trunk)
+    return ended.result()
+
+
+def weights_of(trained: Trained) -> dict[str, torch.Tensor]:
+    learner = trained.learner
+    return {**{str(i): w for i, w in enumerate(learner.weights)}, **learner.head.state_dict()}
+
+
+def same_weights(first: Trained, second: Trained) -> bool:
+    return fingerprint(weights_of(first)) == fingerprint(weights_of(second))
+
+
+def scored_by(score: Callable[[np.ndarray], float | None]) -> Callable[..., JSONObject]:
+    """Return an `evaluate` that looks at nothing but the logits."""
+
+    def evaluate(
+        examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, _: JSONObject
+    ) -> JSONObject:
+        return {"accuracy": score(np.concatenate(logits))}
+
+    return evaluate
+
+
+# What a run learns
+
+
+@pytest.mark.parametrize("method", ["lora", "head", "full"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_loss_falls(spec: TaskSpec, corpus: Corpus, bert: Backbone, method: Any, optimizer: Any) -> None:
+    settings = replace(
+        SHORT, method=method, optimizer=optimizer, lr=0.003 if method == "full" else 0.02, dropout=0.0
+    )
+    history = run(spec, corpus, bert, settings).history
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_only_the_chosen_targets_train(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    trained = run(spec, corpus, bert, replace(SHORT, targets=("value", "output"), layers="last-1"))
+    assert set(trained.learner.lora.updates) == {(1, "value"), (1, "output")}
+    head = sum(p.numel() for p in trained.learner.head.parameters())
+    assert trained.learner.trained_parameters == head + 4 * (32 + 32) + 4 * (32 + 64)
+
+
+def test_method_head_has_no_updates(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    trained = run(spec, corpus, bert, replace(SHORT, method="head"))
+    assert trained.learner.lora.updates == {}
+    assert trained.learner.weights == []
+
+
+@pytest.mark.parametrize("method", ["lora", "head", "full"])
+def test_training_never_changes_the_trunk(
+    spec: TaskSpec, corpus: Corpus, bert: Backbone, method: Any
+) -> None:
+    trunk = Trunk.of(bert)
+    before = trunk.checksum()
+    run(spec, corpus, bert, replace(SHORT, method=method), trunk=trunk)
+    assert trunk.checksum() == before == Trunk.of(bert).checksum()
+    assert fingerprint(bert.tensors) == bert.fingerprint
+    assert all(tensor.grad is None and not tensor.requires_grad for tensor in trunk.tensors().values())
+
+
+def test_full_changes_its_copy(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    trained = run(spec, corpus, bert, replace(SHORT, method="full"))
+    assert trained.learner.running_trunk().checksum() != Trunk.of(bert).checksum()
+
+
+def test_class_weights_make_every_label_count_the_same() -> None:
+    weights = balanced_weights([(0,), (0,), (0,), (2,), (-100,), (-1,)], 4)
+    assert weights.tolist() == pytest.approx([1 / 3, 0, 1, 0])
+    assert sum(float(weights[t]) for t in (0, 0, 0, 2)) == pytest.approx(2)
+
+
+def test_class_weights_change_what_is_learnt(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    few = Corpus(corpus.examples[:5], corpus.encoded[:5], corpus.targets[:5])
+    plain, weighted = (run(spec, few, bert, replace(SHORT, class_weights=w)) for w in ("none", "balanced"))
+    assert not same_weights(plain, weighted)
+
+
+# Repeatability
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("task", ["ner", "sentiment"])
+def test_the_same_run_twice_gives_the_same_bytes(
+    train_tiny: Train, bert_folder: Path, tmp_path: Path, precision: str, task: str
+) -> None:
+    store, backbone = Store(tmp_path), Backbone.load(bert_folder, device="cpu", dtype=precision)
+    files = [train_tiny(store, task, backbone).stored.path / "adapter_model.safetensors" for _ in range(2)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    other = train_tiny(store, task, backbone, seed=1).stored.path / "adapter_model.safetensors"
+    assert files[0].read_bytes() != other.read_bytes()
+
+
+def train_from_file(backbone: str, rows: str, store: str) -> str:
+    """Train as a script does and return the folder; its source runs in a process of its own, too."""
+    from pathlib import Path
+
+    from onetrunk.adapters.store.store import Store
+    from onetrunk.core.backbones.backbone import Backbone
+    from onetrunk.core.data.training_data import read_train_data
+    from onetrunk.core.plugin_system.host import PluginHost
+    from onetrunk.core.training.pipeline import train_adapter
+    from onetrunk.core.training.settings import TrainSettings
+
+    host, settings = PluginHost.discover(), TrainSettings(epochs=2, rank=4, batch_tokens=64)
+    data = read_train_data(host.task("ner"), rows, seed=3)
+    trunk = Backbone.load(backbone, device="cpu", dtype="fp32")
+    return str(train_adapter(host, Store(Path(store)), "ner", "x", data, trunk, settings).stored.path)  # type: ignore[union-attr]
+
+
+def test_another_process_with_another_hash_seed_gives_the_same_bytes(
+    bert_folder: Path, records: dict[str, list[Record]], tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(map(json.dumps, records["ner"])))
+    source = f"import sys\n{inspect.getsource(train_from_file)}\nprint(train_from_file(*sys.argv[1:]))"
+    line = [sys.executable, "-c", source, str(bert_folder), str(rows), str(tmp_path / "there")]
+    environment = {**os.environ, "PYTHONHASHSEED": "2"}
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True, timeout=300)
+    there = Path(done.stdout.splitlines()[-1])
+    here = Path(train_from_file(str(bert_folder), str(rows), str(tmp_path / "here")))
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (there / name).read_bytes() == (here / name).read_bytes()
+
+
+def test_the_generators_of_the_process_are_left_alone(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    before = torch.get_rng_state(), random.getstate(), str(np.random.get_state())
+    run(spec, corpus, bert, SHORT)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (random.getstate(), str(np.random.get_state()))
+
+
+def test_what_was_drawn_before_changes_nothing(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    first = run(spec, corpus, bert, SHORT)
+    torch.rand(7)
+    assert same_weights(first, run(spec, corpus, bert, SHORT))
+
+
+def test_who_listens_cannot_change_what_is_drawn_from_python(
+    spec: TaskSpec, corpus: Corpus, bert: Backbone
+) -> None:
+    first = run(spec, corpus, bert, SHORT)
+    second = run(spec, corpus, bert, SHORT, listener=Listener(step=lambda event: random.seed(event.step)))
+    assert same_weights(first, second)
+
+
+# Epochs
+
+
+def test_the_best_epoch_is_what_comes_back(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    shy = replace(spec, evaluate=scored_by(lambda logits: -abs(float(np.abs(logits).mean()) - 0.5)))
+    trained = run(shy, corpus, bert, replace(SHORT, epochs=8, patience=0, lr=0.03))
+    scores = [row["dev"]["accuracy"] for row in trained.history]
+    assert trained.best_epoch == 1 + int(np.argmax(scores))
+    assert trained.best_epoch < 8
+    logits = learner_logits(trained.learner, corpus, 0)
+    assert shy.evaluate(corpus.examples, logits, ("neg", "pos"), {})["accuracy"] == max(scores)
+
+
+def test_of_equal_epochs_the_first_is_the_best(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    trained = run(replace(spec, evaluate=scored_by(lambda _: 0.5)), corpus, bert, replace(SHORT, patience=0))
+    assert trained.best_epoch == 1
+    assert [row["best"] for row in trained.history] == [True, False, False, False]
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 2), (2, 3), (0, 6)])
+def test_a_run_stops_when_its_patience_ends(
+    spec: TaskSpec, corpus: Corpus, bert: Backbone, patience: int, epochs: int
+) -> None:
+    flat = replace(spec, evaluate=scored_by(lambda _: 0.5))
+    assert len(run(flat, corpus, bert, replace(SHORT, epochs=6, patience=patience)).history) == epochs
+
+
+def test_a_run_that_stops_early_is_the_start_of_the_whole_one(
+    spec: TaskSpec, corpus: Corpus, bert: Backbone
+) -> None:
+    flat = replace(spec, evaluate=scored_by(lambda _: 0.5))
+    short, whole = (run(flat, corpus, bert, replace(SHORT, patience=patience)) for patience in (1, 0))
+    assert same_weights(short, whole)  # of both the first epoch is the best
+
+
+def test_a_metric_that_is_no_number_is_told(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    with pytest.raises(TaskSpecError, match=r"evaluate gives what has the number nan, .* under 'accuracy'"):
+        run(replace(spec, evaluate=scored_by(lambda _: float("nan"))), corpus, bert, SHORT)
+
+
+def test_an_epoch_whose_metric_has_no_value_counts_as_nothing(
+    spec: TaskSpec, corpus: Corpus, bert: Backbone
+) -> None:
+    values = iter([None, 0.5, None, 0.25])  # as the f1 of a dev set without entities while none is predicted
+    trained = run(replace(spec, evaluate=scored_by(lambda _: next(values))), corpus, bert, SHORT)
+    assert trained.best_epoch == 2
+    assert [row["dev"] for row in trained.history] == [{}, {"accuracy": 0.5}, {}, {"accuracy": 0.25}]
+
+
+def test_every_step_and_every_epoch_is_heard_of(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+    steps, epochs = list[StepEvent](), list[EpochEvent]()
+    trained = run(
+        spec, corpus, bert, replace(SHORT, patience=0), listener=Listener(steps.append, epochs.append)
+    )
+    assert [event.step for event in steps] == list(range(1, steps[0].steps + 1))
+    assert sum(event.tokens for event in steps) == 4 * sum(corpus.tokens)
+    assert [event.loss for event in epochs] == [row["loss"] for row in trained.history]
+    assert [event.epoch for event in epochs] == [1, 2, 3, 4]
+
+
+def test_the_learning_rate_rises_then_falls_towards_zero(
+    spec: TaskSpec, corpus: Corpus, bert: Backbone
+) -> None:
+    steps = list[StepEvent]()
+    settings = replace(SHORT, patience=0, warmup=0.25)
+    run(spec, corpus, bert, settings, listener=Listener(step=steps.append))
+    rates = [event.lr for event in steps]
+    peak = rates.index(max(rates))
+    assert rates[peak] == pytest.approx(0.01)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert 0 < rates[-1] < 0.002
+
+
+# What goes wrong
+
+
+def test_a_batch_of_nothing_but_empty_texts_is_passed_over(
+    train_tiny: Train, bert: Backbone, tmp_path: Path
+) -> None:
+    empty = [{"text": "", "entities": []}] * 40
+    named = [{"words": ["Ada", "in", "Rome"], "tags": ["B-PER", "O", "B-LOC"]}] * 10
+    run = train_tiny(Store(tmp_path), "ner", bert, rows=[*empty, *named], batch_tokens=16)
+    assert run.metrics["dev"]["f1"] > 0
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+@pytest.mark.parametrize("batch_tokens", [64, 100_000])
+def test_a_run_that_diverges_says_so_and_stores_nothing(
+    train_tiny: Train, bert: Backbone, tmp_path: Path, epochs: int, batch_tokens: int
+) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(
+        TrainingDiverged, match=r"not finite at epoch \d, step \d+; nothing was stored; try a lower --lr"
+    ):
+        train_tiny(store, "sentiment", bert, lr=1e38, epochs=epochs, batch_tokens=batch_tokens)
+    assert store.versions() == []
+
+
+def test_weights_that_are_finite_but_too_large_for_logits_are_told(
+    train_tiny: Train, bert: Backbone, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingDiverged, match=r"or a lower --head-lr than 0\.01"):
+        train_tiny(Store(tmp_path), "sentiment", bert, lr=1e30, epochs=1, batch_tokens=100_000)
+
+
+def test_dev_data_without_any_label_are_refused_before_training(tmp_path: Path) -> None:
+    from onetrunk.core.data.training_data import read_train_data
+    from onetrunk.core.plugin_system.host import PluginHost
+
+    train, dev = tmp_path / "train.jsonl", tmp_path / "dev.jsonl"
+    train.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
+    dev.write_text('{"text": "c", "label": "oos"}\n')
+    with pytest.raises(DataError, match=r"dev\.jsonl: no row has one of the labels: x, y"):
+        read_train_data(PluginHost.discover().task("intent"), train, dev)
+
+
+def test_an_interrupted_run_stores_nothing(
+    train_tiny: Train, bert: Backbone, tmp_path: Path, spec: TaskSpec
+) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(UsageError, match="asks for more than the backbone's 2"):
+        train_tiny(store, "sentiment", bert, layers="last-3")
+    assert store.versions() == []
+
+
+# Starting from another adapter
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_warm_start_begins_from_the_very_weights_of_its_parent(
+    train_tiny: Train, bert_folder: Path, tmp_path: Path, precision: str
+) -> None:
+    store, backbone = Store(tmp_path), Backbone.load(bert_folder, device="cpu", dtype=precision)
+    parent = train_tiny(store, "sentiment", backbone).stored
+    child = train_tiny(store, "sentiment", backbone, start=parent, lr=1e-30, head_lr=1e-30, epochs=1).stored
+    before, after = (read_artifact(stored.path).adapter_model for stored in (parent, child))
+    assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
+    assert read_artifact(child.path).manifest.parent == parent.ref
+
+
+@pytest.mark.parametrize("parent_method", ["lora", "head"])
+@pytest.mark.parametrize("method", ["lora", "head"])
+def test_what_a_warm_start_gives_loads_again(
+    train_tiny: Train, bert: Backbone, spec: TaskSpec, tmp_path: Path, parent_method: str, method: str
+) -> None:
+    store = Store(tmp_path)
+    parent = train_tiny(store, "sentiment", bert, method=parent_method).stored
+    child = train_tiny(store, "sentiment", bert, start=parent, method=method).stored
+    artifact = read_artifact(child.path)
+    adapter = load_adapter(child.ref, artifact, spec, bert, Trunk.of(bert))
+    assert bool(adapter.lora.updates) == (artifact.manifest.method == "lora")
+
+
+def test_a_warm_start_keeps_the_shape_of_its_parent_and_records_it(
+    train_tiny: Train, bert: Backbone, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    shape = {"rank": 3, "alpha": 5.0, "targets": ("query",), "layers": "last-1", "pooling": "mean"}
+    parent = train_tiny(store, "sentiment", bert, **shape).stored
+    child = read_artifact(train_tiny(store, "sentiment", bert, start=parent, rank=8).stored.path).manifest
+    recorded = {key: child.training[key] for key in shape}
+    assert recorded == {**shape, "targets": ["query"], "alpha": pytest.approx(5.0)}
+    assert child.pooling == "mean"
+
+
+class OneHot:
+    """A task whose targets say of each label whether it holds, as those of several labels a text do."""
+
+    def __init__(self, spec: TaskSpec) -> None:
+        self.spec = replace(
+            spec, name="one-hot", targets=lambda e, labels: [int(e.target == x) for x in labels]
+        )
+
+    @hookimpl
+    def tasks(self) -> list[TaskSpec]:
+        return [self.spec]
+
+
+@pytest.mark.parametrize("labels", [("neg", "pos"), ("pos",)])
+def test_balanced_weights_of_what_is_not_one_label_a_unit_are_refused(
+    spec: TaskSpec, bert: Backbone, records: dict[str, list[Record]], tmp_path: Path, labels: Labels
+) -> None:
+    examples = tuple(map(spec.read, records["sentiment"]))
+    rows = Dataset(examples, "rows", content_sha256(examples))
+    data, store = TrainData(rows, rows, None, labels, held_out=False), Store(tmp_path)
+    balanced = replace(SHORT, class_weights="balanced")
+    with pytest.raises(UsageError, match="a target of task 'one-hot' is not one label a unit"):
+        train_adapter(PluginHost.of(OneHot(spec)), store, "one-hot", "x", data, bert, balanced)
+    assert store.versions() == []
+
+
+def test_full_cannot_start_from_an_adapter(train_tiny: Train, bert: Backbone, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    parent = train_tiny(store, "sentiment", bert).stored
+    with pytest.raises(UsageError, match="method 'full' cannot start from sentiment@1"):
+        train_tiny(store, "sentiment", bert, start=parent, method="full")
+
+
+def test_full_stores_nothing_but_tells_its_figures(train_tiny: Train, bert: Backbone, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    result = train_tiny(store, "sentiment", bert, method="full", lr=1e-3)
+    assert result.stored is None
+    assert store.versions() == []
+    assert result.share > 1
+    assert 0 <= result.metrics["dev"]["accuracy"] <= 1
+
+
+def test_a_learner_begins_as_the_backbone_with_a_fresh_head(spec: TaskSpec, bert: Backbone) -> None:
+    learner = Learner(spec, ("a", "b"), bert, Trunk.of(bert), SHORT)
+    assert all(not own.b.any() for own in learner.lora.updates.values())
+    assert learner.trained_parameters == sum(
+        t.numel() for t in [*learner.weights, *learner.head.parameters()]
+    )

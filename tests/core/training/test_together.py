@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.errors import TrainingDiverged
+from onetrunk.core.plugin_system.host import PluginHost
+from onetrunk.core.tasks import Record, TaskSpec
+from onetrunk.core.training.encoded_dataset import make_corpus
+from onetrunk.core.training.hidden_cache import LowerStates
+from onetrunk.core.training.loop import train_together
+from onetrunk.core.training.run_state import Run
+from onetrunk.core.training.settings import TrainSettings
+from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.packing import pack
+
+Records = dict[str, list[Record]]
+SETTINGS = {
+    "ner": TrainSettings(epochs=5, lr=3e-3, rank=4, batch_tokens=64, patience=0),
+    "sentiment": TrainSettings(
+        epochs=4, lr=1e-3, rank=2, batch_tokens=80, seed=7, layers="last-1", patience=0
+    ),
+    "intent": TrainSettings(
+        epochs=6, lr=2e-3, rank=8, batch_tokens=48, dropout=0.0, targets=("attention_output", "output")
+    ),
+    "head": TrainSettings(epochs=3, method="head", batch_tokens=64, seed=2),
+}
+
+
+@pytest.fixture(scope="module")
+def host() -> PluginHost:
+    return PluginHost.discover()
+
+
+def make_run(
+    host: PluginHost, backbone: Backbone, trunk: Trunk, records: Records, name: str, **more: Any
+) -> Run:
+    spec = host.task("sentiment" if name == "head" else name)
+    return run_of(spec, backbone, trunk, records[spec.name], replace(SETTINGS[name], **more), name)
+
+
+def run_of(
+    spec: TaskSpec,
+    backbone: Backbone,
+    trunk: Trunk,
+    rows: list[Record],
+    settings: TrainSettings,
+    name: str = "x",
+) -> Run:
+    examples = [spec.read(row) for row in rows]
+    labels = spec.learn_labels(examples)
+    corpus = make_corpus(spec, backbone, examples, labels)
+    return Run(spec, name, corpus, corpus, labels, backbone, trunk, settings)
+
+
+def states(run: Run) -> list[torch.Tensor]:
+    learner = run.result().learner
+    return [*learner.weights, *learner.head.state_dict().values()]
+
+
+def test_each_run_learns_what_it_learns_alone(host: PluginHost, backbone: Backbone, records: Records) -> None:
+    trunk = Trunk.of(backbone)
+    alone, together = (
+        [make_run(host, backbone, trunk, records, name) for name in SETTINGS] for _ in range(2)
+    )
+    for run in alone:
+        list(train_together([run], trunk))
+    list(train_together(together, trunk))
+    for one, other in zip(alone, together, strict=True):
+        assert one.result().best_epoch == other.result().best_epoch
+        assert len(one.result().history) == len(other.result().history)
+        for own, expected in zip(states(other), states(one), strict=True):
+            torch.testing.assert_close(own, expected, rtol=0, atol=1e-4)
+
+
+def test_a_run_that_diverges_ends_alone(host: PluginHost, bert: Backbone, records: Records) -> None:
+    trunk = Trunk.of(bert)
+    good, alone = (make_run(host, bert, trunk, records, "ner") for _ in range(2))
+    bad = make_run(host, bert, trunk, records, "sentiment", lr=1e38)
+    list(train_together([bad, good], trunk))
+    list(train_together([alone], trunk))
+    with pytest.raises(TrainingDiverged, match="not finite at epoch 1"):
+        bad.result()
+    for own, expected in zip(states(good), states(alone), strict=True):
+        torch.testing.assert_close(own, expected, rtol=0, atol=1e-4)
+
+
+def test_a_plugin_that_raises_ends_its_run_alone(host: PluginHost, bert: Backbone, records: Records) -> None:
+    def loss(*_: Any) -> Any:
+        raise ZeroDivisionError("a bug of the plugin")
+
+    trunk = Trunk.of(bert)
+    spec = replace(host.task("sentiment"), loss=loss)
+    bad = run_of(spec, bert, trunk, records["sentiment"], SETTINGS["sentiment"])
+    good = make_run(host, bert, trunk, records, "ner")
+    list(train_together([good, bad], trunk))
+    assert len(good.result().history) == SETTINGS["ner"].epochs
+    with pytest.raises(ZeroDivisionError, match="a bug of the plugin"):
+        bad.result()
+
+
+def test_ctrl_c_ends_all(host: PluginHost, bert: Backbone, records: Records) -> None:
+    def loss(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    trunk = Trunk.of(bert)
+    spec = replace(host.task("sentiment"), loss=loss)
+    with pytest.raises(KeyboardInterrupt):
+        list(train_together([run_of(spec, bert, trunk, records["sentiment"], SETTINGS["sentiment"])], trunk))
+
+
+@pytest.mark.parametrize("room", [2**30, 2_000, 0])  # all is kept, a few texts are, nothing is
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_lower_states_are_those_of_the_bare_trunk_and_stay_the_same(
+    first: int, room: int, backbone: Backbone, records: Records, host: PluginHost
+) -> None:
+    trunk, spec = Trunk.of(backbone), host.task("ner")
+    examples = [spec.read(row) for row in records["ner"]]
+    encoded = make_corpus(spec, backbone, examples, spec.learn_labels(examples)).encoded
+    lower = LowerStates(trunk, backbone.first_position, encoded, first, room)
+    for batch in ([3, 0, 2], [0, 5, 2, 3], [3, 0, 2]):
+        found = lower.of(batch)
+        assert not found.requires_grad
+        for index, own in zip(batch, found.split([encoded[i].tokens for i in batch]), strict=True):
+            packed = pack([encoded[index]], [0], backbone.first_position)
+            expected = trunk.run(trunk.embed(packed), packed, {}, range(first))
+            torch.testing.assert_close(own, expected, rtol=0, atol=1e-5)
+
+
+def test_kept_states_are_not_computed_again(bert: Backbone, records: Records, host: PluginHost) -> None:
+    trunk, spec = Trunk.of(bert), host.task("ner")
+    examples = [spec.read(row) for row in records["ner"]]
+    encoded = make_corpus(spec, bert, examples, spec.learn_labels(examples)).encoded
+    kept, anew = (LowerStates(trunk, 0, encoded, 1, room) for room in (2**30, 0))
+    first = kept.of([0, 1, 2])
+    assert torch.equal(kept.of([1]), first.split([encoded[i].tokens for i in range(3)])[1])
+    assert torch.equal(anew.of([0, 1, 2]), first)
