@@ -24,7 +24,7 @@ from onetrunk.core.trunk.attention import Sequences
 from onetrunk.core.trunk.lora_application import Patches, Updates, changing
 from onetrunk.core.trunk.packing import Part
 
-TOKENS = (32, 64, 128, 256, 512)
+TOKENS = (32, 64, 128, 256, 512, 1024, 2048)
 """Sizes of buckets, in tokens; a larger batch keeps the GPU busy without a graph."""
 MOST_RUNS = 64
 """Sequences, and runs of one adapter, that a graph has room for at most."""
