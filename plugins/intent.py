@@ -17,12 +17,13 @@ from onetrunk.core.tasks import (
     Labels,
     TaskSpec,
     best_index,
+    cross_entropy,
+    hookimpl,
     label_index,
     labelled_text,
     make_text_head,
+    total_weight,
 )
-from onetrunk.core.tasks.hookspecs import hookimpl
-from onetrunk.core.tasks.losses import cross_entropy, total_weight
 
 if TYPE_CHECKING:
     import numpy as np

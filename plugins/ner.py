@@ -12,10 +12,18 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
-from onetrunk.core.tasks import Example, HeadContext, JSONObject, Labels, Record, Span, TaskSpec
-from onetrunk.core.tasks.hookspecs import hookimpl
-from onetrunk.core.tasks.losses import cross_entropy
-from onetrunk.core.tasks.word_splitter import split_words
+from onetrunk.core.tasks import (
+    Example,
+    HeadContext,
+    JSONObject,
+    Labels,
+    Record,
+    Span,
+    TaskSpec,
+    cross_entropy,
+    hookimpl,
+    split_words,
+)
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,12 +11,12 @@ from onetrunk.core.tasks import (
     Labels,
     TaskSpec,
     best_index,
+    cross_entropy,
+    hookimpl,
     label_index,
     labelled_text,
     make_text_head,
 )
-from onetrunk.core.tasks.hookspecs import hookimpl
-from onetrunk.core.tasks.losses import cross_entropy
 
 if TYPE_CHECKING:
     import numpy as np

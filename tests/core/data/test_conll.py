@@ -11,7 +11,7 @@ from onetrunk.core.data.readers import read_records
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Record
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 
 KINDS = st.sampled_from(["person", "creative-work", "X"])
 ANY_TAG = st.just("O") | st.builds("{}-{}".format, st.sampled_from("BIESLU"), KINDS)

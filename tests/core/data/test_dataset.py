@@ -33,7 +33,7 @@ from onetrunk.core.tasks import Example, HeadContext, JSONObject, Labels, Record
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 
 
 def read_topic(record: Record) -> Example:

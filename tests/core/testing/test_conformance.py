@@ -88,8 +88,8 @@ def test_a_multi_label_task_of_a_stranger_keeps_the_contract(plugin: Plugin, tmp
     ("part", "instead", "fault"),
     [
         (
-            "from onetrunk.core.tasks",
-            "import torch\nfrom onetrunk.core.tasks",
+            "from onetrunk.core.tasks import Example",
+            "import torch\nfrom onetrunk.core.tasks import Example",
             "imports: importing .* loads torch",
         ),
         (

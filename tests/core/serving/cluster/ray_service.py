@@ -23,7 +23,7 @@ import yaml
 
 from tests.core.serving.conftest import ADAPTERS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 LINE = [str(Path(sys.executable).with_name("serve")), "run"]
 REPLICAS = 2
 QUEUE = 512

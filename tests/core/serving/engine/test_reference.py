@@ -11,7 +11,7 @@ from onetrunk.core.serving.http.problems import PROBLEMS
 from onetrunk.core.serving.http.stream import GROUP, WINDOW
 from tests.core.serving.conftest import Running
 
-TEXT = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[4] / "docs" / "serving.md").read_text(encoding="utf-8")
 
 
 def test_every_problem_is_named_with_its_status() -> None:
