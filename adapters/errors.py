@@ -4,12 +4,14 @@ OneTrunkError                every expected failure; the command line prints one
 ├── ReferenceSyntaxError     a reference that cannot be read
 ├── StoreError
 │   ├── UnknownAdapter       the store has no such name, version or alias
+│   ├── NameTaken            the name belongs to an adapter of another origin or task
 │   └── StoreBusy            another process holds the lock for too long
 ├── ArtifactError            a folder that is not a sound artifact
 │   └── HashMismatch         a file is not what `task.json` says
 ├── RemoteError              a Hub or shared folder that cannot do what was asked
 │   ├── RemoteNotFound       no such repo, revision or file there, or none that this token may see
 │   ├── RemoteConflict       somebody else has published meanwhile
+│   ├── RemoteDamaged        a file there is not what was published
 │   └── RemoteUnreachable    the connection failed, or offline mode is on
 ├── PublishError             an adapter that must not be published as it is
 └── (continued in `onetrunk.core.errors`)
@@ -55,6 +57,17 @@ class UnknownAdapter(StoreError):
         self.known = tuple(known)
 
 
+class NameTaken(StoreError):
+    """`name` belongs to an adapter of another origin or another task; nothing was stored."""
+
+    def __init__(self, name: str, why: str, location: str) -> None:
+        super().__init__(
+            f"the name {name!r} is taken: {why}; {location} was not stored. `adapters pull {location} --as NAME` "
+            f"stores it under another name, `--into {name}` as the next version of {name} all the same"
+        )
+        self.name = name
+
+
 class StoreBusy(StoreError):
     """Another process has held the store's lock for `seconds`."""
 
@@ -96,6 +109,10 @@ class RemoteNotFound(RemoteError):
 
 class RemoteConflict(RemoteError):
     """The branch has moved since it was read; nothing was changed."""
+
+
+class RemoteDamaged(RemoteError):
+    """A file is not what was published."""
 
 
 class RemoteUnreachable(RemoteError):

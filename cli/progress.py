@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from onetrunk.core.plugin_system.host import PluginHost
-    from onetrunk.core.training.run_state import Listener
-
 _PATIENCE = 1.0  # seconds that a command may take without showing a bar
 _MEMORY = 0.95  # what a step leaves of the running mean before it
 
@@ -112,21 +109,6 @@ class _Pace:
     def __str__(self) -> str:
         speed = f"{self._tokens / self._seconds:,.0f} tokens/s  " if self._seconds else ""
         return f"{speed}loss {self._losses / self._weight:.4f}"
-
-
-def listener_of(progress: TrainingProgress, host: PluginHost) -> Listener:
-    """Return who hears of a run: `progress`, and then the plugins of `host`."""
-    from onetrunk.core.training.run_state import Listener
-
-    def step(event: StepEvent) -> None:
-        progress.step(event)
-        host.notify("training_step", event=event)
-
-    def epoch(event: EpochEvent) -> None:
-        progress.epoch(event)
-        host.notify("training_epoch", event=event)
-
-    return Listener(step, epoch)
 
 
 @contextmanager

@@ -95,12 +95,13 @@ def pulling(
 
 
 def located(host: Callable[[], PluginHost], reference: str, backbone: str | None = None) -> StoredVersion:
-    """Return the version that `reference` means; one of a Hub or folder is pulled, if it is not in the store."""
+    """Return the version that `reference` means, as `Puller.resolve` does; say which one a location means.
+
+    host: returns the plugins. No torch is imported unless `reference` is a location.
+    """
     if not is_location(reference):
         return Store().resolve(reference)
-    from onetrunk.core.sharing.pull import located as pulled
-
     with pulling(host(), backbone) as puller:
-        stored = pulled(Store(), puller, reference)
+        stored = puller.resolve(reference)
     click.echo(printable(f"{reference} is {stored.ref} in the store"), err=True)
     return stored

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
@@ -17,12 +17,15 @@ INHERITED = ("method", "pooling", "rank", "alpha", "targets", "layers")
 Parent = tuple[StoredVersion, Manifest]
 
 
-def parent_of(ref: str, task: str, given: Collection[str]) -> Parent:
+def parent_of(
+    host: Callable[[], PluginHost], ref: str, task: str, given: Collection[str], backbone: str | None
+) -> Parent:
     """Return the adapter `ref` to start a training of `task` from; given: the settings that the user chose.
 
-    Raises UnknownAdapter, and UsageError where the adapter does not fit what was asked for.
+    host: returns the plugins, which a pull needs; backbone: the one that the user chose. Raises UnknownAdapter, and
+    UsageError where the adapter does not fit what was asked for.
     """
-    stored = located(PluginHost.discover, ref)
+    stored = located(host, ref, backbone)
     manifest = read_manifest(stored.path)
     if manifest.task != task:
         raise UsageError(

@@ -48,7 +48,7 @@ def _train(host: PluginHost, plan: Plan, device: str) -> list[Outcome]:
     for index, own in enumerate(plan.adapters):
         try:
             if own.start is not None:
-                parents[index] = parent_of(own.start, own.task, own.chosen)
+                parents[index] = parent_of(lambda: host, own.start, own.task, own.chosen, plan.backbone)
             jobs[index] = _job(host, own, parents.get(index))
         except OneTrunkError as error:
             outcomes[index] = error
@@ -76,12 +76,14 @@ def _job(host: PluginHost, own: PlannedAdapter, parent: Parent | None) -> TrainJ
 def _train_jobs(host: PluginHost, backbone: Any, jobs: dict[int, TrainJob]) -> dict[int, Outcome]:
     from dataclasses import replace
 
-    from onetrunk.cli.progress import TrainingProgress, listener_of
+    from onetrunk.cli.progress import TrainingProgress
     from onetrunk.core.training.pipeline import train_adapters
+    from onetrunk.core.training.run_state import Listener
 
     shown = {job.name: host.task(job.task).primary for job in jobs.values()}
     with TrainingProgress(shown) as progress:
-        heard = [replace(job, listener=listener_of(progress, host)) for job in jobs.values()]
+        listener = Listener(progress.step, progress.epoch)
+        heard = [replace(job, listener=listener) for job in jobs.values()]
 
         def ended(index: int, outcome: Outcome) -> None:
             _end(progress, heard[index].name, outcome)

@@ -1,7 +1,8 @@
 """A shared folder as a remote, for teams without the Hub: commits that never change, branches and tags as one file.
 
 <folder>/refs.json        branches and tags, replaced atomically
-<folder>/commits/<id>/    the files of a commit, and `.commit.json` with its parent and message
+<folder>/commits/<id>/    the files of a commit, and `.commit.json` with its parent, its message and their hashes;
+                          the id is the hash of `.commit.json`, so that it always means the same content
 <folder>/.staging/, .lock commits being prepared; the lock of those who publish
 """
 
@@ -10,12 +11,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha1
 from pathlib import Path
 
-from onetrunk.adapters.errors import RemoteConflict, RemoteError, RemoteNotFound, StoreBusy, StoreError
+from onetrunk.adapters.errors import (
+    RemoteConflict,
+    RemoteDamaged,
+    RemoteError,
+    RemoteNotFound,
+    StoreBusy,
+    StoreError,
+)
 from onetrunk.adapters.format import files, strict_json
 from onetrunk.adapters.format.fields import Fields
 from onetrunk.adapters.format.files import (
@@ -34,13 +42,17 @@ REFS = "refs.json"
 COMMITS = "commits"
 RECORD = ".commit.json"
 _SCHEMA = 1
+_REFS_SCHEMA = 2
 _LOCK_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Refs:
+    """rubbish: commits whose folders, if there are any, were not published and can be deleted."""
+
     branches: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    rubbish: tuple[str, ...] = ()
 
 
 class FolderRemote:
@@ -50,6 +62,11 @@ class FolderRemote:
         self.location = location
         self._root = Path(location.place)
 
+    @property
+    def endpoint(self) -> str | None:
+        """As `Remote` has it."""
+        return None
+
     def commit(self, revision: str | None) -> Commit:
         """As `Remote` has it."""
         with self._reading():
@@ -57,23 +74,25 @@ class FolderRemote:
             wanted = revision or MAIN
             known = {**refs.tags, **refs.branches}
             found = known.get(wanted, wanted if is_commit(wanted) else None)
-            if found is None or not (folder := self._root / COMMITS / found).is_dir():
+            if (
+                found is None
+                or found in refs.rubbish
+                or not (folder := self._root / COMMITS / found).is_dir()
+            ):
                 offer = f"known: {', '.join(sorted(known))}" if known else "nothing has been published there"
                 raise RemoteNotFound(str(self.location), f"there is no revision {wanted!r}; {offer}")
-            entries = [path for path in sorted(folder.iterdir()) if path.name != RECORD]
-            return Commit(found, {path.name: RemoteFile(path.name, path.lstat().st_size) for path in entries})
+            hashes = self._hashes(found)
+            entries = [path for path in sorted(folder.iterdir()) if path.name in hashes]
+            return Commit(
+                found,
+                {own.name: RemoteFile(own.name, own.lstat().st_size, hashes[own.name]) for own in entries},
+            )
 
     def fetch(self, commit: Commit, name: str, limit: int, advance: Advance) -> bytes:
         """As `Remote` has it."""
-        try:
-            with self._reading():
-                data = read_regular(self._root / COMMITS / commit.id / name, limit)
-        except FileMissing as error:
-            raise RemoteNotFound(
-                str(self.location), f"{name} is missing in commit {commit.id[:12]}"
-            ) from error
-        except FileFault as error:
-            raise RemoteError(str(self.location), f"{name} {error}") from error
+        data = self._read(commit.id, name, limit)
+        if name not in commit.files or not commit.files[name].is_content(data):
+            raise self._damaged(commit.id, name)
         advance(len(data))
         return data
 
@@ -113,7 +132,7 @@ class FolderRemote:
                     raise RemoteConflict(
                         str(self.location), f"the tag {name!r} is on another commit; choose another"
                     )
-                self._write(_Refs(refs.branches, {**refs.tags, name: commit}))
+                self._write(replace(refs, tags={**refs.tags, name: commit}))
         except StoreError as error:
             raise RemoteError(str(self.location), f"it cannot be written to ({error})") from error
 
@@ -136,14 +155,50 @@ class FolderRemote:
             "created": datetime.now(UTC).isoformat(timespec="microseconds"),
             "files": hashes,
         }
-        identity = sha1(strict_json.dump(record), usedforsecurity=False).hexdigest()
-        files.write_new(folder / RECORD, strict_json.dump(record))
+        content = strict_json.dump(record)
+        identity = _identity(content)
+        files.write_new(folder / RECORD, content)
         sync_files(folder)
-        (self._root / COMMITS).mkdir(exist_ok=True)
-        folder.rename(self._root / COMMITS / identity)
-        sync_folder(self._root / COMMITS)
+        commits = self._root / COMMITS
+        commits.mkdir(exist_ok=True)
+        for each in refs.rubbish:
+            if (commits / each).is_dir():
+                (commits / each).rename(folder.with_name(each))  # deleted with the stage
+        self._write(replace(refs, rubbish=(identity,)))
+        folder.rename(commits / identity)
+        sync_folder(commits)
         self._write(_Refs({**refs.branches, branch: identity}, refs.tags))  # now it is published
         return Published(identity, str(self.location))
+
+    def _read(self, commit: str, name: str, limit: int) -> bytes:
+        try:
+            with self._reading():
+                return read_regular(self._root / COMMITS / commit / name, limit)
+        except FileMissing as error:
+            raise RemoteNotFound(str(self.location), f"{name} is missing in commit {commit[:12]}") from error
+        except FileFault as error:
+            raise RemoteError(str(self.location), f"{name} {error}") from error
+
+    def _hashes(self, commit: str) -> Mapping[str, str]:
+        """Return the sha256 of each file of a commit, as it was published."""
+        data = self._read(commit, RECORD, strict_json.MAX_BYTES)
+        if _identity(data) != commit:
+            raise self._damaged(commit, RECORD)
+        try:
+            fields = Fields(strict_json.parse(data))
+        except FileFault as error:
+            raise RemoteError(str(self.location), f"{RECORD} {error}") from error
+        hashes = fields.json("files")
+        if fields.faults or not all(isinstance(own, str) for own in hashes.values()):
+            raise RemoteError(str(self.location), f"{RECORD} has no hash of each file")
+        return hashes
+
+    def _damaged(self, commit: str, name: str) -> RemoteDamaged:
+        return RemoteDamaged(
+            str(self.location),
+            f"{name} of commit {commit[:12]} was changed after it had been published; restore it, or publish to "
+            "another branch",
+        )
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -161,18 +216,28 @@ class FolderRemote:
         except FileFault as error:
             raise RemoteError(str(self.location), f"{REFS} {error}") from error
         fields = Fields(value)
-        if fields.whole("schema", 1) != _SCHEMA:
-            fields.fault("schema", f"must be {_SCHEMA}")
-        refs = _Refs(fields.json("branches"), fields.json("tags"))
+        if (schema := fields.whole("schema", 1)) > _REFS_SCHEMA:
+            fields.fault("schema", f"must be at most {_REFS_SCHEMA}; upgrade onetrunk")
+        branches, tags = fields.json("branches"), fields.json("tags")
+        refs = _Refs(branches, tags, tuple(fields.items("rubbish")) if schema > 1 else ())
         fields.done()
-        if not all(
-            isinstance(own, str) and is_commit(own) for own in (*refs.branches.values(), *refs.tags.values())
-        ):
+        named = (*branches.values(), *tags.values(), *refs.rubbish)
+        if not all(isinstance(own, str) and is_commit(own) for own in named):
             fields.fault("branches", "and tags must name commits")
         if fields.faults:
             raise RemoteError(str(self.location), f"{REFS} is faulty: {fields.summary()}")
         return refs
 
     def _write(self, refs: _Refs) -> None:
-        value = {"schema": _SCHEMA, "branches": dict(refs.branches), "tags": dict(refs.tags)}
+        value = {
+            "schema": _REFS_SCHEMA,
+            "branches": dict(refs.branches),
+            "tags": dict(refs.tags),
+            "rubbish": list(refs.rubbish),
+        }
         files.replace(self._root / REFS, strict_json.dump(value))
+
+
+def _identity(record: bytes) -> str:
+    """Return the id of the commit with this `.commit.json`."""
+    return sha1(record, usedforsecurity=False).hexdigest()

@@ -12,7 +12,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from onetrunk.adapters.errors import RemoteConflict, RemoteError, RemoteNotFound, RemoteUnreachable
+from onetrunk.adapters.errors import (
+    RemoteConflict,
+    RemoteDamaged,
+    RemoteError,
+    RemoteNotFound,
+    RemoteUnreachable,
+)
 from onetrunk.adapters.format.files import FileFault, read_regular
 from onetrunk.adapters.remotes.hub_client import endpoint, hub_api, mapped, offline
 from onetrunk.adapters.remotes.locations import Location
@@ -32,6 +38,11 @@ class HubRemote:
     def __init__(self, location: Location, token: str | None = None) -> None:
         self.location = location
         self._token = token or None
+
+    @property
+    def endpoint(self) -> str | None:
+        """As `Remote` has it."""
+        return endpoint()
 
     def commit(self, revision: str | None) -> Commit:
         """As `Remote` has it; in offline mode what the client's cache knows."""
@@ -62,7 +73,7 @@ class HubRemote:
             if expected.is_content(data):
                 advance(len(data))
                 return data
-        raise RemoteError(
+        raise RemoteDamaged(
             str(self.location), f"{name} came damaged again and again; it is not what the Hub says; try later"
         )
 

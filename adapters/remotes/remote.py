@@ -58,6 +58,10 @@ class Remote(Protocol):
 
     location: Location
 
+    @property
+    def endpoint(self) -> str | None:
+        """URL of the Hub that answers; None for a folder."""
+
     def commit(self, revision: str | None) -> Commit:
         """Return the commit that a branch, a tag or an id names now. Raises RemoteNotFound."""
 

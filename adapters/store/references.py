@@ -104,7 +104,10 @@ def _shape_fault(text: str) -> str | None:
     if text != text.strip():
         return "it starts or ends with white space"
     if re.fullmatch(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@.*)?", text) and not text.startswith("."):
-        return "org/repo names an adapter on the Hub; `adapters pull` brings it into the store"
+        return (
+            "org/repo names an adapter on the Hub; `adapters pull` gives it a name in the store, and "
+            "`adapters list` shows the names of those that were used without it"
+        )
     return "it has more than one '@'" if text.count("@") > 1 else None
 
 

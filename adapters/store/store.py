@@ -11,7 +11,7 @@ Anything else in the root is ignored.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from errno import EACCES, ENOTDIR
@@ -48,6 +48,11 @@ class StoredVersion:
     def ref(self) -> str:
         """The reference that always means this version: `ner@3`."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether it was used by its location, without `adapters pull`, so that nobody has named it."""
+        return self.origin is not None and self.name == self.origin.cache_name
 
     def read(self) -> Artifact:
         """Read and verify the artifact. Raises ArtifactError, also for a sound one that is not what was stored."""
@@ -93,6 +98,17 @@ class Store:
         names = self.names() if name is None else [validate_name(name)]
         return [stored for each in names for stored in self._listed(each)]
 
+    def is_cached(self, name: str) -> bool:
+        """Tell whether the newest version of `name` was used by its location, without `adapters pull`.
+
+        False for a name without versions, and for one whose index is damaged, which is for its reader to report.
+        """
+        try:
+            versions = self.versions(name)
+        except StoreError:
+            return False
+        return bool(versions) and versions[-1].is_cached
+
     def resolve(self, ref: str | Reference) -> StoredVersion:
         """Return the version that `ref` means now, the newest for a bare name.
 
@@ -115,11 +131,18 @@ class Store:
                 raise PermissionError(EACCES, os.strerror(EACCES))
         self._index(name)
 
-    def add(self, name: str, write: Callable[[Path], object], origin: Origin | None = None) -> StoredVersion:
+    def add(
+        self,
+        name: str,
+        write: Callable[[Path], object],
+        origin: Origin | None = None,
+        check: Callable[[Sequence[StoredVersion]], object] | None = None,
+    ) -> StoredVersion:
         """Store what `write` puts into the empty folder it is given, as the next version of `name`.
 
-        The artifact is verified first: raises ArtifactError and what `write` raises, and then nothing changes.
-        A number is never given twice, not even after `remove`.
+        origin: where it was pulled from. check: called with the versions of `name` when nobody else can add one any
+        more. The artifact is verified first: raises ArtifactError and what `write` and `check` raise, and then
+        nothing changes. A number is never given twice, not even after `remove`.
         """
         validate_name(name)
         with stage(self.root, self.lock_seconds) as work:
@@ -131,6 +154,8 @@ class Store:
             with writing(self.root):
                 sync_files(folder)
             with locked(self.root, self.lock_seconds):
+                if check is not None:
+                    check(self._listed(name))
                 return self._enter(name, folder, work, identity, origin)
 
     def alias(self, name: str, alias: str, version: int) -> StoredVersion:
@@ -238,13 +263,9 @@ class Store:
         folder, aliases = self.root / name / str(number), index.aliases_of(number)
         return StoredVersion(name, number, folder, aliases, index.ids.get(number), index.origins.get(number))
 
-    def pulled(self, place: str, commit: str) -> list[StoredVersion]:
-        """Return the versions that were pulled from this commit of `place`, the oldest first."""
-        return [
-            own
-            for own in self.versions()
-            if own.origin is not None and (own.origin.place, own.origin.commit) == (place, commit)
-        ]
+    def pulled(self, origin: Origin) -> list[StoredVersion]:
+        """Return the versions that were pulled from the place of `origin`, of any commit, by name and number."""
+        return [own for own in self.versions() if own.origin is not None and own.origin.is_at(origin)]
 
     def _index(self, name: str) -> Index:
         """Return the index without versions whose folder somebody has deleted by hand."""

@@ -15,12 +15,13 @@ from pathlib import Path
 from onetrunk.adapters.errors import StoreError
 from onetrunk.adapters.format import files, strict_json
 from onetrunk.adapters.format.fields import Fields
+from onetrunk.adapters.remotes.locations import cache_name
 from onetrunk.adapters.store.references import is_alias
 
 INDEX = "adapter.json"
 """The index's file name, in the adapter's folder."""
 
-_SCHEMA = 3
+_SCHEMA = 4
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -29,15 +30,27 @@ class Origin:
     """Where a version was pulled from.
 
     place: `org/repo` or `file:///folder`; commit: its id there; follows: the branch or tag that was asked for.
+    endpoint: URL of the Hub; None for a folder, and for a version that was pulled when it was not recorded yet.
     """
 
     place: str
     commit: str
     follows: str
+    endpoint: str | None = None
 
     def __str__(self) -> str:
         """Return the reference that always means this: `org/repo@commit`."""
         return f"{self.place}@{self.commit}"
+
+    @property
+    def cache_name(self) -> str:
+        """The name in the store of what is used by this location, without `adapters pull`."""
+        return cache_name(self.place, self.endpoint)
+
+    def is_at(self, other: Origin) -> bool:
+        """Tell whether `other` is of the same place; an endpoint that was not recorded may be any."""
+        known = {self.endpoint, other.endpoint} - {None}
+        return self.place == other.place and len(known) < 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +175,10 @@ def _from_json(value: strict_json.JSON, home: Path) -> Index:
 
 
 def _origin(fields: Fields) -> Origin:
-    origin = Origin(fields.text("place"), fields.text("commit"), fields.text("follows"))
+    place, commit, follows = (fields.text(key) for key in ("place", "commit", "follows"))
+    # Schema 3 has no endpoint.
+    endpoint = fields.optional_text("endpoint") if fields.has("endpoint") else None
+    origin = Origin(place, commit, follows, endpoint)
     fields.done()
     return origin
 

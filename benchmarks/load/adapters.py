@@ -20,7 +20,7 @@ from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.adapter_io import probe_logits
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Labels
-from onetrunk.core.training.manifest_builder import bare_manifest, store_adapter
+from onetrunk.core.training.manifest_builder import Destination, bare_manifest, store_adapter
 from onetrunk.core.trunk.packed import Trunk
 
 MIXED = ("intent", "sentiment", "ner")
@@ -95,7 +95,8 @@ def _add(store: Store, host: PluginHost, backbone: Backbone, name: str, task: st
     adapter = Adapter(name, spec, labels, "cls", lora, head, {})
     _spread(adapter, backbone)
     trained = sum(tensor.numel() for tensor in (*lora.parameters, *head.parameters()))
-    store_adapter(store, name, adapter, backbone, bare_manifest(host, adapter, backbone, trained))
+    manifest = bare_manifest(host, adapter, backbone, trained)
+    store_adapter(Destination(host, store, name), adapter, backbone, manifest)
 
 
 def _spread(adapter: Adapter, backbone: Backbone) -> None:

@@ -19,7 +19,7 @@ from onetrunk.cli.output import emit_json, json_option, printable, table
 if TYPE_CHECKING:
     from onetrunk.core.tasks import TaskSpec
 
-_COLUMNS = ("adapter", "aliases", "task", "result", "size", "created (UTC)")
+_COLUMNS = ("adapter", "aliases", "task", "result", "size", "created (UTC)", "from")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def command(context: click.Context, name: str | None, as_json: bool) -> None:
 
     The result is the task's main metric, on test data where there was any, else on dev. A version that cannot
     be read is listed as broken, with the reason; an adapter whose versions are not known is an error, after
-    the others are listed.
+    the others are listed. One that was used by its location, without a pull, has a name such as org--repo.
 
     \b
     Example:
@@ -91,6 +91,8 @@ def _record(entry: _Entry) -> dict[str, Any]:
         "ref": stored.ref,
         "aliases": list(stored.aliases),
         "path": str(stored.path),
+        "origin": None if stored.origin is None else str(stored.origin),
+        "cached": stored.is_cached,
         "error": entry.fault,
         **_told(entry.manifest),
     }
@@ -118,8 +120,10 @@ def _print(entries: list[_Entry], tasks: Mapping[str, TaskSpec]) -> None:
 
 def _row(entry: _Entry, tasks: Mapping[str, TaskSpec]) -> tuple[str, ...]:
     aliases, manifest = ", ".join(entry.stored.aliases), entry.manifest
+    origin = entry.stored.origin
+    place = "" if origin is None else f"{origin.place}@{origin.commit[:12]}"
     if manifest is None:
-        return entry.stored.ref, aliases, "broken", "", "", ""
+        return entry.stored.ref, aliases, "broken", "", "", "", place
     created = manifest.created[:16].replace("T", " ")
     return (
         entry.stored.ref,
@@ -128,6 +132,7 @@ def _row(entry: _Entry, tasks: Mapping[str, TaskSpec]) -> tuple[str, ...]:
         _result(manifest, tasks),
         size(weight_bytes(manifest)),
         created,
+        place,
     )
 
 

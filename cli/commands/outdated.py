@@ -19,15 +19,14 @@ from onetrunk.core.sharing.outdated import Followed, followed
 def command(name: str | None, token_file: str | None, as_json: bool) -> None:
     """List pulled adapters (or NAME alone) whose branch or tag has another commit by now.
 
+    An adapter that was used by its location, without a pull, is looked up at each use, and is listed only by NAME.
+
     \b
     Example:
       adapters outdated
       adapters outdated --json
     """
-    store = Store()
-    if name is not None:
-        store.resolve(name)  # raises, and names what is near
-    found = followed(store, store.names() if name is None else [name], read_token(token_file))
+    found = followed(Store(), name, read_token(token_file))
     if as_json:
         emit_json([_record(each) for each in found])
         return

@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from onetrunk.adapters.remotes.locations import Location
+from onetrunk.adapters.store.references import validate_name
+from onetrunk.adapters.store.store import Store
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.output import emit_json, json_option, printable
 from onetrunk.cli.sharing import base_loader, pulling, read_token, token_option
@@ -19,6 +21,7 @@ from onetrunk.core.sharing.pull import Pulled
 @click.option(
     "--as", "name", metavar="NAME", help="Name in the store.  [default: that of the repo or folder]"
 )
+@click.option("--into", metavar="NAME", help="Name in the store, even one of another origin or task.")
 @click.option(
     "--backbone", metavar="B", help="Hub id or folder of the backbone.  [default: the adapter's own]"
 )
@@ -37,6 +40,7 @@ def command(
     context: click.Context,
     source: str,
     name: str | None,
+    into: str | None,
     backbone: str | None,
     allow_mismatch: bool,
     task: str | None,
@@ -49,21 +53,30 @@ def command(
     Everything is checked before it is stored: hashes, shapes, the backbone's fingerprint, and the answers to the
     texts that the adapter carries for it. A commit that is stored already is not downloaded again.
 
+    A name belongs to the place that its newest version comes from, and to its task. A pull of anything else into it
+    is refused, unless --into says so.
+
     \b
     Example:
       adapters pull acme/ner
       adapters pull acme/ner@v3 --as people
+      adapters pull other/ner --into people
       adapters pull file:///mnt/models/ner
       adapters pull somebody/bert-ner-lora --task ner --labels O,B-PER,I-PER
     """
     location, host, token = Location.parse(source), plugin_host(context), read_token(token_file)
+    if task is None and labels is not None:
+        raise UsageError("--labels are for an adapter of plain PEFT; give its --task, too")
+    if into is not None:
+        if name is not None:
+            raise click.UsageError("--as and --into both give the name; leave one of them out")
+        name = Store().resolve(validate_name(into)).name  # a new name is for --as
     with pulling(host, backbone, token, allow_mismatch=allow_mismatch) as puller:
-        if task is None and labels is not None:
-            raise UsageError("--labels are for an adapter of plain PEFT; give its --task, too")
         if task is None:
-            pulled = puller.pull(location, name)
+            pulled = puller.pull(location, name, into=into is not None)
         else:
-            pulled = puller.pull_peft(location, host.task(task), base_loader(backbone), _labels(labels), name)
+            base, spec = base_loader(backbone), host.task(task)
+            pulled = puller.pull_peft(location, spec, base, _labels(labels), name, into=into is not None)
     _tell(location, pulled, as_json)
 
 

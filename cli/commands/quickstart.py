@@ -99,9 +99,10 @@ def command(context: click.Context, backbone: str, epochs: int | None, seed: int
 
 
 def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSettings) -> _Trial:
-    from onetrunk.cli.progress import TrainingProgress, listener_of
+    from onetrunk.cli.progress import TrainingProgress
     from onetrunk.core.data.training_data import read_train_data
     from onetrunk.core.training.pipeline import train_adapter
+    from onetrunk.core.training.run_state import Listener
 
     spec, name = host.task(task), f"quickstart-{task}"
     with as_file(files("onetrunk.plugins") / "samples" / task) as samples:
@@ -110,7 +111,7 @@ def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSetti
     click.echo(f"{name}: {rows} to train on, {len(data.dev.examples)} for dev", err=True)
     began = time.monotonic()
     with TrainingProgress({name: spec.primary}) as progress:
-        listener = listener_of(progress, host)
+        listener = Listener(progress.step, progress.epoch)
         result = train_adapter(host, Store(), task, name, data, backbone, settings, listener=listener)
     return _Trial(task, data, result, time.monotonic() - began)
 

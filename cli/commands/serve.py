@@ -13,8 +13,8 @@ import click
 
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
-from onetrunk.adapters.remotes.locations import is_location
-from onetrunk.adapters.store.store import Store, StoredVersion
+from onetrunk.adapters.remotes.locations import Location, is_location
+from onetrunk.adapters.store.store import Store
 from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted
@@ -72,9 +72,10 @@ def command(
 ) -> None:
     """Serve adapters over HTTP, with a page to try them at /, and the API's description at /docs.
 
-    REF is an adapter of the store, a repo of the Hub or file:///FOLDER, and serves under its own name or as NAME.
-    Without any, the newest version of every adapter of the store that was trained on the backbone is served. The
-    log goes to stderr, as JSON lines.
+    REF is an adapter of the store, a repo of the Hub or file:///FOLDER. It serves as NAME, else under its own name;
+    that of a location is its last part. Without any REF, the newest version of every adapter of the store that was
+    trained on the backbone is served, but not one that was only used by its location. The log goes to stderr, as
+    JSON lines.
 
     \b
     Example:
@@ -100,15 +101,15 @@ def _check_extra() -> None:
 
 
 def _named(refs: Sequence[str]) -> dict[str, str]:
-    """Return the references by the name to serve as; "" stands for the name that a location has in the store."""
+    """Return the references by the name to serve as. Raises UsageError, ReferenceSyntaxError."""
     adapters: dict[str, str] = {}
     for given in refs:
         name, equals, reference = given.partition("=")
         if not equals or "/" in name:
-            name, reference = ("" if is_location(given) else given), given
+            name, reference = (Location.parse(given).name if is_location(given) else given), given
         if not reference:
             raise click.UsageError(f"{given!r} names no adapter; expected NAME=REF")
-        name = name or f"={reference}"  # found in the store later
+        name = check_name(name)
         if name in adapters:
             raise click.UsageError(f"two adapters cannot serve as {name!r}; name one otherwise: NAME=REF")
         adapters[name] = reference
@@ -156,33 +157,24 @@ def _chosen(context: click.Context, config: ServeConfig) -> tuple[OneTrunk, dict
         trunk = _trunk(context, config, *own)
         return trunk, {name: name for name in _fitting(manifests, trunk.backbone)}, True
     found = {
-        name: (reference, located(lambda: plugin_host(context), reference, config.backbone))
-        for name, reference in config.adapters.items()
+        reference: located(lambda: plugin_host(context), reference, config.backbone)
+        for reference in config.adapters.values()
     }
-    adapters = _by_name(found)
-    own = needed_backbone(
-        {reference: read_manifest(stored.path) for reference, stored in found.values()}, config.backbone
-    )
-    return _trunk(context, config, *own), adapters, False
-
-
-def _by_name(found: Mapping[str, tuple[str, StoredVersion]]) -> dict[str, str]:
-    adapters: dict[str, str] = {}
-    for given, (reference, stored) in found.items():
-        name = check_name(stored.name if given.startswith("=") else given)
-        if name in adapters:
-            raise UsageError(f"two adapters cannot serve as {name!r}; name one otherwise: NAME={reference}")
-        adapters[name] = reference
-    return adapters
+    manifests = {reference: read_manifest(stored.path) for reference, stored in found.items()}
+    own = needed_backbone(manifests, config.backbone)
+    return _trunk(context, config, *own), dict(config.adapters), False
 
 
 def _newest(store: Store) -> dict[str, Manifest]:
-    """Return the description of the newest version of each adapter; those that cannot be read are told of."""
+    """Return the description of the newest version of each adapter; print a line for each that is left out."""
     manifests = {}
     for name in store.names():
         try:
             versions = store.versions(name)
-            if versions:
+            if versions and versions[-1].is_cached:
+                origin = versions[-1].origin
+                _say(f"not served: {name}, which was used as {origin} without a pull; name it to serve it")
+            elif versions:
                 manifests[name] = read_manifest(versions[-1].path)
         except (StoreError, ArtifactError) as error:
             _say(f"not served: {error}")
@@ -193,11 +185,14 @@ def _trunk(context: click.Context, config: ServeConfig, name: str, revision: str
     from onetrunk.core.backbones.backbone import Backbone
     from onetrunk.core.backbones.device import name_of
     from onetrunk.core.inference.predictor import OneTrunk
+    from onetrunk.core.sharing.pull import Puller
 
     _say(f"loading {name}")
     backbone = Backbone.load(name, revision, device=config.device, dtype=config.precision)
     _say(f"loaded {backbone.public_name} on {backbone.device} in {name_of(backbone.dtype)}")
-    return OneTrunk(backbone, host=plugin_host(context))
+    store, host = Store(), plugin_host(context)
+    resolve = Puller(store, host, lambda _: backbone).resolve
+    return OneTrunk(backbone, store=store, host=host, resolve=resolve)
 
 
 def _fitting(manifests: Mapping[str, Manifest], backbone: Backbone) -> list[str]:

@@ -42,6 +42,7 @@ def command(ref: str, as_json: bool) -> None:
             "aliases": list(stored.aliases),
             "path": str(stored.path),
             "origin": origin,
+            "cached": stored.is_cached,
         }
         emit_json({**place, "lineage": lineage, **manifest.to_json()})
     else:
@@ -82,7 +83,8 @@ def _about(stored: StoredVersion, manifest: Manifest, lineage: list[str]) -> Row
     if stored.aliases:
         yield "aliases", ", ".join(stored.aliases)
     if stored.origin is not None:
-        yield "origin", f"{stored.origin}, following {stored.origin.follows}"
+        use = ", used by its location without a pull" if stored.is_cached else ""
+        yield "origin", f"{stored.origin}, following {stored.origin.follows}{use}"
     yield "task", f"{manifest.task}, of {manifest.plugin.distribution} {manifest.plugin.version}"
     yield "level", manifest.level + ("" if manifest.pooling is None else f", pooling {manifest.pooling}")
     yield counted(len(manifest.labels), "label"), ", ".join(manifest.labels)

@@ -82,7 +82,11 @@ def command(
     files = [options.pop(f"{split}_file") for split in ("train", "dev", "test")]
     start, backbone = options.pop("start"), options.pop("backbone")
     settings, name = TrainSettings(**options), validate_name(task if name is None else name)
-    parent = None if start is None else parent_of(start, task, _given(context))
+    parent = (
+        None
+        if start is None
+        else parent_of(lambda: plugin_host(context), start, task, _given(context), backbone)
+    )
     data = _read(context, task, files, settings, parent)
     began = time.monotonic()
     result = _train(context, task, name, data, settings, parent, backbone, device)
@@ -142,16 +146,17 @@ def _train(
     backbone: str | None,
     device: str,
 ) -> TrainResult:
-    from onetrunk.cli.progress import TrainingProgress, listener_of
+    from onetrunk.cli.progress import TrainingProgress
     from onetrunk.core.backbones.backbone import Backbone
     from onetrunk.core.training.pipeline import train_adapter
+    from onetrunk.core.training.run_state import Listener
 
     host = plugin_host(context)
     parents = {} if parent is None else {parent[0].ref: parent[1]}
     where, revision = needed_backbone(parents, backbone)
     trunk = Backbone.load(where, revision, device=device, dtype=settings.precision)
     with TrainingProgress({name: host.task(task).primary}) as progress:
-        listener = listener_of(progress, host)
+        listener = Listener(progress.step, progress.epoch)
         return train_adapter(
             host, Store(), task, name, data, trunk, settings, start=parent and parent[0], listener=listener
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from onetrunk.adapters.errors import RemoteError
-from onetrunk.adapters.store.store import Store
+from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.commands.pull import record_of
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.output import emit_json, json_option, printable
 from onetrunk.cli.sharing import pulling, read_token, token_option
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.sharing.outdated import followed
+from onetrunk.core.sharing.outdated import Followed, followed
 
 
 @click.command("update")
@@ -27,19 +27,23 @@ def command(
 ) -> None:
     """Pull what `adapters outdated` lists (or NAME alone), each as a new version.
 
+    A name whose newest version was trained here is left as it is.
+
     \b
     Example:
       adapters update
       adapters update ner --json
     """
-    store, token = Store(), read_token(token_file)
-    if name is not None:
-        store.resolve(name)
-    found = followed(store, store.names() if name is None else [name], token)
+    token = read_token(token_file)
+    found = followed(Store(), name, token)
     faults = [each.fault for each in found if each.fault is not None]
+    skipped: list[str] = []
     records = []
     with pulling(plugin_host(context), backbone, token) as puller:
         for each in (own for own in found if own.is_outdated):
+            if each.later is not None:
+                (skipped if name is None else faults).append(_left(each, each.later))
+                continue
             try:
                 pulled = puller.pull(each.location, each.stored.name)
             except OneTrunkError as error:  # one that is damaged there keeps no other from its update
@@ -48,9 +52,19 @@ def command(
             records.append(record_of(pulled))
             if not as_json:
                 click.echo(printable(f"pulled {pulled.stored.ref} from {pulled.stored.origin}"))
+    for line in skipped:
+        click.echo(printable(f"note: {line}"), err=True)
     if as_json:
-        emit_json({"updated": records, "errors": faults})
-    elif not records and not faults:
+        emit_json({"updated": records, "skipped": skipped, "errors": faults})
+    elif not records and not faults and not skipped:
         click.echo("Nothing that was pulled is outdated." if found else "Nothing was pulled.")
     if faults:
         raise RemoteError("update", "; ".join(faults))
+
+
+def _left(each: Followed, later: StoredVersion) -> str:
+    """Return why a name is not updated: it means a version that was trained here."""
+    return (
+        f"{later.name} is not updated: {later.ref} was trained here after {each.stored.ref} had been pulled; "
+        f"`adapters pull {each.location} --into {later.name}` adds the new commit all the same"
+    )

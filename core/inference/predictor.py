@@ -14,7 +14,7 @@ from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.data.dataset import Dataset, check_targets
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.logits import BATCH_TOKENS, Job, compute_logits, ignore
-from onetrunk.core.inference.registry import Residents
+from onetrunk.core.inference.registry import Residents, Resolve
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Example, JSONObject
 from onetrunk.core.tasks.guarded_calls import json_of
@@ -37,6 +37,8 @@ class OneTrunk:
     least recently make room (on a GPU, for host memory of the same size first) and come back when they are asked
     for, from the store, where they must then still be. Heads, which are small, and what a prediction under way uses
     stay in any case. `bank.usage` counts.
+    resolve: finds the version of a reference; by default that of `store`, which has no locations. With
+    `Puller(store, host, lambda _: backbone).resolve`, of `core.sharing.pulling`, a location is a reference, too.
     graphs: on a GPU, replay CUDA graphs for small batches, where launching takes longer than computing. All threads
     must use one stream then, and the graphs' memory, room for 64 adapters each, is not counted by `memory`.
     """
@@ -51,6 +53,7 @@ class OneTrunk:
         dtype: str = "auto",
         memory: int | None = None,
         graphs: bool = False,
+        resolve: Resolve | None = None,
     ) -> None:
         if not isinstance(backbone, Backbone):
             backbone = Backbone.load(backbone, device=device, dtype=dtype)
@@ -61,7 +64,8 @@ class OneTrunk:
         self.store = store or Store()
         self.host = host or PluginHost.discover()
         self.encoder = self.backbone.encoder()
-        self.residents = Residents(self.store, self.host, self.backbone, self.trunk, memory)
+        find = resolve or self.store.resolve
+        self.residents = Residents(find, self.host, self.backbone, self.trunk, memory)
 
     @property
     def loaded(self) -> dict[str, str]:
@@ -75,8 +79,6 @@ class OneTrunk:
 
     def load(self, reference: str) -> str:
         """Load, check and put in service what `reference` names now; return the version, `ner@3`.
-
-        A repo of the Hub, `org/repo@rev`, or a shared folder, `file:///…`, is pulled into the store first.
 
         A second call picks up a newer version; one that serves under another reference is neither read nor checked
         again. Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask; what served

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,14 +14,16 @@ from onetrunk.adapters.format.artifact import read_id
 from onetrunk.adapters.methods.bank import Bank, Tier
 from onetrunk.adapters.methods.flat_layout import flattened
 from onetrunk.adapters.methods.lora import Lora
-from onetrunk.adapters.remotes.locations import is_location
-from onetrunk.adapters.store.store import Store, StoredVersion
+from onetrunk.adapters.store.store import StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import UsageError
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import load_adapter, reload_lora
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.trunk.packed import Trunk
+
+Resolve = Callable[[str], StoredVersion]
+"""Returns the version that a reference means now. Raises UnknownAdapter, ReferenceSyntaxError."""
 
 Key = tuple[str, str]
 """A version, `ner@3`, and the id of its artifact, as the same number may be another adapter in a new store."""
@@ -59,14 +61,14 @@ class Residents:
     A load reads and checks on the side and then replaces one reference. A version goes when no name means it any
     more and no request holds it.
 
-    memory: bytes for updates on the device, as `OneTrunk` has it.
+    resolve: finds the version of a reference. memory: bytes for updates on the device, as for `OneTrunk`.
     """
 
     def __init__(
-        self, store: Store, host: PluginHost, backbone: Backbone, trunk: Trunk, memory: int | None
+        self, resolve: Resolve, host: PluginHost, backbone: Backbone, trunk: Trunk, memory: int | None
     ) -> None:
         self.bank = Bank(trunk.device, trunk.dtype, memory, memory)
-        self._store, self._host, self._backbone, self._trunk = store, host, backbone, trunk
+        self._resolve, self._host, self._backbone, self._trunk = resolve, host, backbone, trunk
         self._posts: Mapping[str, Post] = {}
         self._versions: dict[Key, Resident] = {}
         self._lock = threading.Lock()  # never held while anything is read
@@ -85,15 +87,14 @@ class Residents:
         nothing has changed.
         """
         with self._turn(name):
-            stored = self._located(reference)
-            resident = self._resident(stored)
+            resident = self._resident(self._resolve(reference))
             with self._lock:
                 post, before = Post(resident, reference), self._posts.get(name)
                 self._posts = {**self._posts, name: post}
                 self._let_go([before.resident] if before else [])
-        if before is None or before.version != stored.ref:
-            old = None if before is None else int(before.version.rpartition("@")[2])
-            self._host.notify("adapter_swapped", name=stored.name, old=old, new=stored.version)
+        if before is None or before.resident.key != resident.key:
+            old = None if before is None else before.version
+            self._host.notify("adapter_swapped", name=name, old=old, new=post.version)
         return post, before
 
     def unload(self, name: str) -> None:
@@ -104,6 +105,7 @@ class Residents:
             del posts[name]
             self._posts = posts
             self._let_go([resident])
+        self._host.notify("adapter_unloaded", name=name, old=resident.adapter.ref)
 
     def hold(self, names: Sequence[str]) -> list[Resident]:
         """Return what serves under `names` now; it stays until `release`. Raises UsageError for an unknown name."""
@@ -158,14 +160,6 @@ class Residents:
                     line[0].set()
                 else:
                     del self._loading[name]
-
-    def _located(self, reference: str) -> StoredVersion:
-        """Return the version that `reference` means; one of a Hub or folder is pulled, if it is not there yet."""
-        if not is_location(reference):
-            return self._store.resolve(reference)
-        from onetrunk.core.sharing.pull import Puller, located
-
-        return located(self._store, Puller(self._store, self._host, lambda _: self._backbone), reference)
 
     def _resident(self, stored: StoredVersion) -> Resident:
         """Return a version with one more user: the one in service, or else read, checked and put into the bank."""

@@ -18,18 +18,16 @@ from onetrunk.adapters.errors import ArtifactError
 from onetrunk.adapters.format.artifact import CARD, CONFIG, MAX_WEIGHTS, MODEL, read_object, read_tensors
 from onetrunk.adapters.format.peft_format import of_one_rank, read_peft, unknown_options
 from onetrunk.adapters.methods.lora import Lora, Target
-from onetrunk.adapters.store.store import Store, StoredVersion
-from onetrunk.adapters.store.version_index import Origin
+from onetrunk.adapters.store.store import StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import TaskSpecError, UnsupportedBackbone, UsageError
 from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.adapter_io import check_shapes, load_head, probe_logits
 from onetrunk.core.interop.import_head import head_weights, label_count
 from onetrunk.core.interop.import_labels import MODEL_CONFIG, find_labels
-from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import JSONObject, TaskSpec
 from onetrunk.core.tasks.guarded_calls import json_of
-from onetrunk.core.training.manifest_builder import bare_manifest, store_adapter
+from onetrunk.core.training.manifest_builder import Destination, bare_manifest, store_adapter
 from onetrunk.core.trunk.packed import Trunk
 
 FILES = (CONFIG, MODEL, MODEL_CONFIG, CARD)
@@ -57,21 +55,17 @@ def import_peft(
     folder: Path,
     spec: TaskSpec,
     backbone: Backbone,
-    *,
-    host: PluginHost,
-    store: Store,
-    name: str,
+    destination: Destination,
     labels: Sequence[str] | None = None,
-    origin: Origin | None = None,
 ) -> StoredVersion:
-    """Store the plain PEFT adapter in `folder` as the next version of `name`, an adapter for the task `spec`.
+    """Store the plain PEFT adapter in `folder` at `destination`, as an adapter for the task `spec`.
 
     backbone: what it was trained on, which PEFT's files only name. labels: in the order of its logits; without
-    them config.json beside the adapter, its card or the backbone must say them. origin: where it was pulled from.
+    them config.json beside the adapter, its card or the backbone must say them.
     Raises ArtifactError (files, options, keys), AdapterRejected (shapes), UnsupportedBackbone and UsageError
     (labels or task do not fit); the store is as it was then.
     """
-    config = read_object(folder, CONFIG)
+    config, name = read_object(folder, CONFIG), destination.name
     _check_task(spec, config, backbone)
     if unknown := unknown_options(config):
         raise ArtifactError(
@@ -100,16 +94,10 @@ def import_peft(
         settings={},
     )
     _check_answers(adapter, backbone)
-    manifest = bare_manifest(host, adapter, backbone, sum(tensor.numel() for tensor in tensors.values()))
-    return store_adapter(
-        store,
-        name,
-        adapter,
-        backbone,
-        replace(manifest, training={"imported": _told(config)}),
-        dropout=_dropout(config),
-        origin=origin,
-    )
+    trained = sum(tensor.numel() for tensor in tensors.values())
+    manifest = bare_manifest(destination.host, adapter, backbone, trained)
+    manifest = replace(manifest, training={"imported": _told(config)})
+    return store_adapter(destination, adapter, backbone, manifest, dropout=_dropout(config))
 
 
 def _check_task(spec: TaskSpec, config: JSONObject, backbone: Backbone) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from onetrunk.adapters.errors import RemoteError
@@ -16,13 +15,15 @@ from onetrunk.adapters.store.version_index import Origin
 class Followed:
     """The newest pulled version of a name.
 
-    newest: the commit of its branch or tag now; fault: why that is not known.
+    newest: the commit of its branch or tag now; fault: why that is not known. later: the newest version of the
+    name, where that was trained here.
     """
 
     stored: StoredVersion
     origin: Origin
     newest: str | None
     fault: str | None = None
+    later: StoredVersion | None = None
 
     @property
     def is_outdated(self) -> bool:
@@ -36,20 +37,33 @@ class Followed:
         return Location(place.kind, place.place, self.origin.follows)
 
 
-def followed(store: Store, names: Iterable[str], token: str | None = None) -> list[Followed]:
-    """Return what became of the remotes of `names` (those that were not pulled are left out)."""
+def followed(store: Store, name: str | None, token: str | None = None) -> list[Followed]:
+    """Return what the remotes of the pulled adapters have now; of one `name`, or of all.
+
+    All are those that were pulled under a name: what is used by its location is looked up at each use. Raises
+    UnknownAdapter.
+    """
+    if name is not None:
+        store.resolve(name)  # raises, and names what is near
     found = []
-    for name in names:
-        pulled = [own for own in store.versions(name) if own.origin is not None]
-        if pulled and (origin := pulled[-1].origin) is not None:
-            found.append(_asked(pulled[-1], origin, token))
+    for each in store.names() if name is None else [name]:
+        versions = store.versions(each)
+        pulled = [own for own in versions if own.origin is not None]
+        if pulled and not (name is None and versions[-1].is_cached):
+            later = versions[-1] if versions[-1] != pulled[-1] else None
+            found.append(_asked(pulled[-1], later, token))
     return found
 
 
-def _asked(stored: StoredVersion, origin: Origin, token: str | None) -> Followed:
-    place = Location.parse(origin.place)
+def _asked(stored: StoredVersion, later: StoredVersion | None, token: str | None) -> Followed:
+    assert stored.origin is not None
+    origin = stored.origin
+    remote = open_remote(Location.parse(origin.place), token)
+    if origin.endpoint not in (None, remote.endpoint):
+        fault = f"it was pulled from {origin.endpoint}, and HF_ENDPOINT is {remote.endpoint} now"
+        return Followed(stored, origin, None, fault, later)
     try:
-        commit = open_remote(place, token).commit(origin.follows)
+        commit = remote.commit(origin.follows)
     except RemoteError as error:
-        return Followed(stored, origin, None, str(error))
-    return Followed(stored, origin, commit.id)
+        return Followed(stored, origin, None, str(error), later)
+    return Followed(stored, origin, commit.id, later=later)

@@ -6,10 +6,11 @@ artifact is verified there as any other, then against the backbone and by its pr
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onetrunk.adapters.errors import ArtifactError, RemoteError, RemoteUnreachable
@@ -27,9 +28,9 @@ from onetrunk.adapters.format.artifact import (
 from onetrunk.adapters.format.files import sha256, write_new
 from onetrunk.adapters.format.manifest import FileRecord, Manifest
 from onetrunk.adapters.remotes.folder import REFS
-from onetrunk.adapters.remotes.locations import Location, is_commit
+from onetrunk.adapters.remotes.locations import Location, is_commit, is_location
 from onetrunk.adapters.remotes.remote import MAIN, Advance, Commit, Remote, open_remote
-from onetrunk.adapters.store.references import is_name, validate_name
+from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.staging import writing
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.adapters.store.version_index import Origin
@@ -38,13 +39,16 @@ from onetrunk.core.errors import BackboneMismatch
 from onetrunk.core.inference.adapter_io import load_adapter
 from onetrunk.core.inference.logits import ignore
 from onetrunk.core.plugin_system.host import PluginHost
+from onetrunk.core.sharing.claims import Claim, StoredMeanwhile
 from onetrunk.core.tasks import TaskSpec
+from onetrunk.core.training.manifest_builder import Destination
 
 ForBackbone = Callable[[Manifest], Backbone]
 """Loads the backbone that an adapter needs."""
 ForBase = Callable[[str | None, str | None], Backbone]
 """Loads the backbone of this name and revision, which plain PEFT's files give, or not."""
 PICKLE = "adapter_model.bin"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,34 +80,22 @@ class Puller:
         self._store, self._host, self._backbone = store, host, backbone
         self._token, self._allow, self._advance = token, allow_mismatch, advance
 
-    def pull(self, location: Location, name: str | None = None) -> Pulled:
+    def pull(self, location: Location, name: str | None = None, *, into: bool = False) -> Pulled:
         """Store what `location` means now as a version of `name` (by default that of the repo or folder).
 
-        A commit that is in the store under that name already is not downloaded again.
-        Raises RemoteError, ArtifactError, BackboneMismatch, AdapterRejected, UnknownTask; the store is as it was.
+        A commit that is in the store under that name already is not downloaded again. into: add the version to
+        `name` even if it belongs to another origin or task.
+        Raises NameTaken, RemoteError, ArtifactError, BackboneMismatch, AdapterRejected, UnknownTask; the store is
+        as it was.
         """
-        name = name_for(location) if name is None else validate_name(name)
-        place = str(Location(location.kind, location.place))
-        if is_commit(location.revision) and (known := self._known(name, place, str(location.revision))):
-            return Pulled(known, new=False)
+        name = validate_name(location.name if name is None else name)
         remote = open_remote(location, self._token)
+        if is_commit(location.revision):  # it may be there already, and then nothing is asked of the remote
+            claim = self._claim(name, remote, str(location.revision), into)
+            if known := claim.known(self._store.versions(name)):
+                return Pulled(known, new=False)
         commit = remote.commit(location.revision)
-        if known := self._known(name, place, commit.id):
-            return Pulled(known, new=False)
-        if TASK not in commit.files:
-            raise RemoteError(
-                str(location),
-                f"commit {commit.id[:12]} has no {TASK}: it is no adapter of OneTrunk; for one of plain PEFT give "
-                "--task, and --labels if it does not say them",
-            )
-        notes: list[str] = []
-        with _named(location):
-            stored = self._store.add(
-                name,
-                lambda folder: self._fill(folder, remote, commit, notes),
-                Origin(place, commit.id, location.revision or MAIN),
-            )
-        return Pulled(stored, new=True, notes=tuple(notes))
+        return self._add(remote, commit, self._claim(name, remote, commit.id, into))
 
     def pull_peft(
         self,
@@ -112,6 +104,8 @@ class Puller:
         base: ForBase,
         labels: Sequence[str] | None = None,
         name: str | None = None,
+        *,
+        into: bool = False,
     ) -> Pulled:
         """Store an adapter that plain PEFT has made, for the task `spec`, as a version of `name`.
 
@@ -119,49 +113,118 @@ class Puller:
         where its files do not say them. A folder may be the adapter itself, too.
         Raises as `pull` and `import_peft` do; the store is as it was then.
         """
-        from onetrunk.core.interop.import_peft import FILES, base_of, import_peft
+        from onetrunk.core.interop.import_peft import base_of, import_peft
 
-        name = name_for(location) if name is None else validate_name(name)
+        name = validate_name(location.name if name is None else name)
         plain = Path(location.place)
         if location.kind == "folder" and not (plain / REFS).exists() and plain.is_dir():
-            backbone = base(*base_of(plain))
-            stored = import_peft(
-                plain, spec, backbone, host=self._host, store=self._store, name=name, labels=labels
-            )
+            claim = Claim(name, location, None, spec.name, into)
+            claim.check(self._store.versions(name))
+            stored = import_peft(plain, spec, base(*base_of(plain)), self._destination(claim), labels)
             return Pulled(stored, new=True)
-        place = str(Location(location.kind, location.place))
         remote = open_remote(location, self._token)
         commit = remote.commit(location.revision)
-        if known := self._known(name, place, commit.id):
+        claim = replace(self._claim(name, remote, commit.id, into), task=spec.name)
+
+        def store() -> StoredVersion:
+            with tempfile.TemporaryDirectory() as aside:
+                folder = Path(aside) / name
+                folder.mkdir()
+                self._fetch_peft(folder, remote, commit)
+                return import_peft(folder, spec, base(*base_of(folder)), self._destination(claim), labels)
+
+        return self._claimed(claim, store, [])
+
+    def resolve(self, reference: str) -> StoredVersion:
+        """Return the version that `reference` means: one of the store or, for a location, what its remote has now.
+
+        A commit that was pulled before is taken from the store, whatever its name there. Any other becomes a
+        version of the name that the store keeps for the location (`cache_name`), so that no other name gets a new
+        version. Where the remote cannot be reached, it is the version that was pulled from there last.
+        Raises UnknownAdapter, ReferenceSyntaxError, and what `pull` raises.
+        """
+        if not is_location(reference):
+            return self._store.resolve(reference)
+        location = Location.parse(reference)
+        remote = open_remote(location, self._token)
+        if is_commit(location.revision) and (known := self._cached(remote, str(location.revision))):
+            return known
+        try:
+            commit = remote.commit(location.revision)
+            return self._cached(remote, commit.id) or self._add_cached(remote, commit)
+        except RemoteUnreachable as error:
+            if (last := self._last(remote)) is None:
+                raise
+            _log.warning("%s; %s is used, which was pulled from there before", error, last.ref)
+            return last
+
+    def _last(self, remote: Remote) -> StoredVersion | None:
+        """Return the version that was pulled last from the branch or tag of a location."""
+        wanted = _origin(remote, "")
+        pulled = self._store.pulled(wanted)
+        found = [own for own in pulled if own.origin is not None and own.origin.follows == wanted.follows]
+        return max(found, key=lambda own: own.path.stat().st_mtime, default=None)
+
+    def _cached(self, remote: Remote, commit: str) -> StoredVersion | None:
+        """Return the version that was pulled from a commit, the one without a name of its own before others."""
+        origin = _origin(remote, commit)
+        found = [own for own in self._store.pulled(origin) if own.origin and own.origin.commit == commit]
+        return max(found, key=lambda own: own.is_cached, default=None)
+
+    def _add_cached(self, remote: Remote, commit: Commit) -> StoredVersion:
+        name = _origin(remote, commit.id).cache_name
+        return self._add(remote, commit, self._claim(name, remote, commit.id)).stored
+
+    def _claim(self, name: str, remote: Remote, commit: str, into: bool = False) -> Claim:
+        return Claim(name, remote.location, _origin(remote, commit), into=into)
+
+    def _destination(self, claim: Claim) -> Destination:
+        return Destination(self._host, self._store, claim.name, claim.origin, claim.enter)
+
+    def _claimed(self, claim: Claim, store: Callable[[], StoredVersion], notes: list[str]) -> Pulled:
+        """Return what `store` stores, or the version of the same commit if the name has it already."""
+        versions = self._store.versions(claim.name)
+        if known := claim.known(versions):
             return Pulled(known, new=False)
-        with tempfile.TemporaryDirectory() as aside, _named(location):
-            folder = Path(aside) / name
-            folder.mkdir()
-            for file in (each for each in FILES if each in commit.files):
-                limit = MAX_WEIGHTS if file in WEIGHTS else strict_json.MAX_BYTES
-                write_new(folder / file, remote.fetch(commit, file, limit, self._advance))
-            if MODEL not in commit.files and PICKLE in commit.files:
-                raise RemoteError(
-                    str(location), f"it has {PICKLE} alone, a pickle, which can run code and is never read"
-                )
-            stored = import_peft(
-                folder,
-                spec,
-                base(*base_of(folder)),
-                host=self._host,
-                store=self._store,
-                name=name,
-                labels=labels,
-                origin=Origin(place, commit.id, location.revision or MAIN),
+        claim.check(versions)
+        try:
+            with _named(claim.location):
+                return Pulled(store(), new=True, notes=tuple(notes))
+        except StoredMeanwhile as meanwhile:
+            return Pulled(meanwhile.stored, new=False)
+
+    def _add(self, remote: Remote, commit: Commit, claim: Claim) -> Pulled:
+        """Store a commit of an adapter of ours."""
+        if TASK not in commit.files:
+            raise RemoteError(
+                str(remote.location),
+                f"commit {commit.id[:12]} has no {TASK}: it is no adapter of OneTrunk; for one of plain PEFT give "
+                "--task, and --labels if it does not say them",
             )
-        return Pulled(stored, new=True)
+        notes: list[str] = []
 
-    def _known(self, name: str, place: str, commit: str) -> StoredVersion | None:
-        found = [own for own in self._store.pulled(place, commit) if own.name == name]
-        return found[-1] if found else None
+        def store() -> StoredVersion:
+            return self._destination(claim).add(
+                lambda folder: self._fill(folder, remote, commit, claim, notes)
+            )
 
-    def _fill(self, folder: Path, remote: Remote, commit: Commit, notes: list[str]) -> None:
-        """Download the artifact into `folder` and check it against its backbone."""
+        return self._claimed(claim, store, notes)
+
+    def _fetch_peft(self, folder: Path, remote: Remote, commit: Commit) -> None:
+        """Download the files of a plain PEFT adapter. Raises RemoteError for weights in a pickle alone."""
+        from onetrunk.core.interop.import_peft import FILES
+
+        if MODEL not in commit.files and PICKLE in commit.files:
+            raise RemoteError(
+                str(remote.location),
+                f"it has {PICKLE} alone, a pickle, which can run code and is never read",
+            )
+        for file in (each for each in FILES if each in commit.files):
+            limit = MAX_WEIGHTS if file in WEIGHTS else strict_json.MAX_BYTES
+            write_new(folder / file, remote.fetch(commit, file, limit, self._advance))
+
+    def _fill(self, folder: Path, remote: Remote, commit: Commit, claim: Claim, notes: list[str]) -> None:
+        """Download the artifact into `folder`, and check it against the name's task and its backbone."""
         for file in [TASK, *(each for each in FORMAT_FILES if each != TASK)]:
             if file in commit.files:
                 limit = MAX_WEIGHTS if file in WEIGHTS else strict_json.MAX_BYTES
@@ -169,7 +232,9 @@ class Puller:
                 with writing(self._store.root):
                     write_new(folder / file, data)
             if file == TASK:
-                manifest = read_manifest(folder)  # before anything large comes
+                manifest = read_manifest(folder)
+                claim.task = manifest.task
+                claim.check(self._store.versions(claim.name))  # before anything large comes
         if _adopt_card(folder, manifest):
             notes.append("its card was edited there after it had been published; the text is kept")
         artifact = read_artifact(folder)
@@ -194,10 +259,9 @@ def _named(location: Location) -> Iterator[None]:
         raise ArtifactError(str(location), error.message) from error
 
 
-def name_for(location: Location) -> str:
-    """Return what an adapter from there is called. Raises ReferenceSyntaxError where that cannot be a name."""
-    name = location.name.replace(" ", "-")
-    return name if is_name(name) else validate_name(name)
+def _origin(remote: Remote, commit: str) -> Origin:
+    location = remote.location
+    return Origin(location.base, commit, location.revision or MAIN, remote.endpoint)
 
 
 def _adopt_card(folder: Path, manifest: Manifest) -> bool:
@@ -212,27 +276,3 @@ def _adopt_card(folder: Path, manifest: Manifest) -> bool:
     (folder / TASK).unlink()
     write_new(folder / TASK, strict_json.dump(manifest.with_files(files).to_json()))
     return True
-
-
-def located(store: Store, puller: Puller, reference: str) -> StoredVersion:
-    """Return the version that `reference` means, of the store or, for a location, of its remote.
-
-    Where the remote cannot be reached, it is the version that was pulled from there last.
-    """
-    from onetrunk.adapters.remotes.locations import is_location
-
-    if not is_location(reference):
-        return store.resolve(reference)
-    location = Location.parse(reference)
-    try:
-        return puller.pull(location).stored
-    except RemoteUnreachable:
-        place, follows = str(Location(location.kind, location.place)), location.revision or MAIN
-        found = [
-            own
-            for own in store.versions()
-            if own.origin is not None and (own.origin.place, own.origin.follows) == (place, follows)
-        ]
-        if not found:
-            raise
-        return found[-1]

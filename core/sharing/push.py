@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onetrunk.adapters.card import user_text
-from onetrunk.adapters.errors import ArtifactError, PublishError, RemoteNotFound
+from onetrunk.adapters.errors import ArtifactError, PublishError, RemoteDamaged, RemoteNotFound
 from onetrunk.adapters.format import strict_json
 from onetrunk.adapters.format.artifact import CARD, PICTURE, TASK, Artifact
 from onetrunk.adapters.format.files import sha256
@@ -217,6 +217,10 @@ def _holds(head: Commit, remote: Remote, files: Mapping[str, bytes]) -> bool:
         return False
     if not all(head.files[name].is_content(data) for name, data in files.items()):
         return False
-    # What the remote gives no hash of may be damaged there, and is read.
-    unknown = [name for name in files if not (head.files[name].sha256 or head.files[name].blob)]
-    return all(remote.fetch(head, name, len(files[name]), ignore) == files[name] for name in unknown)
+    # A Hub's hashes are those of what it has. Anything else may have been damaged since, and is read.
+    in_folder = remote.location.kind == "folder"
+    unsure = [name for name in files if in_folder or not (head.files[name].sha256 or head.files[name].blob)]
+    try:
+        return all(remote.fetch(head, name, len(files[name]), ignore) == files[name] for name in unsure)
+    except RemoteDamaged:
+        return False

@@ -99,9 +99,17 @@ def training_epoch(event: EpochEvent) -> None:
 
 @hookspec
 def adapter_stored(name: str, version: int, path: Path) -> None:
-    """Hear of a new version. Called once it is visible in the store."""
+    """Hear of a new version, trained, pulled or imported. Called once, when it is visible in the store."""
 
 
 @hookspec
-def adapter_swapped(name: str, old: int | None, new: int) -> None:
-    """Hear of a swap in a running trunk. Called once, after `new` already serves; `old` is None at first."""
+def adapter_swapped(name: str, old: str | None, new: str) -> None:
+    """Hear of a version that was loaded. Called once, when `new` already serves as `name`.
+
+    old, new: versions, such as `ner@3`; old is None where nothing served as `name` before.
+    """
+
+
+@hookspec
+def adapter_unloaded(name: str, old: str) -> None:
+    """Hear of an unload. Called once, when the version `old`, such as `ner@3`, no longer serves as `name`."""

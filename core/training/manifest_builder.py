@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,26 @@ from onetrunk.core.inference.adapter_io import record_probe, stored_form
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import JSONObject
 from onetrunk.core.training.run_state import Trained
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a new version goes: it is the next one of `name` in `store`, and the plugins of `host` are notified.
+
+    origin: where it was pulled from; None for one that is made here. check: as for `Store.add`.
+    """
+
+    host: PluginHost
+    store: Store
+    name: str
+    origin: Origin | None = None
+    check: Callable[[Sequence[StoredVersion]], object] | None = None
+
+    def add(self, write: Callable[[Path], object]) -> StoredVersion:
+        """Store what `write` puts into a folder, as `Store.add` does, and notify the plugins."""
+        stored = self.store.add(self.name, write, self.origin, self.check)
+        self.host.notify("adapter_stored", name=stored.name, version=stored.version, path=stored.path)
+        return stored
 
 
 def bare_manifest(host: PluginHost, adapter: Adapter, backbone: Backbone, trained: int) -> Manifest:
@@ -91,30 +111,27 @@ def _data_record(dataset: Dataset) -> DataRecord:
 
 
 def store_adapter(
-    store: Store,
-    name: str,
+    destination: Destination,
     adapter: Adapter,
     backbone: Backbone,
     manifest: Manifest,
     *,
     dropout: float = 0.0,
     history: Sequence[JSONObject] = (),
-    origin: Origin | None = None,
 ) -> StoredVersion:
-    """Write the artifact of `adapter` and return the version under which `store` keeps it.
+    """Write the artifact of `adapter` to `destination` and return the new version.
 
-    dropout: that of its training; history: what is told of each epoch; origin: where it was pulled from.
+    dropout: that of its training; history: a record of each epoch.
     """
     config, model, head = stored_form(adapter, backbone, dropout)
     facts = CardFacts(
-        name=name,
+        name=destination.name,
         manifest=manifest,
         summary=adapter.spec.summary,
         recipe=getattr(adapter.head, "card_recipe", None),
         weight_bytes=sum(tensor.nbytes for tensor in (*model.values(), *(head or {}).values())),
     )
-    return store.add(
-        name,
+    return destination.add(
         lambda folder: write_artifact(
             folder,
             manifest,
@@ -123,6 +140,5 @@ def store_adapter(
             head=head,
             card=render_card(facts),
             history=history,
-        ),
-        origin,
+        )
     )

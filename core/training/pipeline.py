@@ -17,10 +17,11 @@ from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import load_adapter
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import JSONObject, TaskSpec
+from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.training.encoded_dataset import make_corpus
 from onetrunk.core.training.evaluation import measure, rehearse
 from onetrunk.core.training.loop import train_together
-from onetrunk.core.training.manifest_builder import manifest_of, store_adapter
+from onetrunk.core.training.manifest_builder import Destination, manifest_of, store_adapter
 from onetrunk.core.training.run_state import Listener, Run, Trained
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.trunk.packed import Trunk
@@ -31,6 +32,7 @@ class TrainJob:
     """One adapter to train: for `task`, as the next version of `name`.
 
     start: a version whose updates and head are trained on; its rank, alpha and targets are kept.
+    listener: is called with each step and epoch, before the plugins are.
     """
 
     task: str
@@ -159,9 +161,8 @@ class _Pending:
             for split, data in job.data.splits.items()
         }
         train, dev = self._corpora["train"], self._corpora["dev"]
-        self.run = Run(
-            self._spec, job.name, train, dev, labels, backbone, trunk, settings, begin, job.listener
-        )
+        listener = _with_plugins(job.listener or Listener(), host)
+        self.run = Run(self._spec, job.name, train, dev, labels, backbone, trunk, settings, begin, listener)
         rehearse(self.run.learner, dev, backbone.first_position)
 
     def finish(self) -> TrainResult:
@@ -181,17 +182,25 @@ class _Pending:
         job, backbone = self._job, self._backbone
         adapter = replace(run.learner.adapter(job.name, decoder), lora=run.learner.lora)
         manifest = manifest_of(self._host, adapter, backbone, job.data, metrics, run, job.start)
-        stored = store_adapter(
-            self._store,
-            job.name,
-            adapter,
-            backbone,
-            manifest,
-            dropout=run.learner.settings.dropout,
-            history=run.history,
-        )
-        self._host.notify("adapter_stored", name=job.name, version=stored.version, path=stored.path)
-        return stored
+        destination = Destination(self._host, self._store, job.name)
+        dropout = run.learner.settings.dropout
+        return store_adapter(destination, adapter, backbone, manifest, dropout=dropout, history=run.history)
+
+
+def _with_plugins(listener: Listener, host: PluginHost) -> Listener:
+    """Return a listener that passes each event to `listener`, and then to the plugins of `host`."""
+
+    def step(event: StepEvent) -> None:
+        if listener.step is not None:
+            listener.step(event)
+        host.notify("training_step", event=event)
+
+    def epoch(event: EpochEvent) -> None:
+        if listener.epoch is not None:
+            listener.epoch(event)
+        host.notify("training_epoch", event=event)
+
+    return Listener(step, epoch)
 
 
 def _check_countable(spec: TaskSpec, data: TrainData) -> None:

@@ -160,7 +160,9 @@ def test_a_shared_folder_has_no_way_out(
         (b"{}", "refs.json is faulty: schema is missing"),
         (b'{"schema": 1, "branches": {"main": "../../x"}, "tags": {}}', "and tags must name commits"),
         (b'{"schema": 1, "branches": {"main": 5}, "tags": {}}', "and tags must name commits"),
-        (b'{"schema": 2, "branches": {}, "tags": {}}', "schema must be 1"),
+        (b'{"schema": 2, "branches": {}, "tags": {}}', "rubbish is missing"),
+        (b'{"schema": 2, "branches": {}, "tags": {}, "rubbish": ["../x"]}', "must name commits"),
+        (b'{"schema": 3, "branches": {}, "tags": {}}', "schema must be at most 2"),
     ],
 )
 def test_refs_of_a_shared_folder_are_not_trusted(

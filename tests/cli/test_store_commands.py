@@ -17,8 +17,7 @@ from onetrunk.adapters.store.store import Store
 
 KEYS = {
     "name", "version", "ref", "aliases", "task", "metrics", "path", "created", "parent", "labels", "backbone",
-    "bytes", "error",
-}  # fmt: skip
+    "bytes", "error", "origin", "cached"}  # fmt: skip
 
 
 def refs() -> list[str]:
@@ -92,6 +91,7 @@ def test_show_in_json_is_the_manifest_with_its_place(run: Any, stocked: Path) ->
     assert record == {
         **manifest,
         "ref": "mood@2",
+        "cached": False,
         "aliases": ["prod"],
         "path": str(stocked / "mood" / "2"),
         "origin": None,

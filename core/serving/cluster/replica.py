@@ -15,9 +15,11 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE
+from onetrunk.adapters.store.store import Store
+from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference.predictor import OneTrunk
+from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.serving.cluster.messages import Outcome, Report
 from onetrunk.core.serving.cluster.name_service import POLL_SECONDS
 from onetrunk.core.serving.cluster.name_table import Entry
@@ -26,6 +28,7 @@ from onetrunk.core.serving.engine.cpu_threads import apart, share_threads
 from onetrunk.core.serving.engine.engine import Engine
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, ServingError, UnknownName
 from onetrunk.core.serving.engine.requests import Input, Result
+from onetrunk.core.sharing.pull import Puller
 
 KEEPER = "Names"
 """The deployment that keeps the table of names."""
@@ -73,8 +76,9 @@ class Replica:
         return Entry(key, served.version, reference, served.task, served.labels, datetime.now(UTC))
 
     def names(self) -> list[str]:
-        """Return the names of the adapters in the store."""
-        return self._engine.trunk.store.names()
+        """Return the names of the adapters in the store, without those that were only used by their location."""
+        store = self._engine.trunk.store
+        return [name for name in store.names() if not store.is_cached(name)]
 
     def check_health(self) -> None:
         """Raise RuntimeError if nothing can be answered any more; Ray then starts another replica."""
@@ -146,4 +150,9 @@ class Replica:
 
 
 def _trunk(config: ServeConfig) -> OneTrunk:
-    return OneTrunk(config.backbone or DEFAULT_BACKBONE, device=config.device, dtype=config.precision)
+    backbone = Backbone.load(
+        config.backbone or DEFAULT_BACKBONE, device=config.device, dtype=config.precision
+    )
+    store, host = Store(), PluginHost.discover()
+    resolve = Puller(store, host, lambda _: backbone).resolve
+    return OneTrunk(backbone, store=store, host=host, resolve=resolve)

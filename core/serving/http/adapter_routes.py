@@ -43,7 +43,7 @@ async def put_adapter(service: Service, call: Call) -> Response:
         raise Refusal("invalid-request", f"{name[:100]!r} is no name to serve as; expected {NAME}")
     reference = _reference(await service.bodies.json(call))
     if grant.adapters is not None and is_location(reference):
-        # What is pulled gets a name in the store that all share, which these patterns do not bind.
+        # Anything that is pulled stays in the store, which all tokens share.
         raise Refusal("forbidden", "a token for some names may not load from a location, only from the store")
     if service.draining:
         raise ShuttingDown

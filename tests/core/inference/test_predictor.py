@@ -236,7 +236,7 @@ def test_unloaded_is_gone_and_cannot_go_twice(trunk: OneTrunk) -> None:
 
 
 def test_plugins_hear_of_a_swap_after_it_and_only_of_a_change(bert: Backbone, store: Store) -> None:
-    heard: list[tuple[str, int | None, int, str]] = []
+    heard: list[tuple[str, str | None, str, str]] = []
     serving: list[OneTrunk] = []
 
     class Plugin:
@@ -245,7 +245,7 @@ def test_plugins_hear_of_a_swap_after_it_and_only_of_a_change(bert: Backbone, st
             return [PluginHost.discover().task("sentiment")]
 
         @hookimpl
-        def adapter_swapped(self, name: str, old: int | None, new: int) -> None:
+        def adapter_swapped(self, name: str, old: str | None, new: str) -> None:
             heard.append((name, old, new, serving[0].loaded["sentiment@prod"]))
 
     trunk = OneTrunk(bert, store=store, host=PluginHost.of(Plugin()))
@@ -255,7 +255,11 @@ def test_plugins_hear_of_a_swap_after_it_and_only_of_a_change(bert: Backbone, st
     store.alias("sentiment", "prod", 2)
     trunk.load("sentiment@prod")
     store.alias("sentiment", "prod", 1)
-    assert heard == [("sentiment", None, 1, "sentiment@1"), ("sentiment", 1, 2, "sentiment@2")]
+    name = "sentiment@prod"
+    assert heard == [
+        (name, None, "sentiment@1", "sentiment@1"),
+        (name, "sentiment@1", "sentiment@2", "sentiment@2"),
+    ]
 
 
 def test_a_prediction_under_way_keeps_the_adapters_it_began_with(trunk: OneTrunk) -> None:

@@ -25,6 +25,7 @@ from onetrunk.core.interop.import_peft import import_peft
 from onetrunk.core.interop.onnx_graph import check_installed
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import HeadContext
+from onetrunk.core.training.manifest_builder import Destination, bare_manifest, store_adapter
 from onetrunk.core.trunk.packed import Trunk
 
 Train = Callable[..., Any]
@@ -173,7 +174,7 @@ def test_what_is_exported_for_peft_can_be_pulled_in_again(
     words: StoredVersion, bert: Backbone, store: Store, tmp_path: Path, some_texts: Texts
 ) -> None:
     done = exported(words, bert, "peft", tmp_path / "out")
-    again = import_peft(done.folder, HOST.task("ner"), bert, host=HOST, store=store, name="again")
+    again = import_peft(done.folder, HOST.task("ner"), bert, Destination(HOST, store, "again"))
     assert again.read().manifest.labels == words.read().manifest.labels
     texts = some_texts(10)
     for own, other in zip(our_logits(words, bert, texts), our_logits(again, bert, texts), strict=True):
@@ -273,14 +274,14 @@ def own(bert: Backbone, records: Any, tmp_path_factory: pytest.TempPathFactory) 
     """An adapter of a task whose head is its plugin's own, and the task."""
     from onetrunk.adapters.methods.lora import Lora
     from onetrunk.core.inference.adapter import Adapter
-    from onetrunk.core.training.manifest_builder import bare_manifest, store_adapter
 
     spec = replace(HOST.task("sentiment"), make_head=OwnHead)
     labels = ("bad", "good")
     head = OwnHead(HeadContext(bert.hidden_size, labels)).requires_grad_(False).eval()
     adapter = Adapter("own", spec, labels, "mean", Lora({}), head, {})
     store = Store(tmp_path_factory.mktemp("own"))
-    return store_adapter(store, "own", adapter, bert, bare_manifest(HOST, adapter, bert, 0)), spec
+    destination = Destination(HOST, store, "own")
+    return store_adapter(destination, adapter, bert, bare_manifest(HOST, adapter, bert, 0)), spec
 
 
 @pytest.mark.parametrize("form", ["peft", "merged"])

@@ -23,6 +23,7 @@ from onetrunk.core.inference.adapter_io import load_adapter
 from onetrunk.core.inference.logits import Job, compute_logits, encode_examples
 from onetrunk.core.interop.import_peft import base_of, import_peft
 from onetrunk.core.plugin_system.host import PluginHost
+from onetrunk.core.training.manifest_builder import Destination
 from onetrunk.core.trunk.packed import Trunk
 
 Texts = Callable[[int], list[str]]
@@ -104,9 +105,18 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def taken(folder: Path, backbone: Backbone, store: Store, task: str = "ner", **options: Any) -> StoredVersion:
-    given = {"labels": LABELS[task], "host": HOST, "store": store, "name": "x"}
-    return import_peft(folder, HOST.task(task), backbone, **{**given, **options})
+def taken(
+    folder: Path,
+    backbone: Backbone,
+    store: Store,
+    task: str = "ner",
+    *,
+    name: str = "x",
+    origin: Origin | None = None,
+    **options: Any,
+) -> StoredVersion:
+    given = {"labels": LABELS[task], **options}
+    return import_peft(folder, HOST.task(task), backbone, Destination(HOST, store, name, origin), **given)
 
 
 def manifest_of(stored: StoredVersion) -> Manifest:

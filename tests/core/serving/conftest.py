@@ -28,6 +28,7 @@ from onetrunk.core.serving.http.json_log import EventLog
 from onetrunk.core.serving.http.prometheus import Metrics
 from onetrunk.core.serving.http.server import Server
 from onetrunk.core.serving.http.sockets import listen, url_of
+from onetrunk.core.sharing.pull import Puller
 from onetrunk.core.tasks.hookspecs import hookimpl
 from onetrunk.plugins import sentiment
 from tests import stock as trained
@@ -99,7 +100,9 @@ def new_trunk(small: Backbone, stock: Path) -> Callable[..., OneTrunk]:
     """Return (*references) → a trunk that has loaded them from the stock."""
 
     def make(*references: str, host: PluginHost | None = None) -> OneTrunk:
-        trunk = OneTrunk(small, store=Store(stock), host=host)
+        store, plugins = Store(stock), host or PluginHost.discover()
+        resolve = Puller(store, plugins, lambda _: small).resolve
+        trunk = OneTrunk(small, store=store, host=plugins, resolve=resolve)
         for reference in references:
             trunk.load(reference)
         return trunk

@@ -143,6 +143,21 @@ def test_a_location_serves_under_its_name_in_the_store(
     assert process.said[-1].endswith("2 adapters: feelings, other")
 
 
+def test_a_location_that_was_used_is_not_served_unless_it_is_named(
+    start: Start, stock: Path, backbone: Path, tmp_path: Path
+) -> None:
+    store, place = tmp_path / "store", (tmp_path / "shared" / "mood").as_uri()
+    shutil.copytree(stock, store)
+    environment = {**os.environ, "ONETRUNK_HOME": str(store)}
+    for line in (("push", "mood@1", place), ("predict", place, "good", "--backbone", backbone)):
+        subprocess.run([*LINE[:-1], *map(str, line)], env=environment, check=True, capture_output=True)
+    process = start(store=store)
+    assert [line for line in process.said if line.startswith("not served: file--mood--")]
+    assert {"loaded mood@2 as mood", f"serving at {process.url}, 2 adapters: mood, names"} <= set(
+        process.said
+    )
+
+
 def test_adapters_of_another_backbone_are_left_out(start: Start, stock: Path, tmp_path: Path) -> None:
     other = tiny_backbone(tmp_path / "other", mean_pooling=True, seed=7)
     process = start(on=other)
