@@ -22,7 +22,7 @@ from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.tasks import Rows
 from onetrunk.core.training.encoded_dataset import Corpus
 from onetrunk.core.training.loop import train_together
-from onetrunk.core.training.run_state import Listener, Run
+from onetrunk.core.training.run_state import Listener, Run, RunContext, RunData
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.trunk.batching import training_batches
 from onetrunk.core.trunk.packed import Trunk
@@ -80,8 +80,8 @@ def run_of(course: Course, trunk: Trunk, seed: int | None = None, listener: List
     own, settings = course.start, course.settings
     if seed is not None:
         settings = replace(settings, seed=seed)
-    data = (course.corpus, course.dev, own.labels, course.backbone)
-    return Run(own.spec, f"run {settings.seed}", *data, trunk, settings, own, listener)
+    data = RunData(own.spec, own.labels, course.corpus, course.dev)
+    return Run(f"run {settings.seed}", data, RunContext(course.backbone, trunk), settings, own, listener)
 
 
 class OursTrainer(Trainer):

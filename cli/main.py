@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import signal
@@ -21,6 +22,8 @@ from onetrunk.core.errors import DataError, OneTrunkError
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _PIPE_CLOSED = 141  # 128 + SIGPIPE
 _TERMINATED = 143  # 128 + SIGTERM
+_LONGEST_CELL = 2**31 - 1
+"""Characters of a cell of CSV, as many as every platform allows; the csv module itself allows 131,072."""
 
 
 def _at(name: str, summary: str) -> LazyCommand:
@@ -114,6 +117,7 @@ def run(args: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """Run the command line of this process and exit; the entry point of the console script."""
+    csv.field_size_limit(_LONGEST_CELL)
     # Before torch is loaded. By default its threads wait for each other by spinning, for long: where anything else
     # wants one of the cores, training with two threads then ran at a fifth of this speed. Not to spin at all costs
     # a quarter of it on idle cores. A short spin is as fast there, and bounds what a busy core can lose: see

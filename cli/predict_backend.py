@@ -17,6 +17,7 @@ from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.quiet import load_backbone
 from onetrunk.cli.sharing import located, read_token
 
 if TYPE_CHECKING:
@@ -86,11 +87,10 @@ def _by_trunk(
     name, revision = needed_backbone(
         {each.ref: read_manifest(each.path) for each in stored}, running["backbone"]
     )
-    from onetrunk.core.backbones.backbone import Backbone
     from onetrunk.core.inference.logits import BATCH_TOKENS
     from onetrunk.core.inference.predictor import CHUNK, OneTrunk
 
-    backbone = Backbone.load(name, revision, device=running["device"], dtype=running["precision"])
+    backbone = load_backbone(name, revision, device=running["device"], dtype=running["precision"])
     trunk = OneTrunk(backbone, host=plugin_host(context))
     served = [own.ref if is_location(given) else given for given, own in zip(references, stored, strict=True)]
     for reference in served:

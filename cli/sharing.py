@@ -15,6 +15,7 @@ from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.output import printable
 from onetrunk.cli.progress import counting
+from onetrunk.cli.quiet import load_backbone, quiet_hub
 from onetrunk.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,10 +63,9 @@ def backbone_loader(choice: str | None, device: str = "cpu") -> Callable[[Manife
     """Return what loads the backbone that an adapter needs, in fp32; choice: one that the user names instead."""
 
     def load(manifest: Manifest) -> Backbone:
-        from onetrunk.core.backbones.backbone import Backbone
 
         name, revision = needed_backbone({manifest.task: manifest}, choice)
-        return Backbone.load(name, revision, device=device, dtype="fp32")
+        return load_backbone(name, revision, device=device, dtype="fp32")
 
     return load
 
@@ -74,11 +74,10 @@ def base_loader(choice: str | None, device: str = "cpu") -> Callable[[str | None
     """Return what loads the backbone that plain PEFT's files name; choice: one that the user names instead."""
 
     def load(name: str | None, revision: str | None) -> Backbone:
-        from onetrunk.core.backbones.backbone import Backbone
 
         if choice is None and name is None:
             raise UsageError("the adapter's files do not say its backbone; give it with --backbone")
-        return Backbone.load(choice or str(name), None if choice else revision, device=device, dtype="fp32")
+        return load_backbone(choice or str(name), None if choice else revision, device=device, dtype="fp32")
 
     return load
 
@@ -90,6 +89,7 @@ def pulling(
     """Yield what pulls into the user's store; the bytes that come are shown on stderr."""
     from onetrunk.core.sharing.pull import Puller
 
+    quiet_hub()
     with counting(None) as advance:
         yield Puller(Store(), host, backbone_loader(backbone), token=token, advance=advance, **options)
 

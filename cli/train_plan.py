@@ -13,6 +13,7 @@ from onetrunk.adapters.store.store import Store
 from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.number_format import duration, figure
 from onetrunk.cli.output import emit_json, printable, table
+from onetrunk.cli.quiet import load_backbone
 from onetrunk.cli.train_from import Parent, parent_of
 from onetrunk.cli.train_report import notices, record_of
 from onetrunk.core.errors import OneTrunkError
@@ -40,7 +41,6 @@ def train_plan(host: PluginHost, file: str, device: str, as_json: bool) -> int:
 
 def _train(host: PluginHost, plan: Plan, device: str) -> list[Outcome]:
     """Return what became of each adapter of the plan, in its order."""
-    from onetrunk.core.backbones.backbone import Backbone
 
     parents: dict[int, Parent] = {}
     outcomes: dict[int, Outcome] = {}
@@ -56,7 +56,7 @@ def _train(host: PluginHost, plan: Plan, device: str) -> list[Outcome]:
     if jobs:
         chosen = {stored.ref: manifest for index, (stored, manifest) in parents.items() if index in jobs}
         name, revision = needed_backbone(chosen, plan.backbone)
-        backbone = Backbone.load(name, revision, device=device, dtype=plan.precision)
+        backbone = load_backbone(name, revision, device=device, dtype=plan.precision)
         outcomes |= _train_jobs(host, backbone, jobs)
     return [outcomes[index] for index in range(len(plan.adapters))]
 

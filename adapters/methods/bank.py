@@ -7,6 +7,7 @@ On a CPU device and host are the same memory, and what is evicted goes to the di
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
@@ -21,6 +22,9 @@ from onetrunk.adapters.methods.lora import Lora
 
 Tier = Literal["device", "host", "disk"]
 """Where an adapter is."""
+
+_log = logging.getLogger(__name__)
+_Evicted = list[tuple[Hashable, Lora]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,8 @@ class Bank:
         with self._lock:
             self._drop(key)
             self._slots[key] = _Slot(reload)
-            self._put(key, resident)
+            evicted = self._put(key, resident)
+        self._copy_to_host(evicted)
 
     def remove(self, key: Hashable) -> None:
         """Forget `key`. Raises KeyError if it is not installed."""
@@ -136,20 +141,43 @@ class Bank:
                 slot.coming = None
             coming.set_exception(error)
             raise
+        evicted: _Evicted = []
         with self._lock:
             slot.coming = None
             self._host_loads += kept is not None
             self._disk_loads += kept is None
             if self._slots.get(key) is slot:  # else it was removed or replaced meanwhile
-                self._put(key, resident)
+                evicted = self._put(key, resident)
         coming.set_result(resident)
+        self._copy_to_host(evicted)
         return resident
 
-    def _put(self, key: Hashable, resident: Lora) -> None:
-        """Put an adapter on the device, and what has to leave into host memory; the caller holds the lock."""
-        for old, lora in self._device.put(key, resident):
-            if self._host.limit != 0:
-                self._host.put(old, pinned(lora))
+    def _put(self, key: Hashable, resident: Lora) -> _Evicted:
+        """Put an adapter on the device; return those that had to leave for host memory. The caller holds the lock.
+
+        They count as being in host memory from now on. Until `_copy_to_host` is done, for which the caller must not
+        hold the lock, it has their device tensors.
+        """
+        evicted = self._device.put(key, resident)
+        if self._host.limit == 0:
+            return []
+        for old, lora in evicted:
+            self._host.put(old, lora)
+        return evicted
+
+    def _copy_to_host(self, evicted: _Evicted) -> None:
+        """Replace device tensors in host memory by copies; those that were taken or evicted meanwhile are left out.
+
+        Where the copy of one fails, the next use reads it from the disk.
+        """
+        for key, lora in evicted:
+            copy = None
+            try:
+                copy = pinned(lora)
+            except RuntimeError as error:  # host memory may be full; whoever evicted it goes on
+                _log.warning("an evicted adapter could not be copied to host memory: %s", error)
+            with self._lock:
+                self._host.replace(key, lora, copy)
 
     def _drop(self, key: Hashable) -> None:
         self._device.take(key)
@@ -181,9 +209,9 @@ class _Memory:
             self.loras.move_to_end(key)
         return self.loras.get(key)
 
-    def put(self, key: Hashable, lora: Lora) -> list[tuple[Hashable, Lora]]:
+    def put(self, key: Hashable, lora: Lora) -> _Evicted:
         """Add an adapter that is not here; return what had to leave: it alone where it is too large by itself."""
-        evicted = []
+        evicted: _Evicted = []
         if self.limit is not None and size_of(lora) > self.limit:
             evicted.append((key, lora))
         else:
@@ -195,6 +223,15 @@ class _Memory:
             evicted.append((oldest, leaving))
         self.evictions += len(evicted)
         return evicted
+
+    def replace(self, key: Hashable, old: Lora, new: Lora | None) -> None:
+        """Put `new`, of the same size, in the place of `old`, if that is still here; drop it for None."""
+        if self.loras.get(key) is not old:
+            return
+        if new is None:
+            self.take(key)
+        else:
+            self.loras[key] = new
 
     def take(self, key: Hashable) -> Lora | None:
         """Return what `key` has here, and keep it no longer."""

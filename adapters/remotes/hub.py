@@ -114,29 +114,29 @@ class HubRemote:
             if not name.startswith(".")
         ]
 
-        def send() -> Any:
-            return api.create_commit(
-                place,
-                operations,
-                commit_message=message,
-                revision=branch,
-                parent_commit=parent,
-                create_pr=pull_request,
-            )
+        def send() -> Published:
+            with mapped(str(self.location), self._token):
+                done = api.create_commit(
+                    place,
+                    operations,
+                    commit_message=message,
+                    revision=branch,
+                    parent_commit=parent,
+                    create_pr=pull_request,
+                )
+            return Published(str(done.oid), str(done.commit_url), done.pr_url)
 
-        for pause in (*PAUSES, None):
+        for pause in PAUSES:
             try:
-                with mapped(str(self.location), self._token):
-                    done = send()
-                return Published(str(done.oid), str(done.commit_url), done.pr_url)
+                return send()
             except RemoteUnreachable as error:
                 # The reply was lost, or the request: the branch tells which, but a pull request has none.
-                if pull_request or pause is None or error.final:
+                if pull_request or error.final:
                     raise
                 time.sleep(pause)
                 if (landed := self._landed(files, branch, parent)) is not None:
                     return landed
-        raise AssertionError("the last try returns or raises")
+        return send()
 
     def tag(self, name: str, commit: str) -> None:
         """As `Remote` has it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,12 +14,7 @@ _PASSING = (408, 425, 429, 500, 502, 503, 504)
 def hub_api(token: str | None) -> Any:
     """Return the client; without a token it uses that of the environment, or of `hf auth login`."""
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import logging
-    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    disable_progress_bars()  # the commands show their own
-    if "HF_HUB_VERBOSITY" not in os.environ:
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # our errors say it once, in the end
     return HfApi(token=token, library_name="onetrunk")
 
 

@@ -71,17 +71,22 @@ def _found(model: Any) -> Found:
 
 
 def _metric(card: Mapping[str, Any]) -> tuple[str, float] | None:
-    """Return the first result of a card; a stranger wrote it, so that every step of the way may be missing."""
-    step: Any = card.get("model-index")
-    for key in (0, "results", 0, "metrics", 0):
-        try:
-            step = step[key]
-        except (KeyError, IndexError, TypeError):
-            return None
-    name, value = (step.get("type"), step.get("value")) if isinstance(step, dict) else (None, None)
+    """Return name and value of the first result of a card, None where it has none.
+
+    A stranger wrote the card, so that any part may be missing or of another type.
+    """
+    metric = _first(_first(_first(card, "model-index"), "results"), "metrics")
+    name, value = metric.get("type"), metric.get("value")
     if not isinstance(name, str) or not isinstance(value, int | float) or isinstance(value, bool):
         return None
     return name, float(value)
+
+
+def _first(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return the first object of the list under `key`, an empty one where there is none."""
+    found = holder.get(key)
+    first = found[0] if isinstance(found, list) and found else None
+    return first if isinstance(first, dict) else {}
 
 
 def location_of(found: Found) -> Location:

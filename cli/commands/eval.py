@@ -20,6 +20,7 @@ from onetrunk.cli.number_format import counted, figure, figures_of
 from onetrunk.cli.options import running_options
 from onetrunk.cli.output import emit_json, json_option, printable, table, whole_file
 from onetrunk.cli.progress import counting
+from onetrunk.cli.quiet import load_backbone
 from onetrunk.cli.sharing import located
 from onetrunk.cli.train_report import notes_lines
 from onetrunk.core.errors import UsageError
@@ -100,12 +101,11 @@ def _measure(
     precision: str,
     batch_tokens: int | None,
 ) -> JSONObject:
-    from onetrunk.core.backbones.backbone import Backbone
     from onetrunk.core.inference.logits import BATCH_TOKENS
     from onetrunk.core.inference.predictor import OneTrunk
 
     name, revision = needed_backbone({ref: manifest}, backbone)
-    trunk = OneTrunk(Backbone.load(name, revision, device=device, dtype=precision), host=host)
+    trunk = OneTrunk(load_backbone(name, revision, device=device, dtype=precision), host=host)
     trunk.load(ref)
     with counting(len(dataset.examples)) as advance:
         return trunk.evaluate(ref, dataset, batch_tokens=batch_tokens or BATCH_TOKENS, advance=advance)

@@ -12,6 +12,7 @@ from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import size
 from onetrunk.cli.output import emit_json, json_option, printable
+from onetrunk.cli.quiet import load_backbone
 from onetrunk.cli.sharing import located
 
 if TYPE_CHECKING:
@@ -56,10 +57,9 @@ def command(
     spec = host.task(manifest.task)
     name, revision = needed_backbone({stored.ref: manifest}, backbone)
     _tell(f"loading {name}")
-    from onetrunk.core.backbones.backbone import Backbone
     from onetrunk.core.interop.export import export_adapter
 
-    loaded = Backbone.load(name, revision, device="cpu", dtype="fp32")
+    loaded = load_backbone(name, revision, device="cpu", dtype="fp32")
     done = export_adapter(stored.ref, stored.read(), spec, loaded, form, folder, _tell)
     if as_json:
         emit_json(

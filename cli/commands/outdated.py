@@ -8,6 +8,7 @@ import click
 
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.output import emit_json, json_option, table
+from onetrunk.cli.quiet import quiet_hub
 from onetrunk.cli.sharing import read_token, token_option
 from onetrunk.core.sharing.outdated import Followed, followed
 
@@ -26,6 +27,7 @@ def command(name: str | None, token_file: str | None, as_json: bool) -> None:
       adapters outdated
       adapters outdated --json
     """
+    quiet_hub()
     found = followed(Store(), name, read_token(token_file))
     if as_json:
         emit_json([_record(each) for each in found])

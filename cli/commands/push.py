@@ -15,6 +15,7 @@ from onetrunk.adapters.store.store import Store
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, size
 from onetrunk.cli.output import emit_json, json_option, printable
+from onetrunk.cli.quiet import quiet_hub
 from onetrunk.cli.sharing import read_token, token_option
 from onetrunk.core.errors import UsageError
 from onetrunk.core.sharing.cards import CardChoices
@@ -73,6 +74,7 @@ def command(
     location, options = _target(target), _options(**given)
     stored = Store().resolve(ref)
     spec = plugin_host(context).task(read_manifest(stored.path).task)
+    quiet_hub()
     remote = open_remote(location, read_token(token_file))
     push = check_push(stored, spec, remote, spec.summary, options)
     done = None

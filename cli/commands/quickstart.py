@@ -16,6 +16,7 @@ from onetrunk.adapters.store.store import Store
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, duration, figure, figures_of
 from onetrunk.cli.output import emit_json, json_option, table
+from onetrunk.cli.quiet import load_backbone
 from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.training.settings import TrainSettings
 
@@ -84,9 +85,8 @@ def command(context: click.Context, backbone: str, epochs: int | None, seed: int
     Example:
       adapters quickstart
     """
-    from onetrunk.core.backbones.backbone import Backbone
 
-    host, trunk = plugin_host(context), Backbone.load(backbone)
+    host, trunk = plugin_host(context), load_backbone(backbone)
     trials = [
         _train(host, trunk, task, replace(own, epochs=epochs or own.epochs, seed=seed))
         for task, own in SETTINGS.items()

@@ -9,6 +9,7 @@ import click
 from onetrunk.adapters.remotes.hub_search import Found, search
 from onetrunk.cli.number_format import figure, size
 from onetrunk.cli.output import emit_json, json_option, table
+from onetrunk.cli.quiet import quiet_hub
 from onetrunk.cli.sharing import read_token, token_option
 
 
@@ -36,6 +37,7 @@ def command(
       adapters search --task ner
       adapters search acme --backbone sentence-transformers/all-MiniLM-L6-v2 --json
     """
+    quiet_hub()
     found = search(query, task, backbone, limit, read_token(token_file))
     if as_json:
         emit_json([{**asdict(each), "metric": each.metric and dict([each.metric])} for each in found])

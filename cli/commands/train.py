@@ -16,6 +16,7 @@ from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, duration, figure, figures_of, size
 from onetrunk.cli.options import device_option, training_options
 from onetrunk.cli.output import emit_json, json_option, table
+from onetrunk.cli.quiet import load_backbone
 from onetrunk.cli.train_from import Parent, parent_of
 from onetrunk.cli.train_report import notices, record_of
 from onetrunk.core.backbones.repository import OFFLINE_NAME
@@ -147,14 +148,13 @@ def _train(
     device: str,
 ) -> TrainResult:
     from onetrunk.cli.progress import TrainingProgress
-    from onetrunk.core.backbones.backbone import Backbone
     from onetrunk.core.training.pipeline import train_adapter
     from onetrunk.core.training.run_state import Listener
 
     host = plugin_host(context)
     parents = {} if parent is None else {parent[0].ref: parent[1]}
     where, revision = needed_backbone(parents, backbone)
-    trunk = Backbone.load(where, revision, device=device, dtype=settings.precision)
+    trunk = load_backbone(where, revision, device=device, dtype=settings.precision)
     with TrainingProgress({name: host.task(task).primary}) as progress:
         listener = Listener(progress.step, progress.epoch)
         return train_adapter(

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from onetrunk.adapters.methods.target_modules import BERT_LAYOUT, Layout
 from onetrunk.core.backbones.checkpoint import check_finite, first_line, shortened, weight_files
 from onetrunk.core.backbones.families import FAMILIES, Family
+from onetrunk.core.backbones.rng import global_generators
 from onetrunk.core.errors import BackboneError, UnsupportedBackbone
 from onetrunk.core.tasks import HeadStyle
 
@@ -80,8 +80,7 @@ def _load(name: str, folder: Path) -> Any:
     weight_files(name, folder)
     options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
     try:
-        with quiet_transformers():
-            model, found = AutoModel.from_pretrained(folder, output_loading_info=True, **options)
+        model, found = AutoModel.from_pretrained(folder, output_loading_info=True, **options)
     except (
         ValueError,
         LookupError,
@@ -99,22 +98,6 @@ def _load(name: str, folder: Path) -> Any:
     return bare
 
 
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' progress bar and its table of unused weights (a head's) off the terminal."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def build_model(
     config: Any, tensors: Mapping[str, Tensor], device: torch.device, attention: str | None = None
 ) -> nn.Module:
@@ -127,7 +110,7 @@ def build_model(
     options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
     if attention is not None:
         options["attn_implementation"] = attention
-    with torch.random.fork_rng(devices=[]):  # it draws first weights, which are replaced
+    with global_generators():  # it draws first weights, which are replaced
         model = _bare(AutoModel.from_config(config, **options))
     model.load_state_dict({key: tensor.to(device) for key, tensor in tensors.items()}, assign=True)
     frozen: nn.Module = model.to(device).requires_grad_(False).eval()

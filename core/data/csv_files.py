@@ -9,9 +9,6 @@ from onetrunk.core.data.lines import NumberedLine
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Record
 
-_LONGEST_CELL = 2**31 - 1
-"""Characters of a cell, as many as every platform allows; the csv module's own limit is that of a short book."""
-
 
 def read_table(name: str, lines: Iterable[NumberedLine], *, delimiter: str) -> Iterator[tuple[int, Record]]:
     """Yield (first line of the row, {column: cell}) for each row under the header; blank lines are skipped.
@@ -35,7 +32,6 @@ def read_table(name: str, lines: Iterable[NumberedLine], *, delimiter: str) -> I
 
 def _table_rows(name: str, lines: Iterable[NumberedLine], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (first line, cells) of each row that is not blank, the header included."""
-    csv.field_size_limit(_LONGEST_CELL)
     reader = csv.reader((text for _, text in lines), delimiter=delimiter, strict=True)
     first = 1
     try:
@@ -45,6 +41,8 @@ def _table_rows(name: str, lines: Iterable[NumberedLine], delimiter: str) -> Ite
             first = reader.line_num + 1
     except csv.Error as fault:
         hint = 'a cell that begins with " must end with ", and hold " only doubled'
+        if "field limit" in str(fault):
+            hint = "where this cell is meant to be so long, raise the limit with csv.field_size_limit"
         raise DataError(f"{name}:{first}", f"not a row of the table: {fault}; {hint}") from fault
 
 

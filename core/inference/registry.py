@@ -31,7 +31,7 @@ Key = tuple[str, str]
 
 @dataclass(slots=True, eq=False)
 class Resident:
-    """A version in service. adapter: without its updates, which the bank has under `key`.
+    """A version in service. adapter: without its updates; the bank has them, with this object as their key.
 
     users: the names that it serves under and the requests that hold it; `Residents` counts.
     """
@@ -126,8 +126,8 @@ class Residents:
         Raises what reading an evicted one from the store again can raise.
         """
         chosen = list(held)
-        loras = self.bank.get(each.key for each in chosen)
-        return [replace(each.adapter, lora=loras[each.key]) for each in chosen]
+        loras = self.bank.get(chosen)
+        return [replace(each.adapter, lora=loras[each]) for each in chosen]
 
     @contextmanager
     def in_use(self, names: Sequence[str]) -> Iterator[list[Adapter]]:
@@ -140,7 +140,7 @@ class Residents:
 
     def tier(self, resident: Resident) -> Tier:
         """Return where the updates of a held or serving version are now."""
-        return self.bank.tier(resident.key)
+        return self.bank.tier(resident)
 
     @contextmanager
     def _turn(self, name: str) -> Iterator[None]:
@@ -165,26 +165,20 @@ class Residents:
         """Return a version with one more user: the one in service, or else read, checked and put into the bank."""
         key = (stored.ref, read_id(stored.path))
         with self._lock:
-            if key in self._versions:
-                return self._used(key)
+            if (loaded := self._versions.get(key)) is not None:
+                loaded.users += 1
+                return loaded
         artifact = stored.read()
         spec = self._host.task(artifact.manifest.task)
         adapter = load_adapter(stored.ref, artifact, spec, self._backbone, self._trunk, flattened)
-        key = (stored.ref, artifact.id)
+        fresh = Resident((stored.ref, artifact.id), replace(adapter, lora=Lora({})))
+        self.bank.install(fresh, adapter.lora, partial(_reload, stored, artifact.id, self._backbone))
         with self._lock:
-            if key not in self._versions:  # else another name has loaded it meanwhile
-                self._versions[key] = self._install(key, adapter, stored)
-            return self._used(key)
-
-    def _used(self, key: Key) -> Resident:
-        """Return the version of `key` with one more user; the caller holds the lock."""
-        resident = self._versions[key]
-        resident.users += 1
+            resident = self._versions.setdefault(fresh.key, fresh)
+            resident.users += 1
+        if resident is not fresh:  # another name has loaded the same version meanwhile
+            self.bank.remove(fresh)
         return resident
-
-    def _install(self, key: Key, adapter: Adapter, stored: StoredVersion) -> Resident:
-        self.bank.install(key, adapter.lora, partial(_reload, stored, key[1], self._backbone))
-        return Resident(key, replace(adapter, lora=Lora({})))
 
     def _let_go(self, residents: Iterable[Resident]) -> None:
         """Count one user less of each, and forget those that nobody uses; the caller holds the lock."""
@@ -192,7 +186,7 @@ class Residents:
             resident.users -= 1
             if not resident.users:
                 del self._versions[resident.key]
-                self.bank.remove(resident.key)
+                self.bank.remove(resident)
 
 
 def known(posts: Mapping[str, Post], names: Sequence[str]) -> list[Resident]:

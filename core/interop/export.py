@@ -24,7 +24,7 @@ from onetrunk.adapters.format import strict_json
 from onetrunk.adapters.format.artifact import CARD, CONFIG, HEAD, MODEL, Artifact
 from onetrunk.adapters.format.files import sync_files, sync_folder, write_new
 from onetrunk.core.backbones.backbone import Backbone
-from onetrunk.core.backbones.transformers_encoder import build_model, quiet_transformers
+from onetrunk.core.backbones.transformers_encoder import build_model
 from onetrunk.core.errors import ExportError
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import load_adapter
@@ -153,14 +153,11 @@ def _write_merged(adapter: Adapter, artifact: Artifact, backbone: Backbone, asid
         _write_head(adapter, aside)
         if backbone.pooler is not None:
             weights |= dict(zip(("pooler.dense.weight", "pooler.dense.bias"), backbone.pooler, strict=True))
-    with quiet_transformers():
-        model.save_pretrained(aside, state_dict=weights)
-        backbone.tokenizer.save_pretrained(aside)
-        _write_labels(adapter, aside)
-        loader = getattr(transformers, "AutoModel" if kind is None else MODELS[kind])
-        loaded = loader.from_pretrained(
-            aside, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
-        )
+    model.save_pretrained(aside, state_dict=weights)
+    backbone.tokenizer.save_pretrained(aside)
+    _write_labels(adapter, aside)
+    loader = getattr(transformers, "AutoModel" if kind is None else MODELS[kind])
+    loaded = loader.from_pretrained(aside, use_safetensors=True, dtype=torch.float32, trust_remote_code=False)
     return _as_run(loaded.eval())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from onetrunk.core.tasks import Labels, TaskSpec, label_faults
 MODEL_CONFIG = "config.json"
 """A transformers configuration, which some people put beside their adapter; it names the labels."""
 
+_log = logging.getLogger(__name__)
 _MAX_CARD = 2**20
 _MAX_HEAD = 2**16
 _ANCHOR = re.compile(r"(?<!\w)&\S")
@@ -67,13 +69,16 @@ def _metadata(folder: Path) -> Mapping[str, Any]:
     head, closed, _ = text.partition("\n---")
     if not text.startswith("---") or not closed or len(head) > _MAX_HEAD or _ANCHOR.search(head):
         return {}
-    from huggingface_hub import RepoCard
+    import yaml
 
     try:
-        card = RepoCard(f"{head}\n---\n", ignore_metadata_errors=True)
-        return dict(vars(card.data))
-    except Exception:  # YAML of a stranger, in a library that fails in many ways: such a card names no labels
+        found = yaml.safe_load(head.removeprefix("---"))
+    except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError) as error:  # a stranger wrote it
+        _log.warning(
+            "the metadata of %s cannot be read, no labels are taken from it: %s", folder / CARD, error
+        )
         return {}
+    return found if isinstance(found, Mapping) else {}
 
 
 def _listed(table: Any) -> tuple[str, ...]:

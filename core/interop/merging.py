@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from onetrunk.adapters.methods.lora import Lora
 from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.backbones.rng import global_generators
 from onetrunk.core.backbones.transformers_encoder import build_model
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import name_in_model
@@ -52,7 +53,7 @@ def model_with_head(
     """
     import transformers
 
-    with torch.random.fork_rng(devices=[]):
+    with global_generators():
         model = getattr(transformers, MODELS[kind]).from_config(
             labelled_config(backbone, labels), dtype=torch.float32, trust_remote_code=False
         )

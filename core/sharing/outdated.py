@@ -48,16 +48,18 @@ def followed(store: Store, name: str | None, token: str | None = None) -> list[F
     found = []
     for each in store.names() if name is None else [name]:
         versions = store.versions(each)
-        pulled = [own for own in versions if own.origin is not None]
+        pulled = [(own, own.origin) for own in versions if own.origin is not None]
         if pulled and not (name is None and versions[-1].is_cached):
-            later = versions[-1] if versions[-1] != pulled[-1] else None
-            found.append(_asked(pulled[-1], later, token))
+            stored, origin = pulled[-1]
+            later = versions[-1] if versions[-1] != stored else None
+            found.append(_compare(stored, origin, later, token))
     return found
 
 
-def _asked(stored: StoredVersion, later: StoredVersion | None, token: str | None) -> Followed:
-    assert stored.origin is not None
-    origin = stored.origin
+def _compare(
+    stored: StoredVersion, origin: Origin, later: StoredVersion | None, token: str | None
+) -> Followed:
+    """Return what the remote of `stored` has now."""
     remote = open_remote(Location.parse(origin.place), token)
     if origin.endpoint not in (None, remote.endpoint):
         fault = f"it was pulled from {origin.endpoint}, and HF_ENDPOINT is {remote.endpoint} now"

@@ -19,6 +19,7 @@ from onetrunk.adapters.format.artifact import read_artifact
 from onetrunk.adapters.methods.lora import Lora
 from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.backbones.rng import global_generators
 from onetrunk.core.data.dataset import Dataset, content_sha256
 from onetrunk.core.data.training_data import TrainData
 from onetrunk.core.errors import TaskSpecError
@@ -173,8 +174,7 @@ class TaskTrial:
 
     def adapter(self, pooling: Pooling = "cls") -> Adapter:
         """Return a fresh head with no updates of the trunk."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with global_generators(seed=0):
             head = build_head(self.spec, self.backbone, self.labels, pooling).eval()
         return Adapter("trial", self.spec, self.labels, pooling, Lora({}), head, {})
 

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import torch
 
+from onetrunk.core.backbones.rng import global_generators
+
 TinyModel = Literal["bert", "roberta", "electra", "distilbert", "deberta-v2", "modernbert"]
 _WORDS = tuple(
     "the a of in to and is was not very good bad great awful film book table flight room london paris ada "  # noqa: SIM905
@@ -54,8 +56,7 @@ def _random_model(
     from transformers import AutoModel
 
     config = _tiny_config(model_type, tokenizer, layers, hidden, positions)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
+    with global_generators(seed), torch.no_grad():
         model = AutoModel.from_config(config)
         for name, weight in model.named_parameters():
             centre = 1.0 if name.lower().endswith("norm.weight") else 0.0

@@ -13,7 +13,28 @@ from onetrunk.core.trunk.packing import PART_TOKENS
 from onetrunk.core.trunk.partial_forward import lower_states
 
 KEPT_BYTES = 2**30
-"""Memory for kept states, at most, of each of a run's data sets; what is beyond is computed in every epoch."""
+"""Memory for the kept hidden states of all runs that train together; what does not fit is computed every epoch."""
+
+
+class StateBudget:
+    """The memory that runs which train together may use for kept hidden states. Belongs to one thread.
+
+    left: bytes that are still free.
+    """
+
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        self.left = limit
+
+    def take(self, size: int) -> bool:
+        """Reserve `size` bytes; return False, and reserve nothing, if fewer are free."""
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Free `size` reserved bytes."""
+        self.left += size
 
 
 class LowerStates:
@@ -22,35 +43,39 @@ class LowerStates:
     Nothing that trains acts below `first`, nor does dropout, so that a text has the same states in each epoch.
     The embeddings (`first` 0) are as quick to look up as to keep, and are not kept.
 
-    room: bytes of states to keep, at most.
+    budget: limits the bytes of kept states; other runs may share it.
     """
 
     def __init__(
-        self, trunk: Trunk, first_position: int, texts: Sequence[Encoded], first: int, room: int = KEPT_BYTES
+        self, trunk: Trunk, first_position: int, texts: Sequence[Encoded], first: int, budget: StateBudget
     ) -> None:
         self.first = first
         self._trunk, self._first_position, self._texts = trunk, first_position, texts
-        row = trunk.width * trunk.dtype.itemsize
-        self._room = room // row if first else 0
+        self._budget = budget
         self._kept: dict[int, Tensor] = {}
 
     @torch.no_grad()
     def of(self, batch: Sequence[int]) -> Tensor:
         """Return the states of the texts of these indices, (tokens, width), end to end in this order."""
         missing = [i for i in batch if i not in self._kept]
-        found = {}
+        found: dict[int, Tensor] = {}
         if missing:
             texts = [self._texts[i] for i in missing]
             layers = range(self.first)
             states = lower_states(self._trunk, self._first_position, texts, None, layers, PART_TOKENS)
             found = dict(zip(missing, states.split([text.tokens for text in texts]), strict=True))
-        if len(missing) == len(batch) and not self._room:
-            return states
-        self._keep(found)
+            if self.first:
+                self._keep(found)
+            if len(missing) == len(batch):
+                return states
         return torch.cat([found[i] if i in found else self._kept[i] for i in batch])
+
+    def release(self) -> None:
+        """Forget the kept states, and give their memory back to the budget."""
+        self._budget.give_back(sum(rows.nbytes for rows in self._kept.values()))
+        self._kept = {}
 
     def _keep(self, found: dict[int, Tensor]) -> None:
         for index, rows in found.items():
-            if len(rows) <= self._room:
-                self._room -= len(rows)
+            if self._budget.take(rows.nbytes):
                 self._kept[index] = rows.clone()  # a view would hold on to the whole batch

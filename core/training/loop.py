@@ -81,8 +81,7 @@ def _forward_copy(run: Run) -> tuple[Tensor, Packed]:
     texts, learner = [run.corpus.encoded[i] for i in run.batch], run.learner
     most = max(run.batch_tokens, PART_TOKENS)
     packed = pack(texts, [0] * len(texts), run.first_position, most).to(learner.trunk.device)
-    dropout = Dropout(run.settings.dropout) if run.settings.dropout else None
+    dropout = Dropout(run.settings.dropout, learner.randomness.device) if run.settings.dropout else None
     copy = learner.running_trunk()
-    with learner.randomness.own():
-        hidden = copy.embed(packed, dropout)
-        return joined(copy.run(hidden, packed, {}, hidden_dropout=dropout), packed), packed
+    hidden = copy.embed(packed, dropout)
+    return joined(copy.run(hidden, packed, {}, hidden_dropout=dropout), packed), packed

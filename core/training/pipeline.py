@@ -22,7 +22,7 @@ from onetrunk.core.training.encoded_dataset import make_corpus
 from onetrunk.core.training.evaluation import measure, rehearse
 from onetrunk.core.training.loop import train_together
 from onetrunk.core.training.manifest_builder import Destination, manifest_of, store_adapter
-from onetrunk.core.training.run_state import Listener, Run, Trained
+from onetrunk.core.training.run_state import Listener, Run, RunContext, RunData, Trained
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.trunk.packed import Trunk
 
@@ -107,7 +107,7 @@ def train_adapters(
     """
     if backbone.dtype == torch.int8:
         raise UsageError("a backbone in int8 serves only; load it in fp32 or bf16 to train")
-    trunk = Trunk.of(backbone)
+    context = RunContext(backbone, Trunk.of(backbone))
     outcomes: dict[int, Outcome] = {}
     pending: dict[int, _Pending] = {}
 
@@ -117,13 +117,13 @@ def train_adapters(
             ended(index, outcome)
 
     for index, job in enumerate(jobs):
-        prepared = _attempt(lambda job=job: _Pending(host, store, job, backbone, trunk))  # type: ignore[misc]
+        prepared = _attempt(lambda job=job: _Pending(host, store, job, context))  # type: ignore[misc]
         if isinstance(prepared, Exception):
             end(index, prepared)
         else:
             pending[index] = prepared
     by_run = {own.run: index for index, own in pending.items()}
-    for run in train_together(list(by_run), trunk):
+    for run in train_together(list(by_run), context.trunk):
         index = by_run.pop(run)
         end(index, _attempt(pending.pop(index).finish))
     return [outcomes[index] for index in range(len(jobs))]
@@ -140,9 +140,8 @@ def _attempt(act: Callable[[], _T]) -> _T | Exception:
 class _Pending:
     """A job under way."""
 
-    def __init__(
-        self, host: PluginHost, store: Store, job: TrainJob, backbone: Backbone, trunk: Trunk
-    ) -> None:
+    def __init__(self, host: PluginHost, store: Store, job: TrainJob, context: RunContext) -> None:
+        backbone = context.backbone
         self._host, self._store, self._job, self._backbone = host, store, job, backbone
         validate_name(job.name)
         if job.settings.method != "full":
@@ -162,7 +161,8 @@ class _Pending:
         }
         train, dev = self._corpora["train"], self._corpora["dev"]
         listener = _with_plugins(job.listener or Listener(), host)
-        self.run = Run(self._spec, job.name, train, dev, labels, backbone, trunk, settings, begin, listener)
+        own = RunData(self._spec, labels, train, dev)
+        self.run = Run(job.name, own, context, settings, begin, listener)
         rehearse(self.run.learner, dev, backbone.first_position)
 
     def finish(self) -> TrainResult:

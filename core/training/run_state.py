@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from onetrunk.core.tasks import JSONObject, Labels, Rows, TaskSpec
 from onetrunk.core.tasks.guarded_calls import json_of
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.training.encoded_dataset import Corpus
-from onetrunk.core.training.hidden_cache import LowerStates
+from onetrunk.core.training.hidden_cache import LowerStates, StateBudget
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import Learner, balanced_weights
 from onetrunk.core.trunk.batching import training_batches
@@ -46,6 +46,25 @@ class Listener:
     epoch: Callable[[EpochEvent], None] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """What one adapter learns: a task with its labels, and its encoded training and dev examples."""
+
+    spec: TaskSpec
+    labels: Labels
+    corpus: Corpus
+    dev: Corpus
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What the runs of one plan share: the backbone, its trunk, and the memory for kept hidden states."""
+
+    backbone: Backbone
+    trunk: Trunk
+    budget: StateBudget = field(default_factory=StateBudget)
+
+
 class Run:
     """A run between its steps. Whoever drives it takes a batch, computes its loss, and tells it of the gradients.
 
@@ -55,34 +74,31 @@ class Run:
 
     def __init__(
         self,
-        spec: TaskSpec,
         name: str,
-        corpus: Corpus,
-        dev: Corpus,
-        labels: Labels,
-        backbone: Backbone,
-        trunk: Trunk,
+        data: RunData,
+        context: RunContext,
         settings: TrainSettings,
         start: Adapter | None = None,
         listener: Listener | None = None,
     ) -> None:
-        order = torch.Generator().manual_seed(settings.seed)
-        self.batch_tokens = settings.planned_tokens(sum(corpus.tokens))
-        first = training_batches(corpus.tokens, self.batch_tokens, order)
-        epochs = settings.planned_epochs(len(first))
+        corpus, trunk = data.corpus, context.trunk
+        self._order = torch.Generator().manual_seed(settings.seed)
+        self.corpus, self.batch_tokens = corpus, settings.planned_tokens(sum(corpus.tokens))
+        self._batches = self._drawn_batches()
+        epochs = settings.planned_epochs(len(self._batches))
         settings = replace(settings, epochs=epochs, batch_tokens=self.batch_tokens)
-        self.name, self.corpus, self.dev, self.settings = name, corpus, dev, settings
-        self.first_position = backbone.first_position
-        self.learner = Learner(spec, labels, backbone, trunk, settings, start)
-        self.lower = LowerStates(trunk, self.first_position, corpus.encoded, self.learner.first_layer)
+        self.name, self.dev, self.settings = name, data.dev, settings
+        self.first_position = context.backbone.first_position
+        self.learner = Learner(data.spec, data.labels, context.backbone, trunk, settings, start)
+        first_layer = self.learner.first_layer
+        self.lower = LowerStates(trunk, self.first_position, corpus.encoded, first_layer, context.budget)
         self.error: Exception | None = None
         self._listener = listener or Listener()
         self._class_weights = None
         if settings.class_weights == "balanced":
-            self._class_weights = balanced_weights(corpus.targets, len(labels)).to(trunk.device)
-        more = (training_batches(corpus.tokens, self.batch_tokens, order) for _ in range(1, epochs))
-        self._epochs = [first, *more]
-        self._planned_steps = sum(map(len, self._epochs))
+            self._class_weights = balanced_weights(corpus.targets, len(data.labels)).to(trunk.device)
+        self._epochs = epochs
+        self._planned_steps = self._count_steps()
         self.learner.schedule(self._planned_steps)
         self._steps_done = self._steps_of_epoch = 0
         self._history: list[JSONObject] = []
@@ -101,12 +117,12 @@ class Run:
         """Whether there is nothing left to do: all epochs, patience at its end, or an error."""
         done, patience = len(self._history), self.settings.patience
         impatient = bool(patience) and done - self._best_epoch >= patience
-        return self.error is not None or done == len(self._epochs) or impatient
+        return self.error is not None or done == self._epochs or impatient
 
     @property
     def batch(self) -> list[int]:
         """Indices of the examples of the next step."""
-        return self._epochs[self.epoch - 1][self._steps_of_epoch]
+        return self._batches[self._steps_of_epoch]
 
     @contextmanager
     def ending_alone(self) -> Iterator[None]:
@@ -132,20 +148,36 @@ class Run:
         self._losses += loss
         self._steps_done += 1
         if self._listener.step is not None:
-            epochs, done, planned = len(self._epochs), self._steps_done, self._planned_steps
-            self._listener.step(StepEvent(self.name, self.epoch, epochs, done, planned, loss, tokens, lr))
+            done, planned = self._steps_done, self._planned_steps
+            self._listener.step(
+                StepEvent(self.name, self.epoch, self._epochs, done, planned, loss, tokens, lr)
+            )
         self._steps_of_epoch += 1
-        if self._steps_of_epoch == len(self._epochs[self.epoch - 1]):
+        if self._steps_of_epoch == len(self._batches):
             self._end_epoch()
 
     def result(self) -> Trained:
-        """Return the run at its best epoch. Raises the error that ended it."""
+        """Return the run at its best epoch, without its kept hidden states. Raises the error that ended it."""
+        self.lower.release()
         if self.error is not None:
             raise self.error
         self.learner.restore()
         rate = sum(self.corpus.tokens) * len(self._history) / self._training_seconds
         seconds = time.monotonic() - self._begun
         return Trained(self.learner, tuple(self._history), self._best_epoch, seconds, rate)
+
+    def _count_steps(self) -> int:
+        """Return the batches of all epochs. Those after the first are drawn to be counted, and drawn again later.
+
+        The learning rate follows from their number, and the batches of all epochs may not fit into memory.
+        """
+        drawn = self._order.get_state()
+        later = sum(len(self._drawn_batches()) for _ in range(1, self._epochs))
+        self._order.set_state(drawn)
+        return len(self._batches) + later
+
+    def _drawn_batches(self) -> list[list[int]]:
+        return training_batches(self.corpus.tokens, self.batch_tokens, self._order)
 
     def _end_epoch(self) -> None:
         self._training_seconds += time.monotonic() - self._epoch_begun
@@ -158,6 +190,8 @@ class Run:
             self.learner.keep()
         self._report(metrics, better)
         self._steps_of_epoch, self._losses = 0, 0.0
+        if not self.finished:
+            self._batches = self._drawn_batches()
         self._epoch_begun = time.monotonic()
 
     def _diverged(self, step: int) -> TrainingDiverged:
@@ -194,8 +228,7 @@ class Run:
         row = {"epoch": epoch, "step": self._steps_done, "loss": loss, "dev": figures, "best": best}
         self._history.append({**row, "seconds": round(seconds, 3)})
         if self._listener.epoch is not None:
-            planned = len(self._epochs)
-            self._listener.epoch(EpochEvent(self.name, epoch, planned, loss, metrics, seconds, best))
+            self._listener.epoch(EpochEvent(self.name, epoch, self._epochs, loss, metrics, seconds, best))
 
 
 def learner_logits(learner: Learner, corpus: Corpus, first_position: int) -> list[np.ndarray]:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from onetrunk.adapters.methods.lora import Lora, LowRank, init_lora
 from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.backbones.rng import Randomness
 from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.tasks import Labels, Pooling, Rows, TaskSpec
-from onetrunk.core.training.rng import Randomness
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.trunk.dropout import Dropout
 from onetrunk.core.trunk.packed import Trunk
@@ -38,9 +38,9 @@ class Learner:
         self.pooling: Pooling = backbone.pooling if settings.pooling == "auto" else settings.pooling
         self.trunk = trunk
         self.randomness = Randomness(settings.seed, trunk.device)
-        with self.randomness.own():
+        with self.randomness.as_global():
             self.head = build_head(spec, backbone, labels, self.pooling, settings.dropout)
-            lora = _fresh_lora(backbone, settings) if start is None else start.lora
+        lora = _fresh_lora(backbone, settings, self.randomness.host) if start is None else start.lora
         self.lora = _trainable(lora, trunk.device)
         self.copy = _full_copy(backbone) if settings.method == "full" else None
         if start is not None:
@@ -92,16 +92,13 @@ class Learner:
         """Draw the step's dropout masks for the inputs of the updates: by width, (rows, width)."""
         if not self.settings.dropout:
             return {}
-        dropout, trunk = Dropout(self.settings.dropout), self.trunk
+        dropout, trunk = Dropout(self.settings.dropout, self.randomness.device), self.trunk
         widths = sorted({update.a.shape[1] for update in self.lora.updates.values()})
-        with self.randomness.own():
-            return {
-                width: dropout.draw(torch.Size((rows, width)), trunk.dtype, trunk.device) for width in widths
-            }
+        return {width: dropout.draw(torch.Size((rows, width)), trunk.dtype, trunk.device) for width in widths}
 
     def loss(self, hidden: Tensor, rows: Rows, targets: Tensor, class_weights: Tensor | None) -> Tensor:
         """Return the loss (a scalar) of the texts whose hidden states (T, H) are laid out as `rows` says."""
-        with self.randomness.own():
+        with self.randomness.as_global():
             logits = self.head.train()(hidden, rows)
         return self.spec.loss(logits, targets, class_weights)
 
@@ -148,7 +145,7 @@ class Learner:
         return torch.optim.AdamW(groups, weight_decay=own.weight_decay, fused=True)
 
 
-def _fresh_lora(backbone: Backbone, settings: TrainSettings) -> Lora:
+def _fresh_lora(backbone: Backbone, settings: TrainSettings, generator: torch.Generator) -> Lora:
     if settings.method != "lora":
         return EMPTY
     layers = settings.adapted_layers(backbone.layers)
@@ -158,7 +155,7 @@ def _fresh_lora(backbone: Backbone, settings: TrainSettings) -> Lora:
         for (layer, module), shape in backbone.linear_shapes.items()
         if layer in layers and module in modules
     }
-    return init_lora(shapes, settings.rank, settings.alpha)
+    return init_lora(shapes, settings.rank, settings.alpha, generator)
 
 
 def _trainable(lora: Lora, device: torch.device) -> Lora:

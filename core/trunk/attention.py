@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -86,8 +86,7 @@ def _by_lengths(qkv: Tensor, sequences: Sequences, heads: int) -> Tensor:
     q, k, v = qkv.view(len(qkv), 3, heads, -1).unbind(1)
     starts, longest = sequences.starts, sequences.longest
     out = varlen_attn(q, k, v, starts, starts, longest, longest)
-    assert isinstance(out, Tensor)  # a pair where more is asked for
-    return out.reshape(len(qkv), -1)
+    return cast("Tensor", out).reshape(len(qkv), -1)  # a pair only where more is asked for
 
 
 def _attend_block(qkv: Tensor, keep: Tensor | None) -> Tensor:

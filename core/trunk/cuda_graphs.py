@@ -119,20 +119,19 @@ class Graphs:
         """Return the hidden states (tokens, width) of a batch; None for one that no graph is for."""
         loras = changing(part.segments, adapters)
         bucket = bucket_of(part, loras)
-        if bucket is None or self._off:
+        if bucket is None:
             return None
         with self._lock:
+            if self._off:
+                return None
             with torch.inference_mode():
                 output = self._replayed(bucket, part, loras)
             return None if output is None else output.clone()  # the caller's own, whatever is replayed next
 
     def _replayed(self, bucket: Bucket, part: Part, loras: Sequence[Lora | None]) -> Tensor | None:
         """Return the rows of a batch in the graph's memory; the caller holds the lock."""
-        try:
-            found = self._known.pop(bucket) if bucket in self._known else self._new(bucket, part, loras)
-        except RuntimeError as error:
-            self._off = True
-            _log.warning("no CUDA graph could be recorded, small batches run without: %s", error)
+        found = self._known.pop(bucket, None) or self._new(bucket, part, loras)
+        if found is None:
             return None
         self._known[bucket] = room, replay = found
         if len(self._known) > KEPT:
@@ -142,10 +141,26 @@ class Graphs:
 
     def _new(
         self, bucket: Bucket, part: Part, loras: Sequence[Lora | None]
-    ) -> tuple[Room, Callable[[], Tensor]]:
-        room = Room(bucket, *self._to)
+    ) -> tuple[Room, Callable[[], Tensor]] | None:
+        """Return the filled inputs of a new graph and what replays it; None, from now on, if none can be made.
+
+        What copying the batch into the inputs raises is a fault of the batch or the device, and is raised.
+        """
+        try:
+            room = Room(bucket, *self._to)
+        except torch.OutOfMemoryError as error:
+            self._switch_off(error)
+            return None
         room.fill(part, loras)
-        return room, self._record(lambda: self._compute(room.ids, room.positions, room, room.updates))
+        try:
+            return room, self._record(lambda: self._compute(room.ids, room.positions, room, room.updates))
+        except RuntimeError as error:
+            self._switch_off(error)
+            return None
+
+    def _switch_off(self, error: RuntimeError) -> None:
+        self._off = True
+        _log.warning("no CUDA graph could be recorded, small batches run without: %s", error)
 
 
 def bucket_of(part: Part, loras: Sequence[Lora | None]) -> Bucket | None:

@@ -13,13 +13,15 @@ _LOWEST = -(2**63)
 
 
 class Dropout:
-    """Masks drawn from torch's global generator on the tensor's device.
+    """Masks of dropout.
 
     probability: share of the values that is dropped, to the next 1/256 but never none or all; what stays is
         divided by the keep probability (Srivastava et al. 2014).
+    generator: what masks are drawn from, on the tensors' device; None for torch's global one.
     """
 
-    def __init__(self, probability: float) -> None:
+    def __init__(self, probability: float, generator: torch.Generator | None = None) -> None:
+        self._generator = generator
         self._bytes = min(255, max(1, round((1.0 - probability) * 256)))  # 256 is no byte to compare with
 
     def fresh(self, x: Tensor) -> Tensor:
@@ -32,7 +34,8 @@ class Dropout:
         One draw of 64 random bits decides eight values, an eighth of the cost of a Bernoulli draw each.
         """
         numel = shape.numel()
-        draws = torch.empty((numel + 7) // 8, dtype=torch.int64, device=device).random_(_LOWEST, None)
+        draws = torch.empty((numel + 7) // 8, dtype=torch.int64, device=device)
+        draws.random_(_LOWEST, None, generator=self._generator)
         kept = draws.view(torch.uint8)[:numel].view(shape) < self._bytes
         return kept.to(dtype).mul_(256 / self._bytes)
 

@@ -122,6 +122,10 @@ class ClusterDesk:
         self._known.take(outcome)
         self.observer.unloaded(name)
 
+    def versions(self) -> dict[str, str]:
+        """Return the version that serves under each name."""
+        return {name: entry.version for name, entry in self._known.table.entries.items()}
+
     def served(self) -> list[Served]:
         """Return what is served, by name."""
         return self._known.served()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.serving.cluster.name_table import Entry, Table, View
@@ -31,7 +31,9 @@ class Names:
     def __init__(self, load: Callable[[str], Awaitable[Entry | OneTrunkError]], origin: str) -> None:
         self._load = load
         self._table = Table(origin, uuid4().hex)
-        self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = (
+            WeakValueDictionary()
+        )  # of names that change now
         self._reports: dict[str, tuple[float, bytes]] = {}
         self._change = asyncio.Event()
 
@@ -59,7 +61,7 @@ class Names:
         Loads of one name take place one after the other. One that fails changes nothing. Returns None, and does
         nothing, where the caller's table is of another epoch: then one of the two has to hear of the other's first.
         """
-        async with self._turns[name]:
+        async with self._turn(name):
             entry = await self._load(reference)
             if isinstance(entry, OneTrunkError):
                 return entry
@@ -71,7 +73,7 @@ class Names:
 
     async def remove(self, epoch: str, name: str) -> Table | UnknownName | None:
         """Take `name` out of service. Returns None as `put` does."""
-        async with self._turns[name]:
+        async with self._turn(name):
             if epoch != self._table.epoch:
                 return None
             if name not in self._table.entries:
@@ -98,6 +100,10 @@ class Names:
         """Take the table of a gateway, if this process was started again and has lost it."""
         if table.outlives(self._table):
             self._set(table)
+
+    def _turn(self, name: str) -> asyncio.Lock:
+        """Return the lock of `name`, which lives as long as somebody holds it or waits for it."""
+        return self._turns.setdefault(name, asyncio.Lock())
 
     def _set(self, table: Table) -> None:
         self._table = table

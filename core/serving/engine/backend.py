@@ -50,6 +50,9 @@ class Desk(Protocol):
     async def unload(self, name: str) -> None:
         """Take a name out of service."""
 
+    def versions(self) -> dict[str, str]:
+        """Return the version that serves under each name."""
+
     def served(self) -> list[Served]:
         """Return what is served, by name."""
 

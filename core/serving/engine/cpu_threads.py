@@ -22,7 +22,9 @@ T = TypeVar("T")
 
 
 def share_threads(workers: int) -> None:
-    """Have each thread that computes from now on use the share that each of `workers` has of torch's threads.
+    """Have each thread of this process that computes use the share of torch's threads of one of `workers`.
+
+    For a process that does nothing but serve: `adapters serve`, a replica of Ray. An `Engine` changes no setting.
 
     A team of one waits for nobody: whatever else wants a processor holds up one batch, and not all of them.
 

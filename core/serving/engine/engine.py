@@ -90,6 +90,10 @@ class Engine:
             raise UnknownName(name, sorted(self.trunk.residents.posts)) from None
         self._of.forget(name)
 
+    def versions(self) -> dict[str, str]:
+        """Return the version that serves under each name."""
+        return {name: post.version for name, post in self.trunk.residents.posts.items()}
+
     def served(self) -> list[Served]:
         """Return what is served, by name."""
         return [self._served(name, post) for name, post in sorted(self.trunk.residents.posts.items())]

@@ -107,3 +107,14 @@ class AnswerFailed(ServingError):
     def __init__(self, version: str) -> None:
         super().__init__(f"{version} could not answer this text; the service's log says why")
         self.version = version
+
+
+class ExitRefused(ServingError):
+    """The plugin of `version` tried to end the process (SystemExit, KeyboardInterrupt); only this text fails."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(
+            f"{version} tried to end the service instead of answering this text; the service goes on, and its log "
+            "says where"
+        )
+        self.version = version

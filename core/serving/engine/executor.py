@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.logits import Job, compute_logits
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.inference.registry import Key
-from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, TooManyTokens
+from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, ExitRefused, TooManyTokens
 from onetrunk.core.serving.engine.requests import Answer, Result, Work
 
 _log = logging.getLogger(__name__)
@@ -39,27 +42,31 @@ class Answering:
             return
         try:
             tokenised = self._trunk.encoder.tokenise([work.text for work in works])
-        except BaseException:  # of a tokenizer, which says of no text that it was that one
+        except BaseException as error:  # of a tokenizer, which says of no text that it was that one
             if len(works) > 1:
                 for work in works:
                     yield from self.prepare([work])
             else:
-                _log.exception("the tokenizer failed on a text")
-                yield works[0], AnswerFailed("the tokenizer")
+                yield works[0], _fault("the tokenizer", "tokenise", error)
             return
         for work, tokens in zip(works, tokenised, strict=True):
             yield work, None if work.owner.gone else self._prepared(work, tokens)
 
     def answer(self, works: Sequence[Work]) -> list[Result]:
-        """Return the result of each work; never raises, and one that fails leaves the others their answers."""
+        """Return the result of each work; never raises, and one that fails leaves the others their answers.
+
+        Where the forward pass of several works fails, each half of them is computed again: a single one that fails
+        costs the others two passes each time that their number doubles.
+        """
         try:
-            return list(self._together(works))
-        except (
-            BaseException
-        ) as error:  # a plugin's head and decoder can raise anything, and so can a full GPU
-            if len(works) > 1:
-                return [self.answer([work])[0] for work in works]
-            return [self._blamed(works[0], error)]
+            logits = self._logits(works)
+        except BaseException as error:  # a plugin's head can raise anything, and so can a full GPU
+            if len(works) == 1:
+                return [self._blamed(works[0], error)]
+            kind, half = type(error).__name__, len(works) // 2
+            _log.warning("a batch of %d texts failed with %s; computing its halves again", len(works), kind)
+            return [*self.answer(works[:half]), *self.answer(works[half:])]
+        return [_decoded(work, own) for work, own in zip(works, logits, strict=True)]
 
     def _prepared(self, work: Work, tokens: Any) -> OneTrunkError | None:
         if len(tokens) * len(work.held) > self._input_tokens:
@@ -70,16 +77,19 @@ class Answering:
                 example = resident.adapter.spec.unlabelled(work.text)
                 work.examples.append(example)
                 work.encoded.append(self._trunk.encoder.arrange(tokens, example.words))
+            except BaseException as error:  # of a plugin's own
+                return _fault(version, "split", error)
+            try:
                 if self._trunk.residents.tier(resident) != "device":
                     self._trunk.residents.adapters([resident])
             except OneTrunkError as error:
                 return AdapterUnavailable(version, error)
-            except BaseException:  # of a plugin's own
-                _log.exception("%s failed to split a text", version)
-                return AnswerFailed(version)
+            except BaseException as error:
+                return _fault(version, "the reload", error)
         return None
 
-    def _together(self, works: Sequence[Work]) -> list[Result]:
+    def _logits(self, works: Sequence[Work]) -> list[list[np.ndarray]]:
+        """Return for each work the logits of each of its adapters, (units, labels)."""
         slots: dict[Key, int] = {}
         adapters: list[Adapter] = []
         jobs = []
@@ -91,32 +101,39 @@ class Answering:
                 jobs.append(Job(encoded, slots[resident.key]))
         first = self._trunk.backbone.first_position
         logits = iter(compute_logits(self._trunk.trunk, first, adapters, jobs, self._batch_tokens))
-        return [
-            [
-                Answer(
-                    name,
-                    resident.adapter.ref,
-                    resident.adapter.spec.name,
-                    resident.adapter.spec.decode(
-                        example, next(logits), resident.adapter.labels, resident.adapter.settings
-                    ),
-                )
-                for name, resident, example in zip(work.names, work.held, work.examples, strict=True)
-            ]
-            for work in works
-        ]
+        return [list(islice(logits, len(work.held))) for work in works]
 
     def _blamed(self, work: Work, error: BaseException) -> OneTrunkError:
-        """Return the error of a work that failed by itself, which names the first of its adapters that fails."""
+        """Return the error of a work whose forward pass failed, which names the first adapter that fails alone."""
         versions = [resident.adapter.ref for resident in work.held]
         if isinstance(error, OneTrunkError):
             return AdapterUnavailable(", ".join(versions), error)
-        for i, version in enumerate(versions):
-            alone = work.only(i)
-            try:
-                self._together([alone])
-            except BaseException:
-                _log.exception("%s failed to answer a text", version)
-                return AnswerFailed(version)
-        _log.error("%s failed to answer a text together", ", ".join(versions), exc_info=error)
-        return AnswerFailed(", ".join(versions))
+        if len(versions) > 1:
+            for i, version in enumerate(versions):
+                try:
+                    self._logits([work.only(i)])
+                except BaseException as own:
+                    return _fault(version, "the forward pass", own)
+        return _fault(", ".join(versions), "the forward pass", error)
+
+
+def _decoded(work: Work, logits: Sequence[np.ndarray]) -> Result:
+    """Return the answers of a work, or the error of the first adapter whose decoder fails."""
+    answers: list[Answer] = []
+    for name, resident, example, own in zip(work.names, work.held, work.examples, logits, strict=True):
+        adapter = resident.adapter
+        try:
+            record = adapter.spec.decode(example, own, adapter.labels, adapter.settings)
+        except BaseException as error:  # a plugin's decoder can raise anything
+            return _fault(adapter.ref, "decode", error)
+        answers.append(Answer(name, adapter.ref, adapter.spec.name, record))
+    return answers
+
+
+def _fault(version: str, step: str, error: BaseException) -> OneTrunkError:
+    """Log which step of answering a text failed for `version`, and why; return the error of that text."""
+    kind = type(error).__name__
+    _log.error("%s failed to answer a text: %s raised %s", version, step, kind, exc_info=error)
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        return ExitRefused(version)
+    return AnswerFailed(version)

@@ -167,7 +167,8 @@ class FairQueue(Generic[T]):
 
     def _leave(self, flow: _Flow[T], place: Place[T]) -> T:
         item = place.item
-        assert item is not None
+        if item is None:
+            raise RuntimeError(f"an item of flow {place.flow!r} was to leave the queue a second time")
         place.item = None
         self._lately.append(place.flow)
         self.tokens -= place.cost

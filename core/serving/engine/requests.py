@@ -124,7 +124,8 @@ def spread(inputs: Sequence[Input], results: Iterable[Result | None]) -> list[Re
     """Return results that answer each name once as answers to `inputs`, which may repeat names."""
     answers: list[Result] = []
     for given, result in zip(inputs, results, strict=True):
-        assert result is not None
+        if result is None:
+            raise RuntimeError("a request was to be answered before each of its inputs had a result")
         if isinstance(result, list) and len(result) < len(given.adapters):
             by_name = {answer.adapter: answer for answer in result}
             result = [by_name[name] for name in given.adapters]

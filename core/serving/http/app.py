@@ -115,7 +115,8 @@ def make_app(
 
 async def _refuse(request: Request, error: Exception) -> Response:
     """Raise what the router found no route for as a Refusal, of which the front makes a problem."""
-    assert isinstance(error, HTTPException)
+    if not isinstance(error, HTTPException):
+        raise error
     if error.status_code != 405:
         raise Refusal("not-found", "there is nothing at this path; see /docs")
     matching = [each for each in request.app.routes if each.path_regex.match(request.url.path)]

@@ -118,7 +118,8 @@ def check_type(call: Call, expected: str) -> None:
 async def unless_gone(call: Call, work: Callable[[], Awaitable[_T]]) -> _T:
     """Return what `work` comes to; it is cancelled, and ClientGone raised, when the client goes away before."""
     task, gone, ended = asyncio.current_task(), False, False
-    assert task is not None
+    if task is None:
+        raise RuntimeError("unless_gone was awaited outside of a task; await it in a request")
 
     def leave(_: object) -> None:
         nonlocal gone

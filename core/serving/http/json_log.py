@@ -37,7 +37,7 @@ class EventLog:
         self._stream = stream
         self._lines: deque[str] = deque(maxlen=_KEPT)
         self._some = threading.Event()
-        self._writing = threading.Lock()
+        self._writing, self._starting = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
 
     def write(self, event: str, level: str = "info", **fields: object) -> None:
@@ -47,8 +47,7 @@ class EventLog:
         self._lines.append(_ENCODER.encode({"time": now, "level": level, "event": event, **known}) + "\n")
         if not self._some.is_set():
             self._some.set()
-            if self._thread is None:
-                self._start()
+            self._start()
 
     def flush(self) -> None:
         """Write what waits now."""
@@ -72,8 +71,12 @@ class EventLog:
         logging.captureWarnings(True)
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="onetrunk-log", daemon=True)
-        self._thread.start()
+        """Start the thread that writes, unless it has been started."""
+        with self._starting:
+            if self._thread is not None:
+                return
+            self._thread = threading.Thread(target=self._run, name="onetrunk-log", daemon=True)
+            self._thread.start()
         atexit.register(self.flush)
 
     def _run(self) -> None:

@@ -19,6 +19,7 @@ from onetrunk.core.serving.engine.errors import (
     AdapterUnavailable,
     AnswerFailed,
     Busy,
+    ExitRefused,
     OverTime,
     QueueFull,
     ServingError,
@@ -77,6 +78,7 @@ _OF_SERVING = {
     TooManyAdapters: "too-many-adapters",
     AdapterUnavailable: "adapter-unavailable",
     AnswerFailed: "internal",
+    ExitRefused: "internal",
 }
 
 
@@ -157,6 +159,6 @@ def _of_serving(error: ServingError) -> Problem:
         members = {"characters": error.characters, "most": error.most}
     elif isinstance(error, TooManyAdapters):
         members = {"count": error.count, "most": error.most}
-    elif isinstance(error, AnswerFailed):
+    elif isinstance(error, AnswerFailed | ExitRefused):
         members = {"version": error.version}
     return Problem(_OF_SERVING.get(type(error), "internal"), str(error), members, headers)

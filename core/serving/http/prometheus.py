@@ -1,13 +1,13 @@
 """What Prometheus is told: requests, the queue, batches, adapters and where they are.
 
-Of adapters the first 100 names are told apart, the others counted together as "other": names are a client's to
-choose, and every name is a row of each table.
+At most 100 adapter names have a label of their own, the others are counted together as "other": clients choose
+names, and every label is a row of each table. A scrape frees the labels of names that are not served any more.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed
+from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, ExitRefused
 from onetrunk.core.serving.engine.events import Observer
 from onetrunk.core.serving.http.problems import problem_of
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NAMED = 100
-"""Names of adapters that are told apart."""
+"""Adapter names, and versions that failed, that have a label of their own."""
 OTHER = "other"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -57,7 +57,8 @@ class Metrics(Observer):
         )
         self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._of_adapter: dict[str, tuple[Counter, Histogram]] = {}
-        self._failing: set[str] = set()
+        self._failing: dict[str, set[str]] = {}  # the types of its errors, by version
+        self._engine: Desk | None = None
         self._lock = threading.Lock()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -72,10 +73,13 @@ class Metrics(Observer):
 
     def watch(self, engine: Desk) -> None:
         """Tell of the queue and the adapters of `engine`, too, as they are when asked."""
+        self._engine = engine
         self.registry.register(_State(engine))
 
     def page(self) -> bytes:
-        """Return all in Prometheus's text format, `CONTENT_TYPE`."""
+        """Return all in Prometheus's text format, `CONTENT_TYPE`, without what is not served any more."""
+        if self._engine is not None:
+            self._free_labels(self._engine.versions())
         return generate_latest(self.registry)
 
     def began(self) -> None:
@@ -118,12 +122,12 @@ class Metrics(Observer):
         """Count an input that failed, and with which version where it was a version's fault."""
         kind = problem_of(error).kind
         self.error(kind)
-        if isinstance(error, AdapterUnavailable | AnswerFailed):
+        if isinstance(error, AdapterUnavailable | AnswerFailed | ExitRefused):
             with self._lock:
-                if len(self._failing) < NAMED:
-                    self._failing.add(error.version)
-                label = error.version if error.version in self._failing else OTHER
-            self._failures.labels(label, kind).inc()
+                known = error.version in self._failing or len(self._failing) < NAMED
+                if known:
+                    self._failing.setdefault(error.version, set()).add(kind)
+                self._failures.labels(error.version if known else OTHER, kind).inc()
 
     @override
     def swapped(self, name: str, version: str, previous: str | None) -> None:
@@ -141,6 +145,21 @@ class Metrics(Observer):
     def unloaded(self, name: str) -> None:
         """Count an adapter that went."""
         self._unloads.inc()
+
+    def _free_labels(self, serving: Mapping[str, str]) -> None:
+        """Remove the labels of names that do not serve; those of failed versions only where none is left.
+
+        serving: version by name.
+        """
+        with self._lock:
+            for name in self._of_adapter.keys() - serving.keys():
+                del self._of_adapter[name]
+                self._answers.remove(name)
+                self._adapter_seconds.remove(name)
+            full = len(self._failing) >= NAMED
+            for version in self._failing.keys() - set(serving.values()) if full else ():
+                for kind in self._failing.pop(version):
+                    self._failures.remove(version, kind)
 
     def _named(self, name: str) -> tuple[Counter, Histogram]:
         with self._lock:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import math
 import os
 import signal
@@ -56,8 +55,6 @@ class Server(uvicorn.Server):
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept."""
-        gc.collect()
-        gc.freeze()  # what is there by now stays, and to look through it takes 0.1 s each time
         await super().startup(sockets)
         self._app.service.log.write(
             "serving", adapters=[each.name for each in self._app.service.engine.served()]
@@ -69,7 +66,6 @@ class Server(uvicorn.Server):
         """Stop accepting, answer what was accepted, end the connections."""
         service = self._app.service
         service.log.write("stopping")
-        gc.unfreeze()
         service.stop_reading()
         drained = asyncio.ensure_future(service.engine.drain())
         await self._stop_accepting(sockets or [])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import random
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -356,6 +357,28 @@ def test_on_a_gpu_the_evicted_go_to_host_memory_then_to_the_disk_and_come_back_f
         assert value_of(found) == key
         assert {factor.device.type for factor in found.parameters} == {"cuda"}
     assert (bank.usage.hits, bank.usage.host_loads, bank.usage.disk_loads) == (1, 1, 1)
+
+
+@pytest.mark.gpu
+def test_nobody_waits_while_an_evicted_adapter_is_copied_to_host_memory() -> None:
+    cuda = torch.device("cuda", 0)
+    large = [
+        flattened(
+            Lora({(0, "query"): LowRank(torch.zeros(1, 2**28), torch.zeros(8, 1), 1.0)}), cuda, torch.float32
+        )
+        for _ in range(2)
+    ]  # 1 GiB each
+    bank = Bank(cuda, torch.float32, size_of(large[0]), None)
+    bank.install("first", large[0], never)
+    began, waited = time.perf_counter(), 0.0
+    with ThreadPoolExecutor(1) as pool:
+        evicting = pool.submit(bank.install, "second", large[1], never)
+        while not evicting.done():
+            asked = time.perf_counter()
+            bank.tier("first")
+            waited = max(waited, time.perf_counter() - asked)
+    assert waited < (time.perf_counter() - began) / 4
+    assert (bank.tier("first"), bank.tier("second")) == ("host", "device")
 
 
 def test_what_is_laid_out_for_the_bank_already_is_taken_without_a_copy() -> None:

@@ -356,6 +356,22 @@ def test_labels_that_nobody_says_are_asked_for_with_their_number(
 
 
 @pytest.mark.parametrize(
+    "metadata",
+    [": [", "when: 2026-99-99", "[" * 5_000, f"n: {'9' * 5_000}"],
+    ids=["form", "date", "depth", "number"],
+)
+def test_a_card_whose_metadata_cannot_be_read_is_said(
+    metadata: str, copied: Path, bert: Backbone, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    (copied / "README.md").write_text(f"---\n{metadata}\n---\n")
+    with pytest.raises(UsageError, match="give --labels"):
+        taken(copied, bert, store, labels=None)
+    assert any(
+        "README.md cannot be read, no labels are taken from it" in message for message in caplog.messages
+    )
+
+
+@pytest.mark.parametrize(
     ("labels", "message"),
     [
         (("O", "B-X"), "--labels has 2 labels, the adapter's head is for 5"),

@@ -28,7 +28,7 @@ from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent, hookimpl
 from onetrunk.core.training.encoded_dataset import Corpus, make_corpus
 from onetrunk.core.training.loop import train_together
 from onetrunk.core.training.pipeline import train_adapter
-from onetrunk.core.training.run_state import Listener, Run, Trained, learner_logits
+from onetrunk.core.training.run_state import Listener, Run, RunContext, RunData, Trained, learner_logits
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import Learner, balanced_weights
 from onetrunk.core.trunk.packed import Trunk
@@ -51,7 +51,8 @@ def run(
     spec: TaskSpec, corpus: Corpus, backbone: Backbone, settings: TrainSettings, **options: Any
 ) -> Trained:
     trunk = options.pop("trunk", None) or Trunk.of(backbone)
-    alone = Run(spec, "x", corpus, corpus, ("neg", "pos"), backbone, trunk, settings, **options)
+    data = RunData(spec, ("neg", "pos"), corpus, corpus)
+    alone = Run("x", data, RunContext(backbone, trunk), settings, **options)
     (ended,) = train_together([alone], trunk)
     return ended.result()
 

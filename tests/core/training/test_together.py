@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +11,10 @@ from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import TrainingDiverged
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Record, TaskSpec
-from onetrunk.core.training.encoded_dataset import make_corpus
-from onetrunk.core.training.hidden_cache import LowerStates
+from onetrunk.core.training.encoded_dataset import Corpus, make_corpus
+from onetrunk.core.training.hidden_cache import LowerStates, StateBudget
 from onetrunk.core.training.loop import train_together
-from onetrunk.core.training.run_state import Run
+from onetrunk.core.training.run_state import Run, RunContext, RunData
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import pack
@@ -37,7 +38,7 @@ def host() -> PluginHost:
 
 
 def make_run(
-    host: PluginHost, backbone: Backbone, trunk: Trunk, records: Records, name: str, **more: Any
+    host: PluginHost, backbone: Backbone, trunk: Trunk | RunContext, records: Records, name: str, **more: Any
 ) -> Run:
     spec = host.task("sentiment" if name == "head" else name)
     return run_of(spec, backbone, trunk, records[spec.name], replace(SETTINGS[name], **more), name)
@@ -46,7 +47,7 @@ def make_run(
 def run_of(
     spec: TaskSpec,
     backbone: Backbone,
-    trunk: Trunk,
+    trunk: Trunk | RunContext,
     rows: list[Record],
     settings: TrainSettings,
     name: str = "x",
@@ -54,7 +55,8 @@ def run_of(
     examples = [spec.read(row) for row in rows]
     labels = spec.learn_labels(examples)
     corpus = make_corpus(spec, backbone, examples, labels)
-    return Run(spec, name, corpus, corpus, labels, backbone, trunk, settings)
+    context = trunk if isinstance(trunk, RunContext) else RunContext(backbone, trunk)
+    return Run(name, RunData(spec, labels, corpus, corpus), context, settings)
 
 
 def states(run: Run) -> list[torch.Tensor]:
@@ -121,7 +123,7 @@ def test_lower_states_are_those_of_the_bare_trunk_and_stay_the_same(
     trunk, spec = Trunk.of(backbone), host.task("ner")
     examples = [spec.read(row) for row in records["ner"]]
     encoded = make_corpus(spec, backbone, examples, spec.learn_labels(examples)).encoded
-    lower = LowerStates(trunk, backbone.first_position, encoded, first, room)
+    lower = LowerStates(trunk, backbone.first_position, encoded, first, StateBudget(room))
     for batch in ([3, 0, 2], [0, 5, 2, 3], [3, 0, 2]):
         found = lower.of(batch)
         assert not found.requires_grad
@@ -135,7 +137,53 @@ def test_kept_states_are_not_computed_again(bert: Backbone, records: Records, ho
     trunk, spec = Trunk.of(bert), host.task("ner")
     examples = [spec.read(row) for row in records["ner"]]
     encoded = make_corpus(spec, bert, examples, spec.learn_labels(examples)).encoded
-    kept, anew = (LowerStates(trunk, 0, encoded, 1, room) for room in (2**30, 0))
+    kept, anew = (LowerStates(trunk, 0, encoded, 1, StateBudget(room)) for room in (2**30, 0))
     first = kept.of([0, 1, 2])
     assert torch.equal(kept.of([1]), first.split([encoded[i].tokens for i in range(3)])[1])
     assert torch.equal(anew.of([0, 1, 2]), first)
+
+
+def test_runs_of_a_plan_keep_states_within_one_budget(
+    host: PluginHost, bert: Backbone, records: Records
+) -> None:
+    limit = 20_000
+    context = RunContext(bert, Trunk.of(bert), StateBudget(limit))
+    runs = [make_run(host, bert, context, records, "sentiment", seed=seed) for seed in range(3)]
+    size = sum(text.tokens for text in runs[0].corpus.encoded) * context.trunk.width * 4
+    assert limit < 3 * size  # all of them do not fit
+    left = []
+    for run in train_together(runs, context.trunk):
+        left.append(context.budget.left)
+        run.result()
+    assert 0 <= left[0] < limit
+    assert context.budget.left == limit  # a run that ended gives its memory back
+
+
+def test_what_does_not_fit_into_the_budget_changes_nothing_that_is_learnt(
+    host: PluginHost, bert: Backbone, records: Records
+) -> None:
+    learnt = []
+    for limit in (2**30, 3_000):
+        context = RunContext(bert, Trunk.of(bert), StateBudget(limit))
+        (run,) = train_together([make_run(host, bert, context, records, "sentiment")], context.trunk)
+        learnt.append(states(run))
+    for kept, computed in zip(*learnt, strict=True):
+        torch.testing.assert_close(kept, computed, rtol=0, atol=1e-5)
+
+
+def test_a_run_holds_the_batches_of_one_epoch(host: PluginHost, bert: Backbone, records: Records) -> None:
+    trunk, spec = Trunk.of(bert), host.task("sentiment")
+    examples = [spec.read(row) for row in records["sentiment"]] * 2_000
+    labels = spec.learn_labels(examples)
+    own = make_corpus(spec, bert, examples[: len(records["sentiment"])], labels)
+    corpus = Corpus(tuple(examples), own.encoded * 2_000, own.targets * 2_000)
+    held = []
+    for epochs in (1, 20):
+        tracemalloc.start()
+        run = Run(
+            "x", RunData(spec, labels, corpus, own), RunContext(bert, trunk), TrainSettings(epochs=epochs)
+        )
+        held.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        assert run.batch
+    assert held[1] < 1.2 * held[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -131,6 +132,20 @@ def test_graphs_that_cannot_be_recorded_are_said_once_and_left(
     assert [record.message for record in caplog.records] == [
         "no CUDA graph could be recorded, small batches run without: not permitted while capturing"
     ]
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["a new graph", "a known graph"])
+def test_a_batch_that_cannot_be_copied_is_an_error_and_leaves_the_graphs_on(
+    bert: Backbone, known: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    graphs = graphs_of(Trunk.of(bert, torch.float32), Recorder())
+    part = packed_of(bert, ["good"], [0]).parts[0]
+    if known:
+        assert graphs.run(part, {}) is not None
+    with pytest.raises(NotImplementedError, match="out of meta tensor"):
+        graphs.run(replace(part, ids=part.ids.to("meta")), {})
+    assert graphs.run(part, {}) is not None
+    assert not caplog.records
 
 
 def test_the_oldest_graph_makes_room(bert: Backbone) -> None:

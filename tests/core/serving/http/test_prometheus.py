@@ -124,6 +124,47 @@ def test_of_versions_that_fail_the_first_hundred_are_told_apart() -> None:
     assert rows[f"adapter={OTHER},type=internal"] == 2 * NAMED
 
 
+def answered(page: str) -> set[str]:
+    return {labels for name, labels in samples(page) if name == "onetrunk_adapter_answers_total"}
+
+
+def test_a_name_that_is_unloaded_frees_its_label(serve: Serve) -> None:
+    with serve() as service:
+        for number in range(NAMED + 5):
+            name = f"customer-{number}"
+            assert service.client.put(f"/v1/adapters/{name}", json={"ref": "mood@1"}).status_code == 201
+            assert service.predict(ask("good", name)).status_code == 200
+            service.client.delete(f"/v1/adapters/{name}")
+            assert answered(service.client.get("/metrics").text) == set()
+        service.predict(ask("good", "mood"))
+        assert answered(service.client.get("/metrics").text) == {"adapter=mood"}
+
+
+def test_a_label_that_is_freed_and_used_again_counts_from_zero(serve: Serve) -> None:
+    with serve() as service:
+        for _ in range(2):
+            service.client.put("/v1/adapters/new", json={"ref": "mood@1"})
+            service.predict(ask("good", "new"))
+            found = scraped(service)
+            service.client.delete("/v1/adapters/new")
+            scraped(service)
+    assert found["onetrunk_adapter_answers_total", "adapter=new"] == 1
+    assert found["onetrunk_adapter_seconds_count", "adapter=new"] == 1
+
+
+def test_versions_that_failed_and_are_gone_make_room_where_there_is_none_left(serve: Serve) -> None:
+    with serve() as service:
+        metrics = service.app.service.metrics
+        for number in range(NAMED):
+            metrics.failed(AnswerFailed(f"gone@{number}"))
+        metrics.failed(AnswerFailed("mood@2"))  # which serves, and has no label yet
+        scraped(service)
+        metrics.failed(AnswerFailed("mood@2"))
+        found = scraped(service)
+    rows = {labels: value for (name, labels), value in found.items() if "adapter_errors_total" in name}
+    assert rows == {f"adapter={OTHER},type=internal": 1, "adapter=mood@2,type=internal": 1}
+
+
 def test_two_services_of_one_process_count_apart() -> None:
     one, other = Metrics(), Metrics()
     one.failed(QueueFull(9, 8, 1))
