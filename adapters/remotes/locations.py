@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from onetrunk.adapters.errors import ReferenceSyntaxError
-from onetrunk.adapters.store.references import is_name
 
 SCHEME = "file://"
-HUB = "https://huggingface.co"
-"""The endpoint of the public Hub."""
 EXPECTED = "expected ORG/REPO, ORG/REPO@REVISION or file:///FOLDER"
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_UNUSUAL = re.compile(r"[^a-z0-9._-]+")
-_LONGEST_STEM = 54
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +53,6 @@ class Location:
     def name(self) -> str:
         """The last part of the place: the default name of an adapter from there."""
         return self.place.rstrip("/").rpartition("/")[2].lower().replace(" ", "-")
-
-
-def cache_name(base: str, endpoint: str | None) -> str:
-    """Return the name in the store of an adapter that is used by its location, without `adapters pull`.
-
-    base: as in `Location`. endpoint: of its Hub, None for a folder. For a repo of the public Hub it is `org--repo`;
-    any other place, and a repo whose name is not a valid name in the store, also has a hash of the whole place, so
-    that two places never have the same name. No repo of the Hub has "--" in its name.
-    """
-    plain = base.replace("/", "--")
-    if endpoint == HUB and is_name(plain):
-        return plain
-    stem = f"file--{base.rpartition('/')[2]}" if base.startswith(SCHEME) else plain
-    stem = _UNUSUAL.sub("-", stem.lower())[:_LONGEST_STEM]
-    digest = sha256(f"{endpoint or ''} {base}".encode()).hexdigest()[:8]
-    name = f"{stem}--{digest}"
-    return name if is_name(name) else f"location--{digest}"
 
 
 def is_location(text: str) -> bool:

@@ -87,14 +87,3 @@ class Remote(Protocol):
 def git_blob(data: bytes) -> str:
     """Return the id that git gives to a file of this content."""
     return sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-
-
-def open_remote(location: Location, token: str | None = None) -> Remote:
-    """Return what `location` names; nothing is asked of it yet. token: in place of the one of the environment."""
-    if location.kind == "folder":
-        from onetrunk.adapters.remotes.folder import FolderRemote
-
-        return FolderRemote(location)
-    from onetrunk.adapters.remotes.hub import HubRemote
-
-    return HubRemote(location, token)

@@ -15,7 +15,7 @@ from pathlib import Path
 from onetrunk.adapters.errors import StoreError
 from onetrunk.adapters.format import files, strict_json
 from onetrunk.adapters.format.fields import Fields
-from onetrunk.adapters.remotes.locations import cache_name
+from onetrunk.adapters.store.cache_names import cache_name
 from onetrunk.adapters.store.references import is_alias
 
 INDEX = "adapter.json"

@@ -10,7 +10,8 @@ import click
 
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.remotes.locations import Location, is_revision
-from onetrunk.adapters.remotes.remote import MAIN, Published, open_remote
+from onetrunk.adapters.remotes.opening import open_remote
+from onetrunk.adapters.remotes.remote import MAIN, Published
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, size

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from onetrunk.adapters.errors import RemoteError
 from onetrunk.adapters.remotes.locations import Location
-from onetrunk.adapters.remotes.remote import open_remote
+from onetrunk.adapters.remotes.opening import open_remote
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.adapters.store.version_index import Origin
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from onetrunk.adapters.remotes.locations import HUB, cache_name
+from onetrunk.adapters.store.cache_names import HUB, cache_name
 from onetrunk.adapters.store.references import is_name
 from onetrunk.adapters.store.store import Store
 from tests.hub_child import Child
