@@ -13,8 +13,7 @@ from torch import Tensor
 from benchmarks.equality import WrongOutput
 from benchmarks.timing import synchronize, take_turns
 from benchmarks.trainers import Course, run_of
-from onetrunk.core.training.loop import train_together
-from onetrunk.core.training.run_state import Run
+from onetrunk.core.training.loop import AdapterRun, train_together
 from onetrunk.core.trunk.packed import Trunk
 
 TOLERANCE = 1e-4
@@ -42,12 +41,12 @@ def measure_together(courses: Sequence[Course], small: Sequence[Course], rounds:
     }
 
 
-def runs_of(courses: Sequence[Course], trunk: Trunk) -> list[Run]:
+def runs_of(courses: Sequence[Course], trunk: Trunk) -> list[AdapterRun]:
     """Return a fresh run of each course."""
     return [run_of(course, trunk, seed) for seed, course in enumerate(courses)]
 
 
-def seconds(groups: Sequence[Sequence[Run]], trunk: Trunk) -> float:
+def seconds(groups: Sequence[Sequence[AdapterRun]], trunk: Trunk) -> float:
     """Return the time to train each group, one after the other; the runs of a group share their steps."""
     begin = time.perf_counter()
     for group in groups:
@@ -73,6 +72,6 @@ def difference(courses: Sequence[Course], trunk: Trunk) -> float:
     return worst
 
 
-def weights(run: Run) -> list[Tensor]:
+def weights(run: AdapterRun) -> list[Tensor]:
     """Return all that `run` has trained."""
     return [*run.learner.weights, *run.learner.head.state_dict().values()]

@@ -21,9 +21,10 @@ from onetrunk.core.backbones.device import DTYPES
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.tasks import Rows
 from onetrunk.core.training.encoded_dataset import Corpus
-from onetrunk.core.training.loop import train_together
-from onetrunk.core.training.run_state import Listener, Run, RunContext, RunData
+from onetrunk.core.training.loop import AdapterRun, train_together
+from onetrunk.core.training.run_state import Listener, Run, planned
 from onetrunk.core.training.settings import TrainSettings
+from onetrunk.core.training.trainable import Learner
 from onetrunk.core.trunk.batching import training_batches
 from onetrunk.core.trunk.packed import Trunk
 
@@ -75,13 +76,15 @@ class Trainer(ABC):
         return self
 
 
-def run_of(course: Course, trunk: Trunk, seed: int | None = None, listener: Listener | None = None) -> Run:
+def run_of(
+    course: Course, trunk: Trunk, seed: int | None = None, listener: Listener | None = None
+) -> AdapterRun:
     """Return a fresh run of `course` over `trunk`; seed: in place of the course's own."""
     own, settings = course.start, course.settings
     if seed is not None:
         settings = replace(settings, seed=seed)
-    data = RunData(own.spec, own.labels, course.corpus, course.dev)
-    return Run(f"run {settings.seed}", data, RunContext(course.backbone, trunk), settings, own, listener)
+    learner = Learner(own.spec, own.labels, course.backbone, trunk, planned(settings, course.corpus), own)
+    return Run(f"run {settings.seed}", learner, course.corpus, course.dev, listener)
 
 
 class OursTrainer(Trainer):
@@ -161,7 +164,7 @@ class PeftTrainer(Trainer):
         lengths = torch.tensor([0, *(text.tokens for text in texts)], device=device)
         rows = Rows(lengths.cumsum(0), lengths.new_empty(0))
         targets = torch.tensor([t for i in batch for t in course.corpus.targets[i]], device=device)
-        return course.start.spec.loss(head(torch.cat(hidden), rows), targets, None)
+        return course.start.spec.loss(head(torch.cat(hidden).float(), rows), targets, None)
 
 
 def same_batches(course: Course) -> list[list[int]]:

@@ -7,13 +7,10 @@ In colour where a terminal shows it. Elsewhere, and with NO_COLOR, in plain sign
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from onetrunk.cli.output import printable
+from onetrunk.cli.output import printable, results, say
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -33,7 +30,7 @@ class Highlighter:
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console = Console(file=sys.stdout)
+        self._console = Console(file=results())
         plain = self._console.no_color or self._console.is_dumb_terminal
         self._colour = self._console.is_terminal and not plain
         self._colours: dict[str, str] = {}
@@ -52,7 +49,7 @@ class Highlighter:
         with self._console.capture() as captured:
             self._console.print(line, soft_wrap=True)
         # Printed by click, which flushes, so that a closed pipe is met here; rich has already decided on colour.
-        click.echo(captured.get().rstrip("\n"), color=True)
+        say(captured.get().rstrip("\n"), color=True)
 
     def _answer(self, text: str, result: Mapping[str, Any]) -> Text:
         if isinstance(result.get("entities"), list):

@@ -12,10 +12,11 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import wraps
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -30,8 +31,36 @@ _UNLIMITED = 100_000
 _LONGEST = 60
 """Letters of a file's name that the name of the file written aside has, too: with all it might be too long."""
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
-"""Gives a command the flag `--json` as the argument `as_json`."""
+_RESULTS = "onetrunk.results"
+"""Where a command's context keeps the stdout that is for its results."""
+
+
+def json_option(body: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flag `--json` as the argument `as_json`, and keep stdout for its results.
+
+    While the command runs, what plugins and libraries print goes to stderr; `say`, `table` and `emit_json` print to
+    stdout.
+    """
+
+    @wraps(body)
+    def command(*arguments: Any, **options: Any) -> None:
+        click.get_current_context().meta[_RESULTS] = sys.stdout
+        with redirect_stdout(sys.stderr):
+            body(*arguments, **options)
+
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
+
+
+def results() -> TextIO:
+    """Return the stdout of this command, wherever `print` goes."""
+    context = click.get_current_context(silent=True)
+    kept: TextIO | None = None if context is None else context.meta.get(_RESULTS)
+    return sys.stdout if kept is None else kept
+
+
+def say(text: str | bytes = "", *, fg: str | None = None, color: bool | None = None) -> None:
+    """Print a line of the results. fg: a colour of click's; color: as for `click.echo`."""
+    click.echo(text if fg is None else click.style(text, fg=fg), file=results(), color=color)
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -53,7 +82,7 @@ def json_line(obj: object) -> str:
 
 def emit_json(obj: object) -> None:
     """Print `json_line(obj)`, in UTF-8 whatever the encoding of stdout."""
-    click.echo(json_line(obj).encode("utf-8"))
+    say(json_line(obj).encode("utf-8"))
 
 
 @contextmanager
@@ -110,7 +139,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Co
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else _UNLIMITED)
+    console = Console(file=results(), width=None if results().isatty() else _UNLIMITED)
     grid = Table(box=SIMPLE, pad_edge=False)
     for column in columns:
         grid.add_column(
@@ -121,4 +150,4 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Co
     with console.capture() as captured:
         console.print(grid)
     # Printed by click, which flushes, so that a closed pipe is met here; rich has already decided on colour.
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n"), color=True)
+    say("\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n"), color=True)

@@ -12,7 +12,7 @@ from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.number_format import duration, figure
-from onetrunk.cli.output import emit_json, printable, table
+from onetrunk.cli.output import emit_json, printable, say, table
 from onetrunk.cli.quiet import load_backbone
 from onetrunk.cli.train_from import Parent, parent_of
 from onetrunk.cli.train_report import notices, record_of
@@ -116,9 +116,9 @@ def _print(host: PluginHost, plan: Plan, outcomes: list[Outcome], seconds: float
     table(("adapter", "task", "metric", "dev", "test", "epochs", ""), rows, right=("dev", "test", "epochs"))
     for own, outcome in zip(plan.adapters, outcomes, strict=True):
         if not isinstance(outcome, Exception) and outcome.decoder:
-            click.echo(f"{own.name}: {CALIBRATED_ON_DEV}")
+            say(f"{own.name}: {CALIBRATED_ON_DEV}")
     done = sum(not isinstance(outcome, Exception) for outcome in outcomes)
-    click.echo(f"\n{done} of {len(outcomes)} adapters trained together in {duration(seconds)}")
+    say(f"\n{done} of {len(outcomes)} adapters trained together in {duration(seconds)}")
 
 
 def _row(host: PluginHost, own: PlannedAdapter, outcome: Outcome) -> tuple[str, ...]:

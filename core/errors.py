@@ -6,7 +6,8 @@ OneTrunkError
 ├── DataError               a file that cannot be used, with file and line
 ├── PluginError             a plugin that does not load or does not keep the contract
 │   ├── UnknownTask         no plugin offers the task
-│   └── TaskSpecError       a task's description is faulty; lists every fault
+│   ├── TaskSpecError       a task's description is faulty; lists every fault
+│   └── PredictionFailed    a task's code fails on one text
 ├── BackboneError           a backbone that cannot be loaded
 │   ├── UnsupportedBackbone not an encoder, or one that cannot be run rightly
 │   └── BackboneMismatch    an adapter that was trained on another backbone or tokenizer
@@ -40,6 +41,7 @@ __all__ = [
     "OneTrunkError",
     "PlanError",
     "PluginError",
+    "PredictionFailed",
     "ReferenceSyntaxError",
     "StoreBusy",
     "StoreError",
@@ -50,6 +52,9 @@ __all__ = [
     "UnsupportedBackbone",
     "UsageError",
 ]
+
+_BEGINNING = 60
+"""Characters of a text that a message quotes."""
 
 
 class UsageError(OneTrunkError):
@@ -99,6 +104,22 @@ class TaskSpecError(PluginError):
         super().__init__(f"task {task!r}: {'; '.join(faults)}")
         self.task = task
         self.faults = tuple(faults)
+
+
+class PredictionFailed(PluginError):
+    """A task's code fails on one text.
+
+    where: of the text, for people, such as `file:line`; index: its place among the texts given, from 0.
+    adapter: the version that was asked; cause: the task, its function and what that raised.
+    """
+
+    def __init__(self, where: str, index: int, text: str, adapter: str, cause: str) -> None:
+        beginning = text if len(text) <= _BEGINNING else f"{text[:_BEGINNING]}…"
+        super().__init__(f"{where}: adapter {adapter} fails on {beginning!r}: {cause}")
+        self.index = index
+        self.text = text
+        self.adapter = adapter
+        self.cause = cause
 
 
 class BackboneError(OneTrunkError):

@@ -7,17 +7,18 @@ import shlex
 
 from onetrunk.adapters.card.facts import CardFacts
 from onetrunk.adapters.card.markup import on_one_line, quoted
+from onetrunk.adapters.methods.target_modules import MODELS
 
 _IN_MODEL = """\
 import json, torch
 {imports}from peft import PeftModel
-from transformers import AutoModelForKIND, AutoTokenizer
+from transformers import KIND, AutoTokenizer
 
 base, adapter = {base}, {adapter}
 labels = json.load(open({task}))["labels"]
 tokenizer = AutoTokenizer.from_pretrained(base{pin})
 names = dict(enumerate(labels))
-model = AutoModelForKIND.from_pretrained(base{pin}, num_labels=len(labels), id2label=names)
+model = KIND.from_pretrained(base{pin}, num_labels=len(labels), id2label=names)
 model = PeftModel.from_pretrained(model, adapter).eval()
 with torch.no_grad():
     logits = model(**tokenizer(text, return_tensors="pt")).logits[0]  # SHAPE
@@ -50,8 +51,8 @@ def _in_file(rows: str, shape: str) -> str:
 
 
 RECIPES = {
-    "token": _in_model("TokenClassification", "(tokens, labels)"),
-    "cls": _in_model("SequenceClassification", "(labels,)"),
+    "token": _in_model(MODELS["TOKEN_CLS"], "(tokens, labels)"),
+    "cls": _in_model(MODELS["SEQ_CLS"], "(labels,)"),
     "mean": _in_file("hidden.mean(0)", "(labels,)"),
     "first": _in_file("hidden[0]", "(labels,)"),
     "words": _in_file("hidden", "(tokens, labels)"),

@@ -38,3 +38,10 @@ BERT_LAYOUT = Layout(
     },
 )
 """The layout of BERT, and of most that came after it."""
+
+MODELS = {
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "FEATURE_EXTRACTION": "AutoModel",
+}
+"""The class of transformers that an adapter is loaded onto, by PEFT's name for its task."""

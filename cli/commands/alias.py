@@ -6,7 +6,7 @@ import click
 
 from onetrunk.adapters.store.references import Reference
 from onetrunk.adapters.store.store import Store, StoredVersion
-from onetrunk.cli.output import emit_json, json_option
+from onetrunk.cli.output import emit_json, json_option, say
 from onetrunk.core.errors import UsageError
 
 
@@ -36,7 +36,7 @@ def command(ref: str, alias: str, delete: bool, as_json: bool) -> None:
             }
         )
     else:
-        click.echo(f"{stored.ref} {'is no longer' if delete else 'is now'} {stored.name}@{alias}")
+        say(f"{stored.ref} {'is no longer' if delete else 'is now'} {stored.name}@{alias}")
 
 
 def _point(ref: str, alias: str) -> StoredVersion:

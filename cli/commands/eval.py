@@ -18,7 +18,7 @@ from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, figure, figures_of
 from onetrunk.cli.options import running_options
-from onetrunk.cli.output import emit_json, json_option, printable, table, whole_file
+from onetrunk.cli.output import emit_json, json_option, printable, say, table, whole_file
 from onetrunk.cli.progress import counting
 from onetrunk.cli.quiet import load_backbone
 from onetrunk.cli.sharing import located
@@ -112,7 +112,7 @@ def _measure(
 
 
 def _print(title: str, metrics: Mapping[str, Any]) -> None:
-    click.echo(printable(title))
+    say(printable(title))
     table(("metric", "value"), ((name, figure(value)) for name, value in _flat(metrics)), right=["value"])
     for name, rows in metrics.items():
         if isinstance(rows, Mapping) and rows and all(isinstance(row, Mapping) for row in rows.values()):
@@ -132,13 +132,13 @@ def print_rows(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     shown = list(rows.items())
     if len(shown) > _ROWS_SHOWN:
         shown = sorted(shown, key=lambda row: _f1(row[1]))[:_ROWS_SHOWN]
-    click.echo()
+    say()
     columns = list(dict.fromkeys(key for _, row in shown for key in figures_of(row)))
     table(
         (name, *columns), ([key, *(figure(row.get(c)) for c in columns)] for key, row in shown), right=columns
     )
     if len(shown) < len(rows):
-        click.echo(f"{len(shown)} of {len(rows)}, those with the lowest f1; --report writes all")
+        say(f"{len(shown)} of {len(rows)}, those with the lowest f1; --report writes all")
 
 
 def _f1(row: Mapping[str, Any]) -> float:

@@ -11,7 +11,7 @@ from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import size
-from onetrunk.cli.output import emit_json, json_option, printable
+from onetrunk.cli.output import emit_json, json_option, printable, say
 from onetrunk.cli.quiet import load_backbone
 from onetrunk.cli.sharing import located
 
@@ -73,7 +73,7 @@ def command(
             }
         )
     else:
-        click.echo(
+        say(
             printable(
                 f"exported {stored.ref} to {done.folder} ({size(sum(done.files.values()))}); on {done.texts} texts "
                 f"its logits differ from ours by {done.difference:.1e} at most"

@@ -14,7 +14,7 @@ from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import figure, headline, size, weight_bytes
-from onetrunk.cli.output import emit_json, json_option, printable, table
+from onetrunk.cli.output import emit_json, json_option, printable, say, table
 
 if TYPE_CHECKING:
     from onetrunk.core.tasks import TaskSpec
@@ -55,9 +55,7 @@ def command(context: click.Context, name: str | None, as_json: bool) -> None:
     if as_json:
         emit_json([_record(entry) for entry in entries])
     elif not entries and not faults:
-        click.echo(
-            f"The store {printable(str(store.root))} is empty; `adapters quickstart` is a way to begin."
-        )
+        say(f"The store {printable(str(store.root))} is empty; `adapters quickstart` is a way to begin.")
     else:
         _print(entries, plugin_host(context).tasks)
     if faults:
@@ -115,7 +113,7 @@ def _print(entries: list[_Entry], tasks: Mapping[str, TaskSpec]) -> None:
     table(_COLUMNS, [_row(entry, tasks) for entry in entries], right=["size"])
     for entry in entries:
         if entry.fault is not None:
-            click.secho(printable(f"{entry.stored.ref}: {entry.fault}"), fg="red")
+            say(printable(f"{entry.stored.ref}: {entry.fault}"), fg="red")
 
 
 def _row(entry: _Entry, tasks: Mapping[str, TaskSpec]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from onetrunk.adapters.store.store import Store
-from onetrunk.cli.output import emit_json, json_option, table
+from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.quiet import quiet_hub
 from onetrunk.cli.sharing import read_token, token_option
 from onetrunk.core.sharing.outdated import Followed, followed
@@ -34,7 +34,7 @@ def command(name: str | None, token_file: str | None, as_json: bool) -> None:
         return
     shown = [each for each in found if each.is_outdated or each.fault]
     if not shown:
-        click.echo("Nothing that was pulled is outdated." if found else "Nothing was pulled.")
+        say("Nothing that was pulled is outdated." if found else "Nothing was pulled.")
         return
     rows = [
         (each.stored.ref, each.origin.place, each.origin.follows, each.origin.commit[:12], _now(each))

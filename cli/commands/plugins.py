@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from onetrunk.cli.lazy import plugin_host
-from onetrunk.cli.output import emit_json, json_option, printable, table
+from onetrunk.cli.output import emit_json, json_option, printable, say, table
 
 if TYPE_CHECKING:
     from onetrunk.core.plugin_system.host import PluginReport
@@ -36,7 +36,7 @@ def command(context: click.Context, as_json: bool) -> None:
     table(_COLUMNS, map(_row, reports))
     for report in reports:
         if report.error is not None:
-            click.secho(printable(f"{report}: {report.error}"), fg="red")
+            say(printable(f"{report}: {report.error}"), fg="red")
 
 
 def _row(report: PluginReport) -> tuple[str, ...]:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onetrunk.cli.options import running_options
-from onetrunk.cli.output import emit_json, json_line, json_option, whole_file
+from onetrunk.cli.output import emit_json, json_line, json_option, results, whole_file
 from onetrunk.cli.predict_backend import Answer, Place, answering
 from onetrunk.cli.progress import counting
+from onetrunk.core.errors import PredictionFailed
+from onetrunk.core.tasks.guarded_calls import json_faults
 
 if TYPE_CHECKING:
     from onetrunk.core.data.dataset import TextRecord
@@ -69,14 +71,15 @@ def command(
     # Whoever types waits for each answer.
     chunk = 1 if stdin and source is None and sys.stdin.isatty() else None
     adapters = [ref.strip() for ref in refs.split(",")]
-    shown = output is not None or not sys.stdout.isatty()
+    shown = output is not None or not results().isatty()
     with (
         _writer(output, as_json) as write,
         answering(place, context, adapters, running, chunk) as answer,
         counting(texts_given(texts), shown=shown) as advance,
     ):
-        for predictions, extra in predict_records(answer, records):
-            write(predictions, extra)
+        for predictions, record in predict_records(answer, records):
+            with _naming_what_is_not_json(predictions, record):
+                write(predictions, record.extra)
             advance(1)
 
 
@@ -139,14 +142,33 @@ def _to_json(answers: Sequence[Prediction], extra: Mapping[str, Any]) -> Iterato
 
 def predict_records(
     answer: Answer, records: Iterable[TextRecord]
-) -> Iterator[tuple[Sequence[Prediction], Mapping[str, Any]]]:
-    """Yield the answers to each text and the other keys of its record, which wait only as long as it does."""
-    waiting: deque[Mapping[str, Any]] = deque()
+) -> Iterator[tuple[Sequence[Prediction], TextRecord]]:
+    """Yield the answers to each text with its record. Raises PredictionFailed, with file and line."""
+    waiting: deque[TextRecord] = deque()
+    answered = 0
 
     def texts() -> Iterator[str]:
         for record in records:
-            waiting.append(record.extra)
+            waiting.append(record)
             yield record.text
 
-    for answers in answer(texts()):
-        yield answers, waiting.popleft()
+    try:
+        for answers in answer(texts()):
+            yield answers, waiting.popleft()
+            answered += 1
+    except PredictionFailed as error:
+        failed = waiting[error.index - answered]
+        raise PredictionFailed(failed.where, error.index, error.text, error.adapter, error.cause) from error
+
+
+@contextmanager
+def _naming_what_is_not_json(predictions: Sequence[Prediction], record: TextRecord) -> Iterator[None]:
+    """Raise PredictionFailed where an answer cannot be written because a task gives what is not JSON."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        for answer in predictions:
+            if faults := "; ".join(json_faults(answer.result)):
+                cause = f"decode {faults}"
+                raise PredictionFailed(record.where, 0, answer.text, answer.adapter, cause) from error
+        raise

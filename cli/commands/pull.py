@@ -10,7 +10,7 @@ from onetrunk.adapters.remotes.locations import Location
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.lazy import plugin_host
-from onetrunk.cli.output import emit_json, json_option, printable
+from onetrunk.cli.output import emit_json, json_option, printable, say
 from onetrunk.cli.sharing import base_loader, pulling, read_token, token_option
 from onetrunk.core.errors import UsageError
 from onetrunk.core.sharing.pull import Pulled
@@ -92,7 +92,7 @@ def _tell(location: Location, pulled: Pulled, as_json: bool) -> None:
         emit_json(record_of(pulled))
     else:
         verb = "pulled" if pulled.new else "already there:"
-        click.echo(printable(f"{verb} {stored.ref} from {stored.origin or location}"))
+        say(printable(f"{verb} {stored.ref} from {stored.origin or location}"))
 
 
 def record_of(pulled: Pulled) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from onetrunk.adapters.remotes.remote import MAIN, Published
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, size
-from onetrunk.cli.output import emit_json, json_option, printable
+from onetrunk.cli.output import emit_json, json_option, printable, say
 from onetrunk.cli.quiet import quiet_hub
 from onetrunk.cli.sharing import read_token, token_option
 from onetrunk.core.errors import UsageError
@@ -137,4 +137,4 @@ def _tell(
         text = f"would publish {what} to {location}, branch {options.branch}"
     else:
         text = f"published {what}\ncommit {done.commit}\n{done.pull_request or done.url}"
-    click.echo("\n".join(map(printable, text.splitlines())))
+    say("\n".join(map(printable, text.splitlines())))

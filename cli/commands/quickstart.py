@@ -15,7 +15,7 @@ from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, duration, figure, figures_of
-from onetrunk.cli.output import emit_json, json_option, table
+from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.quiet import load_backbone
 from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.training.settings import TrainSettings
@@ -146,15 +146,15 @@ def _print(trials: Sequence[_Trial], answers: Sequence[Sequence[Prediction]]) ->
 
     table(_COLUMNS, (row for trial in trials for row in _rows(trial)), right=("time", "on dev"))
     for task in (trial.task for trial in trials if trial.result.decoder):
-        click.echo(f"{task}: {CALIBRATED_ON_DEV}")
-    click.echo()
+        say(f"{task}: {CALIBRATED_ON_DEV}")
+    say()
     highlighter = Highlighter()
     for own in answers:
         highlighter.show(own)
     references = ",".join(trial.ref.partition("@")[0] for trial in trials)
-    click.echo("They are in the store (`adapters list`). What next?")
-    click.echo(f'  adapters predict {references} "A text of yours."')
-    click.echo("  adapters train ner --train your-data.jsonl --name mine")
+    say("They are in the store (`adapters list`). What next?")
+    say(f'  adapters predict {references} "A text of yours."')
+    say("  adapters train ner --train your-data.jsonl --name mine")
 
 
 def _rows(trial: _Trial) -> Iterator[tuple[str, ...]]:

@@ -9,7 +9,7 @@ import click
 
 from onetrunk.adapters.store.references import Reference
 from onetrunk.adapters.store.store import Store, StoredVersion
-from onetrunk.cli.output import emit_json, json_option
+from onetrunk.cli.output import emit_json, json_option, say
 from onetrunk.core.errors import UsageError
 
 
@@ -39,7 +39,7 @@ def command(refs: tuple[str, ...], whole: bool, force: bool, yes: bool, as_json:
     if as_json:
         emit_json({"removed": [each.ref for each in gone]})
     else:
-        click.echo(f"removed {', '.join(each.ref for each in gone)}")
+        say(f"removed {', '.join(each.ref for each in gone)}")
 
 
 def _planned(store: Store, ref: Reference, whole: bool) -> list[StoredVersion]:

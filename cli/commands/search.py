@@ -8,7 +8,7 @@ import click
 
 from onetrunk.adapters.remotes.hub_search import Found, search
 from onetrunk.cli.number_format import figure, size
-from onetrunk.cli.output import emit_json, json_option, table
+from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.quiet import quiet_hub
 from onetrunk.cli.sharing import read_token, token_option
 
@@ -42,7 +42,7 @@ def command(
     if as_json:
         emit_json([{**asdict(each), "metric": each.metric and dict([each.metric])} for each in found])
     elif not found:
-        click.echo("No adapter was found.")
+        say("No adapter was found.")
     else:
         table(
             ("repo", "task", "result", "backbone", "size", "updated (UTC)"), map(_row, found), right=["size"]

@@ -13,7 +13,7 @@ from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import BackboneRecord, Manifest
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.number_format import counted, figure, figures_of, size, weight_bytes
-from onetrunk.cli.output import emit_json, json_option, table
+from onetrunk.cli.output import emit_json, json_option, say, table
 
 Rows = Iterator[tuple[str, str]]
 
@@ -75,7 +75,7 @@ def _print(stored: StoredVersion, manifest: Manifest, lineage: list[str]) -> Non
 
 
 def _below(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> None:
-    click.echo()
+    say()
     table(columns, rows, right=right)
 
 

@@ -15,7 +15,7 @@ from onetrunk.cli.backbones import needed_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, duration, figure, figures_of, size
 from onetrunk.cli.options import device_option, training_options
-from onetrunk.cli.output import emit_json, json_option, table
+from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.quiet import load_backbone
 from onetrunk.cli.train_from import Parent, parent_of
 from onetrunk.cli.train_report import notices, record_of
@@ -148,7 +148,8 @@ def _train(
     device: str,
 ) -> TrainResult:
     from onetrunk.cli.progress import TrainingProgress
-    from onetrunk.core.training.pipeline import train_adapter
+    from onetrunk.core.training.full_finetuning import train_full
+    from onetrunk.core.training.pipeline import TrainJob, train_adapter
     from onetrunk.core.training.run_state import Listener
 
     host = plugin_host(context)
@@ -157,6 +158,9 @@ def _train(
     trunk = load_backbone(where, revision, device=device, dtype=settings.precision)
     with TrainingProgress({name: host.task(task).primary}) as progress:
         listener = Listener(progress.step, progress.epoch)
+        job = TrainJob(task, name, data, settings, parent and parent[0], listener)
+        if settings.method == "full":
+            return train_full(host, job, trunk)
         return train_adapter(
             host, Store(), task, name, data, trunk, settings, start=parent and parent[0], listener=listener
         )
@@ -168,7 +172,7 @@ def _print(result: TrainResult, seconds: float) -> None:
     rows = [(name, *(figure(own.get(name)) for own in by_split.values())) for name in names]
     table(("result", *by_split), rows, right=list(by_split))
     if result.decoder:
-        click.echo(CALIBRATED_ON_DEV)
+        say(CALIBRATED_ON_DEV)
     epochs = f"{len(result.run.history)} of {counted(result.run.learner.settings.epochs or 0, 'epoch')}"
     about = [
         ("loss", f"{result.loss:.4f}, at the best epoch, {result.run.best_epoch}; {epochs} run"),
@@ -181,5 +185,5 @@ def _print(result: TrainResult, seconds: float) -> None:
             result.stored.ref if result.stored else "nothing: method full is the baseline to compare with",
         ),
     ]
-    click.echo()
+    say()
     table(("training", ""), about)

@@ -8,7 +8,7 @@ from onetrunk.adapters.errors import RemoteError
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.commands.pull import record_of
 from onetrunk.cli.lazy import plugin_host
-from onetrunk.cli.output import emit_json, json_option, printable
+from onetrunk.cli.output import emit_json, json_option, printable, say
 from onetrunk.cli.sharing import pulling, read_token, token_option
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.sharing.outdated import Followed, followed
@@ -51,13 +51,13 @@ def command(
                 continue
             records.append(record_of(pulled))
             if not as_json:
-                click.echo(printable(f"pulled {pulled.stored.ref} from {pulled.stored.origin}"))
+                say(printable(f"pulled {pulled.stored.ref} from {pulled.stored.origin}"))
     for line in skipped:
         click.echo(printable(f"note: {line}"), err=True)
     if as_json:
         emit_json({"updated": records, "skipped": skipped, "errors": faults})
     elif not records and not faults and not skipped:
-        click.echo("Nothing that was pulled is outdated." if found else "Nothing was pulled.")
+        say("Nothing that was pulled is outdated." if found else "Nothing was pulled.")
     if faults:
         raise RemoteError("update", "; ".join(faults))
 

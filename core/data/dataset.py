@@ -14,8 +14,8 @@ from onetrunk.core.data.lines import is_stream, read_lines, source_name
 from onetrunk.core.data.readers import SUFFIXES, SourceRecord, read_records, split_suffix
 from onetrunk.core.data.stratified import draw_stratified
 from onetrunk.core.errors import DataError, PluginError, UsageError
-from onetrunk.core.tasks import Example, Labels, TaskSpec
-from onetrunk.core.tasks.guarded_calls import calling
+from onetrunk.core.tasks import Example, Labels, Targets, TaskSpec
+from onetrunk.core.tasks.guarded_calls import calling, targets_of
 
 FAULTS_SHOWN = 5
 """How many faulty lines one message lists; the rest is counted."""
@@ -109,7 +109,10 @@ def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None)
 
 
 def check_targets(spec: TaskSpec, dataset: Dataset, labels: Labels) -> None:
-    """Raise DataError, as `load_dataset` does for all lines together, if `labels` lack a target of `dataset`."""
+    """Raise DataError, as `load_dataset` does for all lines together, for targets that cannot be learnt from.
+
+    They are those that `labels` lack, numbers that are not finite, and integers among floats.
+    """
     _check(spec, dataset, dataset.examples, labels)
 
 
@@ -198,13 +201,12 @@ def _understand(spec: TaskSpec, source: SourceRecord) -> Example:
 
 def _check(spec: TaskSpec, dataset: Dataset, examples: Sequence[Example], labels: Labels) -> None:
     faults = _Faults()
+    targets: Targets = ()
     for example in examples:
-        where = example.where or dataset.source
         try:
-            with calling(spec, "targets", where, passing=(ValueError,)):
-                spec.targets(example, labels)
+            targets = targets_of(spec, example, labels, targets) or targets
         except ValueError as fault:
-            faults.add(where, str(fault))
+            faults.add(example.where or dataset.source, str(fault))
     faults.raise_any(dataset.source, len(dataset.examples), dataset.columns)
 
 
@@ -231,8 +233,8 @@ def _plain(value: object) -> object:
 
 
 def _labels_of(target: object) -> tuple[str, ...]:
-    """Return the distinct labels of a target, sorted; none for None."""
-    if target is None:
+    """Return the distinct labels of a target, sorted; none for None, and for a float, which is no label."""
+    if target is None or isinstance(target, float):
         return ()
     if isinstance(target, str) or not isinstance(target, Sequence | set | frozenset):
         return (_canonical(target),)

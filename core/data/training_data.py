@@ -16,7 +16,7 @@ from onetrunk.core.data.dataset import (
 )
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Labels, TaskSpec
-from onetrunk.core.tasks.guarded_calls import calling
+from onetrunk.core.tasks.guarded_calls import calling, targets_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,12 @@ def read_train_data(
 
 
 def _check_any_label(spec: TaskSpec, dataset: Dataset, labels: Labels) -> None:
-    """Raise DataError where no unit has a label (all rows `oos`, say): nothing to learn, no epoch to choose."""
-    if not any(target >= 0 for example in dataset.examples for target in spec.targets(example, labels)):
+    """Raise DataError where no unit has a label (all rows `oos`, say): nothing to learn, no epoch to choose.
+
+    A float is no label, and each is something to learn.
+    """
+    targets = (target for example in dataset.examples for target in targets_of(spec, example, labels))
+    if not any(isinstance(target, float) or target >= 0 for target in targets):
         raise DataError(dataset.source, f"no row has one of the labels: {', '.join(labels[:20]) or 'none'}")
 
 

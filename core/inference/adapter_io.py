@@ -16,10 +16,10 @@ from onetrunk.adapters.format.peft_format import peft_config, peft_tensors, read
 from onetrunk.adapters.methods.lora import Lora, LowRank
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.families import Family
-from onetrunk.core.errors import AdapterRejected, BackboneMismatch
+from onetrunk.core.errors import AdapterRejected, BackboneMismatch, TaskSpecError
 from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.logits import Job, compute_logits, encode_examples
-from onetrunk.core.tasks import Example, TaskSpec
+from onetrunk.core.tasks import Example, HeadFormat, TaskSpec
 from onetrunk.core.trunk.packed import Trunk
 
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.int8: 0.25}
@@ -34,7 +34,7 @@ def stored_form(
     A head that a transformers model has is stored as PEFT stores it; any other stands in a file of its own beside
     a feature extraction adapter.
     """
-    task_type = getattr(adapter.head, "peft_task_type", None)
+    task_type = adapter.format.task_type
     lora = adapter.lora if adapter.lora.updates else _no_change(backbone)
     weights = adapter.head.state_dict()
     prefix, inside = ("", {}) if task_type is None else (f"{backbone.family.prefix}.", weights)
@@ -43,7 +43,7 @@ def stored_form(
     config = peft_config(
         lora,
         layout,
-        task_type=task_type or "FEATURE_EXTRACTION",
+        task_type=adapter.format.stored_type,
         base_model=backbone.public_name,
         revision=backbone.revision,
         dropout=dropout,
@@ -100,7 +100,7 @@ def load_adapter(
     task_type = artifact.adapter_config.get("task_type")
     manifest = artifact.manifest
     head = build_head(spec, backbone, manifest.labels, manifest.pooling or "cls", fresh=False)
-    if (own := getattr(head, "peft_task_type", None) or "FEATURE_EXTRACTION") != task_type:
+    if (own := HeadFormat.of(head).stored_type) != task_type:
         raise AdapterRejected(
             ref, f"it is stored as {task_type}, the task's head as {own}; the plugin has changed"
         )
@@ -201,7 +201,7 @@ def _check_probe(adapter: Adapter, probe: Probe, backbone: Backbone, trunk: Trun
     """Compare the probe's logits with the recorded ones: the last guard against weights that do not fit."""
     try:
         found = probe_logits(adapter, trunk, backbone, probe.texts)
-    except (RuntimeError, ValueError, IndexError) as error:
+    except (TaskSpecError, RuntimeError, ValueError, IndexError) as error:
         raise AdapterRejected(adapter.ref, f"its probe cannot be computed: {error}") from error
     for text, logits, recorded in zip(probe.texts, found, probe.logits, strict=True):
         expected = _as_array(recorded)

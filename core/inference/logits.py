@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from onetrunk.core.backbones.tokenization import Encoded, TextEncoder
-from onetrunk.core.inference.adapter import Adapter
+from onetrunk.core.inference.adapter import Adapter, head_logits
 from onetrunk.core.inference.cpu_parallel import cut, run_in_lanes
 from onetrunk.core.tasks import Example, TaskSpec
+from onetrunk.core.tasks.guarded_calls import calling
 from onetrunk.core.trunk.batching import inference_batches
 from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import pack
@@ -33,8 +34,12 @@ class Job:
 
 
 def encode_examples(encoder: TextEncoder, spec: TaskSpec, examples: Sequence[Example]) -> list[Encoded]:
-    """Tokenise `examples` with the word spans that their task needs."""
-    return encoder.encode([e.text for e in examples], [spec.spans(e) for e in examples])
+    """Tokenise `examples` with the word spans of their task. Raises TaskSpecError for what `split` raises."""
+    spans = []
+    for example in examples:
+        with calling(spec, "split", example.where):
+            spans.append(spec.spans(example))
+    return encoder.encode([example.text for example in examples], spans)
 
 
 def ignore(jobs: int) -> None:
@@ -119,9 +124,10 @@ def _lane_logits(
         own = list(group)
         first, last = last, last + len(own)
         adapter = adapters[slot]
-        logits = adapter.head(hidden[packed.offsets[first] : packed.offsets[last]], packed.rows(first, last))
-        units = [len(row.encoded.words) if adapter.spec.level == "token" else 1 for row in own]
-        split = np.split(logits.float().cpu().numpy(), np.cumsum(units)[:-1])
+        states = hidden[packed.offsets[first] : packed.offsets[last]]
+        logits = head_logits(adapter.spec, adapter.head, states, packed.rows(first, last))
+        units = [adapter.spec.units_of(len(row.encoded.words), 1) for row in own]
+        split = np.split(logits.cpu().numpy(), np.cumsum(units)[:-1])
         found += zip([row.index for row in own], split, strict=True)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from onetrunk.adapters.methods.bank import Bank
 from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.data.dataset import Dataset, check_targets
+from onetrunk.core.errors import PredictionFailed, TaskSpecError
 from onetrunk.core.inference.adapter import Adapter
-from onetrunk.core.inference.logits import BATCH_TOKENS, Job, compute_logits, ignore
+from onetrunk.core.inference.logits import BATCH_TOKENS, Job, compute_logits, encode_examples, ignore
 from onetrunk.core.inference.registry import Residents, Resolve
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Example, JSONObject
-from onetrunk.core.tasks.guarded_calls import json_of
+from onetrunk.core.tasks.guarded_calls import calling, json_of
 from onetrunk.core.tasks.prediction import Prediction, check_strings
 from onetrunk.core.trunk.packed import Trunk
 
@@ -96,7 +98,9 @@ class OneTrunk:
     ) -> list[list[Prediction]]:
         """Answer every text with every adapter: a list a text, in it a prediction an adapter, in the order asked.
 
-        Raises UsageError for an adapter that is not loaded, TypeError for what is no list of strings.
+        Raises UsageError for an adapter that is not loaded, TypeError for what is no list of strings,
+        PredictionFailed for a text that a task fails on; the answers to the texts before it come from
+        `predict_stream`.
         """
         check_strings(texts, adapters)
         return list(self.predict_stream(texts, adapters, batch_tokens=batch_tokens))
@@ -112,11 +116,14 @@ class OneTrunk:
         """Answer a stream of any length in bounded memory; otherwise as `predict`.
 
         chunk: texts that are read before they are answered together; 1 answers each as it comes, more slowly.
+        Where `decode` fails on a text, all texts before it have been answered.
         """
         rest = iter(texts)
         with self.residents.in_use(adapters) as chosen:
+            before = 0
             while read := list(islice(rest, chunk)):
-                yield from self._answer(read, chosen, batch_tokens)
+                yield from self._answer(read, chosen, batch_tokens, before)
+                before += len(read)
 
     def evaluate(
         self,
@@ -140,18 +147,26 @@ class OneTrunk:
         advance: Callable[[int], None] = ignore,
     ) -> list[np.ndarray]:
         """Return the logits of each example, (units, labels) float32."""
-        encoded = self.encoder.encode([e.text for e in examples], [adapter.spec.spans(e) for e in examples])
+        encoded = encode_examples(self.encoder, adapter.spec, examples)
         jobs = [Job(each, 0) for each in encoded]
         return compute_logits(
             self.trunk, self.backbone.first_position, [adapter], jobs, batch_tokens, advance
         )
 
     def _answer(
-        self, texts: Sequence[str], adapters: Sequence[Adapter], batch_tokens: int
+        self, texts: Sequence[str], adapters: Sequence[Adapter], batch_tokens: int, before: int
     ) -> Iterator[list[Prediction]]:
-        """Tokenise each text once, run all adapters over one queue of jobs, decode."""
+        """Tokenise each text once, run all adapters over one queue of jobs, decode.
+
+        before: how many texts of the stream were answered before these.
+        """
         tokenised = self.encoder.tokenise(texts)
-        examples = [[adapter.spec.unlabelled(text) for text in texts] for adapter in adapters]
+        examples: list[list[Example]] = []
+        for adapter in adapters:
+            examples.append([])
+            for i, text in enumerate(texts):
+                with _on_text(adapter, "split", before + i, text):
+                    examples[-1].append(adapter.spec.unlabelled(text))
         jobs = [
             Job(self.encoder.arrange(tokens, example.words), slot)
             for slot, own in enumerate(examples)
@@ -159,13 +174,20 @@ class OneTrunk:
         ]
         logits = compute_logits(self.trunk, self.backbone.first_position, adapters, jobs, batch_tokens)
         for i, text in enumerate(texts):
-            yield [
-                Prediction(
-                    text,
-                    adapter.ref,
-                    adapter.spec.decode(
-                        examples[slot][i], logits[slot * len(texts) + i], adapter.labels, adapter.settings
-                    ),
-                )
-                for slot, adapter in enumerate(adapters)
-            ]
+            answers = []
+            for slot, adapter in enumerate(adapters):
+                example, rows = examples[slot][i], logits[slot * len(texts) + i]
+                with _on_text(adapter, "decode", before + i, text):
+                    result = adapter.spec.decode(example, rows, adapter.labels, adapter.settings)
+                answers.append(Prediction(text, adapter.ref, result))
+            yield answers
+
+
+@contextmanager
+def _on_text(adapter: Adapter, function: str, index: int, text: str) -> Iterator[None]:
+    """Turn what the function of a task raises within into PredictionFailed, which names the text."""
+    try:
+        with calling(adapter.spec, function):
+            yield
+    except TaskSpecError as error:
+        raise PredictionFailed(f"text {index + 1}", index, text, adapter.ref, str(error)) from error

@@ -23,6 +23,7 @@ from torch import Tensor
 from onetrunk.adapters.format import strict_json
 from onetrunk.adapters.format.artifact import CARD, CONFIG, HEAD, MODEL, Artifact
 from onetrunk.adapters.format.files import sync_files, sync_folder, write_new
+from onetrunk.adapters.methods.target_modules import MODELS
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.transformers_encoder import build_model
 from onetrunk.core.errors import ExportError
@@ -30,14 +31,7 @@ from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import load_adapter
 from onetrunk.core.interop.export_readme import readme
 from onetrunk.core.interop.export_verify import Run, compare
-from onetrunk.core.interop.merging import (
-    MODELS,
-    in_model,
-    labelled_config,
-    merged_model,
-    model_with_head,
-    task_type,
-)
+from onetrunk.core.interop.merging import in_model, labelled_config, merged_model, model_with_head
 from onetrunk.core.interop.onnx_graph import check_installed, open_onnx, write_onnx
 from onetrunk.core.tasks import TaskSpec
 from onetrunk.core.trunk.packed import Trunk
@@ -131,7 +125,7 @@ def _write_peft(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside:
         if name in artifact.manifest.files:
             write_new(aside / name, (artifact.path / name).read_bytes())
     _write_labels(adapter, aside)
-    kind = task_type(adapter.head)
+    kind = adapter.format.task_type
     base: Any
     if kind is None:
         base = build_model(backbone.config, backbone.tensors, torch.device("cpu"))
@@ -147,7 +141,7 @@ def _write_merged(adapter: Adapter, artifact: Artifact, backbone: Backbone, asid
     """Write a model of transformers with its tokenizer; return it as transformers loads it."""
     import transformers
 
-    model, kind = merged_model(adapter, backbone), task_type(adapter.head)
+    model, kind = merged_model(adapter, backbone), adapter.format.task_type
     weights = model.state_dict()
     if kind is None:
         _write_head(adapter, aside)
@@ -156,7 +150,7 @@ def _write_merged(adapter: Adapter, artifact: Artifact, backbone: Backbone, asid
     model.save_pretrained(aside, state_dict=weights)
     backbone.tokenizer.save_pretrained(aside)
     _write_labels(adapter, aside)
-    loader = getattr(transformers, "AutoModel" if kind is None else MODELS[kind])
+    loader = getattr(transformers, MODELS[adapter.format.stored_type])
     loaded = loader.from_pretrained(aside, use_safetensors=True, dtype=torch.float32, trust_remote_code=False)
     return _as_run(loaded.eval())
 

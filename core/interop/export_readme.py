@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from onetrunk.adapters.card.markup import code, quoted
 from onetrunk.adapters.format.artifact import HEAD, Artifact
+from onetrunk.adapters.methods.target_modules import MODELS
 from onetrunk.core.inference.adapter import Adapter
 
 _BASE = """\
@@ -47,7 +48,6 @@ batch = tokenizer([text], return_token_type_ids=True, return_tensors="np")
 logits = logits[0]  # SHAPE
 """
 
-_KINDS = {"token": "AutoModelForTokenClassification", "cls": "AutoModelForSequenceClassification"}
 _ROWS = {"mean": "hidden.mean(0)", "first": "hidden[0]", "words": "hidden"}
 _WHAT = {
     "peft": "A plain PEFT adapter, as `PeftModel.from_pretrained` loads it onto",
@@ -66,7 +66,7 @@ def readme(ref: str, artifact: Artifact, adapter: Adapter, form: str, texts: int
     """Return the README.md; difference: the largest of logits from ours, over so many `texts`."""
     base = artifact.manifest.backbone
     rev = "" if base.revision is None else f" at revision {code(base.revision)}"
-    apart = form != "onnx" and getattr(adapter.head, "peft_task_type", None) is None
+    apart = form != "onnx" and adapter.format.task_type is None
     parts = [
         f"# {ref}",
         f"{_WHAT[form]} {code(base.name)}{rev}. Exported by OneTrunk {version('onetrunk')} from {code(ref)}, an "
@@ -81,17 +81,18 @@ def readme(ref: str, artifact: Artifact, adapter: Adapter, form: str, texts: int
 
 
 def _use(artifact: Artifact, adapter: Adapter, form: str) -> str:
-    recipe = getattr(adapter.head, "card_recipe", None)
+    recipe = adapter.format.recipe
     if recipe is None:
         return f"The head is the plugin's own, which defines what the numbers in `{HEAD}` mean."
     words = "(tokens, labels); a word's row is that of its first token"
     shape = words if adapter.spec.level == "token" else "(labels,)"
-    lines = _ONNX if form == "onnx" else _torch_lines(artifact, form, recipe)
+    lines = _ONNX if form == "onnx" else _torch_lines(artifact, adapter, form)
     return f"For a `text` of your own:\n\n```python\n{lines.replace('SHAPE', shape)}```"
 
 
-def _torch_lines(artifact: Artifact, form: str, recipe: str) -> str:
-    kind, plain = _KINDS.get(recipe, "AutoModel"), recipe in _ROWS
+def _torch_lines(artifact: Artifact, adapter: Adapter, form: str) -> str:
+    recipe = str(adapter.format.recipe)
+    kind, plain = MODELS[adapter.format.stored_type], recipe in _ROWS
     config = "" if plain else ", config=AutoConfig.from_pretrained(folder)"
     names = [kind, "AutoTokenizer", *(["AutoConfig"] if form == "peft" and not plain else [])]
     imports = [*(["from peft import PeftModel"] if form == "peft" else [])]

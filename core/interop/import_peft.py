@@ -25,7 +25,7 @@ from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.adapter_io import check_shapes, load_head, probe_logits
 from onetrunk.core.interop.import_head import head_weights, label_count
 from onetrunk.core.interop.import_labels import MODEL_CONFIG, find_labels
-from onetrunk.core.tasks import JSONObject, TaskSpec
+from onetrunk.core.tasks import HeadFormat, JSONObject, TaskSpec
 from onetrunk.core.tasks.guarded_calls import json_of
 from onetrunk.core.training.manifest_builder import Destination, bare_manifest, store_adapter
 from onetrunk.core.trunk.packed import Trunk
@@ -79,7 +79,7 @@ def import_peft(
     _check_updates(folder, name, config, lora, backbone)
     found = find_labels(folder, spec, label_count(folder, rest), labels, backbone.config)
     head = build_head(spec, backbone, found, "cls")
-    if getattr(head, "peft_task_type", None) is None:
+    if HeadFormat.of(head).task_type is None:
         raise UsageError(
             f"the head of task {spec.name!r} is its plugin's own, which no adapter of plain PEFT has; train one"
         )

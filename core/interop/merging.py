@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from onetrunk.adapters.format.artifact import read_artifact
 from onetrunk.adapters.methods.lora import Lora
+from onetrunk.adapters.methods.target_modules import MODELS
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.rng import global_generators
 from onetrunk.core.backbones.transformers_encoder import build_model
@@ -17,14 +20,6 @@ from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import name_in_model
 
 _CPU = torch.device("cpu")
-MODELS = {"TOKEN_CLS": "AutoModelForTokenClassification", "SEQ_CLS": "AutoModelForSequenceClassification"}
-"""The class of transformers that has a head, by PEFT's name for the task."""
-
-
-def task_type(head: nn.Module) -> str | None:
-    """Return PEFT's name for the task of the model that has such a head, None where transformers has none."""
-    found: str | None = getattr(head, "peft_task_type", None)
-    return found
 
 
 def merged_weights(backbone: Backbone, lora: Lora) -> dict[str, Tensor]:
@@ -69,7 +64,7 @@ def in_model(backbone: Backbone, encoder: Mapping[str, Tensor]) -> dict[str, Ten
 def merged_model(adapter: Adapter, backbone: Backbone) -> Any:
     """Return a model of transformers with the adapter in it; a bare one where it has no head like the adapter's."""
     encoder = merged_weights(backbone, adapter.lora)
-    kind = task_type(adapter.head)
+    kind = adapter.format.task_type
     if kind is None:
         return build_model(backbone.config, encoder, _CPU)
     prefix = f"{backbone.family.prefix}."
@@ -78,3 +73,14 @@ def merged_model(adapter: Adapter, backbone: Backbone) -> Any:
         for key, tensor in adapter.head.state_dict().items()
     }
     return model_with_head(backbone, adapter.labels, kind, in_model(backbone, encoder) | head)
+
+
+def peft_model(base: str, adapter: Path, labels: int) -> Any:
+    """Return PEFT's model of a stored adapter with so many labels, on the encoder `base`, in evaluation mode."""
+    import transformers
+    from peft import PeftModel
+
+    task_type = read_artifact(adapter).adapter_config["task_type"]
+    options = {} if task_type == "FEATURE_EXTRACTION" else {"num_labels": labels}
+    model = getattr(transformers, MODELS[task_type]).from_pretrained(base, **options)
+    return PeftModel.from_pretrained(model, adapter).eval()

@@ -131,7 +131,7 @@ class _Answering(nn.Module):
 
 def _form(adapter: Adapter) -> str:
     """Return how the head reads the hidden states. Raises ExportError for a head of a plugin's own."""
-    form: str | None = getattr(adapter.head, "card_recipe", None)
+    form = adapter.format.recipe
     if form is None:
         raise ExportError(
             f"{adapter.ref}: the head of task {adapter.spec.name!r} is its plugin's own, which ONNX is not made of "

@@ -1,10 +1,7 @@
 """What stands on top of the trunk: heads for words and for texts, with the weights' names of transformers.
 
-All take packed hidden states, (T, H) in any float type, and compute in the type of their own weights,
-float32. A fresh head draws its first weights from torch's global generator.
-
-peft_task_type: PEFT's name for the model with such a head, None where transformers has none and the head is stored
-in a file of its own. card_recipe: the lines on the model card that use it without OneTrunk.
+All take packed hidden states, (T, H) float32 as their own weights are. A fresh head draws its first weights from
+torch's global generator.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onetrunk.core.tasks.spec import HeadContext, HeadStyle, Rows
+from onetrunk.core.tasks.spec import HeadContext, HeadFormat, HeadStyle, Rows
 
 _INIT_STD = 0.02
 
@@ -36,8 +33,7 @@ def text_head(context: HeadContext) -> nn.Module:
 class TokenHead(nn.Module):
     """A linear classifier on the first token of each word, as transformers' ...ForTokenClassification."""
 
-    peft_task_type: ClassVar[str | None] = "TOKEN_CLS"
-    card_recipe: ClassVar[str | None] = "token"
+    format: ClassVar[HeadFormat] = HeadFormat("TOKEN_CLS", "token")
 
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
@@ -46,7 +42,7 @@ class TokenHead(nn.Module):
 
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Map hidden (T, H) to logits (words, labels)."""
-        words = hidden.index_select(0, rows.words).to(_dtype(self))
+        words = hidden.index_select(0, rows.words)
         logits: Tensor = self.classifier(self.dropout(words))
         return logits
 
@@ -54,15 +50,13 @@ class TokenHead(nn.Module):
 class PlainTokenHead(TokenHead):
     """The same for an encoder whose token classification model is another: stored in `head.safetensors`."""
 
-    peft_task_type: ClassVar[str | None] = None
-    card_recipe: ClassVar[str | None] = "words"
+    format: ClassVar[HeadFormat] = HeadFormat(recipe="words")
 
 
 class BertClsHead(nn.Module):
     """Pooler and classifier on the first token, as transformers' BertForSequenceClassification."""
 
-    peft_task_type: ClassVar[str | None] = "SEQ_CLS"
-    card_recipe: ClassVar[str | None] = "cls"
+    format: ClassVar[HeadFormat] = HeadFormat("SEQ_CLS", "cls")
 
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
@@ -74,7 +68,7 @@ class BertClsHead(nn.Module):
 
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Map hidden (T, H) to logits (texts, labels)."""
-        first = _first_rows(hidden, rows).to(_dtype(self))
+        first = _first_rows(hidden, rows)
         pooled = self.activation(self.pooler["dense"](first))
         logits: Tensor = self.classifier(self.dropout(pooled))
         return logits
@@ -95,8 +89,7 @@ class DebertaClsHead(BertClsHead):
 class RobertaClsHead(nn.Module):
     """Two linear layers on the first token, as transformers' RobertaForSequenceClassification."""
 
-    peft_task_type: ClassVar[str | None] = "SEQ_CLS"
-    card_recipe: ClassVar[str | None] = "cls"
+    format: ClassVar[HeadFormat] = HeadFormat("SEQ_CLS", "cls")
 
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
@@ -111,7 +104,7 @@ class RobertaClsHead(nn.Module):
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Map hidden (T, H) to logits (texts, labels)."""
         dense, out_proj = self.classifier["dense"], self.classifier["out_proj"]
-        first = _first_rows(hidden, rows).to(_dtype(self))
+        first = _first_rows(hidden, rows)
         logits: Tensor = out_proj(self.dropout(self.activation(dense(self.dropout(first)))))
         return logits
 
@@ -131,8 +124,7 @@ class ElectraClsHead(RobertaClsHead):
 class DistilBertClsHead(nn.Module):
     """Two linear layers on the first token, as transformers' DistilBertForSequenceClassification."""
 
-    peft_task_type: ClassVar[str | None] = "SEQ_CLS"
-    card_recipe: ClassVar[str | None] = "cls"
+    format: ClassVar[HeadFormat] = HeadFormat("SEQ_CLS", "cls")
 
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
@@ -142,7 +134,7 @@ class DistilBertClsHead(nn.Module):
 
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Map hidden (T, H) to logits (texts, labels)."""
-        first = _first_rows(hidden, rows).to(_dtype(self))
+        first = _first_rows(hidden, rows)
         logits: Tensor = self.classifier(self.dropout(F.relu(self.pre_classifier(first))))
         return logits
 
@@ -153,8 +145,7 @@ class PlainClsHead(nn.Module):
     The weights are stored in `head.safetensors`.
     """
 
-    peft_task_type: ClassVar[str | None] = None
-    card_recipe: ClassVar[str | None] = "first"
+    format: ClassVar[HeadFormat] = HeadFormat(recipe="first")
 
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
@@ -163,7 +154,7 @@ class PlainClsHead(nn.Module):
 
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Map hidden (T, H) to logits (texts, labels)."""
-        first = _first_rows(hidden, rows).to(_dtype(self))
+        first = _first_rows(hidden, rows)
         logits: Tensor = self.classifier(self.dropout(first))
         return logits
 
@@ -185,8 +176,7 @@ class MeanHead(nn.Module):
     in `head.safetensors`.
     """
 
-    peft_task_type: ClassVar[str | None] = None
-    card_recipe: ClassVar[str | None] = "mean"
+    format: ClassVar[HeadFormat] = HeadFormat(recipe="mean")
 
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
@@ -195,7 +185,7 @@ class MeanHead(nn.Module):
 
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Map hidden (T, H) to logits (texts, labels)."""
-        pooled = segment_means(hidden.to(_dtype(self)), rows.offsets)
+        pooled = segment_means(hidden, rows.offsets)
         logits: Tensor = self.classifier(self.dropout(pooled))
         return logits
 
@@ -213,10 +203,6 @@ def segment_means(hidden: Tensor, offsets: Tensor) -> Tensor:
 
 def _first_rows(hidden: Tensor, rows: Rows) -> Tensor:
     return hidden.index_select(0, rows.offsets[:-1])
-
-
-def _dtype(head: nn.Module) -> torch.dtype:
-    return next(head.parameters()).dtype
 
 
 class _Undrawn(nn.Linear):

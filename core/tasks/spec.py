@@ -30,6 +30,8 @@ Labels = tuple[str, ...]
 Record = Mapping[str, Any]
 """One raw record as its file has it: a JSON object, a CSV row, or `{"words": [...], "tags": [...]}`."""
 JSONObject = dict[str, Any]
+Targets = tuple[int, ...] | tuple[float, ...]
+"""What the loss is given for one text: all integers, or all floats."""
 
 IGNORE = -100
 """The target of a unit that the loss must pass over."""
@@ -98,6 +100,32 @@ class HeadContext:
     fresh: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class HeadFormat:
+    """How a head is stored, and used without OneTrunk: the attribute `format` of a head that is built as ours are.
+
+    The defaults are those of a head that is its plugin's own, and declares nothing.
+
+    task_type: PEFT's name for the task of the transformers model with such a head; None where transformers has
+        none, and the head is stored in a file of its own.
+    recipe: which lines on the model card use it without OneTrunk; None for none.
+    """
+
+    task_type: Literal["TOKEN_CLS", "SEQ_CLS"] | None = None
+    recipe: Literal["token", "cls", "words", "first", "mean"] | None = None
+
+    @classmethod
+    def of(cls, head: nn.Module) -> HeadFormat:
+        """Return what `head` declares, the defaults where it declares nothing."""
+        declared = getattr(head, "format", None)
+        return declared if isinstance(declared, cls) else cls()
+
+    @property
+    def stored_type(self) -> str:
+        """The `task_type` in adapter_config.json, a key of `onetrunk.adapters.methods.target_modules.MODELS`."""
+        return self.task_type or "FEATURE_EXTRACTION"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
     """A task. All callables must be pure; they may be called from any thread.
@@ -108,18 +136,24 @@ class TaskSpec:
     read: raw record → `Example`. Raises ValueError with a message for the user; the core adds file and line.
     labels: the labels, fixed, or a function that learns them from the training examples: distinct strings, not
         empty. Raises ValueError for examples that there is nothing to learn from.
-    targets: (example, labels) → the integers that the loss is given for this text: usually one label index a
-        unit, `IGNORE` to pass a unit over. Raises ValueError for a target that the labels do not have, and for a
-        target of None that the task cannot learn from; the latter is asked before there are labels, with ().
-    make_head: builds the module that maps (hidden (T, H), `Rows`) → logits (units, anything).
-    loss: (logits of a batch, the targets of its texts end to end, class weights (labels,) or None) → scalar.
-        Class weights are given only where every target is a label index, one a unit.
+    targets: (example, labels) → the numbers that the loss is given for this text. Either all are integers, usually
+        one label index a unit, `IGNORE` to pass a unit over; or all are finite floats, as a regression has them.
+        All examples of a task give the same kind; truth values are neither. Raises ValueError for a target that the
+        labels do not have, and for a target of None that the task cannot learn from; the latter is asked before
+        there are labels, with ().
+    make_head: builds the module that maps (hidden (T, H) float32, `Rows`) → logits (units, anything). Its weights
+        are kept in float32, whatever the precision of the trunk.
+    loss: (logits of a batch (units, anything) float32, the targets of its texts end to end, class weights (labels,)
+        float32 or None) → scalar. The targets have one dimension: int64 where `targets` gives integers, float32
+        where it gives floats. Class weights are given only where every target is a label index, one a unit.
     decode: (example, logits (units of this text, labels) float32, labels, settings) → the prediction, JSON.
     evaluate: (examples, logits of each, labels, settings) → metrics, JSON; numbers at the top level are what
         users see (None: a figure without a value), nested tables go to reports. Called with examples that have
         targets.
-    primary: the metric that picks the best epoch; higher is better, and None counts as 0.
-    calibrate: (dev examples, logits of each, labels) → decoder settings kept with the adapter.
+    primary: the metric that picks the best epoch; higher is better, and None counts as 0. While it is 0, nothing
+        has been found yet: no epoch counts towards `patience`, and the last one is the best.
+    calibrate: (dev examples, logits of each, labels) → decoder settings, JSON. Called after each epoch, before
+        `evaluate` on dev; those of the best epoch are kept with the adapter.
     split: text → word spans, for level `token`.
     notes: examples of one data set → lines that its user should know, such as how many `remarks` there are; `train`
         and `eval` print them with the name of the file.
@@ -131,7 +165,7 @@ class TaskSpec:
     level: Level
     read: Callable[[Record], Example]
     labels: Labels | Callable[[Sequence[Example]], Labels]
-    targets: Callable[[Example, Labels], Sequence[int]]
+    targets: Callable[[Example, Labels], Sequence[int] | Sequence[float]]
     make_head: Callable[[HeadContext], nn.Module]
     loss: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     decode: Callable[[Example, np.ndarray, Labels, JSONObject], JSONObject]
@@ -190,7 +224,11 @@ class TaskSpec:
 
     def units(self, example: Example) -> int:
         """Return how many rows of logits `example` gets."""
-        return len(self.spans(example)) if self.level == "token" else 1
+        return self.units_of(len(self.spans(example)), 1)
+
+    def units_of(self, words: int, texts: int) -> int:
+        """Return how many rows of logits so many texts get that have so many words."""
+        return words if self.level == "token" else texts
 
 
 _CALLABLES = ("read", "targets", "make_head", "loss", "decode", "evaluate")

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from onetrunk.adapters.format.artifact import read_artifact
 from onetrunk.adapters.methods.lora import Lora
 from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.backbones.device import has_int8
 from onetrunk.core.backbones.rng import global_generators
 from onetrunk.core.data.dataset import Dataset, content_sha256
 from onetrunk.core.data.training_data import TrainData
@@ -26,10 +22,13 @@ from onetrunk.core.errors import TaskSpecError
 from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.adapter_io import load_adapter
 from onetrunk.core.inference.logits import Job, compute_logits, encode_examples
+from onetrunk.core.interop.merging import peft_model
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.tasks import IGNORE, Example, JSONObject, Labels, Pooling, Record, TaskSpec
-from onetrunk.core.tasks.guarded_calls import json_faults, notes_on
+from onetrunk.core.tasks import IGNORE, Example, JSONObject, Labels, Pooling, Record, Targets, TaskSpec
+from onetrunk.core.tasks.guarded_calls import json_faults, notes_on, targets_of
 from onetrunk.core.tasks.hookspecs import hookimpl
+from onetrunk.core.testing.import_trial import import_faults
+from onetrunk.core.training.encoded_dataset import make_corpus
 from onetrunk.core.training.pipeline import train_adapter
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import balanced_weights
@@ -37,8 +36,9 @@ from onetrunk.core.trunk.packed import Trunk
 
 ODD_TEXTS = ("", " \t\n", "\u200b", "🙂👩‍👩‍👧", "東京 café №", "x" * 300, "[SEP] </s>", "a b " * 60)
 _SETTINGS = TrainSettings(rank=4, alpha=8.0, lr=0.01, epochs=8, batch_tokens=128, dropout=0.0, patience=0)
+_TRAINED = ("fp32", "bf16")
+"""The precisions to train in, whichever is `auto` on this machine."""
 _POOLINGS: tuple[Pooling, ...] = ("cls", "mean")
-_LOADS_TORCH = "import importlib, sys; importlib.import_module(sys.argv[1]); print('torch' in sys.modules)"
 
 Law = Callable[[], Iterable[str]]
 
@@ -48,13 +48,15 @@ class TaskTrial:
 
     def __init__(self, spec: TaskSpec, records: Sequence[Record], backbone: Path, store: Path) -> None:
         self.spec, self.records = spec, records
-        self.backbone = Backbone.load(backbone, device="cpu", dtype="fp32")
-        self.trunk = Trunk.of(self.backbone)
+        served = (*_TRAINED, *(("int8",) if has_int8() else ()))
+        self.backbones = {name: Backbone.load(backbone, device="cpu", dtype=name) for name in served}
+        self.trunks = {name: Trunk.of(own) for name, own in self.backbones.items()}
+        self.backbone = self.backbones["fp32"]
         self.store = Store(store)
         self.examples: list[Example] = []
         self.labels: Labels = ()
         self.settings: JSONObject = {}
-        self.learnt: list[np.ndarray] = []
+        self.learnt: dict[str, list[np.ndarray]] = {}
 
     def faults(self) -> Iterator[str]:
         """Yield every fault; laws of a stage are looked at only when all before it hold."""
@@ -64,7 +66,8 @@ class TaskTrial:
             [self.learn_labels],
             [self.targets],
             [self.head],
-            [self.loss, self.calibrate, self.decode, self.evaluate, self.notes],
+            [self.loss, self.calibrate, self.notes],
+            [self.decode, self.evaluate],
             [self.train],
             [self.reload, self.peft],
         ]
@@ -83,17 +86,7 @@ class TaskTrial:
 
     def imports(self) -> Iterator[str]:
         """Importing the plugin's module loads no torch, so that listing tasks stays cheap."""
-        names = ("read", "targets", "make_head", "loss", "decode", "evaluate")
-        modules = {str(getattr(getattr(self.spec, name), "__module__", "")) for name in names}
-        modules = {module for module in modules if not module.startswith("onetrunk.core.")}
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        for module in sorted(modules):
-            line = [sys.executable, "-c", _LOADS_TORCH, module]
-            run = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
-            if run.returncode:
-                yield f"{module} cannot be imported by itself: {run.stderr.strip().splitlines()[-1]}"
-            elif run.stdout.split()[-1] == "True":
-                yield f"importing {module} loads torch; import it inside the functions that need it"
+        return import_faults(self.spec)
 
     def read(self) -> Iterator[str]:
         """`read` gives an `Example` with sound words, the same each time, and ValueError for what it is not."""
@@ -135,8 +128,14 @@ class TaskTrial:
             yield from () if self.labels else ("no labels",)
 
     def targets(self) -> Iterator[str]:
-        """Targets are integers, equally many a unit; where it is one a unit, it is an index of the labels."""
-        found = [list(self.spec.targets(example, self.labels)) for example in self.examples]
+        """Targets are integers or floats, equally many a unit; an integer a unit is an index of the labels."""
+        found: list[Targets] = []
+        for number, example in enumerate(self.examples, 1):
+            try:
+                found.append(targets_of(self.spec, example, self.labels, next(filter(None, found), ())))
+            except ValueError as error:
+                yield f"record {number}: {error}"
+                return
         units = [self.spec.units(example) for example in self.examples]
         each = sum(map(len, found)) // max(1, sum(units))
         if not each:
@@ -144,9 +143,10 @@ class TaskTrial:
         for number, (own, count) in enumerate(zip(found, units, strict=True), 1):
             if len(own) != each * count:
                 yield f"record {number} has {count} units, but {len(own)} targets"
-            if odd := [t for t in own if type(t) is not int or not IGNORE <= t < max(len(self.labels), each)]:
+            known = range(IGNORE, max(len(self.labels), each))
+            if odd := [target for target in own if type(target) is int and target not in known]:
                 yield f"record {number} has the target {odd[0]!r}, expected an index of {len(self.labels)} labels"
-        if all(target < 0 for own in found for target in own):
+        if all(type(target) is int and target < 0 for own in found for target in own):
             yield "no record has a target to learn from"
         if callable(self.spec.labels) and not any(map(self._needs_its_label, self.examples)):
             yield "a target without any label raises no ValueError"
@@ -179,12 +179,16 @@ class TaskTrial:
         return Adapter("trial", self.spec, self.labels, pooling, Lora({}), head, {})
 
     def logits(
-        self, adapter: Adapter, examples: Sequence[Example], batch_tokens: int = 512
+        self,
+        adapter: Adapter,
+        examples: Sequence[Example],
+        precision: str = "fp32",
+        batch_tokens: int = 512,
     ) -> list[np.ndarray]:
-        """Return the logits of `examples`."""
+        """Return the logits of `examples` by the trunk in `precision`."""
         encoded = encode_examples(self.backbone.encoder(), self.spec, examples)
-        jobs = [Job(each, 0) for each in encoded]
-        return compute_logits(self.trunk, self.backbone.first_position, [adapter], jobs, batch_tokens)
+        jobs, trunk = [Job(each, 0) for each in encoded], self.trunks[precision]
+        return compute_logits(trunk, self.backbone.first_position, [adapter], jobs, batch_tokens)
 
     def head(self) -> Iterator[str]:
         """The head gives one row of logits a unit, whichever texts share the batch."""
@@ -201,9 +205,10 @@ class TaskTrial:
     def loss(self) -> Iterator[str]:
         """The loss is a finite scalar, with class weights and without."""
         logits = torch.from_numpy(np.concatenate(self.logits(self.adapter(), self.examples))).requires_grad_()
-        targets = [tuple(self.spec.targets(example, self.labels)) for example in self.examples]
-        flat = torch.tensor([target for own in targets for target in own])
-        balanced = balanced_weights(targets, len(self.labels)) if len(flat) == len(logits) else None
+        corpus = make_corpus(self.spec, self.backbone, self.examples, self.labels)
+        flat = corpus.target_tensor(range(len(self.examples)))
+        countable = flat.dtype == torch.int64 and len(flat) == len(logits)
+        balanced = balanced_weights(corpus.targets, len(self.labels)) if countable else None
         for weights in (None, balanced):
             value = self.spec.loss(logits, flat, weights)
             if value.shape != () or not bool(value.isfinite()):
@@ -228,13 +233,12 @@ class TaskTrial:
     def evaluate(self) -> Iterator[str]:
         """The metrics are JSON, with the primary one a finite number among them."""
         logits = self.logits(self.adapter(), self.examples)
-        for settings in ({}, self.settings):  # without settings is how each epoch is judged
-            metrics = self.spec.evaluate(self.examples, logits, self.labels, settings)
-            yield from json_faults(metrics)
-            value = metrics.get(self.spec.primary)
-            if not isinstance(value, int | float) or not math.isfinite(value):
-                expected = "expected a finite number, an int or a float: it picks the best epoch"
-                yield f"{self.spec.primary!r} is {value!r}, {expected}"
+        metrics = self.spec.evaluate(self.examples, logits, self.labels, self.settings)
+        yield from json_faults(metrics)
+        value = metrics.get(self.spec.primary)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            expected = "expected a finite number, an int or a float: it picks the best epoch"
+            yield f"{self.spec.primary!r} is {value!r}, {expected}"
 
     def notes(self) -> Iterable[str]:
         """What the task has to say of the records are strings."""
@@ -242,30 +246,34 @@ class TaskTrial:
         return ()
 
     def train(self) -> Iterator[str]:
-        """The loss falls in a few epochs on the records, and the result can be stored."""
+        """The loss falls in a few epochs on the records, in each precision, and the result can be stored."""
         data = Dataset(tuple(self.examples), "trial", content_sha256(self.examples))
         splits = TrainData(data, data, None, self.labels, held_out=False)
         host = PluginHost.of(_Plugin(self.spec))
-        result = train_adapter(host, self.store, self.spec.name, "trial", splits, self.backbone, _SETTINGS)
-        self.learnt = self.logits(result.run.learner.adapter("trial"), self.examples)
-        first, last = (float(result.run.history[i]["loss"]) for i in (0, -1))
-        if not last < first:
-            yield f"the loss does not fall: {first:.4g} at first, {last:.4g} after {_SETTINGS.epochs} epochs"
+        for precision in _TRAINED:
+            backbone = self.backbones[precision]
+            result = train_adapter(host, self.store, self.spec.name, precision, splits, backbone, _SETTINGS)
+            adapter = result.run.learner.adapter(precision)
+            self.learnt[precision] = self.logits(adapter, self.examples, precision)
+            first, last = (float(result.run.history[i]["loss"]) for i in (0, -1))
+            if not last < first:
+                fell = f"{first:.4g} at first, {last:.4g} after {_SETTINGS.epochs} epochs"
+                yield f"the loss does not fall: {fell} ({precision})"
 
     def reload(self) -> Iterator[str]:
-        """What was stored loads back with equal logits."""
-        stored = self.store.resolve("trial")
-        artifact = stored.read()
-        adapter = load_adapter(stored.ref, artifact, self.spec, self.backbone, self.trunk)
-        again = self.logits(adapter, self.examples)
-        if not all(map(np.array_equal, again, self.learnt)):
-            yield "the stored adapter gives other logits than the trained one"
+        """What was stored loads back in each precision, with equal logits in that of its training."""
+        for precision, trunk in self.trunks.items():
+            stored = self.store.resolve(precision if precision in _TRAINED else "fp32")
+            adapter = load_adapter(stored.ref, stored.read(), self.spec, self.backbones[precision], trunk)
+            again = self.logits(adapter, self.examples, precision)
+            if not all(map(np.array_equal, again, self.learnt.get(precision, again))):
+                yield f"the stored adapter gives other logits than the trained one ({precision})"
 
     def peft(self) -> Iterator[str]:
         """Plain transformers and PEFT load the adapter; a head stored their way gives our logits."""
-        model = _peft_model(self.backbone.name, self.store.resolve("trial").path, len(self.labels))
+        model = peft_model(self.backbone.name, self.store.resolve("fp32").path, len(self.labels))
         encoded = encode_examples(self.backbone.encoder(), self.spec, self.examples)
-        for example, own, ours in zip(self.examples, encoded, self.learnt, strict=True):
+        for example, own, ours in zip(self.examples, encoded, self.learnt["fp32"], strict=True):
             if len(own.windows) > 1:
                 continue
             with torch.no_grad():
@@ -274,7 +282,7 @@ class TaskTrial:
                 return
             theirs = output.logits[0, own.words] if self.spec.level == "token" else output.logits
             if not np.allclose(theirs.numpy(), ours, atol=1e-4):
-                yield f"{example.text[:40]!r} gets other logits from PEFT; is the head's peft_task_type right?"
+                yield f"{example.text[:40]!r} gets other logits from PEFT; is the head's `format` right?"
 
 
 class _Plugin:
@@ -286,14 +294,3 @@ class _Plugin:
     @hookimpl
     def tasks(self) -> list[TaskSpec]:
         return [self._spec]
-
-
-def _peft_model(base: str, adapter: Path, labels: int) -> Any:
-    import transformers
-    from peft import PeftModel
-
-    task_type = read_artifact(adapter).adapter_config["task_type"]
-    kinds = {"TOKEN_CLS": "AutoModelForTokenClassification", "SEQ_CLS": "AutoModelForSequenceClassification"}
-    options = {"num_labels": labels} if task_type in kinds else {}
-    model = getattr(transformers, kinds.get(task_type, "AutoModel")).from_pretrained(base, **options)
-    return PeftModel.from_pretrained(model, adapter).eval()

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import torch
 
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.tokenization import Encoded
+from onetrunk.core.errors import DataError
 from onetrunk.core.inference.logits import encode_examples
-from onetrunk.core.tasks import Example, Labels, TaskSpec
+from onetrunk.core.tasks import Example, Labels, Targets, TaskSpec
+from onetrunk.core.tasks.guarded_calls import targets_of
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Examples, encoded, with one list of target indices each."""
+    """Examples, encoded, with the targets of each: integers in all of them, or floats."""
 
     examples: tuple[Example, ...]
     encoded: tuple[Encoded, ...]
-    targets: tuple[tuple[int, ...], ...]
+    targets: tuple[Targets, ...]
 
     @property
     def tokens(self) -> list[int]:
         """Tokens of each example."""
         return [encoded.tokens for encoded in self.encoded]
 
+    def target_tensor(self, indices: Iterable[int]) -> torch.Tensor:
+        """Return the targets of some examples end to end, (targets,): int64, or float32 where they are floats."""
+        flat = [target for index in indices for target in self.targets[index]]
+        kind = next((type(own[0]) for own in self.targets if own), int)
+        return torch.tensor(flat, dtype=torch.float32 if kind is float else torch.int64)
+
 
 def make_corpus(spec: TaskSpec, backbone: Backbone, examples: Sequence[Example], labels: Labels) -> Corpus:
-    """Tokenise `examples` and map their targets to indices. Raises what `spec.targets` raises."""
+    """Tokenise `examples` and find their targets. Raises DataError for a target that cannot be learnt from."""
     encoded = encode_examples(backbone.encoder(), spec, examples)
-    return Corpus(tuple(examples), tuple(encoded), tuple(tuple(spec.targets(e, labels)) for e in examples))
+    targets: list[Targets] = []
+    before: Targets = ()
+    for example in examples:
+        try:
+            targets.append(targets_of(spec, example, labels, before))
+        except ValueError as fault:
+            raise DataError(example.where, str(fault)) from fault
+        before = targets[-1] or before
+    return Corpus(tuple(examples), tuple(encoded), tuple(targets))

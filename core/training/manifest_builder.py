@@ -21,6 +21,7 @@ from onetrunk.core.inference.adapter_io import record_probe, stored_form
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import JSONObject
 from onetrunk.core.training.run_state import Trained
+from onetrunk.core.training.trainable import Learner
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def bare_manifest(host: PluginHost, adapter: Adapter, backbone: Backbone, traine
         level=spec.level,
         labels=adapter.labels,
         pooling=adapter.pooling if spec.level == "text" else None,
-        head="file" if getattr(adapter.head, "peft_task_type", None) is None else "peft",
+        head="file" if adapter.format.task_type is None else "peft",
         method="lora",
         settings=adapter.settings,
         backbone=backbone_record(backbone),
@@ -77,7 +78,7 @@ def manifest_of(
     backbone: Backbone,
     data: TrainData,
     metrics: Mapping[str, JSONObject],
-    run: Trained,
+    run: Trained[Learner],
     start: StoredVersion | None,
 ) -> Manifest:
     """Return what `task.json` says of an adapter: `run` gave it from `data`, beginning with `start`."""
@@ -128,7 +129,7 @@ def store_adapter(
         name=destination.name,
         manifest=manifest,
         summary=adapter.spec.summary,
-        recipe=getattr(adapter.head, "card_recipe", None),
+        recipe=adapter.format.recipe,
         weight_bytes=sum(tensor.nbytes for tensor in (*model.values(), *(head or {}).values())),
     )
     return destination.add(

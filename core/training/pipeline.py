@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,13 +17,15 @@ from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import load_adapter
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import JSONObject, TaskSpec
+from onetrunk.core.tasks.guarded_calls import targets_of
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
-from onetrunk.core.training.encoded_dataset import make_corpus
+from onetrunk.core.training.encoded_dataset import Corpus, make_corpus
 from onetrunk.core.training.evaluation import measure, rehearse
 from onetrunk.core.training.loop import train_together
 from onetrunk.core.training.manifest_builder import Destination, manifest_of, store_adapter
-from onetrunk.core.training.run_state import Listener, Run, RunContext, RunData, Trained
+from onetrunk.core.training.run_state import Listener, Run, Trained, planned
 from onetrunk.core.training.settings import TrainSettings
+from onetrunk.core.training.trainable import Learner
 from onetrunk.core.trunk.packed import Trunk
 
 
@@ -60,7 +62,7 @@ class TrainResult:
     share: float
     bytes: int
     loss: float
-    run: Trained
+    run: Trained[Any]
 
 
 _T = TypeVar("_T")
@@ -105,9 +107,8 @@ def train_adapters(
     Each adapter is stored as soon as its own run has succeeded, and `ended` hears of its index and its outcome;
     what ends one run ends no other.
     """
-    if backbone.dtype == torch.int8:
-        raise UsageError("a backbone in int8 serves only; load it in fp32 or bf16 to train")
-    context = RunContext(backbone, Trunk.of(backbone))
+    check_trainable(backbone)
+    trunk = Trunk.of(backbone)
     outcomes: dict[int, Outcome] = {}
     pending: dict[int, _Pending] = {}
 
@@ -117,13 +118,13 @@ def train_adapters(
             ended(index, outcome)
 
     for index, job in enumerate(jobs):
-        prepared = _attempt(lambda job=job: _Pending(host, store, job, context))  # type: ignore[misc]
+        prepared = _attempt(lambda job=job: _Pending(host, store, job, backbone, trunk))  # type: ignore[misc]
         if isinstance(prepared, Exception):
             end(index, prepared)
         else:
             pending[index] = prepared
     by_run = {own.run: index for index, own in pending.items()}
-    for run in train_together(list(by_run), context.trunk):
+    for run in train_together(list(by_run), trunk):
         index = by_run.pop(run)
         end(index, _attempt(pending.pop(index).finish))
     return [outcomes[index] for index in range(len(jobs))]
@@ -140,74 +141,93 @@ def _attempt(act: Callable[[], _T]) -> _T | Exception:
 class _Pending:
     """A job under way."""
 
-    def __init__(self, host: PluginHost, store: Store, job: TrainJob, context: RunContext) -> None:
-        backbone = context.backbone
+    def __init__(
+        self, host: PluginHost, store: Store, job: TrainJob, backbone: Backbone, trunk: Trunk
+    ) -> None:
         self._host, self._store, self._job, self._backbone = host, store, job, backbone
         validate_name(job.name)
-        if job.settings.method != "full":
-            store.check_writable(job.name)  # not after all the work
-        self._spec, settings = host.task(job.task), job.settings
+        store.check_writable(job.name)  # not after all the work
+        spec, settings = host.task(job.task), job.settings
+        if settings.method == "full":
+            raise UsageError("method 'full' trains no adapter; run it alone, with `adapters train`")
         begin = None
         if job.start is not None:
-            begin = _load_exactly(job.start, self._spec, backbone)
-            settings = _inherit(settings, begin, job.start)
+            begin = _load_exactly(job.start, spec, backbone)
+            settings = _inherit(settings, begin)
         settings = replace(settings, targets=settings.adapted_modules(backbone.family.layout.modules))
         if settings.class_weights == "balanced":
-            _check_countable(self._spec, job.data)
-        labels = job.data.labels
-        self._corpora = {
-            split: make_corpus(self._spec, backbone, data.examples, labels)
-            for split, data in job.data.splits.items()
-        }
+            check_countable(spec, job.data)
+        self._corpora = corpora_of(spec, backbone, job.data)
         train, dev = self._corpora["train"], self._corpora["dev"]
-        listener = _with_plugins(job.listener or Listener(), host)
-        own = RunData(self._spec, labels, train, dev)
-        self.run = Run(job.name, own, context, settings, begin, listener)
-        rehearse(self.run.learner, dev, backbone.first_position)
+        settings = planned(settings, train)
+        learner = Learner(spec, job.data.labels, backbone, trunk, settings, begin)
+        self.run = Run(job.name, learner, train, dev, with_plugins(job.listener, host))
+        rehearse(learner, dev)
 
     def finish(self) -> TrainResult:
         """Measure the finished run and store it. Raises what ended it."""
         run = self.run.result()
-        learner, backbone = run.learner, self._backbone
-        decoder, metrics = measure(learner, self._corpora, backbone.first_position)
-        stored, size = None, 0
-        if learner.settings.method != "full":
-            stored = self._stored(run, decoder, metrics)
-            size = sum(f.stat().st_size for f in stored.path.glob("*.safetensors"))
-        trained = learner.trained_parameters
-        loss = float(run.history[run.best_epoch - 1]["loss"])
-        return TrainResult(stored, metrics, decoder, trained, trained / backbone.parameters, size, loss, run)
+        result = result_of(run, self._corpora, self._backbone)
+        stored = self._stored(run, result)
+        size = sum(file.stat().st_size for file in stored.path.glob("*.safetensors"))
+        return replace(result, stored=stored, bytes=size)
 
-    def _stored(self, run: Trained, decoder: JSONObject, metrics: Mapping[str, JSONObject]) -> StoredVersion:
-        job, backbone = self._job, self._backbone
-        adapter = replace(run.learner.adapter(job.name, decoder), lora=run.learner.lora)
-        manifest = manifest_of(self._host, adapter, backbone, job.data, metrics, run, job.start)
+    def _stored(self, run: Trained[Learner], result: TrainResult) -> StoredVersion:
+        job, backbone, learner = self._job, self._backbone, run.learner
+        adapter = replace(learner.adapter(job.name, result.decoder), lora=learner.lora)
+        manifest = manifest_of(self._host, adapter, backbone, job.data, result.metrics, run, job.start)
         destination = Destination(self._host, self._store, job.name)
-        dropout = run.learner.settings.dropout
+        dropout = learner.settings.dropout
         return store_adapter(destination, adapter, backbone, manifest, dropout=dropout, history=run.history)
 
 
-def _with_plugins(listener: Listener, host: PluginHost) -> Listener:
+def with_plugins(listener: Listener | None, host: PluginHost) -> Listener:
     """Return a listener that passes each event to `listener`, and then to the plugins of `host`."""
+    own = listener or Listener()
 
     def step(event: StepEvent) -> None:
-        if listener.step is not None:
-            listener.step(event)
+        if own.step is not None:
+            own.step(event)
         host.notify("training_step", event=event)
 
     def epoch(event: EpochEvent) -> None:
-        if listener.epoch is not None:
-            listener.epoch(event)
+        if own.epoch is not None:
+            own.epoch(event)
         host.notify("training_epoch", event=event)
 
     return Listener(step, epoch)
 
 
-def _check_countable(spec: TaskSpec, data: TrainData) -> None:
+def check_trainable(backbone: Backbone) -> None:
+    """Raise UsageError for a backbone in int8."""
+    if backbone.dtype == torch.int8:
+        raise UsageError("a backbone in int8 serves only; load it in fp32 or bf16 to train")
+
+
+def corpora_of(spec: TaskSpec, backbone: Backbone, data: TrainData) -> dict[str, Corpus]:
+    """Return each split of `data` by name, encoded. Raises DataError and TaskSpecError."""
+    return {
+        split: make_corpus(spec, backbone, dataset.examples, data.labels)
+        for split, dataset in data.splits.items()
+    }
+
+
+def result_of(run: Trained[Any], corpora: Mapping[str, Corpus], backbone: Backbone) -> TrainResult:
+    """Return what a run gives, measured on test if there is one, before anything is stored."""
+    learner, metrics = run.learner, {"dev": run.dev.metrics}
+    if (test := corpora.get("test")) is not None:
+        metrics["test"] = measure(learner, test, learner.logits(test), run.dev.decoder)
+    trained = learner.trained_parameters
+    loss = float(run.history[run.best_epoch - 1]["loss"])
+    return TrainResult(None, metrics, run.dev.decoder, trained, trained / backbone.parameters, 0, loss, run)
+
+
+def check_countable(spec: TaskSpec, data: TrainData) -> None:
     """Raise UsageError unless each unit of the training data has one label index, which can be counted."""
     for example in data.train.examples:
-        own = spec.targets(example, data.labels)
-        if len(own) != spec.units(example) or max(own, default=0) >= len(data.labels):
+        own = targets_of(spec, example, data.labels)
+        floats = any(isinstance(target, float) for target in own)
+        if floats or len(own) != spec.units(example) or max(own, default=0) >= len(data.labels):
             raise UsageError(
                 f"class-weights balanced counts how often each label occurs, but a target of task {spec.name!r} "
                 "is not one label a unit; leave the option out"
@@ -220,10 +240,8 @@ def _load_exactly(start: StoredVersion, spec: TaskSpec, backbone: Backbone) -> A
     return load_adapter(start.ref, start.read(), spec, backbone, exact)
 
 
-def _inherit(settings: TrainSettings, begin: Adapter, start: StoredVersion) -> TrainSettings:
-    """Return `settings` with the shape of the adapter to start from. Raises UsageError where that cannot be."""
-    if settings.method == "full":
-        raise UsageError(f"method 'full' cannot start from {start.ref}, which is an adapter")
+def _inherit(settings: TrainSettings, begin: Adapter) -> TrainSettings:
+    """Return `settings` with the shape of the adapter to start from."""
     updates = begin.lora.updates
     if not updates:
         return replace(settings, method="head", pooling=begin.pooling)

@@ -6,34 +6,36 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import TaskSpecError, TrainingDiverged
-from onetrunk.core.inference.adapter import Adapter
-from onetrunk.core.inference.logits import Job, compute_logits
-from onetrunk.core.tasks import JSONObject, Labels, Rows, TaskSpec
-from onetrunk.core.tasks.guarded_calls import json_of
+from onetrunk.core.tasks import JSONObject, Rows
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.training.encoded_dataset import Corpus
-from onetrunk.core.training.hidden_cache import LowerStates, StateBudget
+from onetrunk.core.training.evaluation import DevResult, measure_dev
 from onetrunk.core.training.settings import TrainSettings
-from onetrunk.core.training.trainable import Learner, balanced_weights
+from onetrunk.core.training.trainable import Trainable, balanced_weights
 from onetrunk.core.trunk.batching import training_batches
-from onetrunk.core.trunk.packed import Trunk
+
+What = TypeVar("What", bound=Trainable)
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """What a run gives: the learner at its best epoch, one history row an epoch, and the time it took."""
+class Trained(Generic[What]):
+    """What a run gives: the learner at its best epoch, one history row an epoch, and the time it took.
 
-    learner: Learner
+    dev: the calibrated decoder and the metrics on dev of the best epoch.
+    """
+
+    learner: What
     history: tuple[JSONObject, ...]
     best_epoch: int
+    dev: DevResult
     seconds: float
     tokens_per_second: float
 
@@ -46,64 +48,43 @@ class Listener:
     epoch: Callable[[EpochEvent], None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RunData:
-    """What one adapter learns: a task with its labels, and its encoded training and dev examples."""
-
-    spec: TaskSpec
-    labels: Labels
-    corpus: Corpus
-    dev: Corpus
+def planned(settings: TrainSettings, corpus: Corpus) -> TrainSettings:
+    """Return `settings` with the tokens of a batch and the epochs that were left to be picked for `corpus`."""
+    batch_tokens = settings.planned_tokens(sum(corpus.tokens))
+    order = torch.Generator().manual_seed(settings.seed)
+    steps = len(training_batches(corpus.tokens, batch_tokens, order))
+    return replace(settings, batch_tokens=batch_tokens, epochs=settings.planned_epochs(steps))
 
 
-@dataclass(frozen=True, slots=True)
-class RunContext:
-    """What the runs of one plan share: the backbone, its trunk, and the memory for kept hidden states."""
-
-    backbone: Backbone
-    trunk: Trunk
-    budget: StateBudget = field(default_factory=StateBudget)
-
-
-class Run:
+class Run(Generic[What]):
     """A run between its steps. Whoever drives it takes a batch, computes its loss, and tells it of the gradients.
 
+    learner: what trains; its settings are `planned`.
     batch: indices of the corpus's examples, the next to learn from; batch_tokens: how many tokens it may have.
     error: what ended the run; None for one that goes on or is done.
     """
 
     def __init__(
-        self,
-        name: str,
-        data: RunData,
-        context: RunContext,
-        settings: TrainSettings,
-        start: Adapter | None = None,
-        listener: Listener | None = None,
+        self, name: str, learner: What, corpus: Corpus, dev: Corpus, listener: Listener | None = None
     ) -> None:
-        corpus, trunk = data.corpus, context.trunk
-        self._order = torch.Generator().manual_seed(settings.seed)
-        self.corpus, self.batch_tokens = corpus, settings.planned_tokens(sum(corpus.tokens))
-        self._batches = self._drawn_batches()
-        epochs = settings.planned_epochs(len(self._batches))
-        settings = replace(settings, epochs=epochs, batch_tokens=self.batch_tokens)
-        self.name, self.dev, self.settings = name, data.dev, settings
-        self.first_position = context.backbone.first_position
-        self.learner = Learner(data.spec, data.labels, context.backbone, trunk, settings, start)
-        first_layer = self.learner.first_layer
-        self.lower = LowerStates(trunk, self.first_position, corpus.encoded, first_layer, context.budget)
+        self.name, self.learner, self.corpus, self.dev = name, learner, corpus, dev
+        self.settings = learner.settings
+        self.batch_tokens = self.settings.planned_tokens(sum(corpus.tokens))
         self.error: Exception | None = None
         self._listener = listener or Listener()
         self._class_weights = None
-        if settings.class_weights == "balanced":
-            self._class_weights = balanced_weights(corpus.targets, len(data.labels)).to(trunk.device)
-        self._epochs = epochs
+        if self.settings.class_weights == "balanced":
+            self._class_weights = balanced_weights(corpus.targets, len(learner.labels))
+        self._order = torch.Generator().manual_seed(self.settings.seed)
+        self._batches = self._drawn_batches()
+        self._epochs = self.settings.planned_epochs(len(self._batches))
         self._planned_steps = self._count_steps()
         self.learner.schedule(self._planned_steps)
         self._steps_done = self._steps_of_epoch = 0
         self._history: list[JSONObject] = []
         self._losses = 0.0
         self._best, self._best_epoch = -math.inf, 0
+        self._best_dev = DevResult({}, {})
         self._begun = self._epoch_begun = time.monotonic()
         self._training_seconds = 0.0
 
@@ -134,9 +115,9 @@ class Run:
 
     def loss(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Return the loss of the batch (a scalar). Raises TrainingDiverged where it is not finite."""
-        flat = [target for i in self.batch for target in self.corpus.targets[i]]
-        targets = torch.tensor(flat, dtype=torch.int64, device=hidden.device)  # empty ones, too
-        loss = self.learner.loss(hidden, rows, targets, self._class_weights)
+        targets = self.corpus.target_tensor(self.batch).to(hidden.device)
+        weights = None if self._class_weights is None else self._class_weights.to(hidden.device)
+        loss = self.learner.loss(hidden, rows, targets, weights)
         if not math.isfinite(float(loss.detach())):
             raise self._diverged(self._steps_done + 1)
         return loss
@@ -156,15 +137,14 @@ class Run:
         if self._steps_of_epoch == len(self._batches):
             self._end_epoch()
 
-    def result(self) -> Trained:
-        """Return the run at its best epoch, without its kept hidden states. Raises the error that ended it."""
-        self.lower.release()
+    def result(self) -> Trained[What]:
+        """Return the run at its best epoch. Raises the error that ended it."""
         if self.error is not None:
             raise self.error
         self.learner.restore()
         rate = sum(self.corpus.tokens) * len(self._history) / self._training_seconds
         seconds = time.monotonic() - self._begun
-        return Trained(self.learner, tuple(self._history), self._best_epoch, seconds, rate)
+        return Trained(self.learner, tuple(self._history), self._best_epoch, self._best_dev, seconds, rate)
 
     def _count_steps(self) -> int:
         """Return the batches of all epochs. Those after the first are drawn to be counted, and drawn again later.
@@ -183,12 +163,13 @@ class Run:
         self._training_seconds += time.monotonic() - self._epoch_begun
         if not self.learner.is_finite():  # the last step may have spoilt what no loss has seen yet
             raise self._diverged(self._steps_done)
-        metrics = self._dev_metrics()
-        value = self._primary(metrics)
-        if better := value > self._best:
-            self._best, self._best_epoch = value, self.epoch
+        found = self._measure_dev()
+        value = self._primary(found.metrics)
+        # Of epochs that find nothing yet the last is kept: it is no worse, and patience begins with the first find.
+        if better := value > self._best or value == self._best == 0:
+            self._best, self._best_epoch, self._best_dev = value, self.epoch, found
             self.learner.keep()
-        self._report(metrics, better)
+        self._report(found.metrics, better)
         self._steps_of_epoch, self._losses = 0, 0.0
         if not self.finished:
             self._batches = self._drawn_batches()
@@ -214,12 +195,12 @@ class Run:
             )
         return float(value)
 
-    def _dev_metrics(self) -> JSONObject:
-        """Return the metrics on dev. Raises TrainingDiverged for logits that are finite no more."""
-        logits, learner = learner_logits(self.learner, self.dev, self.first_position), self.learner
+    def _measure_dev(self) -> DevResult:
+        """Calibrate and measure on dev. Raises TrainingDiverged for logits that are finite no more."""
+        logits = self.learner.logits(self.dev)
         if not all(np.isfinite(rows).all() for rows in logits):  # weights may be finite and yet too large
             raise self._diverged(self._steps_done)
-        return json_of(learner.spec, "evaluate", self.dev.examples, logits, learner.labels, {})
+        return measure_dev(self.learner, self.dev, logits)
 
     def _report(self, metrics: JSONObject, best: bool) -> None:
         seconds = time.monotonic() - self._epoch_begun
@@ -229,11 +210,3 @@ class Run:
         self._history.append({**row, "seconds": round(seconds, 3)})
         if self._listener.epoch is not None:
             self._listener.epoch(EpochEvent(self.name, epoch, self._epochs, loss, metrics, seconds, best))
-
-
-def learner_logits(learner: Learner, corpus: Corpus, first_position: int) -> list[np.ndarray]:
-    """Return the logits of `corpus` in its order, with the learner's present weights."""
-    jobs = [Job(encoded, 0) for encoded in corpus.encoded]
-    with torch.no_grad():
-        trunk, adapter = learner.running_trunk(), learner.adapter("training")
-    return compute_logits(trunk, first_position, [adapter], jobs)

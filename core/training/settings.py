@@ -40,7 +40,7 @@ class TrainSettings:
     warmup: share of all steps over which the rates rise; they fall linearly to zero afterwards.
     epochs: passes over the data, at most; None is `LEAST_EPOCHS`, and more where data are few.
     batch_tokens: packed tokens a step, at most; None is `MOST_TOKENS`, and less where data are few.
-    dropout: on the input of the updates (`full`: on the branches) and in the head.
+    dropout: on the input of the updates (`full`: in the encoder's own layers) and in the head.
     clip: largest gradient norm; 0 leaves gradients as they are.
     patience: epochs without a better dev result before stopping; 0 never stops early.
     class_weights: `balanced` weighs each label by the inverse of its frequency.
@@ -100,6 +100,10 @@ class TrainSettings:
             ),
             (0 <= self.seed < 2**63, f"seed must be 0 to 2^63 - 1, not {self.seed}"),
         ]
+
+    def chosen_pooling(self, declared: Literal["cls", "mean"]) -> Literal["cls", "mean"]:
+        """Return the pooling of a text, where the backbone has `declared` its own."""
+        return declared if self.pooling == "auto" else self.pooling
 
     @property
     def weight_lr(self) -> float:

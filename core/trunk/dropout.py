@@ -24,10 +24,6 @@ class Dropout:
         self._generator = generator
         self._bytes = min(255, max(1, round((1.0 - probability) * 256)))  # 256 is no byte to compare with
 
-    def fresh(self, x: Tensor) -> Tensor:
-        """Return a mask of its own for `x`."""
-        return self.draw(x.shape, x.dtype, x.device)
-
     def draw(self, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return a mask of `shape`.
 

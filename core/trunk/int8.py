@@ -54,7 +54,3 @@ class Int8Linear:
         """Return the weights by name, as they are multiplied."""
         rounded, _ = torch.ops.quantized.linear_unpack(self._packed)
         return {"weight": rounded.dequantize(), "bias": self._bias}
-
-    def mapped(self, change: Any) -> Int8Linear:
-        """Refuse: as `back`."""
-        raise NotImplementedError("the trunk is in int8, which serves only; train in fp32 or bf16")

@@ -19,7 +19,7 @@ from onetrunk.core.backbones.backbone import Backbone, fingerprint
 from onetrunk.core.backbones.families import Sizes, sizes_of
 from onetrunk.core.trunk.attention import Sequences, attend, has_varlen
 from onetrunk.core.trunk.cuda_graphs import Graphs
-from onetrunk.core.trunk.dropout import Dropout, Masks
+from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.int8 import Int8Linear
 from onetrunk.core.trunk.lora_application import Shared, Updates, has_grouped_products, updates_of
 from onetrunk.core.trunk.packing import Packed, Part
@@ -123,19 +123,6 @@ class Trunk:
         """Return the sha256 over all tensors; the same after anything that uses the trunk."""
         return fingerprint(self.tensors())
 
-    def trainable_copy(self) -> Trunk:
-        """Return a copy whose every weight trains (the full fine-tuning baseline); the trunk stays as it is."""
-        return self._mapped(lambda tensor: tensor.detach().clone().requires_grad_())
-
-    def cast(self, dtype: torch.dtype) -> Trunk:
-        """Return the trunk in `dtype`; the cast keeps the graph to weights that train."""
-        return self._mapped(lambda tensor: tensor.to(dtype))
-
-    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Trunk:
-        """Return the trunk with every weight changed."""
-        layers = [layer.mapped(change) for layer in self.layers]
-        return Trunk(self.embeddings.mapped(change), layers, self._sizes)
-
     def forward(self, packed: Packed, adapters: Mapping[int, Lora]) -> Tensor:
         """Run the encoder over `packed`, each segment with the adapter of its slot, none where the slot has none.
 
@@ -149,16 +136,16 @@ class Trunk:
             hidden = self.run(self.embed(packed), packed, adapters)
         return joined(hidden, packed)
 
-    def embed(self, packed: Packed, hidden_dropout: Dropout | None = None) -> Tensor:
+    def embed(self, packed: Packed) -> Tensor:
         """Return what enters the first layer, (tokens, width) in packed order."""
         ids, positions = (torch.cat([getattr(part, name) for part in packed.parts]) for name in _INPUTS)
-        return self._embed(ids, positions, hidden_dropout)
+        return self._embed(ids, positions)
 
-    def _embed(self, ids: Tensor, positions: Tensor, hidden_dropout: Dropout | None = None) -> Tensor:
+    def _embed(self, ids: Tensor, positions: Tensor) -> Tensor:
         own = self.embeddings
         summed = F.embedding(ids, own.words) + F.embedding(positions, own.positions)
         normed = self._norm(summed, own.norm)
-        return own.to_width(_dropped(normed, hidden_dropout))
+        return own.to_width(normed)
 
     def run(
         self,
@@ -167,12 +154,11 @@ class Trunk:
         adapters: Mapping[int, Lora],
         layers: range | None = None,
         lora_masks: Masks | None = None,
-        hidden_dropout: Dropout | None = None,
         source: Tensor | None = None,
     ) -> Tensor:
         """Run `layers` (all by default) over hidden states (tokens, width) in packed order; return the same shape.
 
-        lora_masks: dropout on the input of the updates; hidden_dropout: on the branches (full fine-tuning only).
+        lora_masks: dropout on the input of the updates.
         source: (tokens,) int64, the row of `hidden` that each packed row is, where those are in another order, or
         fewer; then the first product is computed once for each of them.
         Of a batch of several parts, the backward pass computes each again: the memory is that of the largest.
@@ -184,12 +170,12 @@ class Trunk:
             entering = Shared(hidden, source)
             hidden, shared = entering.rows(), entering if len(hidden) < len(source) else None
         if count == 1:
-            return self._run_part(hidden, parts[0], *rest, lora_masks, hidden_dropout, shared)
+            return self._run_part(hidden, parts[0], *rest, lora_masks, shared)
         masks = [None] * count if lora_masks is None else lora_masks.split([part.segments for part in parts])
         states = []
         for own, part, mask in zip(hidden.split([part.tokens for part in parts]), parts, masks, strict=True):
             # The states go to `checkpoint` themselves: by them it finds the GPU whose random state it must keep.
-            args = (own, part, *rest, mask, hidden_dropout)
+            args = (own, part, *rest, mask)
             if torch.is_grad_enabled():
                 states.append(checkpoint(self._run_part, *args, use_reentrant=False))
             else:
@@ -203,13 +189,12 @@ class Trunk:
         adapters: Mapping[int, Lora],
         layers: range,
         lora_masks: Masks | None,
-        hidden_dropout: Dropout | None,
         shared: Shared | None = None,
     ) -> Tensor:
         """Return what leaves the last of `layers`; shared: what `hidden` are, where many are the same."""
         updates = updates_of(part.segments, adapters, hidden, lora_masks)
         for index in layers:
-            hidden = self._run_layer(index, hidden, part.sequences, updates, hidden_dropout, shared)
+            hidden = self._run_layer(index, hidden, part.sequences, updates, shared)
             shared = None
         return hidden
 
@@ -217,7 +202,7 @@ class Trunk:
         """Return the hidden states (tokens, width) of one part; what a CUDA graph records."""
         hidden = self._embed(ids, positions)
         for index in range(self.depth):
-            hidden = self._run_layer(index, hidden, sequences, updates, None)
+            hidden = self._run_layer(index, hidden, sequences, updates)
         return hidden
 
     def _run_layer(
@@ -226,7 +211,6 @@ class Trunk:
         hidden: Tensor,
         sequences: Sequences,
         updates: Updates,
-        hidden_dropout: Dropout | None,
         shared: Shared | None = None,
     ) -> Tensor:
         layer, width = self.layers[index], hidden.shape[1]
@@ -237,10 +221,10 @@ class Trunk:
         qkv = layer.qkv if shared is None else shared.product(layer.qkv)
         context = attend(product(hidden, qkv, "query", "key", "value"), sequences, self._sizes.heads)
         out = product(context, layer.attention_output, "attention_output")
-        hidden = self._norm(hidden + _dropped(out, hidden_dropout), layer.attention_norm)
+        hidden = self._norm(hidden + out, layer.attention_norm)
         up = self._activation(product(hidden, layer.intermediate, "intermediate"))
         down = product(up, layer.output, "output")
-        return self._norm(hidden + _dropped(down, hidden_dropout), layer.output_norm)
+        return self._norm(hidden + down, layer.output_norm)
 
     def _norm(self, x: Tensor, own: Norm) -> Tensor:
         return F.layer_norm(x, own.weight.shape, own.weight, own.bias, self._sizes.epsilon)
@@ -257,7 +241,3 @@ def joined(hidden: Tensor, packed: Packed) -> Tensor:
     for row, windows in packed.first_rows:
         out[row] = hidden.index_select(0, windows).mean(0)
     return out
-
-
-def _dropped(x: Tensor, dropout: Dropout | None) -> Tensor:
-    return x if dropout is None else x * dropout.fresh(x)

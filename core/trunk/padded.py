@@ -7,7 +7,6 @@ models such as DeBERTa put more than the texts' rows through a linear, so that n
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,14 +17,13 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from onetrunk.adapters.methods.lora import Lora, Patch, Target, patched_linear
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.transformers_encoder import build_model
 from onetrunk.core.errors import UsageError
 from onetrunk.core.trunk.attention_blocks import Block, lay_out
-from onetrunk.core.trunk.dropout import Dropout, Masks
+from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.lora_application import Shared
 from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import Packed, Part, Segment
@@ -45,7 +43,6 @@ class _Running:
     part: Part
     rows: Tensor
     lora_masks: Masks | None
-    hidden_dropout: Dropout | None
 
     def mask(self, x: Tensor) -> Tensor | None:
         """Return the dropout mask for inputs (rows, width); none where they are no tokens but positions, say."""
@@ -90,28 +87,15 @@ class _AdaptableLinear(nn.Linear):
         return patched_linear(rows, self._product, patches, batch.mask(rows)).view(*x.shape[:-1], -1)
 
 
-class _RunningDropout(nn.Module):
-    """The dropout of the running batch in place of the model's own."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `x`, dropped where the batch that is running says so."""
-        batch = _RUNNING.get()
-        if batch is None or batch.hidden_dropout is None:
-            return x
-        return x * batch.hidden_dropout.fresh(x)
-
-
 class PaddedTrunk(Trunk):
     """A backbone ready to run through transformers. Immutable and safe to share between threads.
 
-    model: the bare encoder, with linears that take adapters. weights: by name, what stands in place of the model's
-    own (a copy that trains); a model with such a copy belongs to one thread.
+    model: the bare encoder, with linears that take adapters.
     """
 
-    def __init__(self, model: nn.Module, config: Any, weights: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(self, model: nn.Module, config: Any) -> None:
         self._model = model
         self._config = config
-        self._weights = dict(weights or {})
 
     @classmethod
     def of(cls, backbone: Backbone, dtype: torch.dtype | None = None) -> Self:
@@ -149,18 +133,7 @@ class PaddedTrunk(Trunk):
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the trunk by name; they are the trunk's own: do not write to them."""
-        return self._weights or dict(self._model.named_parameters())
-
-    def trainable_copy(self) -> PaddedTrunk:
-        """Return a copy whose every weight trains (the full fine-tuning baseline); the trunk stays as it is."""
-        shared = {id(parameter): parameter for parameter in self._model.parameters()}
-        weights = {name: own.detach().clone().requires_grad_() for name, own in self.tensors().items()}
-        return PaddedTrunk(copy.deepcopy(self._model, dict(shared)), self._config, weights)
-
-    def cast(self, dtype: torch.dtype) -> PaddedTrunk:
-        """Return the trunk in `dtype`; the cast keeps the graph to weights that train."""
-        weights = {name: own.to(dtype) for name, own in self.tensors().items()}
-        return PaddedTrunk(self._model, self._config, weights)
+        return dict(self._model.named_parameters())
 
     @property
     def depth(self) -> int:
@@ -176,7 +149,7 @@ class PaddedTrunk(Trunk):
         """Return 0 for an adapter that changes any layer, else `depth`."""
         return 0 if lora.updates else self.depth
 
-    def embed(self, packed: Packed, hidden_dropout: Dropout | None = None) -> Tensor:  # noqa: ARG002
+    def embed(self, packed: Packed) -> Tensor:
         """Return (tokens, 0): nothing but the ids enters the model."""
         return torch.empty(packed.tokens, 0, dtype=self.dtype, device=self.device)
 
@@ -187,14 +160,12 @@ class PaddedTrunk(Trunk):
         adapters: Mapping[int, Lora],
         layers: range,
         lora_masks: Masks | None,
-        hidden_dropout: Dropout | None,
         shared: Shared | None = None,  # noqa: ARG002
     ) -> Tensor:
         """Return the hidden states (tokens, width), which are `hidden` where `layers` is empty."""
         if not layers:
             return hidden
-        dropout = (lora_masks, hidden_dropout)
-        return torch.cat([self._segment(part, own, adapters, *dropout) for own in part.segments])
+        return torch.cat([self._segment(part, own, adapters, lora_masks) for own in part.segments])
 
     def _segment(
         self,
@@ -202,7 +173,6 @@ class PaddedTrunk(Trunk):
         segment: Segment,
         adapters: Mapping[int, Lora],
         lora_masks: Masks | None,
-        hidden_dropout: Dropout | None,
     ) -> Tensor:
         """Return the hidden states (rows of the segment, width), in packed order."""
         own = slice(segment.start, segment.stop)
@@ -213,7 +183,7 @@ class PaddedTrunk(Trunk):
         for block, own_rows in zip(
             plan.blocks, padded.split([b.count * b.length for b in plan.blocks]), strict=True
         ):
-            running = _Running(adapters.get(segment.slot), part, own_rows, lora_masks, hidden_dropout)
+            running = _Running(adapters.get(segment.slot), part, own_rows, lora_masks)
             with _set_running(running):
                 states.append(self._block(part.ids.index_select(0, own_rows).view(block.count, -1), block))
         hidden = torch.cat(states)
@@ -225,24 +195,15 @@ class PaddedTrunk(Trunk):
         if block.keep is not None:
             keep = block.keep.view(ids.shape).long()
             ids = ids.masked_fill(keep == 0, self._config.pad_token_id or 0)
-        inputs = {"input_ids": ids, "attention_mask": keep}
-        output = (
-            functional_call(self._model, self._weights, (), inputs)
-            if self._weights
-            else self._model(**inputs)
-        )
-        hidden: Tensor = output[0]
+        hidden: Tensor = self._model(input_ids=ids, attention_mask=keep)[0]
         return hidden.flatten(0, 1)
 
 
 def _make_adaptable(model: nn.Module, backbone: Backbone) -> None:
-    """Let the linears and the dropout of `model` obey the batch that is running."""
+    """Let the linears of `model` obey the batch that is running."""
     for layer, module in backbone.linear_shapes:
         owner, name = _place(model, backbone.family.layout.path(layer, module))
         setattr(owner, name, _AdaptableLinear(getattr(owner, name), (layer, module)))
-    for path in [path for path, module in model.named_modules() if isinstance(module, nn.Dropout)]:
-        owner, name = _place(model, path)
-        setattr(owner, name, _RunningDropout())
 
 
 def _place(model: nn.Module, path: str) -> tuple[nn.Module, str]:

@@ -44,10 +44,6 @@ class Linear:
         """Return the weights by name."""
         return {"weight": self.weight, "bias": self.bias}
 
-    def mapped(self, change: Callable[[Tensor], Tensor]) -> Linear:
-        """Return the product with each of its weights changed."""
-        return Linear(change(self.weight), change(self.bias))
-
 
 @dataclass(frozen=True, slots=True)
 class Norm:
@@ -59,10 +55,6 @@ class Norm:
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights by name."""
         return {"weight": self.weight, "bias": self.bias}
-
-    def mapped(self, change: Callable[[Tensor], Tensor]) -> Norm:
-        """Return the norm with each of its weights changed."""
-        return Norm(change(self.weight), change(self.bias))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +72,6 @@ class Layer:
         """Return the weights by name."""
         parts = {f.name: getattr(self, f.name).tensors() for f in fields(self)}
         return {f"{name}.{part}": tensor for name, own in parts.items() for part, tensor in own.items()}
-
-    def mapped(self, change: Callable[[Tensor], Tensor]) -> Layer:
-        """Return the layer with each of its weights changed."""
-        return Layer(**{f.name: getattr(self, f.name).mapped(change) for f in fields(self)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +97,6 @@ class Embeddings:
             if own is not None:
                 named |= {f"{name}.{part}": tensor for part, tensor in own.tensors().items()}
         return named
-
-    def mapped(self, change: Callable[[Tensor], Tensor]) -> Embeddings:
-        """Return the embeddings with each of their weights changed."""
-        projection = None if self.projection is None else self.projection.mapped(change)
-        return Embeddings(change(self.words), change(self.positions), self.norm.mapped(change), projection)
 
 
 def embeddings_of(tensors: Mapping[str, Tensor], to: Mapping[str, Any]) -> Embeddings:

@@ -304,7 +304,7 @@ def test_no_more_records_are_held_than_a_chunk(backbone: Path, stocked: Path) ->
             yield TextRecord("good", {"n": number}, "")
 
     answers = predict_records(lambda texts: trunk.predict_stream(texts, ["mood"]), records())
-    assert [extra["n"] for _, (_, extra) in zip(range(5), answers, strict=False)] == [0, 1, 2, 3, 4]
+    assert [record.extra["n"] for _, (_, record) in zip(range(5), answers, strict=False)] == [0, 1, 2, 3, 4]
     assert len(read) == CHUNK
 
 

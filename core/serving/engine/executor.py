@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onetrunk.core.errors import OneTrunkError
+from onetrunk.core.errors import OneTrunkError, TaskSpecError
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.logits import Job, compute_logits
 from onetrunk.core.inference.predictor import OneTrunk
@@ -106,7 +106,7 @@ class Answering:
     def _blamed(self, work: Work, error: BaseException) -> OneTrunkError:
         """Return the error of a work whose forward pass failed, which names the first adapter that fails alone."""
         versions = [resident.adapter.ref for resident in work.held]
-        if isinstance(error, OneTrunkError):
+        if isinstance(error, OneTrunkError) and not isinstance(error, TaskSpecError):
             return AdapterUnavailable(", ".join(versions), error)
         if len(versions) > 1:
             for i, version in enumerate(versions):

@@ -18,8 +18,9 @@ from onetrunk.core.tasks import Record
 from onetrunk.core.testing import tiny_backbone
 from onetrunk.core.training.encoded_dataset import make_corpus
 from onetrunk.core.training.loop import train_together
-from onetrunk.core.training.run_state import Run, RunContext, RunData
+from onetrunk.core.training.run_state import Run, planned
 from onetrunk.core.training.settings import TrainSettings
+from onetrunk.core.training.trainable import Learner
 from onetrunk.core.trunk.packed import Trunk
 
 CPU = torch.device("cpu")
@@ -34,8 +35,8 @@ def train(bert: Backbone, records: dict[str, list[Record]]) -> Callable[[int], s
     corpus = make_corpus(spec, bert, examples, ("neg", "pos"))
 
     def run(seed: int) -> str:
-        data = RunData(spec, ("neg", "pos"), corpus, corpus)
-        alone = Run("x", data, RunContext(bert, trunk), replace(SETTINGS, seed=seed))
+        settings = planned(replace(SETTINGS, seed=seed), corpus)
+        alone = Run("x", Learner(spec, ("neg", "pos"), bert, trunk, settings), corpus, corpus)
         (ended,) = train_together([alone], trunk)
         learner = ended.result().learner
         weights = {str(i): weight for i, weight in enumerate(learner.weights)}

@@ -24,7 +24,7 @@ from onetrunk.core.interop.export import Exported, Format, export_adapter
 from onetrunk.core.interop.import_peft import import_peft
 from onetrunk.core.interop.onnx_graph import check_installed
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.tasks import HeadContext
+from onetrunk.core.tasks import HeadContext, HeadFormat
 from onetrunk.core.training.manifest_builder import Destination, bare_manifest, store_adapter
 from onetrunk.core.trunk.packed import Trunk
 
@@ -234,7 +234,7 @@ def test_other_logits_than_ours_leave_nothing_behind(
     spec = HOST.task("ner")
 
     class Bent(nn.Module):
-        peft_task_type, card_recipe = "TOKEN_CLS", "token"
+        format = HeadFormat("TOKEN_CLS", "token")
 
         def __init__(self, context: HeadContext) -> None:
             super().__init__()

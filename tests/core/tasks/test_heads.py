@@ -29,7 +29,7 @@ from transformers import (
     RobertaForTokenClassification,
 )
 
-from onetrunk.core.tasks import IGNORE, HeadContext, HeadStyle, Rows
+from onetrunk.core.tasks import IGNORE, HeadContext, HeadFormat, HeadStyle, Rows
 from onetrunk.core.tasks.heads import MeanHead, segment_means, text_head, token_head
 from onetrunk.core.tasks.losses import cross_entropy, total_weight
 
@@ -144,10 +144,10 @@ def test_a_plain_head_is_a_linear_on_the_rows_and_says_that_peft_has_no_such_mod
     hidden, rows = torch.randn(5, 16), Rows(torch.tensor([0, 2, 5]), torch.tensor([1, 3, 4]))
     for make, own in ((token_head, hidden[rows.words]), (text_head, hidden[rows.offsets[:-1]])):
         head = make(PLAIN).eval()
-        assert head.peft_task_type is None
+        assert HeadFormat.of(head).task_type is None
         weight, bias = head.state_dict()["classifier.weight"], head.state_dict()["classifier.bias"]
         torch.testing.assert_close(head(hidden, rows), own @ weight.T + bias)
-    assert token_head(CONTEXT).peft_task_type == "TOKEN_CLS"
+    assert HeadFormat.of(token_head(CONTEXT)).task_type == "TOKEN_CLS"
 
 
 def test_a_bert_head_starts_from_the_pooler_of_the_backbone() -> None:
@@ -225,17 +225,6 @@ def test_segment_means_and_their_gradient_have_the_same_bits_every_time() -> Non
 def test_a_text_without_rows_has_a_mean_of_zero() -> None:
     means = segment_means(torch.ones(2, 3), torch.tensor([0, 0, 2]))
     assert means.tolist() == [[0.0] * 3, [1.0] * 3]
-
-
-@pytest.mark.parametrize(
-    "context", [CONTEXT, ROBERTA, ELECTRA, DISTILBERT, DEBERTA, PLAIN, replace(CONTEXT, pooling="mean")]
-)
-def test_heads_compute_in_float32_on_hidden_states_in_bfloat16(context: HeadContext) -> None:
-    hidden = torch.randn(5, 16).to(torch.bfloat16)
-    head = text_head(context).eval()
-    rows = Rows(torch.tensor([0, 2, 5]), torch.tensor([], dtype=torch.long))
-    assert torch.equal(head(hidden, rows), head(hidden.float(), rows))
-    assert head(hidden, rows).dtype == torch.float32
 
 
 def test_a_batch_without_words_gives_no_logits() -> None:

@@ -108,9 +108,13 @@ def test_a_multi_label_task_of_a_stranger_keeps_the_contract(plugin: Plugin, tmp
             "learn_labels: raises Type",
         ),
         ("return tuple(sorted(", "return ('', *sorted(", "learn_labels: labels has '', which is no label"),
-        ("return [int(label in", "return [bool(label in", "targets: record 1 has the target True"),
+        (
+            "return [int(label in",
+            "return [bool(label in",
+            "targets: record 1: the target True is neither an int",
+        ),
         ("    if unknown := set(example.target) - set(labels):", "    if unknown := ():", "no ValueError"),
-        ("return text_head(context)", "return 7", "head: raises AttributeError"),
+        ("return text_head(context)", "return 7", "head: .* make_head gives 7, expected a torch.nn.Module"),
         (
             "    if example.target is None:",
             "    if ():",
@@ -160,7 +164,8 @@ def test_a_head_that_mixes_the_texts_of_a_batch_is_told(plugin: Plugin) -> None:
 def test_a_head_that_claims_a_form_of_peft_that_it_has_not_is_told(plugin: Plugin) -> None:
     claiming = """
     head = text_head(context)
-    head.peft_task_type = "SEQ_CLS"
+    from onetrunk.core.tasks import HeadFormat
+    head.format = HeadFormat("SEQ_CLS")
     forward = head.forward
     head.forward = lambda hidden, rows: 2 * forward(hidden, rows)
     return head

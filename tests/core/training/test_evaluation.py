@@ -1,4 +1,4 @@
-"""What calibrates and measures a run is tried out before its first epoch, and told by name after its last."""
+"""What calibrates and measures a run: tried out before its first epoch, the same in each epoch and at its end."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def test_what_is_tried_has_the_rows_and_columns_that_training_has(train: Train, 
         return {}
 
     train([], task, calibrate=calibrate)
-    tried, measured = shapes
-    assert tried == measured
+    tried, *measured = shapes
+    assert measured == [tried, tried]
 
 
 def test_a_task_that_fails_only_on_what_was_learnt_is_named(train: Train) -> None:
@@ -108,3 +108,34 @@ def test_a_task_that_fails_only_on_what_was_learnt_is_named(train: Train) -> Non
     ):
         train(steps, "intent", calibrate=calibrate)
     assert steps
+
+
+def test_each_epoch_is_judged_with_the_decoder_that_would_be_stored(train: Train) -> None:
+    """With a threshold that nothing reaches until it is calibrated, as a multi-label task may have it."""
+
+    def calibrate(examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels) -> JSONObject:
+        return {"threshold": float(np.median(np.concatenate(logits)))}
+
+    def evaluate(
+        examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, settings: JSONObject
+    ) -> JSONObject:
+        return {"accuracy": float((np.concatenate(logits) > settings.get("threshold", 1e9)).mean())}
+
+    result = train([], "intent", calibrate=calibrate, evaluate=evaluate)
+    assert all(row["dev"]["accuracy"] > 0.3 for row in result.run.history)
+
+
+def test_what_is_stored_has_the_decoder_and_the_metrics_of_the_best_epoch(train: Train) -> None:
+    counted = iter(range(100))
+
+    def calibrate(*arguments: object) -> JSONObject:
+        return {"call": next(counted)}
+
+    def evaluate(
+        examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, settings: JSONObject
+    ) -> JSONObject:
+        return {"accuracy": 1 / settings["call"] if settings["call"] else 0.5}
+
+    result = train([], "intent", calibrate=calibrate, evaluate=evaluate)
+    assert result.run.best_epoch == 1
+    assert (result.decoder, result.metrics) == ({"call": 1}, {"dev": {"accuracy": 1.0}})

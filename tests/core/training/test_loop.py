@@ -28,9 +28,9 @@ from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent, hookimpl
 from onetrunk.core.training.encoded_dataset import Corpus, make_corpus
 from onetrunk.core.training.loop import train_together
 from onetrunk.core.training.pipeline import train_adapter
-from onetrunk.core.training.run_state import Listener, Run, RunContext, RunData, Trained, learner_logits
+from onetrunk.core.training.run_state import Listener, Run, Trained, planned
 from onetrunk.core.training.settings import TrainSettings
-from onetrunk.core.training.trainable import Learner, balanced_weights
+from onetrunk.core.training.trainable import Learner
 from onetrunk.core.trunk.packed import Trunk
 
 Train = Callable[..., Any]
@@ -49,20 +49,22 @@ def corpus(spec: TaskSpec, bert: Backbone, records: dict[str, list[Record]]) -> 
 
 def run(
     spec: TaskSpec, corpus: Corpus, backbone: Backbone, settings: TrainSettings, **options: Any
-) -> Trained:
+) -> Trained[Learner]:
     trunk = options.pop("trunk", None) or Trunk.of(backbone)
-    data = RunData(spec, ("neg", "pos"), corpus, corpus)
-    alone = Run("x", data, RunContext(backbone, trunk), settings, **options)
+    learner = Learner(
+        spec, ("neg", "pos"), backbone, trunk, planned(settings, corpus), options.pop("start", None)
+    )
+    alone = Run("x", learner, corpus, corpus, **options)
     (ended,) = train_together([alone], trunk)
     return ended.result()
 
 
-def weights_of(trained: Trained) -> dict[str, torch.Tensor]:
+def weights_of(trained: Trained[Learner]) -> dict[str, torch.Tensor]:
     learner = trained.learner
     return {**{str(i): w for i, w in enumerate(learner.weights)}, **learner.head.state_dict()}
 
 
-def same_weights(first: Trained, second: Trained) -> bool:
+def same_weights(first: Trained[Learner], second: Trained[Learner]) -> bool:
     return fingerprint(weights_of(first)) == fingerprint(weights_of(second))
 
 
@@ -80,12 +82,10 @@ def scored_by(score: Callable[[np.ndarray], float | None]) -> Callable[..., JSON
 # What a run learns
 
 
-@pytest.mark.parametrize("method", ["lora", "head", "full"])
+@pytest.mark.parametrize("method", ["lora", "head"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_the_loss_falls(spec: TaskSpec, corpus: Corpus, bert: Backbone, method: Any, optimizer: Any) -> None:
-    settings = replace(
-        SHORT, method=method, optimizer=optimizer, lr=0.003 if method == "full" else 0.02, dropout=0.0
-    )
+    settings = replace(SHORT, method=method, optimizer=optimizer, lr=0.02, dropout=0.0)
     history = run(spec, corpus, bert, settings).history
     assert history[-1]["loss"] < history[0]["loss"]
 
@@ -103,7 +103,7 @@ def test_method_head_has_no_updates(spec: TaskSpec, corpus: Corpus, bert: Backbo
     assert trained.learner.weights == []
 
 
-@pytest.mark.parametrize("method", ["lora", "head", "full"])
+@pytest.mark.parametrize("method", ["lora", "head"])
 def test_training_never_changes_the_trunk(
     spec: TaskSpec, corpus: Corpus, bert: Backbone, method: Any
 ) -> None:
@@ -113,17 +113,6 @@ def test_training_never_changes_the_trunk(
     assert trunk.checksum() == before == Trunk.of(bert).checksum()
     assert fingerprint(bert.tensors) == bert.fingerprint
     assert all(tensor.grad is None and not tensor.requires_grad for tensor in trunk.tensors().values())
-
-
-def test_full_changes_its_copy(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
-    trained = run(spec, corpus, bert, replace(SHORT, method="full"))
-    assert trained.learner.running_trunk().checksum() != Trunk.of(bert).checksum()
-
-
-def test_class_weights_make_every_label_count_the_same() -> None:
-    weights = balanced_weights([(0,), (0,), (0,), (2,), (-100,), (-1,)], 4)
-    assert weights.tolist() == pytest.approx([1 / 3, 0, 1, 0])
-    assert sum(float(weights[t]) for t in (0, 0, 0, 2)) == pytest.approx(2)
 
 
 def test_class_weights_change_what_is_learnt(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
@@ -209,7 +198,7 @@ def test_the_best_epoch_is_what_comes_back(spec: TaskSpec, corpus: Corpus, bert:
     scores = [row["dev"]["accuracy"] for row in trained.history]
     assert trained.best_epoch == 1 + int(np.argmax(scores))
     assert trained.best_epoch < 8
-    logits = learner_logits(trained.learner, corpus, 0)
+    logits = trained.learner.logits(corpus)
     assert shy.evaluate(corpus.examples, logits, ("neg", "pos"), {})["accuracy"] == max(scores)
 
 
@@ -233,6 +222,15 @@ def test_a_run_that_stops_early_is_the_start_of_the_whole_one(
     flat = replace(spec, evaluate=scored_by(lambda _: 0.5))
     short, whole = (run(flat, corpus, bert, replace(SHORT, patience=patience)) for patience in (1, 0))
     assert same_weights(short, whole)  # of both the first epoch is the best
+
+
+def test_epochs_that_find_nothing_do_not_end_a_run_and_the_last_of_them_is_the_best(
+    spec: TaskSpec, corpus: Corpus, bert: Backbone
+) -> None:
+    values = iter([0.0, None, 0.0, 0.0, 0.5, 0.25, 0.5])
+    slow = replace(spec, evaluate=scored_by(lambda _: next(values)))
+    trained = run(slow, corpus, bert, replace(SHORT, epochs=8, patience=2))
+    assert [row["best"] for row in trained.history] == [True] * 5 + [False] * 2
 
 
 def test_a_metric_that_is_no_number_is_told(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
@@ -390,27 +388,3 @@ def test_balanced_weights_of_what_is_not_one_label_a_unit_are_refused(
     with pytest.raises(UsageError, match="a target of task 'one-hot' is not one label a unit"):
         train_adapter(PluginHost.of(OneHot(spec)), store, "one-hot", "x", data, bert, balanced)
     assert store.versions() == []
-
-
-def test_full_cannot_start_from_an_adapter(train_tiny: Train, bert: Backbone, tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    parent = train_tiny(store, "sentiment", bert).stored
-    with pytest.raises(UsageError, match="method 'full' cannot start from sentiment@1"):
-        train_tiny(store, "sentiment", bert, start=parent, method="full")
-
-
-def test_full_stores_nothing_but_tells_its_figures(train_tiny: Train, bert: Backbone, tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    result = train_tiny(store, "sentiment", bert, method="full", lr=1e-3)
-    assert result.stored is None
-    assert store.versions() == []
-    assert result.share > 1
-    assert 0 <= result.metrics["dev"]["accuracy"] <= 1
-
-
-def test_a_learner_begins_as_the_backbone_with_a_fresh_head(spec: TaskSpec, bert: Backbone) -> None:
-    learner = Learner(spec, ("a", "b"), bert, Trunk.of(bert), SHORT)
-    assert all(not own.b.any() for own in learner.lora.updates.values())
-    assert learner.trained_parameters == sum(
-        t.numel() for t in [*learner.weights, *learner.head.parameters()]
-    )

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from onetrunk.core.backbones.backbone import Backbone
-from onetrunk.core.errors import TrainingDiverged
+from onetrunk.core.errors import TaskSpecError, TrainingDiverged
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Record, TaskSpec
 from onetrunk.core.training.encoded_dataset import Corpus, make_corpus
 from onetrunk.core.training.hidden_cache import LowerStates, StateBudget
-from onetrunk.core.training.loop import train_together
-from onetrunk.core.training.run_state import Run, RunContext, RunData
+from onetrunk.core.training.loop import AdapterRun, train_together
+from onetrunk.core.training.run_state import Run, planned
 from onetrunk.core.training.settings import TrainSettings
+from onetrunk.core.training.trainable import Learner
 from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import pack
 
@@ -38,8 +39,8 @@ def host() -> PluginHost:
 
 
 def make_run(
-    host: PluginHost, backbone: Backbone, trunk: Trunk | RunContext, records: Records, name: str, **more: Any
-) -> Run:
+    host: PluginHost, backbone: Backbone, trunk: Trunk, records: Records, name: str, **more: Any
+) -> AdapterRun:
     spec = host.task("sentiment" if name == "head" else name)
     return run_of(spec, backbone, trunk, records[spec.name], replace(SETTINGS[name], **more), name)
 
@@ -47,19 +48,19 @@ def make_run(
 def run_of(
     spec: TaskSpec,
     backbone: Backbone,
-    trunk: Trunk | RunContext,
+    trunk: Trunk,
     rows: list[Record],
     settings: TrainSettings,
     name: str = "x",
-) -> Run:
+) -> AdapterRun:
     examples = [spec.read(row) for row in rows]
     labels = spec.learn_labels(examples)
     corpus = make_corpus(spec, backbone, examples, labels)
-    context = trunk if isinstance(trunk, RunContext) else RunContext(backbone, trunk)
-    return Run(name, RunData(spec, labels, corpus, corpus), context, settings)
+    learner = Learner(spec, labels, backbone, trunk, planned(settings, corpus))
+    return Run(name, learner, corpus, corpus)
 
 
-def states(run: Run) -> list[torch.Tensor]:
+def states(run: AdapterRun) -> list[torch.Tensor]:
     learner = run.result().learner
     return [*learner.weights, *learner.head.state_dict().values()]
 
@@ -101,7 +102,7 @@ def test_a_plugin_that_raises_ends_its_run_alone(host: PluginHost, bert: Backbon
     good = make_run(host, bert, trunk, records, "ner")
     list(train_together([good, bad], trunk))
     assert len(good.result().history) == SETTINGS["ner"].epochs
-    with pytest.raises(ZeroDivisionError, match="a bug of the plugin"):
+    with pytest.raises(TaskSpecError, match="loss raises ZeroDivisionError: a bug of the plugin"):
         bad.result()
 
 
@@ -147,16 +148,13 @@ def test_runs_of_a_plan_keep_states_within_one_budget(
     host: PluginHost, bert: Backbone, records: Records
 ) -> None:
     limit = 20_000
-    context = RunContext(bert, Trunk.of(bert), StateBudget(limit))
-    runs = [make_run(host, bert, context, records, "sentiment", seed=seed) for seed in range(3)]
-    size = sum(text.tokens for text in runs[0].corpus.encoded) * context.trunk.width * 4
+    trunk, budget = Trunk.of(bert), StateBudget(limit)
+    runs = [make_run(host, bert, trunk, records, "sentiment", seed=seed) for seed in range(3)]
+    size = sum(text.tokens for text in runs[0].corpus.encoded) * trunk.width * 4
     assert limit < 3 * size  # all of them do not fit
-    left = []
-    for run in train_together(runs, context.trunk):
-        left.append(context.budget.left)
-        run.result()
+    left = [budget.left for _ in train_together(runs, trunk, budget)]
     assert 0 <= left[0] < limit
-    assert context.budget.left == limit  # a run that ended gives its memory back
+    assert budget.left == limit  # a run that ended gives its memory back
 
 
 def test_what_does_not_fit_into_the_budget_changes_nothing_that_is_learnt(
@@ -164,8 +162,9 @@ def test_what_does_not_fit_into_the_budget_changes_nothing_that_is_learnt(
 ) -> None:
     learnt = []
     for limit in (2**30, 3_000):
-        context = RunContext(bert, Trunk.of(bert), StateBudget(limit))
-        (run,) = train_together([make_run(host, bert, context, records, "sentiment")], context.trunk)
+        trunk = Trunk.of(bert)
+        alone = make_run(host, bert, trunk, records, "sentiment")
+        (run,) = train_together([alone], trunk, StateBudget(limit))
         learnt.append(states(run))
     for kept, computed in zip(*learnt, strict=True):
         torch.testing.assert_close(kept, computed, rtol=0, atol=1e-5)
@@ -180,9 +179,8 @@ def test_a_run_holds_the_batches_of_one_epoch(host: PluginHost, bert: Backbone, 
     held = []
     for epochs in (1, 20):
         tracemalloc.start()
-        run = Run(
-            "x", RunData(spec, labels, corpus, own), RunContext(bert, trunk), TrainSettings(epochs=epochs)
-        )
+        settings = planned(TrainSettings(epochs=epochs), corpus)
+        run = Run("x", Learner(spec, labels, bert, trunk, settings), corpus, own)
         held.append(tracemalloc.get_traced_memory()[0])
         tracemalloc.stop()
         assert run.batch

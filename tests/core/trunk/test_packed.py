@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -117,19 +118,6 @@ def test_bf16_is_within_two_percent_of_fp32(backbone: Backbone, some_texts: Text
     half = torch.cat(hidden_states(backbone, texts, Trunk.of(backbone, torch.bfloat16)))
     assert half.dtype == torch.bfloat16
     assert float((half - exact).norm() / exact.norm()) < 0.02
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_copy_that_trains_gives_the_same_states_and_all_its_weights_get_gradients(
-    backbone: Backbone, dtype: torch.dtype
-) -> None:
-    packed = pack(encode(backbone, ["good film", "bad"]), [0, 0], backbone.first_position)
-    copy = Trunk.of(backbone, torch.float32).trainable_copy()
-    hidden = copy.cast(dtype).forward(packed, {})
-    plain = Trunk.of(backbone, dtype).forward(packed, {})
-    assert float((hidden - plain).norm() / plain.norm()) < (0.02 if dtype == torch.bfloat16 else 1e-5)
-    hidden.float().sin().sum().backward()
-    assert all(tensor.grad is not None for tensor in copy.tensors().values())
 
 
 def test_a_long_text_is_each_of_its_windows(backbone: Backbone) -> None:
@@ -316,12 +304,9 @@ def test_the_checksum_tells_one_changed_bit(bert: Backbone) -> None:
     trunk = Trunk.of(bert)
     before = trunk.checksum()
     assert Trunk.of(bert).checksum() == before
-    copy = trunk.trainable_copy()
-    assert copy.checksum() == before
-    with torch.no_grad():
-        copy.layers[-1].output_norm.bias[0] += 1e-6
-    assert copy.checksum() != before
-    assert trunk.checksum() == before
+    copy = deepcopy(trunk)
+    copy.layers[-1].output_norm.bias[0] += 1e-6
+    assert copy.checksum() != before == trunk.checksum()
 
 
 REAL_TEXTS = (

@@ -1,0 +1,27 @@
+"""The trial of a plugin's import: in a process of its own, so that it cannot lean on what is loaded already."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from onetrunk.core.tasks import TaskSpec
+
+_LOADS_TORCH = "import importlib, sys; importlib.import_module(sys.argv[1]); print('torch' in sys.modules)"
+
+
+def import_faults(spec: TaskSpec) -> Iterator[str]:
+    """Yield what is wrong with importing the modules of a task: each by itself, and without loading torch."""
+    names = ("read", "targets", "make_head", "loss", "decode", "evaluate")
+    modules = {str(getattr(getattr(spec, name), "__module__", "")) for name in names}
+    modules = {module for module in modules if not module.startswith("onetrunk.core.")}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    for module in sorted(modules):
+        line = [sys.executable, "-c", _LOADS_TORCH, module]
+        run = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+        if run.returncode:
+            yield f"{module} cannot be imported by itself: {run.stderr.strip().splitlines()[-1]}"
+        elif run.stdout.split()[-1] == "True":
+            yield f"importing {module} loads torch; import it inside the functions that need it"

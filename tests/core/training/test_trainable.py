@@ -1,0 +1,26 @@
+"""What trains: how it begins, and how its loss is weighted."""
+
+from __future__ import annotations
+
+import pytest
+
+from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.plugin_system.host import PluginHost
+from onetrunk.core.training.settings import TrainSettings
+from onetrunk.core.training.trainable import Learner, balanced_weights
+from onetrunk.core.trunk.packed import Trunk
+
+
+def test_class_weights_make_every_label_count_the_same() -> None:
+    weights = balanced_weights([(0,), (0,), (0,), (2,), (-100,), (-1,)], 4)
+    assert weights.tolist() == pytest.approx([1 / 3, 0, 1, 0])
+    assert sum(float(weights[t]) for t in (0, 0, 0, 2)) == pytest.approx(2)
+
+
+def test_a_learner_begins_as_the_backbone_with_a_fresh_head(bert: Backbone) -> None:
+    spec, settings = PluginHost.discover().task("sentiment"), TrainSettings(rank=4)
+    learner = Learner(spec, ("a", "b"), bert, Trunk.of(bert), settings)
+    assert all(not own.b.any() for own in learner.lora.updates.values())
+    assert learner.trained_parameters == sum(
+        t.numel() for t in [*learner.weights, *learner.head.parameters()]
+    )
