@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from onetrunk.core.sharing.pull import Puller
 from onetrunk.core.sharing.push import PushOptions, check_push, publish
 from onetrunk.core.tasks import TaskSpec
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent, hookimpl
-from onetrunk.core.training.pipeline import train_adapter
+from onetrunk.core.training.full_finetuning import train_full
+from onetrunk.core.training.pipeline import TrainJob, train_adapters
 from onetrunk.core.training.run_state import Listener
 from onetrunk.core.training.settings import TrainSettings
 
@@ -79,15 +81,15 @@ def words(bert: Backbone, train_tiny: Callable[..., Any], tmp_path_factory: pyte
     return store
 
 
-def train(ear: Ear, store: Store, bert: Backbone, rows: Any, listener: Listener | None = None) -> None:
-    """Train two epochs, of one step each, from Python."""
+def job_of(rows: Any, **settings: Any) -> TrainJob:
+    """Return a training of two epochs, of one step each."""
     spec = TASKS["sentiment"]
     examples = tuple(map(spec.read, rows))
     data = Dataset(examples, "rows", content_sha256(examples))
     splits = TrainData(data, data, None, spec.learn_labels(examples), held_out=False)
-    settings = TrainSettings(epochs=2, batch_tokens=10_000, patience=0)
-    host = PluginHost.of(ear)
-    train_adapter(host, store, "sentiment", "mood", splits, bert, settings, listener=listener)
+    return TrainJob(
+        "sentiment", "mood", splits, TrainSettings(epochs=2, batch_tokens=10_000, patience=0, **settings)
+    )
 
 
 def share(stored: Any, folder: Path) -> Location:
@@ -102,7 +104,7 @@ def share(stored: Any, folder: Path) -> Location:
 
 
 def test_a_training_from_python(ear: Ear, store: Store, bert: Backbone, records: Any) -> None:
-    train(ear, store, bert, records["sentiment"])
+    train_adapters(PluginHost.of(ear), store, [job_of(records["sentiment"])], bert)
     assert ear.heard == [
         ("step", "mood", 1),
         ("epoch", "mood", 1),
@@ -112,11 +114,19 @@ def test_a_training_from_python(ear: Ear, store: Store, bert: Backbone, records:
     ]
 
 
+def test_a_full_fine_tuning_from_python(ear: Ear, bert: Backbone, records: Any) -> None:
+    train_full(PluginHost.of(ear), job_of(records["sentiment"], method="full"), bert)
+    assert ear.heard == [("step", "mood", 1), ("epoch", "mood", 1), ("step", "mood", 2), ("epoch", "mood", 2)]
+
+
 def test_a_listener_is_called_before_the_plugins(
     ear: Ear, store: Store, bert: Backbone, records: Any
 ) -> None:
     seen: list[int] = []
-    train(ear, store, bert, records["sentiment"], Listener(step=lambda _: seen.append(len(ear.heard))))
+    listener = Listener(step=lambda _: seen.append(len(ear.heard)))
+    train_adapters(
+        PluginHost.of(ear), store, [replace(job_of(records["sentiment"]), listener=listener)], bert
+    )
     assert seen == [0, 2]
 
 

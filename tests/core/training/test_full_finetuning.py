@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,3 +112,23 @@ def test_each_epoch_is_heard_of_and_patience_ends_the_run(train: Train, bert: Ba
 def test_full_is_no_adapter(train_tiny: Callable[..., TrainResult], bert: Backbone, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="method 'full' trains no adapter; run it alone"):
         train_tiny(Store(tmp_path), "sentiment", bert, method="full")
+
+
+def test_it_does_not_start_from_an_adapter(
+    train: Train, train_tiny: Callable[..., TrainResult], bert: Backbone, tmp_path: Path
+) -> None:
+    parent = train_tiny(Store(tmp_path), "sentiment", bert).stored
+    with pytest.raises(UsageError, match=r"method 'full' cannot start from sentiment@1, which is an adapter"):
+        train("sentiment", bert, start=parent)
+
+
+def test_runs_on_several_threads_learn_what_they_learn_alone(train: Train, bert: Backbone) -> None:
+    def learn(seed: int) -> str:
+        settings = replace(SETTINGS, seed=seed, dropout=0.2)
+        learner = train("sentiment", bert, settings).run.learner
+        return fingerprint({str(i): weight.detach() for i, weight in enumerate(learner.weights)})
+
+    alone = [learn(seed) for seed in (0, 1)]
+    assert alone[0] != alone[1]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(learn, (0, 1))) == alone
