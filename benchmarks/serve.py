@@ -247,7 +247,7 @@ def main(
         bench = Bench(
             backbone=own,
             data=data,
-            texts=Texts(data, own.encoder(), int(own.config.max_position_embeddings) - own.first_position),
+            texts=Texts(data, own.encoder, int(own.config.max_position_embeddings) - own.first_position),
             scratch=scratch,
             names=(variants, skip),
             batch_tokens=batch_tokens or (65536 if own.device.type == "cuda" else 2048),

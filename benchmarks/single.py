@@ -86,7 +86,7 @@ class Pipeline(Single):
         self._pipe = pipeline(
             "text-classification",
             model=peft_classifier(stored).merge_and_unload(),
-            tokenizer=stored.backbone.tokenizer,
+            tokenizer=stored.backbone.read_tokenizer(),
             device=stored.backbone.device,
             top_k=None,
         )
@@ -121,7 +121,7 @@ def peft_classifier(stored: Stored) -> Any:
 
 def right_scores(stored: Stored, text: str) -> Tensor:
     """Return the probabilities (labels,) by the plainest way: tokenizer, PEFT's model, softmax."""
-    inputs = stored.backbone.tokenizer(text, return_tensors="pt").to(stored.backbone.device)
+    inputs = stored.backbone.read_tokenizer()(text, return_tensors="pt").to(stored.backbone.device)
     with torch.inference_mode():
         logits: Tensor = peft_classifier(stored)(**inputs).logits[0]
     return logits.softmax(-1)
@@ -155,7 +155,7 @@ def run_single(
     }
     for name, timing in interleave(calls, rounds, least, stored.backbone.device).items():
         records[name] |= timing.to_json()
-    tokens = len(stored.backbone.tokenizer(text)["input_ids"])
+    tokens = len(stored.backbone.read_tokenizer()(text)["input_ids"])
     return {"texts": 1, "tokens": tokens, "text": text, "variants": records}
 
 

@@ -89,16 +89,16 @@ def bare_model(
     from transformers import AutoModel
 
     model = AutoModel.from_config(backbone.config, attn_implementation=attention, add_pooling_layer=False)
-    model.load_state_dict({**backbone.tensors, **(changed or {})})
+    model.load_state_dict({**backbone.read_tensors(), **(changed or {})})
     return model.to(backbone.device, dtype).eval().requires_grad_(False)
 
 
 def merged_weights(backbone: Backbone, lora: Lora) -> dict[str, Tensor]:
     """Return the weights that `lora` changes, W + scale * B A, by their name in transformers."""
-    merged = {}
+    merged, tensors = {}, backbone.read_tensors()
     for (layer, module), update in lora.updates.items():
         name = f"{BERT_LAYOUT.path(layer, module)}.weight"
-        merged[name] = backbone.tensors[name] + update.scale * update.b @ update.a
+        merged[name] = tensors[name] + update.scale * update.b @ update.a
     return merged
 
 

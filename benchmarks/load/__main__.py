@@ -123,7 +123,7 @@ def main(
         scratch = Path(folder)
         own = load(backbone, layout, device, scratch)
         where = backbone if layout is None else str(scratch / layout)
-        drawn = Texts(data, own.encoder(), 0).draw("clinc150", TEXTS)
+        drawn = Texts(data, own.encoder, 0).draw("clinc150", TEXTS)
         bench = Bench(
             backbone=own,
             place=Place(where, own.device.type, torch.get_num_threads(), scratch),

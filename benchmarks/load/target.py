@@ -97,7 +97,7 @@ def _measured(
 
 def described(traffic: Traffic) -> dict[str, Any]:
     """Return what a record says of its traffic."""
-    encoded = traffic.backbone.encoder().encode(traffic.texts, [()] * len(traffic.texts))
+    encoded = traffic.backbone.encoder.encode(traffic.texts, [()] * len(traffic.texts))
     return {
         "adapters": len(traffic.stock.names),
         "texts_per_request": traffic.texts_per_request,

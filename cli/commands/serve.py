@@ -119,10 +119,12 @@ def _named(refs: Sequence[str]) -> dict[str, str]:
 
 
 def _serve(context: click.Context, config: ServeConfig) -> None:
+    from onetrunk.cli.allocator import give_back_freed, share_one_heap
     from onetrunk.core.serving.http.auth import Access
     from onetrunk.core.serving.http.json_log import EventLog
     from onetrunk.core.serving.http.sockets import allow_connections, listen, url_of
 
+    share_one_heap()
     log = EventLog()
     log.capture()
     access = Access() if config.token_file is None else Access.read(Path(config.token_file))
@@ -145,6 +147,7 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
         for name, reference in adapters.items():
             apart(_load, trunk, name, reference, skip=whole_store)
         share_threads(limits.workers)
+        give_back_freed()
         url = url_of(config.host, sockets)
         app = make_app(engine, access=access, log=log)
         gc.collect()

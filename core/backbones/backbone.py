@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import compress
@@ -14,12 +15,22 @@ import torch
 from torch import Tensor
 
 from onetrunk.adapters.methods.lora import Target
-from onetrunk.core.backbones.checkpoint import first_line, is_there, read_object, read_weights
+from onetrunk.core.backbones.checkpoint import (
+    FileStamps,
+    check_finite,
+    file_stamps,
+    first_line,
+    is_there,
+    read_object,
+    read_pooler,
+    read_weights,
+)
 from onetrunk.core.backbones.device import resolve_device, resolve_dtype
 from onetrunk.core.backbones.families import FAMILIES, Family, Sizes, expected_shapes, linear_shapes, sizes_of
 from onetrunk.core.backbones.repository import locate
+from onetrunk.core.backbones.shared_values import SharedValues
 from onetrunk.core.backbones.tokenization import TextEncoder
-from onetrunk.core.backbones.transformers_encoder import SUPPORTED, load_padded
+from onetrunk.core.backbones.transformers_encoder import SUPPORTED, load_padded, read_padded
 from onetrunk.core.errors import BackboneError, UnsupportedBackbone
 from onetrunk.core.tasks import Pooling
 
@@ -41,34 +52,36 @@ TOKENIZER_PROBE = ("Ada's naïve résumé, 1,234.5 €!", "東京 Привет �
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Backbone:
-    """A pretrained encoder, frozen.
+    """A pretrained encoder, frozen. Its weights stay in its files: the trunk has the one copy in memory.
 
     name, revision: as a user would ask for it again; revision is the Hub commit, None for a folder.
+    folder: its files. stamps: sizes and times of those with the weights when they were read.
     family, config: its layout and its transformers configuration.
-    tensors: encoder weights by their name in the bare encoder (`encoder.layer.0.…`), float32, on the CPU.
-    pooler: the pretrained pooler's weight and bias, where the files have one.
+    shapes: of the encoder's weights, by their name in the bare encoder (`encoder.layer.0.…`).
+    encoder: turns texts into token ids; all threads share it.
+    pooler: the pretrained pooler's weight (width, width) and bias (width,), where the files have one.
     pooling: what `auto` pooling means here.
-    fingerprint: sha256 over names, shapes and values of `tensors`; tokenizer_fingerprint: over the vocabulary and
-        over what the tokenizer makes of `TOKENIZER_PROBE`.
+    fingerprint: sha256 over names, shapes and values of the weights; tokenizer_fingerprint: over the vocabulary
+        and over what the tokenizer makes of `TOKENIZER_PROBE`.
     device, dtype: where a trunk of this backbone runs, and in what its frozen products do.
+    trunks: the trunks of this backbone that are in use, by the dtype of their products; `Trunk.of` fills it.
     """
 
     name: str
     revision: str | None
+    folder: Path
+    stamps: FileStamps
     family: Family
     config: Any
-    tokenizer: Any
-    tensors: Mapping[str, Tensor]
+    shapes: Mapping[str, tuple[int, ...]]
+    encoder: TextEncoder
     pooler: tuple[Tensor, Tensor] | None
     pooling: Pooling
+    fingerprint: str
+    tokenizer_fingerprint: str
     device: torch.device
     dtype: torch.dtype
-    fingerprint: str = field(init=False)
-    tokenizer_fingerprint: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "fingerprint", fingerprint(self.tensors))
-        object.__setattr__(self, "tokenizer_fingerprint", _tokenizer_fingerprint(self.tokenizer))
+    trunks: SharedValues[torch.dtype, Any] = field(init=False, default_factory=SharedValues)
 
     @classmethod
     def load(
@@ -88,20 +101,50 @@ class Backbone:
         where = resolve_device(device)
         precision = resolve_dtype(dtype, where)
         files = locate(str(name_or_path), revision)
-        config = _read_config(files.name, files.folder)
-        family, tensors, pooler = _encoder(files.name, files.folder, config)
+        name, folder = files.name, files.folder.absolute()
+        config = _read_config(name, folder)
+        stamps = file_stamps(name, folder)
+        family, tensors, pooler = _encoder(name, folder, config)
+        tokenizer = _read_tokenizer(name, folder)
+        _check_tokens(name, tokenizer, config)
+        tokenizer_fingerprint = _tokenizer_fingerprint(tokenizer)
         return cls(
-            name=files.name,
+            name=name,
             revision=files.revision,
+            folder=folder,
+            stamps=stamps,
             family=family,
             config=config,
-            tokenizer=_read_tokenizer(files.name, files.folder, config),
-            tensors=tensors,
+            shapes={key: tuple(tensor.shape) for key, tensor in tensors.items()},
+            encoder=TextEncoder(
+                tokenizer, int(config.max_position_embeddings) - _first_position(family, config)
+            ),
             pooler=pooler,
-            pooling=_declared_pooling(files.name, files.folder),
+            pooling=_declared_pooling(name, folder),
+            fingerprint=fingerprint(tensors),
+            tokenizer_fingerprint=tokenizer_fingerprint,
             device=where,
             dtype=precision,
         )
+
+    def read_tensors(self) -> dict[str, Tensor]:
+        """Read the weights again: by their name in the bare encoder, float32, on the CPU; not to be written to.
+
+        Files in float32 are mapped into memory, which is free again as soon as nobody holds one of the tensors.
+        Raises BackboneError where the files are gone or have changed since the backbone was loaded.
+        """
+        if file_stamps(self.name, self.folder) != self.stamps:
+            raise BackboneError(
+                self.name,
+                f"the weights in {self.folder} have changed since the backbone was loaded; load it again",
+            )
+        if self.family.packed:
+            return read_weights(self.name, self.folder, self.family.prefix, self.shapes)
+        return read_padded(self.name, self.folder)
+
+    def read_tokenizer(self) -> Any:
+        """Read transformers' tokenizer again; it is the caller's own. Raises BackboneError as `load` does."""
+        return _read_tokenizer(self.name, self.folder)
 
     @property
     def public_name(self) -> str:
@@ -122,21 +165,21 @@ class Backbone:
     @property
     def parameters(self) -> int:
         """Number of weights in the encoder."""
-        return sum(tensor.numel() for tensor in self.tensors.values())
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     @property
     def linear_shapes(self) -> dict[Target, tuple[int, int]]:
         """(d_out, d_in) of every linear that an adapter can target."""
-        return linear_shapes(self.family.layout, self.tensors)
+        return linear_shapes(self.family.layout, self.shapes)
 
     @property
     def first_position(self) -> int:
         """Position index of a sequence's first token."""
-        return int(self.config.pad_token_id) + 1 if self.family.positions_after_padding else 0
+        return _first_position(self.family, self.config)
 
-    def encoder(self) -> TextEncoder:
-        """Return a text encoder for this backbone's tokenizer and positions."""
-        return TextEncoder(self.tokenizer, int(self.config.max_position_embeddings) - self.first_position)
+
+def _first_position(family: Family, config: Any) -> int:
+    return int(config.pad_token_id) + 1 if family.positions_after_padding else 0
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
@@ -145,7 +188,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.numpy().data)
     return digest.hexdigest()
 
 
@@ -197,7 +240,12 @@ def _encoder(
     family = FAMILIES[config.model_type]
     _check_positions(name, family, config)
     shapes = expected_shapes(family, _checked_sizes(name, family, config))
-    return family, *read_weights(name, folder, family.prefix, shapes)
+    tensors, pooler = (
+        read_weights(name, folder, family.prefix, shapes),
+        read_pooler(name, folder, family.prefix),
+    )
+    check_finite(name, tensors)
+    return family, tensors, pooler
 
 
 def _check_positions(name: str, family: Family, config: Any) -> None:
@@ -234,7 +282,7 @@ def _checked_sizes(name: str, family: Family, config: Any) -> Sizes:
     return sizes
 
 
-def _read_tokenizer(name: str, folder: Path, config: Any) -> Any:
+def _read_tokenizer(name: str, folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     if not any(is_there(name, folder / file) for file in ("tokenizer.json", "vocab.txt", "vocab.json")):
@@ -252,7 +300,6 @@ def _read_tokenizer(name: str, folder: Path, config: Any) -> Any:
         raise BackboneError(
             name, "the tokenizer has no fast form (tokenizer.json), which character offsets need"
         )
-    _check_tokens(name, tokenizer, config)
     return tokenizer
 
 

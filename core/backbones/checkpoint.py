@@ -4,44 +4,68 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from onetrunk.core.errors import BackboneError
 
+FileStamps = tuple[tuple[str, int, int], ...]
+"""Name, size and time of the last change (ns) of each file."""
+_POOLER = ("pooler.dense.weight", "pooler.dense.bias")
+
 
 def read_weights(
     name: str, folder: Path, prefix: str, shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
-    """Return the weights of the bare encoder in float32, and those of its pooler where the files have one.
+) -> dict[str, Tensor]:
+    """Return the weights of the bare encoder in float32, mapped into memory where the files are in float32.
 
     prefix: of the encoder in a model with a head; shapes: of the weights that are needed, by name.
-    Raises BackboneError where one is missing, has another shape or numbers that are not finite.
+    Raises BackboneError where one is missing or has another shape.
     """
-    found: dict[str, Tensor] = {}
-    for file in weight_files(name, folder):
-        try:
-            with safe_open(file, framework="pt") as weights:
-                found |= {_bare_name(key, prefix): weights.get_tensor(key) for key in weights.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise BackboneError(name, f"{file.name} cannot be read: {first_line(error)}") from error
+    found = _read(name, folder, prefix, shapes)
     if missing := [key for key in shapes if key not in found]:
         raise BackboneError(name, f"weights are missing: {shortened(missing)}")
     for key, shape in shapes.items():
         if (own := tuple(found[key].shape)) != shape:
             raise BackboneError(name, f"{key} has shape {own}, config.json says {shape}")
-    pooler = [found.get(f"pooler.dense.{part}") for part in ("weight", "bias")]
-    tensors = {key: found[key].float().contiguous() for key in shapes}
-    check_finite(name, tensors)
-    if pooler[0] is None or pooler[1] is None:
-        return tensors, None
-    weight, bias = pooler[0].float(), pooler[1].float()
-    check_finite(name, {"pooler.dense.weight": weight, "pooler.dense.bias": bias})
-    return tensors, (weight, bias)
+    return {key: found[key].float().contiguous() for key in shapes}
+
+
+def read_pooler(name: str, folder: Path, prefix: str) -> tuple[Tensor, Tensor] | None:
+    """Return a copy of the pooler's weight and bias in float32, None where the files have none.
+
+    Raises BackboneError where numbers are not finite.
+    """
+    found = _read(name, folder, prefix, _POOLER)
+    if len(found) < len(_POOLER):
+        return None
+    check_finite(name, found)
+    weight, bias = (found[key].to(torch.float32, copy=True) for key in _POOLER)
+    return weight, bias
+
+
+def _read(name: str, folder: Path, prefix: str, wanted: Collection[str]) -> dict[str, Tensor]:
+    """Return those of the `wanted` weights that the files have, as they are stored."""
+    found: dict[str, Tensor] = {}
+    for file in weight_files(name, folder):
+        try:
+            with safe_open(file, framework="pt") as weights:
+                keys = {_bare_name(key, prefix): key for key in weights.keys()}  # noqa: SIM118
+                found |= {bare: weights.get_tensor(key) for bare, key in keys.items() if bare in wanted}
+        except (SafetensorError, OSError) as error:
+            raise BackboneError(name, f"{file.name} cannot be read: {first_line(error)}") from error
+    return found
+
+
+def file_stamps(name: str, folder: Path) -> FileStamps:
+    """Return what tells whether the files with the weights have changed. Raises BackboneError as `weight_files`."""
+    found = [(file.name, file.stat()) for file in weight_files(name, folder)]
+    return tuple((file, status.st_size, status.st_mtime_ns) for file, status in found)
 
 
 def check_finite(name: str, tensors: Mapping[str, Tensor]) -> None:

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
 from onetrunk.adapters.methods.lora import Target
 from onetrunk.adapters.methods.target_modules import BERT_LAYOUT, Layout
 from onetrunk.core.tasks import HeadStyle
@@ -125,14 +123,14 @@ def sizes_of(family: Family, config: Any) -> Sizes:
     )
 
 
-def linear_shapes(layout: Layout, weights: Mapping[str, Tensor]) -> dict[Target, tuple[int, int]]:
-    """Return (d_out, d_in) of every linear that an adapter can target, from the bare encoder's weights."""
+def linear_shapes(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> dict[Target, tuple[int, int]]:
+    """Return (d_out, d_in) of every linear that an adapter can target, from the shapes of the bare encoder."""
     numbered = re.compile(rf"{re.escape(layout.layers)}\.(\d+)\.")
-    layers = {int(match[1]) for name in weights if (match := numbered.match(name))}
+    layers = {int(match[1]) for name in shapes if (match := numbered.match(name))}
     paths = {
         (i, module): f"{layout.path(i, module)}.weight" for i in sorted(layers) for module in layout.modules
     }
-    found = {target: weights[path].shape for target, path in paths.items() if path in weights}
+    found = {target: shapes[path] for target, path in paths.items() if path in shapes}
     return {target: (d_out, d_in) for target, (d_out, d_in) in found.items()}
 
 

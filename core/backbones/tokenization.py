@@ -47,8 +47,11 @@ class Encoded:
 class TextEncoder:
     """Encodes texts with a fast tokenizer; safe to share between threads.
 
-    tokenizer: a fast tokenizer of transformers.
+    tokenizer: a fast tokenizer of transformers. The encoder takes it over: it switches truncation and padding off
+        here, before any thread tokenises with it, and nobody may change a setting afterwards. A change during a
+        tokenisation in another thread raises an error ("Already borrowed").
     max_tokens: the longest sequence that the backbone has positions for, special tokens included.
+    unknown: the id of the unknown token.
     """
 
     def __init__(self, tokenizer: Any, max_tokens: int) -> None:
@@ -56,7 +59,7 @@ class TextEncoder:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._before, self._after = tokenizer.cls_token_id, tokenizer.sep_token_id
-        self._unknown = tokenizer.unk_token_id
+        self.unknown = tokenizer.unk_token_id
         self._room = max_tokens - 2
 
     def encode(self, texts: Sequence[str], words: Sequence[Sequence[Span]]) -> list[Encoded]:
@@ -78,7 +81,7 @@ class TextEncoder:
         ids: list[int] = list(tokens.ids)
         rows: list[int] = []
         if spans:
-            ids, rows = _align(ids, tokens.offsets, spans, self._unknown)
+            ids, rows = _align(ids, tokens.offsets, spans, self.unknown)
         content = np.asarray(ids, dtype=np.int64)
         starts = _window_starts(len(content), self._room)
         windows = tuple(self._with_specials(content[start : start + self._room]) for start in starts)

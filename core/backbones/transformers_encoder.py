@@ -59,7 +59,8 @@ def load_padded(name: str, folder: Path, config: Any) -> tuple[Family, dict[str,
         raise UnsupportedBackbone(
             name, f"{config.model_type!r} is not an encoder that reads in both directions; {SUPPORTED}"
         )
-    model = _load(name, folder)
+    model = _read_model(name, folder)
+    check_finite(name, model.state_dict())
     family = Family(
         model_type=config.model_type,
         prefix=model.base_model_prefix,
@@ -70,10 +71,19 @@ def load_padded(name: str, folder: Path, config: Any) -> tuple[Family, dict[str,
         pooler_inside=False,
     )
     _check_padding(name, config, model)
-    return family, {key: tensor.detach().contiguous() for key, tensor in model.state_dict().items()}
+    return family, _tensors(model)
 
 
-def _load(name: str, folder: Path) -> Any:
+def read_padded(name: str, folder: Path) -> dict[str, Tensor]:
+    """Return the weights of an encoder that `load_padded` has checked, as it returns them."""
+    return _tensors(_read_model(name, folder))
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {key: tensor.detach().contiguous() for key, tensor in model.state_dict().items()}
+
+
+def _read_model(name: str, folder: Path) -> Any:
     """Return transformers' model of the bare encoder, which knows the names that its checkpoints ever had."""
     from transformers import AutoModel
 
@@ -93,9 +103,7 @@ def _load(name: str, folder: Path) -> Any:
         raise BackboneError(name, f"transformers cannot load it: {first_line(error)}") from error
     if missing := sorted(key for key in found["missing_keys"] if not key.startswith("pooler")):
         raise BackboneError(name, f"weights are missing: {shortened(missing)}")
-    bare = _bare(model).requires_grad_(False).eval()
-    check_finite(name, bare.state_dict())
-    return bare
+    return _bare(model).requires_grad_(False).eval()
 
 
 def build_model(

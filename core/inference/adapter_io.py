@@ -79,7 +79,7 @@ def probe_logits(
     adapter: Adapter, trunk: Trunk, backbone: Backbone, texts: tuple[str, ...]
 ) -> list[np.ndarray[Any, Any]]:
     """Return the logits of `texts`, one array (units, labels) each."""
-    encoded = encode_examples(backbone.encoder(), adapter.spec, [Example(text) for text in texts])
+    encoded = encode_examples(backbone.encoder, adapter.spec, [Example(text) for text in texts])
     return compute_logits(trunk, backbone.first_position, [adapter], [Job(each, 0) for each in encoded])
 
 

@@ -41,8 +41,7 @@ def cut(tokens: Sequence[int], keys: Sequence[int], device: torch.device) -> lis
 def run_in_lanes(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Return what `work` makes of each item, side by side, without gradients; raises what one of them raises.
 
-    One caller at a time has lanes, as the number of threads in a product is one for the whole process meanwhile;
-    for others the items are computed one after the other.
+    One caller at a time has lanes; for others the items are computed one after the other, on their own threads.
     """
     threads = torch.get_num_threads()
     count = min(MOST, threads, len(items))
@@ -50,36 +49,50 @@ def run_in_lanes(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return [work(item) for item in items]
     results: list[R] = [None] * len(items)  # type: ignore[list-item]
     rest = iter(enumerate(items))  # which whoever is free takes the next from
-    lane = partial(_run, work, rest, results, threads // count, torch.is_inference_mode_enabled())
+    lane = partial(_run, work, rest, results, torch.is_inference_mode_enabled())
     try:
-        others = [_lanes.pool.submit(lane) for _ in range(count - 1)]
-        try:
-            lane()
-        finally:
-            wait(others)
-        for other in others:
-            other.result()
+        pool = _lanes.pool(count, threads)
+        lanes = [pool.submit(lane) for _ in range(count)]
+        wait(lanes)
     finally:
-        torch.set_num_threads(threads)
         _lanes.taken.release()
+    for own in lanes:
+        own.result()
     return results
 
 
-def _run(
-    work: Callable[[T], R], rest: Iterator[tuple[int, T]], results: list[R], threads: int, inference: bool
-) -> None:
-    torch.set_num_threads(threads)  # of this thread's own products, and of who starts to compute meanwhile
+def _run(work: Callable[[T], R], rest: Iterator[tuple[int, T]], results: list[R], inference: bool) -> None:
     with torch.inference_mode(inference), torch.no_grad():
         for index, item in rest:
             results[index] = work(item)
 
 
 class _Lanes:
-    """The threads of the lanes, and whether somebody has them."""
+    """The threads of the lanes. taken: held by whoever uses them."""
 
     def __init__(self) -> None:
-        self.pool = ThreadPoolExecutor(MOST - 1, "onetrunk-lane")
         self.taken = threading.Lock()
+        self._pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+
+    def pool(self, count: int, threads: int) -> ThreadPoolExecutor:
+        """Return `count` threads that have `threads` of torch's between them; the caller holds `taken`.
+
+        A thread that computes for the first time takes the number that was set last in any thread, and keeps it.
+        The share is therefore set once, while the pool is made, and the number is as before when this returns.
+        """
+        key = (count, threads)
+        if key not in self._pools:
+            self._pools[key] = pool = ThreadPoolExecutor(count, "onetrunk-lane")
+            started = threading.Barrier(count)
+            wait([pool.submit(_take_share, threads // count, started) for _ in range(count)])
+            torch.set_num_threads(threads)
+        return self._pools[key]
+
+
+def _take_share(threads: int, started: threading.Barrier) -> None:
+    started.wait()  # so that no thread is given two shares
+    torch.get_num_threads()  # the first call in a thread takes the process's number, also over one set before it
+    torch.set_num_threads(threads)
 
 
 _lanes = _Lanes()

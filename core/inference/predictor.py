@@ -65,7 +65,7 @@ class OneTrunk:
             self.trunk = self.trunk.with_graphs()
         self.store = store or Store()
         self.host = host or PluginHost.discover()
-        self.encoder = self.backbone.encoder()
+        self.encoder = self.backbone.encoder
         find = resolve or self.store.resolve
         self.residents = Residents(find, self.host, self.backbone, self.trunk, memory)
 

@@ -128,10 +128,10 @@ def _write_peft(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside:
     kind = adapter.format.task_type
     base: Any
     if kind is None:
-        base = build_model(backbone.config, backbone.tensors, torch.device("cpu"))
+        base = build_model(backbone.config, backbone.read_tensors(), torch.device("cpu"))
     else:
         labelled_config(backbone, adapter.labels).save_pretrained(aside)
-        base = model_with_head(backbone, adapter.labels, kind, in_model(backbone, backbone.tensors))
+        base = model_with_head(backbone, adapter.labels, kind, in_model(backbone, backbone.read_tensors()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what PEFT misses in the files shows in the logits
         return _as_run(PeftModel.from_pretrained(base, str(aside)).eval())
@@ -148,7 +148,7 @@ def _write_merged(adapter: Adapter, artifact: Artifact, backbone: Backbone, asid
         if backbone.pooler is not None:
             weights |= dict(zip(("pooler.dense.weight", "pooler.dense.bias"), backbone.pooler, strict=True))
     model.save_pretrained(aside, state_dict=weights)
-    backbone.tokenizer.save_pretrained(aside)
+    backbone.read_tokenizer().save_pretrained(aside)
     _write_labels(adapter, aside)
     loader = getattr(transformers, MODELS[adapter.format.stored_type])
     loaded = loader.from_pretrained(aside, use_safetensors=True, dtype=torch.float32, trust_remote_code=False)
@@ -158,7 +158,7 @@ def _write_merged(adapter: Adapter, artifact: Artifact, backbone: Backbone, asid
 def _write_onnx(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside: Path) -> Run:  # noqa: ARG001
     """Write the graph with the tokenizer; return it as onnxruntime runs it."""
     write_onnx(adapter, backbone, aside / GRAPH)
-    backbone.tokenizer.save_pretrained(aside)
+    backbone.read_tokenizer().save_pretrained(aside)
     _write_labels(adapter, aside)
     return open_onnx(aside / GRAPH)
 

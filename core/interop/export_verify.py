@@ -29,7 +29,7 @@ _LENGTHS = (1, 2, 3, 5, 9, 17, 33, 65, 129)  # words
 def compare(adapter: Adapter, backbone: Backbone, run: Run, aside: Path) -> tuple[int, float]:
     """Return how many texts were compared, alone and together in a batch, and the largest difference of logits."""
     examples = [adapter.spec.unlabelled(text) for text in _texts(adapter.spec.probe)]
-    pairs = zip(examples, encode_examples(backbone.encoder(), adapter.spec, examples), strict=True)
+    pairs = zip(examples, encode_examples(backbone.encoder, adapter.spec, examples), strict=True)
     whole = [(example, own) for example, own in pairs if len(own.windows) == 1]
     texts = [own for _, own in whole]
     jobs = [Job(own, 0) for own in texts]
@@ -95,7 +95,7 @@ def _check_tokenizer(backbone: Backbone, aside: Path, examples: Sequence[Example
         return
     tokenizer = AutoTokenizer.from_pretrained(aside, use_fast=True, trust_remote_code=False)
     texts = [example.text for example in examples]
-    for text, own in zip(texts, backbone.encoder().encode(texts, [()] * len(texts)), strict=True):
+    for text, own in zip(texts, backbone.encoder.encode(texts, [()] * len(texts)), strict=True):
         if len(own.windows) == 1 and tokenizer(text)["input_ids"] != own.windows[0].tolist():
             raise ExportError(
                 f"the tokenizer, saved and loaded by transformers, reads {text[:60]!r} otherwise than here; "

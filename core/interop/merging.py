@@ -24,7 +24,7 @@ _CPU = torch.device("cpu")
 
 def merged_weights(backbone: Backbone, lora: Lora) -> dict[str, Tensor]:
     """Return all weights of the bare encoder, W + scale * B A where `lora` has an update; float32 on the CPU."""
-    merged = dict(backbone.tensors)
+    merged = backbone.read_tensors()
     for target, update in lora.to(_CPU, torch.float32).updates.items():
         name = f"{backbone.family.layout.path(*target)}.weight"
         merged[name] = merged[name] + update.scale * (update.b @ update.a)

@@ -48,7 +48,7 @@ def write_onnx(adapter: Adapter, backbone: Backbone, file: Path) -> None:
     encoder = build_model(backbone.config, weights, torch.device("cpu"), attention="eager")
     model = _Answering(encoder, copy.deepcopy(adapter.head).cpu(), _form(adapter)).eval()
     names = _inputs(backbone)
-    ids = torch.full((3, 7), int(backbone.tokenizer.unk_token_id))
+    ids = torch.full((3, 7), backbone.encoder.unknown)
     ones, zeros = torch.ones_like(ids), torch.zeros_like(ids)
     examples = {"input_ids": ids, "attention_mask": ones, "token_type_ids": zeros}
     longest = int(backbone.config.max_position_embeddings) - backbone.first_position

@@ -186,7 +186,7 @@ class TaskTrial:
         batch_tokens: int = 512,
     ) -> list[np.ndarray]:
         """Return the logits of `examples` by the trunk in `precision`."""
-        encoded = encode_examples(self.backbone.encoder(), self.spec, examples)
+        encoded = encode_examples(self.backbone.encoder, self.spec, examples)
         jobs, trunk = [Job(each, 0) for each in encoded], self.trunks[precision]
         return compute_logits(trunk, self.backbone.first_position, [adapter], jobs, batch_tokens)
 
@@ -272,7 +272,7 @@ class TaskTrial:
     def peft(self) -> Iterator[str]:
         """Plain transformers and PEFT load the adapter; a head stored their way gives our logits."""
         model = peft_model(self.backbone.name, self.store.resolve("fp32").path, len(self.labels))
-        encoded = encode_examples(self.backbone.encoder(), self.spec, self.examples)
+        encoded = encode_examples(self.backbone.encoder, self.spec, self.examples)
         for example, own, ours in zip(self.examples, encoded, self.learnt["fp32"], strict=True):
             if len(own.windows) > 1:
                 continue

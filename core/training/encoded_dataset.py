@@ -37,7 +37,7 @@ class Corpus:
 
 def make_corpus(spec: TaskSpec, backbone: Backbone, examples: Sequence[Example], labels: Labels) -> Corpus:
     """Tokenise `examples` and find their targets. Raises DataError for a target that cannot be learnt from."""
-    encoded = encode_examples(backbone.encoder(), spec, examples)
+    encoded = encode_examples(backbone.encoder, spec, examples)
     targets: list[Targets] = []
     before: Targets = ()
     for example in examples:

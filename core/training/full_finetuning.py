@@ -49,7 +49,7 @@ class WholeModel(Trainable):
         randomness = Randomness(settings.seed, backbone.device)
         with randomness.as_global():
             head = build_head(spec, backbone, labels, self.pooling, settings.dropout)
-        copies = {name: tensor.clone() for name, tensor in backbone.tensors.items()}
+        copies = {name: tensor.clone() for name, tensor in backbone.read_tensors().items()}
         model = build_model(backbone.config, copies, backbone.device).requires_grad_(True)
         for module in model.modules():
             if isinstance(module, nn.Dropout):

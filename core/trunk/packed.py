@@ -48,23 +48,34 @@ class Trunk:
 
     @classmethod
     def of(cls, backbone: Backbone, dtype: torch.dtype | None = None) -> Trunk:
-        """Build the trunk of `backbone` on its device, in `dtype` (the backbone's by default).
+        """Return the trunk of `backbone` on its device, in `dtype` (the backbone's by default).
 
+        It is the one that is in use, where there is one: all that computes with a backbone in one dtype (service,
+        training, pulls, probes) shares one copy of the weights.
         dtype: float32, bfloat16, or int8: the frozen products in int8 and all else in float32, for serving.
         Of a family that is not packed it is a `PaddedTrunk`.
         """
+        wanted = dtype or backbone.dtype
+        with torch.inference_mode(False):  # training may share it
+            trunk: Trunk = backbone.trunks.get(wanted, lambda: cls.build(backbone, wanted))
+        return trunk
+
+    @classmethod
+    def build(cls, backbone: Backbone, dtype: torch.dtype) -> Trunk:
+        """Build another trunk, with a copy of the weights of its own; `of` shares one. Raises BackboneError."""
         if not backbone.family.packed:
             from onetrunk.core.trunk.padded import (
                 PaddedTrunk,  # which is a Trunk, so that it imports this module
             )
 
-            return PaddedTrunk.of(backbone, dtype)
-        wanted = dtype or backbone.dtype
-        int8 = wanted == torch.int8
-        to = {"device": backbone.device, "dtype": torch.float32 if int8 else wanted}
+            return PaddedTrunk.build(backbone, dtype)
+        int8 = dtype == torch.int8
+        # A copy in any case: what is read is mapped from files, which somebody may write to or delete.
+        to = {"device": backbone.device, "dtype": torch.float32 if int8 else dtype, "copy": True}
         linear = Int8Linear if int8 else Linear.of
-        embeddings = embeddings_of(backbone.tensors, to)
-        layers = [layer_of(backbone.tensors, backbone.family, i, to, linear) for i in range(backbone.layers)]
+        tensors = backbone.read_tensors()
+        embeddings = embeddings_of(tensors, to)
+        layers = [layer_of(tensors, backbone.family, i, to, linear) for i in range(backbone.layers)]
         return cls(embeddings, layers, sizes_of(backbone.family, backbone.config))
 
     def with_graphs(self) -> Trunk:
@@ -77,7 +88,8 @@ class Trunk:
         if not able:
             return self
         trunk = Trunk(self.embeddings, self.layers, self._sizes)
-        trunk._graphs = Graphs(trunk._run_whole, self.device, self.dtype)
+        # Of this trunk, which so stays in use: whoever asks for the backbone's gets it, with the same weights.
+        trunk._graphs = Graphs(self._run_whole, self.device, self.dtype)
         return trunk
 
     @property

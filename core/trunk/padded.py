@@ -98,17 +98,14 @@ class PaddedTrunk(Trunk):
         self._config = config
 
     @classmethod
-    def of(cls, backbone: Backbone, dtype: torch.dtype | None = None) -> Self:
-        """Build the trunk of `backbone` on its device, in `dtype` (the backbone's by default).
-
-        Raises UsageError for int8.
-        """
-        if (dtype or backbone.dtype) == torch.int8:
+    def build(cls, backbone: Backbone, dtype: torch.dtype) -> Self:
+        """Build a trunk of `backbone` on its device, in `dtype`. Raises UsageError for int8."""
+        if dtype == torch.int8:
             raise UsageError(f"precision int8 is for packed encoders, not for {backbone.family.model_type}")
         _say_once(backbone.family.model_type)
-        model = build_model(backbone.config, backbone.tensors, backbone.device)
+        model = build_model(backbone.config, backbone.read_tensors(), backbone.device)
         for parameter in model.parameters():  # buffers keep their precision: positions are computed from some
-            parameter.data = parameter.data.to(dtype or backbone.dtype)
+            parameter.data = parameter.data.to(dtype, copy=True)  # they may be mapped from a file
         _make_adaptable(model, backbone)
         return cls(model, backbone.config)
 

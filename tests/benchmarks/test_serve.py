@@ -48,7 +48,7 @@ def setup(bert: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Setup:
 
 @pytest.fixture(scope="module")
 def batch(data: Path, bert: Backbone) -> Batch:
-    return Texts(data, bert.encoder(), longest=128).batch(WORKLOAD)
+    return Texts(data, bert.encoder, longest=128).batch(WORKLOAD)
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if not name.startswith("onnx")])

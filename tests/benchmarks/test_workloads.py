@@ -23,7 +23,7 @@ from onetrunk.core.backbones.backbone import Backbone
 
 @pytest.fixture
 def texts(data: Path, bert: Backbone) -> Texts:
-    return Texts(data, bert.encoder(), longest=128)
+    return Texts(data, bert.encoder, longest=128)
 
 
 @pytest.mark.parametrize("mix", MIXES)
@@ -64,8 +64,8 @@ def test_long_documents_are_as_long_as_the_backbone_allows_and_stay_one_window(t
 
 
 def test_long_documents_have_300_to_512_tokens_where_they_fit(data: Path, bert: Backbone) -> None:
-    encoder = Texts(data, bert.encoder(), longest=10_000)
-    lengths = [len(bert.encoder().tokenise([text])[0].ids) + 2 for text in encoder.draw("long", 12)]
+    encoder = Texts(data, bert.encoder, longest=10_000)
+    lengths = [len(bert.encoder.tokenise([text])[0].ids) + 2 for text in encoder.draw("long", 12)]
     assert all(300 <= length <= 512 for length in lengths)
     assert len(set(lengths)) > 6
 

@@ -141,7 +141,7 @@ def test_an_adapter_that_peft_trained_gives_pefts_hidden_states(
     lora, rest = read_peft(
         tmp_path, stored, load_file(tmp_path / "adapter_model.safetensors"), BERT_LAYOUT, ""
     )
-    (text,) = bert.encoder().encode(["the film was very good"], [()])
+    (text,) = bert.encoder.encode(["the film was very good"], [()])
     with torch.inference_mode():
         found = Trunk.of(bert).forward(pack([text], [0]), {0: lora})
         expected = model(input_ids=torch.from_numpy(text.windows[0])[None]).last_hidden_state[0]

@@ -44,10 +44,10 @@ def change_weights(folder: Path, change: Callable[[Tensors], Tensors]) -> None:
 
 
 def test_a_folder_gives_a_frozen_float32_encoder(backbone: Backbone) -> None:
-    assert all(tensor.dtype == torch.float32 for tensor in backbone.tensors.values())
-    assert not any(tensor.requires_grad for tensor in backbone.tensors.values())
+    assert all(tensor.dtype == torch.float32 for tensor in backbone.read_tensors().values())
+    assert not any(tensor.requires_grad for tensor in backbone.read_tensors().values())
     assert backbone.revision is None
-    assert backbone.parameters == sum(tensor.numel() for tensor in backbone.tensors.values())
+    assert backbone.parameters == sum(tensor.numel() for tensor in backbone.read_tensors().values())
 
 
 def test_the_first_position_is_that_of_the_family(bert: Backbone, roberta: Backbone) -> None:
@@ -126,7 +126,7 @@ def test_the_fingerprint_is_the_same_in_any_dtype_that_holds_the_values(
     change_weights(copy, lambda t: {k: v.to(dtype) for k, v in t.items()})
     found = Backbone.load(copy)
     assert found.fingerprint == expected
-    assert found.tensors["embeddings.LayerNorm.weight"].dtype == torch.float32
+    assert found.read_tensors()["embeddings.LayerNorm.weight"].dtype == torch.float32
 
 
 def test_one_changed_weight_is_another_backbone(copy: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_cased_tokenizer_is_another_one(copy: Path) -> None:
 
 def test_padding_that_a_tokenizer_file_declares_makes_no_other_tokenizer(copy: Path) -> None:
     before = Backbone.load(copy).tokenizer_fingerprint
-    tokenizer = Backbone.load(copy).tokenizer
+    tokenizer = Backbone.load(copy).read_tokenizer()
     tokenizer.backend_tokenizer.enable_padding(length=128)
     tokenizer.backend_tokenizer.save(str(copy / "tokenizer.json"))
     assert Backbone.load(copy).tokenizer_fingerprint == before

@@ -51,12 +51,12 @@ def check_sound(encoder: TextEncoder, text: str, words: tuple[tuple[int, int], .
 @EVERY_TEXT
 @given(st.text(max_size=200))
 def test_any_text_has_a_row_for_every_word(backbone: Backbone, text: str) -> None:
-    check_sound(backbone.encoder(), text, split_words(text))
+    check_sound(backbone.encoder, text, split_words(text))
 
 
 @pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
 def test_odd_texts_have_a_row_for_every_word(backbone: Backbone, text: str) -> None:
-    check_sound(backbone.encoder(), text, split_words(text))
+    check_sound(backbone.encoder, text, split_words(text))
 
 
 @EVERY_TEXT
@@ -64,8 +64,8 @@ def test_odd_texts_have_a_row_for_every_word(backbone: Backbone, text: str) -> N
 @example("x\u200b\u200by 🙂")
 def test_words_that_share_no_token_have_rows_of_their_own_in_order(backbone: Backbone, text: str) -> None:
     words = split_words(text)
-    tokens = backbone.encoder().tokenise([text])[0]
-    found = check_sound(backbone.encoder(), text, words).words
+    tokens = backbone.encoder.tokenise([text])[0]
+    found = check_sound(backbone.encoder, text, words).words
     for (a, b), (first, second) in zip(pairwise(words), pairwise(found), strict=True):
         shared = any(start < a[1] and b[0] < end for start, end in tokens.offsets)
         assert first <= second if shared else first < second
@@ -75,12 +75,12 @@ def test_words_that_share_no_token_have_rows_of_their_own_in_order(backbone: Bac
 @given(st.text(max_size=120))
 def test_the_row_of_a_word_is_its_first_token(backbone: Backbone, text: str) -> None:
     words = split_words(text)
-    tokens = backbone.encoder().tokenise([text])[0]
-    found = check_sound(backbone.encoder(), text, words)
+    tokens = backbone.encoder.tokenise([text])[0]
+    found = check_sound(backbone.encoder, text, words)
     ids = put_together(found)
     for (start, end), row in zip(words, found.words, strict=True):
         own = [i for i, (a, b) in zip(tokens.ids, tokens.offsets, strict=True) if a < end and b > start]
-        assert ids[row] == (own[0] if own else backbone.tokenizer.unk_token_id)
+        assert ids[row] == (own[0] if own else backbone.encoder.unknown)
 
 
 def put_together(found: Encoded) -> list[int]:
@@ -90,9 +90,10 @@ def put_together(found: Encoded) -> list[int]:
 @EVERY_TEXT
 @given(st.text(alphabet="ab c🙂東", max_size=600))
 def test_windows_join_to_every_token_exactly_once(backbone: Backbone, text: str) -> None:
-    encoder = backbone.encoder()
+    encoder = backbone.encoder
     (found,) = encoder.encode([text], [()])
-    special = (backbone.tokenizer.cls_token_id, backbone.tokenizer.sep_token_id)
+    tokenizer = backbone.read_tokenizer()
+    special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
     assert put_together(found) == [special[0], *encoder.tokenise([text])[0].ids, special[1]]
 
 
@@ -101,7 +102,7 @@ def test_windows_join_to_every_token_exactly_once(backbone: Backbone, text: str)
 def test_every_window_is_full_overlaps_the_last_and_gives_the_rows_of_its_middle(
     bert: Backbone, length: int, positions: int
 ) -> None:
-    encoder = TextEncoder(bert.tokenizer, positions)
+    encoder = TextEncoder(bert.read_tokenizer(), positions)
     (found,) = encoder.encode(["a " * length], [()])
     room = positions - 2
     if length <= room:
@@ -119,7 +120,7 @@ def test_every_window_is_full_overlaps_the_last_and_gives_the_rows_of_its_middle
 
 
 def test_many_texts_are_encoded_as_each_alone(backbone: Backbone) -> None:
-    encoder = backbone.encoder()
+    encoder = backbone.encoder
     together = encoder.encode(ODD, [split_words(text) for text in ODD])
     for text, found in zip(ODD, together, strict=True):
         (alone,) = encoder.encode([text], [split_words(text)])
@@ -128,36 +129,38 @@ def test_many_texts_are_encoded_as_each_alone(backbone: Backbone) -> None:
 
 
 def test_a_word_that_the_tokenizer_drops_is_read_as_unknown_in_its_place(bert: Backbone) -> None:
-    (found,) = bert.encoder().encode(["a \u200b b"], [((0, 1), (2, 3), (4, 5))])
-    a, b = bert.tokenizer.convert_tokens_to_ids(["a", "b"])
-    assert found.windows[0].tolist()[1:-1] == [a, bert.tokenizer.unk_token_id, b]
+    (found,) = bert.encoder.encode(["a \u200b b"], [((0, 1), (2, 3), (4, 5))])
+    a, b = bert.read_tokenizer().convert_tokens_to_ids(["a", "b"])
+    assert found.windows[0].tolist()[1:-1] == [a, bert.encoder.unknown, b]
     assert found.words.tolist() == [1, 2, 3]
 
 
 def test_plain_transformers_leaves_out_a_word_that_the_tokenizer_drops(bert: Backbone) -> None:
-    plain = bert.tokenizer(["a", "\u200b", "b"], is_split_into_words=True)
+    plain = bert.read_tokenizer()(["a", "\u200b", "b"], is_split_into_words=True)
     assert plain.word_ids() == [None, 0, 2, None]
 
 
 def test_two_words_within_one_token_share_its_row(bert: Backbone) -> None:
-    (found,) = bert.encoder().encode(["london"], [((0, 2), (2, 6))])
+    (found,) = bert.encoder.encode(["london"], [((0, 2), (2, 6))])
     assert found.words.tolist() == [1, 1]
 
 
 def test_words_of_a_roberta_text_are_tokens_with_the_space_before_them(roberta: Backbone) -> None:
-    (found,) = roberta.encoder().encode(["ada loves london"], [((0, 3), (4, 9), (10, 16))])
-    tokens = [roberta.tokenizer.convert_ids_to_tokens(int(found.windows[0][row])) for row in found.words]
+    (found,) = roberta.encoder.encode(["ada loves london"], [((0, 3), (4, 9), (10, 16))])
+    tokenizer = roberta.read_tokenizer()
+    tokens = [tokenizer.convert_ids_to_tokens(int(found.windows[0][row])) for row in found.words]
     assert tokens == ["ada", "Ġlove", "Ġlondon"]
 
 
 def test_a_broken_surrogate_is_read_as_the_replacement_character(backbone: Backbone) -> None:
-    broken, replaced = backbone.encoder().encode(["good \ud83d film", "good \ufffd film"], [(), ()])
+    broken, replaced = backbone.encoder.encode(["good \ud83d film", "good \ufffd film"], [(), ()])
     assert put_together(broken) == put_together(replaced)
 
 
 def test_a_tokenizer_that_pads_and_cuts_gives_every_token(tmp_path: Path) -> None:
-    backbone = Backbone.load(tiny_backbone(tmp_path))
-    backbone.tokenizer.backend_tokenizer.enable_truncation(4)
-    backbone.tokenizer.backend_tokenizer.enable_padding(length=9)
-    (found,) = backbone.encoder().encode(["a b c d e f"], [()])
+    tokenizer = Backbone.load(tiny_backbone(tmp_path)).read_tokenizer().backend_tokenizer
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=9)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (found,) = Backbone.load(tmp_path).encoder.encode(["a b c d e f"], [()])
     assert found.rows == 8

@@ -44,7 +44,7 @@ def load(
 
 def our_logits(artifact: Artifact, backbone: Backbone, examples: list[Example]) -> list[np.ndarray]:
     adapter = load(artifact, backbone)
-    encoded = encode_examples(backbone.encoder(), adapter.spec, examples)
+    encoded = encode_examples(backbone.encoder, adapter.spec, examples)
     return compute_logits(
         Trunk.of(backbone),
         backbone.first_position,

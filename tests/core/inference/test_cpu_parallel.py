@@ -53,6 +53,22 @@ def test_results_come_in_order_from_several_threads_each_with_its_share(threads:
     assert (torch.get_num_threads(), torch.is_grad_enabled()) == (2, True)
 
 
+def test_a_thread_that_first_computes_during_a_run_has_all_threads(threads: int) -> None:
+    found: list[int] = []
+
+    def first() -> None:
+        torch.ones(2) @ torch.ones(2)
+        found.append(torch.get_num_threads())
+
+    def work(item: int) -> None:
+        other = threading.Thread(target=first)
+        other.start()
+        other.join()
+
+    run_in_lanes(work, range(4))
+    assert found == [threads] * 4
+
+
 def test_what_fails_in_a_lane_is_raised_once_all_have_ended(threads: int) -> None:
     ended = []
 

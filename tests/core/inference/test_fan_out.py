@@ -59,7 +59,7 @@ def counting(backbone: Backbone) -> CountingTrunk:
 
 
 def jobs_of(backbone: Backbone, adapters: list[Adapter], texts: list[str]) -> list[Job]:
-    encoder = backbone.encoder()
+    encoder = backbone.encoder
     tokens = encoder.tokenise(texts)
     return [
         Job(encoder.arrange(own, adapter.spec.unlabelled(text).words), slot)
@@ -118,7 +118,7 @@ def test_rows_that_share_states_train_as_rows_of_their_own(bert: Backbone, some_
     trunk = Trunk.of(bert)
     loras = {slot: random_adapter(bert, trunk, "sentiment", 0, slot).lora for slot in range(3)}
     factors = [factor.requires_grad_() for lora in loras.values() for factor in lora.parameters]
-    texts = bert.encoder().encode(some_texts(4), [()] * 4)
+    texts = bert.encoder.encode(some_texts(4), [()] * 4)
     states = torch.randn(sum(text.tokens for text in texts), trunk.width).requires_grad_()
     packed = pack(texts * 3, [slot for slot in range(3) for _ in texts])
     source = torch.arange(len(states)).repeat(3)[packed.source]

@@ -48,7 +48,7 @@ def our_logits(stored: StoredVersion, backbone: Backbone, texts: list[str]) -> l
     artifact, trunk = stored.read(), Trunk.of(backbone)
     spec = HOST.task(artifact.manifest.task)
     adapter = load_adapter(stored.ref, artifact, spec, backbone, trunk)
-    encoded = encode_examples(backbone.encoder(), spec, [spec.unlabelled(text) for text in texts])
+    encoded = encode_examples(backbone.encoder, spec, [spec.unlabelled(text) for text in texts])
     return compute_logits(trunk, backbone.first_position, [adapter], [Job(own, 0) for own in encoded])
 
 

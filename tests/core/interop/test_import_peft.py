@@ -132,7 +132,7 @@ def check_equal(
     spec, trunk = HOST.task(task), Trunk.of(backbone)
     adapter = load_adapter("x@1", stored.read(), spec, backbone, trunk)
     examples = [spec.unlabelled(text) for text in texts]
-    jobs = [Job(own, 0) for own in encode_examples(backbone.encoder(), spec, examples)]
+    jobs = [Job(own, 0) for own in encode_examples(backbone.encoder, spec, examples)]
     ours = compute_logits(trunk, backbone.first_position, [adapter], jobs)
     batch = AutoTokenizer.from_pretrained(backbone.name)(list(texts), padding=True, return_tensors="pt")
     with torch.no_grad():

@@ -195,7 +195,7 @@ def test_a_tiny_backbone_is_as_asked(model_type: str, tmp_path: Path) -> None:
     backbone = Backbone.load(folder)
     assert backbone.family.model_type == model_type
     assert (backbone.layers, backbone.hidden_size) == (3, 16)
-    assert backbone.encoder().encode(["a" * 99 + " b" * 99], [()])[0].windows[0].shape == (20,)
+    assert backbone.encoder.encode(["a" * 99 + " b" * 99], [()])[0].windows[0].shape == (20,)
 
 
 def test_one_seed_gives_one_tiny_backbone_and_another_gives_another(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_tiny_backbone_leaves_the_global_generator_alone(tmp_path: Path) -> No
 
 
 def test_no_two_weights_of_a_tiny_backbone_are_equal_and_none_is_constant(tmp_path: Path) -> None:
-    tensors = list(Backbone.load(tiny_backbone(tmp_path)).tensors.values())
+    tensors = list(Backbone.load(tiny_backbone(tmp_path)).read_tensors().values())
     assert all(float(tensor.std()) > 0.05 for tensor in tensors)
 
 
@@ -230,5 +230,5 @@ def test_the_words_of_the_tiny_vocabularies_are_tokens_of_their_own(
     bert: Backbone, roberta: Backbone
 ) -> None:
     for backbone in (bert, roberta):
-        tokens = backbone.encoder().tokenise(["the film was very good"])[0]
+        tokens = backbone.encoder.tokenise(["the film was very good"])[0]
         assert [re.sub("Ġ", "", token) for token in tokens.tokens] == ["the", "film", "was", "very", "good"]

@@ -38,7 +38,7 @@ def graphs_of(trunk: Trunk, record: Callable[..., Callable[[], Tensor]]) -> Grap
 
 
 def packed_of(backbone: Backbone, texts: Sequence[str], slots: Sequence[int]) -> Packed:
-    return pack(backbone.encoder().encode(texts, [()] * len(texts)), slots, backbone.first_position)
+    return pack(backbone.encoder.encode(texts, [()] * len(texts)), slots, backbone.first_position)
 
 
 def laid_out(backbone: Backbone, seed: int, rank: int = 8) -> Lora:

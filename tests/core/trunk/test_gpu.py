@@ -34,7 +34,7 @@ def adapter(backbone: Backbone, seed: int, rank: int = 8) -> Lora:
 
 
 def packed_of(backbone: Backbone, texts: list[str], slots: list[int]) -> Packed:
-    return pack(backbone.encoder().encode(texts, [()] * len(texts)), slots, backbone.first_position)
+    return pack(backbone.encoder.encode(texts, [()] * len(texts)), slots, backbone.first_position)
 
 
 def states(backbone: Backbone, trunk: Trunk, packed: Packed, loras: dict[int, Lora]) -> Tensor:

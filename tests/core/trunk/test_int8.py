@@ -55,7 +55,7 @@ def test_rows_and_weights_of_zeros_give_the_bias() -> None:
 def test_a_trunk_in_int8_has_nearly_the_states_of_one_in_float32(
     bert: Backbone, some_texts: Callable[[int], list[str]]
 ) -> None:
-    packed = pack(bert.encoder().encode(some_texts(20), [()] * 20), [0] * 20, bert.first_position)
+    packed = pack(bert.encoder.encode(some_texts(20), [()] * 20), [0] * 20, bert.first_position)
     with torch.inference_mode():
         exact, rounded = (Trunk.of(bert, dtype).forward(packed, {}) for dtype in (torch.float32, torch.int8))
     assert rounded.dtype == torch.float32
@@ -63,7 +63,7 @@ def test_a_trunk_in_int8_has_nearly_the_states_of_one_in_float32(
 
 
 def test_the_checksum_of_a_trunk_in_int8_is_that_of_its_rounded_weights(bert: Backbone) -> None:
-    first, second = Trunk.of(bert, torch.int8), Trunk.of(bert, torch.int8)
+    first, second = (Trunk.build(bert, torch.int8) for _ in range(2))
     assert first.precision == torch.int8
     assert first.checksum() == second.checksum() != Trunk.of(bert, torch.float32).checksum()
 

@@ -121,11 +121,11 @@ def test_the_first_row_of_a_text_is_the_mean_of_its_windows_first_rows(
 
 
 def test_one_order_needs_no_join(bert: Backbone) -> None:
-    texts = bert.encoder().encode(["a", "a b", "a b c"], [(), (), ()])
+    texts = bert.encoder.encode(["a", "a b", "a b c"], [(), (), ()])
     assert pack(texts, [0, 0, 0]).join is None
     assert pack(texts, [0, 1, 0]).join is not None
 
 
 def test_moving_a_batch_to_its_own_device_is_free(bert: Backbone) -> None:
-    packed = pack(bert.encoder().encode(["a", "b"], [(), ()]), [1, 0])
+    packed = pack(bert.encoder.encode(["a", "b"], [(), ()]), [1, 0])
     assert packed.to(torch.device("cpu")) is packed

@@ -100,7 +100,7 @@ def test_a_mixed_batch_gives_each_text_what_peft_gives_it_alone(
     loras = {slot: some_lora(padded, slot, *modules) for slot in (0, 1, 2)}
     texts = [*some_texts(21), "good film " * 30]
     slots = [i % 4 for i in range(22)]  # the last of them has no adapter
-    encoded = padded.encoder().encode(texts, [()] * 22)
+    encoded = padded.encoder.encode(texts, [()] * 22)
     packed = pack(encoded, slots)
     with torch.inference_mode():
         mixed = Trunk.of(padded).forward(packed, loras)
@@ -124,7 +124,7 @@ def test_a_mixed_batch_of_peft_gives_the_same_states(modernbert: Backbone, some_
         if ".other." in name:
             parameter.data.copy_(named[name.replace(".other.", ".")])
     texts, slots = some_texts(12), [i % 2 for i in range(12)]
-    packed = pack(encoded := modernbert.encoder().encode(texts, [()] * 12), slots)
+    packed = pack(encoded := modernbert.encoder.encode(texts, [()] * 12), slots)
     lengths = [own.rows for own in encoded]
     ids = torch.zeros(12, max(lengths), dtype=torch.int64)
     for row, own in zip(ids, encoded, strict=True):
@@ -140,7 +140,7 @@ def test_a_mixed_batch_of_peft_gives_the_same_states(modernbert: Backbone, some_
 def test_gradients_of_the_adapter_equal_those_of_peft(padded: Backbone) -> None:
     lora = some_lora(padded, 7)
     model = peft_model(padded, lora)
-    (text,) = padded.encoder().encode(["the film was very good"], [()])
+    (text,) = padded.encoder.encode(["the film was very good"], [()])
     model(input_ids=torch.from_numpy(text.windows[0])[None]).last_hidden_state.sin().sum().backward()
     for factor in lora.parameters:
         factor.requires_grad_()
@@ -159,7 +159,7 @@ def test_gradients_of_the_adapter_equal_those_of_peft(padded: Backbone) -> None:
 
 def test_threads_with_other_adapters_share_one_model(padded: Backbone, some_texts: Texts) -> None:
     trunk, loras = Trunk.of(padded), [some_lora(padded, slot) for slot in range(4)]
-    packed = pack(padded.encoder().encode(some_texts(20), [()] * 20), [0] * 20)
+    packed = pack(padded.encoder.encode(some_texts(20), [()] * 20), [0] * 20)
 
     def states(lora: Lora) -> Tensor:
         with torch.inference_mode():
@@ -173,7 +173,7 @@ def test_threads_with_other_adapters_share_one_model(padded: Backbone, some_text
 
 def test_an_adapter_of_a_batch_is_gone_after_it(padded: Backbone) -> None:
     trunk, lora = Trunk.of(padded), some_lora(padded, 0)
-    packed = pack(padded.encoder().encode(["good film"], [()]), [0])
+    packed = pack(padded.encoder.encode(["good film"], [()]), [0])
     with torch.inference_mode():
         bare, before = trunk.forward(packed, {}), trunk.checksum()
         assert not torch.equal(trunk.forward(packed, {0: lora}), bare)
@@ -186,7 +186,7 @@ def test_an_adapter_of_a_batch_is_gone_after_it(padded: Backbone) -> None:
 
 def test_dropout_is_that_of_the_run_and_never_the_models_own(padded: Backbone) -> None:
     trunk, lora = Trunk.of(padded), {0: some_lora(padded, 0)}
-    packed = pack(padded.encoder().encode(["the film was very good"], [()]), [0])
+    packed = pack(padded.encoder.encode(["the film was very good"], [()]), [0])
     with torch.inference_mode(), torch.random.fork_rng():
         plain = trunk.forward(packed, lora)
         torch.manual_seed(0)
@@ -268,7 +268,7 @@ def test_an_encoder_that_nobody_wrote_down_gives_the_states_of_transformers(
     backbone = Backbone.load(folder, device="cpu", dtype="fp32")
     lora = some_lora(backbone, 0)
     models = [AutoModel.from_pretrained(folder).eval(), peft_model(backbone, lora)]
-    encoded = backbone.encoder().encode([*some_texts(12), "good film " * 100], [()] * 13)
+    encoded = backbone.encoder.encode([*some_texts(12), "good film " * 100], [()] * 13)
     slots = [i % 2 for i in range(13)]
     packed = pack(encoded, slots, backbone.first_position)
     with torch.inference_mode():
@@ -286,7 +286,7 @@ def test_a_pretrained_encoder_is_read_from_beside_the_head_it_was_trained_with(
     modernbert: Backbone, modernbert_folder: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(modernbert_folder, tmp_path / "x")
-    tensors = {f"model.{name}": tensor for name, tensor in modernbert.tensors.items()}
+    tensors = {f"model.{name}": tensor for name, tensor in modernbert.read_tensors().items()}
     save_file(
         {**tensors, "head.dense.weight": torch.ones(32, 32)}, folder / "model.safetensors", {"format": "pt"}
     )
@@ -308,7 +308,7 @@ def test_weights_that_do_not_fit_are_told(
     change: Callable[[Any], Any], message: str, modernbert: Backbone, modernbert_folder: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(modernbert_folder, tmp_path / "x")
-    save_file(change(dict(modernbert.tensors)), folder / "model.safetensors", {"format": "pt"})
+    save_file(change(dict(modernbert.read_tensors())), folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(BackboneError, match=message):
         Backbone.load(folder)
 

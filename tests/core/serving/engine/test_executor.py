@@ -123,7 +123,7 @@ def test_a_forward_pass_that_fails_is_narrowed_down_by_halves(
     bert: Backbone, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     long = "film " * 30
-    plugin = Counted(length=bert.encoder().arrange(bert.encoder().tokenise([long])[0]).tokens)
+    plugin = Counted(length=bert.encoder.arrange(bert.encoder.tokenise([long])[0]).tokens)
     found, passes = served_by(plugin, bert, store, ["good"] * 21 + [long] + ["good"] * 10)
     assert [type(each) for each in found] == [list] * 21 + [AnswerFailed] + [list] * 10
     assert passes <= 1 + 2 * 5
