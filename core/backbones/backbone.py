@@ -25,8 +25,9 @@ from onetrunk.core.backbones.checkpoint import (
     read_pooler,
     read_weights,
 )
+from onetrunk.core.backbones.configuration import check_positions, checked_sizes, read_config
 from onetrunk.core.backbones.device import resolve_device, resolve_dtype
-from onetrunk.core.backbones.families import FAMILIES, Family, Sizes, expected_shapes, linear_shapes, sizes_of
+from onetrunk.core.backbones.families import FAMILIES, Family, expected_shapes, linear_shapes
 from onetrunk.core.backbones.repository import locate
 from onetrunk.core.backbones.shared_values import SharedValues
 from onetrunk.core.backbones.tokenization import TextEncoder
@@ -35,16 +36,7 @@ from onetrunk.core.errors import BackboneError, UnsupportedBackbone
 from onetrunk.core.tasks import Pooling
 
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
-ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 
-_COUNTS = (
-    "vocab_size",
-    "max_position_embeddings",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-)
 _TOKENIZER_JSON = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 TOKENIZER_PROBE = ("Ada's naïve résumé, 1,234.5 €!", "東京 Привет 🙂 don't", "UPPER lower\tTab")
@@ -102,7 +94,7 @@ class Backbone:
         precision = resolve_dtype(dtype, where)
         files = locate(str(name_or_path), revision)
         name, folder = files.name, files.folder.absolute()
-        config = _read_config(name, folder)
+        config = read_config(name, folder)
         stamps = file_stamps(name, folder)
         family, tensors, pooler = _encoder(name, folder, config)
         tokenizer = _read_tokenizer(name, folder)
@@ -200,31 +192,6 @@ def _tokenizer_fingerprint(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(seen, ensure_ascii=True).encode()).hexdigest()
 
 
-def _read_config(name: str, folder: Path) -> Any:
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig
-
-    if not is_there(name, folder / "config.json"):
-        raise BackboneError(name, f"config.json is missing in {folder}")
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, KeyError, OSError, StrictDataclassError) as error:
-        raise UnsupportedBackbone(name, f"config.json cannot be read: {first_line(error)}") from error
-    _check_counts(name, config)
-    return config
-
-
-def _check_counts(name: str, config: Any) -> None:
-    """Raise BackboneError, with the key of config.json, for an encoder of no layers, no heads and the like."""
-    written: Mapping[str, str] = config.attribute_map  # DistilBERT writes hidden_size as dim
-    for key in _COUNTS:
-        value = getattr(config, key, 1)
-        if isinstance(value, int) and value < 1:
-            raise BackboneError(
-                name, f"config.json: {written.get(key, key)} is {value}; expected a whole number from 1 on"
-            )
-
-
 def _encoder(
     name: str, folder: Path, config: Any
 ) -> tuple[Family, dict[str, Tensor], tuple[Tensor, Tensor] | None]:
@@ -235,51 +202,17 @@ def _encoder(
         )
     if config.model_type not in FAMILIES:
         padded, tensors = load_padded(name, folder, config)
-        _check_positions(name, padded, config)
+        check_positions(name, padded, config)
         return padded, tensors, None
     family = FAMILIES[config.model_type]
-    _check_positions(name, family, config)
-    shapes = expected_shapes(family, _checked_sizes(name, family, config))
+    check_positions(name, family, config)
+    shapes = expected_shapes(family, checked_sizes(name, family, config))
     tensors, pooler = (
         read_weights(name, folder, family.prefix, shapes),
         read_pooler(name, folder, family.prefix),
     )
     check_finite(name, tensors)
     return family, tensors, pooler
-
-
-def _check_positions(name: str, family: Family, config: Any) -> None:
-    """Raise BackboneError where positions count from a padding id that is none, or leave no room for a text."""
-    first, padding = 0, config.pad_token_id
-    if family.positions_after_padding:
-        if not isinstance(padding, int) or padding < 0:
-            raise BackboneError(
-                name,
-                f"config.json: pad_token_id is {padding}; expected a whole number from 0 on, after which the "
-                f"positions of {config.model_type!r} begin",
-            )
-        first = padding + 1
-    if (positions := int(config.max_position_embeddings)) < first + 3:
-        raise BackboneError(
-            name,
-            f"config.json: max_position_embeddings is {positions}; expected {first + 3} or more, for a token "
-            "between two special ones",
-        )
-
-
-def _checked_sizes(name: str, family: Family, config: Any) -> Sizes:
-    """Return the sizes of a packed encoder. Raises UnsupportedBackbone for what the trunk does not compute."""
-    if (kind := getattr(config, "position_embedding_type", None) or "absolute") != "absolute":
-        raise UnsupportedBackbone(name, f"position embeddings of type {kind!r}; supported: absolute")
-    sizes = sizes_of(family, config)
-    if sizes.activation not in ACTIVATIONS:
-        known = ", ".join(ACTIVATIONS)
-        raise UnsupportedBackbone(name, f"activation {sizes.activation!r}; supported: {known}")
-    if sizes.width % sizes.heads:
-        raise UnsupportedBackbone(
-            name, f"hidden_size {sizes.width} is no multiple of {sizes.heads} attention heads"
-        )
-    return sizes
 
 
 def _read_tokenizer(name: str, folder: Path) -> Any:

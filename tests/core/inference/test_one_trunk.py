@@ -20,6 +20,8 @@ from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import Backbone, fingerprint
 from onetrunk.core.errors import BackboneError
 from onetrunk.core.inference.predictor import OneTrunk
+from onetrunk.core.plugin_system.host import PluginHost
+from onetrunk.core.sharing.pull import Puller
 from onetrunk.core.testing import tiny_backbone
 from onetrunk.core.trunk.packed import Trunk
 
@@ -101,7 +103,8 @@ def test_training_on_from_a_version_beside_a_service_builds_no_second_trunk(
 def test_a_pull_beside_a_service_builds_no_second_trunk(
     own: Backbone, train_tiny: Train, tmp_path: Path
 ) -> None:
-    trunk = OneTrunk(own, store=Store(tmp_path / "store"))
+    store, host = Store(tmp_path / "store"), PluginHost.discover()
+    trunk = OneTrunk(own, store=store, host=host, resolve=Puller(store, host, lambda _: own).resolve)
     elsewhere = train_tiny(Store(tmp_path / "elsewhere"), "sentiment", own).stored.path
     (own.folder / "model.safetensors").unlink()
     location = Location.parse(f"file://{tmp_path / 'remote'}")
