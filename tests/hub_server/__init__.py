@@ -13,6 +13,7 @@ repos.py       a repo: files, commits, branches, tags, PRs
 routes.py      which function answers which request; accounts.py, models.py, uploads.py, downloads.py hold them
 wire.py        HTTP itself, with the faults; faults.py says which request is struck
 cards.py       what the Hub reads from a README.md
+test_*.py      tests of the Hub itself, with conftest.py and sample_repo.py
 """
 
 from tests.hub_server.faults import Faults

@@ -1,12 +1,134 @@
-"""The table of names of a cluster holds nothing of a name that is gone."""
+"""The registry of served names: loads, removals, waiting for changes, restarts."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
+from typing import Any
 
+import pytest
+
+from onetrunk.core.errors import OneTrunkError, UnknownAdapter
 from onetrunk.core.serving.cluster.name_service import Names
-from tests.core.serving.cluster.test_cluster import epoch, found, put
+from onetrunk.core.serving.cluster.name_table import Entry, Table
+from onetrunk.core.serving.engine.errors import UnknownName
+from tests.core.serving.cluster.sample_names import entry, epoch, found, names_after, put
+
+
+def test_a_load_tells_what_it_replaced() -> None:
+    async def loads() -> list[Any]:
+        names = Names(found, "settings")
+        return [await put(names, "mood", reference) for reference in ("mood@1", "mood@2")]
+
+    (first, nothing), (second, before) = asyncio.run(loads())
+    assert (nothing, before) == (None, "mood@1")
+    assert (first.entries["mood"].version, second.entries["mood"].version) == ("mood@1", "mood@2")
+    assert second.revision == first.revision + 1
+
+
+def test_a_load_that_fails_changes_nothing() -> None:
+    async def fail() -> tuple[object, Table, Table]:
+        names = Names(found, "settings")
+        before, _ = await put(names, "mood", "mood@1")
+        failed = await put(names, "mood", "nobody")
+        after = (await names.watch(("", 0))).table
+        assert after is not None
+        return failed, before, after
+
+    failed, before, after = asyncio.run(fail())
+    assert isinstance(failed, UnknownAdapter)
+    assert after == before
+
+
+def test_loads_of_one_name_end_in_the_order_they_were_asked_for() -> None:
+    async def slow_first(reference: str) -> Entry | OneTrunkError:
+        await asyncio.sleep(0.05 if reference == "mood@1" else 0)
+        return entry(reference)
+
+    async def both() -> str:
+        names = Names(slow_first, "settings")
+        await asyncio.gather(put(names, "mood", "mood@1"), put(names, "mood", "mood@2"))
+        table = (await names.watch(("", 0))).table
+        assert table is not None
+        return table.entries["mood"].version
+
+    assert asyncio.run(both()) == "mood@2"
+
+
+def test_who_removes_what_is_not_there_is_told_what_is() -> None:
+    async def remove() -> object:
+        names = Names(found, "settings")
+        await put(names, "mood", "mood@1")
+        return await names.remove(await epoch(names), "nobody")
+
+    refused = asyncio.run(remove())
+    assert isinstance(refused, UnknownName)
+    assert refused.known == ("mood",)
+
+
+def test_who_watches_hears_of_a_change_when_it_happens() -> None:
+    async def watch() -> tuple[Table | None, float]:
+        names, loop = Names(found, "settings"), asyncio.get_running_loop()
+        first = (await names.watch(("", 0))).table
+        assert first is not None
+        began, watching = loop.time(), asyncio.create_task(names.watch(first.mark))
+        await asyncio.sleep(0.05)
+        await put(names, "mood", "mood@1")
+        return (await watching).table, loop.time() - began
+
+    table, seconds = asyncio.run(watch())
+    assert table is not None
+    assert list(table.entries) == ["mood"]
+    assert seconds < 0.5
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_what_cannot_be_served_at_first_is_skipped_only_where_nobody_named_it(skip: bool) -> None:
+    async def begin() -> list[str]:
+        names = Names(found, "settings")
+        await names.begin({"mood": "mood@1", "gone": "gone"}, skip=skip)
+        table = (await names.watch(("", 0))).table
+        assert table is not None
+        return list(table.entries)
+
+    if skip:
+        assert asyncio.run(begin()) == ["mood"]
+    else:
+        with pytest.raises(UnknownAdapter, match="no adapter 'gone'"):
+            asyncio.run(begin())
+
+
+def test_a_keeper_that_was_started_again_takes_the_table_of_a_gateway() -> None:
+    _, lost = names_after(("mood", "mood@1"), ("mood", "mood@2"))
+    names, fresh = names_after(("mood", "mood@1"))
+    assert lost.outlives(fresh)
+    names.adopt(lost)
+    assert asyncio.run(names.watch(fresh.mark)).table == lost
+
+
+def test_a_keeper_that_was_started_again_changes_nothing_for_a_gateway_whose_table_it_has_lost() -> None:
+    names, table = names_after(("mood", "mood@1"))
+
+    async def change() -> tuple[object, object, Table | None]:
+        done = await names.put("lost", "mood", "mood@2"), await names.remove("lost", "mood")
+        return *done, (await names.watch(("", 0))).table
+
+    assert asyncio.run(change()) == (None, None, table)
+
+
+def test_a_keeper_does_not_take_back_an_older_table_or_one_of_other_settings() -> None:
+    names, table = names_after(("mood", "mood@1"), ("mood", "mood@2"))
+    _, older = names_after(("mood", "mood@1"))
+    names.adopt(older)
+    names.adopt(Table("other settings", "other", 99))
+    assert asyncio.run(names.watch(("", 0))).table == table
+
+
+def test_the_keeper_of_names_is_a_small_process() -> None:
+    code = "import sys, onetrunk.core.serving.cluster.name_service; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def locks() -> int:

@@ -1,0 +1,199 @@
+"""Responses that are malformed, truncated, late or not from a OneTrunk service."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from onetrunk.core.client import AnswerError, Client, ServiceUnreachable
+from onetrunk.core.client.responses import Body
+from tests.core.client.answers import ONCE, TOKEN, Ask, labels, mood, result
+from tests.peer import LINES, PROBLEM, Asked, Peer, Said, listening, said
+
+
+@pytest.mark.parametrize("method", ["status", "predict", "predict_stream", "unload"])
+@pytest.mark.parametrize(
+    ("way", "message"),
+    [
+        (
+            Said(b"<html>hello</html>", 200, "text/html; charset=utf-8"),
+            "answers 200 with text/html, which is no",
+        ),
+        (
+            Said(b"<html>bad gateway</html>", 502, "text/html"),
+            "answers 502 with text/html, which is no answer",
+        ),
+        (Said(b"", 404, ""), "answers 404 with no content type, which is no answer of a OneTrunk service"),
+        (Said(b"{}", 500, "application/json"), "answers 500 with application/json, which is no answer"),
+        (Said(b"oops", 400, PROBLEM), "the answer is not JSON"),
+        (Said(b"[]", 400, PROBLEM), "a problem that is no JSON object"),
+    ],
+)
+def test_an_answer_of_something_else_is_told_apart(
+    ask: Ask, peer: Peer, method: str, way: Said, message: str
+) -> None:
+    peer.says(way)
+    arguments = {"status": (), "unload": ("mood",)}.get(method, (["x"], ["mood"]))
+    with pytest.raises(AnswerError, match=message):
+        ask(method, *arguments)
+    assert len(peer.asked) == 1
+
+
+def test_a_page_that_a_proxy_sends_for_a_service_that_is_away_is_waited_for_too(ask: Ask, peer: Peer) -> None:
+    peer.says(Said(b"<html>", 503, "text/html"), said({"status": "ready"}))
+    assert ask("status") == {"status": "ready"}
+    peer.says(Said(b"<html>", 503, "text/html"))
+    with pytest.raises(AnswerError, match="answers 503 with text/html"):
+        ask("status", retries=ONCE)
+
+
+def test_a_redirection_is_not_followed_and_the_token_goes_nowhere(ask: Ask, peer: Peer) -> None:
+    with listening() as other:
+        other.says(said({"status": "ready"}))
+        peer.says(Said(b"", 307, "text/html", {"Location": f"{other.url}/v1/status"}))
+        with pytest.raises(AnswerError, match=f"answers 307, to {other.url}/v1/status"):
+            ask("status", token=TOKEN)
+        assert other.asked == []
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "the answer is not JSON"),
+        (b'{"results": [', "the answer is not JSON"),
+        (b"\xff", "the answer is not JSON"),
+        (b"[" * 100_000, "the answer is not JSON"),
+        (b'{"results": [{"answers": [{"version": "a@1", "score": NaN}]}]}', "it has the number NaN"),
+        (b"[]", "the answer is no JSON object"),
+        (b"{}", "the answer has no list of 1 results"),
+        (b'{"results": []}', "the answer has no list of 1 results"),
+        (b'{"results": [{}, {}]}', "the answer has no list of 1 results"),
+        (b'{"results": [[]]}', "text 1: the answer has no list of 1 answers"),
+        (b'{"results": [{"answers": []}]}', "text 1: the answer has no list of 1 answers"),
+        (b'{"results": [{"answers": [{"label": "x"}]}]}', "text 1: an answer does not say its version"),
+    ],
+)
+def test_an_answer_of_another_shape_is_refused(ask: Ask, peer: Peer, body: bytes, message: str) -> None:
+    peer.says(Said(body))
+    with pytest.raises(AnswerError, match=message):
+        ask("predict", ["x"], ["mood"])
+
+
+@pytest.mark.parametrize("way", [said({}), said({"adapters": {}}), said({"adapters": ["mood"]})])
+def test_a_list_of_adapters_must_be_one(ask: Ask, peer: Peer, way: Said) -> None:
+    peer.says(way)
+    with pytest.raises(AnswerError, match="the answer has no list of adapters"):
+        ask("adapters")
+
+
+def test_an_answer_that_breaks_off_is_no_answer(ask: Ask, peer: Peer) -> None:
+    peer.says(Said(b'{"status": "ready"}', cut=10))
+    with pytest.raises(AnswerError, match="the answer breaks off in the middle"):
+        ask("status")
+
+
+def _stream_of_two() -> bytes:
+    return b"".join(json.dumps(result(mood(text))).encode() + b"\n" for text in "ab")
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        Said(_stream_of_two(), kind=LINES),
+        Said(_stream_of_two(), kind=LINES, cut=10),
+        Said([_stream_of_two()], kind=LINES, cut=1),
+        Said([_stream_of_two(), b'{"answers": ['], kind=LINES, cut=1),
+    ],
+    ids=["fewer lines", "fewer bytes", "no last chunk", "half a line"],
+)
+def test_a_stream_that_breaks_off_says_how_far_it_came(peer: Peer, way: Said) -> None:
+    peer.says(way)
+    with Client(peer.url) as client:
+        answers = client.predict_stream(["a", "b", "c"], ["mood"])
+        assert labels([next(answers), next(answers)]) == ["a", "b"]
+        with pytest.raises(AnswerError, match="the answer breaks off after 2 of 3 texts"):
+            next(answers)
+
+
+def test_half_a_line_at_a_clean_end_is_not_json(ask: Ask, peer: Peer) -> None:
+    peer.says(Said(_stream_of_two() + b'{"answers": [', kind=LINES))
+    with pytest.raises(AnswerError, match="the answer is not JSON"):
+        ask("predict_stream", ["a", "b", "c"], ["mood"])
+
+
+def test_more_answers_than_texts_are_refused(ask: Ask, peer: Peer) -> None:
+    peer.says(Said(_stream_of_two(), kind=LINES))
+    with pytest.raises(AnswerError, match="answers more than 1 texts"):
+        ask("predict_stream", ["a"], ["mood"])
+
+
+def test_a_service_that_falls_silent_is_given_up(ask: Ask, peer: Peer) -> None:
+    over = threading.Event()
+
+    def silent(_asked: Asked) -> Said:
+        over.wait(10)
+        return said({})
+
+    peer.says(silent)
+    try:
+        with pytest.raises(ServiceUnreachable, match=r"sends nothing for 0\.3 s"):
+            ask("status", timeout=0.3)
+        assert len(peer.asked) == 1
+    finally:
+        over.set()
+
+
+def test_a_slow_stream_is_no_silent_one(ask: Ask, peer: Peer) -> None:
+    def parts() -> Iterator[bytes]:
+        for text in "abcdef":
+            time.sleep(0.2)
+            yield json.dumps(result(mood(text))).encode() + b"\n"
+
+    peer.says(Said(parts(), kind=LINES))
+    assert labels(ask("predict_stream", list("abcdef"), ["mood"], timeout=0.6)) == list("abcdef")
+
+
+def test_a_stream_that_falls_silent_is_given_up(ask: Ask, peer: Peer) -> None:
+    over = threading.Event()
+
+    def parts() -> Iterator[bytes]:
+        yield _stream_of_two()
+        over.wait(10)
+
+    peer.says(Said(parts(), kind=LINES))
+    try:
+        with pytest.raises(ServiceUnreachable, match=r"sends nothing for 0\.3 s"):
+            ask("predict_stream", list("abc"), ["mood"], timeout=0.3)
+    finally:
+        over.set()
+
+
+def test_what_speaks_no_http_is_told_in_a_few_seconds(ask: Ask) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def speak() -> None:
+            with suppress(OSError):  # of the listener, once it is closed
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.sendall(b"SSH-2.0-server\r\n")
+
+        thread = threading.Thread(target=speak, daemon=True)
+        thread.start()
+        with pytest.raises(ServiceUnreachable, match="the connection broke"):
+            ask("status", url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_no_more_of_an_answer_is_held_than_may_be() -> None:
+    body = Body("http://h", most=2**20)
+    body.add(b"x" * 2**20)
+    with pytest.raises(AnswerError, match="the answer has over 1 MiB, more than is read"):
+        body.add(b"x")

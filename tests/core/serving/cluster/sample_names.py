@@ -1,0 +1,45 @@
+"""A registry of served names without Ray: its entries, and changes as a gateway makes them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from onetrunk.core.errors import OneTrunkError, UnknownAdapter
+from onetrunk.core.serving.cluster.name_service import Names
+from onetrunk.core.serving.cluster.name_table import Entry, Table
+
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def entry(reference: str) -> Entry:
+    return Entry(f"{reference}#id", reference, reference, "sentiment", ("bad", "good"), WHEN)
+
+
+async def found(reference: str) -> Entry | OneTrunkError:
+    """Load what has a number; nothing else is there."""
+    return entry(reference) if "@" in reference else UnknownAdapter(reference, ["mood@1"], Path("store"))
+
+
+async def epoch(names: Names) -> str:
+    table = (await names.watch(("", 0))).table
+    assert table is not None
+    return table.epoch
+
+
+async def put(names: Names, name: str, reference: str) -> Any:
+    return await names.put(await epoch(names), name, reference)
+
+
+def names_after(*loads: tuple[str, str]) -> tuple[Names, Table]:
+    async def load() -> tuple[Names, Table]:
+        names = Names(found, "settings")
+        for pair in loads:
+            await put(names, *pair)
+        view = await names.watch(("", 0))
+        assert view.table is not None
+        return names, view.table
+
+    return asyncio.run(load())

@@ -1,0 +1,27 @@
+"""Arguments of the application in Ray Serve's configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onetrunk.core.errors import UsageError
+from onetrunk.core.serving.cluster.ray_args import settings_of
+
+
+@pytest.mark.parametrize(
+    ("toml", "args", "why"),
+    [
+        ("", {"config": "serve.toml"}, "config is 'serve.toml'; expected an absolute path"),
+        ("", {"residence": 9}, "unknown argument 'residence'; expected config and residents"),
+        ("", {"residents": 63}, "residents is 63; a text may be asked of 64 adapters"),
+        ("port = 80", {}, "Ray listens; set host and port in http_options"),
+        ("no = 1", {}, "unknown key no"),
+    ],
+)
+def test_arguments_that_cannot_be_are_told(tmp_path: Path, toml: str, args: dict[str, Any], why: str) -> None:
+    (tmp_path / "serve.toml").write_text(toml, encoding="utf-8")
+    with pytest.raises(UsageError, match=why):
+        settings_of({"config": str(tmp_path / "serve.toml"), **args})
