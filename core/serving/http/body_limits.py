@@ -43,9 +43,7 @@ class Bodies:
         announced = call.header(b"content-length")
         if announced.isdigit() and int(announced[:20]) > self._most:
             raise self._too_large()
-        message = await (call.receive() if call.whole else self.part(call))
-        if message["type"] == "http.disconnect":
-            raise ClientGone
+        message = await self.part(call)
         data: bytes = message["body"]
         if len(data) > self._most:
             raise self._too_large()

@@ -1,192 +1,197 @@
-"""A connection: uvicorn's own, with bounds on what a client may leave unfinished.
+"""A connection with limits, around uvicorn's protocol, which has none of these.
 
-Uvicorn waits for ever for the rest of a request's head, and for a client to read what it was sent; and it keeps
-headers of any size.
+uvicorn waits without end for the head of a request and for a client that does not read. It keeps a head of any
+size, and any number of requests that a client sends without waiting for the answers. A `Connection` stands between
+the transport and uvicorn's protocol, and uses of both only what `asyncio.Protocol` and `asyncio.Transport` define.
+While a request is under way it hands on only what the application waits for; the application tells it so, and finds
+it in the state of the ASGI scope.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from typing_extensions import override
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from onetrunk.core.serving.http.problems import MEDIA_TYPE, Problem
-from onetrunk.core.serving.http.request_context import GONE, WHOLE, new_id
 
+CONNECTION = "onetrunk.connection"
+"""Where `scope["state"]` has the connection."""
 HEAD_SECONDS = 20.0
-"""How long the head of a request may take to come, from its first byte, and the first byte of a connection."""
+"""How long the head of a request may take to arrive: from its first byte, or from the start of the connection."""
 WRITE_SECONDS = 60.0
 """How long a client may leave unread what it was sent."""
 HEAD_BYTES = 2**16
-"""Of the head of a request and, with some bytes for each of the body, what its chunks are wrapped in."""
-_PER_BYTE = 16
+"""Of the head of a request, and of what wraps the parts of its body."""
 UNREAD_BYTES = 2**26
-"""Of a body that is still sent after its response: a client may not hear of a refusal before it has sent all."""
+"""Of a body that still arrives after its response: a client may read a refusal only when it has sent everything."""
+_HELD_BYTES = 2**16
+"""Bytes that are held before no more are read: of a body that is not asked for yet, or of further requests."""
 _PIECE = 2**13
-"""Bytes that are parsed at a time: they can be many requests one behind the other, answered one by one."""
+"""Bytes that uvicorn is handed at a time. They can be a hundred small requests, all of which it keeps."""
 
 
-class Connection(HttpToolsProtocol):
-    """A connection that ends itself where a client takes too long or sends too much."""
+class Connection(asyncio.Protocol):
+    """A connection that ends where a client takes too long or sends too much.
 
-    _head: asyncio.TimerHandle | None = None
-    _unread: asyncio.TimerHandle | None = None
-    _began = False  # a request, with what is being fed to the parser
-    _open = False  # its head has not come as a whole
-    _stalled = False  # nothing is read, as there is something to parse
-    _overhead = _discarded = _body = 0
+    protocol: the class of uvicorn's protocol; settings: what uvicorn creates it with.
+    gone: done once the connection is lost.
+    """
 
+    def __init__(
+        self, protocol: Callable[..., asyncio.Protocol], app_state: Mapping[str, Any], **settings: Any
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._inner = protocol(app_state={**app_state, CONNECTION: self}, **settings)
+        self.gone: asyncio.Future[None] = self._loop.create_future()
+        self._held = bytearray()  # what has arrived and was not handed on yet
+        self._running = 0  # requests of the application: two for a moment, where one ends and the next begins
+        self._waiting = False  # the application, for the next part of a body
+        self._next: asyncio.Handle | None = None
+        self._silent = 0  # bytes handed on since the application last took something
+        self._allowed = HEAD_BYTES
+        self._since: float | None = self._loop.time()  # when the head began that is being waited for
+        self._timer: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+
+    @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Hear of a new connection."""
-        super().connection_made(transport)
-        self.flow = _Flow(transport, self)
-        self._rest = bytearray()  # what has come and is not parsed yet
-        self._gone = self.loop.create_future()
-        self._open = True
-        self._await_head()
+        """Begin to wait for the first request."""
+        self._transport = transport
+        self._inner.connection_made(_Transport(transport))  # type: ignore[arg-type]  # forwards all
+        self._check_head()
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hear of its end."""
-        self._cancel()
-        if not self._gone.done():
-            self._gone.set_result(None)
-        super().connection_lost(exc)
+        """Stop the timers and complete `gone`."""
+        for handle in (self._timer, self._unread, self._next):
+            if handle is not None:
+                handle.cancel()
+        self._held.clear()
+        if not self.gone.done():
+            self.gone.set_result(None)
+        self._inner.connection_lost(exc)
 
+    @override
+    def eof_received(self) -> bool | None:
+        """Let uvicorn decide what the end of the client's data means."""
+        return self._inner.eof_received()
+
+    @override
     def data_received(self, data: bytes) -> None:
-        """Take in what has come."""
-        if self._rest or self.pipeline or len(data) > _PIECE:
-            self._rest += data
-            self._feed()
+        """Hand on what has arrived, or hold it until it is needed."""
+        if self._held or len(data) > _PIECE or (self._running and not self._waiting):
+            self._held += data
+            if len(self._held) > _HELD_BYTES:
+                self._transport.pause_reading()
+            self._schedule()
         else:
-            self._parse(data)
+            self._hand_on(data)
 
-    def may_read(self) -> bool:
-        """Tell whether more may come: not while requests wait, or while there is something to parse, soon then."""
-        if self._rest and not self.pipeline:
-            self.loop.call_soon(self._feed)
-        return not self._rest and not self.pipeline
-
-    def _feed(self) -> None:
-        """Parse what has come, as long as no request waits for the answer to the one before it."""
-        while self._rest and not self.pipeline and not self.transport.is_closing():
-            piece = bytes(self._rest[:_PIECE])
-            del self._rest[:_PIECE]
-            self._parse(piece)
-        if self.transport.is_closing():
-            return
-        if self._rest:
-            self._stalled = True
-            self.flow.pause_reading()
-        elif self._stalled:
-            self._stalled = False
-            self.flow.resume_reading()
-
-    def _parse(self, data: bytes) -> None:
-        self._began, self._body = False, 0
-        super().data_received(data)
-        if self.transport.is_closing():
-            return
-        if not self._began:  # else most of it may belong to requests before
-            self._overhead = max(0, self._overhead + len(data) - (1 + _PER_BYTE) * self._body)
-        if self._overhead > HEAD_BYTES:
-            self._refuse()
-        elif self._open and self._head is None:
-            self._await_head()
-
-    def on_message_begin(self) -> None:
-        """Hear of the first byte of a request."""
-        super().on_message_begin()
-        self.scope[GONE] = self._gone  # type: ignore[literal-required]
-        self._began = self._open = True
-        self._overhead = 0
-
-    def on_headers_complete(self) -> None:
-        """Hear that the head is there."""
-        self._open = False
-        if self._head is not None:
-            self._head.cancel()
-            self._head = None
-        super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        """Take in a part of the body."""
-        self._body += len(body)
-        if self.cycle.response_complete:
-            self._discarded += len(body)
-            if self._discarded > UNREAD_BYTES:
-                self.transport.abort()
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """Hear that the body is there."""
-        super().on_message_complete()
-        self.scope[WHOLE] = True  # type: ignore[literal-required]
-
+    @override
     def pause_writing(self) -> None:
-        """Hear that the client does not read."""
-        super().pause_writing()
+        """Give a client that does not read `WRITE_SECONDS`."""
+        self._inner.pause_writing()
         if self._unread is None:
-            self._unread = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+            self._unread = self._loop.call_later(WRITE_SECONDS, self._transport.abort)
 
+    @override
     def resume_writing(self) -> None:
-        """Hear that it does again."""
+        """Note that the client reads again."""
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
-        super().resume_writing()
+        self._inner.resume_writing()
 
-    @override
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, and end."""
-        self._send(Problem("malformed-http", "this is no HTTP/1.1 request"))
+    def request_began(self) -> None:
+        """Note that the application has the head of a request."""
+        self._running += 1
+        self._silent, self._allowed, self._since = 0, HEAD_BYTES, None
+        if self._next is not None:  # it may end before its turn, and another one may wait in uvicorn
+            self._next.cancel()
+            self._next = None
 
-    def _await_head(self) -> None:
-        self._head = self.loop.call_later(HEAD_SECONDS, self._late)
+    def request_ended(self, *, whole: bool) -> None:
+        """Note that the application is done with a request. whole: it has read the body to its end."""
+        self._running -= 1
+        self._silent, self._allowed = 0, HEAD_BYTES if whole else UNREAD_BYTES
+        if self._held:
+            self._schedule()
 
-    def _late(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._await_head()  # the request before is not answered yet, so nothing has been read since
-        else:
-            self.transport.close()
+    def body_awaited(self) -> None:
+        """Note that the application asks for the next part of the body, which may have arrived already."""
+        self._waiting = True
+        if self._held:
+            self._schedule()
+
+    def body_taken(self) -> None:
+        """Note that the application has got that part."""
+        self._waiting, self._silent = False, 0
+
+    def _schedule(self) -> None:
+        """Hand on the next piece soon: after the application has begun what uvicorn has got by now."""
+        if self._next is None:
+            self._next = self._loop.call_soon(self._hand_on_held)
+
+    def _hand_on_held(self) -> None:
+        self._next = None
+        if self._transport.is_closing() or (self._running and not self._waiting):
+            return
+        piece = bytes(self._held[:_PIECE])
+        del self._held[:_PIECE]
+        self._hand_on(piece)
+        if self._held:
+            self._schedule()
+        elif not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _hand_on(self, data: bytes) -> None:
+        self._silent += len(data)
+        if self._silent > self._allowed:
+            self._refuse()
+            return
+        if self._since is None and not self._running:
+            self._since = self._loop.time()
+        self._inner.data_received(data)
 
     def _refuse(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started:
-            self.transport.abort()
+        """End the connection: with an answer where none is under way."""
+        if self._running:
+            self._transport.abort()
+            return
+        problem = Problem("headers-too-large", f"the headers have over {HEAD_BYTES} bytes")
+        body = json.dumps(problem.to_json()).encode()
+        head = (
+            f"HTTP/1.1 {problem.status} Request Header Fields Too Large\r\ncontent-type: {MEDIA_TYPE}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self._transport.write(head.encode("ascii") + body)
+        self._transport.close()
+
+    def _check_head(self) -> None:
+        """End the connection if a head takes too long, and otherwise look again when it would."""
+        left = HEAD_SECONDS if self._since is None else self._since + HEAD_SECONDS - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check_head)
         else:
-            self._send(Problem("headers-too-large", f"the headers have over {HEAD_BYTES} bytes"))
-
-    def _send(self, problem: Problem) -> None:
-        request = new_id()
-        body = json.dumps(problem.to_json(instance=request)).encode()
-        head = {
-            "content-type": MEDIA_TYPE,
-            "content-length": str(len(body)),
-            "x-request-id": request,
-            "connection": "close",
-        }
-        lines = "".join(f"{name}: {value}\r\n" for name, value in head.items()).encode("ascii")
-        self.transport.write(STATUS_LINE[problem.status] + lines + b"\r\n" + body)
-        self.transport.close()
-
-    def _cancel(self) -> None:
-        for timer in (self._head, self._unread):
-            if timer is not None:
-                timer.cancel()
-        self._head = self._unread = None
+            self._transport.close()
 
 
-class _Flow(FlowControl):
-    """Uvicorn's flow control, which would read on while requests wait that have come already."""
+class _Transport:
+    """The transport as uvicorn's protocol sees it: when to read is for the `Connection` to decide."""
 
-    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
-        super().__init__(transport)
-        self._connection = connection
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.write, self.is_closing = transport.write, transport.is_closing  # used for every request
 
-    @override
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def pause_reading(self) -> None:
+        """Change nothing."""
+
     def resume_reading(self) -> None:
-        """Have more come, if it may."""
-        if self._connection.may_read():
-            super().resume_reading()
+        """Change nothing."""

@@ -71,13 +71,11 @@ class EventLog:
         logging.captureWarnings(True)
 
     def _start(self) -> None:
-        """Start the thread that writes, unless it has been started."""
         with self._starting:
-            if self._thread is not None:
-                return
-            self._thread = threading.Thread(target=self._run, name="onetrunk-log", daemon=True)
-            self._thread.start()
-        atexit.register(self.flush)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="onetrunk-log", daemon=True)
+                self._thread.start()
+                atexit.register(self.flush)
 
     def _run(self) -> None:
         while self._some.wait():

@@ -15,7 +15,7 @@ from onetrunk.core.serving.http.body_limits import ClientGone
 from onetrunk.core.serving.http.hosts import host_of, is_loopback
 from onetrunk.core.serving.http.json_log import Sample
 from onetrunk.core.serving.http.problems import Refusal, problem_of
-from onetrunk.core.serving.http.request_context import OTHER, Call, Handler, Service, problem_response
+from onetrunk.core.serving.http.request_context import Call, Service, problem_response
 
 CALL = "onetrunk.call"
 """Where the scope has the `Call`."""
@@ -56,8 +56,7 @@ class Front:
         except Exception as error:
             await self._failed(error, inner, receive, reply)
         finally:
-            if call.route == OTHER and (route := inner.get("route")) is not None:
-                call.route = route.path
+            call.end()
             self._note(call, method, reply.status or _GONE)
 
     async def _failed(self, error: Exception, scope: Scope, receive: Receive, reply: _Reply) -> None:
@@ -88,20 +87,6 @@ class Front:
             token=call.token,
             left_out=left_out or None,
         )
-
-
-class Direct:
-    """An application of one route, without a router before it."""
-
-    def __init__(self, service: Service, path: str, handler: Handler) -> None:
-        self._service, self._path, self._handler = service, path, handler
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        call: Call = scope[CALL]
-        call.route = self._path
-        response = await self._handler(self._service, call)
-        await response(scope, receive, send)
 
 
 class _Reply:

@@ -41,7 +41,6 @@ _SHOWN = 100
 
 PROBLEMS: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
-        "malformed-http": (400, "Malformed HTTP"),
         "malformed-json": (400, "Malformed JSON"),
         "unauthorized": (401, "Unauthorized"),
         "forbidden": (403, "Forbidden"),

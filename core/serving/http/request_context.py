@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from onetrunk.core.serving.http.auth import Access, Grant
+from onetrunk.core.serving.http.connection import CONNECTION, Connection
 from onetrunk.core.serving.http.json_codec import write_json
 from onetrunk.core.serving.http.problems import MEDIA_TYPE, Problem
 
@@ -26,10 +27,6 @@ OTHER = "other"
 """The route of a request that no route takes."""
 ID = "onetrunk.id"
 """Where the scope has the id of a request, if it was given one before it came to the application."""
-GONE = "onetrunk.gone"
-"""Where the scope has the future that is done once the connection is lost, where the server tells of it."""
-WHOLE = "onetrunk.whole"
-"""Where the scope says that the body has come as a whole, where the server tells of it."""
 
 
 @dataclass(slots=True)
@@ -61,12 +58,13 @@ class Call:
 
     route: its path in the OpenAPI document; params: what stands for the names in it. inputs: how many texts.
     token: its name. headers: those of one name as the last of them. gone: done once the connection is lost;
-    watched: by the server, which sees to that.
+    watched: there is a `Connection` that sees to that.
     """
 
     __slots__ = (
+        "_connection",
         "_receive",
-        "_scope",
+        "_unread",
         "began",
         "gone",
         "headers",
@@ -86,16 +84,15 @@ class Call:
         self.params: Mapping[str, str] = {}
         self.inputs: int | None = None
         self.token: str | None = None
-        self.watched = GONE in scope
-        self.gone: asyncio.Future[None] = (
-            scope[GONE] if self.watched else asyncio.get_running_loop().create_future()
-        )
-        self._scope, self._receive = scope, receive
-
-    @property
-    def whole(self) -> bool:
-        """Whether the body is known to have come as a whole, so that nothing of it is waited for."""
-        return WHOLE in self._scope
+        self._receive = receive
+        self._unread = b"content-length" in self.headers or b"transfer-encoding" in self.headers
+        self._connection: Connection | None = scope.get("state", {}).get(CONNECTION)
+        self.watched = self._connection is not None
+        if self._connection is None:
+            self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        else:
+            self.gone = self._connection.gone
+            self._connection.request_began()
 
     def header(self, name: bytes) -> str:
         """Return a header by its name in lower case; "" without it."""
@@ -103,7 +100,20 @@ class Call:
 
     async def receive(self) -> Any:
         """Return the next ASGI message: a part of the body, or that the client has gone."""
-        return await self._receive()
+        if self._connection is None or not self._unread:
+            return await self._receive()
+        self._connection.body_awaited()
+        try:
+            message = await self._receive()
+        finally:
+            self._connection.body_taken()
+        self._unread = message.get("more_body", False)
+        return message
+
+    def end(self) -> None:
+        """Tell the connection that the request has its response, or will have none."""
+        if self._connection is not None:
+            self._connection.request_ended(whole=not self._unread)
 
 
 def new_id() -> str:

@@ -49,7 +49,7 @@ _PAGE: Responses = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route. responses, extra: of the document. status: of success. hot: called without the router."""
+    """A route. responses, extra: of the document. status: of success."""
 
     method: str
     path: str
@@ -57,7 +57,6 @@ class Route:
     responses: Responses
     extra: Mapping[str, Any] = field(default_factory=described)
     status: int = 200
-    hot: bool = False
 
 
 ROUTES = (
@@ -67,7 +66,6 @@ ROUTES = (
         predicting.predict,
         answers("PredictResponse", *INPUTS),
         described("PredictRequest"),
-        hot=True,
     ),
     Route(
         "POST",

@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from typing_extensions import override
@@ -36,21 +37,23 @@ class Server(uvicorn.Server):
     def __init__(self, app: App, started: Callable[[], object]) -> None:
         self._app, self._on_start = app, started
         seconds = app.service.engine.limits.request_seconds
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=Connection,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                backlog=_BACKLOG,
-                timeout_keep_alive=_KEEP_SECONDS,
-                timeout_graceful_shutdown=math.ceil(seconds) + 5,
-            )
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_SECONDS,
+            timeout_graceful_shutdown=math.ceil(seconds) + 5,
         )
+        config.load()
+        self._protocol = config.http_protocol_class
+        config.http_protocol_class = self._connection  # type: ignore[assignment]  # uvicorn only calls it
+        super().__init__(config)
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -89,10 +92,13 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         for accepted in waiting:
-            await asyncio.get_running_loop().connect_accepted_socket(self._connection, accepted)
+            await asyncio.get_running_loop().connect_accepted_socket(self._accepted, accepted)
 
-    def _connection(self) -> Connection:
-        return Connection(config=self.config, server_state=self.server_state, app_state={})
+    def _connection(self, **settings: Any) -> Connection:
+        return Connection(self._protocol, **settings)
+
+    def _accepted(self) -> Connection:
+        return self._connection(config=self.config, server_state=self.server_state, app_state={})
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

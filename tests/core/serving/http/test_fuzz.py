@@ -272,3 +272,20 @@ def test_clients_that_dawdle_are_let_go_and_do_not_hold_up_others(watched: Proce
         connection.close()
     for connection in greedy:
         connection.close()
+
+
+def test_a_client_that_sends_requests_without_waiting_for_answers_takes_no_memory(watched: Process) -> None:
+    """100,000 requests a second for some seconds, of which a few thousand can be answered."""
+    requests = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000
+    watch, most = psutil.Process(watched.process.pid), 0
+    before = watch.memory_info().rss
+    with socket.create_connection(("127.0.0.1", watched.port), timeout=20) as connection:
+        connection.setblocking(False)
+        end = time.monotonic() + 8
+        while time.monotonic() < end:
+            with suppress(BlockingIOError):
+                connection.send(requests)
+            with suppress(BlockingIOError):
+                connection.recv(2**20)
+            most = max(most, watch.memory_info().rss)
+    assert most - before < GROWTH

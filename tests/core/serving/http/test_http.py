@@ -409,7 +409,7 @@ def test_the_document_is_complete(service: Running) -> None:
 def test_every_kind_of_problem_is_in_the_document_or_of_no_route(service: Running) -> None:
     text = service.client.get("/openapi.json").text
     missing = {kind for kind in PROBLEMS if f"/problems/{kind}" not in text}
-    assert missing == {"not-found", "method-not-allowed", "malformed-http", "headers-too-large"}
+    assert missing == {"not-found", "method-not-allowed", "headers-too-large"}
 
 
 def test_the_example_of_the_document_is_a_request_that_is_understood(service: Running) -> None:
