@@ -1,4 +1,4 @@
-"""Text of strangers in YAML, Python and Markdown: it stays text, whatever is in it."""
+"""Text of strangers in Python and Markdown: it stays text, whatever is in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MARKUP = re.compile(r"[\\`*\[\]<>&|~#!$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=w
 
 
 def quoted(text: str) -> str:
-    """Return `text` as a string in double quotes that YAML and Python read alike, on one line and printable."""
+    """Return `text` as a string of Python in double quotes, on one line and printable."""
     return f'"{"".join(map(_escape, text))}"'
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from onetrunk.adapters.card.facts import CardFacts
-from onetrunk.adapters.card.markup import is_number, quoted
+from onetrunk.adapters.card.markup import is_number
 from onetrunk.adapters.format.manifest import SCHEMA, SPLITS, BackboneRecord, Manifest
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 _HUB_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _HUB_ID = re.compile(rf"{_HUB_NAME}/{_HUB_NAME}")
@@ -18,12 +22,26 @@ _HUB_METRICS = ("accuracy", "f1", "precision", "recall")
 
 def metadata(facts: CardFacts) -> str:
     """Return the block of YAML with its fences; what is not known is left out."""
+    from huggingface_hub import ModelCardData
+
     manifest = facts.manifest
-    lines = ["library_name: peft", *_base(manifest.backbone), f"pipeline_tag: {_pipeline(manifest)}"]
-    lines += _list("tags", tags(manifest)) + _list("language", facts.languages)
-    lines += [] if facts.license is None else [f"license: {quoted(facts.license)}"]
-    lines += _list("datasets", facts.datasets) + _list("metrics", _metrics(manifest)) + _model_index(facts)
-    return "\n".join(["---", *lines, "---"])
+    base = _base(manifest.backbone)
+    data = ModelCardData(
+        library_name="peft",
+        base_model=base,
+        base_model_relation=None if base is None else "adapter",
+        pipeline_tag=_pipeline(manifest),
+        tags=list(tags(manifest)),
+        language=list(facts.languages) or None,
+        license=facts.license,
+        datasets=list(facts.datasets) or None,
+        metrics=_metrics(manifest) or None,
+        model_name=facts.name,
+        eval_results=_results(facts) or None,
+    )
+    if data.eval_results is None:
+        data.pop("model_name")
+    return f"---\n{data.to_yaml()}\n---"
 
 
 def tags(manifest: Manifest) -> tuple[str, ...]:
@@ -34,20 +52,15 @@ def tags(manifest: Manifest) -> tuple[str, ...]:
     )
 
 
-def _base(backbone: BackboneRecord) -> list[str]:
-    """Return what the Hub links the adapter to: nothing for a folder, whose name means nothing there."""
+def _base(backbone: BackboneRecord) -> str | None:
+    """Return the Hub id that the adapter is linked to; None for a folder, whose name means nothing there."""
     name = backbone.name
-    if _HUB_ID.fullmatch(name) or (backbone.revision is not None and _OLD_HUB_ID.fullmatch(name)):
-        return [f"base_model: {quoted(name)}", "base_model_relation: adapter"]
-    return []
+    known = _HUB_ID.fullmatch(name) or (backbone.revision is not None and _OLD_HUB_ID.fullmatch(name))
+    return name if known else None
 
 
 def _pipeline(manifest: Manifest) -> str:
     return "token-classification" if manifest.level == "token" else "text-classification"
-
-
-def _list(key: str, values: Sequence[str]) -> list[str]:
-    return [f"{key}:", *(f"- {quoted(value)}" for value in values)] if values else []
 
 
 def _metrics(manifest: Manifest) -> list[str]:
@@ -55,29 +68,27 @@ def _metrics(manifest: Manifest) -> list[str]:
     return [name for name in _HUB_METRICS if name in kinds]
 
 
-def _model_index(facts: CardFacts) -> list[str]:
-    manifest = facts.manifest
-    found = {split: list(_figures(manifest, split)) for split in SPLITS if split in manifest.metrics}
-    if not any(found.values()):
-        return []
-    lines = ["model-index:", f"- name: {quoted(facts.name)}", "  results:"]
-    for split, figures in found.items():
-        lines += _result(facts, split, figures) if figures else []
-    return lines
+def _results(facts: CardFacts) -> list[EvalResult]:
+    from huggingface_hub import EvalResult
 
-
-def _result(facts: CardFacts, split: str, figures: list[tuple[str, float]]) -> list[str]:
-    dataset, kind = _dataset(facts, split)
-    lines = ["  - task:", f"      type: {_pipeline(facts.manifest)}", f"      name: {quoted(facts.summary)}"]
-    lines += ["    dataset:", f"      name: {quoted(dataset)}", f"      type: {quoted(kind)}"]
-    lines += [f"      split: {split}", "    metrics:"]
-    for name, value in figures:
-        lines += [
-            f"    - name: {quoted(name)}",
-            f"      type: {quoted(_kind(name))}",
-            f"      value: {_yaml(value)}",
+    manifest, found = facts.manifest, []
+    for split in SPLITS:
+        dataset, kind = _dataset(facts, split)
+        figures = _figures(manifest, split) if split in manifest.metrics else ()
+        found += [
+            EvalResult(
+                task_type=_pipeline(manifest),
+                task_name=facts.summary,
+                dataset_name=dataset,
+                dataset_type=kind,
+                dataset_split=split,
+                metric_name=name,
+                metric_type=_kind(name),
+                metric_value=round(value, 6),
+            )
+            for name, value in figures
         ]
-    return lines
+    return found
 
 
 def _dataset(facts: CardFacts, split: str) -> tuple[str, str]:
@@ -100,9 +111,3 @@ def _kind(name: str) -> str:
     """Return the metric's name on the Hub, the last word of ours (f1 of `macro_f1`), or ours where it has none."""
     last = name.rpartition("_")[2]
     return last if last in _HUB_METRICS else name
-
-
-def _yaml(value: float) -> str:
-    """Return a number that YAML 1.1 reads as one: there 1e-05 is a word, and 1.0e-05 a number."""
-    digits, e, exponent = repr(round(value, 6)).partition("e")
-    return f"{digits}{'' if '.' in digits else '.0'}{e}{exponent}" if e else digits

@@ -1,4 +1,13 @@
-"""JSON from strangers: UTF-8, bounded in size and depth, no duplicate keys, no NaN; and one way to write it."""
+"""JSON as it is read everywhere: UTF-8, no key twice in an object, no NaN, no number that a float cannot hold.
+
+Four kinds of readers differ in what else they ask:
+
+- files of artifacts and of the store (`parse`): at most 16 MiB, 64 levels deep, and no half of a surrogate pair;
+- data sets (core/data): records of one long text (`decode_at`), whose lines messages name;
+- requests: a bound on the values, which comes before any is decoded; half a surrogate pair is refused later, by the
+  check of each input, so that this input fails alone;
+- answers of a service: nothing else, as each is bounded by the client that reads it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +15,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from onetrunk.adapters.format.files import FileFault
@@ -22,23 +32,65 @@ _BEYOND = 2**1023
 """No whole number so large is read: floats, which others read numbers as, end a little above it."""
 
 
+class JSONFault(FileFault):
+    """A text that is not JSON as we read it. line, column: where, from 1, if it is not JSON at all."""
+
+    def __init__(self, why: str, line: int = 0, column: int = 0) -> None:
+        where = f" at line {line}, column {column}" if line else ""
+        super().__init__(f"is not JSON: {why}{where}" if line else why)
+        self.why, self.line, self.column = why, line, column
+
+
 def parse(data: bytes) -> JSON:
-    """Read one JSON document. Raises FileFault saying what is wrong with it."""
+    """Read one JSON document of a file. Raises FileFault saying what is wrong with it."""
     if len(data) > MAX_BYTES:
         raise FileFault(f"has {len(data)} bytes of JSON, at most {MAX_BYTES} are allowed")
-    try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
-        raise FileFault(f"is nested deeper than {MAX_DEPTH} levels") from None
-    except UnicodeDecodeError as error:
-        raise FileFault(f"is not UTF-8: {error.reason} at byte {error.start}") from error
-    except FileFault:
-        raise
-    except ValueError as error:
-        raise FileFault(f"is not JSON: {error}") from error
+    value = loads(data)
     if fault := next(faults(value), None):
-        raise FileFault(fault)
+        raise JSONFault(fault)
     return value
+
+
+def loads(data: bytes | str) -> JSON:
+    """Return the value of one JSON document. Raises JSONFault."""
+    try:
+        text = data if isinstance(data, str) else data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise JSONFault(f"is not UTF-8: {error.reason} at byte {error.start}") from None
+    with _faults():
+        return _DECODER.decode(text)
+
+
+def decode_at(text: str, at: int) -> tuple[JSON, int]:
+    """Return the JSON value that begins at `at` in a text, and where it ends. Raises JSONFault."""
+    with _faults():
+        return _DECODER.raw_decode(text, at)
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Turn what Python's decoder raises into JSONFault."""
+    try:
+        yield
+    except json.JSONDecodeError as error:
+        raise JSONFault(error.msg, error.lineno, error.colno) from None
+    except RecursionError:
+        raise JSONFault(f"is nested deeper than {MAX_DEPTH} levels") from None
+    except JSONFault:
+        raise
+    except ValueError:  # int() does not take what has thousands of digits
+        raise JSONFault("has a whole number with too many digits") from None
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether `text` can be written in UTF-8: JSON can hold half a surrogate pair, and UTF-8 cannot."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def dump(value: JSON) -> bytes:
@@ -84,7 +136,9 @@ def _scalar_fault(item: object) -> str | None:
         return f"has the key {item.key!r}, which is no text"
     if isinstance(item, str):
         return (
-            None if item.isascii() or _encodes(item) else f"has text that is not valid Unicode: {item[:40]!r}"
+            None
+            if is_unicode(item)
+            else f"has half a surrogate pair, which is not a character, in {item[:40]!r}"
         )
     if isinstance(item, float):
         return None if math.isfinite(item) else f"has the number {item}, only finite ones are allowed"
@@ -98,18 +152,24 @@ def _scalar_fault(item: object) -> str | None:
     )
 
 
-def _encodes(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
 def _unique(pairs: list[tuple[str, Any]]) -> JSONObject:
     found = dict(pairs)
     if len(found) != len(pairs):
         counts = Counter(key for key, _ in pairs)
         twice = next(key for key, count in counts.items() if count > 1)
-        raise FileFault(f"has the key {twice!r} twice in one object")
+        raise JSONFault(f"has the key {twice[:64]!r} twice in one object")
     return found
 
 
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise JSONFault(f"has the number {digits[:20]}, which is too large")
+    return value
+
+
 def _no_constant(constant: str) -> float:
-    raise FileFault(f"has the number {constant}, only finite ones are allowed")
+    raise JSONFault(f"has the number {constant}, only finite ones are allowed")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)

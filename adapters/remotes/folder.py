@@ -11,10 +11,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha1
 from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator
 
 from onetrunk.adapters.errors import (
     RemoteConflict,
@@ -25,7 +28,6 @@ from onetrunk.adapters.errors import (
     StoreError,
 )
 from onetrunk.adapters.format import files, strict_json
-from onetrunk.adapters.format.fields import Fields
 from onetrunk.adapters.format.files import (
     FileFault,
     FileMissing,
@@ -34,6 +36,7 @@ from onetrunk.adapters.format.files import (
     sync_files,
     sync_folder,
 )
+from onetrunk.adapters.format.records import RecordFault, Sha256, closed, read
 from onetrunk.adapters.remotes.locations import Location, is_commit
 from onetrunk.adapters.remotes.remote import MAIN, Advance, Commit, Published, RemoteFile
 from onetrunk.adapters.store.staging import locked, stage
@@ -41,18 +44,44 @@ from onetrunk.adapters.store.staging import locked, stage
 REFS = "refs.json"
 COMMITS = "commits"
 RECORD = ".commit.json"
-_SCHEMA = 1
-_REFS_SCHEMA = 2
+_SCHEMA: Literal[1] = 1
+_REFS_SCHEMA: Literal[2] = 2
 _LOCK_SECONDS = 30.0
 
 
+def _check_commit(identity: str) -> str:
+    if not is_commit(identity):
+        raise ValueError(f"must be the id of a commit, not {identity[:60]!r}")
+    return identity
+
+
+_Commit: TypeAlias = Annotated[str, AfterValidator(_check_commit)]
+
+
+@closed
 @dataclass(frozen=True, slots=True)
 class _Refs:
-    """rubbish: commits whose folders, if there are any, were not published and can be deleted."""
+    """The content of `refs.json`; schema 1 has no rubbish.
 
-    branches: Mapping[str, str] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-    rubbish: tuple[str, ...] = ()
+    rubbish: commits whose folders, if there are any, were not published and can be deleted.
+    """
+
+    branches: Mapping[str, _Commit]
+    tags: Mapping[str, _Commit]
+    rubbish: tuple[_Commit, ...] = ()
+    schema: Literal[1, 2] = _REFS_SCHEMA
+
+
+@closed
+@dataclass(frozen=True, slots=True)
+class _CommitRecord:
+    """The content of `.commit.json`. files: the sha256 of each file of the commit."""
+
+    schema: Literal[1]
+    parent: _Commit | None
+    message: str
+    created: str
+    files: Mapping[str, Sha256]
 
 
 class FolderRemote:
@@ -185,13 +214,9 @@ class FolderRemote:
         if _identity(data) != commit:
             raise self._damaged(commit, RECORD)
         try:
-            fields = Fields(strict_json.parse(data))
-        except FileFault as error:
-            raise RemoteError(str(self.location), f"{RECORD} {error}") from error
-        hashes = fields.json("files")
-        if fields.faults or not all(isinstance(own, str) for own in hashes.values()):
-            raise RemoteError(str(self.location), f"{RECORD} has no hash of each file")
-        return hashes
+            return read(_CommitRecord, strict_json.parse(data)).files
+        except (FileFault, RecordFault) as error:
+            raise RemoteError(str(self.location), f"{RECORD} is faulty: {error}") from error
 
     def _damaged(self, commit: str, name: str) -> RemoteDamaged:
         return RemoteDamaged(
@@ -212,30 +237,16 @@ class FolderRemote:
         try:
             value = strict_json.parse(read_regular(self._root / REFS, strict_json.MAX_BYTES))
         except FileMissing:
-            return _Refs()
+            return _Refs({}, {})
         except FileFault as error:
             raise RemoteError(str(self.location), f"{REFS} {error}") from error
-        fields = Fields(value)
-        if (schema := fields.whole("schema", 1)) > _REFS_SCHEMA:
-            fields.fault("schema", f"must be at most {_REFS_SCHEMA}; upgrade onetrunk")
-        branches, tags = fields.json("branches"), fields.json("tags")
-        refs = _Refs(branches, tags, tuple(fields.items("rubbish")) if schema > 1 else ())
-        fields.done()
-        named = (*branches.values(), *tags.values(), *refs.rubbish)
-        if not all(isinstance(own, str) and is_commit(own) for own in named):
-            fields.fault("branches", "and tags must name commits")
-        if fields.faults:
-            raise RemoteError(str(self.location), f"{REFS} is faulty: {fields.summary()}")
-        return refs
+        try:
+            return read(_Refs, value)
+        except RecordFault as error:
+            raise RemoteError(str(self.location), f"{REFS} is faulty: {error}") from error
 
     def _write(self, refs: _Refs) -> None:
-        value = {
-            "schema": _REFS_SCHEMA,
-            "branches": dict(refs.branches),
-            "tags": dict(refs.tags),
-            "rubbish": list(refs.rubbish),
-        }
-        files.replace(self._root / REFS, strict_json.dump(value))
+        files.replace(self._root / REFS, strict_json.dump({**asdict(refs), "schema": _REFS_SCHEMA}))
 
 
 def _identity(record: bytes) -> str:

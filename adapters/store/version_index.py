@@ -14,7 +14,7 @@ from pathlib import Path
 
 from onetrunk.adapters.errors import StoreError
 from onetrunk.adapters.format import files, strict_json
-from onetrunk.adapters.format.fields import Fields
+from onetrunk.adapters.format.records import RecordFault, Sha256, Text, Whole, closed, read
 from onetrunk.adapters.store.cache_names import cache_name
 from onetrunk.adapters.store.references import is_alias
 
@@ -33,10 +33,10 @@ class Origin:
     endpoint: URL of the Hub; None for a folder, and for a version that was pulled when it was not recorded yet.
     """
 
-    place: str
-    commit: str
-    follows: str
-    endpoint: str | None = None
+    place: Text
+    commit: Text
+    follows: Text
+    endpoint: Text | None = None
 
     def __str__(self) -> str:
         """Return the reference that always means this: `org/repo@commit`."""
@@ -142,58 +142,51 @@ def write_index(home: Path, index: Index) -> None:
     files.replace(home / INDEX, strict_json.dump(value))
 
 
+@closed
+@dataclass(frozen=True, slots=True)
+class _File:
+    """The content of the file; schema 1 has no ids, and 2 no origins."""
+
+    schema: int
+    last: Whole
+    versions: tuple[int, ...]
+    rubbish: tuple[int, ...]
+    aliases: Mapping[str, int]
+    ids: Mapping[str, Sha256] = field(default_factory=dict)
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for numbers that are not those of versions."""
+        for name in ("versions", "rubbish"):
+            numbers = getattr(self, name)
+            sound = all(1 <= number <= self.last for number in numbers)
+            if not sound or list(numbers) != sorted(set(numbers)):
+                raise ValueError(f"{name} must be whole numbers from 1 to last, ascending")
+        if not all(is_alias(alias) and number in self.versions for alias, number in self.aliases.items()):
+            raise ValueError("aliases must be aliases of the versions")
+        for name in ("ids", "origins"):
+            if not set(getattr(self, name)) <= set(map(str, self.versions)):
+                raise ValueError(f"{name} must be those of the versions")
+
+
 def _from_json(value: strict_json.JSON, home: Path) -> Index:
-    fields = Fields(value)
-    if (schema := fields.whole("schema", 1)) > _SCHEMA:
+    schema = value.get("schema") if isinstance(value, dict) else None
+    if type(schema) is int and schema > _SCHEMA:
         raise StoreError(
             f"{home / INDEX} has schema {schema}, this version reads schema {_SCHEMA}; upgrade onetrunk"
         )
-    last = fields.whole("last")
-    versions, rubbish = (_numbers(fields, key, last) for key in ("versions", "rubbish"))
-    aliases = fields.json("aliases")
-    ids = fields.json("ids") if schema > 1 else {}
-    origins = (
-        {} if schema < 3 else {number: _origin(own) for number, own in fields.objects("origins").items()}
-    )
-    fields.done()
-    if not all(is_alias(alias) and number in versions for alias, number in aliases.items()):
-        fields.fault("aliases", "must be aliases of the versions")
-    if not all(_is_id(identity) and number in map(str, versions) for number, identity in ids.items()):
-        fields.fault("ids", "must be sha256 of the versions")
-    if not all(number in map(str, versions) for number in origins):
-        fields.fault("origins", "must be of the versions")
-    if fields.faults:
-        raise _damaged(home, f"is faulty: {fields.summary()}")
+    try:
+        found = read(_File, value)
+    except RecordFault as error:
+        raise _damaged(home, f"is faulty: {error}") from error
     return Index(
-        versions,
-        last,
-        aliases,
-        rubbish,
-        {int(number): str(own) for number, own in ids.items()},
-        {int(number): own for number, own in origins.items()},
+        found.versions,
+        found.last,
+        found.aliases,
+        found.rubbish,
+        {int(number): own for number, own in found.ids.items()},
+        {int(number): own for number, own in found.origins.items()},
     )
-
-
-def _origin(fields: Fields) -> Origin:
-    place, commit, follows = (fields.text(key) for key in ("place", "commit", "follows"))
-    # Schema 3 has no endpoint.
-    endpoint = fields.optional_text("endpoint") if fields.has("endpoint") else None
-    origin = Origin(place, commit, follows, endpoint)
-    fields.done()
-    return origin
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
-
-
-def _numbers(fields: Fields, key: str, last: int) -> tuple[int, ...]:
-    numbers = fields.items(key)
-    sound = all(type(each) is int and 1 <= each <= last for each in numbers)
-    if not sound or numbers != sorted(set(numbers)):
-        fields.fault(key, "must be whole numbers from 1 to last, ascending")
-        return ()
-    return tuple(numbers)
 
 
 def _damaged(home: Path, why: str) -> StoreError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from onetrunk.adapters.format.strict_json import JSONFault, loads
 from onetrunk.core.client.errors import AnswerError, ClientError, ServiceError
 from onetrunk.core.client.requests import Call, Chunk
 from onetrunk.core.client.retry import Tries
@@ -178,10 +178,6 @@ def json_objects(url: str, data: bytes, key: str) -> list[JSONObject]:
 
 def _parsed(url: str, data: bytes | str) -> Any:
     try:
-        return json.loads(data, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise AnswerError(url, f"the answer is not JSON: {error}") from error
-
-
-def _no_constant(constant: str) -> float:
-    raise ValueError(f"it has the number {constant}")
+        return loads(data)
+    except JSONFault as fault:
+        raise AnswerError(url, f"the answer {fault}") from fault

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from onetrunk.adapters.format.manifest import MAX_PROBE
+from onetrunk.adapters.format.bounds import MAX_PROBE
 from onetrunk.core.errors import TaskSpecError
 
 if TYPE_CHECKING:

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from onetrunk.adapters.card import CardFacts, render_card
 from onetrunk.adapters.format.artifact import write_artifact
-from onetrunk.adapters.format.manifest import BackboneRecord, DataRecord, Manifest, Parameters, PluginRecord
+from onetrunk.adapters.format.manifest import (
+    SCHEMA,
+    BackboneRecord,
+    DataRecord,
+    Manifest,
+    Parameters,
+    PluginRecord,
+)
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.adapters.store.version_index import Origin
 from onetrunk.core.backbones.backbone import Backbone
@@ -69,6 +76,8 @@ def bare_manifest(host: PluginHost, adapter: Adapter, backbone: Backbone, traine
         parameters=Parameters(trained=trained, backbone=backbone.parameters),
         probe=record_probe(adapter, backbone),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        files={},
+        schema=SCHEMA,
     )
 
 

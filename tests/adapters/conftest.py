@@ -11,6 +11,7 @@ import torch
 
 from onetrunk.adapters.format.artifact import write_artifact
 from onetrunk.adapters.format.manifest import (
+    SCHEMA,
     BackboneRecord,
     DataRecord,
     FileRecord,
@@ -52,6 +53,7 @@ def manifest() -> Manifest:
         probe=Probe(texts=("good", ""), logits=([0.5, -1.25, 0.0], [0.0, 0.1, 3.0])),
         created="2026-01-31T12:00:00+00:00",
         files={"README.md": FileRecord(sha256="b" * 64, bytes=3)},
+        schema=SCHEMA,
     )
 
 

@@ -157,12 +157,14 @@ def test_a_shared_folder_has_no_way_out(
     ("refs", "reason"),
     [
         (b"[" * 99_999, "refs.json is nested deeper"),
-        (b"{}", "refs.json is faulty: schema is missing"),
-        (b'{"schema": 1, "branches": {"main": "../../x"}, "tags": {}}', "and tags must name commits"),
-        (b'{"schema": 1, "branches": {"main": 5}, "tags": {}}', "and tags must name commits"),
-        (b'{"schema": 2, "branches": {}, "tags": {}}', "rubbish is missing"),
-        (b'{"schema": 2, "branches": {}, "tags": {}, "rubbish": ["../x"]}', "must name commits"),
-        (b'{"schema": 3, "branches": {}, "tags": {}}', "schema must be at most 2"),
+        (b"{}", "refs.json is faulty: branches is missing; tags is missing"),
+        (
+            b'{"schema": 1, "branches": {"main": "../../x"}, "tags": {}}',
+            "branches.main must be the id of a commit",
+        ),
+        (b'{"schema": 1, "branches": {"main": 5}, "tags": {}}', "branches.main must be a string, not 5"),
+        (b'{"schema": 2, "branches": {}, "tags": {}, "rubbish": ["../x"]}', "must be the id of a commit"),
+        (b'{"schema": 3, "branches": {}, "tags": {}}', "schema must be"),
     ],
 )
 def test_refs_of_a_shared_folder_are_not_trusted(

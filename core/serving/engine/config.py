@@ -26,53 +26,43 @@ workers = 2                  # batches at the same time
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
+from onetrunk.adapters.format.files import FileFault
+from onetrunk.adapters.format.records import TOML_WORDS, RecordFault, Text, closed, load_toml, matching, read
 from onetrunk.core.errors import UsageError
 from onetrunk.core.serving.engine.limits import Limits
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}"
 """What an adapter can serve as."""
-_KINDS: Mapping[str, tuple[type, ...]] = {
-    "host": (str,),
-    "port": (int,),
-    "backbone": (str,),
-    "device": (str,),
-    "precision": (str,),
-    "max_batch_tokens": (int,),
-    "max_wait_ms": (int, float),
-    "max_queue": (int,),
-    "token_file": (str,),
-    "adapters": (dict,),
-    "limits": (dict,),
-}
-_LIMITS: Mapping[str, tuple[type, ...]] = {
-    "inputs": (int,),
-    "adapters": (int,),
-    "characters": (int,),
-    "input_tokens": (int,),
-    "workers": (int,),
-    "queue_seconds": (int, float),
-    "body_bytes": (int,),
-    "request_seconds": (int, float),
-}
-_WORDS: Mapping[tuple[type, ...], str] = {
-    (str,): "a string",
-    (int,): "a whole number",
-    (int, float): "a number",
-    (dict,): "a table",
-}
+_NAME_IN_WORDS = "up to 100 letters, digits and . _ @ -, a letter or digit first"
+ServedName: TypeAlias = Annotated[str, matching(NAME, _NAME_IN_WORDS)]
+"""A name that an adapter can serve as."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitOptions:
+    """The limits that have no option, by their names in `Limits`. None: the default."""
+
+    inputs: int | None = None
+    adapters: int | None = None
+    characters: int | None = None
+    input_tokens: int | None = None
+    workers: int | None = None
+    queue_seconds: float | None = None
+    body_bytes: int | None = None
+    request_seconds: float | None = None
+
+
+@closed
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
     """What `adapters serve` is told. None: the default of the device; adapters: references by name; None: all.
 
-    limits: those that have no option, by their name in `Limits`.
+    limits: those that have no option.
     """
 
     host: str = "127.0.0.1"
@@ -84,13 +74,18 @@ class ServeConfig:
     max_wait_ms: float | None = None
     max_queue: int | None = None
     token_file: str | None = None
-    adapters: Mapping[str, str] | None = None
-    limits: Mapping[str, float] = field(default_factory=dict)
+    adapters: Mapping[ServedName, Text] | None = None
+    limits: LimitOptions = LimitOptions()
 
     @classmethod
     def read(cls, file: Path) -> ServeConfig:
         """Read a file. Raises UsageError that names the file and every fault."""
-        return cls(**_Reader(file).values())
+        try:
+            config = read(cls, load_toml(file), TOML_WORDS)
+        except (FileFault, RecordFault) as error:
+            raise UsageError(f"{file}: {error}") from error
+        found = None if config.token_file is None else str(file.parent / config.token_file)
+        return replace(config, token_file=found)
 
     def chosen(self, **options: Any) -> ServeConfig:
         """Return these settings with those `options` that are not None in their place."""
@@ -104,62 +99,12 @@ class ServeConfig:
             batch_tokens=self.max_batch_tokens,
             queue_tokens=self.max_queue,
             wait_ms=self.max_wait_ms,
-            **self.limits,
+            **asdict(self.limits),
         )
 
 
 def check_name(name: str) -> str:
     """Return `name` if an adapter can serve as it. Raises UsageError."""
     if not re.fullmatch(NAME, name):
-        raise UsageError(
-            f"an adapter cannot serve as {name[:100]!r}; expected up to 100 letters, digits and . _ @ -, "
-            "a letter or digit first"
-        )
+        raise UsageError(f"an adapter cannot serve as {name[:100]!r}; expected {_NAME_IN_WORDS}")
     return name
-
-
-class _Reader:
-    """Reads a file; every fault is found before any is told."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._faults: list[str] = []
-
-    def values(self) -> dict[str, Any]:
-        content = self._checked(self._content(), _KINDS, "")
-        if "limits" in content:
-            content["limits"] = self._checked(content["limits"], _LIMITS, "limits.")
-        for name, reference in content.get("adapters", {}).items():
-            if not isinstance(reference, str) or not reference:
-                self._faults.append(f"adapters.{name} must be a reference such as ner@prod")
-            elif not re.fullmatch(NAME, name):
-                self._faults.append(f"adapters: {name!r} is no name to serve as; expected {NAME}")
-        if self._faults:
-            raise UsageError(f"{self._file}: {'; '.join(self._faults)}")
-        if "token_file" in content:
-            content["token_file"] = str(self._file.parent / content["token_file"])
-        return content
-
-    def _content(self) -> dict[str, Any]:
-        try:
-            return tomllib.loads(self._file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"{self._file}: cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{self._file}: is not UTF-8: {error.reason} at byte {error.start}") from error
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{self._file}: is not TOML: {error}") from error
-
-    def _checked(
-        self, table: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]], at: str
-    ) -> dict[str, Any]:
-        """Return those entries of a table that are as they should be, and note the others."""
-        sound: dict[str, Any] = {}
-        for key, value in table.items():
-            if key not in kinds:
-                self._faults.append(f"unknown key {at}{key}; known: {', '.join(kinds)}")
-            elif type(value) not in kinds[key]:
-                self._faults.append(f"{at}{key} must be {_WORDS[kinds[key]]}, found {value!r}")
-            else:
-                sound[key] = value
-        return sound

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from starlette.responses import Response
 
+from onetrunk.adapters.format.strict_json import is_unicode
 from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.serving.engine.config import NAME
 from onetrunk.core.serving.engine.errors import ShuttingDown, UnknownName
 from onetrunk.core.serving.engine.status import Served
 from onetrunk.core.serving.http.auth import Grant
-from onetrunk.core.serving.http.json_codec import is_unicode, write_json
-from onetrunk.core.serving.http.predict_routes import narrowed
+from onetrunk.core.serving.http.json_codec import write_json
+from onetrunk.core.serving.http.predict_routes import narrowed, request
 from onetrunk.core.serving.http.problems import Refusal
 from onetrunk.core.serving.http.request_context import Call, Service, granted
+from onetrunk.core.serving.http.schemas import LoadRequest
 from onetrunk.core.tasks import JSONObject
 
 _NAME = re.compile(NAME)
-_MOST_REFERENCE = 4096
 
 
 async def list_adapters(service: Service, call: Call) -> Response:
@@ -41,7 +41,7 @@ async def put_adapter(service: Service, call: Call) -> Response:
     name, grant = _named(service, call, "admin")
     if not _NAME.fullmatch(name):
         raise Refusal("invalid-request", f"{name[:100]!r} is no name to serve as; expected {NAME}")
-    reference = _reference(await service.bodies.json(call))
+    reference = request(LoadRequest, await service.bodies.json(call)).ref
     if grant.adapters is not None and is_location(reference):
         # Anything that is pulled stays in the store, which all tokens share.
         raise Refusal("forbidden", "a token for some names may not load from a location, only from the store")
@@ -110,15 +110,6 @@ def _one(service: Service, name: str, grant: Grant) -> Served:
         return service.engine.one(name)
     except UnknownName as error:
         raise narrowed(error, grant) from None
-
-
-def _reference(body: Any) -> str:
-    reference = body.get("ref") if isinstance(body, dict) else None
-    if not isinstance(reference, str) or set(body) != {"ref"}:
-        raise Refusal("invalid-request", 'expected {"ref": "…"}, a reference such as ner@3 or org/ner@v2')
-    if not reference or len(reference) > _MOST_REFERENCE or not is_unicode(reference):
-        raise Refusal("invalid-request", '"ref" is no reference; expected one such as ner@3 or org/ner@v2')
-    return reference
 
 
 def _json(value: JSONObject, status: int = 200) -> Response:

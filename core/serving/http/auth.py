@@ -15,22 +15,30 @@ import logging
 import os
 import re
 import stat
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from onetrunk.adapters.format.files import FileFault
+from onetrunk.adapters.format.records import (
+    SECRET_TOML_WORDS,
+    RecordFault,
+    Some,
+    Text,
+    closed,
+    load_toml,
+    read,
+)
 from onetrunk.core.errors import UsageError
 from onetrunk.core.serving.http.problems import Refusal
 
 SCOPES = ("predict", "admin")
 LEAST_CHARACTERS = 16
 """Of a token."""
-_MOST_BYTES = 2**20
-_KEYS = ("name", "sha256", "token", "scopes", "adapters")
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
+_BEARER = re.compile(rf"(?=.{{{LEAST_CHARACTERS}}})[A-Za-z0-9._~+/-]+=*")
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +74,7 @@ class Access:
     @classmethod
     def read(cls, file: Path) -> Access:
         """Read a token file. Raises UsageError that names file and entry; warns if others may read it."""
-        return cls(_Reader(file).grants())
+        return cls(_grants(file))
 
     @property
     def open(self) -> bool:
@@ -97,6 +105,42 @@ class Access:
         return found
 
 
+@closed
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A token file; each of its tables is read by itself, as a `_Token`."""
+
+    token: tuple[dict[str, Any], ...] = ()
+
+
+@closed
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """One entry of a token file, which has the token or its sha256. Messages never have a value of it."""
+
+    name: Text
+    scopes: Annotated[tuple[Literal["predict", "admin"], ...], Some]
+    adapters: tuple[str, ...] | None = None
+    sha256: str | None = None
+    token: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what is not a token."""
+        if (self.sha256 is None) == (self.token is None):
+            raise ValueError("needs sha256 or token, one of them")
+        if self.sha256 is not None and not _HEX.fullmatch(self.sha256):
+            raise ValueError("sha256 must be 64 hex digits")
+        if self.token is not None and not _BEARER.fullmatch(self.token):
+            raise ValueError(
+                f"token must have at least {LEAST_CHARACTERS} characters, letters, digits and -._~+/="
+            )
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 of the token."""
+        return _digest((self.token or "").encode()) if self.sha256 is None else bytes.fromhex(self.sha256)
+
+
 def _unauthorized(detail: str, error: str) -> Refusal:
     return Refusal("unauthorized", detail, {"WWW-Authenticate": f'Bearer realm="onetrunk"{error}'})
 
@@ -105,99 +149,27 @@ def _digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
 
 
-class _Reader:
-    """Reads a token file; every fault is found before any is told."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._faults: list[str] = []
-
-    def grants(self) -> dict[bytes, Grant]:
-        content = self._content()
-        entries = content.pop("token", [])
-        self._faults += [f"unknown key {key!r}; expected [[token]]" for key in content]
-        grants: dict[bytes, Grant] = {}
-        if not isinstance(entries, list) or not entries:
-            self._faults.append("no [[token]] in it")
-            entries = []
-        for number, entry in enumerate(entries, 1):
-            where = self._where(entry, number)
-            digest, grant = self._digest(entry, where), self._grant(entry, where)
-            if digest in grants or grant.name in {own.name for own in grants.values()}:
-                self._faults.append(f"{where} is there twice")
-            grants[digest] = grant
-        if self._faults:
-            raise UsageError(f"{self._file}: {'; '.join(self._faults)}")
-        return grants
-
-    def _content(self) -> dict[str, Any]:
+def _grants(file: Path) -> dict[bytes, Grant]:
+    """Return what the tokens of a file give. Raises UsageError that lists every fault."""
+    try:
+        tables = read(_File, load_toml(file), SECRET_TOML_WORDS).token
+    except (FileFault, RecordFault) as error:
+        raise UsageError(f"{file}: {error}") from error
+    if os.name == "posix" and file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        _log.warning("others may read the token file %s; chmod 600 it", file)
+    grants: dict[bytes, Grant] = {}
+    faults: list[str] = [] if tables else ["has no table [[token]]"]
+    for number, table in enumerate(tables, 1):
+        name = table.get("name")
+        where = f"token {name!r}" if name and isinstance(name, str) else f"token {number}"
         try:
-            with self._file.open("rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                data = file.read(_MOST_BYTES + 1)
-        except OSError as error:
-            raise UsageError(f"{self._file}: cannot be read: {error.strerror}") from error
-        if len(data) > _MOST_BYTES:
-            raise UsageError(f"{self._file}: has over {_MOST_BYTES} bytes")
-        if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
-            _log.warning("others may read the token file %s; chmod 600 it", self._file)
-        try:
-            return tomllib.loads(data.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{self._file}: is not UTF-8: {error.reason} at byte {error.start}") from error
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{self._file}: is not TOML: {error}") from error
-
-    def _where(self, entry: Any, number: int) -> str:
-        name = entry.get("name") if isinstance(entry, dict) else None
-        return f"token {name!r}" if isinstance(name, str) and name else f"token {number}"
-
-    def _grant(self, entry: Any, where: str) -> Grant:
-        if not isinstance(entry, dict):
-            self._faults.append(f"{where} must be a table, [[token]]")
-            return EVERYTHING
-        self._faults += [
-            f"{where} has the unknown key {key!r}; known: {', '.join(_KEYS)}"
-            for key in entry
-            if key not in _KEYS
-        ]
-        if not isinstance(entry.get("name"), str) or not entry["name"]:
-            self._faults.append(f"{where} needs a name, for the log")
-        scopes = self._texts(entry, "scopes", where) or ()
-        if not scopes or not set(scopes) <= set(SCOPES):
-            self._faults.append(f"{where}: scopes must be some of {', '.join(SCOPES)}")
-        patterns = self._texts(entry, "adapters", where)
-        return Grant(str(entry.get("name")), frozenset(scopes), patterns)
-
-    def _texts(self, entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...] | None:
-        value = entry.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            self._faults.append(f"{where}: {key} must be a list of strings")
-            return ()
-        return tuple(value)
-
-    def _digest(self, entry: Any, where: str) -> bytes:
-        given: Sequence[str] = [
-            key for key in ("sha256", "token") if isinstance(entry, dict) and key in entry
-        ]
-        if len(given) != 1:
-            self._faults.append(f"{where} needs sha256 or token, one of them")
-            return where.encode()
-        value = entry[given[0]]
-        if given[0] == "sha256" and isinstance(value, str) and _HEX.fullmatch(value):
-            return bytes.fromhex(value)
-        if given[0] == "sha256":
-            self._faults.append(f"{where}: sha256 must be 64 hex digits")
-        elif not isinstance(value, str) or len(value) < LEAST_CHARACTERS or not _is_bearer(value):
-            self._faults.append(
-                f"{where}: token must have at least {LEAST_CHARACTERS} characters, letters, digits and -._~+/="
-            )
-        else:
-            return _digest(value.encode())
-        return where.encode()
-
-
-def _is_bearer(token: str) -> bool:
-    return re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", token) is not None
+            token = read(_Token, table, SECRET_TOML_WORDS)
+        except RecordFault as error:
+            faults += [f"{where}: {fault}" for fault in error.faults]
+            continue
+        if token.digest in grants or token.name in {own.name for own in grants.values()}:
+            faults.append(f"{where} is there twice")
+        grants[token.digest] = Grant(token.name, frozenset(token.scopes), token.adapters)
+    if faults:
+        raise UsageError(f"{file}: {'; '.join(faults)}")
+    return grants

@@ -6,22 +6,27 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
+from onetrunk.adapters.format.records import REQUEST_WORDS, faults_of
 from onetrunk.core.errors import UnknownAdapter
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, UnknownName
 from onetrunk.core.serving.engine.requests import Answer, Input, Result
+from onetrunk.core.serving.http import schemas
 from onetrunk.core.serving.http.auth import Grant
 from onetrunk.core.serving.http.body_limits import unless_gone
-from onetrunk.core.serving.http.json_codec import is_unicode, write_json
-from onetrunk.core.serving.http.problems import MOST_NAME, Problem, Refusal, problem_of
+from onetrunk.core.serving.http.json_codec import write_json
+from onetrunk.core.serving.http.problems import Problem, Refusal, problem_of
 from onetrunk.core.serving.http.request_context import Call, Service, granted, problem_response
+from onetrunk.core.serving.http.schemas import PredictRequest
 from onetrunk.core.tasks import JSONObject
 
 _MANY = 1000
 """Answers that are written off the loop, which they would hold up."""
+Model = TypeVar("Model", bound=BaseModel)
 _log = logging.getLogger(__name__)
 
 
@@ -42,15 +47,9 @@ async def predict(service: Service, call: Call) -> Response:
     return Response(body, media_type="application/json")
 
 
-def inputs_of(value: Any, most: int) -> list[Any]:
+def inputs_of(value: Any, most: int) -> Sequence[Any]:
     """Return the inputs that a body has, none of them looked at. Raises Refusal."""
-    if not isinstance(value, dict) or not isinstance(value.get("inputs"), list):
-        raise Refusal("invalid-request", f'expected an object with the list "inputs", found {_kind(value)}')
-    if unknown := [key for key in value if key != "inputs"]:
-        raise Refusal("invalid-request", f'unknown key {unknown[0][:100]!r}; expected "inputs" alone')
-    inputs: list[Any] = value["inputs"]
-    if not inputs:
-        raise Refusal("invalid-request", '"inputs" is empty; give at least one')
+    inputs = request(PredictRequest, value).inputs
     if len(inputs) > most:
         raise Refusal(
             "too-many-inputs",
@@ -63,23 +62,19 @@ def inputs_of(value: Any, most: int) -> list[Any]:
 
 def input_of(value: Any, grant: Grant) -> Input:
     """Return one input, checked. Raises Refusal."""
-    if not isinstance(value, dict):
-        raise Refusal("invalid-request", f"expected an object with text and adapters, found {_kind(value)}")
-    text, names = value.get("text"), value.get("adapters")
-    if not isinstance(text, str):
-        raise Refusal("invalid-request", f'"text" must be a string, found {_kind_of(value, "text")}')
-    if not is_unicode(text):
-        raise Refusal("invalid-request", '"text" has half a surrogate pair, which is no character; remove it')
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        found = _kind_of(value, "adapters")
-        raise Refusal("invalid-request", f'"adapters" must be a list of names, at least one, found {found}')
-    if unknown := [key for key in value if key not in ("text", "adapters")]:
-        raise Refusal("invalid-request", f"unknown key {unknown[0][:100]!r}; expected text and adapters")
-    for name in names:
-        if len(name) > MOST_NAME or not is_unicode(name):
-            raise Refusal("invalid-request", f"{name[:MOST_NAME]!r} is no name of an adapter")
+    given = request(schemas.Input, value)
+    for name in given.adapters:
         grant.demand(name)
-    return Input(text, tuple(names))
+    return Input(given.text, tuple(given.adapters))
+
+
+def request(kind: type[Model], value: Any) -> Model:
+    """Return `value`, which came as JSON, as a record of this kind. Raises Refusal, which never tells the value."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        faults = "; ".join(faults_of(error, kind, REQUEST_WORDS))
+        raise Refusal("invalid-request", faults) from None
 
 
 async def results_of(
@@ -152,18 +147,3 @@ def narrowed(error: Exception, grant: Grant) -> Exception:
         known = [each for each in error.known if grant.covers(each.partition("@")[0])]
         return UnknownAdapter(error.reference, known, Path())
     return error
-
-
-def _kind_of(value: dict[str, Any], key: str) -> str:
-    return _kind(value[key]) if key in value else "nothing"
-
-
-def _kind(value: Any) -> str:
-    """Return what a JSON value is, in words; never the value, which may be a text."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else "true or false"
-    if isinstance(value, dict):
-        return "another object"
-    if isinstance(value, list):
-        return "an empty list" if not value else "a list"
-    return "a string" if isinstance(value, str) else "a number"

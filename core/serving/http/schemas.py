@@ -1,12 +1,14 @@
-"""What goes in and out, for the OpenAPI document. The service checks requests itself, as each input fails alone."""
+"""What goes in and out: requests are checked with these records, and the OpenAPI document is made from them."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidation
 
+from onetrunk.adapters.format.strict_json import is_unicode
 from onetrunk.core.serving.engine.config import NAME
+from onetrunk.core.serving.http.problems import MOST_NAME
 
 _INPUT = {"text": "Ada Lovelace loved London.", "adapters": ["ner", "sentiment@prod"]}
 _ENTITY = {"start": 0, "end": 12, "text": "Ada Lovelace", "label": "PER", "score": 0.99}
@@ -41,11 +43,22 @@ _ADAPTER = {
     "p95_ms": 34.1,
 }
 
-AdapterName = Annotated[str, Field(max_length=100, description="A name that an adapter serves under.")]
+AdapterName = Annotated[str, Field(max_length=MOST_NAME, description="A name that an adapter serves under.")]
+
+
+def _whole(text: str) -> str:
+    if not is_unicode(text):
+        raise ValueError("has half a surrogate pair, which is not a character; remove it")
+    return text
+
+
+Unicode = AfterValidator(_whole)
+"""The check that a text can be written in UTF-8, which not all that JSON can hold can."""
 
 
 def _example(example: Any, *, closed: bool = False) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [example]}, extra="forbid" if closed else "allow")
+    extra: Literal["forbid", "allow"] = "forbid" if closed else "allow"
+    return ConfigDict(json_schema_extra={"examples": [example]}, extra=extra, strict=True)
 
 
 class Input(BaseModel):
@@ -53,16 +66,16 @@ class Input(BaseModel):
 
     model_config = _example(_INPUT, closed=True)
 
-    text: str
+    text: Annotated[str, Unicode]
     adapters: Annotated[list[AdapterName], Field(min_length=1)]
 
 
 class PredictRequest(BaseModel):
-    """Texts to answer."""
+    """Texts to answer. Each input is checked by itself, so that one that is wrong fails alone."""
 
     model_config = _example({"inputs": [_INPUT]}, closed=True)
 
-    inputs: Annotated[list[Input], Field(min_length=1)]
+    inputs: Annotated[list[SkipValidation[Input]], Field(min_length=1)]
 
 
 class StreamLine(Input):

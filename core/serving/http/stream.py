@@ -16,11 +16,12 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from onetrunk.adapters.format.strict_json import is_unicode
 from onetrunk.core.serving.engine.errors import Busy, ShuttingDown
 from onetrunk.core.serving.engine.requests import Answer
 from onetrunk.core.serving.http.auth import Grant
 from onetrunk.core.serving.http.body_limits import ClientGone, check_type, most_line_bytes, most_values
-from onetrunk.core.serving.http.json_codec import is_unicode, read_json
+from onetrunk.core.serving.http.json_codec import read_json
 from onetrunk.core.serving.http.predict_routes import results_of, written_one
 from onetrunk.core.serving.http.problems import Problem, Refusal, problem_of
 from onetrunk.core.serving.http.request_context import Call, Service, granted

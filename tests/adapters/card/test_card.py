@@ -20,6 +20,7 @@ from markdown_it.token import Token
 from onetrunk.adapters.card import CALIBRATED_ON_DEV, RECIPES, CardFacts, render_card, user_text
 from onetrunk.adapters.format import strict_json
 from onetrunk.adapters.format.manifest import (
+    SCHEMA,
     BackboneRecord,
     DataRecord,
     Manifest,
@@ -57,6 +58,8 @@ MANIFEST = Manifest(
     parameters=Parameters(trained=1000, backbone=100_000),
     probe=Probe(texts=("a",), logits=([0.0, 1.0],)),
     created="2026-01-31T12:00:00+00:00",
+    files={},
+    schema=SCHEMA,
 )
 
 

@@ -303,7 +303,7 @@ def test_without_its_index_an_adapter_keeps_its_versions(store: Store, copy_samp
         ({"versions": [1, 2, 3]}, "versions must be whole numbers from 1 to last"),
         ({"aliases": {"prod": 3}}, "aliases must be aliases of the versions"),
         ({"aliases": {"latest": 1}}, "aliases must be aliases of the versions"),
-        ({"aliases": {"prod": [1]}}, "aliases must be aliases of the versions"),
+        ({"aliases": {"prod": [1]}}, "aliases.prod must be a whole number, not this list"),
         ({"last": "2"}, "last must be a whole number"),
         ({"more": 1}, "has the unknown key 'more'"),
     ],

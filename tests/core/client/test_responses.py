@@ -67,9 +67,9 @@ def test_a_redirection_is_not_followed_and_the_token_goes_nowhere(ask: Ask, peer
     [
         (b"", "the answer is not JSON"),
         (b'{"results": [', "the answer is not JSON"),
-        (b"\xff", "the answer is not JSON"),
-        (b"[" * 100_000, "the answer is not JSON"),
-        (b'{"results": [{"answers": [{"version": "a@1", "score": NaN}]}]}', "it has the number NaN"),
+        (b"\xff", "the answer is not UTF-8"),
+        (b"[" * 100_000, "the answer is nested deeper"),
+        (b'{"results": [{"answers": [{"version": "a@1", "score": NaN}]}]}', "the answer has the number NaN"),
         (b"[]", "the answer is no JSON object"),
         (b"{}", "the answer has no list of 1 results"),
         (b'{"results": []}', "the answer has no list of 1 results"),

@@ -185,7 +185,7 @@ def test_errors_are_told_in_a_line_before_anything_is_loaded(stock: Path, tmp_pa
     assert "trained on the local folder 'tiny'" in said("--port", "0")
     file = tmp_path / "serve.toml"
     file.write_text("prot = 1")
-    assert f"{file}: unknown key prot" in said("--config", file)
+    assert f"{file}: has the unknown key 'prot'" in said("--config", file)
     assert "tokens.toml: cannot be read" in said("--token-file", tmp_path / "tokens.toml")
 
 

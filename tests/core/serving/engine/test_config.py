@@ -10,7 +10,7 @@ import pytest
 
 from onetrunk.core.errors import UsageError
 from onetrunk.core.serving.engine import config
-from onetrunk.core.serving.engine.config import ServeConfig, check_name
+from onetrunk.core.serving.engine.config import LimitOptions, ServeConfig, check_name
 
 
 def written(folder: Path, text: str) -> Path:
@@ -46,19 +46,19 @@ def test_what_is_left_out_is_the_default_of_the_device() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("port = '80'", "port must be a whole number, found '80'"),
-        ("port = true", "port must be a whole number, found True"),
+        ("port = '80'", "port must be a whole number, not '80'"),
+        ("port = true", "port must be a whole number, not True"),
         ("port = 1.5", "port must be a whole number"),
         ("host = 1", "host must be a string"),
         ("max_wait_ms = 'x'", "max_wait_ms must be a number"),
-        ("prot = 1", "unknown key prot; known: host, port"),
-        ("adapters = ['ner']", "adapters must be a table"),
-        ("[adapters]\nner = 3", "adapters.ner must be a reference"),
-        ("[adapters]\n'a b' = 'ner'", "'a b' is no name to serve as"),
-        ("[limits]\ninput = 3", "unknown key limits.input; known: inputs"),
+        ("prot = 1", "has the unknown key 'prot'; known: host, port"),
+        ("adapters = ['ner']", "adapters must be a table, not this list"),
+        ("[adapters]\nner = 3", "adapters.ner must be a string, not 3"),
+        ("[adapters]\n'a b' = 'ner'", "adapters has the key 'a b', which must be up to 100 letters, digits"),
+        ("[limits]\ninput = 3", "limits has the unknown key 'input'; known: inputs"),
         ("[limits]\ninputs = 3.5", "limits.inputs must be a whole number"),
         ("port = 1\nport = 2", "is not TOML"),
-        ("port = 'x'\nhost = 1", "port must be .*; host must be"),
+        ("port = 'x'\nhost = 1", "host must be .*; port must be"),
     ],
 )
 def test_a_fault_is_told_with_the_file_and_the_key(tmp_path: Path, text: str, fault: str) -> None:
@@ -77,9 +77,9 @@ def test_a_file_that_cannot_be_read_is_told_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limits", [{"inputs": 0}, {"request_seconds": 0}, {"body_bytes": -1}])
-def test_a_limit_that_makes_no_sense_is_refused(limits: dict[str, float]) -> None:
+def test_a_limit_that_makes_no_sense_is_refused(limits: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=f"{next(iter(limits))} is .*; expected a number from"):
-        ServeConfig(limits=limits).limits_on("cpu")
+        ServeConfig(limits=LimitOptions(**limits)).limits_on("cpu")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "-a", ".a", "a b", "é", "x" * 101])

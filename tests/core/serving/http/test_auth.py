@@ -189,18 +189,24 @@ def test_with_tokens_any_host_name_is_answered(guarded: Running) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "no \\[\\[token\\]\\] in it"),
-        ("token = 3", "no \\[\\[token\\]\\]"),
+        ("", "has no table \\[\\[token\\]\\]"),
+        ("token = 3", "token must be a list, not a number"),
         ("x = [", "is not TOML"),
         ("[[tokens]]", "unknown key 'tokens'"),
-        ('[[token]]\nname = "a"\nscopes = ["predict"]', "token 'a' needs sha256 or token"),
+        ('[[token]]\nname = "a"\nscopes = ["predict"]', "token 'a': needs sha256 or token"),
         ('[[token]]\nname = "a"\ntoken = "short"\nscopes = ["predict"]', "at least 16 characters"),
         ('[[token]]\nname = "a"\ntoken = "has a blank in it"\nscopes = ["predict"]', "letters, digits"),
         ('[[token]]\nname = "a"\nsha256 = "12"\nscopes = ["predict"]', "64 hex digits"),
-        (f'[[token]]\nname = "a"\ntoken = "{ALL}"', "token 'a': scopes must be some of predict, admin"),
-        (f'[[token]]\nname = "a"\ntoken = "{ALL}"\nscopes = ["root"]', "scopes must be some of"),
-        (f'[[token]]\nname = "a"\ntoken = "{ALL}"\nscopes = "predict"', "scopes must be a list of strings"),
-        (f'[[token]]\ntoken = "{ALL}"\nscopes = ["predict"]', "token 1 needs a name"),
+        (f'[[token]]\nname = "a"\ntoken = "{ALL}"', "token 'a': scopes is missing"),
+        (
+            f'[[token]]\nname = "a"\ntoken = "{ALL}"\nscopes = ["root"]',
+            "scopes.0 must be 'predict' or 'admin'",
+        ),
+        (
+            f'[[token]]\nname = "a"\ntoken = "{ALL}"\nscopes = "predict"',
+            "scopes must be a list, not this string",
+        ),
+        (f'[[token]]\ntoken = "{ALL}"\nscopes = ["predict"]', "token 1: name is missing"),
         (f'[[token]]\nname = "a"\ntoken = "{ALL}"\nscopes = ["predict"]\nscope = 1', "unknown key 'scope'"),
         (f'[[token]]\nname = "a"\ntoken = "{ALL}"\nscopes = ["predict"]\nadapters = "x"', "adapters must be"),
         (

@@ -1,0 +1,213 @@
+"""Typed records from JSON and TOML: pydantic checks them, and every fault is told at once, with its place.
+
+A record is a frozen dataclass, decorated with `closed`, which refuses a key that the record does not have.
+Types are strict: no bool or float is a whole number, no number is text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_type_hints
+
+from pydantic import AfterValidator, ConfigDict, FailFast, Field, TypeAdapter, ValidationError, with_config
+
+from onetrunk.adapters.format.files import FileFault
+
+Text: TypeAlias = Annotated[str, Field(min_length=1)]
+"""A string that is not empty."""
+Whole: TypeAlias = Annotated[int, Field(ge=0)]
+"""A whole number from 0."""
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+"""A whole number from 1."""
+
+T = TypeVar("T")
+
+
+def _some(items: tuple[T, ...]) -> tuple[T, ...]:
+    if not items:
+        raise ValueError("must have at least one item")
+    return items
+
+
+Some = AfterValidator(_some)
+"""The check that a tuple is not empty; unlike a length of pydantic's, it says nothing where an item is wrong."""
+Strings: TypeAlias = Annotated[tuple[str, ...], FailFast(), Some]
+"""At least one string; they may be empty or equal."""
+
+MAX_TOML_BYTES = 2**20
+"""The longest TOML file that is read, in bytes."""
+MAX_KEYS = 2**16
+"""The most keys that all objects of a record have together: each could be a fault, which takes memory to tell."""
+
+_SHOWN = 20
+_KEY = "[key]"
+_KINDS = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a string",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "string_unicode": "a string without half a surrogate pair",
+}
+"""What was expected, by pydantic's name of the fault, where its own words are not plain."""
+_OBJECTS = ("dict_type", "mapping_type", "dataclass_type", "model_type")
+_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+
+closed = with_config(ConfigDict(extra="forbid"))
+"""Decorates a record, and with it the records within it: unknown keys are refused."""
+
+
+class RecordFault(ValueError):
+    """Data that are not a record of the expected kind. faults: each begins with the dotted name of its place."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+def shown(value: object) -> str:
+    """Return scalars as written, shortened; of larger things only the kind."""
+    if isinstance(value, list | tuple | dict):
+        return "this object" if isinstance(value, dict) else "this list"
+    return "null" if value is None else f"{value!r:.60}"
+
+
+def kind_of(value: object) -> str:
+    """Return what a value is, in words; for a message that must not tell the value."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else "true or false"
+    if isinstance(value, dict | list | tuple):
+        return "this object" if isinstance(value, dict) else "this list" if value else "an empty list"
+    return "this string" if isinstance(value, str) else "a number"
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How faults are told. show: what is told of a wrong value. table: what an object is called."""
+
+    show: Callable[[object], str] = shown
+    table: str = "an object"
+
+
+JSON_WORDS = Words()
+TOML_WORDS = Words(table="a table")
+SECRET_TOML_WORDS = Words(kind_of, "a table")
+REQUEST_WORDS = Words(kind_of)
+
+
+def matching(pattern: str, expected: str) -> AfterValidator:
+    """Return the check that a text matches `pattern` whole. expected: the pattern in words."""
+    compiled = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise ValueError(f"must be {expected}, not {text[:60]!r}")
+        return text
+
+    return AfterValidator(check)
+
+
+Sha256: TypeAlias = Annotated[str, matching("[0-9a-f]{64}", "64 hexadecimal digits in lower case")]
+"""A sha256 as it is written everywhere."""
+
+
+def read(kind: type[T], value: object, words: Words = JSON_WORDS) -> T:
+    """Return `value`, as JSON or TOML was parsed, as the record `kind`; a date, which TOML has, is read as text.
+
+    Raises RecordFault with every fault.
+    """
+    if _count_keys(value) > MAX_KEYS:
+        raise RecordFault([f"has over {MAX_KEYS} keys, more than are read"])
+    try:
+        adapter = _adapter(kind)  # type: ignore[arg-type] # mypy takes a class for unhashable
+        record: T = adapter.validate_json(json.dumps(value, default=str), strict=True)
+    except ValidationError as error:
+        raise RecordFault(faults_of(error, kind, words)) from None
+    return record
+
+
+def faults_of(error: ValidationError, kind: Any, words: Words) -> list[str]:
+    """Return what pydantic found wrong in a record of this kind: the first twenty faults, and how many more."""
+    rest = error.error_count() - _SHOWN
+    told = [_told(each, kind, words) for each in error.errors(include_url=False)[:_SHOWN]]
+    return [*told, f"and {rest} more"] if rest > 0 else told
+
+
+def load_toml(file: Path) -> dict[str, Any]:
+    """Return what a TOML file has. Raises FileFault that says why it cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MAX_TOML_BYTES + 1)
+        if len(data) > MAX_TOML_BYTES:
+            raise FileFault(f"has over {MAX_TOML_BYTES} bytes; this is no file of settings")
+        return tomllib.loads(data.decode("utf-8"))
+    except OSError as error:
+        raise FileFault(f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise FileFault(f"is not UTF-8: {error.reason} at byte {error.start}") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise FileFault(f"is not TOML: {error}") from error
+
+
+def _count_keys(value: object) -> int:
+    """Return how many keys the objects within objects have; those within lists hold no records of strangers."""
+    if not isinstance(value, dict):
+        return 0
+    return len(value) + sum(map(_count_keys, value.values()))
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _told(error: Any, kind: Any, words: Words) -> str:
+    """Return one fault with its place."""
+    *parents, last = error["loc"] or ("",)
+    if error["type"] in _UNKNOWN:
+        known = ", ".join(_keys(kind, parents))
+        return _at(parents, f"has the unknown key {last[:64]!r}; known: {known}")
+    if error["type"] == "missing":
+        return _at(error["loc"], "is missing")
+    if error["type"] == "value_error":
+        what = str(error["ctx"]["error"])
+    else:
+        what = f"must {_expected(error, words)}, not {words.show(error['input'])}"
+    if last == _KEY:
+        return _at(parents[:-1], f"has the key {parents[-1][:64]!r}, which {what.partition(', not ')[0]}")
+    return _at(error["loc"], what)
+
+
+def _expected(error: Any, words: Words) -> str:
+    if error["type"] in _OBJECTS:
+        return f"be {words.table}"
+    if kind := _KINDS.get(error["type"]):
+        return f"be {kind}"
+    return re.sub(r"^\w+ should | after validation.*", "", error["msg"])
+
+
+def _at(place: Iterable[int | str], message: str) -> str:
+    return f"{'.'.join(map(str, place))} {message}".strip()
+
+
+def _keys(kind: Any, place: Iterable[int | str]) -> list[str]:
+    """Return the keys of the record at `place` within a record of this kind."""
+    for step in place:
+        kind = _bare(kind)
+        if get_args(kind):  # a mapping or a tuple: what it holds
+            kind = next(each for each in reversed(get_args(kind)) if each is not Ellipsis)
+        else:
+            kind = get_type_hints(kind)[str(step)]
+    return list(get_type_hints(_bare(kind)))
+
+
+def _bare(kind: Any) -> Any:
+    """Return the record of an optional one."""
+    return next((each for each in get_args(kind) if NoneType in get_args(kind)), kind)
