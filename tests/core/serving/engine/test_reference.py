@@ -32,7 +32,7 @@ def test_every_metric_is_named_and_no_other(service: Running) -> None:
 
 
 def test_the_configuration_is_read_and_its_limits_are_the_defaults(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", TEXT, flags=re.DOTALL)
+    (example,) = re.findall(r"```toml\n(# serve\.toml.*?)```", TEXT, flags=re.DOTALL)
     file = tmp_path / "serve.toml"
     file.write_text(example, encoding="utf-8")
     defaults = Limits.on("cpu", threads=2)
