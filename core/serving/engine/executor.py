@@ -63,8 +63,10 @@ class Answering:
         except BaseException as error:  # a plugin's head can raise anything, and so can a full GPU
             if len(works) == 1:
                 return [self._blamed(works[0], error)]
-            kind, half = type(error).__name__, len(works) // 2
-            _log.warning("a batch of %d texts failed with %s; computing its halves again", len(works), kind)
+            count, half = len(works), len(works) // 2
+            _log.warning(
+                "a batch of %d texts failed with %s; computing its halves again", count, _kind(error)
+            )
             return [*self.answer(works[:half]), *self.answer(works[half:])]
         return [_decoded(work, own) for work, own in zip(works, logits, strict=True)]
 
@@ -132,8 +134,13 @@ def _decoded(work: Work, logits: Sequence[np.ndarray]) -> Result:
 
 def _fault(version: str, step: str, error: BaseException) -> OneTrunkError:
     """Log which step of answering a text failed for `version`, and why; return the error of that text."""
-    kind = type(error).__name__
-    _log.error("%s failed to answer a text: %s raised %s", version, step, kind, exc_info=error)
+    _log.error("%s failed to answer a text: %s raised %s", version, step, _kind(error), exc_info=error)
     if isinstance(error, SystemExit | KeyboardInterrupt):
         return ExitRefused(version)
     return AnswerFailed(version)
+
+
+def _kind(error: BaseException) -> str:
+    """Return the class of `error`, or of what a task raised to cause it."""
+    cause = error.__cause__ if isinstance(error, TaskSpecError) else None
+    return type(cause or error).__name__
