@@ -1,4 +1,4 @@
-"""The tests' Hub, and the unmodified client in a child process, which reads its environment once."""
+"""Fixtures: the tests' Hub, and the unmodified client in a child process (it reads its environment at import)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.hub_server import HubServer
 from tests.hub_server.sample_repo import FILES, REPO, Call
 
-# Calls methods of HfApi that come pickled on stdin; answers with what they return or raise.
+# Reads calls of HfApi methods, pickled, from stdin; writes the value returned or the error raised to stdout.
 CHILD = """
 import pickle, sys, warnings
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def hub() -> Iterator[HubServer]:
 
 @pytest.fixture(scope="package")
 def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[bytes]]:
-    """One client process for all tests: to import it takes longer than to run them."""
+    """One client process for all tests: importing the client takes longer than running them."""
     with (
         HubServer() as server,
         subprocess.Popen(
@@ -65,7 +65,7 @@ def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen
 
 @pytest.fixture
 def api(hub: HubServer, child: subprocess.Popen[bytes]) -> Callable[..., Call]:
-    """Return (token or False) → (method of HfApi, *args, **options) → what it returns; raises what it raises."""
+    """Return (token or False) → a function that calls a method of HfApi by name; raises what the method raises."""
 
     def client(token: str | bool = False) -> Call:
         def call(method: str, *args: Any, **options: Any) -> Any:
@@ -85,6 +85,6 @@ def api(hub: HubServer, child: subprocess.Popen[bytes]) -> Callable[..., Call]:
 
 @pytest.fixture
 def ada(hub: HubServer, api: Callable[..., Call]) -> Call:
-    """A client of the owner of REPO, which has FILES."""
+    """A client with the token of the owner of REPO; the repo holds FILES."""
     hub.create_repo(REPO).commit(FILES)
     return api(hub.add_user("ada"))

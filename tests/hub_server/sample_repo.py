@@ -33,7 +33,7 @@ def adding(**files: bytes) -> list[CommitOperationAdd]:
 
 
 def status(hub: HubServer, path: str, **headers: str) -> tuple[int, bytes]:
-    """Status and body of a bare request."""
+    """Return status and body of the response to a GET request."""
     try:
         with urlopen(Request(hub.url + path, headers=headers)) as answer:
             return answer.status, answer.read()

@@ -24,7 +24,9 @@ def test_a_token_has_a_name_and_a_role(
     assert [org["name"] for org in who["orgs"]] == ["club"]
 
 
-def test_a_new_repo_has_one_commit_and_is_not_made_twice(hub: HubServer, api: Callable[..., Call]) -> None:
+def test_a_new_repo_has_one_commit_and_cannot_be_created_twice(
+    hub: HubServer, api: Callable[..., Call]
+) -> None:
     ada = api(hub.add_user("ada"))
     url = ada("create_repo", REPO, private=True)
     assert url == f"{hub.url}/{REPO}" == ada("create_repo", REPO, exist_ok=True)
@@ -49,7 +51,7 @@ def test_only_a_write_token_of_the_namespace_writes(
 
 
 @pytest.mark.parametrize("who", ["nobody", "stranger", "liar", "powerless"])
-def test_a_private_repo_is_as_one_that_does_not_exist(
+def test_a_private_repo_looks_like_a_missing_one(
     hub: HubServer, api: Callable[..., Call], ada: Call, who: str
 ) -> None:
     ada("update_repo_settings", REPO, private=True)
@@ -73,7 +75,9 @@ def test_a_private_repo_is_as_one_that_does_not_exist(
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_child_process_knows_only_this_hub(hub: HubServer, ada: Call, tmp_path: Path, known: bool) -> None:
+def test_a_child_process_reaches_only_this_hub(
+    hub: HubServer, ada: Call, tmp_path: Path, known: bool
+) -> None:
     hub.repo(REPO).private = True
     code = f"import huggingface_hub as h; print(h.model_info({REPO!r}).sha)"
     token = hub.add_user("ada") if known else None

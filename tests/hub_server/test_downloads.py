@@ -14,7 +14,7 @@ from tests.hub_server.sample_repo import FILES, REPO, WEIGHTS, Call, status
 
 
 def pulled(call: Call, folder: Path, **options: Any) -> dict[str, bytes]:
-    """Download REPO to a fresh folder; what is in it."""
+    """Download REPO to a new folder; return the files in it, by path."""
     place = Path(call("snapshot_download", REPO, local_dir=folder, **options))
     files = [path for path in place.rglob("*") if path.is_file() and ".cache" not in path.parts]
     return {path.relative_to(place).as_posix(): path.read_bytes() for path in files}
@@ -38,7 +38,9 @@ def test_a_cached_file_is_not_sent_twice(hub: HubServer, ada: Call, tmp_path: Pa
     assert sent == [("GET", False)], "the storage is another origin: no token goes there"
 
 
-def test_what_is_missing_is_named(hub: HubServer, ada: Call, tmp_path: Path) -> None:
+def test_a_missing_revision_file_and_repo_each_have_their_error(
+    hub: HubServer, ada: Call, tmp_path: Path
+) -> None:
     with pytest.raises(RevisionNotFoundError):
         ada("snapshot_download", REPO, revision="v9", cache_dir=tmp_path)
     with pytest.raises(RemoteEntryNotFoundError) as caught:
@@ -49,7 +51,7 @@ def test_what_is_missing_is_named(hub: HubServer, ada: Call, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["task.json", "adapter.safetensors"])
-def test_parts_of_files_are_sent(hub: HubServer, ada: Call, name: str) -> None:
+def test_byte_ranges_of_files_are_served(hub: HubServer, ada: Call, name: str) -> None:
     body, path = FILES[name], f"/{REPO}/resolve/main/{name}"
     for wanted, part in (("3-", body[3:]), ("2-5", body[2:6]), ("-4", body[-4:])):
         assert status(hub, path, Range=f"bytes={wanted}") == (206, part)

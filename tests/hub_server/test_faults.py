@@ -1,4 +1,4 @@
-"""Faults that a test orders, and requests that the tests' Hub does not support."""
+"""Injected faults, and requests that the tests' Hub does not support."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_500_is_answered_once(hub: HubServer, ada: Call) -> None:
     assert ([r.status for r in hub.requests], hub.faults.left) == ([200, 500, 200], 0)
 
 
-def test_a_429_says_when_to_come_again(hub: HubServer, ada: Call) -> None:
+def test_a_429_is_retried_by_the_client(hub: HubServer, ada: Call) -> None:
     hub.faults.at(1, "429", "GET .*/tree/", seconds=0)
     assert len(ada("list_repo_tree", REPO)) == 4
     assert [(r.status, r.fault) for r in hub.requests][:2] == [(429, "429"), (200, None)]
@@ -44,7 +44,7 @@ def test_a_reset_loses_the_answer_not_the_commit(hub: HubServer, ada: Call) -> N
     assert hub.repo(REPO).files()["b"] == b"b"
 
 
-def test_a_truncated_download_is_asked_for_again(hub: HubServer, ada: Call, tmp_path: Path) -> None:
+def test_a_truncated_download_is_retried(hub: HubServer, ada: Call, tmp_path: Path) -> None:
     hub.faults.at(1, "truncate", "GET /storage/")
     path = ada("hf_hub_download", REPO, "adapter.safetensors", cache_dir=tmp_path)
     assert Path(path).read_bytes() == WEIGHTS
@@ -52,7 +52,7 @@ def test_a_truncated_download_is_asked_for_again(hub: HubServer, ada: Call, tmp_
     assert parts == [(None, "truncate"), (None, None)], "the client keeps whole chunks only"
 
 
-def test_a_truncated_download_goes_on_after_the_last_whole_chunk(
+def test_a_truncated_download_resumes_after_the_last_whole_chunk(
     hub: HubServer, ada: Call, tmp_path: Path
 ) -> None:
     hub.repo(REPO).commit({"adapter.safetensors": bytes(DOWNLOAD_CHUNK_SIZE * 5 // 2)})
@@ -64,7 +64,9 @@ def test_a_truncated_download_goes_on_after_the_last_whole_chunk(
 
 
 @pytest.mark.parametrize("name", ["task.json", "adapter.safetensors"])
-def test_a_flipped_byte_passes_the_client(hub: HubServer, ada: Call, tmp_path: Path, name: str) -> None:
+def test_a_flipped_byte_is_not_noticed_by_the_client(
+    hub: HubServer, ada: Call, tmp_path: Path, name: str
+) -> None:
     hub.faults.at(1, "flip")
     got = Path(ada("hf_hub_download", REPO, name, cache_dir=tmp_path)).read_bytes()
     assert [n for n, pair in enumerate(zip(got, FILES[name], strict=True)) if len(set(pair)) > 1] == [
@@ -82,7 +84,7 @@ def test_a_slow_answer_is_late(hub: HubServer, ada: Call) -> None:
         ada("model_info", REPO, timeout=0.2)
 
 
-def test_a_fault_strikes_as_often_as_told(hub: HubServer, ada: Call) -> None:
+def test_a_fault_strikes_the_given_number_of_times(hub: HubServer, ada: Call) -> None:
     hub.faults.at(2, "500", lambda request: request.method == "GET" and request.token, times=2)
     for _ in range(5):
         with suppress(HfHubHTTPError):
@@ -92,7 +94,7 @@ def test_a_fault_strikes_as_often_as_told(hub: HubServer, ada: Call) -> None:
         hub.faults.at(1, "melt")  # type: ignore[arg-type]
 
 
-def test_what_this_hub_cannot_do_fails_the_test_not_the_client_alone() -> None:
+def test_an_unsupported_request_fails_the_test_and_not_only_the_client() -> None:
     with pytest.raises(NotImplementedError, match="GET /api/spaces"), HubServer() as hub:
         code, body = status(hub, "/api/spaces")
     assert (code, "bug of the test Hub" in json.loads(body)["error"]) == (501, True)

@@ -1,4 +1,4 @@
-"""Predictions that a test server answers, and what a test expects of them."""
+"""Responses of a test server, and the labels in a client's predictions."""
 
 from __future__ import annotations
 

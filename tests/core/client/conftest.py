@@ -1,4 +1,4 @@
-"""A test server on loopback, and a call of each of the two clients against it."""
+"""Fixtures: a test server on loopback, and a function that calls either client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def _asked(url: str, method: str, arguments: tuple[Any, ...], options: dic
 
 @pytest.fixture(params=["Client", "AsyncClient"])
 def ask(request: pytest.FixtureRequest, peer: Peer) -> Ask:
-    """Call a method of each client in turn."""
+    """Return (method, *arguments, url, **options) → the result; runs a test once with each client class."""
 
     def call(method: str, *arguments: Any, url: str = peer.url, **options: Any) -> Any:
         if request.param == "AsyncClient":

@@ -48,14 +48,14 @@ def test_a_record_keeps_its_keys_in_their_order(ask: Ask, peer: Peer) -> None:
     assert list(found.to_json()) == ["text", "adapter", "z", "a"]
 
 
-def test_no_text_is_no_request(ask: Ask, peer: Peer) -> None:
+def test_an_empty_list_of_texts_sends_no_request(ask: Ask, peer: Peer) -> None:
     assert ask("predict", [], ["mood"]) == []
     assert ask("predict_stream", [], ["mood"]) == []
     assert peer.asked == []
 
 
 @pytest.mark.parametrize("texts", ["good", 7, ["good", 7], (text for text in ("good",))])
-def test_what_is_no_list_of_strings_is_a_type_error(ask: Ask, texts: Any) -> None:
+def test_texts_that_are_not_a_list_of_strings_raise_type_error(ask: Ask, texts: Any) -> None:
     with pytest.raises(TypeError, match="texts must be a list of strings"):
         ask("predict", texts, ["mood"])
 
@@ -67,7 +67,7 @@ def test_a_stream_needs_a_list_of_adapters_and_strings(ask: Ask) -> None:
         ask("predict_stream", [7], ["mood"])
 
 
-def test_a_text_that_is_no_unicode_is_refused_with_what_stands_near(ask: Ask) -> None:
+def test_a_text_with_half_a_surrogate_pair_is_refused_and_quoted(ask: Ask) -> None:
     with pytest.raises(UsageError, match=r"half a surrogate pair is no character.*caf\\udce9"):
         ask("predict", ["caf\udce9"], ["mood"])
 
@@ -88,7 +88,7 @@ def test_a_text_that_is_no_unicode_is_refused_with_what_stands_near(ask: Ask) ->
         ("unload", ("a",), Said(status=204), None, ("DELETE", "/v1/adapters/a", b"")),
     ],
 )
-def test_each_other_method_is_one_request(
+def test_each_other_method_sends_one_request(
     ask: Ask, peer: Peer, method: str, arguments: Any, way: Said, expected: Any, request_: Any
 ) -> None:
     peer.says(way)
@@ -99,7 +99,7 @@ def test_each_other_method_is_one_request(
 
 @pytest.mark.parametrize("name", ["", "../status", "a/b", "a?b", "é", "x" * 101])
 @pytest.mark.parametrize("method", ["adapter", "load", "unload"])
-def test_what_is_no_name_is_not_sent(ask: Ask, peer: Peer, method: str, name: str) -> None:
+def test_an_invalid_adapter_name_is_not_sent(ask: Ask, peer: Peer, method: str, name: str) -> None:
     with pytest.raises(UsageError, match="is not the name of a served adapter"):
         ask(method, name, *(["ner@1"] if method == "load" else []))
     assert peer.asked == []
@@ -148,7 +148,7 @@ def test_a_text_of_a_stream_that_fails_is_counted_from_the_first_of_all(peer: Pe
     assert caught.value.input == 4
 
 
-def test_every_error_is_one_of_the_client() -> None:
+def test_every_error_is_a_client_error() -> None:
     assert {AnswerError.__base__, ServiceError.__base__, ServiceUnreachable.__base__} == {ClientError}
 
 

@@ -35,7 +35,7 @@ from tests.peer import LINES, PROBLEM, Asked, Peer, Said, listening, said
         (Said(b"[]", 400, PROBLEM), "a problem that is no JSON object"),
     ],
 )
-def test_an_answer_of_something_else_is_told_apart(
+def test_a_response_that_is_not_from_the_service_is_refused(
     ask: Ask, peer: Peer, method: str, way: Said, message: str
 ) -> None:
     peer.says(way)
@@ -45,7 +45,7 @@ def test_an_answer_of_something_else_is_told_apart(
     assert len(peer.asked) == 1
 
 
-def test_a_page_that_a_proxy_sends_for_a_service_that_is_away_is_waited_for_too(ask: Ask, peer: Peer) -> None:
+def test_a_503_page_of_a_proxy_is_retried(ask: Ask, peer: Peer) -> None:
     peer.says(Said(b"<html>", 503, "text/html"), said({"status": "ready"}))
     assert ask("status") == {"status": "ready"}
     peer.says(Said(b"<html>", 503, "text/html"))
@@ -53,7 +53,7 @@ def test_a_page_that_a_proxy_sends_for_a_service_that_is_away_is_waited_for_too(
         ask("status", retries=ONCE)
 
 
-def test_a_redirection_is_not_followed_and_the_token_goes_nowhere(ask: Ask, peer: Peer) -> None:
+def test_a_redirection_is_not_followed_and_the_token_is_not_sent_on(ask: Ask, peer: Peer) -> None:
     with listening() as other:
         other.says(said({"status": "ready"}))
         peer.says(Said(b"", 307, "text/html", {"Location": f"{other.url}/v1/status"}))
@@ -79,20 +79,20 @@ def test_a_redirection_is_not_followed_and_the_token_goes_nowhere(ask: Ask, peer
         (b'{"results": [{"answers": [{"label": "x"}]}]}', "text 1: an answer does not say its version"),
     ],
 )
-def test_an_answer_of_another_shape_is_refused(ask: Ask, peer: Peer, body: bytes, message: str) -> None:
+def test_a_response_of_the_wrong_shape_is_refused(ask: Ask, peer: Peer, body: bytes, message: str) -> None:
     peer.says(Said(body))
     with pytest.raises(AnswerError, match=message):
         ask("predict", ["x"], ["mood"])
 
 
 @pytest.mark.parametrize("way", [said({}), said({"adapters": {}}), said({"adapters": ["mood"]})])
-def test_a_list_of_adapters_must_be_one(ask: Ask, peer: Peer, way: Said) -> None:
+def test_a_response_without_a_list_of_adapters_is_refused(ask: Ask, peer: Peer, way: Said) -> None:
     peer.says(way)
     with pytest.raises(AnswerError, match="the answer has no list of adapters"):
         ask("adapters")
 
 
-def test_an_answer_that_breaks_off_is_no_answer(ask: Ask, peer: Peer) -> None:
+def test_a_truncated_response_is_refused(ask: Ask, peer: Peer) -> None:
     peer.says(Said(b'{"status": "ready"}', cut=10))
     with pytest.raises(AnswerError, match="the answer breaks off in the middle"):
         ask("status")
@@ -112,7 +112,7 @@ def _stream_of_two() -> bytes:
     ],
     ids=["fewer lines", "fewer bytes", "no last chunk", "half a line"],
 )
-def test_a_stream_that_breaks_off_says_how_far_it_came(peer: Peer, way: Said) -> None:
+def test_a_truncated_stream_reports_how_many_texts_were_answered(peer: Peer, way: Said) -> None:
     peer.says(way)
     with Client(peer.url) as client:
         answers = client.predict_stream(["a", "b", "c"], ["mood"])
@@ -121,7 +121,7 @@ def test_a_stream_that_breaks_off_says_how_far_it_came(peer: Peer, way: Said) ->
             next(answers)
 
 
-def test_half_a_line_at_a_clean_end_is_not_json(ask: Ask, peer: Peer) -> None:
+def test_half_a_line_at_the_end_of_a_complete_body_is_not_json(ask: Ask, peer: Peer) -> None:
     peer.says(Said(_stream_of_two() + b'{"answers": [', kind=LINES))
     with pytest.raises(AnswerError, match="the answer is not JSON"):
         ask("predict_stream", ["a", "b", "c"], ["mood"])
@@ -133,7 +133,7 @@ def test_more_answers_than_texts_are_refused(ask: Ask, peer: Peer) -> None:
         ask("predict_stream", ["a"], ["mood"])
 
 
-def test_a_service_that_falls_silent_is_given_up(ask: Ask, peer: Peer) -> None:
+def test_a_silent_service_raises_after_the_timeout(ask: Ask, peer: Peer) -> None:
     over = threading.Event()
 
     def silent(_asked: Asked) -> Said:
@@ -149,7 +149,7 @@ def test_a_service_that_falls_silent_is_given_up(ask: Ask, peer: Peer) -> None:
         over.set()
 
 
-def test_a_slow_stream_is_no_silent_one(ask: Ask, peer: Peer) -> None:
+def test_a_slow_stream_does_not_time_out(ask: Ask, peer: Peer) -> None:
     def parts() -> Iterator[bytes]:
         for text in "abcdef":
             time.sleep(0.2)
@@ -159,7 +159,7 @@ def test_a_slow_stream_is_no_silent_one(ask: Ask, peer: Peer) -> None:
     assert labels(ask("predict_stream", list("abcdef"), ["mood"], timeout=0.6)) == list("abcdef")
 
 
-def test_a_stream_that_falls_silent_is_given_up(ask: Ask, peer: Peer) -> None:
+def test_a_silent_stream_raises_after_the_timeout(ask: Ask, peer: Peer) -> None:
     over = threading.Event()
 
     def parts() -> Iterator[bytes]:
@@ -174,11 +174,11 @@ def test_a_stream_that_falls_silent_is_given_up(ask: Ask, peer: Peer) -> None:
         over.set()
 
 
-def test_what_speaks_no_http_is_told_in_a_few_seconds(ask: Ask) -> None:
+def test_a_server_that_does_not_speak_http_is_reported(ask: Ask) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def speak() -> None:
-            with suppress(OSError):  # of the listener, once it is closed
+            with suppress(OSError):  # the listener is closed
                 while True:
                     connection, _ = listener.accept()
                     with connection:
@@ -192,7 +192,7 @@ def test_what_speaks_no_http_is_told_in_a_few_seconds(ask: Ask) -> None:
         thread.join()
 
 
-def test_no_more_of_an_answer_is_held_than_may_be() -> None:
+def test_a_response_above_the_size_limit_is_refused() -> None:
     body = Body("http://h", most=2**20)
     body.add(b"x" * 2**20)
     with pytest.raises(AnswerError, match="the answer has over 1 MiB, more than is read"):

@@ -22,16 +22,16 @@ from tests.peer import Peer, Said, busy, lines, listening, problem, said
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_service_is_asked_again_when_it_says(ask: Ask, peer: Peer, status: int) -> None:
+def test_a_busy_service_is_asked_again_after_its_retry_after(ask: Ask, peer: Peer, status: int) -> None:
     peer.says(busy(status, Retry_After="1"), said({"status": "ready"}))
     assert ask("status") == {"status": "ready"}
     first, second = peer.asked
     assert 1.0 <= second.at - first.at < 1.9
 
 
-def test_a_date_is_honoured_by_the_clock_of_the_service(ask: Ask, peer: Peer) -> None:
+def test_a_retry_after_date_is_measured_by_the_clock_of_the_service(ask: Ask, peer: Peer) -> None:
     now = datetime(2001, 1, 1, tzinfo=UTC)
-    # http.server sends its own Date first; what counts here is one pair of headers, so the whole head is ours.
+    # http.server sends its own Date header; passing both headers directly tests one fixed pair.
     head = {"date": format_datetime(now, usegmt=True)}
     head["retry-after"] = format_datetime(now + timedelta(seconds=7), usegmt=True)
     assert asked_for(head, datetime.now(UTC)) == 7.0
@@ -57,12 +57,12 @@ def test_a_date_is_honoured_by_the_clock_of_the_service(ask: Ask, peer: Peer) ->
         ("Fri, 31 Dec 9999 99:99:99 GMT", None),
     ],
 )
-def test_retry_after_is_read_or_passed_over(header: str, seconds: float | None) -> None:
+def test_a_valid_retry_after_is_read_and_an_invalid_one_ignored(header: str, seconds: float | None) -> None:
     assert asked_for({"retry-after": header}, datetime.now(UTC)) == seconds
 
 
 @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+ (GMT|\+\d+)"))
-def test_no_header_breaks_the_reading_of_retry_after(header: str) -> None:
+def test_no_retry_after_header_raises(header: str) -> None:
     found = asked_for({"retry-after": header, "date": header}, datetime.now(UTC))
     assert found is None or found >= 0
 
@@ -76,12 +76,12 @@ def test_a_pause_is_at_least_as_long_as_asked_and_at_most_a_quarter_longer(
     assert found <= 1.25 * max(asked or 0.0, 10.0)
 
 
-def test_pauses_grow_and_those_refused_together_come_back_apart() -> None:
+def test_pauses_grow_and_are_spread_at_random() -> None:
     assert [pause(tried, 1.0, 0.0) for tried in range(1, 6)] == [1.0, 1.0, 1.0, 2.0, 4.0]
     assert pause(1, 1.0, 0.0) < pause(1, 1.0, 0.5) < pause(1, 1.0, 0.99)
 
 
-def test_tries_are_bounded(ask: Ask, peer: Peer) -> None:
+def test_the_number_of_attempts_is_limited(ask: Ask, peer: Peer) -> None:
     peer.says(busy(429, Retry_After="0"))
     with pytest.raises(ServiceError, match="9 tokens wait") as caught:
         ask("status", retries=Retries(tries=3))
@@ -89,7 +89,7 @@ def test_tries_are_bounded(ask: Ask, peer: Peer) -> None:
     assert (caught.value.type, caught.value.problem["status"]) == ("queue-full", 429)
 
 
-def test_no_try_begins_after_the_time_is_over(ask: Ask, peer: Peer) -> None:
+def test_no_attempt_begins_after_the_time_limit(ask: Ask, peer: Peer) -> None:
     peer.says(busy(503, Retry_After="3600"))
     began = time.monotonic()
     with pytest.raises(ServiceError, match="9 tokens wait"):
@@ -99,7 +99,7 @@ def test_no_try_begins_after_the_time_is_over(ask: Ask, peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 415, 422, 500, 502])
-def test_what_is_wrong_is_never_sent_again(ask: Ask, peer: Peer, status: int) -> None:
+def test_a_request_that_fails_for_good_is_not_retried(ask: Ask, peer: Peer, status: int) -> None:
     peer.says(problem(status, "wrong", "this is wrong", known=["a"]))
     with pytest.raises(ServiceError, match="this is wrong") as caught:
         ask("predict", ["x"], ["mood"])
@@ -108,7 +108,7 @@ def test_what_is_wrong_is_never_sent_again(ask: Ask, peer: Peer, status: int) ->
     assert (caught.value.type, caught.value.input) == ("wrong", None)
 
 
-def test_a_stream_waits_as_any_request_and_goes_on_where_it_was(ask: Ask, peer: Peer) -> None:
+def test_a_stream_retries_a_refused_request_and_goes_on(ask: Ask, peer: Peer) -> None:
     peer.says(echo, busy(503, Retry_After="0"), echo)
     texts = [f"text {number}" for number in range(1000)]
     assert labels(ask("predict_stream", texts, ["mood"])) == texts
@@ -118,9 +118,7 @@ def test_a_stream_waits_as_any_request_and_goes_on_where_it_was(ask: Ask, peer: 
 LEAVING = {"error": {"type": "/problems/shutting-down", "status": 503, "detail": "it ends", "line": 3}}
 
 
-def test_a_stream_goes_on_with_what_is_left_when_the_service_leaves_in_the_middle(
-    ask: Ask, peer: Peer
-) -> None:
+def test_a_stream_resends_the_remaining_texts_when_the_service_shuts_down(ask: Ask, peer: Peer) -> None:
     peer.says(lines(result(mood("a")), result(mood("b")), LEAVING), busy(503, Retry_After="0"), echo)
     assert labels(ask("predict_stream", list("abcd"), ["mood"])) == list("abcd")
     assert [[each["text"] for each in asked.lines] for asked in peer.asked] == [
@@ -130,22 +128,20 @@ def test_a_stream_goes_on_with_what_is_left_when_the_service_leaves_in_the_middl
     ]
 
 
-def test_a_service_that_leaves_after_the_last_text_has_answered_all(ask: Ask, peer: Peer) -> None:
+def test_a_shutdown_after_the_last_text_loses_no_answer(ask: Ask, peer: Peer) -> None:
     peer.says(lines(result(mood("a")), LEAVING))
     assert labels(ask("predict_stream", ["a"], ["mood"])) == ["a"]
     assert len(peer.asked) == 1
 
 
-def test_a_service_that_only_leaves_is_given_up(ask: Ask, peer: Peer) -> None:
+def test_a_service_that_shuts_down_without_an_answer_is_given_up(ask: Ask, peer: Peer) -> None:
     peer.says(lines(LEAVING))
     with pytest.raises(ServiceError, match="text 1: it ends"):
         ask("predict_stream", ["a"], ["mood"], retries=Retries(tries=3))
     assert len(peer.asked) == 3
 
 
-def test_a_service_that_leaves_again_and_again_but_answers_in_between_is_not_given_up(
-    ask: Ask, peer: Peer
-) -> None:
+def test_attempts_are_counted_anew_after_each_answer_of_a_stream(ask: Ask, peer: Peer) -> None:
     peer.says(*(lines(result(mood(text)), LEAVING) for text in "abcd"))
     assert labels(ask("predict_stream", list("abcd"), ["mood"], retries=Retries(tries=2))) == list("abcd")
 
@@ -170,7 +166,7 @@ def test_a_service_that_is_about_to_start_is_waited_for(ask: Ask) -> None:
         thread.join()
 
 
-def test_where_nothing_listens_it_is_told_in_a_few_seconds(ask: Ask) -> None:
+def test_a_port_where_nothing_listens_is_reported_in_a_few_seconds(ask: Ask) -> None:
     with socket.create_server(("127.0.0.1", 0)) as place:
         port = place.getsockname()[1]
     began = time.monotonic()
@@ -179,12 +175,12 @@ def test_where_nothing_listens_it_is_told_in_a_few_seconds(ask: Ask) -> None:
     assert 1 < time.monotonic() - began < 6
 
 
-def test_a_connection_that_breaks_before_the_answer_is_tried_again(ask: Ask, peer: Peer) -> None:
+def test_a_connection_that_breaks_before_the_answer_is_retried(ask: Ask, peer: Peer) -> None:
     peer.says(Said(breaks=True), said({"results": [result(mood())]}))
     assert labels(ask("predict", ["x"], ["mood"])) == ["positive"]
 
 
-def test_what_may_have_been_done_and_cannot_be_done_twice_is_not_sent_again(ask: Ask, peer: Peer) -> None:
+def test_an_unload_is_not_retried_after_a_broken_connection(ask: Ask, peer: Peer) -> None:
     peer.says(Said(breaks=True), Said(status=204))
     with pytest.raises(ServiceUnreachable, match="the connection broke"):
         ask("unload", "mood")
@@ -212,6 +208,6 @@ def test_a_wait_does_not_block_the_event_loop(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("options", [{"tries": 0}, {"seconds": -1.0}, {"seconds": float("nan")}])
-def test_patience_must_mean_something(options: Any) -> None:
+def test_impossible_retries_are_refused(options: Any) -> None:
     with pytest.raises(UsageError, match="expected at least 1, and at least 0"):
         Retries(**options)

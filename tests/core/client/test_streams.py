@@ -83,7 +83,7 @@ def test_an_asynchronous_stream_of_texts_is_read_as_well(peer: Peer) -> None:
     assert labels(asyncio.run(run())) == ["a", "b"]
 
 
-def test_a_service_that_answers_each_line_before_it_reads_on_is_no_deadlock(ask: Ask) -> None:
+def test_a_service_that_answers_each_line_before_it_reads_the_next_causes_no_deadlock(ask: Ask) -> None:
     texts = [f"a text of some length, number {number}" for number in range(512)]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=_answer_eagerly, args=(listener, 100_000))
@@ -94,7 +94,7 @@ def test_a_service_that_answers_each_line_before_it_reads_on_is_no_deadlock(ask:
 
 
 def _answer_eagerly(listener: socket.socket, padding: int) -> None:
-    """Serve one request so that megabytes of answers are written while most of its lines are not read yet."""
+    """Serve one request; write each answer, megabytes in all, before reading the next line."""
     connection, _ = listener.accept()
     with connection, connection.makefile("rwb", buffering=0) as stream:
         left = 0
@@ -123,11 +123,11 @@ def test_answers_are_not_fetched_faster_than_they_are_taken(peer: Peer) -> None:
         answers = client.predict_stream(["x"] * 64, ["mood"])
         next(answers)
         time.sleep(0.5)
-        assert len(sent) < 32  # what the buffers of two sockets take
+        assert len(sent) < 32  # about what the two sockets buffer
         assert len(list(answers)) == 63
 
 
-def test_a_stream_that_is_left_closes_its_connection(peer: Peer) -> None:
+def test_closing_a_stream_closes_its_connection(peer: Peer) -> None:
     gone = threading.Event()
 
     def parts() -> Iterator[bytes]:

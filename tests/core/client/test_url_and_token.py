@@ -1,4 +1,4 @@
-"""The URL of the service, the token, and the time limit that a client is made with."""
+"""Arguments of a client: the URL of the service, the token and the timeout."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tests.peer import Peer, problem, said
     "url", ["", "localhost:8080", "ftp://host", "http://", "http://host/?a=b", "http://host/#a", "/v1"]
 )
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
-def test_what_is_no_url_of_a_service_is_refused(kind: Any, url: str) -> None:
+def test_an_invalid_url_is_refused(kind: Any, url: str) -> None:
     with pytest.raises(UsageError, match="expected http://HOST:PORT"):
         kind(url)
 
 
-def test_a_password_in_a_url_is_refused_without_saying_it() -> None:
+def test_a_password_in_a_url_is_refused_without_repeating_it() -> None:
     with pytest.raises(UsageError, match="has a name or password in it; give a token instead") as caught:
         Client("https://ada:secret@host")
     assert "secret" not in str(caught.value)
 
 
-def test_a_service_may_stand_below_a_path(ask: Ask, peer: Peer) -> None:
+def test_the_url_of_a_service_may_have_a_path(ask: Ask, peer: Peer) -> None:
     peer.says(said({}))
     ask("status", url=f"{peer.url}/tasks/")
     assert peer.asked[0].path == "/tasks/v1/status"
@@ -46,14 +46,14 @@ def test_the_token_is_sent_with_every_request(ask: Ask, peer: Peer, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
-def test_no_form_of_a_client_shows_its_token(kind: Any, peer: Peer) -> None:
+def test_the_repr_of_a_client_does_not_show_its_token(kind: Any, peer: Peer) -> None:
     client = kind(peer.url, TOKEN)
     assert repr(client) == f"{kind.__name__}('{peer.url}')"
     assert TOKEN not in repr(client) + str(client) + repr(client._http.headers)
 
 
 @pytest.mark.parametrize("status", [401, 403, 503])
-def test_a_token_that_the_service_says_back_is_not_repeated(
+def test_a_token_in_a_response_is_masked(
     ask: Ask, peer: Peer, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -64,7 +64,7 @@ def test_a_token_that_the_service_says_back_is_not_repeated(
 
 
 @pytest.mark.parametrize("token", ["", " ", "two words", "ünicode", "a\nb", "\x1b[2J"])
-def test_what_is_no_token_is_refused_without_saying_it(token: str, tmp_path: Path) -> None:
+def test_an_invalid_token_is_refused_without_repeating_it(token: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^the token is no token; expected"):
         Client("http://host", token)
     (tmp_path / "token").write_text(token, encoding="utf-8")
@@ -81,7 +81,7 @@ def test_a_token_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         Client("http://host", tmp_path / "binary")
 
 
-def test_a_service_on_this_machine_is_not_asked_by_a_proxy(
+def test_a_service_on_this_machine_is_reached_without_the_proxy(
     ask: Ask, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
@@ -93,6 +93,6 @@ def test_a_service_on_this_machine_is_not_asked_by_a_proxy(
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
-def test_a_timeout_must_be_a_time(timeout: float) -> None:
+def test_an_invalid_timeout_is_refused(timeout: float) -> None:
     with pytest.raises(UsageError, match="expected a number of seconds"):
         Client("http://host", timeout=timeout)

@@ -1,4 +1,4 @@
-"""Two tasks, one of texts and one of words, and the files that their tests read."""
+"""A text-level and a word-level task, and functions that write data files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`content_sha256`: depends on the content of the examples alone."""
+"""`content_sha256`: the hash depends only on the content of the examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onetrunk.core.tasks import Example
 from tests.core.data.sample_tasks import TOPIC, WORDS, jsonl, write
 
 
-def test_the_hash_is_that_of_the_content_whatever_the_format(tmp_path: Path) -> None:
+def test_the_hash_does_not_depend_on_the_file_format(tmp_path: Path) -> None:
     rows = [{"text": 'a, "b"', "label": "x"}, {"label": "y", "text": "é\n"}]
     files = [
         jsonl(tmp_path / "a.jsonl", rows),
@@ -63,6 +63,6 @@ def test_the_hash_is_the_same_in_every_process() -> None:
     assert runs[0] == runs[1]
 
 
-def test_a_target_that_cannot_be_hashed_is_the_plugins_fault() -> None:
+def test_a_target_that_cannot_be_hashed_raises_plugin_error() -> None:
     with pytest.raises(PluginError, match=r"a target cannot be hashed .* complex"):
         content_sha256([Example("a", 1j)])

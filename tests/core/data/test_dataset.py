@@ -1,4 +1,4 @@
-"""`load_dataset` and the checks of targets: examples with their place, faults with their line."""
+"""`load_dataset`, `check_any_missing` and `check_targets`: each example and each fault has its file and line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.core.data.sample_tasks import TOPIC, WORDS, jsonl, write
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 
 
-def test_every_example_knows_its_line(tmp_path: Path) -> None:
+def test_every_example_has_the_line_of_its_record(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", [{"text": "x", "label": "a"}, {"text": "y", "label": "b"}])
     dataset = load_dataset(TOPIC, path)
     assert dataset.examples == (Example("x", "a", where=f"{path}:1"), Example("y", "b", where=f"{path}:2"))
     assert dataset.source == str(path)
 
 
-def test_a_record_that_the_task_refuses_is_named_with_its_line(tmp_path: Path) -> None:
+def test_a_record_that_the_task_refuses_is_reported_with_its_line(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", [{"text": "x"}, {"label": "a"}])
     with pytest.raises(DataError, match=r"a\.jsonl:2: no 'text'; the record has label$"):
         load_dataset(TOPIC, path)
@@ -47,13 +47,13 @@ def test_a_wrong_header_is_one_fault_with_what_was_found_and_what_was_expected(
     assert caught.value.lines == (f"{path}: all 17 rows have one fault, so {header}: {fault}",)
 
 
-def test_a_column_that_every_row_lacks_when_its_labels_are_looked_up_is_one_fault(tmp_path: Path) -> None:
+def test_a_label_column_that_every_row_lacks_is_one_fault(tmp_path: Path) -> None:
     dataset = load_dataset(TOPIC, write(tmp_path / "a.csv", "text,class\n" + "x,a\n" * 17))
     with pytest.raises(DataError, match=r"header \(text, class\): unknown label None; known: a$"):
         check_targets(TOPIC, dataset, ("a",))
 
 
-def test_a_table_with_a_sound_row_or_with_other_faults_has_them_listed(tmp_path: Path) -> None:
+def test_faults_of_a_table_are_listed_unless_all_rows_have_the_same_one(tmp_path: Path) -> None:
     dataset = load_dataset(TOPIC, write(tmp_path / "a.csv", "text,label\nx,b\nx,b\nx,a\n"))
     with pytest.raises(DataError, match=r"a\.csv:2: unknown label 'b'.*\n.*a\.csv:3: unknown label 'b'"):
         check_targets(TOPIC, dataset, ("a",))
@@ -66,7 +66,7 @@ def test_a_table_of_one_faulty_row_has_the_fault_at_its_line(tmp_path: Path) -> 
         load_dataset(TOPIC, write(tmp_path / "a.csv", "txt\nx\n"))
 
 
-def test_a_bug_of_a_task_in_read_is_told_with_its_line_of_code_and_the_record(tmp_path: Path) -> None:
+def test_a_bug_in_read_of_a_task_is_reported_with_its_line_of_code_and_the_record(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", [{"text": "x"}])
     told = r"task 'words': read raises KeyError: 'words' \(.*sample_tasks.py:\d+\) for the record at .*a.jsonl:1$"
     with pytest.raises(TaskSpecError, match=told) as caught:
@@ -74,7 +74,7 @@ def test_a_bug_of_a_task_in_read_is_told_with_its_line_of_code_and_the_record(tm
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-def test_a_bug_of_a_task_in_targets_is_told_with_the_record(tmp_path: Path) -> None:
+def test_a_bug_in_targets_of_a_task_is_reported_with_the_record(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", [{"words": ["x"], "tags": ["O"]}, {"words": ["x"], "tags": 7}])
     with pytest.raises(
         TaskSpecError, match=r"targets raises TypeError: 'int' .* for the record at .*a.jsonl:2$"

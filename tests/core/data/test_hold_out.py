@@ -81,7 +81,7 @@ def test_another_seed_draws_other_rows() -> None:
     assert hold_out(dataset, seed=1)[1].examples != hold_out(dataset, seed=2)[1].examples
 
 
-def test_both_parts_say_what_was_held_out() -> None:
+def test_the_source_of_both_parts_says_what_was_held_out() -> None:
     train, dev = hold_out(dataset_of(["a"] * 10), seed=3)
     assert train.source == "f (without the 10 % held out, seed 3)"
     assert dev.source == "f (the 10 % held out, seed 3)"

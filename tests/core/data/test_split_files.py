@@ -32,7 +32,7 @@ def test_a_folder_without_train_is_refused_with_what_it_has(tmp_path: Path) -> N
         find_splits(touch(tmp_path, "dev.csv"))
 
 
-def test_of_a_folder_test_is_evaluated_else_dev_and_train_never(tmp_path: Path) -> None:
+def test_a_folder_is_evaluated_on_test_or_else_on_dev_and_never_on_train(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no test or dev file; expected .*found train\.csv"):
         find_evaluation(touch(tmp_path, "train.csv"))
     assert find_evaluation(touch(tmp_path, "valid.csv")) == tmp_path / "valid.csv"
@@ -51,7 +51,7 @@ def test_two_files_for_one_split_are_refused(tmp_path: Path, names: tuple[str, .
         find_splits(touch(tmp_path, *names))
 
 
-def test_a_folder_that_may_not_be_looked_into_is_told(forbidden: Path) -> None:
+def test_an_unreadable_folder_is_reported(forbidden: Path) -> None:
     for find in (find_splits, find_evaluation):
         with pytest.raises(
             DataError, match="forbidden: this folder cannot be read: Permission denied; check"
@@ -59,6 +59,6 @@ def test_a_folder_that_may_not_be_looked_into_is_told(forbidden: Path) -> None:
             find(forbidden)
 
 
-def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         find_splits(tmp_path / "missing")

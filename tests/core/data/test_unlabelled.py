@@ -14,7 +14,7 @@ from onetrunk.core.errors import DataError
 from tests.core.data.sample_tasks import jsonl, write
 
 
-def test_plain_text_gives_a_text_a_line_and_keeps_empty_ones(tmp_path: Path) -> None:
+def test_plain_text_gives_one_text_per_line_and_keeps_empty_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", "one\r\n\n  three\u2028\n")
     assert list(load_unlabelled(path)) == [
         TextRecord("one", {}, f"{path}:1"),
@@ -58,7 +58,9 @@ def test_stdin_is_plain_text() -> None:
         ("a.txt", "", r"a\.txt: is empty; expected one text a line"),
     ],
 )
-def test_a_record_without_a_text_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+def test_a_record_without_a_text_is_reported_with_its_line(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
     with pytest.raises(DataError, match=message):
         list(load_unlabelled(write(tmp_path / name, content)))
 

@@ -1,4 +1,4 @@
-"""A store of small trained adapters of three tasks, and a `OneTrunk` that has loaded them."""
+"""Fixtures: a store of small trained adapters of three tasks, and a `OneTrunk` that has loaded them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from tests.core.inference.predictions import TASKS
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory, train_tiny: Callable[..., Any], bert: Backbone) -> Store:
-    """Three tasks, ranks 4, 8 and 16 and other targets, and two more versions of sentiment, `prod` on the first."""
+    """Adapters of three tasks with different shapes, and three versions of sentiment.
+
+    `prod` is the first version; a test that moves it sets it back.
+    """
     store = Store(tmp_path_factory.mktemp("store"))
     shapes: list[dict[str, Any]] = [
         {"rank": 4},
@@ -42,5 +45,5 @@ def trunk(bert: Backbone, store: Store) -> OneTrunk:
 
 @pytest.fixture
 def own_store(store: Store, tmp_path: Path) -> Store:
-    """A copy of the store, to spoil."""
+    """A copy of the store that a test may change."""
     return Store(shutil.copytree(store.root, tmp_path / "store"))

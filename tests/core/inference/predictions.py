@@ -1,4 +1,4 @@
-"""The tasks of the stored adapters, and how predictions are compared."""
+"""Tasks of the stored adapters, and a comparison of predictions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TASKS = ("ner", "sentiment", "intent")
 
 
 def same(found: Prediction, expected: Prediction) -> bool:
-    """Equal but for the last digits of floats, which depend on the batch."""
+    """Return whether predictions are equal, floats within 1e-5: logits of a text vary that much with its batch."""
 
     def close(a: Any, b: Any) -> bool:
         if isinstance(a, dict):

@@ -26,27 +26,27 @@ from tests.core.inference.predictions import TASKS, Texts
 
 
 def logits_of(trunk: OneTrunk, reference: str, texts: list[str]) -> list[bytes]:
-    """Return every bit of the logits of `texts`."""
+    """Return the logits of `texts`, each as its bytes."""
     spec = trunk.host.task(reference.partition("@")[0])
     with trunk.residents.in_use([reference]) as (adapter,):
         return [each.tobytes() for each in trunk.logits([spec.unlabelled(text) for text in texts], adapter)]
 
 
-def room_for_one(trunk: OneTrunk) -> int:
+def size_of_largest(trunk: OneTrunk) -> int:
     with trunk.residents.in_use(list(trunk.loaded)) as adapters:
         return max(size_of(adapter.lora) for adapter in adapters)
 
 
-def test_without_a_bound_every_adapter_stays(trunk: OneTrunk) -> None:
+def test_without_a_memory_limit_no_adapter_is_evicted(trunk: OneTrunk) -> None:
     trunk.predict(["good"], TASKS)
     usage = trunk.bank.usage
     assert (usage.installed, usage.device_adapters, usage.evictions, usage.disk_loads) == (3, 3, 0, 0)
 
 
-def test_evicted_adapters_come_back_with_equal_bits(
+def test_reloaded_adapters_give_bit_identical_logits(
     trunk: OneTrunk, bert: Backbone, store: Store, some_texts: Texts
 ) -> None:
-    texts, memory = some_texts(12), room_for_one(trunk)
+    texts, memory = some_texts(12), size_of_largest(trunk)
     small = OneTrunk(bert, store=store, memory=memory)
     for task in TASKS:
         small.load(task)
@@ -58,7 +58,7 @@ def test_evicted_adapters_come_back_with_equal_bits(
 
 
 @pytest.mark.parametrize("memory", [0, 1, 20_000])
-def test_a_batch_that_needs_more_than_the_memory_is_answered_as_without_a_bound(
+def test_a_batch_that_needs_more_than_the_memory_limit_gives_the_same_predictions(
     trunk: OneTrunk, bert: Backbone, store: Store, some_texts: Texts, memory: int
 ) -> None:
     small = OneTrunk(bert, store=store, memory=memory)
@@ -71,7 +71,7 @@ def test_a_batch_that_needs_more_than_the_memory_is_answered_as_without_a_bound(
 def test_an_evicted_adapter_leaves_no_tensor_behind(bert: Backbone, store: Store) -> None:
     trunk = OneTrunk(bert, store=store)
     trunk.load("sentiment")
-    memory = room_for_one(trunk)
+    memory = size_of_largest(trunk)
     trunk = OneTrunk(bert, store=store, memory=memory)
     trunk.load("sentiment@1")
     with trunk.residents.in_use(["sentiment@1"]) as (adapter,):
@@ -95,7 +95,7 @@ def test_a_version_under_two_references_is_in_memory_once_until_both_are_unloade
     assert (trunk.bank.usage.installed, trunk.bank.usage.device_bytes) == (0, 0)
 
 
-def test_a_version_that_is_another_on_disk_is_read_and_the_one_in_service_stays(
+def test_a_version_replaced_on_disk_is_read_and_the_loaded_one_stays(
     bert: Backbone, own_store: Store, some_texts: Texts
 ) -> None:
     trunk, texts = OneTrunk(bert, store=own_store), some_texts(10)
@@ -106,7 +106,7 @@ def test_a_version_that_is_another_on_disk_is_read_and_the_one_in_service_stays(
     shutil.rmtree(home / "1")
     shutil.copytree(home / "2", home / "1")
     index = json.loads((home / "adapter.json").read_text())
-    index["ids"]["1"] = index["ids"]["2"]  # as in a new store, where the number has been given anew
+    index["ids"]["1"] = index["ids"]["2"]  # as in a new store that has used the number again
     (home / "adapter.json").write_text(json.dumps(index))
     trunk.load("sentiment@prod")
     assert logits_of(trunk, "sentiment@prod", texts) == second
@@ -115,7 +115,7 @@ def test_a_version_that_is_another_on_disk_is_read_and_the_one_in_service_stays(
     assert logits_of(trunk, "sentiment@1", texts) == second
 
 
-def test_an_evicted_adapter_whose_files_were_changed_does_not_come_back(
+def test_an_evicted_adapter_whose_files_were_changed_is_not_reloaded(
     bert: Backbone, own_store: Store
 ) -> None:
     trunk = OneTrunk(bert, store=own_store, memory=0)
@@ -126,12 +126,12 @@ def test_an_evicted_adapter_whose_files_were_changed_does_not_come_back(
         trunk.predict(["good"], ["sentiment@1"])
 
 
-def test_an_evicted_adapter_that_was_replaced_by_a_sound_one_does_not_come_back(
+def test_an_evicted_adapter_that_was_replaced_by_another_valid_one_is_not_reloaded(
     bert: Backbone, own_store: Store
 ) -> None:
-    """Its weights would meet the head of the one that was loaded."""
+    """The new weights do not belong to the head that is still in memory."""
     home = own_store.root / "sentiment"
-    (home / "adapter.json").unlink()  # which knows what was stored
+    (home / "adapter.json").unlink()  # it records the ids of the versions
     trunk = OneTrunk(bert, store=own_store, memory=0)
     trunk.load("sentiment@1")
     shutil.rmtree(home / "1")
@@ -155,7 +155,7 @@ def test_changed_updates_with_corrected_hashes_fail_the_probe_of_a_load(
     manifest["files"][path.name]["sha256"] = sha256(path.read_bytes()).hexdigest()
     manifest["files"][path.name]["bytes"] = path.stat().st_size
     (folder / "task.json").write_text(json.dumps(manifest))
-    (folder.parent / "adapter.json").unlink()  # which knows what was stored
+    (folder.parent / "adapter.json").unlink()  # it records the ids of the versions
     trunk = OneTrunk(bert, store=own_store)
     with pytest.raises(AdapterRejected, match=r"ner@1: probe .* gives logits that differ"):
         trunk.load("ner")
@@ -163,7 +163,7 @@ def test_changed_updates_with_corrected_hashes_fail_the_probe_of_a_load(
 
 
 @pytest.mark.parametrize("alpha", [3.0, 8.0, 10.0])
-def test_an_adapter_in_the_bank_answers_as_its_factors_do_one_by_one(
+def test_an_adapter_in_the_bank_gives_the_logits_of_its_separate_factors(
     bert: Backbone, train_tiny: Callable[..., Any], tmp_path: Path, some_texts: Texts, alpha: float
 ) -> None:
     stored = train_tiny(Store(tmp_path), "sentiment", bert, lr=0.05, alpha=alpha).stored
@@ -171,10 +171,10 @@ def test_an_adapter_in_the_bank_answers_as_its_factors_do_one_by_one(
     trunk.load("sentiment")
     artifact = read_artifact(stored.path)
     spec = trunk.host.task("sentiment")
-    apart = load_adapter(stored.ref, artifact, spec, bert, trunk.trunk)
-    assert {update.scale for update in apart.lora.updates.values()} == {alpha / 4}
+    separate = load_adapter(stored.ref, artifact, spec, bert, trunk.trunk)
+    assert {update.scale for update in separate.lora.updates.values()} == {alpha / 4}
     examples = [spec.unlabelled(text) for text in some_texts(20)]
     with trunk.residents.in_use(["sentiment"]) as (adapter,):
         found = np.concatenate(trunk.logits(examples, adapter))
-    expected = np.concatenate(trunk.logits(examples, apart))
+    expected = np.concatenate(trunk.logits(examples, separate))
     assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 2e-6

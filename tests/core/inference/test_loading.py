@@ -21,7 +21,7 @@ from onetrunk.core.tasks.hookspecs import hookimpl
 from tests.core.inference.predictions import TASKS, Texts, same
 
 
-def test_loading_tells_the_version_and_loaded_lists_it(bert: Backbone, store: Store) -> None:
+def test_load_returns_the_version_and_loaded_lists_it(bert: Backbone, store: Store) -> None:
     trunk = OneTrunk(bert, store=store)
     assert trunk.loaded == {}
     assert [trunk.load(ref) for ref in ("sentiment", "sentiment@prod", "sentiment@2")] == [
@@ -36,29 +36,29 @@ def test_loading_tells_the_version_and_loaded_lists_it(bert: Backbone, store: St
     }
 
 
-def test_an_adapter_that_is_not_loaded_is_told(trunk: OneTrunk) -> None:
+def test_predicting_with_an_adapter_that_is_not_loaded_is_refused(trunk: OneTrunk) -> None:
     with pytest.raises(
         UsageError, match=r"'ner@1' is not loaded; loaded: ner, sentiment, intent; call load\('ner@1'\)"
     ):
         trunk.predict(["a"], ["ner", "ner@1"])
 
 
-def test_an_adapter_that_is_not_in_the_store_changes_nothing(trunk: OneTrunk) -> None:
+def test_loading_an_unknown_adapter_changes_nothing(trunk: OneTrunk) -> None:
     before = trunk.loaded
     with pytest.raises(UnknownAdapter, match="no adapter 'topics'"):
         trunk.load("topics")
     assert trunk.loaded == before
 
 
-def test_unloaded_is_gone_and_cannot_go_twice(trunk: OneTrunk) -> None:
+def test_an_unloaded_adapter_cannot_be_unloaded_again(trunk: OneTrunk) -> None:
     trunk.unload("ner")
     assert set(trunk.loaded) == {"sentiment", "intent"}
     with pytest.raises(UsageError, match="adapter 'ner' is not loaded"):
         trunk.unload("ner")
 
 
-def test_plugins_hear_of_a_swap_after_it_and_only_of_a_change(bert: Backbone, store: Store) -> None:
-    heard: list[tuple[str, str | None, str, str]] = []
+def test_adapter_swapped_is_called_once_after_each_change(bert: Backbone, store: Store) -> None:
+    calls: list[tuple[str, str | None, str, str]] = []
     serving: list[OneTrunk] = []
 
     class Plugin:
@@ -68,7 +68,7 @@ def test_plugins_hear_of_a_swap_after_it_and_only_of_a_change(bert: Backbone, st
 
         @hookimpl
         def adapter_swapped(self, name: str, old: str | None, new: str) -> None:
-            heard.append((name, old, new, serving[0].loaded["sentiment@prod"]))
+            calls.append((name, old, new, serving[0].loaded["sentiment@prod"]))
 
     trunk = OneTrunk(bert, store=store, host=PluginHost.of(Plugin()))
     serving.append(trunk)
@@ -78,13 +78,13 @@ def test_plugins_hear_of_a_swap_after_it_and_only_of_a_change(bert: Backbone, st
     trunk.load("sentiment@prod")
     store.alias("sentiment", "prod", 1)
     name = "sentiment@prod"
-    assert heard == [
+    assert calls == [
         (name, None, "sentiment@1", "sentiment@1"),
         (name, "sentiment@1", "sentiment@2", "sentiment@2"),
     ]
 
 
-def test_a_prediction_under_way_keeps_the_adapters_it_began_with(trunk: OneTrunk) -> None:
+def test_a_running_prediction_keeps_the_adapters_it_began_with(trunk: OneTrunk) -> None:
     answers = trunk.predict_stream((f"good {i}" for i in range(CHUNK + 1)), ["sentiment"])
     first = next(answers)
     trunk.unload("sentiment")
@@ -131,7 +131,7 @@ def test_threads_predict_while_versions_come_and_go(
                 trunk.unload("intent@1")
                 patience = time.monotonic() + 60
                 while versions[turn % 3] not in seen and time.monotonic() < patience:
-                    time.sleep(0.001)  # a turn may be shorter than a prediction
+                    time.sleep(0.001)  # a swap may be quicker than a prediction
         finally:
             stop.set()
         assert all(future.result() > 0 for future in running)
@@ -142,7 +142,7 @@ def test_threads_predict_while_versions_come_and_go(
     assert (trunk.bank.usage.disk_loads > 0) == (memory is not None)
 
 
-def test_threads_that_load_at_once_lose_none_of_their_loads(bert: Backbone, store: Store) -> None:
+def test_concurrent_loads_of_different_names_all_take_effect(bert: Backbone, store: Store) -> None:
     trunk = OneTrunk(bert, store=store)
     references = [
         "ner",
@@ -159,7 +159,7 @@ def test_threads_that_load_at_once_lose_none_of_their_loads(bert: Backbone, stor
     assert set(trunk.loaded) == set(references)
 
 
-def test_threads_that_load_one_name_at_once_have_their_turns_in_order(bert: Backbone, store: Store) -> None:
+def test_concurrent_loads_of_one_name_take_place_in_order(bert: Backbone, store: Store) -> None:
     trunk = OneTrunk(bert, store=store)
     residents = trunk.residents
     references = [f"sentiment@{1 + i % 3}" for i in range(6)]
@@ -179,14 +179,14 @@ def test_threads_that_load_one_name_at_once_have_their_turns_in_order(bert: Back
     assert residents._loading == {}
 
 
-def test_a_trunk_is_made_of_a_folder_and_of_the_users_own_store(bert_folder: Path, home: Path) -> None:
+def test_a_backbone_folder_is_served_from_the_default_store(bert_folder: Path, home: Path) -> None:
     trunk = OneTrunk(bert_folder, device="cpu", dtype="fp32")
     assert trunk.store.root == home
     assert trunk.loaded == {}
 
 
 @pytest.mark.parametrize("memory", [None, 0])
-def test_threads_predict_while_the_version_they_use_is_forgotten(
+def test_threads_predict_while_the_version_they_use_is_replaced(
     bert: Backbone, own_store: Store, memory: int | None
 ) -> None:
     trunk, stop = OneTrunk(bert, store=own_store, memory=memory), threading.Event()
@@ -211,7 +211,7 @@ def test_threads_predict_while_the_version_they_use_is_forgotten(
     assert trunk.bank.usage.installed == 1
 
 
-def test_a_swap_lets_go_of_the_old_version(bert: Backbone, own_store: Store) -> None:
+def test_a_swap_frees_the_old_version(bert: Backbone, own_store: Store) -> None:
     trunk = OneTrunk(bert, store=own_store)
     trunk.load("sentiment@prod")
     before = trunk.bank.usage
@@ -220,9 +220,7 @@ def test_a_swap_lets_go_of_the_old_version(bert: Backbone, own_store: Store) -> 
     assert trunk.bank.usage.installed == before.installed == 1
 
 
-def test_a_version_in_service_is_not_read_again_for_another_reference(
-    bert: Backbone, own_store: Store
-) -> None:
+def test_a_loaded_version_is_not_read_again_for_another_reference(bert: Backbone, own_store: Store) -> None:
     trunk = OneTrunk(bert, store=own_store)
     trunk.load("sentiment@1")
     (own_store.root / "sentiment" / "1" / "adapter_model.safetensors").write_bytes(b"spoilt")

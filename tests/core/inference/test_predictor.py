@@ -19,7 +19,9 @@ from tests.core.inference.predictions import TASKS, Texts, same
 ODD = ["", " ", "\u200b", "🙂", "x" * 5000, "good " * 400, "東京 film", "a\x00b", "half \ud83d pair"]
 
 
-def test_every_text_gets_every_adapters_answer_in_the_order_asked(trunk: OneTrunk, some_texts: Texts) -> None:
+def test_every_text_gets_a_prediction_of_every_adapter_in_the_order_given(
+    trunk: OneTrunk, some_texts: Texts
+) -> None:
     texts = some_texts(20)
     found = trunk.predict(texts, ["sentiment", "ner", "intent"])
     assert [[p.text for p in row] for row in found] == [[text] * 3 for text in texts]
@@ -39,7 +41,7 @@ def test_texts_and_tasks_in_one_batch_get_what_they_get_alone(
 
 
 @pytest.mark.parametrize("asked", [("ner",), TASKS, ("intent", "intent")])
-def test_a_batch_in_lanes_gets_the_answers_of_a_batch_as_a_whole(
+def test_a_batch_on_several_threads_gives_the_predictions_of_one_thread(
     trunk: OneTrunk, some_texts: Texts, asked: tuple[str, ...]
 ) -> None:
     texts, before = [*some_texts(200), "good " * 900], torch.get_num_threads()
@@ -50,8 +52,8 @@ def test_a_batch_in_lanes_gets_the_answers_of_a_batch_as_a_whole(
             found[threads] = trunk.predict(texts, asked)
     finally:
         torch.set_num_threads(before)
-    for in_lanes, whole in zip(found[2], found[1], strict=True):
-        assert all(map(same, in_lanes, whole))
+    for parallel, single in zip(found[2], found[1], strict=True):
+        assert all(map(same, parallel, single))
 
 
 @pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
@@ -92,22 +94,22 @@ def test_a_stream_is_answered_in_order_and_read_as_it_goes(trunk: OneTrunk) -> N
     assert read == CHUNK
 
 
-def test_a_bare_string_is_no_sequence_of_texts(trunk: OneTrunk) -> None:
+def test_a_string_is_refused_as_texts(trunk: OneTrunk) -> None:
     with pytest.raises(TypeError, match="texts must be a list of strings"):
         trunk.predict("good film", ["ner"])
 
 
-def test_a_generator_is_refused_and_not_answered_with_nothing(trunk: OneTrunk) -> None:
+def test_a_generator_is_refused_as_texts(trunk: OneTrunk) -> None:
     with pytest.raises(TypeError, match="texts must be a list of strings"):
         trunk.predict((text for text in ["good film"]), ["ner"])  # type: ignore[arg-type]
 
 
-def test_a_bare_string_is_no_list_of_adapters(trunk: OneTrunk) -> None:
+def test_a_string_is_refused_as_adapters(trunk: OneTrunk) -> None:
     with pytest.raises(TypeError, match="adapters must be a list of strings"):
         trunk.predict(["good film"], "ner")
 
 
-def test_a_text_that_is_no_string_is_told(trunk: OneTrunk) -> None:
+def test_a_text_that_is_not_a_string_is_refused(trunk: OneTrunk) -> None:
     with pytest.raises(TypeError, match="texts must be a list of strings"):
         trunk.predict([None], ["ner"])  # type: ignore[list-item]
 
@@ -124,7 +126,7 @@ def test_metrics_of_a_loaded_adapter_are_those_of_its_training(
         assert found == read_manifest(store.resolve(task).path).metrics["dev"]
 
 
-def test_labels_that_an_adapter_does_not_know_are_told(trunk: OneTrunk) -> None:
+def test_a_label_that_the_adapter_lacks_is_refused(trunk: OneTrunk) -> None:
     examples = (trunk.host.task("sentiment").read({"text": "a", "label": "strange"}),)
     with pytest.raises(DataError, match="unknown label 'strange'"):
         trunk.evaluate("sentiment", Dataset(examples, "rows", content_sha256(examples)))

@@ -1,4 +1,4 @@
-"""Tests that are there for one service and can be run with another one."""
+"""Run the tests of one service again with another service."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 def those_of(*modules: ModuleType, fixtures: set[str], but: set[str]) -> dict[str, Callable[..., Any]]:
-    """Return the tests of modules, by name, that need none but these `fixtures`.
+    """Return the tests of modules, by name, that use only these `fixtures`.
 
-    but: names of tests to leave out. Raises KeyError for one that there is not, or no longer.
+    but: names of tests to leave out. Raises KeyError if one of them does not exist.
     """
     found: dict[str, Callable[..., Any]] = {
         name: test
@@ -25,10 +25,10 @@ def those_of(*modules: ModuleType, fixtures: set[str], but: set[str]) -> dict[st
 
 
 def _needed(test: Callable[..., Any]) -> set[str]:
-    """Return the fixtures that a test needs: its arguments, but for those that it is run with in turn."""
-    turns: set[str] = set()
+    """Return the fixtures of a test: its arguments without those that `parametrize` provides."""
+    parametrized: set[str] = set()
     for mark in getattr(test, "pytestmark", []):
         if mark.name == "parametrize":
             names = mark.args[0]
-            turns |= set(names.split(",") if isinstance(names, str) else names)
-    return set(inspect.signature(test).parameters) - turns
+            parametrized |= set(names.split(",") if isinstance(names, str) else names)
+    return set(inspect.signature(test).parameters) - parametrized

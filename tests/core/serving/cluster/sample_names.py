@@ -1,4 +1,4 @@
-"""A registry of served names without Ray: its entries, and changes as a gateway makes them."""
+"""A name service without Ray: sample entries, and the calls that a gateway makes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def entry(reference: str) -> Entry:
 
 
 async def found(reference: str) -> Entry | OneTrunkError:
-    """Load what has a number; nothing else is there."""
+    """Resolve a reference: versions with a number exist, all others are unknown."""
     return entry(reference) if "@" in reference else UnknownAdapter(reference, ["mood@1"], Path("store"))
 
 

@@ -12,7 +12,7 @@ Calls = list[tuple[str, list[Sequence[Input]], bool]]
 
 
 def lines(calls: Calls, seconds: float = 0.0, fails: bool = False) -> Lines[list[str]]:
-    """Return lines whose calls are noted, and answer each request with its texts."""
+    """Return `Lines` that record each call in `calls` and answer each request with its texts."""
 
     async def call(key: str, requests: list[Sequence[Input]], wait: bool) -> list[list[str]]:
         calls.append((key, requests, wait))
@@ -49,7 +49,7 @@ def test_requests_for_an_adapter_share_a_call_and_each_has_its_own_outcome() -> 
     ]
 
 
-def test_a_call_that_is_full_takes_no_more() -> None:
+def test_a_full_call_takes_no_more_requests() -> None:
     calls: Calls = []
 
     async def ask() -> None:
@@ -60,7 +60,7 @@ def test_a_call_that_is_full_takes_no_more() -> None:
     assert [len(requests) for _, requests, _ in calls] == [FULL, 1]
 
 
-def test_who_gives_up_leaves_the_others_in_the_call_their_outcome() -> None:
+def test_cancelling_one_request_leaves_the_others_in_its_call() -> None:
     async def ask() -> list[str]:
         shared = lines([], seconds=0.05)
         first = asyncio.create_task(shared.send("a", some("1"), False))
@@ -72,7 +72,7 @@ def test_who_gives_up_leaves_the_others_in_the_call_their_outcome() -> None:
     assert asyncio.run(ask()) == ["2"]
 
 
-def test_a_call_that_everybody_has_given_up_ends_and_the_next_request_has_a_new_one() -> None:
+def test_a_call_whose_requests_are_all_cancelled_ends_and_the_next_request_starts_another() -> None:
     ended: list[str] = []
 
     async def call(key: str, requests: list[Sequence[Input]], wait: bool) -> list[int]:

@@ -34,13 +34,13 @@ def kinds(root: type[OneTrunkError]) -> Iterator[type[OneTrunkError]]:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_an_error_crosses_processes_as_what_it_is(error: OneTrunkError) -> None:
+def test_an_error_keeps_its_type_message_and_attributes_across_processes(error: OneTrunkError) -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is type(error)
     assert (str(copy), vars(copy)) == (str(error), vars(error))
 
 
-def test_no_kind_of_error_has_a_pickling_of_its_own() -> None:
+def test_no_error_class_overrides_reduce() -> None:
     assert [
         kind.__name__ for kind in kinds(OneTrunkError) if kind.__reduce__ is not OneTrunkError.__reduce__
     ] == []

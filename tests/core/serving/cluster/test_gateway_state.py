@@ -1,4 +1,4 @@
-"""What a gateway reports of the cluster, from its replicas' reports and the table of names."""
+"""The state of a gateway: status, tiers and versions, from reports of the replicas and the name table."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_cluster_is_ready_as_long_as_one_replica_is(states: list[str], expecte
     assert known.usage.installed == len(states)
 
 
-def test_a_version_is_where_the_best_replica_has_it() -> None:
+def test_the_tier_of_a_version_is_the_best_among_the_replicas() -> None:
     known = Known()
     known.take(names_after(("mood", "mood@1"))[1])
     assert known.one("mood").tier == "disk"

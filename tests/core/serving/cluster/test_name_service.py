@@ -1,4 +1,4 @@
-"""The registry of served names: loads, removals, waiting for changes, restarts."""
+"""The name service: loads, removals, waiting for changes, restarts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from onetrunk.core.serving.engine.errors import UnknownName
 from tests.core.serving.cluster.sample_names import entry, epoch, found, names_after, put
 
 
-def test_a_load_tells_what_it_replaced() -> None:
+def test_a_load_returns_the_version_it_replaced() -> None:
     async def loads() -> list[Any]:
         names = Names(found, "settings")
         return [await put(names, "mood", reference) for reference in ("mood@1", "mood@2")]
@@ -42,7 +42,7 @@ def test_a_load_that_fails_changes_nothing() -> None:
     assert after == before
 
 
-def test_loads_of_one_name_end_in_the_order_they_were_asked_for() -> None:
+def test_loads_of_one_name_take_effect_in_the_order_requested() -> None:
     async def slow_first(reference: str) -> Entry | OneTrunkError:
         await asyncio.sleep(0.05 if reference == "mood@1" else 0)
         return entry(reference)
@@ -57,7 +57,7 @@ def test_loads_of_one_name_end_in_the_order_they_were_asked_for() -> None:
     assert asyncio.run(both()) == "mood@2"
 
 
-def test_who_removes_what_is_not_there_is_told_what_is() -> None:
+def test_removing_an_unknown_name_returns_an_error_with_the_known_names() -> None:
     async def remove() -> object:
         names = Names(found, "settings")
         await put(names, "mood", "mood@1")
@@ -68,7 +68,7 @@ def test_who_removes_what_is_not_there_is_told_what_is() -> None:
     assert refused.known == ("mood",)
 
 
-def test_who_watches_hears_of_a_change_when_it_happens() -> None:
+def test_watch_returns_as_soon_as_the_table_changes() -> None:
     async def watch() -> tuple[Table | None, float]:
         names, loop = Names(found, "settings"), asyncio.get_running_loop()
         first = (await names.watch(("", 0))).table
@@ -85,7 +85,7 @@ def test_who_watches_hears_of_a_change_when_it_happens() -> None:
 
 
 @pytest.mark.parametrize("skip", [True, False])
-def test_what_cannot_be_served_at_first_is_skipped_only_where_nobody_named_it(skip: bool) -> None:
+def test_a_failed_load_at_startup_is_skipped_only_if_the_name_was_not_configured(skip: bool) -> None:
     async def begin() -> list[str]:
         names = Names(found, "settings")
         await names.begin({"mood": "mood@1", "gone": "gone"}, skip=skip)
@@ -100,7 +100,7 @@ def test_what_cannot_be_served_at_first_is_skipped_only_where_nobody_named_it(sk
             asyncio.run(begin())
 
 
-def test_a_keeper_that_was_started_again_takes_the_table_of_a_gateway() -> None:
+def test_a_restarted_name_service_adopts_the_table_of_a_gateway() -> None:
     _, lost = names_after(("mood", "mood@1"), ("mood", "mood@2"))
     names, fresh = names_after(("mood", "mood@1"))
     assert lost.outlives(fresh)
@@ -108,7 +108,7 @@ def test_a_keeper_that_was_started_again_takes_the_table_of_a_gateway() -> None:
     assert asyncio.run(names.watch(fresh.mark)).table == lost
 
 
-def test_a_keeper_that_was_started_again_changes_nothing_for_a_gateway_whose_table_it_has_lost() -> None:
+def test_a_restarted_name_service_refuses_changes_based_on_a_lost_table() -> None:
     names, table = names_after(("mood", "mood@1"))
 
     async def change() -> tuple[object, object, Table | None]:
@@ -118,7 +118,7 @@ def test_a_keeper_that_was_started_again_changes_nothing_for_a_gateway_whose_tab
     assert asyncio.run(change()) == (None, None, table)
 
 
-def test_a_keeper_does_not_take_back_an_older_table_or_one_of_other_settings() -> None:
+def test_a_name_service_does_not_adopt_an_older_table_or_one_with_other_settings() -> None:
     names, table = names_after(("mood", "mood@1"), ("mood", "mood@2"))
     _, older = names_after(("mood", "mood@1"))
     names.adopt(older)
@@ -126,7 +126,7 @@ def test_a_keeper_does_not_take_back_an_older_table_or_one_of_other_settings() -
     assert asyncio.run(names.watch(("", 0))).table == table
 
 
-def test_the_keeper_of_names_is_a_small_process() -> None:
+def test_the_name_service_does_not_import_torch() -> None:
     code = "import sys, onetrunk.core.serving.cluster.name_service; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -1,4 +1,4 @@
-"""Behind Ray's proxy: who is answered, and the id of a request."""
+"""Requests through Ray's proxy: which clients are answered, and the request id."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from onetrunk.core.serving.http.request_context import ID
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Answer with the id that the request was given."""
+    """Answer with the id of the request in the header `x`."""
     headers = [(b"x-request-id", b"own"), (b"x", scope[ID].encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 
 
 def proxied(client: str, local: bool) -> tuple[int, dict[bytes, bytes]]:
-    """Return status and headers of what a client is answered behind a proxy."""
+    """Return status and headers of the response to a client behind a proxy."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -43,7 +43,7 @@ def proxied(client: str, local: bool) -> tuple[int, dict[bytes, bytes]]:
     ("client", "local", "status"),
     [("127.0.0.1", True, 200), ("::1", True, 200), ("10.0.0.5", True, 403), ("10.0.0.5", False, 200)],
 )
-def test_without_tokens_only_the_own_machine_is_answered_behind_a_proxy(
+def test_without_tokens_only_loopback_clients_are_answered_behind_a_proxy(
     client: str, local: bool, status: int
 ) -> None:
     assert proxied(client, local)[0] == status

@@ -21,7 +21,7 @@ from onetrunk.core.serving.cluster.ray_args import settings_of
         ("no = 1", {}, "unknown key no"),
     ],
 )
-def test_arguments_that_cannot_be_are_told(tmp_path: Path, toml: str, args: dict[str, Any], why: str) -> None:
+def test_invalid_arguments_are_refused(tmp_path: Path, toml: str, args: dict[str, Any], why: str) -> None:
     (tmp_path / "serve.toml").write_text(toml, encoding="utf-8")
     with pytest.raises(UsageError, match=why):
         settings_of({"config": str(tmp_path / "serve.toml"), **args})

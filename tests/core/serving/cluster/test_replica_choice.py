@@ -1,4 +1,4 @@
-"""The replica that answers a request."""
+"""Choice of the replica for a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store of small trained adapters of three tasks, and an engine that serves them."""
+"""Fixtures: a store of small trained adapters of three tasks, and an engine that serves them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.core.serving.engine.scenarios import TASKS
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory, train_tiny: Callable[..., Any], bert: Backbone) -> Store:
-    """Three tasks, and a second version of sentiment."""
+    """Adapters of three tasks, and a second version of sentiment."""
     store = Store(tmp_path_factory.mktemp("store"))
     for task in (*TASKS, "sentiment"):
         train_tiny(store, task, bert, lr=0.05, seed=len(store.names()))

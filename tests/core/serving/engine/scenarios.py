@@ -1,4 +1,4 @@
-"""Requests to an engine, and an engine whose device is busy for as long as a test needs."""
+"""Requests to an engine, and an engine whose device a test can block."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def answers(engine: Engine, *inputs: tuple[str, tuple[str, ...]]) -> list[Result
 
 
 class Gate(Observer):
-    """Holds the device thread after each batch until it is opened."""
+    """Blocks the device thread after each batch until `open` is set. ran: batches computed."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
@@ -35,8 +35,10 @@ class Gate(Observer):
         self.open.wait(20)
 
 
-def gated(trunk: OneTrunk, scenario: Callable[[Engine, Gate], Awaitable[None]], **limits: Any) -> None:
-    """Run a scenario on an engine whose device is busy until the scenario opens the gate."""
+def with_busy_device(
+    trunk: OneTrunk, scenario: Callable[[Engine, Gate], Awaitable[None]], **limits: Any
+) -> None:
+    """Run a scenario on an engine whose device thread is blocked until the scenario sets `gate.open`."""
     gate = Gate()
     engine = Engine(trunk, Limits(**limits), gate)
 
@@ -48,7 +50,7 @@ def gated(trunk: OneTrunk, scenario: Callable[[Engine, Gate], Awaitable[None]], 
             await scenario(engine, gate)
         finally:
             gate.open.set()
-            with suppress(OverTime):  # which would hide what failed in the scenario
+            with suppress(OverTime):  # it would hide an error of the scenario
                 await first
 
     try:

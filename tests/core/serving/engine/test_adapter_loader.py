@@ -20,10 +20,10 @@ from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.serving.engine.engine import Engine
 from onetrunk.core.serving.engine.errors import UnknownName
 from onetrunk.core.serving.engine.requests import Input
-from tests.core.serving.engine.scenarios import Gate, gated
+from tests.core.serving.engine.scenarios import Gate, with_busy_device
 
 
-def test_a_swap_leaves_requests_their_version_and_forgets_it_after_them(trunk: OneTrunk) -> None:
+def test_a_swap_keeps_the_old_version_until_its_requests_are_answered(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, gate: Gate) -> None:
         await engine.load("mood", "sentiment@1")
         old = asyncio.create_task(engine.answer([Input("good", ("mood",))]))
@@ -37,11 +37,11 @@ def test_a_swap_leaves_requests_their_version_and_forgets_it_after_them(trunk: O
         versions = [answer.version for task in (old, new) for answer in (await task)[0]]  # type: ignore[union-attr]
         assert versions == ["sentiment@1", "sentiment@2"]
 
-    gated(trunk, scenario)
+    with_busy_device(trunk, scenario)
     assert {key[0] for key in trunk.residents._versions} == {"ner@1", "sentiment@2", "intent@1"}
 
 
-def test_unloading_leaves_what_is_under_way_its_adapter(trunk: OneTrunk) -> None:
+def test_unloading_keeps_the_adapter_until_its_requests_are_answered(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, gate: Gate) -> None:
         asked = asyncio.create_task(engine.answer([Input("good", ("intent",))]))
         while engine.status().waiting_texts < 1:
@@ -53,10 +53,10 @@ def test_unloading_leaves_what_is_under_way_its_adapter(trunk: OneTrunk) -> None
         assert isinstance((await asked)[0], list)
         assert isinstance((await engine.answer([Input("good", ("intent",))]))[0], UnknownName)
 
-    gated(trunk, scenario)
+    with_busy_device(trunk, scenario)
 
 
-def test_figures_of_a_name_end_with_it(trunk: OneTrunk) -> None:
+def test_statistics_of_a_name_end_with_it(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, gate: Gate) -> None:
         asked = asyncio.create_task(engine.answer([Input("good", ("intent",))]))
         while engine.status().waiting_texts < 1:
@@ -67,11 +67,11 @@ def test_figures_of_a_name_end_with_it(trunk: OneTrunk) -> None:
         await engine.load("intent", "intent")
         assert engine.one("intent").requests == 0
 
-    gated(trunk, scenario)
+    with_busy_device(trunk, scenario)
 
 
 class Slow(PluginHost):
-    """Takes its time over a task until it is told to go on, and says in which order it is asked."""
+    """A plugin host whose `task` blocks until `go_on` is set. asked: the tasks requested, in order."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
@@ -79,7 +79,7 @@ class Slow(PluginHost):
 
     @classmethod
     def around(cls, own: Residents) -> Slow:
-        """Put a slow host in the place of that of `own`."""
+        """Replace the host of `own` by a slow one, and return that."""
         slow = cls()
         slow.__dict__.update(own._host.__dict__)
         own._host = slow
@@ -91,7 +91,7 @@ class Slow(PluginHost):
         return super().task(name)
 
 
-def test_what_is_asked_of_one_name_takes_place_in_order_and_leaves_others_their_turn(
+def test_loads_of_one_name_take_place_in_order_and_do_not_block_other_names(
     bert: Backbone, store: Store
 ) -> None:
     trunk = OneTrunk(bert, store=store)
@@ -103,8 +103,8 @@ def test_what_is_asked_of_one_name_takes_place_in_order_and_leaves_others_their_
         asked.append(asyncio.create_task(engine.load("one", "sentiment@2")))
         other = asyncio.create_task(engine.load("other", "intent"))
         await asyncio.sleep(0.1)
-        assert sorted(slow.asked) == ["intent", "ner"]  # the second of them as `other`
-        asked[0].cancel()  # takes place all the same
+        assert sorted(slow.asked) == ["intent", "ner"]  # "intent" is the load of `other`
+        asked[0].cancel()  # the load takes place all the same
         slow.go_on.set()
         await asyncio.gather(other, unload, *asked[1:])
         assert [task.result()[1] for task in asked[1:]] == ["ner@1", "intent@1", None]
@@ -115,7 +115,7 @@ def test_what_is_asked_of_one_name_takes_place_in_order_and_leaves_others_their_
     assert (engine._loader._last, trunk.residents._loading) == ({}, {})
 
 
-def test_the_end_does_not_wait_for_a_load_that_takes_long(trunk: OneTrunk) -> None:
+def test_close_does_not_wait_for_a_slow_load(trunk: OneTrunk) -> None:
     engine, slow = Engine(trunk), Slow.around(trunk.residents)
 
     async def scenario() -> None:
@@ -131,7 +131,7 @@ def test_the_end_does_not_wait_for_a_load_that_takes_long(trunk: OneTrunk) -> No
     slow.go_on.set()
 
 
-def test_a_load_that_wants_to_end_the_process_fails_alone(trunk: OneTrunk) -> None:
+def test_a_load_that_raises_system_exit_fails_alone(trunk: OneTrunk) -> None:
     class Leaving(Slow):
         def task(self, name: str) -> Any:
             raise SystemExit(len(name))

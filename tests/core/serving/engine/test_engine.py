@@ -34,7 +34,7 @@ def records(result: Result) -> list[dict[str, Any]]:
 
 
 def alike(found: Any, expected: Any) -> bool:
-    """Return whether JSON values are equal, numbers within 1e-5: a text's logits depend on its batch that much."""
+    """Return whether JSON values are equal, numbers within 1e-5: logits of a text vary that much with its batch."""
     if isinstance(expected, dict):
         same = isinstance(found, dict) and found.keys() == expected.keys()
         return same and all(alike(found[key], expected[key]) for key in expected)
@@ -55,7 +55,7 @@ def test_answers_are_those_of_predict(engine: Engine, trunk: OneTrunk) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_many_requests_at_once_each_get_their_own(trunk: OneTrunk, workers: int) -> None:
+def test_many_requests_at_once_each_get_their_own_answer(trunk: OneTrunk, workers: int) -> None:
     engine = Engine(trunk, Limits(workers=workers, batch_tokens=32))
     texts = [f"text number {number} is {'good' if number % 3 else 'bad'}" for number in range(60)]
 
@@ -77,14 +77,14 @@ def test_an_input_that_is_refused_fails_alone(engine: Engine) -> None:
     assert found[4] == []
 
 
-def test_an_unknown_name_is_told_with_the_known_ones(engine: Engine) -> None:
+def test_an_unknown_name_is_reported_with_the_known_ones(engine: Engine) -> None:
     (error,) = answers(engine, ("a", ("ner", "nobody")))
     assert isinstance(error, UnknownName)
     assert str(error) == "no adapter 'nobody' is served; served are: intent, ner, sentiment"
 
 
 class Faulty(Observer):
-    """Breaks its promise not to raise."""
+    """An observer that raises, which observers must not do."""
 
     def batch(self, *_: Any) -> None:
         raise SystemExit(1)
@@ -126,13 +126,13 @@ def test_an_input_of_too_many_tokens_over_its_adapters_is_refused_alone(trunk: O
     engine.close()
 
 
-def test_a_wait_that_no_clock_can_hold_is_refused() -> None:
+def test_a_batching_wait_above_a_minute_is_refused() -> None:
     with pytest.raises(UsageError, match="wait_ms is 60001; expected at most 60000"):
         Limits(wait_ms=60001)
 
 
-class Choosy:
-    """An encoder that fails on some texts; `tokenise` cannot say on which."""
+class FailingEncoder:
+    """An encoder whose `tokenise` raises for some texts without saying for which."""
 
     def __init__(self, own: TextEncoder) -> None:
         self._own = own
@@ -147,7 +147,7 @@ class Choosy:
 
 
 def test_a_text_that_cannot_be_tokenised_fails_alone(trunk: OneTrunk) -> None:
-    trunk.encoder = Choosy(trunk.encoder)  # type: ignore[assignment]
+    trunk.encoder = FailingEncoder(trunk.encoder)  # type: ignore[assignment]
     engine = Engine(trunk)
     found = answers(engine, *((text, ("ner",)) for text in ("good", "a bomb", "bad")))
     assert [type(each) for each in found] == [list, ExitRefused, list]
@@ -155,7 +155,7 @@ def test_a_text_that_cannot_be_tokenised_fails_alone(trunk: OneTrunk) -> None:
     engine.close()
 
 
-def test_an_adapter_that_was_evicted_answers_again(bert: Backbone, store: Store) -> None:
+def test_an_evicted_adapter_is_reloaded_and_answers(bert: Backbone, store: Store) -> None:
     trunk = OneTrunk(bert, store=store, memory=1)
     for task in TASKS:
         trunk.load(task)
@@ -165,7 +165,7 @@ def test_an_adapter_that_was_evicted_answers_again(bert: Backbone, store: Store)
     engine.close()
 
 
-def test_figures_tell_who_was_asked_and_how_long_it_took(engine: Engine) -> None:
+def test_statistics_have_the_requests_and_the_latency_of_each_name(engine: Engine) -> None:
     answers(engine, *(("good film", ("ner", "sentiment")) for _ in range(5)))
     by_name = {each.name: each for each in engine.served()}
     assert {name: each.requests for name, each in by_name.items()} == {"ner": 5, "sentiment": 5, "intent": 0}
@@ -175,7 +175,7 @@ def test_figures_tell_who_was_asked_and_how_long_it_took(engine: Engine) -> None
 
 
 def test_threads_end_with_the_engine(trunk: OneTrunk) -> None:
-    before = set(threading.enumerate())  # another service may run for other tests
+    before = set(threading.enumerate())  # fixtures of other tests may run a service
     engine = Engine(trunk)
     answers(engine, ("good", TASKS))
     engine.close()

@@ -15,10 +15,10 @@ from onetrunk.core.serving.engine.engine import Engine
 from onetrunk.core.serving.engine.errors import OverTime, QueueFull, ShuttingDown
 from onetrunk.core.serving.engine.limits import Limits
 from onetrunk.core.serving.engine.requests import Input
-from tests.core.serving.engine.scenarios import TEXTS, Gate, gated
+from tests.core.serving.engine.scenarios import TEXTS, Gate, with_busy_device
 
 
-def test_a_request_that_nobody_waits_for_leaves_the_queue(trunk: OneTrunk) -> None:
+def test_a_cancelled_request_leaves_the_queue(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, gate: Gate) -> None:
         task = asyncio.create_task(engine.answer([Input("never mind", ("ner", "intent"))] * 3))
         while engine.status().waiting_texts < 3:
@@ -31,20 +31,20 @@ def test_a_request_that_nobody_waits_for_leaves_the_queue(trunk: OneTrunk) -> No
         await engine.drain()
         assert engine.status().waiting_tokens == 0
 
-    gated(trunk, scenario)
+    with_busy_device(trunk, scenario)
     assert all(post.resident.users == 1 for post in trunk.residents.posts.values())
 
 
-def test_a_request_over_time_is_told_and_leaves_the_queue(trunk: OneTrunk) -> None:
+def test_a_request_over_its_time_limit_fails_and_leaves_the_queue(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, _: Gate) -> None:
         with pytest.raises(OverTime, match=r"took over 0\.2 s and was dropped; try again in \d+ s"):
             await engine.answer([Input("too late", ("intent",))])
         assert engine.status().waiting_texts == 0
 
-    gated(trunk, scenario, request_seconds=0.2)
+    with_busy_device(trunk, scenario, request_seconds=0.2)
 
 
-def test_over_the_limit_a_request_is_refused_and_a_patient_one_waits(trunk: OneTrunk) -> None:
+def test_over_the_limit_a_request_is_refused_unless_it_may_wait(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, gate: Gate) -> None:
         full = asyncio.create_task(engine.answer([Input("word " * 30, ("ner",))]))
         while engine.status().waiting_texts < 1:
@@ -60,11 +60,11 @@ def test_over_the_limit_a_request_is_refused_and_a_patient_one_waits(trunk: OneT
         assert isinstance((await patient)[0], list)
         await full
 
-    gated(trunk, scenario, queue_tokens=20)
+    with_busy_device(trunk, scenario, queue_tokens=20)
 
 
 class SlowEncoder:
-    """An encoder that tokenises when it is told to."""
+    """An encoder whose `tokenise` blocks until `go_on` is set. asked, arranged: calls of the two methods."""
 
     def __init__(self, own: TextEncoder) -> None:
         self._own = own
@@ -81,7 +81,7 @@ class SlowEncoder:
         return self._own.arrange(*args)
 
 
-def test_room_that_is_freed_while_tokenising_goes_to_who_waits_for_it(trunk: OneTrunk) -> None:
+def test_capacity_freed_during_tokenisation_goes_to_a_waiting_request(trunk: OneTrunk) -> None:
     trunk.encoder = slow = SlowEncoder(trunk.encoder)  # type: ignore[assignment]
     engine = Engine(trunk, Limits(queue_tokens=5))
 
@@ -93,7 +93,7 @@ def test_room_that_is_freed_while_tokenising_goes_to_who_waits_for_it(trunk: One
         await asyncio.sleep(0.05)
         gone.cancel()
         await asyncio.wait([gone])
-        await asyncio.sleep(0.05)  # the patient one has looked in vain
+        await asyncio.sleep(0.05)  # the waiting request has found no capacity
         slow.go_on.set()
         async with asyncio.timeout(10):
             assert isinstance((await patient)[0], list)
@@ -104,7 +104,7 @@ def test_room_that_is_freed_while_tokenising_goes_to_who_waits_for_it(trunk: One
     engine.close()
 
 
-def test_a_large_request_that_nobody_waits_for_is_not_prepared_to_its_end(trunk: OneTrunk) -> None:
+def test_a_cancelled_large_request_is_not_tokenised_to_its_end(trunk: OneTrunk) -> None:
     trunk.encoder = slow = SlowEncoder(trunk.encoder)  # type: ignore[assignment]
     engine = Engine(trunk, Limits(queue_tokens=10**6))
 
@@ -123,7 +123,7 @@ def test_a_large_request_that_nobody_waits_for_is_not_prepared_to_its_end(trunk:
     assert (slow.asked, slow.arranged) == (1, 0)
 
 
-def test_draining_answers_what_was_accepted_and_takes_nothing_more(trunk: OneTrunk) -> None:
+def test_draining_answers_accepted_requests_and_refuses_new_ones(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, gate: Gate) -> None:
         accepted = [asyncio.create_task(engine.answer([Input(text, ("ner",))])) for text in TEXTS]
         await asyncio.sleep(0.02)
@@ -135,4 +135,4 @@ def test_draining_answers_what_was_accepted_and_takes_nothing_more(trunk: OneTru
         await draining
         assert all(task.done() and isinstance(task.result()[0], list) for task in accepted)
 
-    gated(trunk, scenario)
+    with_busy_device(trunk, scenario)
