@@ -122,7 +122,9 @@ def machine() -> dict[str, Any]:
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the results as a Markdown table; full fine-tuning by the rate that is best on dev."""
-    head = "| data set | task | metric | target | LoRA | full fine-tuning | LoRA − full | trained | wall time |"
+    head = (
+        "| data set | task | metric | target | LoRA | full fine-tuning | LoRA − full | trained | wall time |"
+    )
     lines = [head, "|---|---|---|---|---|---|---|---|---|"]
     for own in BENCHMARKS:
         lora = results.get(Run(own, "lora", None).key)
