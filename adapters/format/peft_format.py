@@ -175,7 +175,7 @@ def unknown_options(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def of_one_rank(lora: Lora) -> Lora:
+def with_uniform_rank(lora: Lora) -> Lora:
     """Return the same updates with one rank and one scale, as `peft_config` needs them.
 
     Where they differ, lower ranks are filled up with zeros to the highest, and each scale is folded into its B, so

@@ -89,21 +89,21 @@ def kind_of(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class FaultStyle:
     """How faults are told. show: what is told of a wrong value. table: what an object is called."""
 
     show: Callable[[object], str] = shown
     table: str = "an object"
 
 
-JSON_WORDS = Words()
-TOML_WORDS = Words(table="a table")
-SECRET_TOML_WORDS = Words(kind_of, "a table")
-REQUEST_WORDS = Words(kind_of)
+JSON_STYLE = FaultStyle()
+TOML_STYLE = FaultStyle(table="a table")
+SECRET_TOML_STYLE = FaultStyle(kind_of, "a table")
+REQUEST_STYLE = FaultStyle(kind_of)
 
 
 def matching(pattern: str, expected: str) -> AfterValidator:
-    """Return the check that a text matches `pattern` whole. expected: the pattern in words."""
+    """Return the check that a text matches `pattern` whole. expected: the pattern in style."""
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
@@ -118,7 +118,7 @@ Sha256: TypeAlias = Annotated[str, matching("[0-9a-f]{64}", "64 hexadecimal digi
 """A sha256 as it is written everywhere."""
 
 
-def read(kind: type[T], value: object, words: Words = JSON_WORDS) -> T:
+def read(kind: type[T], value: object, style: FaultStyle = JSON_STYLE) -> T:
     """Return `value`, as JSON or TOML was parsed, as the record `kind`; a date, which TOML has, is read as text.
 
     Raises RecordFault with every fault.
@@ -129,14 +129,14 @@ def read(kind: type[T], value: object, words: Words = JSON_WORDS) -> T:
         adapter = _adapter(kind)  # type: ignore[arg-type] # mypy takes a class for unhashable
         record: T = adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
-        raise RecordFault(faults_of(error, kind, words)) from None
+        raise RecordFault(faults_of(error, kind, style)) from None
     return record
 
 
-def faults_of(error: ValidationError, kind: Any, words: Words) -> list[str]:
+def faults_of(error: ValidationError, kind: Any, style: FaultStyle) -> list[str]:
     """Return what pydantic found wrong in a record of this kind: the first twenty faults, and how many more."""
     rest = error.error_count() - _SHOWN
-    told = [_told(each, kind, words) for each in error.errors(include_url=False)[:_SHOWN]]
+    told = [_told(each, kind, style) for each in error.errors(include_url=False)[:_SHOWN]]
     return [*told, f"and {rest} more"] if rest > 0 else told
 
 
@@ -168,7 +168,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _told(error: Any, kind: Any, words: Words) -> str:
+def _told(error: Any, kind: Any, style: FaultStyle) -> str:
     """Return one fault with its place."""
     *parents, last = error["loc"] or ("",)
     if error["type"] in _UNKNOWN:
@@ -179,15 +179,15 @@ def _told(error: Any, kind: Any, words: Words) -> str:
     if error["type"] == "value_error":
         what = str(error["ctx"]["error"])
     else:
-        what = f"must {_expected(error, words)}, not {words.show(error['input'])}"
+        what = f"must {_expected(error, style)}, not {style.show(error['input'])}"
     if last == _KEY:
         return _at(parents[:-1], f"has the key {parents[-1][:64]!r}, which {what.partition(', not ')[0]}")
     return _at(error["loc"], what)
 
 
-def _expected(error: Any, words: Words) -> str:
+def _expected(error: Any, style: FaultStyle) -> str:
     if error["type"] in _OBJECTS:
-        return f"be {words.table}"
+        return f"be {style.table}"
     if kind := _KINDS.get(error["type"]):
         return f"be {kind}"
     return re.sub(r"^\w+ should | after validation.*", "", error["msg"])

@@ -38,7 +38,7 @@ from onetrunk.adapters.format.files import (
 )
 from onetrunk.adapters.format.records import RecordFault, Sha256, closed, read
 from onetrunk.adapters.remotes.locations import Location, is_commit
-from onetrunk.adapters.remotes.remote import MAIN, Advance, Commit, Published, RemoteFile
+from onetrunk.adapters.remotes.remote import MAIN, Commit, OnBytes, Published, RemoteFile
 from onetrunk.adapters.store.staging import locked, stage
 
 REFS = "refs.json"
@@ -117,10 +117,10 @@ class FolderRemote:
                 {own.name: RemoteFile(own.name, own.lstat().st_size, hashes[own.name]) for own in entries},
             )
 
-    def fetch(self, commit: Commit, name: str, limit: int, advance: Advance) -> bytes:
+    def fetch(self, commit: Commit, name: str, limit: int, advance: OnBytes) -> bytes:
         """As `Remote` has it."""
         data = self._read(commit.id, name, limit)
-        if name not in commit.files or not commit.files[name].is_content(data):
+        if name not in commit.files or not commit.files[name].matches(data):
             raise self._damaged(commit.id, name)
         advance(len(data))
         return data

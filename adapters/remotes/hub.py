@@ -21,9 +21,9 @@ from onetrunk.adapters.errors import (
     RemoteUnreachable,
 )
 from onetrunk.adapters.format.files import FileFault, read_regular
-from onetrunk.adapters.remotes.hub_client import endpoint, hub_api, mapped, offline
+from onetrunk.adapters.remotes.hub_client import endpoint, hub_api, hub_errors, offline
 from onetrunk.adapters.remotes.locations import Location
-from onetrunk.adapters.remotes.remote import MAIN, Advance, Commit, Published, RemoteFile
+from onetrunk.adapters.remotes.remote import MAIN, Commit, OnBytes, Published, RemoteFile
 
 PAUSES = (0.3, 1.0, 3.0)
 """Seconds before each further try of a request that failed for a reason that may pass."""
@@ -60,7 +60,7 @@ class HubRemote:
             files[entry.rfilename] = RemoteFile(entry.rfilename, int(entry.size or 0), lfs, blob)
         return Commit(str(info.sha), files)
 
-    def fetch(self, commit: Commit, name: str, limit: int, advance: Advance) -> bytes:
+    def fetch(self, commit: Commit, name: str, limit: int, advance: OnBytes) -> bytes:
         """As `Remote` has it; through the client's cache, of which a damaged file is downloaded again."""
         expected = commit.files.get(name)
         if expected is None:
@@ -71,7 +71,7 @@ class HubRemote:
             )
         for force in (False,) if offline() else (False, True, True):
             data = self._download(commit.id, name, limit, force)
-            if expected.is_content(data):
+            if expected.matches(data):
                 advance(len(data))
                 return data
         raise RemoteDamaged(
@@ -123,7 +123,7 @@ class HubRemote:
             if sent and (landed := self._landed(files, branch, parent)) is not None:
                 return landed
             sent = True
-            with mapped(str(self.location), self._token):
+            with hub_errors(str(self.location), self._token):
                 done = api.create_commit(
                     place,
                     operations,
@@ -199,7 +199,7 @@ class HubRemote:
         """Return what `ask`, which may be repeated, returns, after some tries."""
 
         def once() -> _T:
-            with mapped(str(self.location), self._token):
+            with hub_errors(str(self.location), self._token):
                 return ask()
 
         return _retrying()(once)

@@ -19,7 +19,7 @@ def hub_api(token: str | None) -> Any:
 
 
 @contextmanager
-def mapped(place: str, token: str | None) -> Iterator[None]:
+def hub_errors(place: str, token: str | None) -> Iterator[None]:
     """Turn every fault of the client into one of ours."""
     import httpx2
     from huggingface_hub import errors

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from onetrunk.adapters.remotes.hub_client import hub_api, mapped
-from onetrunk.adapters.remotes.locations import Location
+from onetrunk.adapters.remotes.hub_client import hub_api, hub_errors
 
 FORMAT_TAG = "onetrunk"
 TASK_TAG = "onetrunk-task:"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """A repo of the Hub that says it is an adapter; nothing of it has been checked.
 
     updated: ISO 8601, None where the Hub does not say. metric: name and value of its first result.
@@ -32,7 +31,7 @@ class Found:
 
 def search(
     query: str | None, task: str | None, backbone: str | None, limit: int, token: str | None = None
-) -> list[Found]:
+) -> list[SearchResult]:
     """Return adapters whose repo matches `query`, of `task` and of `backbone`, those updated last first.
 
     Raises RemoteError.
@@ -42,7 +41,7 @@ def search(
         tags.append(f"{TASK_TAG}{task}")
     if backbone is not None:
         tags.append(f"base_model:{backbone}")
-    with mapped("the Hub", token):
+    with hub_errors("the Hub", token):
         models = hub_api(token).list_models(
             filter=tags,
             search=query,
@@ -53,12 +52,12 @@ def search(
         return [_found(model) for model in models]
 
 
-def _found(model: Any) -> Found:
+def _found(model: Any) -> SearchResult:
     card = model.card_data.to_dict() if model.card_data is not None else {}
     tags = [str(tag) for tag in model.tags or ()]
     task = next((tag.removeprefix(TASK_TAG) for tag in tags if tag.startswith(TASK_TAG)), None)
     base = card.get("base_model")
-    return Found(
+    return SearchResult(
         repo=str(model.id),
         task=task,
         backbone=base if isinstance(base, str) else None,
@@ -87,8 +86,3 @@ def _first(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     found = holder.get(key)
     first = found[0] if isinstance(found, list) and found else None
     return first if isinstance(first, dict) else {}
-
-
-def location_of(found: Found) -> Location:
-    """Return what to pull."""
-    return Location("hub", found.repo)

@@ -14,7 +14,7 @@ from onetrunk.adapters.remotes.locations import Location
 MAIN = "main"
 """The branch that is meant where none is named."""
 
-Advance = Callable[[int], None]
+OnBytes = Callable[[int], None]
 """Hears of bytes as they come."""
 
 
@@ -27,7 +27,7 @@ class RemoteFile:
     sha256: str | None = None
     blob: str | None = None
 
-    def is_content(self, data: bytes) -> bool:
+    def matches(self, data: bytes) -> bool:
         """Tell whether `data` is what the remote says that the file is."""
         return (
             len(data) == self.size
@@ -65,7 +65,7 @@ class Remote(Protocol):
     def commit(self, revision: str | None) -> Commit:
         """Return the commit that a branch, a tag or an id names now. Raises RemoteNotFound."""
 
-    def fetch(self, commit: Commit, name: str, limit: int, advance: Advance) -> bytes:
+    def fetch(self, commit: Commit, name: str, limit: int, advance: OnBytes) -> bytes:
         """Return the content of a file; nothing of it is trusted. Raises RemoteError beyond `limit` bytes."""
 
     def create(self, private: bool) -> bool:

@@ -24,7 +24,13 @@ from onetrunk.adapters.format.artifact import TASK, Artifact, read_artifact
 from onetrunk.adapters.format.files import sync_files, sync_folder
 from onetrunk.adapters.store.references import LATEST, Reference, is_name, validate_alias, validate_name
 from onetrunk.adapters.store.staging import locked, stage, writing
-from onetrunk.adapters.store.version_index import Index, Origin, read_index, version_folders, write_index
+from onetrunk.adapters.store.version_index import (
+    Origin,
+    VersionIndex,
+    read_index,
+    version_folders,
+    write_index,
+)
 
 _SHOWN = 20
 
@@ -156,7 +162,7 @@ class Store:
             with locked(self.root, self.lock_seconds):
                 if check is not None:
                     check(self._listed(name))
-                return self._enter(name, folder, work, identity, origin)
+                return self._add_version(name, folder, work, identity, origin)
 
     def alias(self, name: str, alias: str, version: int) -> StoredVersion:
         """Put `alias` on a version, and off any other. Raises UnknownAdapter, ReferenceSyntaxError."""
@@ -164,14 +170,14 @@ class Store:
         validate_alias(alias)
         self.resolve(ref)  # before a lock is taken, which would make the root
         with locked(self.root, self.lock_seconds):
-            return self._change(ref, lambda index: index.point(alias, version))
+            return self._change(ref, lambda index: index.with_alias(alias, version))
 
     def unalias(self, name: str, alias: str) -> StoredVersion:
         """Take `alias` away and return the version that had it. Raises UnknownAdapter, ReferenceSyntaxError."""
         ref = Reference(validate_name(name), alias=validate_alias(alias))
         self.resolve(ref)
         with locked(self.root, self.lock_seconds):
-            return self._change(ref, lambda index: index.point(alias, None))
+            return self._change(ref, lambda index: index.with_alias(alias, None))
 
     def remove(
         self, ref: str | Reference, *, whole: bool = False, force: bool = False
@@ -182,15 +188,15 @@ class Store:
         then go with it), and for a bare name without `whole`; UnknownAdapter.
         """
         ref = _reference(ref)
-        self._condemned(ref, whole, force)
+        self._versions_to_remove(ref, whole, force)
         with stage(self.root, self.lock_seconds) as work, locked(self.root, self.lock_seconds):
-            gone = self._condemned(ref, whole, force)
+            gone = self._versions_to_remove(ref, whole, force)
             index = self._index(ref.name).remove([each.version for each in gone])
             write_index(self.root / ref.name, index)  # now they are gone
-            _sweep(self.root / ref.name, index, work)
+            _move_leftovers(self.root / ref.name, index, work)
         return gone
 
-    def _enter(
+    def _add_version(
         self, name: str, folder: Path, work: Path, identity: str, origin: Origin | None
     ) -> StoredVersion:
         """Make the verified `folder` the next version; the caller holds the lock."""
@@ -198,7 +204,7 @@ class Store:
         home.mkdir(exist_ok=True)
         sync_folder(self.root)
         index = self._index(name)
-        _sweep(home, index, work)
+        _move_leftovers(home, index, work)
         number = max(index.last, *version_folders(home), 0) + 1
         write_index(home, index.reserve(number))
         folder.rename(home / str(number))
@@ -207,14 +213,14 @@ class Store:
         write_index(home, index)  # now it is there
         return self._stored(name, number, index)
 
-    def _change(self, ref: Reference, edit: Callable[[Index], Index]) -> StoredVersion:
+    def _change(self, ref: Reference, edit: Callable[[VersionIndex], VersionIndex]) -> StoredVersion:
         """Change the index of the version `ref`, which must still be there; the caller holds the lock."""
         index = self._index(ref.name)
         number = self._pick(ref, index).version
         write_index(self.root / ref.name, edit(index))
         return self._stored(ref.name, number, edit(index))
 
-    def _condemned(self, ref: Reference, whole: bool, force: bool) -> list[StoredVersion]:
+    def _versions_to_remove(self, ref: Reference, whole: bool, force: bool) -> list[StoredVersion]:
         """Return what `remove` is to remove, or raise why it may not."""
         index = self._index(ref.name)
         picked = self._pick(ref, index)
@@ -231,25 +237,25 @@ class Store:
             raise StoreError(f"{', '.join(held)} has an alias: take it away first, or force the removal")
         return gone
 
-    def _pick(self, ref: Reference, index: Index) -> StoredVersion:
+    def _pick(self, ref: Reference, index: VersionIndex) -> StoredVersion:
         newest = index.versions[-1] if index.versions else None
         if ref.version is not None:
             number = ref.version if ref.version in index.versions else None
         else:
             number = newest if ref.alias in (None, LATEST) else index.aliases.get(str(ref.alias))
         if number is None:
-            raise UnknownAdapter(str(ref), self._near(ref, index), self.root)
+            raise UnknownAdapter(str(ref), self._suggestions(ref, index), self.root)
         return self._stored(ref.name, number, index)
 
-    def _near(self, ref: Reference, index: Index) -> list[str]:
+    def _suggestions(self, ref: Reference, index: VersionIndex) -> list[str]:
         """Return references that the user may have meant: of the same name, else of similar ones, else any."""
         if index.versions:
             tails = [*index.versions[-_SHOWN:], *sorted(index.aliases)[:_SHOWN]]
             return [f"{ref.name}@{tail}" for tail in tails]
-        names = [name for name in self.names() if self._is_filled(name)]
+        names = [name for name in self.names() if self._has_versions(name)]
         return get_close_matches(ref.name, names) or names[:_SHOWN]
 
-    def _is_filled(self, name: str) -> bool:
+    def _has_versions(self, name: str) -> bool:
         try:
             return bool(self._listed(name))
         except StoreError:  # damaged, which is no fault of the name that was asked for
@@ -259,20 +265,20 @@ class Store:
         index = self._index(name)
         return [self._stored(name, number, index) for number in index.versions]
 
-    def _stored(self, name: str, number: int, index: Index) -> StoredVersion:
+    def _stored(self, name: str, number: int, index: VersionIndex) -> StoredVersion:
         folder, aliases = self.root / name / str(number), index.aliases_of(number)
         return StoredVersion(name, number, folder, aliases, index.ids.get(number), index.origins.get(number))
 
-    def pulled(self, origin: Origin) -> list[StoredVersion]:
+    def pulled_from(self, origin: Origin) -> list[StoredVersion]:
         """Return the versions that were pulled from the place of `origin`, of any commit, by name and number."""
         return [own for own in self.versions() if own.origin is not None and own.origin.is_at(origin)]
 
-    def _index(self, name: str) -> Index:
+    def _index(self, name: str) -> VersionIndex:
         """Return the index without versions whose folder somebody has deleted by hand."""
         home = self.root / name
         index = read_index(home)
         while True:
-            present = index.only([each for each in index.versions if (home / str(each)).is_dir()])
+            present = index.restricted_to([each for each in index.versions if (home / str(each)).is_dir()])
             if present == index or (again := read_index(home)) == index:
                 return present
             index = again  # it was replaced while we looked at the folders
@@ -282,7 +288,7 @@ def _reference(ref: str | Reference) -> Reference:
     return Reference.parse(ref) if isinstance(ref, str) else ref
 
 
-def _sweep(home: Path, index: Index, work: Path) -> None:
+def _move_leftovers(home: Path, index: VersionIndex, work: Path) -> None:
     """Move the folders that the index calls rubbish to the stage, each at once, to be deleted with it."""
     for number in index.rubbish:
         if (home / str(number)).is_dir():

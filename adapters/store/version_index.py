@@ -54,7 +54,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class VersionIndex:
     """One adapter. versions: ascending. last: the highest number ever given. aliases: to one of `versions`.
 
     rubbish: numbers whose folders, if there are any, belong to no version and can be deleted.
@@ -69,22 +69,22 @@ class Index:
     ids: Mapping[int, str] = field(default_factory=dict)
     origins: Mapping[int, Origin] = field(default_factory=dict)
 
-    def reserve(self, number: int) -> Index:
+    def reserve(self, number: int) -> VersionIndex:
         """Return the index after giving away `number`, whose folder is rubbish until it is a version."""
         return replace(self, last=number, rubbish=(number,))
 
-    def add(self, number: int, identity: str, origin: Origin | None = None) -> Index:
+    def add(self, number: int, identity: str, origin: Origin | None = None) -> VersionIndex:
         """Return the index with the reserved `number`, whose artifact has this id, as its newest version."""
         versions, ids = (*self.versions, number), {**self.ids, number: identity}
         origins = self.origins if origin is None else {**self.origins, number: origin}
         return replace(self, versions=versions, rubbish=(), ids=ids, origins=origins)
 
-    def remove(self, numbers: Collection[int]) -> Index:
+    def remove(self, numbers: Collection[int]) -> VersionIndex:
         """Return the index without the versions `numbers` and their aliases; their folders are rubbish."""
         rubbish = tuple(sorted({*self.rubbish, *numbers}))
-        return replace(self.only(set(self.versions) - set(numbers)), rubbish=rubbish)
+        return replace(self.restricted_to(set(self.versions) - set(numbers)), rubbish=rubbish)
 
-    def only(self, numbers: Collection[int]) -> Index:
+    def restricted_to(self, numbers: Collection[int]) -> VersionIndex:
         """Return the index without any version, or alias of one, that is not among `numbers`."""
         return replace(
             self,
@@ -94,7 +94,7 @@ class Index:
             origins={number: origin for number, origin in self.origins.items() if number in numbers},
         )
 
-    def point(self, alias: str, number: int | None) -> Index:
+    def with_alias(self, alias: str, number: int | None) -> VersionIndex:
         """Return the index with `alias` on version `number`, or without it."""
         others = {each: at for each, at in self.aliases.items() if each != alias}
         return replace(self, aliases=others if number is None else {**others, alias: number})
@@ -113,7 +113,7 @@ def version_folders(home: Path) -> dict[int, Path]:
     }
 
 
-def read_index(home: Path) -> Index:
+def read_index(home: Path) -> VersionIndex:
     """Return the index of the adapter folder `home`; without one, of the version folders that have a task.json.
 
     The latter takes up a folder that was copied here, or whose index was lost. Raises StoreError.
@@ -123,12 +123,12 @@ def read_index(home: Path) -> Index:
     except files.FileMissing:
         found = (number for number, path in version_folders(home).items() if (path / "task.json").is_file())
         versions = tuple(sorted(found))
-        return Index(versions, max(versions, default=0))
+        return VersionIndex(versions, max(versions, default=0))
     except files.FileFault as error:
         raise _damaged(home, str(error)) from error
 
 
-def write_index(home: Path, index: Index) -> None:
+def write_index(home: Path, index: VersionIndex) -> None:
     """Replace the index of `home`, atomically and durably. The caller holds the store's lock. Raises OSError."""
     value = {
         "schema": _SCHEMA,
@@ -169,7 +169,7 @@ class _File:
                 raise ValueError(f"{name} must be those of the versions")
 
 
-def _from_json(value: strict_json.JSON, home: Path) -> Index:
+def _from_json(value: strict_json.JSON, home: Path) -> VersionIndex:
     schema = value.get("schema") if isinstance(value, dict) else None
     if type(schema) is int and schema > _SCHEMA:
         raise StoreError(
@@ -179,7 +179,7 @@ def _from_json(value: strict_json.JSON, home: Path) -> Index:
         found = read(_File, value)
     except RecordFault as error:
         raise _damaged(home, f"is faulty: {error}") from error
-    return Index(
+    return VersionIndex(
         found.versions,
         found.last,
         found.aliases,

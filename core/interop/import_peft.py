@@ -16,7 +16,7 @@ from torch import Tensor
 
 from onetrunk.adapters.errors import ArtifactError
 from onetrunk.adapters.format.artifact import CARD, CONFIG, MAX_WEIGHTS, MODEL, read_object, read_tensors
-from onetrunk.adapters.format.peft_format import of_one_rank, read_peft, unknown_options
+from onetrunk.adapters.format.peft_format import read_peft, unknown_options, with_uniform_rank
 from onetrunk.adapters.methods.lora import Lora, Target
 from onetrunk.adapters.store.store import StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
@@ -89,7 +89,7 @@ def import_peft(
         spec=spec,
         labels=found,
         pooling="cls",
-        lora=of_one_rank(lora),
+        lora=with_uniform_rank(lora),
         head=head.requires_grad_(False).eval(),
         settings={},
     )

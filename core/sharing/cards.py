@@ -15,7 +15,7 @@ _LINEAR = {"classifier.weight", "classifier.bias"}
 
 
 @dataclass(frozen=True, slots=True)
-class CardChoices:
+class CardMetadata:
     """What only the one who publishes knows, as the Hub names it."""
 
     license: str | None = None
@@ -28,7 +28,7 @@ def hub_card(
     artifact: Artifact,
     location: Location,
     summary: str,
-    choices: CardChoices,
+    choices: CardMetadata,
     notes: str | None,
     picture: bool,
 ) -> bytes:

@@ -12,7 +12,7 @@ from onetrunk.adapters.store.store import StoredVersion
 from onetrunk.adapters.store.version_index import Origin
 
 
-class StoredMeanwhile(Exception):
+class AlreadyStored(Exception):
     """Another pull has stored the same commit as `stored`."""
 
     def __init__(self, stored: StoredVersion) -> None:
@@ -21,7 +21,7 @@ class StoredMeanwhile(Exception):
 
 
 @dataclass(slots=True)
-class Claim:
+class NameClaim:
     """A pull's claim on `name`.
 
     origin: of what is pulled; None for a plain folder, which has no commits. task: of what is pulled; None as long
@@ -52,9 +52,9 @@ class Claim:
             raise self._taken(f"{newest.ref} is for the task {own}, the one to pull for {self.task}")
 
     def enter(self, versions: Sequence[StoredVersion]) -> None:
-        """Check again, when nobody else can add a version. Raises NameTaken, and StoredMeanwhile."""
+        """Check again, when nobody else can add a version. Raises NameTaken, and AlreadyStored."""
         if meanwhile := self.known(versions):
-            raise StoredMeanwhile(meanwhile)
+            raise AlreadyStored(meanwhile)
         self.check(versions)
 
     def _is_same(self, own: StoredVersion) -> bool:

@@ -12,7 +12,7 @@ from onetrunk.adapters.store.version_index import Origin
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
+class TrackedAdapter:
     """The newest pulled version of a name.
 
     newest: the commit of its branch or tag now; fault: why that is not known. later: the newest version of the
@@ -37,7 +37,7 @@ class Followed:
         return Location(place.kind, place.place, self.origin.follows)
 
 
-def followed(store: Store, name: str | None, token: str | None = None) -> list[Followed]:
+def tracked_adapters(store: Store, name: str | None, token: str | None = None) -> list[TrackedAdapter]:
     """Return what the remotes of the pulled adapters have now; of one `name`, or of all.
 
     All are those that were pulled under a name: what is used by its location is looked up at each use. Raises
@@ -58,14 +58,14 @@ def followed(store: Store, name: str | None, token: str | None = None) -> list[F
 
 def _compare(
     stored: StoredVersion, origin: Origin, later: StoredVersion | None, token: str | None
-) -> Followed:
+) -> TrackedAdapter:
     """Return what the remote of `stored` has now."""
     remote = open_remote(Location.parse(origin.place), token)
     if origin.endpoint not in (None, remote.endpoint):
         fault = f"it was pulled from {origin.endpoint}, and HF_ENDPOINT is {remote.endpoint} now"
-        return Followed(stored, origin, None, fault, later)
+        return TrackedAdapter(stored, origin, None, fault, later)
     try:
         commit = remote.commit(origin.follows)
     except RemoteError as error:
-        return Followed(stored, origin, None, str(error), later)
-    return Followed(stored, origin, commit.id, later=later)
+        return TrackedAdapter(stored, origin, None, str(error), later)
+    return TrackedAdapter(stored, origin, commit.id, later=later)

@@ -30,7 +30,7 @@ from onetrunk.adapters.format.manifest import FileRecord, Manifest
 from onetrunk.adapters.remotes.folder import REFS
 from onetrunk.adapters.remotes.locations import Location, is_commit, is_location
 from onetrunk.adapters.remotes.opening import open_remote
-from onetrunk.adapters.remotes.remote import MAIN, Advance, Commit, Remote
+from onetrunk.adapters.remotes.remote import MAIN, Commit, OnBytes, Remote
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.staging import writing
 from onetrunk.adapters.store.store import Store, StoredVersion
@@ -40,20 +40,20 @@ from onetrunk.core.errors import BackboneMismatch
 from onetrunk.core.inference.adapter_io import load_adapter
 from onetrunk.core.inference.logits import ignore
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.sharing.claims import Claim, StoredMeanwhile
+from onetrunk.core.sharing.claims import AlreadyStored, NameClaim
 from onetrunk.core.tasks import TaskSpec
 from onetrunk.core.training.manifest_builder import Destination
 
-ForBackbone = Callable[[Manifest], Backbone]
+LoadBackbone = Callable[[Manifest], Backbone]
 """Loads the backbone that an adapter needs."""
-ForBase = Callable[[str | None, str | None], Backbone]
+LoadBase = Callable[[str | None, str | None], Backbone]
 """Loads the backbone of this name and revision, which plain PEFT's files give, or not."""
 PICKLE = "adapter_model.bin"
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
+class PullResult:
     """What a pull has come to. new: whether the version was not in the store before; notes: for the user."""
 
     stored: StoredVersion
@@ -72,16 +72,16 @@ class Puller:
         self,
         store: Store,
         host: PluginHost,
-        backbone: ForBackbone,
+        backbone: LoadBackbone,
         *,
         token: str | None = None,
         allow_mismatch: bool = False,
-        advance: Advance = ignore,
+        advance: OnBytes = ignore,
     ) -> None:
         self._store, self._host, self._backbone = store, host, backbone
         self._token, self._allow, self._advance = token, allow_mismatch, advance
 
-    def pull(self, location: Location, name: str | None = None, *, into: bool = False) -> Pulled:
+    def pull(self, location: Location, name: str | None = None, *, into: bool = False) -> PullResult:
         """Store what `location` means now as a version of `name` (by default that of the repo or folder).
 
         A commit that is in the store under that name already is not downloaded again. into: add the version to
@@ -94,7 +94,7 @@ class Puller:
         if is_commit(location.revision):  # it may be there already, and then nothing is asked of the remote
             claim = self._claim(name, remote, str(location.revision), into)
             if known := claim.known(self._store.versions(name)):
-                return Pulled(known, new=False)
+                return PullResult(known, new=False)
         commit = remote.commit(location.revision)
         return self._add(remote, commit, self._claim(name, remote, commit.id, into))
 
@@ -102,12 +102,12 @@ class Puller:
         self,
         location: Location,
         spec: TaskSpec,
-        base: ForBase,
+        base: LoadBase,
         labels: Sequence[str] | None = None,
         name: str | None = None,
         *,
         into: bool = False,
-    ) -> Pulled:
+    ) -> PullResult:
         """Store an adapter that plain PEFT has made, for the task `spec`, as a version of `name`.
 
         base: loads the backbone by the name and revision that its files give. labels: in the order of its logits,
@@ -119,10 +119,10 @@ class Puller:
         name = validate_name(location.name if name is None else name)
         plain = Path(location.place)
         if location.kind == "folder" and not (plain / REFS).exists() and plain.is_dir():
-            claim = Claim(name, location, None, spec.name, into)
+            claim = NameClaim(name, location, None, spec.name, into)
             claim.check(self._store.versions(name))
             stored = import_peft(plain, spec, base(*base_of(plain)), self._destination(claim), labels)
-            return Pulled(stored, new=True)
+            return PullResult(stored, new=True)
         remote = open_remote(location, self._token)
         commit = remote.commit(location.revision)
         claim = replace(self._claim(name, remote, commit.id, into), task=spec.name)
@@ -162,39 +162,39 @@ class Puller:
     def _last(self, remote: Remote) -> StoredVersion | None:
         """Return the version that was pulled last from the branch or tag of a location."""
         wanted = _origin(remote, "")
-        pulled = self._store.pulled(wanted)
+        pulled = self._store.pulled_from(wanted)
         found = [own for own in pulled if own.origin is not None and own.origin.follows == wanted.follows]
         return max(found, key=lambda own: own.path.stat().st_mtime, default=None)
 
     def _cached(self, remote: Remote, commit: str) -> StoredVersion | None:
         """Return the version that was pulled from a commit, the one without a name of its own before others."""
         origin = _origin(remote, commit)
-        found = [own for own in self._store.pulled(origin) if own.origin and own.origin.commit == commit]
+        found = [own for own in self._store.pulled_from(origin) if own.origin and own.origin.commit == commit]
         return max(found, key=lambda own: own.is_cached, default=None)
 
     def _add_cached(self, remote: Remote, commit: Commit) -> StoredVersion:
         name = _origin(remote, commit.id).cache_name
         return self._add(remote, commit, self._claim(name, remote, commit.id)).stored
 
-    def _claim(self, name: str, remote: Remote, commit: str, into: bool = False) -> Claim:
-        return Claim(name, remote.location, _origin(remote, commit), into=into)
+    def _claim(self, name: str, remote: Remote, commit: str, into: bool = False) -> NameClaim:
+        return NameClaim(name, remote.location, _origin(remote, commit), into=into)
 
-    def _destination(self, claim: Claim) -> Destination:
+    def _destination(self, claim: NameClaim) -> Destination:
         return Destination(self._host, self._store, claim.name, claim.origin, claim.enter)
 
-    def _claimed(self, claim: Claim, store: Callable[[], StoredVersion], notes: list[str]) -> Pulled:
+    def _claimed(self, claim: NameClaim, store: Callable[[], StoredVersion], notes: list[str]) -> PullResult:
         """Return what `store` stores, or the version of the same commit if the name has it already."""
         versions = self._store.versions(claim.name)
         if known := claim.known(versions):
-            return Pulled(known, new=False)
+            return PullResult(known, new=False)
         claim.check(versions)
         try:
             with _named(claim.location):
-                return Pulled(store(), new=True, notes=tuple(notes))
-        except StoredMeanwhile as meanwhile:
-            return Pulled(meanwhile.stored, new=False)
+                return PullResult(store(), new=True, notes=tuple(notes))
+        except AlreadyStored as meanwhile:
+            return PullResult(meanwhile.stored, new=False)
 
-    def _add(self, remote: Remote, commit: Commit, claim: Claim) -> Pulled:
+    def _add(self, remote: Remote, commit: Commit, claim: NameClaim) -> PullResult:
         """Store a commit of an adapter of ours."""
         if TASK not in commit.files:
             raise RemoteError(
@@ -224,7 +224,7 @@ class Puller:
             limit = MAX_WEIGHTS if file in WEIGHTS else strict_json.MAX_BYTES
             write_new(folder / file, remote.fetch(commit, file, limit, self._advance))
 
-    def _fill(self, folder: Path, remote: Remote, commit: Commit, claim: Claim, notes: list[str]) -> None:
+    def _fill(self, folder: Path, remote: Remote, commit: Commit, claim: NameClaim, notes: list[str]) -> None:
         """Download the artifact into `folder`, and check it against the name's task and its backbone."""
         for file in [TASK, *(each for each in FORMAT_FILES if each != TASK)]:
             if file in commit.files:

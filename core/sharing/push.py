@@ -18,7 +18,7 @@ from onetrunk.adapters.remotes.remote import MAIN, Commit, Published, Remote
 from onetrunk.adapters.store.store import StoredVersion
 from onetrunk.core.errors import UsageError
 from onetrunk.core.inference.logits import ignore
-from onetrunk.core.sharing.cards import CardChoices, hub_card, picture_of
+from onetrunk.core.sharing.cards import CardMetadata, hub_card, picture_of
 from onetrunk.core.tasks import TaskSpec
 
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*(>=|<=|>|<)\s*([-+0-9.eE]+)\s*")
@@ -47,7 +47,7 @@ class Requirement:
 
     def fault(self, manifest: Manifest) -> str | None:
         """Return why the adapter does not keep the bound; None if it does."""
-        split, figures = held_out(manifest)
+        split, figures = held_out_metrics(manifest)
         value = figures.get(self.metric)
         wanted = f"{self.metric} {self.sign} {self.bound:g}"
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -74,11 +74,11 @@ class PushOptions:
     require: tuple[Requirement, ...] = ()
     force: bool = False
     allow_unevaluated: bool = False
-    card: CardChoices = field(default_factory=CardChoices)
+    card: CardMetadata = field(default_factory=CardMetadata)
 
 
 @dataclass(frozen=True, slots=True)
-class Push:
+class PreparedPush:
     """A push that has been checked. files: content by name; parent: the commit it follows, None on a new branch.
 
     unchanged: whether the branch has just these files already.
@@ -92,14 +92,14 @@ class Push:
 
 def check_push(
     stored: StoredVersion, spec: TaskSpec, remote: Remote, summary: str, options: PushOptions
-) -> Push:
+) -> PreparedPush:
     """Verify the version and what the remote has, and return what a push would do; nothing is changed.
 
     Raises PublishError with every reason why it must not be published, ArtifactError, RemoteError.
     """
     artifact = stored.read()
     faults = [fault for each in options.require if (fault := each.fault(artifact.manifest))]
-    if not held_out(artifact.manifest)[1] and not options.allow_unevaluated:
+    if not held_out_metrics(artifact.manifest)[1] and not options.allow_unevaluated:
         faults.append(
             "it has no figures on held-out data; train it with --dev or --test, or --allow-unevaluated"
         )
@@ -112,10 +112,10 @@ def check_push(
     notes = None if head is None else _notes(remote, head)
     files = published_files(stored, artifact, remote, summary, options.card, notes)
     same = head is not None and _holds(head, remote, files)
-    return Push(stored, files, None if head is None else head.id, unchanged=same)
+    return PreparedPush(stored, files, None if head is None else head.id, unchanged=same)
 
 
-def publish(push: Push, remote: Remote, folder: Path, options: PushOptions) -> Published:
+def publish(push: PreparedPush, remote: Remote, folder: Path, options: PushOptions) -> Published:
     """Make the commit, and the tag; `folder`: an empty one for the files on their way."""
     paths = {name: folder / name for name in push.files}
     for name, data in push.files.items():
@@ -133,7 +133,7 @@ def publish(push: Push, remote: Remote, folder: Path, options: PushOptions) -> P
     return done
 
 
-def held_out(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
+def held_out_metrics(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
     """Return the split that figures are of, test before dev, and the figures; none where there are none."""
     for split in _HELD_OUT:
         if figures := manifest.metrics.get(split):
@@ -146,7 +146,7 @@ def published_files(
     artifact: Artifact,
     remote: Remote,
     summary: str,
-    choices: CardChoices,
+    choices: CardMetadata,
     notes: str | None,
 ) -> dict[str, bytes]:
     """Return the files of a version as they are published: with a card for the Hub, which task.json knows."""
@@ -188,7 +188,7 @@ def _compared(own: Manifest, there: Manifest, spec: TaskSpec, options: PushOptio
     """Return why an adapter must not take the place of the one that is there."""
     if there.task != own.task:
         return [f"an adapter for {there.task} is there, this one is for {own.task}; push to another repo"]
-    split, figures = held_out(own)
+    split, figures = held_out_metrics(own)
     before = there.metrics.get(split, {})
     same_data = (
         split in own.data and split in there.data and own.data[split].sha256 == there.data[split].sha256
@@ -215,7 +215,7 @@ def _holds(head: Commit, remote: Remote, files: Mapping[str, bytes]) -> bool:
     """Whether a commit has just these files."""
     if {name for name in head.files if not name.startswith(".")} != files.keys():
         return False
-    if not all(head.files[name].is_content(data) for name, data in files.items()):
+    if not all(head.files[name].matches(data) for name, data in files.items()):
         return False
     # A Hub's hashes are those of what it has. Anything else may have been damaged since, and is read.
     in_folder = remote.location.kind == "folder"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from onetrunk.adapters.errors import RemoteError
-from onetrunk.adapters.remotes.hub_client import mapped
+from onetrunk.adapters.remotes.hub_client import hub_errors
 from tests.hub_child import Child, Line
 from tests.hub_server import HubServer
 from tests.hub_world import REPO, World, done, refused
@@ -112,7 +112,7 @@ def test_a_token_that_a_server_says_back_is_not_repeated(known: str, monkeypatch
     monkeypatch.setenv("HF_TOKEN", "hf_secret" if known == "in the environment" else "")
     with (
         pytest.raises(RemoteError, match=r"^ada/mood: no such token as …$"),
-        mapped("ada/mood", "hf_secret" if known == "given" else None),
+        hub_errors("ada/mood", "hf_secret" if known == "given" else None),
     ):
         raise OSError("no such token as hf_secret")
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from onetrunk.adapters.errors import ArtifactError
 from onetrunk.adapters.format.peft_format import (
-    of_one_rank,
     peft_config,
     peft_tensors,
     read_peft,
     unknown_options,
+    with_uniform_rank,
 )
 from onetrunk.adapters.methods.lora import MODULES, Lora, LowRank, Target
 from onetrunk.adapters.methods.target_modules import BERT_LAYOUT
@@ -285,7 +285,7 @@ def test_one_rank_and_scale_change_no_update() -> None:
             (1, "query"): LowRank(torch.randn(5, 6), torch.randn(8, 5), 3.0),
         }
     )
-    found = of_one_rank(lora)
+    found = with_uniform_rank(lora)
     assert {(own.a.shape[0], own.scale) for own in found.updates.values()} == {(5, 1.0)}
     for target, own in lora.updates.items():
         new = found.updates[target]
@@ -295,7 +295,7 @@ def test_one_rank_and_scale_change_no_update() -> None:
 
 def test_updates_of_one_rank_and_scale_stay_as_they_are() -> None:
     lora = lora_of((0, "query"), (1, "key"))
-    assert of_one_rank(lora) is lora
+    assert with_uniform_rank(lora) is lora
 
 
 def test_every_option_of_the_installed_peft_is_known() -> None:

@@ -285,7 +285,7 @@ def test_where_a_version_was_pulled_from_is_kept(store: Store, copy_sample: Writ
     store.add("ner", copy_sample, origin)
     store.add("ner", copy_sample)
     assert [own.origin for own in Store(store.root).versions("ner")] == [origin, None]
-    assert [own.ref for own in store.pulled(origin)] == ["ner@1"]
+    assert [own.ref for own in store.pulled_from(origin)] == ["ner@1"]
 
 
 def test_without_its_index_an_adapter_keeps_its_versions(store: Store, copy_sample: Write) -> None:
