@@ -33,8 +33,6 @@ from onetrunk.adapters.format.files import (
     FileMissing,
     read_regular,
     sha256,
-    sync_files,
-    sync_folder,
 )
 from onetrunk.adapters.format.records import RecordFault, Sha256, closed, read
 from onetrunk.adapters.remotes.locations import Location, is_commit
@@ -187,15 +185,13 @@ class FolderRemote:
         content = strict_json.dump(record)
         identity = _identity(content)
         files.write_new(folder / RECORD, content)
-        sync_files(folder)
         commits = self._root / COMMITS
         commits.mkdir(exist_ok=True)
         for each in refs.rubbish:
             if (commits / each).is_dir():
                 (commits / each).rename(folder.with_name(each))  # deleted with the stage
         self._write(replace(refs, rubbish=(identity,)))
-        folder.rename(commits / identity)
-        sync_folder(commits)
+        files.move_folder(folder, commits / identity)
         self._write(_Refs({**refs.branches, branch: identity}, refs.tags))  # now it is published
         return Published(identity, str(self.location))
 

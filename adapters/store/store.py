@@ -21,7 +21,7 @@ import platformdirs
 
 from onetrunk.adapters.errors import ArtifactError, StoreError, UnknownAdapter
 from onetrunk.adapters.format.artifact import TASK, Artifact, read_artifact
-from onetrunk.adapters.format.files import sync_files, sync_folder
+from onetrunk.adapters.format.files import move_folder, sync_folder
 from onetrunk.adapters.store.references import LATEST, Reference, is_name, validate_alias, validate_name
 from onetrunk.adapters.store.staging import locked, stage, writing
 from onetrunk.adapters.store.version_index import (
@@ -157,8 +157,6 @@ class Store:
                 folder.mkdir()
             write(folder)
             identity = read_artifact(folder).id
-            with writing(self.root):
-                sync_files(folder)
             with locked(self.root, self.lock_seconds):
                 if check is not None:
                     check(self._listed(name))
@@ -207,8 +205,7 @@ class Store:
         _move_leftovers(home, index, work)
         number = max(index.last, *version_folders(home), 0) + 1
         write_index(home, index.reserve(number))
-        folder.rename(home / str(number))
-        sync_folder(home)
+        move_folder(folder, home / str(number))
         index = index.reserve(number).add(number, identity, origin)
         write_index(home, index)  # now it is there
         return self._stored(name, number, index)

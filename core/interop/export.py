@@ -6,14 +6,13 @@ What is exported is read back by the tools it is for and compared with our own l
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from onetrunk.adapters.format import strict_json
 from onetrunk.adapters.format.artifact import CARD, CONFIG, HEAD, MODEL, Artifact
-from onetrunk.adapters.format.files import sync_files, sync_folder, write_new
+from onetrunk.adapters.format.files import move_folder, write_new
 from onetrunk.adapters.methods.target_modules import MODELS
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.transformers_encoder import build_model
@@ -71,7 +70,7 @@ def export_adapter(
         check_installed()
     target = _target(folder)
     adapter = load_adapter(ref, artifact, spec, backbone, Trunk.of(backbone, torch.float32))
-    with _aside(target) as aside:
+    with _new_folder(target) as aside:
         tell(f"writing {form}")
         run = _WRITERS[form](adapter, artifact, backbone, aside)
         tell("checking its logits against ours")
@@ -97,24 +96,20 @@ def _target(folder: Path) -> Path:
 
 
 @contextmanager
-def _aside(target: Path) -> Iterator[Path]:
-    """Give a new folder that becomes `target` when the block ends without an error, and vanishes else."""
-    aside = target.with_name(f".{target.name[:60]}.{secrets.token_hex(4)}.part")
+def _new_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder that is moved to `target` when the block ends without an error, and deleted otherwise."""
     try:
-        try:
-            aside.mkdir()
-            yield aside
-            sync_files(aside)
-            if target.exists():
-                target.rmdir()  # not every system renames onto a folder, be it empty
-            aside.rename(target)
-            sync_folder(target.parent)
-        except OSError as error:
-            raise ExportError(
-                f"cannot write {target} ({error.strerror or error}); name another folder"
-            ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        with TemporaryDirectory(
+            prefix=f".{target.name[:60]}.", suffix=".part", dir=target.parent, ignore_cleanup_errors=True
+        ) as aside:
+            folder = Path(aside) / "export"
+            folder.mkdir()
+            yield folder
+            move_folder(folder, target)
+    except OSError as error:
+        raise ExportError(
+            f"cannot write {target} ({error.strerror or error}); name another folder"
+        ) from error
 
 
 def _write_peft(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside: Path) -> Run:
