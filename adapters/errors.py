@@ -129,5 +129,11 @@ class PublishError(OneTrunkError):
     """An adapter that must not be published as it is; nothing was changed."""
 
 
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """Return the first `most` names with commas between, and how many more there are: `a, b, c and 4 more`."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def _restored(kind: type[OneTrunkError], args: tuple[object, ...]) -> OneTrunkError:
     return kind.__new__(kind, *args)

@@ -57,16 +57,22 @@ class Artifact:
     head: dict[str, Tensor] | None
 
 
-def write_artifact(
-    folder: Path,
-    manifest: Manifest,
-    *,
-    adapter_config: JSONObject,
-    adapter_model: Mapping[str, Tensor],
-    head: Mapping[str, Tensor] | None,
-    card: str,
-    history: Sequence[JSON],
-) -> Manifest:
+@dataclass(frozen=True, slots=True, eq=False)
+class ArtifactContent:
+    """The files of an artifact beside `task.json`, before they are written.
+
+    adapter_model, head: tensors by name. head: None for a head that is stored in `adapter_model`.
+    card: Markdown. history: a record for each epoch, empty if there is none.
+    """
+
+    adapter_config: JSONObject
+    adapter_model: Mapping[str, Tensor]
+    head: Mapping[str, Tensor] | None = None
+    card: str = ""
+    history: Sequence[JSON] = ()
+
+
+def write_artifact(folder: Path, manifest: Manifest, content: ArtifactContent) -> Manifest:
     """Write an artifact into the existing empty `folder` and return its manifest with `files` filled.
 
     Each file is on the disk when this returns, and task.json was last. Raises ArtifactError, before anything is
@@ -74,12 +80,15 @@ def write_artifact(
     """
     if not folder.is_dir() or any(folder.iterdir()):
         raise ArtifactError(folder, "an existing empty folder was expected to write an adapter into")
-    contents = {CONFIG: _dump(folder, CONFIG, adapter_config), MODEL: _save(folder, MODEL, adapter_model)}
-    if head is not None:
-        contents[HEAD] = _save(folder, HEAD, head)
-    contents[CARD] = _encode(folder, CARD, card)
-    if history:
-        contents[HISTORY] = b"".join(_dump(folder, HISTORY, each, line=True) for each in history)
+    contents = {
+        CONFIG: _dump(folder, CONFIG, content.adapter_config),
+        MODEL: _save(folder, MODEL, content.adapter_model),
+    }
+    if content.head is not None:
+        contents[HEAD] = _save(folder, HEAD, content.head)
+    contents[CARD] = _encode(folder, CARD, content.card)
+    if content.history:
+        contents[HISTORY] = b"".join(_dump(folder, HISTORY, each, line=True) for each in content.history)
     records = {name: FileRecord(sha256=sha256(data), bytes=len(data)) for name, data in contents.items()}
     complete = manifest.with_files(records)
     contents[TASK] = _dump(folder, TASK, complete.to_json())

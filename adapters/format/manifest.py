@@ -25,8 +25,15 @@ from onetrunk.adapters.format.records import (
 )
 from onetrunk.adapters.format.strict_json import JSON, JSONObject, faults
 
-SCHEMA = 1
+SCHEMA = 2
 """The schema of `task.json` that this version writes and reads."""
+
+Recipe: TypeAlias = Literal["token", "cls", "words", "first", "mean"]
+"""How a head computes logits, for those heads that a few lines without OneTrunk can compute.
+
+token, cls: transformers' own heads, stored under PEFT's keys, for tokens and for texts.
+words, first, mean: a linear layer in `head.safetensors` on every token, on the first token, on the mean of a text.
+"""
 
 SPLITS = ("train", "dev", "test")
 """The keys that `Manifest.data` may have; `Manifest.metrics` has no `train`."""
@@ -148,6 +155,7 @@ class Manifest:
     pooling: Literal["cls", "mean"] | None
     head: Literal["peft", "file"]
     method: Literal["lora", "head"]
+    recipe: Recipe | None = None
     settings: JSONObject
     backbone: BackboneRecord
     data: Mapping[Annotated[str, matching("train|dev|test", "train, dev or test")], DataRecord]
@@ -193,7 +201,7 @@ class Manifest:
         try:
             if wrong := next(faults(obj), None):
                 raise RecordFault([wrong])
-            return read(cls, obj)
+            return replace(read(cls, obj), schema=SCHEMA)
         except RecordFault as error:
             raise ArtifactError(
                 where, f"task.json is faulty: {error}; get the adapter again, or train it again"

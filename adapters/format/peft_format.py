@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,33 +64,41 @@ def peft_tensors(lora: Lora, layout: Layout, prefix: str, head: Mapping[str, Ten
     return {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
 
 
-def peft_config(
-    lora: Lora,
-    layout: Layout,
-    *,
-    task_type: str,
-    base_model: str,
-    revision: str | None,
-    dropout: float,
-    modules_to_save: Sequence[str],
-) -> dict[str, Any]:
-    """Return `adapter_config.json`, made by PEFT's own `LoraConfig`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeftOptions:
+    """Options of `adapter_config.json` that do not follow from the weights.
 
-    All updates must have one rank and one scale, as a run gives them; alpha is scale * rank.
+    task_type: PEFT's name of the task.
+    base_model, revision: of the backbone.
+    dropout: dropout of the training, 0 to 1.
+    modules_to_save: names of the head's modules.
+    """
+
+    task_type: str = "FEATURE_EXTRACTION"
+    base_model: str = ""
+    revision: str | None = None
+    dropout: float = 0.0
+    modules_to_save: Sequence[str] = ()
+
+
+def peft_config(lora: Lora, layout: Layout, options: PeftOptions) -> dict[str, Any]:
+    """Return the content of `adapter_config.json`, made by PEFT's own `LoraConfig`.
+
+    All updates must have the same rank and the same scale (see `with_uniform_rank`); alpha is scale * rank.
     """
     from peft import LoraConfig
 
     first = next(iter(lora.updates.values()))
     rank = first.a.shape[0]
     config = LoraConfig(
-        task_type=task_type,
+        task_type=options.task_type,
         r=rank,
         lora_alpha=first.scale * rank,  # type: ignore[arg-type]
-        lora_dropout=dropout,
+        lora_dropout=options.dropout,
         target_modules=_target_pattern(lora.updates, layout),
-        modules_to_save=list(modules_to_save) or None,
-        base_model_name_or_path=base_model,
-        revision=revision,
+        modules_to_save=list(options.modules_to_save) or None,
+        base_model_name_or_path=options.base_model,
+        revision=options.revision,
         inference_mode=True,
     )
     return {key: _plain(value) for key, value in config.to_dict().items()}

@@ -20,7 +20,7 @@ from onetrunk.adapters.errors import ArtifactError
 from onetrunk.adapters.format.artifact import CONFIG, MODEL
 from onetrunk.adapters.methods.lora import LowRank
 
-_MOST_SECONDS = 5.0
+_MOST_SECONDS = 1.0
 _MOST_PATTERNS = 1024
 _LONGEST_PATTERN = 1024
 

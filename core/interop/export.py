@@ -13,16 +13,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from onetrunk.adapters.card.samples import GRAPH, LABELS, ExportFormat
 from onetrunk.adapters.format import strict_json
 from onetrunk.adapters.format.artifact import CARD, CONFIG, HEAD, MODEL, Artifact
 from onetrunk.adapters.format.files import move_folder, write_new
 from onetrunk.adapters.methods.target_modules import MODELS
+from onetrunk.adapters.store.store import StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.transformers_encoder import build_model
 from onetrunk.core.errors import ExportError
@@ -35,9 +37,6 @@ from onetrunk.core.interop.onnx_graph import check_installed, open_onnx, write_o
 from onetrunk.core.tasks import TaskSpec
 from onetrunk.core.trunk.packed import Trunk
 
-Format = Literal["peft", "merged", "onnx"]
-GRAPH = "model.onnx"
-LABELS = "labels.json"
 TOLERANCE = 1e-4
 """Largest difference between the logits of an export and our own."""
 
@@ -53,30 +52,33 @@ class Exported:
 
 
 def export_adapter(
-    ref: str,
-    artifact: Artifact,
+    stored: StoredVersion,
     spec: TaskSpec,
     backbone: Backbone,
-    form: Format,
+    form: ExportFormat,
     folder: Path,
-    tell: Callable[[str], object] = lambda _step: None,
+    on_step: Callable[[str], object] = lambda _step: None,
 ) -> Exported:
-    """Export a verified artifact to `folder`, which must be empty or not there yet; it appears whole or not at all.
+    """Export a stored adapter to `folder`, which must be empty or not exist; it appears whole or not at all.
 
-    backbone: on the CPU, in float32. tell: hears of each step as it begins. Raises ExportError (folder, head, other
-    logits than ours), UsageError (ONNX is not installed) and what `load_adapter` raises.
+    spec: the adapter's task.
+    backbone: the adapter's backbone, on the CPU in float32.
+    on_step: called with the name of each step before the step begins.
+
+    Raises ExportError (unusable folder or head, or logits that differ from OneTrunk's), UsageError (ONNX is not
+    installed) and the errors of `load_adapter`.
     """
     if form == "onnx":
         check_installed()
-    target = _target(folder)
-    adapter = load_adapter(ref, artifact, spec, backbone, Trunk.of(backbone, torch.float32))
+    target, artifact = _target(folder), stored.read()
+    adapter = load_adapter(stored.ref, artifact, spec, backbone, Trunk.of(backbone, torch.float32))
     with _new_folder(target) as aside:
-        tell(f"writing {form}")
+        on_step(f"writing {form}")
         run = _WRITERS[form](adapter, artifact, backbone, aside)
-        tell("checking its logits against ours")
+        on_step("comparing its logits with OneTrunk's")
         texts, difference = compare(adapter, backbone, run, aside)
         _check(form, difference)
-        about = readme(ref, artifact, adapter, form, texts, difference)
+        about = readme(artifact, adapter, form, texts, difference)
         write_new(aside / CARD, about.encode())
         usual = stat.S_IMODE((aside / CARD).stat().st_mode)
         for path in aside.iterdir():
@@ -97,7 +99,7 @@ def _target(folder: Path) -> Path:
 
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
-    """Give an empty folder that is moved to `target` when the block ends without an error, and deleted otherwise."""
+    """Give an empty folder. It becomes `target` when the block ends without an error, else it is deleted."""
     try:
         with TemporaryDirectory(
             prefix=f".{target.name[:60]}.", suffix=".part", dir=target.parent, ignore_cleanup_errors=True
@@ -158,7 +160,7 @@ def _write_onnx(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside:
     return open_onnx(aside / GRAPH)
 
 
-_WRITERS: dict[Format, Callable[[Adapter, Artifact, Backbone, Path], Run]] = {
+_WRITERS: dict[ExportFormat, Callable[[Adapter, Artifact, Backbone, Path], Run]] = {
     "peft": _write_peft,
     "merged": _write_merged,
     "onnx": _write_onnx,
@@ -188,7 +190,7 @@ def _as_run(model: Any) -> Run:
     return run
 
 
-def _check(form: Format, difference: float) -> None:
+def _check(form: ExportFormat, difference: float) -> None:
     if not difference <= TOLERANCE:
         raise ExportError(
             f"the logits of the export ({form}) differ from ours by {difference:.3g}, at most {TOLERANCE:g} is "

@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from onetrunk.adapters.errors import ArtifactError
+from onetrunk.adapters.errors import ArtifactError, first_few
 from onetrunk.adapters.format.peft_scales import Scales
 from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.interop.merging import merge_update
 
 _CLASSIFIERS = ("classifier.out_proj.weight", "classifier.weight")
 _HALF = re.compile(r"(.+)\.lora_([AB])\.weight")
-_SHOWN = 3
 
 
 def label_count(folder: Path, rest: Mapping[str, Tensor]) -> int:
@@ -56,7 +56,7 @@ def head_weights(
     if foreign:
         raise ArtifactError(
             folder,
-            f"adapter_model.safetensors has weights of neither updates nor a head: {_shortened(foreign)}; the "
+            f"adapter_model.safetensors has weights of neither updates nor a head: {first_few(foreign)}; the "
             f"{backbone.family.model_type} encoder stays frozen here, so that no others of it can be taken in",
         )
     if backbone.pooler is not None:
@@ -64,7 +64,7 @@ def head_weights(
     if missing := sorted(expected.keys() - found.keys()):
         raise ArtifactError(
             folder,
-            f"adapter_model.safetensors lacks weights of the head: {_shortened(missing)}; PEFT left those of the "
+            f"adapter_model.safetensors lacks weights of the head: {first_few(missing)}; PEFT left those of the "
             "base model in place, which are not known here; train it again with modules_to_save=["
             f"{', '.join(repr(name) for name in sorted({key.partition('.')[0] for key in expected}))}]",
         )
@@ -83,13 +83,9 @@ def _merged(folder: Path, path: str, weight: Tensor, scales: Scales, pair: Mappi
         raise ArtifactError(
             folder, f"the update of {path} is for {shape}, its weight is {tuple(weight.shape)}"
         )
-    return weight + update.scale * (update.b @ update.a)
+    return merge_update(weight, update)
 
 
 def _in_encoder(key: str, backbone: Backbone) -> bool:
     """Tell whether transformers has the head's weight `key` in the encoder, as BERT's pooler."""
     return backbone.family.pooler_inside and key.startswith("pooler.")
-
-
-def _shortened(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

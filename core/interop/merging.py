@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from onetrunk.adapters.format.artifact import read_artifact
-from onetrunk.adapters.methods.lora import Lora
+from onetrunk.adapters.methods.lora import Lora, LowRank
 from onetrunk.adapters.methods.target_modules import MODELS
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.rng import global_generators
@@ -27,8 +27,13 @@ def merged_weights(backbone: Backbone, lora: Lora) -> dict[str, Tensor]:
     merged = backbone.read_tensors()
     for target, update in lora.to(_CPU, torch.float32).updates.items():
         name = f"{backbone.family.layout.path(*target)}.weight"
-        merged[name] = merged[name] + update.scale * (update.b @ update.a)
+        merged[name] = merge_update(merged[name], update)
     return merged
+
+
+def merge_update(weight: Tensor, update: LowRank) -> Tensor:
+    """Return W + scale * B A, a new tensor (d_out, d_in), for the weight W of a linear module."""
+    return weight + update.scale * (update.b @ update.a)
 
 
 def labelled_config(backbone: Backbone, labels: Sequence[str]) -> Any:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from onetrunk.adapters.card import user_text
+from onetrunk.adapters.card import CardFacts, CardMetadata, render_card, training_curve, user_text
 from onetrunk.adapters.errors import ArtifactError, PublishError, RemoteDamaged, RemoteNotFound
 from onetrunk.adapters.format import strict_json
-from onetrunk.adapters.format.artifact import CARD, PICTURE, TASK, Artifact
+from onetrunk.adapters.format.artifact import CARD, HISTORY, PICTURE, TASK, WEIGHTS, Artifact
 from onetrunk.adapters.format.files import sha256
 from onetrunk.adapters.format.manifest import SPLITS, FileRecord, Manifest
 from onetrunk.adapters.remotes.remote import MAIN, Commit, Published, Remote
 from onetrunk.adapters.store.store import StoredVersion
 from onetrunk.core.errors import UsageError
 from onetrunk.core.inference.logits import ignore
-from onetrunk.core.sharing.cards import CardMetadata, hub_card, picture_of
 from onetrunk.core.tasks import TaskSpec
 
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*(>=|<=|>|<)\s*([-+0-9.eE]+)\s*")
@@ -90,9 +89,7 @@ class PreparedPush:
     unchanged: bool
 
 
-def check_push(
-    stored: StoredVersion, spec: TaskSpec, remote: Remote, summary: str, options: PushOptions
-) -> PreparedPush:
+def check_push(stored: StoredVersion, spec: TaskSpec, remote: Remote, options: PushOptions) -> PreparedPush:
     """Verify the version and what the remote has, and return what a push would do; nothing is changed.
 
     Raises PublishError with every reason why it must not be published, ArtifactError, RemoteError.
@@ -109,8 +106,16 @@ def check_push(
         faults += _compared(artifact.manifest, there, spec, options)
     if faults:
         raise PublishError(f"{stored.ref} is not published: {'; '.join(faults)}")
-    notes = None if head is None else _notes(remote, head)
-    files = published_files(stored, artifact, remote, summary, options.card, notes)
+    facts = CardFacts(
+        name=stored.name,
+        manifest=artifact.manifest,
+        summary=spec.summary,
+        repo=remote.location.place if remote.location.kind == "hub" else None,
+        metadata=options.card,
+        weight_bytes=sum(record.bytes for name, record in artifact.manifest.files.items() if name in WEIGHTS),
+        notes=None if head is None else _notes(remote, head),
+    )
+    files = _published_files(stored, artifact, facts)
     same = head is not None and _holds(head, remote, files)
     return PreparedPush(stored, files, None if head is None else head.id, unchanged=same)
 
@@ -141,19 +146,13 @@ def held_out_metrics(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
     return "test", {}
 
 
-def published_files(
-    stored: StoredVersion,
-    artifact: Artifact,
-    remote: Remote,
-    summary: str,
-    choices: CardMetadata,
-    notes: str | None,
-) -> dict[str, bytes]:
-    """Return the files of a version as they are published: with a card for the Hub, which task.json knows."""
+def _published_files(stored: StoredVersion, artifact: Artifact, facts: CardFacts) -> dict[str, bytes]:
+    """Return the files to publish: those of the version with a new card and, where it can be drawn, a picture."""
     files = {name: (stored.path / name).read_bytes() for name in artifact.manifest.files if name != CARD}
-    if (picture := picture_of(files)) is not None:
+    history = [strict_json.parse(line) for line in files.get(HISTORY, b"").splitlines()]
+    if (picture := training_curve(history)) is not None:
         files[PICTURE] = picture
-    files[CARD] = hub_card(stored, artifact, remote.location, summary, choices, notes, PICTURE in files)
+    files[CARD] = render_card(replace(facts, has_picture=PICTURE in files)).encode("utf-8")
     records = {name: FileRecord(sha256=sha256(data), bytes=len(data)) for name, data in files.items()}
     files[TASK] = strict_json.dump(artifact.manifest.with_files(records).to_json())
     return files

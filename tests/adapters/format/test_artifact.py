@@ -23,7 +23,13 @@ from torch import Tensor
 
 from onetrunk.adapters.errors import ArtifactError, HashMismatch
 from onetrunk.adapters.format import strict_json
-from onetrunk.adapters.format.artifact import FORMAT_FILES, read_artifact, read_manifest, write_artifact
+from onetrunk.adapters.format.artifact import (
+    FORMAT_FILES,
+    ArtifactContent,
+    read_artifact,
+    read_manifest,
+    write_artifact,
+)
 from onetrunk.adapters.format.files import sha256
 from onetrunk.adapters.format.manifest import Manifest
 
@@ -37,11 +43,10 @@ def write(folder: Path, manifest: Manifest, **changes: Any) -> Manifest:
     parts: dict[str, Any] = {
         "adapter_config": {"r": 4, "peft_type": "LORA"},
         "adapter_model": {"a": A, "b": B},
-        "head": None,
         "card": "# Card\n",
         "history": [{"epoch": 1}],
     }
-    return write_artifact(folder, manifest, **{**parts, **changes})
+    return write_artifact(folder, manifest, ArtifactContent(**{**parts, **changes}))
 
 
 def spoil(folder: Path, name: str, data: bytes) -> None:
@@ -122,7 +127,7 @@ def test_a_faulty_manifest_is_not_written(tmp_path: Path, manifest: Manifest) ->
 
 def test_a_folder_with_something_in_it_is_not_written_to(folder: Path, manifest: Manifest) -> None:
     with pytest.raises(ArtifactError, match="an existing empty folder was expected"):
-        write_artifact(folder, manifest, adapter_config={}, adapter_model={}, head=None, card="", history=[])
+        write_artifact(folder, manifest, ArtifactContent({}, {}))
 
 
 @given(data=st.data())

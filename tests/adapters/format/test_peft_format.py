@@ -11,6 +11,7 @@ from torch import Tensor
 
 from onetrunk.adapters.errors import ArtifactError
 from onetrunk.adapters.format.peft_format import (
+    PeftOptions,
     peft_config,
     peft_tensors,
     read_peft,
@@ -34,14 +35,8 @@ def lora_of(*targets: Target, rank: int = 2) -> Lora:
 
 
 def config_of(lora: Lora, **options: Any) -> dict[str, Any]:
-    given = {
-        "task_type": "TOKEN_CLS",
-        "base_model": "x",
-        "revision": None,
-        "dropout": 0.1,
-        "modules_to_save": (),
-    }
-    return peft_config(lora, BERT_LAYOUT, **{**given, **options})
+    given = {"task_type": "TOKEN_CLS", "base_model": "x", "dropout": 0.1}
+    return peft_config(lora, BERT_LAYOUT, PeftOptions(**{**given, **options}))
 
 
 def pair(rank: int = 2) -> dict[str, Tensor]:
@@ -268,7 +263,7 @@ def test_a_pattern_that_takes_exponential_time_is_refused_in_bounded_time() -> N
     started = process_time()
     with pytest.raises(ArtifactError, match=r"the pattern .* of rank_pattern takes too long to match"):
         read_peft(WHERE, {**CONFIG, "rank_pattern": {HARD: 3}}, pair(), BERT_LAYOUT, "bert.")
-    assert process_time() - started < 8
+    assert process_time() - started < 4
 
 
 def test_many_patterns_share_one_time_limit() -> None:
@@ -276,7 +271,7 @@ def test_many_patterns_share_one_time_limit() -> None:
     patterns = {f"({HARD}|{i})": 3 for i in range(100)}
     with pytest.raises(ArtifactError, match="takes too long to match"):
         read_peft(WHERE, {**CONFIG, "rank_pattern": patterns}, pair(), BERT_LAYOUT, "bert.")
-    assert process_time() - started < 8
+    assert process_time() - started < 4
 
 
 @pytest.mark.parametrize(
