@@ -101,13 +101,13 @@ def _dataset(facts: CardFacts, split: str) -> tuple[str, str]:
 
 
 def _scores(manifest: Manifest, split: str) -> Iterator[tuple[str, float]]:
-    """Yield name and value of the metrics of a split, without counts such as the number of rows."""
+    """Yield the metrics of a split by name, without counts such as the number of rows."""
     for name, value in sorted(manifest.metrics[split].items()):
         if is_number(value) and (isinstance(value, float) or _kind(name) in _HUB_METRICS):
             yield name, float(value)
 
 
 def _kind(name: str) -> str:
-    """Return the Hub's name of a metric: the last word (`f1` of `macro_f1`) if the Hub has it, else the whole name."""
+    """Return the Hub's name of a metric: its last word (`f1` of `macro_f1`) if the Hub has it, else all."""
     last = name.rpartition("_")[2]
     return last if last in _HUB_METRICS else name

@@ -1,8 +1,8 @@
-"""The index of one adapter in the store: which versions there are, and their aliases.
+"""The index of one adapter in the store: its versions and their aliases.
 
-Replacing `adapter.json` is the one moment at which a change happens, for a reader and for a crash alike: what it
-does not list does not exist. Folders are moved in before it says so, and moved away after; a crash between leaves a
-folder that the index calls rubbish, for the next change to delete.
+Every change of an adapter happens when its `adapter.json` is replaced: a version exists if and only if the index
+lists it. A new folder is moved in before that, and a removed folder is moved out after. A crash in between leaves a
+folder that the index lists as rubbish; the next change deletes it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 class Origin:
     """Where a version was pulled from.
 
-    place: `org/repo` or `file:///folder`; commit: its id there; follows: the branch or tag that was asked for.
-    endpoint: URL of the Hub; None for a folder, and for a version that was pulled when it was not recorded yet.
+    place: `org/repo` or `file:///folder`.
+    commit: id of the commit.
+    follows: the branch, tag or commit that was requested.
+    endpoint: URL of the Hub; None for a folder, and for versions of an old index, which did not record it.
     """
 
     place: Text
@@ -39,27 +41,30 @@ class Origin:
     endpoint: Text | None = None
 
     def __str__(self) -> str:
-        """Return the reference that always means this: `org/repo@commit`."""
+        """Return the location that always means this commit: `org/repo@commit`."""
         return f"{self.place}@{self.commit}"
 
     @property
     def cache_name(self) -> str:
-        """The name in the store of what is used by this location, without `adapters pull`."""
+        """The store's name for an adapter that is used by this location, without `adapters pull`."""
         return cache_name(self.place, self.endpoint)
 
     def is_at(self, other: Origin) -> bool:
-        """Tell whether `other` is of the same place; an endpoint that was not recorded may be any."""
+        """Tell whether `other` has the same place and endpoint; an unknown endpoint equals any."""
         known = {self.endpoint, other.endpoint} - {None}
         return self.place == other.place and len(known) < 2
 
 
 @dataclass(frozen=True, slots=True)
 class VersionIndex:
-    """One adapter. versions: ascending. last: the highest number ever given. aliases: to one of `versions`.
+    """The versions of one adapter.
 
-    rubbish: numbers whose folders, if there are any, belong to no version and can be deleted.
-    ids: of the artifacts, as they were stored; a version that was put here by hand has none.
-    origins: of the versions that were pulled.
+    versions: numbers of the versions, ascending.
+    last: the highest number that was ever used.
+    aliases: alias → number of a version.
+    rubbish: numbers that are not versions; their folders, if they exist, can be deleted.
+    ids: number → id of the artifact when it was stored; a version whose folder a user has copied here has none.
+    origins: number → where the version was pulled from.
     """
 
     versions: tuple[int, ...] = ()
@@ -70,22 +75,22 @@ class VersionIndex:
     origins: Mapping[int, Origin] = field(default_factory=dict)
 
     def reserve(self, number: int) -> VersionIndex:
-        """Return the index after giving away `number`, whose folder is rubbish until it is a version."""
+        """Return the index with `number` as used; its folder is rubbish until `add` makes it a version."""
         return replace(self, last=number, rubbish=(number,))
 
     def add(self, number: int, identity: str, origin: Origin | None = None) -> VersionIndex:
-        """Return the index with the reserved `number`, whose artifact has this id, as its newest version."""
+        """Return the index with the reserved `number` as the newest version. identity: id of the artifact."""
         versions, ids = (*self.versions, number), {**self.ids, number: identity}
         origins = self.origins if origin is None else {**self.origins, number: origin}
         return replace(self, versions=versions, rubbish=(), ids=ids, origins=origins)
 
     def remove(self, numbers: Collection[int]) -> VersionIndex:
-        """Return the index without the versions `numbers` and their aliases; their folders are rubbish."""
+        """Return the index without the versions `numbers` and their aliases. Their folders become rubbish."""
         rubbish = tuple(sorted({*self.rubbish, *numbers}))
         return replace(self.restricted_to(set(self.versions) - set(numbers)), rubbish=rubbish)
 
     def restricted_to(self, numbers: Collection[int]) -> VersionIndex:
-        """Return the index without any version, or alias of one, that is not among `numbers`."""
+        """Return the index with only those versions, and their aliases, that are in `numbers`."""
         return replace(
             self,
             versions=tuple(each for each in self.versions if each in numbers),
@@ -95,7 +100,7 @@ class VersionIndex:
         )
 
     def with_alias(self, alias: str, number: int | None) -> VersionIndex:
-        """Return the index with `alias` on version `number`, or without it."""
+        """Return the index with `alias` on version `number`; None: without the alias."""
         others = {each: at for each, at in self.aliases.items() if each != alias}
         return replace(self, aliases=others if number is None else {**others, alias: number})
 
@@ -105,7 +110,7 @@ class VersionIndex:
 
 
 def version_folders(home: Path) -> dict[int, Path]:
-    """Return the folders of `home` that are named as versions, whether the index lists them or not."""
+    """Return the folders of `home` whose names are version numbers, listed in the index or not."""
     if not home.is_dir():
         return {}
     return {
@@ -114,9 +119,10 @@ def version_folders(home: Path) -> dict[int, Path]:
 
 
 def read_index(home: Path) -> VersionIndex:
-    """Return the index of the adapter folder `home`; without one, of the version folders that have a task.json.
+    """Return the index of the adapter folder `home`. Raises StoreError.
 
-    The latter takes up a folder that was copied here, or whose index was lost. Raises StoreError.
+    Without `adapter.json`, the versions are the folders that have a `task.json`. This adopts a folder that a user
+    has copied here, or whose index was lost.
     """
     try:
         return _from_json(strict_json.parse(files.read_regular(home / INDEX, strict_json.MAX_BYTES)), home)
@@ -129,7 +135,7 @@ def read_index(home: Path) -> VersionIndex:
 
 
 def write_index(home: Path, index: VersionIndex) -> None:
-    """Replace the index of `home`, atomically and durably. The caller holds the store's lock. Raises OSError."""
+    """Replace the index of `home` atomically. The caller holds the store's lock. Raises OSError."""
     value = {
         "schema": _SCHEMA,
         "versions": list(index.versions),
@@ -145,7 +151,7 @@ def write_index(home: Path, index: VersionIndex) -> None:
 @closed
 @dataclass(frozen=True, slots=True)
 class _File:
-    """The content of the file; schema 1 has no ids, and 2 no origins."""
+    """The content of `adapter.json`; schema 1 has no ids, and schema 2 no origins."""
 
     schema: int
     last: Whole
@@ -156,7 +162,7 @@ class _File:
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for numbers that are not those of versions."""
+        """Raise ValueError if numbers are out of range or not those of versions."""
         for name in ("versions", "rubbish"):
             numbers = getattr(self, name)
             sound = all(1 <= number <= self.last for number in numbers)
@@ -190,4 +196,6 @@ def _from_json(value: strict_json.JSON, home: Path) -> VersionIndex:
 
 
 def _damaged(home: Path, why: str) -> StoreError:
-    return StoreError(f"{home / INDEX} {why}; delete it to have the versions beside it back, without aliases")
+    return StoreError(
+        f"{home / INDEX} {why}; delete the file to get the versions back, without their aliases"
+    )

@@ -1,6 +1,7 @@
-"""Adapters for others: as a plain PEFT folder, merged into a model of transformers, or as ONNX.
+"""Export of an adapter: as a plain PEFT adapter, as a transformers model with the adapter merged in, or as ONNX.
 
-What is exported is read back by the tools it is for and compared with our own logits before its folder appears.
+Every export is loaded again by its own library, and its logits are compared with OneTrunk's, before its folder
+appears.
 """
 
 from __future__ import annotations
@@ -38,12 +39,17 @@ from onetrunk.core.tasks import TaskSpec
 from onetrunk.core.trunk.packed import Trunk
 
 TOLERANCE = 1e-4
-"""Largest difference between the logits of an export and our own."""
+"""The largest allowed difference between a logit of an export and OneTrunk's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was exported. files: their bytes by name; difference: the largest of logits, over so many `texts`."""
+    """The result of an export.
+
+    files: name → size in bytes.
+    texts: number of texts that were compared.
+    difference: largest difference of a logit.
+    """
 
     folder: Path
     files: dict[str, int]
@@ -82,18 +88,18 @@ def export_adapter(
         write_new(aside / CARD, about.encode())
         usual = stat.S_IMODE((aside / CARD).stat().st_mode)
         for path in aside.iterdir():
-            path.chmod(usual)  # transformers keeps weights to their owner
+            path.chmod(usual)  # transformers makes weights readable for their owner only
         files = {path.name: path.stat().st_size for path in sorted(aside.iterdir())}
     return Exported(target, files, texts, difference)
 
 
 def _target(folder: Path) -> Path:
-    """Return the real path of `folder`. Raises ExportError where nothing can be put, or something is."""
+    """Return the real path of `folder`. Raises ExportError if it is not empty or its parent does not exist."""
     target = Path(os.path.realpath(folder))
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ExportError(f"{folder} is not empty; name a folder that is not there yet")
+        raise ExportError(f"{folder} is not empty; name a new folder")
     if not target.parent.is_dir():
-        raise ExportError(f"there is no folder {folder.parent}; make it first, or name another")
+        raise ExportError(f"the folder {folder.parent} does not exist; create it, or name another")
     return target
 
 
@@ -115,7 +121,7 @@ def _new_folder(target: Path) -> Iterator[Path]:
 
 
 def _write_peft(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside: Path) -> Run:
-    """Copy what PEFT reads of the artifact, as it is; return the base model with it, as PEFT loads it."""
+    """Copy the files of the artifact that PEFT reads. Return the model as PEFT loads it."""
     from peft import PeftModel
 
     for name in (CONFIG, MODEL, HEAD):
@@ -130,12 +136,12 @@ def _write_peft(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside:
         labelled_config(backbone, adapter.labels).save_pretrained(aside)
         base = model_with_head(backbone, adapter.labels, kind, in_model(backbone, backbone.read_tensors()))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what PEFT misses in the files shows in the logits
+        warnings.simplefilter("ignore")  # the comparison of logits finds whatever PEFT warns about
         return _as_run(PeftModel.from_pretrained(base, str(aside)).eval())
 
 
 def _write_merged(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside: Path) -> Run:  # noqa: ARG001
-    """Write a model of transformers with its tokenizer; return it as transformers loads it."""
+    """Write a transformers model with its tokenizer. Return the model as transformers loads it."""
     import transformers
 
     model, kind = merged_model(adapter, backbone), adapter.format.task_type
@@ -153,7 +159,7 @@ def _write_merged(adapter: Adapter, artifact: Artifact, backbone: Backbone, asid
 
 
 def _write_onnx(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside: Path) -> Run:  # noqa: ARG001
-    """Write the graph with the tokenizer; return it as onnxruntime runs it."""
+    """Write the ONNX graph and the tokenizer. Return the graph as onnxruntime runs it."""
     write_onnx(adapter, backbone, aside / GRAPH)
     backbone.read_tokenizer().save_pretrained(aside)
     _write_labels(adapter, aside)
@@ -168,7 +174,7 @@ _WRITERS: dict[ExportFormat, Callable[[Adapter, Artifact, Backbone, Path], Run]]
 
 
 def _write_labels(adapter: Adapter, aside: Path) -> None:
-    """Write the labels in the order of the logits, and what the task's decoder was set to."""
+    """Write the labels in the order of the logits, and the settings of the decoder."""
     about = {"task": adapter.spec.name, "labels": list(adapter.labels), "settings": adapter.settings}
     write_new(aside / LABELS, strict_json.dump(about))
 
@@ -193,6 +199,6 @@ def _as_run(model: Any) -> Run:
 def _check(form: ExportFormat, difference: float) -> None:
     if not difference <= TOLERANCE:
         raise ExportError(
-            f"the logits of the export ({form}) differ from ours by {difference:.3g}, at most {TOLERANCE:g} is "
-            "right; nothing was exported"
+            f"the logits of the export ({form}) differ from OneTrunk's by {difference:.3g}; expected at most "
+            f"{TOLERANCE:g}; nothing was exported"
         )

@@ -1,7 +1,8 @@
-"""Pulling: a pinned commit of a remote becomes a version in the store, once everything of it has been checked.
+"""Pull: downloads a commit of a remote, verifies it and stores it as a version.
 
-What comes is data from a stranger. Only files of the format are asked for, into a stage that no reader sees; the
-artifact is verified there as any other, then against the backbone and by its probe. Only then is it a version.
+Downloads are untrusted. Only files of the format are downloaded, into a temporary folder that no reader of the
+store sees. The artifact is verified there, then checked against its backbone and by its probe, and only then
+stored.
 """
 
 from __future__ import annotations
@@ -45,16 +46,21 @@ from onetrunk.core.tasks import TaskSpec
 from onetrunk.core.training.manifest_builder import Destination
 
 LoadBackbone = Callable[[Manifest], Backbone]
-"""Loads the backbone that an adapter needs."""
+"""Loads the backbone that an adapter needs, by its manifest."""
 LoadBase = Callable[[str | None, str | None], Backbone]
-"""Loads the backbone of this name and revision, which plain PEFT's files give, or not."""
+"""Loads the backbone by name and revision, which are None if the files of plain PEFT do not give them."""
 PICKLE = "adapter_model.bin"
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class PullResult:
-    """What a pull has come to. new: whether the version was not in the store before; notes: for the user."""
+    """The result of a pull.
+
+    stored: the version.
+    new: whether the pull has added it to the store.
+    notes: warnings for the user.
+    """
 
     stored: StoredVersion
     new: bool
@@ -64,8 +70,11 @@ class PullResult:
 class Puller:
     """Pulls adapters into `store`.
 
-    backbone: loads the one that an adapter's checks need, no earlier than they do.
-    allow_mismatch: store an adapter of another backbone all the same; its probe is not computed then.
+    host: plugins, which offer the tasks.
+    backbone: loads the backbone when the checks of an adapter need it.
+    token: Hub token; None for the one of the environment.
+    allow_mismatch: store an adapter of another backbone without computing its probe.
+    advance: called with the number of bytes of each downloaded part.
     """
 
     def __init__(
@@ -82,16 +91,17 @@ class Puller:
         self._token, self._allow, self._advance = token, allow_mismatch, advance
 
     def pull(self, location: Location, name: str | None = None, *, into: bool = False) -> PullResult:
-        """Store what `location` means now as a version of `name` (by default that of the repo or folder).
+        """Store the adapter at `location` as the next version of `name`.
 
-        A commit that is in the store under that name already is not downloaded again. into: add the version to
-        `name` even if it belongs to another origin or task.
-        Raises NameTaken, RemoteError, ArtifactError, BackboneMismatch, AdapterRejected, UnknownTask; the store is
-        as it was.
+        name: None for the name of the repo or folder.
+        into: add the version even if `name` belongs to another origin or task.
+
+        A commit that is already stored under that name is not downloaded again. Raises NameTaken, RemoteError,
+        ArtifactError, BackboneMismatch, AdapterRejected, UnknownTask; then the store has not changed.
         """
         name = validate_name(location.name if name is None else name)
         remote = open_remote(location, self._token)
-        if is_commit(location.revision):  # it may be there already, and then nothing is asked of the remote
+        if is_commit(location.revision):  # it may be stored already: then no request is needed
             claim = self._claim(name, remote, str(location.revision), into)
             if known := claim.known(self._store.versions(name)):
                 return PullResult(known, new=False)
@@ -108,11 +118,14 @@ class Puller:
         *,
         into: bool = False,
     ) -> PullResult:
-        """Store an adapter that plain PEFT has made, for the task `spec`, as a version of `name`.
+        """Store a plain PEFT adapter as the next version of `name`, for the task `spec`.
 
-        base: loads the backbone by the name and revision that its files give. labels: in the order of its logits,
-        where its files do not say them. A folder may be the adapter itself, too.
-        Raises as `pull` and `import_peft` do; the store is as it was then.
+        location: of a remote, or of a folder that is the adapter itself.
+        base: loads the backbone.
+        labels: in the order of the logits; None if the files list them.
+        name, into: as for `pull`.
+
+        Raises the errors of `pull` and `import_peft`; then the store has not changed.
         """
         from onetrunk.core.interop.import_peft import base_of, import_peft
 
@@ -137,12 +150,14 @@ class Puller:
         return self._claimed(claim, store, [])
 
     def resolve(self, reference: str) -> StoredVersion:
-        """Return the version that `reference` means: one of the store or, for a location, what its remote has now.
+        """Return the version for a reference to the store, or for a location.
 
-        A commit that was pulled before is taken from the store, whatever its name there. Any other becomes a
-        version of the name that the store keeps for the location (`cache_name`), so that no other name gets a new
-        version. Where the remote cannot be reached, it is the version that was pulled from there last.
-        Raises UnknownAdapter, ReferenceSyntaxError, and what `pull` raises.
+        For a location, this is the commit that the location means now. If it was pulled before, under any name, the
+        stored version is returned. Otherwise it is stored under the location's own name (`cache_name`), so that no
+        other name gets a new version. If the remote cannot be reached, the version that was last pulled from there
+        is returned, with a warning in the log.
+
+        Raises UnknownAdapter, ReferenceSyntaxError, and the errors of `pull`.
         """
         if not is_location(reference):
             return self._store.resolve(reference)
@@ -156,18 +171,18 @@ class Puller:
         except RemoteUnreachable as error:
             if (last := self._last(remote)) is None:
                 raise
-            _log.warning("%s; %s is used, which was pulled from there before", error, last.ref)
+            _log.warning("%s; using %s, which was pulled from there before", error, last.ref)
             return last
 
     def _last(self, remote: Remote) -> StoredVersion | None:
-        """Return the version that was pulled last from the branch or tag of a location."""
+        """Return the version that was last pulled from the location's branch or tag; None without one."""
         wanted = _origin(remote, "")
         pulled = self._store.pulled_from(wanted)
         found = [own for own in pulled if own.origin is not None and own.origin.follows == wanted.follows]
         return max(found, key=lambda own: own.path.stat().st_mtime, default=None)
 
     def _cached(self, remote: Remote, commit: str) -> StoredVersion | None:
-        """Return the version that was pulled from a commit, the one without a name of its own before others."""
+        """Return a version that was pulled from the commit, preferably under the location's own name."""
         origin = _origin(remote, commit)
         found = [own for own in self._store.pulled_from(origin) if own.origin and own.origin.commit == commit]
         return max(found, key=lambda own: own.is_cached, default=None)
@@ -183,7 +198,7 @@ class Puller:
         return Destination(self._host, self._store, claim.name, claim.origin, claim.enter)
 
     def _claimed(self, claim: NameClaim, store: Callable[[], StoredVersion], notes: list[str]) -> PullResult:
-        """Return what `store` stores, or the version of the same commit if the name has it already."""
+        """Call `store`, unless the name already has a version of the same commit, and return the result."""
         versions = self._store.versions(claim.name)
         if known := claim.known(versions):
             return PullResult(known, new=False)
@@ -195,12 +210,12 @@ class Puller:
             return PullResult(meanwhile.stored, new=False)
 
     def _add(self, remote: Remote, commit: Commit, claim: NameClaim) -> PullResult:
-        """Store a commit of an adapter of ours."""
+        """Store a commit that holds a OneTrunk adapter."""
         if TASK not in commit.files:
             raise RemoteError(
                 str(remote.location),
-                f"commit {commit.id[:12]} has no {TASK}: it is no adapter of OneTrunk; for one of plain PEFT give "
-                "--task, and --labels if it does not say them",
+                f"commit {commit.id[:12]} has no {TASK}, so it is not a OneTrunk adapter; for a plain PEFT adapter "
+                "give --task, and --labels if its files do not list them",
             )
         notes: list[str] = []
 
@@ -212,20 +227,20 @@ class Puller:
         return self._claimed(claim, store, notes)
 
     def _fetch_peft(self, folder: Path, remote: Remote, commit: Commit) -> None:
-        """Download the files of a plain PEFT adapter. Raises RemoteError for weights in a pickle alone."""
+        """Download the files of a plain PEFT adapter. Raises RemoteError if its only weights are a pickle."""
         from onetrunk.core.interop.import_peft import FILES
 
         if MODEL not in commit.files and PICKLE in commit.files:
             raise RemoteError(
                 str(remote.location),
-                f"it has {PICKLE} alone, a pickle, which can run code and is never read",
+                f"its only weights are {PICKLE}, a pickle, which can run code and is never read",
             )
         for file in (each for each in FILES if each in commit.files):
             limit = MAX_WEIGHTS if file in WEIGHTS else strict_json.MAX_BYTES
             write_new(folder / file, remote.fetch(commit, file, limit, self._advance))
 
     def _fill(self, folder: Path, remote: Remote, commit: Commit, claim: NameClaim, notes: list[str]) -> None:
-        """Download the artifact into `folder`, and check it against the name's task and its backbone."""
+        """Download the artifact into `folder`, and check it against the name and against its backbone."""
         for file in [TASK, *(each for each in FORMAT_FILES if each != TASK)]:
             if file in commit.files:
                 limit = MAX_WEIGHTS if file in WEIGHTS else strict_json.MAX_BYTES
@@ -235,9 +250,9 @@ class Puller:
             if file == TASK:
                 manifest = read_manifest(folder)
                 claim.task = manifest.task
-                claim.check(self._store.versions(claim.name))  # before anything large comes
+                claim.check(self._store.versions(claim.name))  # before large files are downloaded
         if _adopt_card(folder, manifest):
-            notes.append("its card was edited there after it had been published; the text is kept")
+            notes.append("its card was edited after it was published; the new text is kept")
         artifact = read_artifact(folder)
         spec = self._host.task(artifact.manifest.task)
         backbone = self._backbone(artifact.manifest)
@@ -248,12 +263,12 @@ class Puller:
         except BackboneMismatch as error:
             if not self._allow:
                 raise
-            notes.append(f"{error}; stored all the same, unchecked")
+            notes.append(f"{error}; stored without checking its probe")
 
 
 @contextmanager
 def _named(location: Location) -> Iterator[None]:
-    """Let a faulty artifact be called by where it came from, not by the folder in which it was checked."""
+    """Make an ArtifactError name the location instead of the temporary folder."""
     try:
         yield
     except ArtifactError as error:
@@ -266,7 +281,7 @@ def _origin(remote: Remote, commit: str) -> Origin:
 
 
 def _adopt_card(folder: Path, manifest: Manifest) -> bool:
-    """Let task.json take the card as it came: people edit it in their browser, and nothing is computed from it."""
+    """Record an edited card in task.json, and tell whether it was edited. Users edit cards on the Hub."""
     path, record = folder / CARD, manifest.files.get(CARD)
     if record is None or not path.is_file():
         return False

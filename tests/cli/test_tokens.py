@@ -118,7 +118,10 @@ def test_a_token_that_a_server_says_back_is_not_repeated(known: str, monkeypatch
 
 
 def test_letters_that_no_token_has_are_named(world: World) -> None:
-    refused(world.pull(token="hf_ünicode"), "the token has letters that no token has; check HF_TOKEN")
+    refused(
+        world.pull(token="hf_ünicode"),
+        "the token has characters that are not allowed in a token; check HF_TOKEN",
+    )
 
 
 @pytest.mark.parametrize("who", ["nobody", "a stranger", "an unknown token"])

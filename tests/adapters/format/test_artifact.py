@@ -102,12 +102,12 @@ def test_no_history_makes_no_history_file(tmp_path: Path, manifest: Manifest) ->
         ({"adapter_model": {"a": A / 0}}, r"adapter_model.safetensors: 'a' has numbers that are not finite"),
         ({"adapter_model": {"a": A.long()}}, "'a' is int64, expected one of float16"),
         ({"adapter_config": {"x": float("nan")}}, r"adapter_config.json has the number nan"),
-        ({"adapter_config": {"x": {1, 2}}}, r"adapter_config.json has a set, which is no JSON"),
-        ({"adapter_config": {1: 2}}, "has the key 1, which is no text"),
+        ({"adapter_config": {"x": {1, 2}}}, r"adapter_config.json has a set, which is not JSON"),
+        ({"adapter_config": {1: 2}}, "has the key 1, which is not a string"),
         ({"history": [3]}, r"history.jsonl must be a JSON object"),
         ({"card": "\ud800"}, r"README.md has half a surrogate pair"),
         ({"card": "x" * (strict_json.MAX_BYTES + 1)}, r"README.md would have 16777217 bytes"),
-        ({"head": {"w": A}}, r"head 'peft', which has no place for head.safetensors"),
+        ({"head": {"w": A}}, r"head 'peft', which does not allow head.safetensors"),
     ],
 )
 def test_what_could_not_be_read_is_not_written(
@@ -189,7 +189,7 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "task.json.new", "code.py"])
 def test_a_file_beside_the_format_is_refused(folder: Path, name: str) -> None:
     (folder / name).touch()
-    with pytest.raises(ArtifactError, match=f"'{name}' does not belong into an adapter"):
+    with pytest.raises(ArtifactError, match=f"'{name}' is not a file of an adapter"):
         read_artifact(folder)
 
 
@@ -338,7 +338,7 @@ def test_a_card_in_another_encoding_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "why"),
     [
-        ({"model.bin": {"sha256": "a" * 64, "bytes": 1}}, r"lists model.bin, unknown to the format"),
+        ({"model.bin": {"sha256": "a" * 64, "bytes": 1}}, r"lists model.bin, which the format does not have"),
         ({}, r"does not list adapter_config.json, adapter_model.safetensors, README.md"),
     ],
 )

@@ -202,7 +202,7 @@ def test_an_alpha_that_is_no_positive_number_is_refused(alpha: Any) -> None:
         ({f"{QUERY}.{B}": torch.ones(8)}, r"layer 0 query: A is \(2, 6\) and B \(8,\), but r is 2"),
         (
             {QUERY.replace("query", "norm") + "." + A: torch.ones(2, 6)},
-            "adapts 'attention.self.norm', not an encoder linear",
+            "adapts 'attention.self.norm', which is not a linear module",
         ),
     ],
 )

@@ -222,7 +222,7 @@ def test_what_is_there_is_never_touched(
 
 
 def test_a_folder_that_is_not_there_is_named(words: StoredVersion, bert: Backbone, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"there is no folder .*nowhere"):
+    with pytest.raises(ExportError, match=r"the folder .*nowhere does not exist"):
         exported(words, bert, "peft", tmp_path / "nowhere" / "out")
 
 
@@ -291,7 +291,7 @@ def test_a_head_of_a_plugins_own_stands_in_a_file_and_is_checked_as_well(
     done = exported(stored, bert, form, tmp_path / "out", spec)
     assert done.difference < 1e-4
     assert "head.safetensors" in done.files
-    assert "The head is the plugin's own" in (done.folder / "README.md").read_text()
+    assert "Only the task's plugin defines how the weights" in (done.folder / "README.md").read_text()
 
 
 def test_a_head_of_a_plugins_own_is_no_onnx(
@@ -299,7 +299,7 @@ def test_a_head_of_a_plugins_own_is_no_onnx(
 ) -> None:
     pytest.importorskip("onnxruntime")
     stored, spec = own
-    with pytest.raises(ExportError, match="the head of task 'sentiment' is its plugin's own"):
+    with pytest.raises(ExportError, match="only the plugin of task 'sentiment' defines its head"):
         exported(stored, bert, "onnx", tmp_path / "out", spec)
     assert list(tmp_path.iterdir()) == []
 

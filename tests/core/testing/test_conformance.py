@@ -136,7 +136,7 @@ def test_a_multi_label_task_of_a_stranger_keeps_the_contract(plugin: Plugin, tmp
             ".view_as(logits).float(), reduction='none')",
             "loss: gives .* finite scalar",
         ),
-        ('{"topics": [', '{"logits": logits, "topics": [', "decode: .* has a ndarray, which is no JSON"),
+        ('{"topics": [', '{"logits": logits, "topics": [', "decode: .* has a ndarray, which is not JSON"),
         (
             '"exact": sum(right) / len(right)',
             '"exact": float("nan")',

@@ -68,7 +68,7 @@ def numpys(*arguments: object) -> JSONObject:
         ("calibrate", not_a_number, "calibrate gives what has the number nan, .*, under 'threshold'"),
         ("calibrate", lambda *_: None, "calibrate gives None, expected a JSON object"),
         ("evaluate", divides_by_nothing, "evaluate raises ZeroDivisionError"),
-        ("evaluate", numpys, "evaluate gives what has a float32, which is no JSON, under 'macro_f1'"),
+        ("evaluate", numpys, "evaluate gives what has a float32, which is not JSON, under 'macro_f1'"),
     ],
 )
 def test_a_fault_in_what_measures_is_told_before_the_first_step(
