@@ -22,6 +22,7 @@ _HUB_METRICS = ("accuracy", "f1", "precision", "recall")
 
 def metadata(facts: CardFacts) -> str:
     """Return the YAML block between its `---` lines. Unknown values are left out."""
+    import yaml
     from huggingface_hub import ModelCardData
 
     manifest = facts.manifest
@@ -41,7 +42,9 @@ def metadata(facts: CardFacts) -> str:
     )
     if data.eval_results is None:
         data.pop("model_name")
-    return f"---\n{data.to_yaml()}\n---"
+    # ASCII only: PyYAML does not escape line separators of Unicode otherwise, and reads them back as spaces.
+    text = yaml.safe_dump(data.to_dict(), sort_keys=False, allow_unicode=False)
+    return f"---\n{text}---"
 
 
 def tags(manifest: Manifest) -> tuple[str, ...]:

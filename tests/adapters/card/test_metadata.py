@@ -40,6 +40,11 @@ def test_what_is_told_of_licence_languages_and_data_is_in_the_metadata() -> None
     assert found["datasets"] == ["org/set", "b"]
 
 
+def test_line_separators_of_unicode_come_back_as_they_are() -> None:
+    odd = ("a\x85b", "\u2028", "\u2029", "œuvre 🙂")
+    assert metadata_of(card(languages=odd))["language"] == list(odd)
+
+
 def test_the_results_are_what_the_hub_reads() -> None:
     data = {**MANIFEST.data, "test": DataRecord(sha256="1" * 64, rows=9, source="my test.jsonl")}
     index = metadata_of(card(replace(MANIFEST, data=data)))["model-index"]

@@ -25,7 +25,7 @@ def test_after_an_error_the_old_file_is_there_and_no_other(tmp_path: Path) -> No
     path = tmp_path / "f"
     path.write_bytes(b"old")
     with pytest.raises(TypeError, match="bytes-like"), replacing(path) as file:
-        file.write("new")  # type: ignore[arg-type]
+        file.write("new")  # type: ignore[call-overload]
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["f"]
 

@@ -70,7 +70,8 @@ def test_a_card_whose_metadata_cannot_be_read_is_said(
     with pytest.raises(UsageError, match="with --labels"):
         taken(copied, bert, store, labels=None)
     assert any(
-        "README.md cannot be read, no labels are taken from it" in message for message in caplog.messages
+        "README.md cannot be read, so the labels are not taken from it" in message
+        for message in caplog.messages
     )
 
 
