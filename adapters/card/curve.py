@@ -19,16 +19,15 @@ WIDTH, HEIGHT = 900, 450
 
 _DPI = 100
 _LOSS, _METRIC = "#0072b2", "#d55e00"  # distinct to colour-blind readers
-_LIKELY = ("accuracy", "f1", "macro_f1")
 _LARGEST = 1e100  # matplotlib's arithmetic overflows on larger numbers
 _LONGEST_NAME = 40
 
 
-def training_curve(history: Sequence[JSONObject], metric: str | None = None) -> bytes | None:
+def training_curve(history: Sequence[JSONObject], metric: str) -> bytes | None:
     """Return a PNG of `WIDTH` x `HEIGHT` with the loss and a dev metric by epoch. Equal input gives equal bytes.
 
     history: the rows of `history.jsonl`; rows without an epoch or a loss are left out.
-    metric: name of the dev metric; None for the one that selected the best epochs (see `primary`).
+    metric: name of the dev metric, usually the one that selected the best epoch.
 
     Returns None for fewer than two epochs, and if matplotlib is not installed.
     """
@@ -39,24 +38,7 @@ def training_curve(history: Sequence[JSONObject], metric: str | None = None) -> 
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's own style would change the bytes
-        return _png(_drawn(rows, metric or primary(rows)))
-
-
-def primary(history: Sequence[JSONObject]) -> str | None:
-    """Return the dev metric that rose in exactly the rows marked as best; None if there is no such metric."""
-    names = sorted({name for row in history for name in _dev(row)})
-    ranked = sorted(names, key=lambda name: _LIKELY.index(name) if name in _LIKELY else len(_LIKELY))
-    return next((name for name in ranked if _picked_by(name, history)), None)
-
-
-def _picked_by(name: str, history: Sequence[JSONObject]) -> bool:
-    best = -_LARGEST
-    for row in history:
-        value = _dev(row).get(name, 0.0)  # training counts a metric without a value as 0
-        if (value > best) != (row.get("best") is True):
-            return False
-        best = max(best, value)
-    return True
+        return _png(_drawn(rows, metric))
 
 
 def _dev(row: JSONObject) -> dict[str, float]:
@@ -68,7 +50,7 @@ def _drawable(value: Any) -> bool:
     return is_number(value) and abs(value) < _LARGEST
 
 
-def _drawn(rows: Sequence[JSONObject], metric: str | None) -> Figure:
+def _drawn(rows: Sequence[JSONObject], metric: str) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -78,7 +60,7 @@ def _drawn(rows: Sequence[JSONObject], metric: str | None) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="#e0e0e0")
     _line(axes, rows, [row["loss"] for row in rows], "training loss", _LOSS, "o")
-    if metric is not None:
+    if any(metric in _dev(row) for row in rows):
         _draw_metric(axes.twinx(), rows, metric)
     return figure
 

@@ -50,7 +50,7 @@ batch = tokenizer([text], return_token_type_ids=True, return_tensors="np")
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class CodeSample:
     """The code for one head.
 
     recipe: how the head computes logits.

@@ -7,7 +7,7 @@ import shlex
 
 from onetrunk.adapters.card.facts import CardFacts
 from onetrunk.adapters.card.markup import on_one_line
-from onetrunk.adapters.card.samples import Sample
+from onetrunk.adapters.card.samples import CodeSample
 
 _DROPPED_WORDS = (
     "If the tokenizer drops a word completely, such as one of control characters, OneTrunk reads the unknown token "
@@ -52,5 +52,5 @@ def _without_onetrunk(facts: CardFacts) -> str:
             "Without OneTrunk, the encoder loads as a plain PEFT adapter. Only the task's plugin defines how the "
             "head computes."
         )
-    code = Sample(recipe, backbone, repo=facts.repo).code()
+    code = CodeSample(recipe, backbone, repo=facts.repo).code()
     return f"With transformers and PEFT alone, for a string `text`:\n\n```python\n{code}```"

@@ -117,7 +117,10 @@ def faults(value: object) -> Iterator[str]:
         if isinstance(item, dict | list) and depth >= MAX_DEPTH:
             yield f"is nested deeper than {MAX_DEPTH} levels"
         elif isinstance(item, dict):
-            stack += [(key if isinstance(key, str) else _NoKey(key), depth + 1) for key in item]
+            yield from (
+                f"has the key {key!r}, which is not a string" for key in item if not isinstance(key, str)
+            )
+            stack += [(key, depth + 1) for key in item if isinstance(key, str)]
             stack += [(each, depth + 1) for each in item.values()]
         elif isinstance(item, list):
             stack += [(each, depth + 1) for each in item]
@@ -125,16 +128,7 @@ def faults(value: object) -> Iterator[str]:
             yield fault
 
 
-class _NoKey:
-    """A key that is not a string."""
-
-    def __init__(self, key: object) -> None:
-        self.key = key
-
-
 def _scalar_fault(item: object) -> str | None:
-    if isinstance(item, _NoKey):
-        return f"has the key {item.key!r}, which is not a string"
     if isinstance(item, str):
         return (
             None

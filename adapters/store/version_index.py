@@ -21,7 +21,9 @@ from onetrunk.adapters.store.references import is_alias
 INDEX = "adapter.json"
 """The index's file name, in the adapter's folder."""
 
-_SCHEMA = 4
+SCHEMA = 4
+"""The schema of `adapter.json` that this version writes; it reads all older ones."""
+
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -55,9 +57,10 @@ class Origin:
         return self.place == other.place and len(known) < 2
 
 
+@closed
 @dataclass(frozen=True, slots=True)
 class VersionIndex:
-    """The versions of one adapter.
+    """The versions of one adapter, the content of `adapter.json`. Raises ValueError for numbers that do not fit.
 
     versions: numbers of the versions, ascending.
     last: the highest number that was ever used.
@@ -65,14 +68,28 @@ class VersionIndex:
     rubbish: numbers that are not versions; their folders, if they exist, can be deleted.
     ids: number → id of the artifact when it was stored; a version whose folder a user has copied here has none.
     origins: number → where the version was pulled from.
+    schema: of the file; schema 1 has no ids, and schema 2 no origins.
     """
 
     versions: tuple[int, ...] = ()
-    last: int = 0
+    last: Whole = 0
     aliases: Mapping[str, int] = field(default_factory=dict)
     rubbish: tuple[int, ...] = ()
-    ids: Mapping[int, str] = field(default_factory=dict)
+    ids: Mapping[int, Sha256] = field(default_factory=dict)
     origins: Mapping[int, Origin] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        for name in ("versions", "rubbish"):
+            numbers = getattr(self, name)
+            in_range = all(1 <= number <= self.last for number in numbers)
+            if not in_range or list(numbers) != sorted(set(numbers)):
+                raise ValueError(f"{name} must be whole numbers from 1 to last, ascending")
+        if not all(is_alias(alias) and number in self.versions for alias, number in self.aliases.items()):
+            raise ValueError("aliases must be aliases of the versions")
+        for name in ("ids", "origins"):
+            if not set(getattr(self, name)) <= set(self.versions):
+                raise ValueError(f"{name} must be those of the versions")
 
     def reserve(self, number: int) -> VersionIndex:
         """Return the index with `number` as used; its folder is rubbish until `add` makes it a version."""
@@ -125,74 +142,26 @@ def read_index(home: Path) -> VersionIndex:
     has copied here, or whose index was lost.
     """
     try:
-        return _from_json(strict_json.parse(files.read_regular(home / INDEX, strict_json.MAX_BYTES)), home)
+        value = strict_json.parse(files.read_regular(home / INDEX, strict_json.MAX_BYTES))
+        schema = value.get("schema") if isinstance(value, dict) else None
+        if type(schema) is int and schema > SCHEMA:
+            raise StoreError(
+                f"{home / INDEX} has schema {schema}, this version reads schema {SCHEMA}; upgrade onetrunk"
+            )
+        return replace(read(VersionIndex, value), schema=SCHEMA)
     except files.FileMissing:
         found = (number for number, path in version_folders(home).items() if (path / "task.json").is_file())
         versions = tuple(sorted(found))
         return VersionIndex(versions, max(versions, default=0))
     except files.FileFault as error:
         raise _damaged(home, str(error)) from error
+    except RecordFault as error:
+        raise _damaged(home, f"is faulty: {error}") from error
 
 
 def write_index(home: Path, index: VersionIndex) -> None:
     """Replace the index of `home` atomically. The caller holds the store's lock. Raises OSError."""
-    value = {
-        "schema": _SCHEMA,
-        "versions": list(index.versions),
-        "last": index.last,
-        "aliases": dict(index.aliases),
-        "rubbish": list(index.rubbish),
-        "ids": {str(number): identity for number, identity in index.ids.items()},
-        "origins": {str(number): asdict(origin) for number, origin in index.origins.items()},
-    }
-    files.replace(home / INDEX, strict_json.dump(value))
-
-
-@closed
-@dataclass(frozen=True, slots=True)
-class _File:
-    """The content of `adapter.json`; schema 1 has no ids, and schema 2 no origins."""
-
-    schema: int
-    last: Whole
-    versions: tuple[int, ...]
-    rubbish: tuple[int, ...]
-    aliases: Mapping[str, int]
-    ids: Mapping[str, Sha256] = field(default_factory=dict)
-    origins: Mapping[str, Origin] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Raise ValueError if numbers are out of range or not those of versions."""
-        for name in ("versions", "rubbish"):
-            numbers = getattr(self, name)
-            sound = all(1 <= number <= self.last for number in numbers)
-            if not sound or list(numbers) != sorted(set(numbers)):
-                raise ValueError(f"{name} must be whole numbers from 1 to last, ascending")
-        if not all(is_alias(alias) and number in self.versions for alias, number in self.aliases.items()):
-            raise ValueError("aliases must be aliases of the versions")
-        for name in ("ids", "origins"):
-            if not set(getattr(self, name)) <= set(map(str, self.versions)):
-                raise ValueError(f"{name} must be those of the versions")
-
-
-def _from_json(value: strict_json.JSON, home: Path) -> VersionIndex:
-    schema = value.get("schema") if isinstance(value, dict) else None
-    if type(schema) is int and schema > _SCHEMA:
-        raise StoreError(
-            f"{home / INDEX} has schema {schema}, this version reads schema {_SCHEMA}; upgrade onetrunk"
-        )
-    try:
-        found = read(_File, value)
-    except RecordFault as error:
-        raise _damaged(home, f"is faulty: {error}") from error
-    return VersionIndex(
-        found.versions,
-        found.last,
-        found.aliases,
-        found.rubbish,
-        {int(number): own for number, own in found.ids.items()},
-        {int(number): own for number, own in found.origins.items()},
-    )
+    files.replace(home / INDEX, strict_json.dump(asdict(index)))
 
 
 def _damaged(home: Path, why: str) -> StoreError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from onetrunk.adapters.card.markup import code
-from onetrunk.adapters.card.samples import LABELS, ExportFormat, Sample
+from onetrunk.adapters.card.samples import LABELS, CodeSample, ExportFormat
 from onetrunk.adapters.format.artifact import HEAD, TASK, Artifact
 from onetrunk.core.inference.adapter import Adapter
 
@@ -49,6 +49,6 @@ def _usage(artifact: Artifact, adapter: Adapter, form: ExportFormat) -> str:
     recipe = adapter.format.recipe
     if recipe is None:
         return f"Only the task's plugin defines how the weights in `{HEAD}` are used."
-    sample = Sample(recipe, artifact.manifest.backbone, form, labels_file=LABELS)
+    sample = CodeSample(recipe, artifact.manifest.backbone, form, labels_file=LABELS)
     words = " The row of a word is that of its first token." if adapter.spec.level == "token" else ""
     return f"For a string `text`:{words}\n\n```python\n{sample.code()}```"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from onetrunk.core.inference.logits import ignore
 from onetrunk.core.tasks import TaskSpec
 
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*(>=|<=|>|<)\s*([-+0-9.eE]+)\s*")
+_SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _HELD_OUT = tuple(reversed(SPLITS[1:]))  # test is preferred to dev
 
 
@@ -55,13 +57,11 @@ class Requirement:
         if not isinstance(value, int | float) or isinstance(value, bool):
             known = ", ".join(key for key, each in metrics.items() if isinstance(each, int | float)) or "none"
             return f"{wanted} is required, but its metrics on held-out data are {known}"
-        kept = {
-            ">=": value >= self.bound,
-            "<=": value <= self.bound,
-            ">": value > self.bound,
-            "<": value < self.bound,
-        }
-        return None if kept[self.sign] else f"{wanted} is required, but on {split} it is {value:.4f}"
+        return (
+            None
+            if _SIGNS[self.sign](value, self.bound)
+            else f"{wanted} is required, but on {split} it is {value:.4f}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,7 @@ def check_push(stored: StoredVersion, spec: TaskSpec, remote: Remote, options: P
         weight_bytes=sum(record.bytes for name, record in artifact.manifest.files.items() if name in WEIGHTS),
         notes=None if head is None else _notes(remote, head),
     )
-    files = _published_files(stored, artifact, facts)
+    files = _published_files(stored, artifact, facts, spec.primary)
     same = head is not None and _holds(head, remote, files)
     return PreparedPush(stored, files, None if head is None else head.id, unchanged=same)
 
@@ -161,11 +161,13 @@ def held_out_metrics(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
     return "test", {}
 
 
-def _published_files(stored: StoredVersion, artifact: Artifact, facts: CardFacts) -> dict[str, bytes]:
-    """Return the files to publish: those of the version with a new card and, where it can be drawn, a picture."""
+def _published_files(
+    stored: StoredVersion, artifact: Artifact, facts: CardFacts, primary: str
+) -> dict[str, bytes]:
+    """Return the files to publish: those of the version, a new card, and a picture of the primary metric."""
     files = {name: (stored.path / name).read_bytes() for name in artifact.manifest.files if name != CARD}
     history = [strict_json.parse(line) for line in files.get(HISTORY, b"").splitlines()]
-    if (picture := training_curve(history)) is not None:
+    if (picture := training_curve(history, primary)) is not None:
         files[PICTURE] = picture
     files[CARD] = render_card(replace(facts, has_picture=PICTURE in files)).encode("utf-8")
     records = {name: FileRecord(sha256=sha256(data), bytes=len(data)) for name, data in files.items()}
