@@ -183,14 +183,15 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
 def _check_readable(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Raise ArtifactError, before writing, for content that reading would refuse."""
     for name, data in contents.items():
-        if len(data) > _limit(name):
+        if len(data) > size_limit(name):
             raise ArtifactError(
-                folder, f"{name} would have {len(data)} bytes, at most {_limit(name)} are allowed"
+                folder, f"{name} would have {len(data)} bytes, at most {size_limit(name)} are allowed"
             )
     _check_files(folder, Manifest.from_json(strict_json.parse(contents[TASK]), folder))
 
 
-def _limit(name: str) -> int:
+def size_limit(name: str) -> int:
+    """Return the largest size in bytes of the file `name` of an artifact."""
     return MAX_WEIGHTS if name in WEIGHTS else strict_json.MAX_BYTES
 
 
@@ -214,7 +215,7 @@ def _check_text(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 def _read(folder: Path, name: str) -> bytes:
     try:
-        return read_regular(folder / name, _limit(name))
+        return read_regular(folder / name, size_limit(name))
     except FileFault as error:
         raise ArtifactError(folder, f"{name} {error}; {_REMEDY}") from error
 

@@ -80,17 +80,12 @@ class Store:
         creates it.
     lock_seconds: how long a change waits for the lock.
 
-    Every method raises StoreError if an index is damaged or the root is not a folder. Methods that change the store
-    also raise StoreBusy.
+    Every method raises StoreError if an index is damaged or the root is not a folder; changes also raise StoreBusy.
     """
 
     def __init__(self, root: Path | None = None, *, lock_seconds: float = 30.0) -> None:
-        chosen = (
-            root
-            or os.environ.get("ONETRUNK_HOME")
-            or platformdirs.user_data_path("onetrunk", appauthor=False)
-        )
-        self.root = Path(chosen).expanduser().absolute()
+        default = os.environ.get("ONETRUNK_HOME") or platformdirs.user_data_path("onetrunk", appauthor=False)
+        self.root = Path(root or default).expanduser().absolute()
         self.lock_seconds = lock_seconds
 
     def names(self) -> list[str]:
@@ -236,7 +231,7 @@ class Store:
         bare = ref == Reference(ref.name)
         if bare and not whole:
             raise StoreError(
-                f"{ref} has no version: give one, such as {picked.ref}, or remove the whole adapter"
+                f"{ref} has no version: give one, as in {picked.ref}, or remove the whole adapter"
             )
         if whole and not bare:
             raise StoreError(f"{ref} is one version: give {ref.name} to remove the whole adapter")

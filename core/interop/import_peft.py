@@ -33,7 +33,8 @@ from onetrunk.core.trunk.packed import Trunk
 FILES = (CONFIG, MODEL, MODEL_CONFIG, CARD)
 """The files of a plain PEFT adapter that are read. The first two are required."""
 
-_PICKLE = "adapter_model.bin"
+PICKLE = "adapter_model.bin"
+"""The file of old versions of PEFT, which is never read."""
 _TASK_TYPES = {"token": "TOKEN_CLS", "text": "SEQ_CLS"}
 _RECORDED = ("peft_version", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "lora_dropout")
 
@@ -117,10 +118,10 @@ def _check_task(spec: TaskSpec, config: JSONObject, backbone: Backbone) -> None:
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
-    if not (folder / MODEL).exists() and (folder / _PICKLE).exists():
+    if not (folder / MODEL).exists() and (folder / PICKLE).exists():
         raise ArtifactError(
             folder,
-            f"{MODEL} is missing; {_PICKLE} is a pickle, which can run code and is never read; if you trust it, "
+            f"{MODEL} is missing; {PICKLE} is a pickle, which can run code and is never read; if you trust it, "
             "load it with PEFT and save it again",
         )
     return read_tensors(folder, MODEL)

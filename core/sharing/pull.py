@@ -8,8 +8,7 @@ stored.
 from __future__ import annotations
 
 import logging
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +18,11 @@ from onetrunk.adapters.format import strict_json
 from onetrunk.adapters.format.artifact import (
     CARD,
     FORMAT_FILES,
-    MAX_WEIGHTS,
     MODEL,
     TASK,
-    WEIGHTS,
     read_artifact,
     read_manifest,
+    size_limit,
 )
 from onetrunk.adapters.format.files import sha256, write_new
 from onetrunk.adapters.format.manifest import FileRecord, Manifest
@@ -33,7 +31,7 @@ from onetrunk.adapters.remotes.locations import Location, is_commit, is_location
 from onetrunk.adapters.remotes.opening import open_remote
 from onetrunk.adapters.remotes.remote import MAIN, Commit, OnBytes, Remote
 from onetrunk.adapters.store.references import validate_name
-from onetrunk.adapters.store.staging import writing
+from onetrunk.adapters.store.staging import stage, writing
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.adapters.store.version_index import Origin
 from onetrunk.core.backbones.backbone import Backbone
@@ -49,7 +47,6 @@ LoadBackbone = Callable[[Manifest], Backbone]
 """Loads the backbone that an adapter needs, by its manifest."""
 LoadBase = Callable[[str | None, str | None], Backbone]
 """Loads the backbone by name and revision, which are None if the files of plain PEFT do not give them."""
-PICKLE = "adapter_model.bin"
 _log = logging.getLogger(__name__)
 
 
@@ -141,8 +138,8 @@ class Puller:
         claim = replace(self._claim(name, remote, commit.id, into), task=spec.name)
 
         def store() -> StoredVersion:
-            with tempfile.TemporaryDirectory() as aside:
-                folder = Path(aside) / name
+            with stage(self._store.root, self._store.lock_seconds) as work:
+                folder = work / name
                 folder.mkdir()
                 self._fetch_peft(folder, remote, commit)
                 return import_peft(folder, spec, base(*base_of(folder)), self._destination(claim), labels)
@@ -228,29 +225,30 @@ class Puller:
 
     def _fetch_peft(self, folder: Path, remote: Remote, commit: Commit) -> None:
         """Download the files of a plain PEFT adapter. Raises RemoteError if its only weights are a pickle."""
-        from onetrunk.core.interop.import_peft import FILES
+        from onetrunk.core.interop.import_peft import FILES, PICKLE
 
         if MODEL not in commit.files and PICKLE in commit.files:
             raise RemoteError(
                 str(remote.location),
                 f"its only weights are {PICKLE}, a pickle, which can run code and is never read",
             )
-        for file in (each for each in FILES if each in commit.files):
-            limit = MAX_WEIGHTS if file in WEIGHTS else strict_json.MAX_BYTES
-            write_new(folder / file, remote.fetch(commit, file, limit, self._advance))
+        self._download(folder, remote, commit, FILES)
+
+    def _download(self, folder: Path, remote: Remote, commit: Commit, names: Iterable[str]) -> None:
+        """Download those of the files `names` that the commit has into `folder`, a stage of the store."""
+        for name in names:
+            if name in commit.files:
+                data = remote.fetch(commit, name, size_limit(name), self._advance)
+                with writing(self._store.root):
+                    write_new(folder / name, data)
 
     def _fill(self, folder: Path, remote: Remote, commit: Commit, claim: NameClaim, notes: list[str]) -> None:
         """Download the artifact into `folder`, and check it against the name and against its backbone."""
-        for file in [TASK, *(each for each in FORMAT_FILES if each != TASK)]:
-            if file in commit.files:
-                limit = MAX_WEIGHTS if file in WEIGHTS else strict_json.MAX_BYTES
-                data = remote.fetch(commit, file, limit, self._advance)
-                with writing(self._store.root):
-                    write_new(folder / file, data)
-            if file == TASK:
-                manifest = read_manifest(folder)
-                claim.task = manifest.task
-                claim.check(self._store.versions(claim.name))  # before large files are downloaded
+        self._download(folder, remote, commit, [TASK])
+        manifest = read_manifest(folder)
+        claim.task = manifest.task
+        claim.check(self._store.versions(claim.name))  # before large files are downloaded
+        self._download(folder, remote, commit, [name for name in FORMAT_FILES if name != TASK])
         if _adopt_card(folder, manifest):
             notes.append("its card was edited after it was published; the new text is kept")
         artifact = read_artifact(folder)

@@ -180,7 +180,7 @@ def test_a_version_with_an_alias_is_removed_only_by_force_and_its_alias_with_it(
 
 def test_a_bare_name_is_not_removed_by_accident(store: Store, copy_sample: Write) -> None:
     add(store, copy_sample, "ner")
-    with pytest.raises(StoreError, match="ner has no version: give one, such as ner@1"):
+    with pytest.raises(StoreError, match="ner has no version: give one, as in ner@1"):
         store.remove("ner", force=True)
     with pytest.raises(StoreError, match="ner@1 is one version: give ner to remove the whole adapter"):
         store.remove("ner@1", whole=True)
