@@ -95,7 +95,7 @@ def counters(service: Service) -> dict[str, float]:
 def _here(traffic: Traffic, trunk: OneTrunk, size: int, seed: int) -> dict[str, Any]:
     """Answer batches of `size` texts on as many threads as the service has device threads, and as it does."""
     threads = torch.get_num_threads()
-    workers = Limits.on(trunk.trunk.device.type, threads).workers
+    workers = Limits.for_device(trunk.trunk.device.type, threads).workers
     cpu, began = time.process_time(), time.perf_counter()
 
     def work(number: int) -> tuple[int, int]:
@@ -149,7 +149,7 @@ def answer_here(trunk: OneTrunk, batch: Sequence[tuple[str, str]]) -> tuple[list
             Job(trunk.encoder.arrange(tokens, example.words), slot)
             for tokens, example, (slot, _) in zip(tokenised, examples, own, strict=True)
         ]
-        budget = Limits.on(trunk.trunk.device.type).batch_tokens
+        budget = Limits.for_device(trunk.trunk.device.type).batch_tokens
         logits = compute_logits(trunk.trunk, trunk.backbone.first_position, adapters, jobs, budget)
         records = [
             adapter.spec.decode(example, rows, adapter.labels, adapter.settings)

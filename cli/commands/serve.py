@@ -133,9 +133,9 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
 
     import torch
 
-    from onetrunk.core.serving.engine.cpu_threads import apart, share_threads
+    from onetrunk.core.serving.engine.cpu_threads import run_in_thread, share_threads
 
-    trunk, adapters, whole_store = apart(_chosen, context, config)
+    trunk, adapters, whole_store = run_in_thread(_chosen, context, config)
 
     from onetrunk.core.serving.engine.engine import Engine
     from onetrunk.core.serving.http.app import make_app
@@ -145,7 +145,7 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     limits = config.limits_on(trunk.backbone.device.type, torch.get_num_threads())
     with closing(Engine(trunk, limits, Metrics())) as engine:
         for name, reference in adapters.items():
-            apart(_load, trunk, name, reference, skip=whole_store)
+            run_in_thread(_load, trunk, name, reference, skip=whole_store)
         share_threads(limits.workers)
         give_back_freed()
         url = url_of(config.host, sockets)

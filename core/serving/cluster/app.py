@@ -16,14 +16,14 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from onetrunk.core.serving.cluster.name_keeper import Keeper
-from onetrunk.core.serving.cluster.ray_args import settings_of
+from onetrunk.core.serving.cluster.name_keeper import NameServiceDeployment
+from onetrunk.core.serving.cluster.ray_args import read_arguments
 from onetrunk.core.serving.cluster.replica import Replica
 from onetrunk.core.serving.engine.config import ServeConfig
 
 _WAITING = 128
 """Calls that may wait in a gateway for a replica that has room."""
-_ROUTER = "onetrunk.core.serving.cluster.router.WarmUnlessBusy"
+_ROUTER = "onetrunk.core.serving.cluster.router.WarmReplicaRouter"
 
 
 class Gateway:
@@ -32,22 +32,22 @@ class Gateway:
     async def __init__(  # type: ignore[misc]  # Ray awaits it
         self, replicas: DeploymentHandle, keeper: DeploymentHandle, config: ServeConfig
     ) -> None:
-        from onetrunk.core.serving.cluster.gateway_backend import ClusterDesk
+        from onetrunk.core.serving.cluster.gateway_backend import RayBackend
         from onetrunk.core.serving.http.prometheus import Metrics
 
         self._config = config
-        self._desk = ClusterDesk(replicas, keeper, config.limits_on("cpu"), Metrics())
+        self._desk = RayBackend(replicas, keeper, config.limits_on("cpu"), Metrics())
         await self._desk.begin()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the application; Ray calls this once."""
-        from onetrunk.core.serving.cluster.proxy_middleware import Proxied
+        from onetrunk.core.serving.cluster.proxy_middleware import ProxyMiddleware
         from onetrunk.core.serving.http.app import make_app
         from onetrunk.core.serving.http.auth import Access
 
         file = self._config.token_file
         access = Access() if file is None else Access.read(Path(file))
-        return Proxied(make_app(self._desk, access=access), local=access.open)
+        return ProxyMiddleware(make_app(self._desk, access=access), local=access.open)
 
     def check_health(self) -> None:
         """Raise RuntimeError if changes of the names are no longer heard of; Ray then starts another gateway."""
@@ -61,7 +61,7 @@ def application(args: Mapping[str, Any]) -> serve.Application:
     args: `config`, the path of a serve.toml, where all machines must find it; `residents`, versions that a
     replica keeps ready. Raises UsageError.
     """
-    config, residents = settings_of(args)
+    config, residents = read_arguments(args)
     origin = hashlib.sha256(repr((config, residents)).encode()).hexdigest()
     replicas = serve.deployment(
         Replica,
@@ -73,7 +73,7 @@ def application(args: Mapping[str, Any]) -> serve.Application:
         logging_config={"enable_access_log": False},
     ).bind(config, residents)
     keeper = serve.deployment(
-        Keeper,
+        NameServiceDeployment,
         name="Names",
         num_replicas=1,
         max_ongoing_requests=10_000,

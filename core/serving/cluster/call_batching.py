@@ -8,19 +8,19 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from onetrunk.core.serving.engine.requests import Input
+from onetrunk.core.serving.engine.requests import TextRequest
 
 FULL = 64
 """Inputs from which a call takes no more."""
 _Outcome = TypeVar("_Outcome")
-_Call = Callable[[str, list[Sequence[Input]], bool], Awaitable[list[_Outcome]]]
+_Call = Callable[[str, list[Sequence[TextRequest]], bool], Awaitable[list[_Outcome]]]
 
 
 @dataclass(slots=True, eq=False)
 class _Shared(Generic[_Outcome]):
     """A call that is about to be made: the requests in it, each with the future of its outcome."""
 
-    requests: list[tuple[Sequence[Input], asyncio.Future[_Outcome]]] = field(default_factory=list)
+    requests: list[tuple[Sequence[TextRequest], asyncio.Future[_Outcome]]] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
 
     @property
@@ -28,7 +28,7 @@ class _Shared(Generic[_Outcome]):
         return all(outcome.done() for _, outcome in self.requests)
 
 
-class Lines(Generic[_Outcome]):
+class CallBatcher(Generic[_Outcome]):
     """Collects requests by the key of their first adapter. Belongs to one event loop.
 
     call: takes a key, the inputs of each request and whether to wait for room; returns the outcome of each.
@@ -39,7 +39,7 @@ class Lines(Generic[_Outcome]):
         self._call, self._seconds = call, seconds
         self._open: dict[tuple[str, bool], _Shared[_Outcome]] = {}
 
-    async def send(self, key: str, inputs: Sequence[Input], wait: bool) -> _Outcome:
+    async def send(self, key: str, inputs: Sequence[TextRequest], wait: bool) -> _Outcome:
         """Return what comes of a request. Raises what `call` raises."""
         line = key, wait
         shared = self._open.get(line)

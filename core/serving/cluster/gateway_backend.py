@@ -18,18 +18,18 @@ from ray.serve.exceptions import RayServeException
 
 from onetrunk.adapters.methods.bank import Usage
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.serving.cluster.call_batching import Lines
-from onetrunk.core.serving.cluster.gateway_state import Known
+from onetrunk.core.serving.cluster.call_batching import CallBatcher
+from onetrunk.core.serving.cluster.gateway_state import GatewayState
 from onetrunk.core.serving.cluster.messages import Outcome
-from onetrunk.core.serving.cluster.name_table import Entry, Table, View
-from onetrunk.core.serving.cluster.ray_retry import insisted
-from onetrunk.core.serving.cluster.replica_client import Caller
-from onetrunk.core.serving.engine.backend import About
+from onetrunk.core.serving.cluster.name_table import NameEntry, NameTable, TableUpdate
+from onetrunk.core.serving.cluster.ray_retry import call_with_retry
+from onetrunk.core.serving.cluster.replica_client import ReplicaClient
+from onetrunk.core.serving.engine.backend import BackendInfo
 from onetrunk.core.serving.engine.errors import OverTime, TextTooLong, TooManyAdapters, UnknownName
-from onetrunk.core.serving.engine.events import Observer
+from onetrunk.core.serving.engine.events import EventSink
 from onetrunk.core.serving.engine.limits import Limits
-from onetrunk.core.serving.engine.requests import Input, Result
-from onetrunk.core.serving.engine.status import Served, Status
+from onetrunk.core.serving.engine.requests import Result, TextRequest
+from onetrunk.core.serving.engine.status import AdapterStatus, EngineStatus
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle, DeploymentResponse
@@ -40,7 +40,7 @@ _PAUSE = 0.5
 _log = logging.getLogger(__name__)
 
 
-class ClusterDesk:
+class RayBackend:
     """A `Desk` whose texts replicas answer. Belongs to one event loop, but for what only tells.
 
     replicas, keeper: the deployments of `Replica` and of `Names`.
@@ -52,11 +52,11 @@ class ClusterDesk:
         replicas: DeploymentHandle,
         keeper: DeploymentHandle,
         limits: Limits,
-        observer: Observer,
+        events: EventSink,
     ) -> None:
-        self.limits, self.observer = limits, observer
-        self._keeper, self._known = keeper, Known()
-        self._lines: Lines[Outcome] = Lines(Caller(replicas), limits.wait_ms / 1e3)
+        self.limits, self.events = limits, events
+        self._keeper, self._known = keeper, GatewayState()
+        self._lines: CallBatcher[Outcome] = CallBatcher(ReplicaClient(replicas), limits.wait_ms / 1e3)
         self._hearing: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -71,16 +71,16 @@ class ClusterDesk:
         return self._hearing is not None and not self._hearing.done()
 
     @property
-    def about(self) -> About:
+    def info(self) -> BackendInfo:
         """What computes."""
-        return self._known.about
+        return self._known.info
 
     @property
     def usage(self) -> Usage:
         """What the banks of all replicas hold, and have moved."""
         return self._known.usage
 
-    async def answer(self, inputs: Sequence[Input], *, wait: bool = False) -> list[Result]:
+    async def answer(self, inputs: Sequence[TextRequest], *, wait: bool = False) -> list[Result]:
         """Return what comes of each input; as `Engine.answer`."""
         began, entries = time.perf_counter(), self._known.table.entries
         results: list[Result] = [self._refused(given, entries) or [] for given in inputs]
@@ -103,15 +103,15 @@ class ClusterDesk:
         self._note(inputs, results, time.perf_counter() - began)
         return results
 
-    async def load(self, name: str, reference: str) -> tuple[Served, str | None]:
+    async def load(self, name: str, reference: str) -> tuple[AdapterStatus, str | None]:
         """Put what `reference` means now in service as `name`, once a replica has loaded and checked it."""
         outcome = await self._changed(lambda epoch: self._keeper.put.remote(epoch, name, reference))
         if isinstance(outcome, OneTrunkError):
-            self.observer.load_failed(name, outcome)
+            self.events.load_failed(name, outcome)
             raise outcome
         table, previous = outcome
         self._known.take(table)
-        self.observer.swapped(name, table.entries[name].version, previous)
+        self.events.swapped(name, table.entries[name].version, previous)
         return self._known.of(name, table.entries[name]), previous
 
     async def unload(self, name: str) -> None:
@@ -120,28 +120,28 @@ class ClusterDesk:
         if isinstance(outcome, OneTrunkError):
             raise outcome
         self._known.take(outcome)
-        self.observer.unloaded(name)
+        self.events.unloaded(name)
 
     def versions(self) -> dict[str, str]:
         """Return the version that serves under each name."""
         return {name: entry.version for name, entry in self._known.table.entries.items()}
 
-    def served(self) -> list[Served]:
+    def adapters(self) -> list[AdapterStatus]:
         """Return what is served, by name."""
-        return self._known.served()
+        return self._known.adapters()
 
-    def one(self, name: str) -> Served:
+    def adapter(self, name: str) -> AdapterStatus:
         """Return what serves as `name`. Raises UnknownName."""
-        return self._known.one(name)
+        return self._known.adapter(name)
 
-    def status(self) -> Status:
+    def status(self) -> EngineStatus:
         """Return how the cluster does."""
         return self._known.status()
 
     async def drain(self) -> None:
         """Return at once: Ray ends a gateway only when its requests have been answered."""
 
-    def _refused(self, given: Input, entries: Mapping[str, Entry]) -> OneTrunkError | None:
+    def _refused(self, given: TextRequest, entries: Mapping[str, NameEntry]) -> OneTrunkError | None:
         if len(given.text) > self.limits.characters:
             return TextTooLong(len(given.text), self.limits.characters)
         if len(given.adapters) > self.limits.adapters:
@@ -159,21 +159,21 @@ class ClusterDesk:
         except TimeoutError:
             raise OverTime(seconds, _RETRY_SECONDS) from None
 
-    def _note(self, inputs: Sequence[Input], results: Sequence[Result], seconds: float) -> None:
+    def _note(self, inputs: Sequence[TextRequest], results: Sequence[Result], seconds: float) -> None:
         self._known.count(seconds)
         for given, result in zip(inputs, results, strict=True):
             if isinstance(result, OneTrunkError):
-                self.observer.failed(result)
+                self.events.failed(result)
                 continue
             for name in given.adapters:
                 self._known.count_answer(name, seconds)
-                self.observer.answered(name, seconds)
+                self.events.answered(name, seconds)
 
     async def _changed(self, call: Callable[[str], DeploymentResponse]) -> Any:
         """Return what a change of the table comes to; `call` is given the epoch of the table that is to change."""
         while True:
             epoch = self._known.table.epoch
-            outcome = await insisted(partial(call, epoch), wait=True)
+            outcome = await call_with_retry(partial(call, epoch), wait=True)
             if outcome is not None:
                 return outcome
             await self._hear()  # the keeper was started again, and may not have heard of our table yet
@@ -188,8 +188,8 @@ class ClusterDesk:
 
     async def _hear(self) -> None:
         """Hear of the next change of the table, or how replicas do; tell a keeper that has lost the table."""
-        own: Table = self._known.table
-        view: View = await self._keeper.watch.remote(own.mark)
+        own: NameTable = self._known.table
+        view: TableUpdate = await self._keeper.watch.remote(own.mark)
         self._known.reports = {name: pickle.loads(told) for name, told in view.reports.items()}
         if view.table is not None and own.outlives(view.table):
             await self._keeper.adopt.remote(own)
@@ -197,12 +197,12 @@ class ClusterDesk:
             self._known.take(view.table)
 
 
-def _keyed(given: Input, entries: Mapping[str, Entry]) -> Input:
+def _keyed(given: TextRequest, entries: Mapping[str, NameEntry]) -> TextRequest:
     """Return an input with what names mean in place of the names."""
-    return Input(given.text, tuple(entries[name].key for name in given.adapters))
+    return TextRequest(given.text, tuple(entries[name].key for name in given.adapters))
 
 
-def _named(result: Result, given: Input) -> Result:
+def _named(result: Result, given: TextRequest) -> Result:
     """Return a result with the names that were asked for."""
     if isinstance(result, OneTrunkError):
         return result

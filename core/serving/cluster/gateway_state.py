@@ -7,27 +7,27 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from onetrunk.adapters.methods.bank import Tier, Usage
-from onetrunk.core.serving.cluster.messages import Report
-from onetrunk.core.serving.cluster.name_table import Entry, Table
-from onetrunk.core.serving.engine.backend import About
+from onetrunk.core.serving.cluster.messages import ReplicaHealth
+from onetrunk.core.serving.cluster.name_table import NameEntry, NameTable
+from onetrunk.core.serving.engine.backend import BackendInfo
 from onetrunk.core.serving.engine.errors import UnknownName
-from onetrunk.core.serving.engine.stats import Activity
-from onetrunk.core.serving.engine.status import Served, Status
+from onetrunk.core.serving.engine.stats import SlidingWindow
+from onetrunk.core.serving.engine.status import AdapterStatus, EngineStatus
 
 _TIERS: tuple[Tier, ...] = ("device", "host", "disk")
 
 
-class Known:
+class GatewayState:
     """The newest that a gateway has heard. Requests are counted by the gateway itself: those that it took."""
 
     def __init__(self) -> None:
-        self.table = Table("", "")
-        self.reports: Mapping[str, Report] = {}
-        self._requests = Activity()
-        self._of: dict[str, Activity] = {}
+        self.table = NameTable("", "")
+        self.reports: Mapping[str, ReplicaHealth] = {}
+        self._requests = SlidingWindow()
+        self._of: dict[str, SlidingWindow] = {}
         self._began = time.monotonic()
 
-    def take(self, table: Table) -> None:
+    def take(self, table: NameTable) -> None:
         """Take a table, unless it is an older one."""
         if table.epoch != self.table.epoch or table.revision > self.table.revision:
             self.table = table
@@ -41,12 +41,12 @@ class Known:
     def count_answer(self, name: str, seconds: float) -> None:
         """Count a text that `name` has answered."""
         if name in self.table.entries:
-            self._of.setdefault(name, Activity()).record(seconds)
+            self._of.setdefault(name, SlidingWindow()).record(seconds)
 
     @property
-    def about(self) -> About:
+    def info(self) -> BackendInfo:
         """What computes, as the first replica says."""
-        return next((each.about for each in self.reports.values()), About("", "", ""))
+        return next((each.info for each in self.reports.values()), BackendInfo("", "", ""))
 
     @property
     def usage(self) -> Usage:
@@ -54,27 +54,27 @@ class Known:
         each = [report.usage for report in self.reports.values()]
         return Usage(*(sum(getattr(own, field.name) for own in each) for field in fields(Usage)))
 
-    def served(self) -> list[Served]:
+    def adapters(self) -> list[AdapterStatus]:
         """Return what is served, by name."""
         tiers = self._tiers()
         return [self._served(name, entry, tiers) for name, entry in sorted(self.table.entries.items())]
 
-    def of(self, name: str, entry: Entry) -> Served:
+    def of(self, name: str, entry: NameEntry) -> AdapterStatus:
         """Return what is told of an entry."""
         return self._served(name, entry, self._tiers())
 
-    def one(self, name: str) -> Served:
+    def adapter(self, name: str) -> AdapterStatus:
         """Return what serves as `name`. Raises UnknownName."""
         entries = self.table.entries
         if name not in entries:
             raise UnknownName(name, sorted(entries))
         return self.of(name, entries[name])
 
-    def status(self) -> Status:
+    def status(self) -> EngineStatus:
         """Return how the cluster does: ready as long as one replica is, broken without any."""
         each = [report.status for report in self.reports.values()]
         states = [own.state for own in each] or ["broken"]
-        return Status(
+        return EngineStatus(
             state="ready" if "ready" in states else states[0],
             waiting_texts=sum(own.waiting_texts for own in each),
             waiting_tokens=sum(own.waiting_tokens for own in each),
@@ -93,9 +93,9 @@ class Known:
                 tiers[key] = min(tier, tiers.get(key, "disk"), key=_TIERS.index)
         return tiers
 
-    def _served(self, name: str, entry: Entry, tiers: Mapping[str, Tier]) -> Served:
-        activity = self._of.get(name) or Activity()
-        return Served(
+    def _served(self, name: str, entry: NameEntry, tiers: Mapping[str, Tier]) -> AdapterStatus:
+        activity = self._of.get(name) or SlidingWindow()
+        return AdapterStatus(
             name=name,
             version=entry.version,
             reference=entry.reference,

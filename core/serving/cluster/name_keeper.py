@@ -1,4 +1,4 @@
-"""The deployment around `Names`. No torch is imported."""
+"""The deployment around `NameService`. No torch is imported."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from ray.serve.handle import DeploymentHandle
 
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.serving.cluster.name_service import Names
-from onetrunk.core.serving.cluster.name_table import Entry, Table, View
-from onetrunk.core.serving.cluster.ray_retry import insisted
+from onetrunk.core.serving.cluster.name_service import NameService
+from onetrunk.core.serving.cluster.name_table import NameEntry, NameTable, TableUpdate
+from onetrunk.core.serving.cluster.ray_retry import call_with_retry
 from onetrunk.core.serving.engine.errors import UnknownName
 
 
-class Keeper:
+class NameServiceDeployment:
     """Keeps the names, and has `replicas` load what is to serve under them; each method is as `Names` has it.
 
     adapters: the first references by name; None for all of the store.
@@ -23,23 +23,23 @@ class Keeper:
         self, replicas: DeploymentHandle, adapters: Mapping[str, str] | None, origin: str
     ) -> None:
         self._replicas = replicas
-        self._names = Names(self._load, origin)
+        self._names = NameService(self._load, origin)
         first = adapters
         if first is None:
-            first = {name: name for name in await insisted(lambda: replicas.names.remote(), wait=True)}
+            first = {name: name for name in await call_with_retry(lambda: replicas.names.remote(), wait=True)}
         await self._names.begin(first, skip=adapters is None)
 
     async def put(
         self, epoch: str, name: str, reference: str
-    ) -> tuple[Table, str | None] | OneTrunkError | None:
+    ) -> tuple[NameTable, str | None] | OneTrunkError | None:
         """Put what `reference` means now in service as `name`."""
         return await self._names.put(epoch, name, reference)
 
-    async def remove(self, epoch: str, name: str) -> Table | UnknownName | None:
+    async def remove(self, epoch: str, name: str) -> NameTable | UnknownName | None:
         """Take `name` out of service."""
         return await self._names.remove(epoch, name)
 
-    async def watch(self, mark: Sequence[object]) -> View:
+    async def watch(self, mark: Sequence[object]) -> TableUpdate:
         """Return the table when it is another one, and how replicas do."""
         return await self._names.watch(mark)
 
@@ -47,12 +47,12 @@ class Keeper:
         """Hear how a replica does."""
         self._names.report(replica, report)
 
-    async def adopt(self, table: Table) -> None:
+    async def adopt(self, table: NameTable) -> None:
         """Take the table of a gateway, if this process has lost it."""
         self._names.adopt(table)
 
-    async def _load(self, reference: str) -> Entry | OneTrunkError:
-        found: Entry | OneTrunkError = await insisted(
+    async def _load(self, reference: str) -> NameEntry | OneTrunkError:
+        found: NameEntry | OneTrunkError = await call_with_retry(
             lambda: self._replicas.load.remote(reference), wait=True
         )
         return found

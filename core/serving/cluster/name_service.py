@@ -10,7 +10,7 @@ from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.serving.cluster.name_table import Entry, Table, View
+from onetrunk.core.serving.cluster.name_table import NameEntry, NameTable, TableUpdate
 from onetrunk.core.serving.engine.errors import UnknownName
 
 POLL_SECONDS = 1.0
@@ -21,16 +21,16 @@ _LOADS_AT_ONCE = 8
 _log = logging.getLogger(__name__)
 
 
-class Names:
+class NameService:
     """The table, changed one name at a time. Belongs to one event loop.
 
     load: has a replica load and check what a reference means now; returns what went wrong instead of raising it.
     origin: the settings of the cluster.
     """
 
-    def __init__(self, load: Callable[[str], Awaitable[Entry | OneTrunkError]], origin: str) -> None:
+    def __init__(self, load: Callable[[str], Awaitable[NameEntry | OneTrunkError]], origin: str) -> None:
         self._load = load
-        self._table = Table(origin, uuid4().hex)
+        self._table = NameTable(origin, uuid4().hex)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = (
             WeakValueDictionary()
         )  # of names that change now
@@ -41,7 +41,7 @@ class Names:
         """Put the first adapters in service, by name. skip: log of one that cannot be, instead of raising why."""
         places = asyncio.Semaphore(_LOADS_AT_ONCE)
 
-        async def one(name: str, reference: str) -> tuple[str, Entry | OneTrunkError]:
+        async def one(name: str, reference: str) -> tuple[str, NameEntry | OneTrunkError]:
             async with places:
                 return name, await self._load(reference)
 
@@ -55,7 +55,7 @@ class Names:
 
     async def put(
         self, epoch: str, name: str, reference: str
-    ) -> tuple[Table, str | None] | OneTrunkError | None:
+    ) -> tuple[NameTable, str | None] | OneTrunkError | None:
         """Put what `reference` means now in service as `name`; return the table and the version that it replaced.
 
         Loads of one name take place one after the other. One that fails changes nothing. Returns None, and does
@@ -71,7 +71,7 @@ class Names:
             self._set(self._table.changed(name, entry))
             return self._table, None if before is None else before.version
 
-    async def remove(self, epoch: str, name: str) -> Table | UnknownName | None:
+    async def remove(self, epoch: str, name: str) -> NameTable | UnknownName | None:
         """Take `name` out of service. Returns None as `put` does."""
         async with self._turn(name):
             if epoch != self._table.epoch:
@@ -81,7 +81,7 @@ class Names:
             self._set(self._table.changed(name, None))
             return self._table
 
-    async def watch(self, mark: Sequence[object]) -> View:
+    async def watch(self, mark: Sequence[object]) -> TableUpdate:
         """Return the table as soon as its mark is another one, and how replicas do after `POLL_SECONDS` at most."""
         if self._table.mark == tuple(mark):
             change = self._change
@@ -89,14 +89,14 @@ class Names:
                 async with asyncio.timeout(POLL_SECONDS):
                     await change.wait()
             except TimeoutError:
-                return View(None, self._fresh())
-        return View(self._table, self._fresh())
+                return TableUpdate(None, self._fresh())
+        return TableUpdate(self._table, self._fresh())
 
     def report(self, replica: str, report: bytes) -> None:
         """Hear how a replica does."""
         self._reports[replica] = (time.monotonic(), report)
 
-    def adopt(self, table: Table) -> None:
+    def adopt(self, table: NameTable) -> None:
         """Take the table of a gateway, if this process was started again and has lost it."""
         if table.outlives(self._table):
             self._set(table)
@@ -105,7 +105,7 @@ class Names:
         """Return the lock of `name`, which lives as long as somebody holds it or waits for it."""
         return self._turns.setdefault(name, asyncio.Lock())
 
-    def _set(self, table: Table) -> None:
+    def _set(self, table: NameTable) -> None:
         self._table = table
         self._change.set()
         self._change = asyncio.Event()

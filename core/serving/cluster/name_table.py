@@ -10,7 +10,7 @@ from onetrunk.core.tasks import Labels
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NameEntry:
     """What serves under a name.
 
     key: by which replicas know the version; it has the artifact's id, as a number may mean another artifact in
@@ -26,7 +26,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class NameTable:
     """All names at one moment.
 
     origin: the settings that the cluster was started with. epoch: the life of the process that keeps the table;
@@ -36,14 +36,14 @@ class Table:
     origin: str
     epoch: str
     revision: int = 0
-    entries: Mapping[str, Entry] = field(default_factory=dict)
+    entries: Mapping[str, NameEntry] = field(default_factory=dict)
 
     @property
     def mark(self) -> tuple[str, int]:
         """What tells one state of the table from all others."""
         return self.epoch, self.revision
 
-    def changed(self, name: str, entry: Entry | None) -> Table:
+    def changed(self, name: str, entry: NameEntry | None) -> NameTable:
         """Return the table with `entry` under a name, or without the name."""
         entries = {**self.entries}
         if entry is None:
@@ -52,14 +52,14 @@ class Table:
             entries[name] = entry
         return replace(self, revision=self.revision + 1, entries=entries)
 
-    def outlives(self, other: Table) -> bool:
+    def outlives(self, other: NameTable) -> bool:
         """Tell whether `other` is what a keeper knows that has been started again, and has lost this table."""
         return self.epoch != other.epoch and self.origin == other.origin and self.revision >= other.revision
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class TableUpdate:
     """What a gateway is told. table: None where it has the newest; reports: of each replica, as bytes."""
 
-    table: Table | None
+    table: NameTable | None
     reports: Mapping[str, bytes]

@@ -13,7 +13,7 @@ _MOST_ID = 100
 """Characters of an id, which the proxy lets clients choose."""
 
 
-class Proxied:
+class ProxyMiddleware:
     """`app` behind the proxy, which gives each request its id, and each response the header with it.
 
     local: answer to this machine alone. Where the proxy listens is told to Ray, and not to us.

@@ -15,7 +15,7 @@ _ARGUMENTS = ("config", "residents")
 _UNSET = ServeConfig()
 
 
-def settings_of(args: Mapping[str, Any]) -> tuple[ServeConfig, int]:
+def read_arguments(args: Mapping[str, Any]) -> tuple[ServeConfig, int]:
     """Return what serve.toml says, and how many versions a replica keeps ready. Raises UsageError."""
     if unknown := [name for name in args if name not in _ARGUMENTS]:
         raise UsageError(f"unknown argument {unknown[0]!r}; expected {' and '.join(_ARGUMENTS)}")

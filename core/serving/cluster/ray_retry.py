@@ -20,7 +20,7 @@ _PAUSE = 0.05
 _log = logging.getLogger(__name__)
 
 
-async def insisted(call: Callable[[], DeploymentResponse], *, wait: bool) -> Any:
+async def call_with_retry(call: Callable[[], DeploymentResponse], *, wait: bool) -> Any:
     """Return what a call comes to, made again where its replica was lost; it must be one that can be.
 
     wait: for room, if there is none. Raises BackPressureError where it must not, and what Ray raises once replica

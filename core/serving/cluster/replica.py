@@ -20,14 +20,14 @@ from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.serving.cluster.messages import Outcome, Report
+from onetrunk.core.serving.cluster.messages import Outcome, ReplicaHealth
 from onetrunk.core.serving.cluster.name_service import POLL_SECONDS
-from onetrunk.core.serving.cluster.name_table import Entry
+from onetrunk.core.serving.cluster.name_table import NameEntry
 from onetrunk.core.serving.engine.config import ServeConfig
-from onetrunk.core.serving.engine.cpu_threads import apart, share_threads
+from onetrunk.core.serving.engine.cpu_threads import run_in_thread, share_threads
 from onetrunk.core.serving.engine.engine import Engine
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, ServingError, UnknownName
-from onetrunk.core.serving.engine.requests import Input, Result
+from onetrunk.core.serving.engine.requests import Result, TextRequest
 from onetrunk.core.sharing.pull import Puller
 
 KEEPER = "Names"
@@ -44,7 +44,7 @@ class Replica:
     """
 
     async def __init__(self, config: ServeConfig, residents: int) -> None:  # type: ignore[misc]  # Ray awaits it
-        trunk = await asyncio.to_thread(apart, _trunk, config)
+        trunk = await asyncio.to_thread(run_in_thread, _trunk, config)
         limits = config.limits_on(trunk.backbone.device.type, torch.get_num_threads())
         share_threads(limits.workers)
         self._engine = Engine(trunk, limits)
@@ -57,11 +57,11 @@ class Replica:
         self._loading = asyncio.Lock()
         self._telling = asyncio.create_task(self._tell())
 
-    async def answer(self, requests: Sequence[Sequence[Input]], wait: bool) -> list[Outcome]:
+    async def answer(self, requests: Sequence[Sequence[TextRequest]], wait: bool) -> list[Outcome]:
         """Return what comes of each of several requests; see `Engine.answer`."""
         return list(await asyncio.gather(*(self._answer(inputs, wait) for inputs in requests)))
 
-    async def load(self, reference: str) -> Entry | OneTrunkError:
+    async def load(self, reference: str) -> NameEntry | OneTrunkError:
         """Load and check what `reference` means now, and tell what it is."""
         try:
             async with self._loading:
@@ -73,7 +73,7 @@ class Replica:
                     await self._engine.unload(reference)
         except OneTrunkError as error:
             return error
-        return Entry(key, served.version, reference, served.task, served.labels, datetime.now(UTC))
+        return NameEntry(key, served.version, reference, served.task, served.labels, datetime.now(UTC))
 
     def names(self) -> list[str]:
         """Return the names of the adapters in the store, without those that were only used by their location."""
@@ -85,7 +85,7 @@ class Replica:
         if self._engine.status().state == "broken":
             raise RuntimeError("the device thread has ended; the log says why")
 
-    async def _answer(self, inputs: Sequence[Input], wait: bool) -> Outcome:
+    async def _answer(self, inputs: Sequence[TextRequest], wait: bool) -> Outcome:
         try:
             faults = await self._ready({key for each in inputs for key in each.adapters})
             sound = [each for each in inputs if not faults.keys() & set(each.adapters)]
@@ -108,7 +108,7 @@ class Replica:
                 faults[key] = error
         return faults
 
-    async def _insisted(self, given: Input, result: Result) -> Result:
+    async def _insisted(self, given: TextRequest, result: Result) -> Result:
         """Return `result`, or a better one if it only says that versions were pushed out before their turn."""
         for _ in range(_BACK_AGAIN):
             if not isinstance(result, UnknownName):
@@ -139,9 +139,9 @@ class Replica:
         context = serve.get_replica_context()
         keeper = serve.get_deployment_handle(KEEPER, context.app_name)
         while True:
-            served = self._engine.served()
+            served = self._engine.adapters()
             tiers = {each.name: each.tier for each in served}
-            report = Report(self._engine.about, self._engine.status(), self._engine.usage, tiers)
+            report = ReplicaHealth(self._engine.info, self._engine.status(), self._engine.usage, tiers)
             try:
                 await keeper.report.remote(context.replica_id.unique_id, pickle.dumps(report))
             except (RayError, RayServeException) as error:

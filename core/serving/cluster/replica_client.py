@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 from ray.serve.exceptions import BackPressureError
 
 from onetrunk.core.serving.cluster.messages import Outcome
-from onetrunk.core.serving.cluster.ray_retry import insisted
+from onetrunk.core.serving.cluster.ray_retry import call_with_retry
 from onetrunk.core.serving.engine.errors import QueueFull
-from onetrunk.core.serving.engine.requests import Input
+from onetrunk.core.serving.engine.requests import TextRequest
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
 
-class Caller:
+class ReplicaClient:
     """Has `replicas` answer."""
 
     def __init__(self, replicas: DeploymentHandle) -> None:
         self._replicas = replicas
 
-    async def __call__(self, key: str, requests: list[Sequence[Input]], wait: bool) -> list[Outcome]:
+    async def __call__(self, key: str, requests: list[Sequence[TextRequest]], wait: bool) -> list[Outcome]:
         """Return what comes of each request. Raises what Ray raises, if replica after replica is lost."""
         replicas = self._replicas.options(multiplexed_model_id=key)
         try:
-            outcomes: list[Outcome] = await insisted(
+            outcomes: list[Outcome] = await call_with_retry(
                 lambda: replicas.answer.remote(requests, wait), wait=wait
             )
         except BackPressureError as error:

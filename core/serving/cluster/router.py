@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ray.serve.request_router import PendingRequest, RunningReplica
 
 
-class WarmUnlessBusy(FIFOMixin, MultiplexMixin, RequestRouter):  # type: ignore[misc]  # of Ray's types none are seen
+class WarmReplicaRouter(FIFOMixin, MultiplexMixin, RequestRouter):  # type: ignore[misc]  # of Ray's types none are seen
     """Ray asks it for each call. Of the replicas it names together Ray takes the least busy one."""
 
     async def choose_replicas(

@@ -8,16 +8,16 @@ from onetrunk.core.errors import UsageError
 from onetrunk.core.inference.registry import Resident, Residents
 from onetrunk.core.serving.engine.errors import ServingError, TextTooLong, TooManyAdapters, UnknownName
 from onetrunk.core.serving.engine.limits import Limits
-from onetrunk.core.serving.engine.requests import Input, Pending, Work
+from onetrunk.core.serving.engine.requests import PendingRequest, TextRequest, WorkItem
 
 
-class Accepting:
+class RequestValidator:
     """Inputs to works that hold their adapters, which whoever ends a work releases."""
 
     def __init__(self, residents: Residents, limits: Limits) -> None:
         self._residents, self._limits = residents, limits
 
-    def works(self, inputs: Sequence[Input], pending: Pending) -> list[Work]:
+    def works(self, inputs: Sequence[TextRequest], pending: PendingRequest) -> list[WorkItem]:
         """Return the work of each input that can be answered; the others have their results in `pending` now."""
         works = []
         for index, given in enumerate(inputs):
@@ -27,12 +27,12 @@ class Accepting:
                 pending.settle(index, error)
                 continue
             if held:
-                works.append(Work.of(given, held, pending, index))
+                works.append(WorkItem.of(given, held, pending, index))
             else:
                 pending.settle(index, [])
         return works
 
-    def _hold(self, given: Input) -> list[Resident]:
+    def _hold(self, given: TextRequest) -> list[Resident]:
         """Return what serves each of the names of `given`, which it may repeat, once."""
         if len(given.text) > self._limits.characters:
             raise TextTooLong(len(given.text), self._limits.characters)

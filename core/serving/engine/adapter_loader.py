@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference.registry import Post, Residents
 from onetrunk.core.serving.engine.cpu_threads import begin
-from onetrunk.core.serving.engine.events import Observer
+from onetrunk.core.serving.engine.events import EventSink
 
 AT_ONCE = 2
 """Loads that take place at the same time; of one name, one after the other."""
@@ -21,14 +21,14 @@ PATIENCE = 2.0
 T = TypeVar("T")
 
 
-class Loader:
+class AdapterLoader:
     """Puts versions in service and takes them out, each on a thread of its own. Belongs to one event loop.
 
     What was asked takes place even if whoever asked stops waiting. What waits for its turn takes up none of the
     places of `AT_ONCE`.
     """
 
-    def __init__(self, residents: Residents, observer: Observer) -> None:
+    def __init__(self, residents: Residents, observer: EventSink) -> None:
         self._residents, self._observer = residents, observer
         self._places = asyncio.Semaphore(AT_ONCE)
         self._last: dict[str, asyncio.Task[Any]] = {}  # what was asked last of each name with something to do

@@ -35,7 +35,7 @@ class _Waiting:
         return self.answered * math.exp(self.at - now)
 
 
-class Admission:
+class AdmissionControl:
     """The tokens that are accepted and unanswered, by the name they are asked under. Safe to share between threads.
 
     The limit is what is answered within `queue_seconds` at the speed that is measured, but at least a batch and

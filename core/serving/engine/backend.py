@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from onetrunk.adapters.methods.bank import Usage
-from onetrunk.core.serving.engine.events import Observer
+from onetrunk.core.serving.engine.events import EventSink
 from onetrunk.core.serving.engine.limits import Limits
-from onetrunk.core.serving.engine.requests import Input, Result
-from onetrunk.core.serving.engine.status import Served, Status
+from onetrunk.core.serving.engine.requests import Result, TextRequest
+from onetrunk.core.serving.engine.status import AdapterStatus, EngineStatus
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class BackendInfo:
     """What computes: the backbone's public name, its device (`cpu`, `cuda:0`) and the trunk's precision."""
 
     backbone: str
@@ -22,7 +22,7 @@ class About:
     precision: str
 
 
-class Desk(Protocol):
+class ServingBackend(Protocol):
     """Takes what clients ask. Each method is as `Engine` has it."""
 
     @property
@@ -30,21 +30,21 @@ class Desk(Protocol):
         """The bounds of a request."""
 
     @property
-    def observer(self) -> Observer:
+    def events(self) -> EventSink:
         """Who hears of what happens."""
 
     @property
-    def about(self) -> About:
+    def info(self) -> BackendInfo:
         """What computes."""
 
     @property
     def usage(self) -> Usage:
         """What the banks hold, and have moved."""
 
-    async def answer(self, inputs: Sequence[Input], *, wait: bool = False) -> list[Result]:
+    async def answer(self, inputs: Sequence[TextRequest], *, wait: bool = False) -> list[Result]:
         """Return what comes of each input."""
 
-    async def load(self, name: str, reference: str) -> tuple[Served, str | None]:
+    async def load(self, name: str, reference: str) -> tuple[AdapterStatus, str | None]:
         """Put a reference in service; return it and the version that it replaced."""
 
     async def unload(self, name: str) -> None:
@@ -53,13 +53,13 @@ class Desk(Protocol):
     def versions(self) -> dict[str, str]:
         """Return the version that serves under each name."""
 
-    def served(self) -> list[Served]:
+    def adapters(self) -> list[AdapterStatus]:
         """Return what is served, by name."""
 
-    def one(self, name: str) -> Served:
+    def adapter(self, name: str) -> AdapterStatus:
         """Return what serves as `name`."""
 
-    def status(self) -> Status:
+    def status(self) -> EngineStatus:
         """Return how it does."""
 
     async def drain(self) -> None:

@@ -39,7 +39,7 @@ from onetrunk.core.serving.engine.limits import Limits
 NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}"
 """What an adapter can serve as."""
 _NAME_IN_WORDS = "up to 100 letters, digits and . _ @ -, a letter or digit first"
-ServedName: TypeAlias = Annotated[str, matching(NAME, _NAME_IN_WORDS)]
+_Name: TypeAlias = Annotated[str, matching(NAME, _NAME_IN_WORDS)]
 """A name that an adapter can serve as."""
 
 
@@ -74,7 +74,7 @@ class ServeConfig:
     max_wait_ms: float | None = None
     max_queue: int | None = None
     token_file: str | None = None
-    adapters: Mapping[ServedName, Text] | None = None
+    adapters: Mapping[_Name, Text] | None = None
     limits: LimitOptions = LimitOptions()
 
     @classmethod
@@ -93,7 +93,7 @@ class ServeConfig:
 
     def limits_on(self, device: str, threads: int = 1) -> Limits:
         """Return the limits on a `device` of this type (cpu, cuda), and `threads` of a CPU. Raises UsageError."""
-        return Limits.on(
+        return Limits.for_device(
             device,
             threads,
             batch_tokens=self.max_batch_tokens,

@@ -37,7 +37,7 @@ def share_threads(workers: int) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
 
 
-def step_back() -> None:
+def lower_priority() -> None:
     """Let the event loop go before this thread, where both want a processor, so that requests are refused at once.
 
     Only Linux has a priority for each thread.
@@ -47,7 +47,7 @@ def step_back() -> None:
         os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICE))
 
 
-def apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def run_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what `work` returns, or raise what it raises, from a thread of its own that has ended by then.
 
     An interrupt does not wait for it: it is a daemon.

@@ -17,18 +17,18 @@ from onetrunk.core.backbones.device import name_of
 from onetrunk.core.errors import OneTrunkError, UsageError
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.inference.registry import Post
-from onetrunk.core.serving.engine.accepting import Accepting
-from onetrunk.core.serving.engine.adapter_loader import Loader
-from onetrunk.core.serving.engine.admission import Admission
-from onetrunk.core.serving.engine.backend import About
+from onetrunk.core.serving.engine.accepting import RequestValidator
+from onetrunk.core.serving.engine.adapter_loader import AdapterLoader
+from onetrunk.core.serving.engine.admission import AdmissionControl
+from onetrunk.core.serving.engine.backend import BackendInfo
 from onetrunk.core.serving.engine.errors import OverTime, QueueFull, ShuttingDown, UnknownName
-from onetrunk.core.serving.engine.events import Observer
-from onetrunk.core.serving.engine.executor import Answering
+from onetrunk.core.serving.engine.events import EventSink
+from onetrunk.core.serving.engine.executor import Executor
 from onetrunk.core.serving.engine.limits import Limits
-from onetrunk.core.serving.engine.requests import Input, Pending, Result, Work, spread
-from onetrunk.core.serving.engine.scheduler import Batcher
-from onetrunk.core.serving.engine.stats import Activities, Activity
-from onetrunk.core.serving.engine.status import Served, Status
+from onetrunk.core.serving.engine.requests import PendingRequest, Result, TextRequest, WorkItem, spread
+from onetrunk.core.serving.engine.scheduler import Scheduler
+from onetrunk.core.serving.engine.stats import AdapterStatistics, SlidingWindow
+from onetrunk.core.serving.engine.status import AdapterStatus, EngineStatus
 
 
 class Engine:
@@ -38,25 +38,25 @@ class Engine:
     """
 
     def __init__(
-        self, trunk: OneTrunk, limits: Limits | None = None, observer: Observer | None = None
+        self, trunk: OneTrunk, limits: Limits | None = None, events: EventSink | None = None
     ) -> None:
         self.trunk = trunk
-        self.limits = limits or Limits.on(trunk.trunk.device.type)
-        self.observer = observer or Observer()
-        self._accepting = Accepting(trunk.residents, self.limits)
-        self._admission = Admission(self.limits)
-        self._answering = Answering(trunk, self.limits.batch_tokens, self.limits.input_tokens)
+        self.limits = limits or Limits.for_device(trunk.trunk.device.type)
+        self.events = events or EventSink()
+        self._accepting = RequestValidator(trunk.residents, self.limits)
+        self._admission = AdmissionControl(self.limits)
+        self._answering = Executor(trunk, self.limits.batch_tokens, self.limits.input_tokens)
         wait = self.limits.wait_ms / 1e3
-        self._batcher = Batcher(self._run, self.limits.batch_tokens, wait, self.limits.workers)
-        self._loader = Loader(trunk.residents, self.observer)
-        self._of = Activities()
-        self._requests, self._waits = Activity(), Activity()
+        self._batcher = Scheduler(self._run, self.limits.batch_tokens, wait, self.limits.workers)
+        self._loader = AdapterLoader(trunk.residents, self.events)
+        self._of = AdapterStatistics()
+        self._requests, self._waits = SlidingWindow(), SlidingWindow()
         self._began = time.monotonic()
         self._open = 0
         self._changed = asyncio.Event()  # some room, or the last request's end
         self._draining = False
 
-    async def answer(self, inputs: Sequence[Input], *, wait: bool = False) -> list[Result]:
+    async def answer(self, inputs: Sequence[TextRequest], *, wait: bool = False) -> list[Result]:
         """Return what comes of each input; an input that is refused, or fails, fails alone.
 
         wait: for room in the queue; else raises QueueFull where there is none. Raises OverTime after
@@ -64,7 +64,7 @@ class Engine:
         waiting takes what is still queued out of the queue.
         """
         with self._counted():
-            began, pending = time.perf_counter(), Pending(len(inputs))
+            began, pending = time.perf_counter(), PendingRequest(len(inputs))
             works = self._accepting.works(inputs, pending)
             if works:
                 await self._admit(works, wait)
@@ -73,7 +73,7 @@ class Engine:
             self._note(inputs, pending, time.perf_counter() - began)
             return spread(inputs, pending.results)
 
-    async def load(self, name: str, reference: str) -> tuple[Served, str | None]:
+    async def load(self, name: str, reference: str) -> tuple[AdapterStatus, str | None]:
         """Put what `reference` means now in service as `name`; return it and the version that it replaced.
 
         Loads and unloads of one name take place in the order asked, even where whoever asked stops waiting. Raises
@@ -94,21 +94,21 @@ class Engine:
         """Return the version that serves under each name."""
         return {name: post.version for name, post in self.trunk.residents.posts.items()}
 
-    def served(self) -> list[Served]:
+    def adapters(self) -> list[AdapterStatus]:
         """Return what is served, by name."""
         return [self._served(name, post) for name, post in sorted(self.trunk.residents.posts.items())]
 
-    def one(self, name: str) -> Served:
+    def adapter(self, name: str) -> AdapterStatus:
         """Return what serves as `name`. Raises UnknownName."""
         posts = self.trunk.residents.posts
         if name not in posts:
             raise UnknownName(name, sorted(posts))
         return self._served(name, posts[name])
 
-    def status(self) -> Status:
+    def status(self) -> EngineStatus:
         """Return how the engine does."""
         texts, _ = self._batcher.waiting
-        return Status(
+        return EngineStatus(
             state=self._state(),
             waiting_texts=texts,
             waiting_tokens=self._admission.tokens,
@@ -120,10 +120,10 @@ class Engine:
         )
 
     @property
-    def about(self) -> About:
+    def info(self) -> BackendInfo:
         """What computes."""
         own = self.trunk.backbone
-        return About(own.public_name, str(own.device), name_of(own.dtype))
+        return BackendInfo(own.public_name, str(own.device), name_of(own.dtype))
 
     @property
     def usage(self) -> Usage:
@@ -166,7 +166,7 @@ class Engine:
         self._changed.clear()
         await self._changed.wait()
 
-    async def _admit(self, works: Sequence[Work], wait: bool) -> None:
+    async def _admit(self, works: Sequence[WorkItem], wait: bool) -> None:
         for work in works:
             work.flow = self._admission.busiest(work.names)
         charges = [charge for work in works for charge in work.charges]
@@ -182,7 +182,7 @@ class Engine:
                 self.trunk.residents.release(work.held)
             raise
 
-    async def _settled(self, works: Sequence[Work], pending: Pending) -> None:
+    async def _settled(self, works: Sequence[WorkItem], pending: PendingRequest) -> None:
         """Return when every result is there."""
         seconds = self.limits.request_seconds
         # Cheaper than asyncio.timeout, for which each request would pay.
@@ -197,10 +197,10 @@ class Engine:
                 pending.gone = True
                 self._end(self._batcher.drop(works))
 
-    def _prepare(self, works: Sequence[Work]) -> list[Work]:
+    def _prepare(self, works: Sequence[WorkItem]) -> list[WorkItem]:
         """Tokenise works; return those that can be answered. The others end here."""
-        settled: list[tuple[Work, Result]] = []
-        ready: list[Work] = []
+        settled: list[tuple[WorkItem, Result]] = []
+        ready: list[WorkItem] = []
         for work, error in self._answering.prepare(works):
             if error is not None:
                 settled.append((work, error))
@@ -212,7 +212,7 @@ class Engine:
         self._deliver(settled)
         return ready
 
-    def _recharge(self, works: Sequence[Work]) -> None:
+    def _recharge(self, works: Sequence[WorkItem]) -> None:
         """Put what works really cost in the place of the guess."""
         flows: Counter[str] = Counter()
         for work in works:
@@ -223,7 +223,7 @@ class Engine:
             work.costs = costs
         self._batcher.charge(flows)
 
-    def _run(self, batch: list[Work]) -> None:
+    def _run(self, batch: list[WorkItem]) -> None:
         """Answer a batch; on a device thread. Whatever happens, each work has a result and ends."""
         began = time.perf_counter()
         works = self._prepare(batch)
@@ -235,29 +235,29 @@ class Engine:
         finally:
             self._deliver(list(zip(works, results, strict=True)))
 
-    def _measure(self, works: Sequence[Work], began: float, seconds: float) -> None:
+    def _measure(self, works: Sequence[WorkItem], began: float, seconds: float) -> None:
         """Tell of a batch that has run."""
         tokens = sum(sum(work.costs) for work in works)
         self._admission.ran(tokens, seconds)
         waits = [began - work.since for work in works]
         self._waits.record(max(waits))
         adapters = len({resident.key for work in works for resident in work.held})
-        self.observer.batch(tokens, len(works), adapters, waits, seconds)
+        self.events.batch(tokens, len(works), adapters, waits, seconds)
 
-    def _deliver(self, settled: Sequence[tuple[Work, Result]]) -> None:
+    def _deliver(self, settled: Sequence[tuple[WorkItem, Result]]) -> None:
         """End works and hand their results to the event loop, which then looks for room, too."""
         self._end([work for work, _ in settled])
         if settled:
             with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
                 settled[0][0].owner.loop.call_soon_threadsafe(self._settle, settled)
 
-    def _settle(self, settled: Sequence[tuple[Work, Result]]) -> None:
+    def _settle(self, settled: Sequence[tuple[WorkItem, Result]]) -> None:
         """Hand results to those who wait for them; on the event loop."""
         for work, result in settled:
             work.owner.settle(work.index, result)
         self._changed.set()
 
-    def _end(self, works: Iterable[Work]) -> None:
+    def _end(self, works: Iterable[WorkItem]) -> None:
         """Give back what works hold: their adapters, and their room."""
         for work in works:
             self.trunk.residents.release(work.held)
@@ -266,17 +266,17 @@ class Engine:
             else:
                 self._admission.answered(work.charges)
 
-    def _note(self, inputs: Sequence[Input], pending: Pending, seconds: float) -> None:
+    def _note(self, inputs: Sequence[TextRequest], pending: PendingRequest, seconds: float) -> None:
         """Count what came of a request."""
         self._requests.record(seconds)
         for given, result in zip(inputs, pending.results, strict=True):
             if isinstance(result, OneTrunkError):
-                self.observer.failed(result)
+                self.events.failed(result)
                 continue
             self._of.record(given.adapters, seconds, self.trunk.residents.posts)
             for name in given.adapters:
-                self.observer.answered(name, seconds)
+                self.events.answered(name, seconds)
 
-    def _served(self, name: str, post: Post) -> Served:
+    def _served(self, name: str, post: Post) -> AdapterStatus:
         tier = self.trunk.residents.tier(post.resident)
-        return Served.of(name, post, tier, self._of.of(name))
+        return AdapterStatus.of(name, post, tier, self._of.of(name))

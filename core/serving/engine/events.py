@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-class Observer:
+class EventSink:
     """Hears of events and does nothing; subclasses count. Called from any thread; must be quick and not raise."""
 
     def batch(self, tokens: int, texts: int, adapters: int, waits: Sequence[float], seconds: float) -> None:

@@ -15,12 +15,12 @@ from onetrunk.core.inference.logits import Job, compute_logits
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.inference.registry import Key
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, ExitRefused, TooManyTokens
-from onetrunk.core.serving.engine.requests import Answer, Result, Work
+from onetrunk.core.serving.engine.requests import AdapterAnswer, Result, WorkItem
 
 _log = logging.getLogger(__name__)
 
 
-class Answering:
+class Executor:
     """Texts to answers by the adapters that the caller holds.
 
     Plugins and the tokenizer can raise anything, an exit of the process or a panic of native code too, which are no
@@ -32,7 +32,7 @@ class Answering:
     def __init__(self, trunk: OneTrunk, batch_tokens: int, input_tokens: int) -> None:
         self._trunk, self._batch_tokens, self._input_tokens = trunk, batch_tokens, input_tokens
 
-    def prepare(self, works: Sequence[Work]) -> Iterator[tuple[Work, OneTrunkError | None]]:
+    def prepare(self, works: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, OneTrunkError | None]]:
         """Tokenise texts, each once, and bring evicted adapters back; yield each work with its error, or None.
 
         Nothing is done for a work that nobody waits for, which has no error.
@@ -52,7 +52,7 @@ class Answering:
         for work, tokens in zip(works, tokenised, strict=True):
             yield work, None if work.owner.gone else self._prepared(work, tokens)
 
-    def answer(self, works: Sequence[Work]) -> list[Result]:
+    def answer(self, works: Sequence[WorkItem]) -> list[Result]:
         """Return the result of each work; never raises, and one that fails leaves the others their answers.
 
         Where the forward pass of several works fails, each half of them is computed again: a single one that fails
@@ -70,7 +70,7 @@ class Answering:
             return [*self.answer(works[:half]), *self.answer(works[half:])]
         return [_decoded(work, own) for work, own in zip(works, logits, strict=True)]
 
-    def _prepared(self, work: Work, tokens: Any) -> OneTrunkError | None:
+    def _prepared(self, work: WorkItem, tokens: Any) -> OneTrunkError | None:
         if len(tokens) * len(work.held) > self._input_tokens:
             return TooManyTokens(len(tokens), len(work.held), self._input_tokens)
         for resident in work.held:
@@ -90,7 +90,7 @@ class Answering:
                 return _fault(version, "the reload", error)
         return None
 
-    def _logits(self, works: Sequence[Work]) -> list[list[np.ndarray]]:
+    def _logits(self, works: Sequence[WorkItem]) -> list[list[np.ndarray]]:
         """Return for each work the logits of each of its adapters, (units, labels)."""
         slots: dict[Key, int] = {}
         adapters: list[Adapter] = []
@@ -105,7 +105,7 @@ class Answering:
         logits = iter(compute_logits(self._trunk.trunk, first, adapters, jobs, self._batch_tokens))
         return [list(islice(logits, len(work.held))) for work in works]
 
-    def _blamed(self, work: Work, error: BaseException) -> OneTrunkError:
+    def _blamed(self, work: WorkItem, error: BaseException) -> OneTrunkError:
         """Return the error of a work whose forward pass failed, which names the first adapter that fails alone."""
         versions = [resident.adapter.ref for resident in work.held]
         if isinstance(error, OneTrunkError) and not isinstance(error, TaskSpecError):
@@ -119,16 +119,16 @@ class Answering:
         return _fault(", ".join(versions), "the forward pass", error)
 
 
-def _decoded(work: Work, logits: Sequence[np.ndarray]) -> Result:
+def _decoded(work: WorkItem, logits: Sequence[np.ndarray]) -> Result:
     """Return the answers of a work, or the error of the first adapter whose decoder fails."""
-    answers: list[Answer] = []
+    answers: list[AdapterAnswer] = []
     for name, resident, example, own in zip(work.names, work.held, work.examples, logits, strict=True):
         adapter = resident.adapter
         try:
             record = adapter.spec.decode(example, own, adapter.labels, adapter.settings)
         except BaseException as error:  # a plugin's decoder can raise anything
             return _fault(adapter.ref, "decode", error)
-        answers.append(Answer(name, adapter.ref, adapter.spec.name, record))
+        answers.append(AdapterAnswer(name, adapter.ref, adapter.spec.name, record))
     return answers
 
 

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
-class Place(Generic[T]):
+class QueueTicket(Generic[T]):
     """A place in the queue. item: None once it has left."""
 
     flow: str
@@ -30,7 +30,7 @@ class Place(Generic[T]):
 
 @dataclass(slots=True, eq=False)
 class _Flow(Generic[T]):
-    places: deque[Place[T]]
+    places: deque[QueueTicket[T]]
     deficit: int = 0
     in_turn: bool = False
     left: int = 0  # places whose item has left, still in `places`
@@ -52,9 +52,9 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return self._count
 
-    def put(self, flow: str, cost: int, item: T) -> Place[T]:
+    def put(self, flow: str, cost: int, item: T) -> QueueTicket[T]:
         """Add `item`, which costs `cost` tokens, at the end of `flow`; return its place."""
-        place = Place(flow, cost, item)
+        place = QueueTicket(flow, cost, item)
         own = self._flows.setdefault(flow, _Flow(deque()))
         own.places.append(place)
         own.tokens += cost
@@ -62,7 +62,7 @@ class FairQueue(Generic[T]):
         self._count += 1
         return place
 
-    def drop(self, place: Place[T]) -> bool:
+    def drop(self, place: QueueTicket[T]) -> bool:
         """Take an item out wherever it waits; return False where it has left already."""
         if place.item is None:
             return False
@@ -153,19 +153,19 @@ class FairQueue(Generic[T]):
         """
         return budget if not others and self.alone(name) else max(QUANTUM, budget // 2)
 
-    def _first(self, flow: _Flow[T]) -> Place[T] | None:
+    def _first(self, flow: _Flow[T]) -> QueueTicket[T] | None:
         while flow.places and flow.places[0].item is None:
             flow.places.popleft()
             flow.left -= 1
         return flow.places[0] if flow.places else None
 
-    def _pop(self, flow: _Flow[T], place: Place[T]) -> T:
+    def _pop(self, flow: _Flow[T], place: QueueTicket[T]) -> T:
         """Take out the first item of a flow, which pays for it."""
         flow.places.popleft()
         flow.deficit -= place.cost
         return self._leave(flow, place)
 
-    def _leave(self, flow: _Flow[T], place: Place[T]) -> T:
+    def _leave(self, flow: _Flow[T], place: QueueTicket[T]) -> T:
         item = place.item
         if item is None:
             raise RuntimeError(f"an item of flow {place.flow!r} was to leave the queue a second time")

@@ -55,7 +55,7 @@ class Limits:
             raise UsageError(f"wait_ms is {self.wait_ms}; expected at most {MOST_WAIT_MS}")
 
     @classmethod
-    def on(cls, device: str, threads: int = 1, **chosen: float | None) -> Limits:
+    def for_device(cls, device: str, threads: int = 1, **chosen: float | None) -> Limits:
         """Return the defaults for a type of device (cpu, cuda), with what was `chosen` and is not None.
 
         threads: of the CPU, that device threads may share between them.

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference.registry import Resident
-from onetrunk.core.serving.engine.fair_queue import Place
+from onetrunk.core.serving.engine.fair_queue import QueueTicket
 from onetrunk.core.tasks import Example, JSONObject
 
 _BYTES = 4
@@ -18,7 +18,7 @@ _BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class TextRequest:
     """A text, and the names of the adapters that it is asked of."""
 
     text: str
@@ -31,7 +31,7 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AdapterAnswer:
     """What `version`, which served as `adapter`, says of a text; `record` is the task's own."""
 
     adapter: str
@@ -44,11 +44,11 @@ class Answer:
         return {"adapter": self.adapter, "version": self.version, "task": self.task, **self.record}
 
 
-Result: TypeAlias = list[Answer] | OneTrunkError
+Result: TypeAlias = list[AdapterAnswer] | OneTrunkError
 """What comes of an input: an answer an adapter, in the order asked, or why there is none."""
 
 
-class Pending:
+class PendingRequest:
     """The results of a request, as they come in; belongs to the running event loop. done: set with the last.
 
     gone: nobody waits for them any more.
@@ -75,7 +75,7 @@ class Pending:
 
 
 @dataclass(slots=True, eq=False)
-class Work:
+class WorkItem:
     """One text for the adapters that it is asked of.
 
     names, held, costs, examples, encoded: of each adapter, in the order asked; costs: tokens, a guess at first.
@@ -86,17 +86,17 @@ class Work:
     text: str
     names: Sequence[str]
     held: Sequence[Resident]
-    owner: Pending
+    owner: PendingRequest
     index: int
     costs: list[int]
     examples: list[Example] = field(default_factory=list)
     encoded: list[Encoded] = field(default_factory=list)
     flow: str = ""
     since: float = 0.0
-    place: Place[Work] | None = None
+    place: QueueTicket[WorkItem] | None = None
 
     @classmethod
-    def of(cls, given: Input, held: Sequence[Resident], owner: Pending, index: int) -> Work:
+    def of(cls, given: TextRequest, held: Sequence[Resident], owner: PendingRequest, index: int) -> WorkItem:
         """Return the work of an input, its cost guessed."""
         size = len(given.text) if given.text.isascii() else len(given.text.encode("utf-8", "surrogatepass"))
         guess = size // _BYTES + 2
@@ -107,7 +107,7 @@ class Work:
         """The tokens by name."""
         return list(zip(self.names, self.costs, strict=True))
 
-    def only(self, i: int) -> Work:
+    def only(self, i: int) -> WorkItem:
         """Return the work of the adapter `i` alone."""
         own = slice(i, i + 1)
         return replace(
@@ -120,7 +120,7 @@ class Work:
         )
 
 
-def spread(inputs: Sequence[Input], results: Iterable[Result | None]) -> list[Result]:
+def spread(inputs: Sequence[TextRequest], results: Iterable[Result | None]) -> list[Result]:
     """Return results that answer each name once as answers to `inputs`, which may repeat names."""
     answers: list[Result] = []
     for given, result in zip(inputs, results, strict=True):

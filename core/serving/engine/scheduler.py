@@ -8,9 +8,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 
-from onetrunk.core.serving.engine.cpu_threads import step_back
+from onetrunk.core.serving.engine.cpu_threads import lower_priority
 from onetrunk.core.serving.engine.fair_queue import FairQueue
-from onetrunk.core.serving.engine.requests import Work
+from onetrunk.core.serving.engine.requests import WorkItem
 
 _LEAST = 64
 """Tokens that are not split between device threads: they take one thread little longer than half of them would."""
@@ -21,7 +21,7 @@ _FLOOD_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
-class Batcher:
+class Scheduler:
     """A queue and the threads that empty it.
 
     answer: does all of a batch, on a device thread; what it raises is logged.
@@ -31,10 +31,10 @@ class Batcher:
     """
 
     def __init__(
-        self, answer: Callable[[list[Work]], None], tokens: int, wait: float, workers: int = 1
+        self, answer: Callable[[list[WorkItem]], None], tokens: int, wait: float, workers: int = 1
     ) -> None:
         self._answer, self._tokens, self._wait = answer, tokens, wait
-        self._queue: FairQueue[Work] = FairQueue()
+        self._queue: FairQueue[WorkItem] = FairQueue()
         self._turn = threading.Lock()  # of the one thread that gathers a batch, as long as it waits, too
         self._changed = threading.Condition()
         self._idle = workers
@@ -59,7 +59,7 @@ class Batcher:
         """Whether what is put will be answered."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def put(self, works: Iterable[Work]) -> None:
+    def put(self, works: Iterable[WorkItem]) -> None:
         """Add the works of a request to the queue."""
         with self._changed:
             self._asked.append(None)
@@ -68,7 +68,7 @@ class Batcher:
                 work.place = self._queue.put(work.flow, sum(work.costs), work)
             self._changed.notify()
 
-    def drop(self, works: Iterable[Work]) -> list[Work]:
+    def drop(self, works: Iterable[WorkItem]) -> list[WorkItem]:
         """Take out of the queue those works that still wait, and return them."""
         with self._changed:
             return [work for work in works if work.place is not None and self._queue.drop(work.place)]
@@ -101,7 +101,7 @@ class Batcher:
             thread.join()
 
     def _run(self) -> None:
-        step_back()
+        lower_priority()
         while batch := self._next():
             try:
                 self._answer(batch)
@@ -111,7 +111,7 @@ class Batcher:
                 self._idle += 1
                 self._changed.notify()
 
-    def _next(self) -> list[Work]:
+    def _next(self) -> list[WorkItem]:
         """Return the next batch, as soon as there is one; nothing when all is done and the batcher closes."""
         with self._turn, self._changed:
             while not (batch := self._take()) and not (self._closing and not self._queue):
@@ -130,7 +130,7 @@ class Batcher:
             if not self._changed.wait(max(0.0, until - time.perf_counter())):
                 return
 
-    def _take(self) -> list[Work]:
+    def _take(self) -> list[WorkItem]:
         """Return what is to be done next of what waits, if there is anything."""
         budget = min(self._tokens, max(_LEAST, -(-self._queue.tokens // self._idle)))
         flooded = time.perf_counter() < self._flood_ends and not self._queue.alone(self._flood)

@@ -14,7 +14,7 @@ _KEPT = 512
 """Times that are kept for the percentile."""
 
 
-class Activity:
+class SlidingWindow:
     """Counts and times of one thing. Safe to share between threads."""
 
     def __init__(self) -> None:
@@ -58,23 +58,23 @@ class Activity:
             self._seconds.popleft()
 
 
-class Activities:
+class AdapterStatistics:
     """What has been going on under each name that serves."""
 
     def __init__(self) -> None:
-        self._of: dict[str, Activity] = {}
+        self._of: dict[str, SlidingWindow] = {}
 
     def record(self, names: Iterable[str], seconds: float, serving: Container[str]) -> None:
         """Count something of `names` that took `seconds`; those that do not serve any more are forgotten."""
         for name in names:
             if name in serving:
-                self._of.setdefault(name, Activity()).record(seconds)
+                self._of.setdefault(name, SlidingWindow()).record(seconds)
             else:
                 self._of.pop(name, None)
 
-    def of(self, name: str) -> Activity:
+    def of(self, name: str) -> SlidingWindow:
         """Return what has been going on under `name`."""
-        return self._of.get(name) or Activity()
+        return self._of.get(name) or SlidingWindow()
 
     def forget(self, name: str) -> None:
         """Forget `name`, which was taken out of service."""

@@ -7,12 +7,12 @@ from datetime import datetime
 
 from onetrunk.adapters.methods.bank import Tier
 from onetrunk.core.inference.registry import Post
-from onetrunk.core.serving.engine.stats import Activity
+from onetrunk.core.serving.engine.stats import SlidingWindow
 from onetrunk.core.tasks import Labels
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class AdapterStatus:
     """An adapter in service.
 
     requests: texts that it was asked since it was loaded first; requests_per_second, p95 (seconds, None where
@@ -31,7 +31,7 @@ class Served:
     p95: float | None
 
     @classmethod
-    def of(cls, name: str, post: Post, tier: Tier, activity: Activity) -> Served:
+    def of(cls, name: str, post: Post, tier: Tier, activity: SlidingWindow) -> AdapterStatus:
         """Return what is told of `post`."""
         adapter = post.resident.adapter
         return cls(
@@ -49,7 +49,7 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class EngineStatus:
     """How an engine does.
 
     state: ready, overloaded, draining, or broken where the device thread has ended.

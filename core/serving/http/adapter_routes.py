@@ -11,7 +11,7 @@ from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.serving.engine.config import NAME
 from onetrunk.core.serving.engine.errors import ShuttingDown, UnknownName
-from onetrunk.core.serving.engine.status import Served
+from onetrunk.core.serving.engine.status import AdapterStatus
 from onetrunk.core.serving.http.auth import Grant
 from onetrunk.core.serving.http.json_codec import write_json
 from onetrunk.core.serving.http.predict_routes import narrowed, request
@@ -26,7 +26,7 @@ _NAME = re.compile(NAME)
 async def list_adapters(service: Service, call: Call) -> Response:
     """List what is served, as far as the token may use it."""
     grant = granted(service, call)
-    served = [record(each) for each in service.engine.served() if grant.covers(each.name)]
+    served = [record(each) for each in service.engine.adapters() if grant.covers(each.name)]
     return _json({"adapters": served})
 
 
@@ -74,7 +74,7 @@ async def delete_adapter(service: Service, call: Call) -> Response:
     return Response(status_code=204)
 
 
-def record(served: Served) -> JSONObject:
+def record(served: AdapterStatus) -> JSONObject:
     """Return what clients are told of an adapter."""
     return {
         "name": served.name,
@@ -105,9 +105,9 @@ def _named(service: Service, call: Call, scope: str | None) -> tuple[str, Grant]
     return name, grant
 
 
-def _one(service: Service, name: str, grant: Grant) -> Served:
+def _one(service: Service, name: str, grant: Grant) -> AdapterStatus:
     try:
-        return service.engine.one(name)
+        return service.engine.adapter(name)
     except UnknownName as error:
         raise narrowed(error, grant) from None
 

@@ -14,7 +14,7 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from onetrunk.core.serving.engine.backend import Desk
+from onetrunk.core.serving.engine.backend import ServingBackend
 from onetrunk.core.serving.http.auth import Access
 from onetrunk.core.serving.http.body_limits import Bodies
 from onetrunk.core.serving.http.json_codec import write_json
@@ -53,7 +53,11 @@ class App:
 
 
 def make_app(
-    engine: Desk, *, access: Access | None = None, log: EventLog | None = None, local: bool | None = None
+    engine: ServingBackend,
+    *,
+    access: Access | None = None,
+    log: EventLog | None = None,
+    local: bool | None = None,
 ) -> App:
     """Return the application around `engine`, whose observer is a `Metrics` where there are to be metrics.
 
@@ -61,7 +65,7 @@ def make_app(
     no tokens: a page on the web could otherwise make a name of its own mean this machine.
     """
     access = access or Access()
-    metrics = engine.observer if isinstance(engine.observer, Metrics) else Metrics()
+    metrics = engine.events if isinstance(engine.events, Metrics) else Metrics()
     metrics.watch(engine)
     return App(
         Service(

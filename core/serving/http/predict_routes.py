@@ -14,7 +14,7 @@ from starlette.responses import Response
 from onetrunk.adapters.format.records import REQUEST_WORDS, faults_of
 from onetrunk.core.errors import UnknownAdapter
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, UnknownName
-from onetrunk.core.serving.engine.requests import Answer, Input, Result
+from onetrunk.core.serving.engine.requests import AdapterAnswer, Result, TextRequest
 from onetrunk.core.serving.http import schemas
 from onetrunk.core.serving.http.auth import Grant
 from onetrunk.core.serving.http.body_limits import unless_gone
@@ -60,12 +60,12 @@ def inputs_of(value: Any, most: int) -> Sequence[Any]:
     return inputs
 
 
-def input_of(value: Any, grant: Grant) -> Input:
+def input_of(value: Any, grant: Grant) -> TextRequest:
     """Return one input, checked. Raises Refusal."""
     given = request(schemas.Input, value)
     for name in given.adapters:
         grant.demand(name)
-    return Input(given.text, tuple(given.adapters))
+    return TextRequest(given.text, tuple(given.adapters))
 
 
 def request(kind: type[Model], value: Any) -> Model:
@@ -79,15 +79,15 @@ def request(kind: type[Model], value: Any) -> Model:
 
 async def results_of(
     service: Service, given: Sequence[Any], grant: Grant, *, wait: bool = False
-) -> list[list[Answer] | Problem]:
+) -> list[list[AdapterAnswer] | Problem]:
     """Return what comes of each input. Raises what `Engine.answer` raises."""
     checked = [_checked(service, value, grant) for value in given]
-    sound = [each for each in checked if isinstance(each, Input)]
+    sound = [each for each in checked if isinstance(each, TextRequest)]
     answers = iter(await service.engine.answer(sound, wait=wait) if sound else [])
     return [each if isinstance(each, Problem) else _outcome(next(answers), grant) for each in checked]
 
 
-def written(service: Service, results: Sequence[list[Answer] | Problem]) -> bytes:
+def written(service: Service, results: Sequence[list[AdapterAnswer] | Problem]) -> bytes:
     """Return the body with all results."""
     try:
         return write_json({"results": [result_json(result) for result in results]})
@@ -95,12 +95,12 @@ def written(service: Service, results: Sequence[list[Answer] | Problem]) -> byte
         return written_apart(service, results)
 
 
-def written_apart(service: Service, results: Sequence[list[Answer] | Problem]) -> bytes:
+def written_apart(service: Service, results: Sequence[list[AdapterAnswer] | Problem]) -> bytes:
     """Return the body with all results, each written by itself."""
     return b'{"results":[' + b",".join(written_one(service, each) for each in results) + b"]}"
 
 
-def written_one(service: Service, result: list[Answer] | Problem, **more: object) -> bytes:
+def written_one(service: Service, result: list[AdapterAnswer] | Problem, **more: object) -> bytes:
     """Return one result with `more` keys as JSON."""
     try:
         return write_json({**more, **result_json(result)})
@@ -114,14 +114,14 @@ def written_one(service: Service, result: list[Answer] | Problem, **more: object
         return write_json({**more, **result_json(problem_of(error))})
 
 
-def result_json(result: list[Answer] | Problem) -> JSONObject:
+def result_json(result: list[AdapterAnswer] | Problem) -> JSONObject:
     """Return one result as an object."""
     if isinstance(result, Problem):
         return {"error": result.to_json()}
     return {"answers": [answer.to_json() for answer in result]}
 
 
-def _checked(service: Service, value: Any, grant: Grant) -> Input | Problem:
+def _checked(service: Service, value: Any, grant: Grant) -> TextRequest | Problem:
     try:
         return input_of(value, grant)
     except Refusal as refusal:
@@ -129,7 +129,7 @@ def _checked(service: Service, value: Any, grant: Grant) -> Input | Problem:
         return refusal.problem
 
 
-def _outcome(result: Result, grant: Grant) -> list[Answer] | Problem:
+def _outcome(result: Result, grant: Grant) -> list[AdapterAnswer] | Problem:
     if isinstance(result, list):
         return result
     if isinstance(result, AdapterUnavailable):

@@ -17,11 +17,11 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, ExitRefused
-from onetrunk.core.serving.engine.events import Observer
+from onetrunk.core.serving.engine.events import EventSink
 from onetrunk.core.serving.http.problems import problem_of
 
 if TYPE_CHECKING:
-    from onetrunk.core.serving.engine.backend import Desk
+    from onetrunk.core.serving.engine.backend import ServingBackend
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NAMED = 100
@@ -30,7 +30,7 @@ OTHER = "other"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
-class Metrics(Observer):
+class Metrics(EventSink):
     """The metrics of one service, in a registry of its own. Safe to share between threads."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Metrics(Observer):
         self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._of_adapter: dict[str, tuple[Counter, Histogram]] = {}
         self._failing: dict[str, set[str]] = {}  # the types of its errors, by version
-        self._engine: Desk | None = None
+        self._engine: ServingBackend | None = None
         self._lock = threading.Lock()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -71,7 +71,7 @@ class Metrics(Observer):
         buckets = [2.0**power for power in range(powers + 1)]
         return Histogram(f"onetrunk_{name}", text, buckets=buckets, registry=self.registry)
 
-    def watch(self, engine: Desk) -> None:
+    def watch(self, engine: ServingBackend) -> None:
         """Tell of the queue and the adapters of `engine`, too, as they are when asked."""
         self._engine = engine
         self.registry.register(_State(engine))
@@ -173,7 +173,7 @@ class Metrics(Observer):
 class _State(Collector):
     """Reads an engine at the moment of a scrape."""
 
-    def __init__(self, engine: Desk) -> None:
+    def __init__(self, engine: ServingBackend) -> None:
         self._engine = engine
 
     @override

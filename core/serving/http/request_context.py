@@ -18,7 +18,7 @@ from onetrunk.core.serving.http.json_codec import write_json
 from onetrunk.core.serving.http.problems import MEDIA_TYPE, Problem
 
 if TYPE_CHECKING:
-    from onetrunk.core.serving.engine.backend import Desk
+    from onetrunk.core.serving.engine.backend import ServingBackend
     from onetrunk.core.serving.http.body_limits import Bodies
     from onetrunk.core.serving.http.json_log import EventLog
     from onetrunk.core.serving.http.prometheus import Metrics
@@ -37,7 +37,7 @@ class Service:
     readers: what reads the bodies of streams.
     """
 
-    engine: Desk
+    engine: ServingBackend
     access: Access
     metrics: Metrics
     log: EventLog

@@ -60,7 +60,7 @@ class Server(uvicorn.Server):
         """Begin to accept."""
         await super().startup(sockets)
         self._app.service.log.write(
-            "serving", adapters=[each.name for each in self._app.service.engine.served()]
+            "serving", adapters=[each.name for each in self._app.service.engine.adapters()]
         )
         self._on_start()
 

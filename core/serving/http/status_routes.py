@@ -14,12 +14,12 @@ async def show_status(service: Service, call: Call) -> Response:
     """Show state, queue, load and limits."""
     grant = granted(service, call)
     engine = service.engine
-    status, limits, about = engine.status(), engine.limits, engine.about
+    status, limits, info = engine.status(), engine.limits, engine.info
     value = {
         "status": "draining" if service.draining else status.state,
-        "backbone": about.backbone,
-        "device": about.device,
-        "precision": about.precision,
+        "backbone": info.backbone,
+        "device": info.device,
+        "precision": info.precision,
         "uptime_seconds": round(status.uptime, 1),
         "queue": {
             "texts": status.waiting_texts,
@@ -30,7 +30,7 @@ async def show_status(service: Service, call: Call) -> Response:
         "requests_per_second": round(status.requests_per_second, 3),
         "adapters": status.adapters
         if grant.adapters is None
-        else sum(grant.covers(each.name) for each in engine.served()),
+        else sum(grant.covers(each.name) for each in engine.adapters()),
         "limits": {
             "max_inputs": limits.inputs,
             "max_adapters": limits.adapters,

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from onetrunk.adapters.format.strict_json import is_unicode
 from onetrunk.core.serving.engine.errors import Busy, ShuttingDown
-from onetrunk.core.serving.engine.requests import Answer
+from onetrunk.core.serving.engine.requests import AdapterAnswer
 from onetrunk.core.serving.http.auth import Grant
 from onetrunk.core.serving.http.body_limits import ClientGone, check_type, most_line_bytes, most_values
 from onetrunk.core.serving.http.json_codec import read_json
@@ -31,7 +31,7 @@ GROUP = 16
 """Lines that are answered together, at most: those that have come."""
 WINDOW = 8
 """Groups under way at the same time."""
-_Outcome = list[Answer] | Problem
+_Outcome = list[AdapterAnswer] | Problem
 
 
 async def predict_stream(service: Service, call: Call) -> Response:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from onetrunk.adapters.methods.bank import Tier, Usage
-from onetrunk.core.serving.cluster.gateway_state import Known
-from onetrunk.core.serving.cluster.messages import Report
-from onetrunk.core.serving.engine.backend import About
-from onetrunk.core.serving.engine.status import Status
+from onetrunk.core.serving.cluster.gateway_state import GatewayState
+from onetrunk.core.serving.cluster.messages import ReplicaHealth
+from onetrunk.core.serving.engine.backend import BackendInfo
+from onetrunk.core.serving.engine.status import EngineStatus
 from tests.core.serving.cluster.sample_names import entry, names_after
 
 
-def report(state: str, tier: Tier, waiting: int = 0) -> Report:
-    status = Status(state, waiting, waiting, 100, None, 0.0, 1, 0.0)
-    return Report(About("tiny", "cpu", "fp32"), status, Usage(*[1] * 10), {"mood@1#id": tier})
+def report(state: str, tier: Tier, waiting: int = 0) -> ReplicaHealth:
+    status = EngineStatus(state, waiting, waiting, 100, None, 0.0, 1, 0.0)
+    return ReplicaHealth(BackendInfo("tiny", "cpu", "fp32"), status, Usage(*[1] * 10), {"mood@1#id": tier})
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def report(state: str, tier: Tier, waiting: int = 0) -> Report:
     ],
 )
 def test_a_cluster_is_ready_as_long_as_one_replica_is(states: list[str], expected: str) -> None:
-    known = Known()
+    known = GatewayState()
     known.reports = {str(i): report(state, "disk", 3) for i, state in enumerate(states)}
     status = known.status()
     assert status.state == expected
@@ -36,21 +36,21 @@ def test_a_cluster_is_ready_as_long_as_one_replica_is(states: list[str], expecte
 
 
 def test_the_tier_of_a_version_is_the_best_among_the_replicas() -> None:
-    known = Known()
+    known = GatewayState()
     known.take(names_after(("mood", "mood@1"))[1])
-    assert known.one("mood").tier == "disk"
+    assert known.adapter("mood").tier == "disk"
     known.reports = {
         "a": report("ready", "host"),
         "b": report("ready", "device"),
         "c": report("ready", "disk"),
     }
-    assert known.one("mood").tier == "device"
+    assert known.adapter("mood").tier == "device"
 
 
 def test_a_gateway_keeps_the_newest_table() -> None:
     _, table = names_after(("mood", "mood@1"))
     newer = table.changed("mood", entry("mood@2"))
-    known = Known()
+    known = GatewayState()
     known.take(newer)
     known.take(table)
-    assert known.one("mood").version == "mood@2"
+    assert known.adapter("mood").version == "mood@2"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from onetrunk.core.serving.cluster.proxy_middleware import Proxied
+from onetrunk.core.serving.cluster.proxy_middleware import ProxyMiddleware
 from onetrunk.core.serving.http.request_context import ID
 
 
@@ -35,7 +35,7 @@ def proxied(client: str, local: bool) -> tuple[int, dict[bytes, bytes]]:
         "client": (client, 9),
         "headers": [(b"x-request-id", b"1")],
     }
-    asyncio.run(Proxied(echo, local=local)(scope, receive, send))
+    asyncio.run(ProxyMiddleware(echo, local=local)(scope, receive, send))
     return sent[0]["status"], dict(sent[0]["headers"])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from onetrunk.core.errors import UsageError
-from onetrunk.core.serving.cluster.ray_args import settings_of
+from onetrunk.core.serving.cluster.ray_args import read_arguments
 
 
 @pytest.mark.parametrize(
@@ -18,10 +18,10 @@ from onetrunk.core.serving.cluster.ray_args import settings_of
         ("", {"residence": 9}, "unknown argument 'residence'; expected config and residents"),
         ("", {"residents": 63}, "residents is 63; a text may be asked of 64 adapters"),
         ("port = 80", {}, "Ray listens; set host and port in http_options"),
-        ("no = 1", {}, "unknown key no"),
+        ("no = 1", {}, "has the unknown key 'no'"),
     ],
 )
 def test_invalid_arguments_are_refused(tmp_path: Path, toml: str, args: dict[str, Any], why: str) -> None:
     (tmp_path / "serve.toml").write_text(toml, encoding="utf-8")
     with pytest.raises(UsageError, match=why):
-        settings_of({"config": str(tmp_path / "serve.toml"), **args})
+        read_arguments({"config": str(tmp_path / "serve.toml"), **args})

@@ -19,19 +19,19 @@ from onetrunk.core.inference.registry import Residents
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.serving.engine.engine import Engine
 from onetrunk.core.serving.engine.errors import UnknownName
-from onetrunk.core.serving.engine.requests import Input
+from onetrunk.core.serving.engine.requests import TextRequest
 from tests.core.serving.engine.scenarios import Gate, with_busy_device
 
 
 def test_a_swap_keeps_the_old_version_until_its_requests_are_answered(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, gate: Gate) -> None:
         await engine.load("mood", "sentiment@1")
-        old = asyncio.create_task(engine.answer([Input("good", ("mood",))]))
+        old = asyncio.create_task(engine.answer([TextRequest("good", ("mood",))]))
         while engine.status().waiting_texts < 1:
             await asyncio.sleep(0.005)
         served, previous = await engine.load("mood", "sentiment@2")
         assert (served.version, previous) == ("sentiment@2", "sentiment@1")
-        new = asyncio.create_task(engine.answer([Input("good", ("mood",))]))
+        new = asyncio.create_task(engine.answer([TextRequest("good", ("mood",))]))
         await asyncio.sleep(0.02)
         gate.open.set()
         versions = [answer.version for task in (old, new) for answer in (await task)[0]]  # type: ignore[union-attr]
@@ -43,7 +43,7 @@ def test_a_swap_keeps_the_old_version_until_its_requests_are_answered(trunk: One
 
 def test_unloading_keeps_the_adapter_until_its_requests_are_answered(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, gate: Gate) -> None:
-        asked = asyncio.create_task(engine.answer([Input("good", ("intent",))]))
+        asked = asyncio.create_task(engine.answer([TextRequest("good", ("intent",))]))
         while engine.status().waiting_texts < 1:
             await asyncio.sleep(0.005)
         await engine.unload("intent")
@@ -51,21 +51,21 @@ def test_unloading_keeps_the_adapter_until_its_requests_are_answered(trunk: OneT
             await engine.unload("intent")
         gate.open.set()
         assert isinstance((await asked)[0], list)
-        assert isinstance((await engine.answer([Input("good", ("intent",))]))[0], UnknownName)
+        assert isinstance((await engine.answer([TextRequest("good", ("intent",))]))[0], UnknownName)
 
     with_busy_device(trunk, scenario)
 
 
 def test_statistics_of_a_name_end_with_it(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, gate: Gate) -> None:
-        asked = asyncio.create_task(engine.answer([Input("good", ("intent",))]))
+        asked = asyncio.create_task(engine.answer([TextRequest("good", ("intent",))]))
         while engine.status().waiting_texts < 1:
             await asyncio.sleep(0.005)
         await engine.unload("intent")
         gate.open.set()
         await asked
         await engine.load("intent", "intent")
-        assert engine.one("intent").requests == 0
+        assert engine.adapter("intent").requests == 0
 
     with_busy_device(trunk, scenario)
 
@@ -108,7 +108,7 @@ def test_loads_of_one_name_take_place_in_order_and_do_not_block_other_names(
         slow.go_on.set()
         await asyncio.gather(other, unload, *asked[1:])
         assert [task.result()[1] for task in asked[1:]] == ["ner@1", "intent@1", None]
-        assert engine.one("one").version == "sentiment@2"
+        assert engine.adapter("one").version == "sentiment@2"
 
     asyncio.run(scenario())
     engine.close()
@@ -155,7 +155,7 @@ def test_a_failed_load_leaves_the_old_one_serving(bert: Backbone, store: Store, 
         for reference, kind in (("sentiment@2", HashMismatch), ("nobody", UnknownAdapter)):
             with pytest.raises(kind):
                 await engine.load("sentiment@1", reference)
-        (result,) = await engine.answer([Input("good", ("sentiment@1",))])
+        (result,) = await engine.answer([TextRequest("good", ("sentiment@1",))])
         assert isinstance(result, list)
         assert result[0].version == "sentiment@1"
 

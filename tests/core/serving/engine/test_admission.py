@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onetrunk.core.serving.engine.admission import MOST_SECONDS, Admission
+from onetrunk.core.serving.engine.admission import MOST_SECONDS, AdmissionControl
 from onetrunk.core.serving.engine.limits import Limits
 
 
-def of(tokens: int, **limits: float) -> Admission:
-    return Admission(Limits(queue_tokens=tokens, **limits))  # type: ignore[arg-type]
+def of(tokens: int, **limits: float) -> AdmissionControl:
+    return AdmissionControl(Limits(queue_tokens=tokens, **limits))  # type: ignore[arg-type]
 
 
 def test_below_the_limit_everybody_is_let_in() -> None:
@@ -53,7 +53,7 @@ def test_half_as_much_again_is_never_passed_by_more_than_a_request() -> None:
 def test_each_has_waiting_what_is_answered_in_time_at_the_rate_of_its_own() -> None:
     """Two ask without an end; of one 100 tokens a second are answered, of the other 900."""
     now = 0.0
-    admission = Admission(Limits(queue_tokens=300, queue_seconds=0.3, batch_tokens=1000), lambda: now)
+    admission = AdmissionControl(Limits(queue_tokens=300, queue_seconds=0.3, batch_tokens=1000), lambda: now)
     rates, had = {"slow": 100, "fast": 900}, {"slow": 0, "fast": 0}
     for step in range(3000):
         now += 0.01
@@ -83,7 +83,7 @@ def test_when_all_is_answered_all_the_room_is_there_again(steps: list[tuple[str,
 def test_what_is_given_up_is_not_answered() -> None:
     """Else clients that give up soon would have more and more waiting: at the rate at which they do."""
     now = 0.0
-    admission = Admission(Limits(queue_tokens=1000, batch_tokens=1000), lambda: now)
+    admission = AdmissionControl(Limits(queue_tokens=1000, batch_tokens=1000), lambda: now)
     most = 0
     admission.admit([("hasty", 1)])
     for _ in range(200):

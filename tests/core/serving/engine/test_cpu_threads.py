@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from onetrunk.core.serving.engine.cpu_threads import apart
+from onetrunk.core.serving.engine.cpu_threads import run_in_thread
 
 TEAMS = """
 import os, time, torch
@@ -30,9 +30,9 @@ print(during - before, after - before, threads() - before)
 
 
 def test_the_outcome_is_that_of_the_work() -> None:
-    assert apart(divmod, 7, 2) == (3, 1)
+    assert run_in_thread(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
-        apart(divmod, 1, 0)
+        run_in_thread(divmod, 1, 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")

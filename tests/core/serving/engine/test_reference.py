@@ -35,7 +35,7 @@ def test_the_configuration_is_read_and_its_limits_are_the_defaults(tmp_path: Pat
     (example,) = re.findall(r"```toml\n(# serve\.toml.*?)```", TEXT, flags=re.DOTALL)
     file = tmp_path / "serve.toml"
     file.write_text(example, encoding="utf-8")
-    defaults = Limits.on("cpu", threads=2)
+    defaults = Limits.for_device("cpu", threads=2)
     written = {
         name: value for name, value in asdict(ServeConfig.read(file).limits).items() if value is not None
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from onetrunk.core.serving.engine.scheduler import Batcher
+from onetrunk.core.serving.engine.scheduler import Scheduler
 
 
 def works(*costs: int, flow: str = "one") -> list[Any]:
@@ -37,14 +37,14 @@ class Device:
 
 
 @contextmanager
-def batcher(device: Device, workers: int, tokens: int = 1000, wait: float = 0.0) -> Iterator[Batcher]:
-    with closing(Batcher(device, tokens, wait, workers)) as own:
+def batcher(device: Device, workers: int, tokens: int = 1000, wait: float = 0.0) -> Iterator[Scheduler]:
+    with closing(Scheduler(device, tokens, wait, workers)) as own:
         yield own
         device.done.release(1000)
 
 
 @contextmanager
-def busy(device: Device, workers: int, tokens: int = 1000) -> Iterator[Batcher]:
+def busy(device: Device, workers: int, tokens: int = 1000) -> Iterator[Scheduler]:
     """Have one thread of a batcher at work, on something of a calm flow."""
     with batcher(device, workers, tokens) as own:
         own.put(works(10, flow="calm"))

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from onetrunk.core.serving.engine.stats import Activity
+from onetrunk.core.serving.engine.stats import SlidingWindow
 
 
 def test_threads_that_record_at_once_lose_nothing() -> None:
-    activity = Activity()
+    activity = SlidingWindow()
 
     def record(times: int) -> None:
         for _ in range(times):

@@ -143,7 +143,7 @@ def test_an_admin_of_some_names_cannot_touch_others(guarded: Running, method: st
     body = {"ref": "mood@1"} if method == "PUT" else None
     answer = send(guarded, (method, "/v1/adapters/mood", body), bearer(OPS))
     assert answer.status_code == 403
-    assert guarded.engine.one("mood").version == "mood@2"
+    assert guarded.engine.adapter("mood").version == "mood@2"
 
 
 def test_an_input_for_a_forbidden_adapter_fails_alone(guarded: Running) -> None:
