@@ -1,7 +1,7 @@
-"""A fair queue: what waits is taken in turns of equal cost, whoever has put in how much.
+"""A fair queue: every name gets an equal share of the tokens, however many items each has queued.
 
-Deficit round robin (Shreedhar and Varghese 1995, doi:10.1145/217382.217453): each flow with something waiting has
-its turn and may take, in the long run, as many tokens a round as any other, whatever the sizes of its items.
+Deficit round robin (Shreedhar and Varghese 1995, doi:10.1145/217382.217453). The names with queued items are served
+in rounds. In each round a name may take `QUANTUM` tokens; what it does not use stays its credit for the next round.
 """
 
 from __future__ import annotations
@@ -11,167 +11,176 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 QUANTUM = 16
-"""Tokens that a flow may take a turn: about one text, so that a batch has something of many flows."""
+"""Tokens of a name in one round: about one text, so that a batch mixes many names."""
 
-_LATELY = 256
-"""Items that are looked back to know whether a flow is alone."""
+_RECENT_ITEMS = 256
+"""Recently removed items that are inspected to find out whether one name is alone."""
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
 class QueueTicket(Generic[T]):
-    """A place in the queue. item: None once it has left."""
+    """A queued item. item: None after it has left the queue."""
 
-    flow: str
+    name: str
     cost: int
     item: T | None
 
 
 @dataclass(slots=True, eq=False)
-class _Flow(Generic[T]):
-    places: deque[QueueTicket[T]]
-    deficit: int = 0
-    in_turn: bool = False
-    left: int = 0  # places whose item has left, still in `places`
+class _NameQueue(Generic[T]):
+    """The items of one name.
+
+    credit: tokens that the name may still take; negative if it took too many.
+    in_round: whether it has received its quantum of this round.
+    dropped: tickets in `tickets` whose item has left.
+    tokens: sum of the costs of the queued items.
+    """
+
+    tickets: deque[QueueTicket[T]]
+    credit: int = 0
+    in_round: bool = False
+    dropped: int = 0
     tokens: int = 0
 
 
 class FairQueue(Generic[T]):
-    """Items by flow. Not safe to share between threads: its user has the lock.
+    """Items by name. Not thread-safe: callers hold a lock.
 
-    tokens: the sum of the costs of what waits.
+    tokens: sum of the costs of all queued items.
     """
 
     def __init__(self) -> None:
-        self._flows: OrderedDict[str, _Flow[T]] = OrderedDict()  # the first has its turn
+        self._queues: OrderedDict[str, _NameQueue[T]] = OrderedDict()  # the first is served next
         self.tokens = 0
         self._count = 0
-        self._lately: deque[str] = deque(maxlen=_LATELY)  # flows of what has left
+        self._recent: deque[str] = deque(maxlen=_RECENT_ITEMS)  # names of the items that left last
 
     def __len__(self) -> int:
         return self._count
 
-    def put(self, flow: str, cost: int, item: T) -> QueueTicket[T]:
-        """Add `item`, which costs `cost` tokens, at the end of `flow`; return its place."""
-        place = QueueTicket(flow, cost, item)
-        own = self._flows.setdefault(flow, _Flow(deque()))
-        own.places.append(place)
-        own.tokens += cost
+    def put(self, name: str, cost: int, item: T) -> QueueTicket[T]:
+        """Append `item`, which costs `cost` tokens, to the items of `name`; return its ticket."""
+        ticket = QueueTicket(name, cost, item)
+        queue = self._queues.setdefault(name, _NameQueue(deque()))
+        queue.tickets.append(ticket)
+        queue.tokens += cost
         self.tokens += cost
         self._count += 1
-        return place
+        return ticket
 
-    def drop(self, place: QueueTicket[T]) -> bool:
-        """Take an item out wherever it waits; return False where it has left already."""
-        if place.item is None:
+    def drop(self, ticket: QueueTicket[T]) -> bool:
+        """Remove an item; return False if it has already left the queue."""
+        if ticket.item is None:
             return False
-        flow = self._flows[place.flow]
-        self._leave(flow, place)
-        flow.left += 1
-        if 2 * flow.left > len(flow.places):  # now and then, so that a drop costs a constant time
-            flow.places = deque(each for each in flow.places if each.item is not None)
-            flow.left = 0
-            if not flow.places:
-                del self._flows[place.flow]
+        queue = self._queues[ticket.name]
+        self._leave(queue, ticket)
+        queue.dropped += 1
+        if 2 * queue.dropped > len(queue.tickets):  # rarely, so that a drop takes constant time on average
+            queue.tickets = deque(each for each in queue.tickets if each.item is not None)
+            queue.dropped = 0
+            if not queue.tickets:
+                del self._queues[ticket.name]
         return True
 
-    def charge(self, flow: str, tokens: int) -> None:
-        """Have `flow` pay for tokens that it has had beyond what it was asked for; negative: give them back."""
-        if (own := self._flows.get(flow)) is not None:
-            own.deficit -= tokens
+    def charge(self, name: str, tokens: int) -> None:
+        """Reduce the credit of `name` by tokens that it used beyond the costs of its items; negative: raise it."""
+        if (queue := self._queues.get(name)) is not None:
+            queue.credit -= tokens
 
-    def alone(self, flow: str) -> bool:
-        """Whether nothing of any other flow has left of late."""
-        return all(each == flow for each in self._lately)
+    def is_alone(self, name: str) -> bool:
+        """Return whether all recently removed items belong to `name`."""
+        return all(each == name for each in self._recent)
 
-    def take(self, budget: int, guest: str | None = None) -> list[T]:
-        """Remove and return items of at most `budget` tokens in all, or one that costs more by itself.
+    def take(self, budget: int, demoted: str | None = None) -> list[T]:
+        """Remove and return items of at most `budget` tokens in total, or one item that costs more.
 
-        The turn goes on where it was, so that rounds span batches. A batch ends where a flow has had its share of
-        it: where one flow has most of what waits, batches are small, and who comes next waits less.
+        The round continues from batch to batch. A name gets at most half of a batch, unless it has been alone
+        recently; batches are therefore small while one name has most of the queue, and new items wait less.
 
-        guest: a flow that has a turn for one item after those of the others, on top of `budget`; none where they
-        have nothing.
+        demoted: a name that may add one item after those of the others, on top of `budget`; nothing if the others
+        have no items.
         """
-        aside = None if guest is None else self._flows.pop(guest, None)
+        aside = None if demoted is None else self._queues.pop(demoted, None)
         taken = self._take(budget)
-        if guest is not None and aside is not None:
-            self._flows[guest] = aside
-            place = self._first(aside)
-            if taken and place is not None:
-                aside.in_turn = False
-                aside.deficit = min(aside.deficit + QUANTUM, place.cost)  # saved for the next item alone
-                if place.cost <= aside.deficit:
-                    taken.append(self._pop(aside, place))
+        if demoted is not None and aside is not None:
+            self._queues[demoted] = aside
+            ticket = self._first(aside)
+            if taken and ticket is not None:
+                aside.in_round = False
+                aside.credit = min(aside.credit + QUANTUM, ticket.cost)  # saves up for one item only
+                if ticket.cost <= aside.credit:
+                    taken.append(self._pop(aside, ticket))
         return taken
 
     def _take(self, budget: int) -> list[T]:
         taken: list[T] = []
-        passed = 0  # turns in a row that were too short
-        room = budget
+        passed = 0  # names in succession whose credit was too small
+        left = budget
         total = self.tokens
-        had: Counter[str] = Counter()
+        taken_tokens: Counter[str] = Counter()
         shares: dict[str, int] = {}
-        while self._flows:
-            name, flow = next(iter(self._flows.items()))
+        while self._queues:
+            name, queue = next(iter(self._queues.items()))
             if name not in shares:
-                shares[name] = self._share(name, budget, total - flow.tokens)
-            if not flow.in_turn:
-                flow.in_turn = True
-                flow.deficit += QUANTUM
-            place = self._first(flow)
-            if place is None:
-                del self._flows[name]  # and its deficit with it: who has nothing waiting saves nothing up
-            elif place.cost > flow.deficit:
-                flow.in_turn = False
-                self._flows.move_to_end(name)
+                shares[name] = self._share(name, budget, total - queue.tokens)
+            if not queue.in_round:
+                queue.in_round = True
+                queue.credit += QUANTUM
+            ticket = self._first(queue)
+            if ticket is None:
+                del self._queues[name]  # with its credit: a name without items saves nothing up
+            elif ticket.cost > queue.credit:
+                queue.in_round = False
+                self._queues.move_to_end(name)
                 passed += 1
-                if passed >= len(self._flows):
+                if passed >= len(self._queues):
                     passed = 0
                     self._skip_rounds()
-            elif taken and (place.cost > room or (had[name] and had[name] + place.cost > shares[name])):
+            elif taken and (
+                ticket.cost > left or (taken_tokens[name] and taken_tokens[name] + ticket.cost > shares[name])
+            ):
                 break
             else:
                 passed = 0
-                room -= place.cost
-                had[name] += place.cost
-                taken.append(self._pop(flow, place))
+                left -= ticket.cost
+                taken_tokens[name] += ticket.cost
+                taken.append(self._pop(queue, ticket))
         return taken
 
     def _skip_rounds(self) -> None:
-        """Have the rounds at once in which nobody could take anything: who waits for long items has thousands."""
-        firsts = [(flow, place) for flow in self._flows.values() if (place := self._first(flow)) is not None]
-        rounds = min(-(-(place.cost - flow.deficit) // QUANTUM) for flow, place in firsts) - 1
-        for flow, _ in firsts:
-            flow.deficit += max(0, rounds) * QUANTUM
+        """Skip the rounds in which no name could take an item: long items would take thousands of rounds."""
+        firsts = [
+            (queue, ticket) for queue in self._queues.values() if (ticket := self._first(queue)) is not None
+        ]
+        rounds = min(-(-(ticket.cost - queue.credit) // QUANTUM) for queue, ticket in firsts) - 1
+        for queue, _ in firsts:
+            queue.credit += max(0, rounds) * QUANTUM
 
-    def _share(self, name: str, budget: int, others: int) -> int:
-        """Return how many tokens of a batch `name` may have where `others` wait.
+    def _share(self, name: str, budget: int, other_tokens: int) -> int:
+        """Return the maximum tokens of `name` in a batch: half of it, or all if no other name was served recently."""
+        return budget if not other_tokens and self.is_alone(name) else max(QUANTUM, budget // 2)
 
-        Half of it; all of it where there have been no others of late.
-        """
-        return budget if not others and self.alone(name) else max(QUANTUM, budget // 2)
+    def _first(self, queue: _NameQueue[T]) -> QueueTicket[T] | None:
+        while queue.tickets and queue.tickets[0].item is None:
+            queue.tickets.popleft()
+            queue.dropped -= 1
+        return queue.tickets[0] if queue.tickets else None
 
-    def _first(self, flow: _Flow[T]) -> QueueTicket[T] | None:
-        while flow.places and flow.places[0].item is None:
-            flow.places.popleft()
-            flow.left -= 1
-        return flow.places[0] if flow.places else None
+    def _pop(self, queue: _NameQueue[T], ticket: QueueTicket[T]) -> T:
+        """Remove the first item of a name, and reduce its credit."""
+        queue.tickets.popleft()
+        queue.credit -= ticket.cost
+        return self._leave(queue, ticket)
 
-    def _pop(self, flow: _Flow[T], place: QueueTicket[T]) -> T:
-        """Take out the first item of a flow, which pays for it."""
-        flow.places.popleft()
-        flow.deficit -= place.cost
-        return self._leave(flow, place)
-
-    def _leave(self, flow: _Flow[T], place: QueueTicket[T]) -> T:
-        item = place.item
+    def _leave(self, queue: _NameQueue[T], ticket: QueueTicket[T]) -> T:
+        item = ticket.item
         if item is None:
-            raise RuntimeError(f"an item of flow {place.flow!r} was to leave the queue a second time")
-        place.item = None
-        self._lately.append(place.flow)
-        self.tokens -= place.cost
-        flow.tokens -= place.cost
+            raise RuntimeError(f"an item of {ticket.name!r} left the fair queue twice")
+        ticket.item = None
+        self._recent.append(ticket.name)
+        self.tokens -= ticket.cost
+        queue.tokens -= ticket.cost
         self._count -= 1
         return item

@@ -181,7 +181,7 @@ def test_errors_are_told_in_a_line_before_anything_is_loaded(stock: Path, tmp_pa
     assert "two adapters cannot serve as 'mood'" in said("mood", "mood=mood@1", "--port", "0")
     assert "names no adapter; expected NAME=REF" in said("mood=", "--port", "0")
     assert "no adapter 'nobody' in the store" in said("nobody", "--port", "0")
-    assert "an adapter cannot serve as 'a b'" in said("a b=mood", "--port", "0")
+    assert "invalid adapter name 'a b'" in said("a b=mood", "--port", "0")
     assert "trained on the local folder 'tiny'" in said("--port", "0")
     file = tmp_path / "serve.toml"
     file.write_text("prot = 1")

@@ -123,7 +123,7 @@ def test_an_input_of_too_many_tokens_over_its_adapters_is_refused_alone(trunk: O
     text = "good " * 40
     found = answers(engine, (text, ("ner", "intent")), (text, TASKS), ("good", TASKS))
     assert [type(each) for each in found] == [list, TooManyTokens, list]
-    assert str(found[1]).startswith("the text has 40 tokens, for 3 adapters 120; at most 100 are computed")
+    assert str(found[1]).startswith("the text has 40 tokens, for 3 adapters 120; at most 100 are allowed")
     assert engine.status().waiting_tokens == 0
     engine.close()
 

@@ -60,21 +60,21 @@ def test_what_is_dropped_never_leaves_and_costs_nothing_more(
     puts: list[tuple[str, int]], data: st.DataObject
 ) -> None:
     queue: FairQueue[int] = FairQueue()
-    places = [queue.put(flow, cost, number) for number, (flow, cost) in enumerate(puts)]
+    tickets = [queue.put(flow, cost, number) for number, (flow, cost) in enumerate(puts)]
     dropped = data.draw(st.sets(st.sampled_from(range(len(puts))))) if puts else set()
-    assert all(queue.drop(places[number]) for number in dropped)
+    assert all(queue.drop(tickets[number]) for number in dropped)
     assert queue.tokens == sum(cost for number, (_, cost) in enumerate(puts) if number not in dropped)
     left = []
     while batch := queue.take(100):
         left += batch
     assert set(left) == set(range(len(puts))) - dropped
-    assert not any(queue.drop(place) for place in places)
+    assert not any(queue.drop(ticket) for ticket in tickets)
 
 
 def test_dropping_all_of_a_flow_forgets_it() -> None:
     queue: FairQueue[int] = FairQueue()
-    for place in [queue.put("a", 5, number) for number in range(1000)]:
-        queue.drop(place)
+    for ticket in [queue.put("a", 5, number) for number in range(1000)]:
+        queue.drop(ticket)
     assert (len(queue), queue.tokens, queue.take(100)) == (0, 0, [])
 
 

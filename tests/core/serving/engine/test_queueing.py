@@ -50,7 +50,9 @@ def test_over_the_limit_a_request_is_refused_unless_it_may_wait(trunk: OneTrunk)
         while engine.status().waiting_texts < 1:
             await asyncio.sleep(0.005)
         assert engine.status().state == "overloaded"
-        with pytest.raises(QueueFull, match=r"\d+ tokens wait, at most 20 may; try again in \d+ s") as caught:
+        with pytest.raises(
+            QueueFull, match=r"\d+ tokens wait, the limit is 20; try again in \d+ s"
+        ) as caught:
             await engine.answer([TextRequest("one more", ("ner",))])
         assert caught.value.retry_after >= 1
         patient = asyncio.create_task(engine.answer([TextRequest("one more", ("ner",))], wait=True))
