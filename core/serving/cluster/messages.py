@@ -1,4 +1,4 @@
-"""What gateways and replicas tell each other."""
+"""Messages between gateways and replicas."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from onetrunk.core.serving.engine.requests import Result
 from onetrunk.core.serving.engine.status import EngineStatus
 
 Outcome: TypeAlias = list[Result] | OneTrunkError
-"""What comes of the inputs of a request, or why there is nothing at all. Errors cross as values: raised, they would
-arrive as another class."""
+"""The results of a request, or the error of the whole request. Errors are returned, not raised: Ray would wrap a
+raised error in a class of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaHealth:
-    """How a replica does. tiers: where it has each version, by key."""
+    """Health report of a replica. tiers: where it has the weights of each loaded version, by key."""
 
     info: BackendInfo
     status: EngineStatus

@@ -159,7 +159,7 @@ class FairQueue(Generic[T]):
             queue.credit += max(0, rounds) * QUANTUM
 
     def _share(self, name: str, budget: int, other_tokens: int) -> int:
-        """Return the maximum tokens of `name` in a batch: half of it, or all if no other name was served recently."""
+        """Return the maximum tokens of `name` in a batch: half, or all if no other name was served recently."""
         return budget if not other_tokens and self.is_alone(name) else max(QUANTUM, budget // 2)
 
     def _first(self, queue: _NameQueue[T]) -> QueueTicket[T] | None:

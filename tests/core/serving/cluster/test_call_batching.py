@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from onetrunk.core.serving.cluster.call_batching import FULL, CallBatcher
+from onetrunk.core.serving.cluster.call_batching import MAX_TEXTS, CallBatcher
 from onetrunk.core.serving.engine.requests import TextRequest
 
 Calls = list[tuple[str, list[Sequence[TextRequest]], bool]]
@@ -54,10 +54,10 @@ def test_a_full_call_takes_no_more_requests() -> None:
 
     async def ask() -> None:
         shared = lines(calls)
-        await asyncio.gather(*(shared.send("a", some("x"), False) for _ in range(FULL + 1)))
+        await asyncio.gather(*(shared.send("a", some("x"), False) for _ in range(MAX_TEXTS + 1)))
 
     asyncio.run(ask())
-    assert [len(requests) for _, requests, _ in calls] == [FULL, 1]
+    assert [len(requests) for _, requests, _ in calls] == [MAX_TEXTS, 1]
 
 
 def test_cancelling_one_request_leaves_the_others_in_its_call() -> None:

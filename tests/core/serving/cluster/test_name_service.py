@@ -104,7 +104,7 @@ def test_a_restarted_name_service_adopts_the_table_of_a_gateway() -> None:
     _, lost = names_after(("mood", "mood@1"), ("mood", "mood@2"))
     names, fresh = names_after(("mood", "mood@1"))
     assert lost.outlives(fresh)
-    names.adopt(lost)
+    asyncio.run(names.adopt(lost))
     assert asyncio.run(names.watch(fresh.mark)).table == lost
 
 
@@ -121,8 +121,8 @@ def test_a_restarted_name_service_refuses_changes_based_on_a_lost_table() -> Non
 def test_a_name_service_does_not_adopt_an_older_table_or_one_with_other_settings() -> None:
     names, table = names_after(("mood", "mood@1"), ("mood", "mood@2"))
     _, older = names_after(("mood", "mood@1"))
-    names.adopt(older)
-    names.adopt(NameTable("other settings", "other", 99))
+    asyncio.run(names.adopt(older))
+    asyncio.run(names.adopt(NameTable("other settings", "other", 99)))
     assert asyncio.run(names.watch(("", 0))).table == table
 
 

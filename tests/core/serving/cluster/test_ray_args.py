@@ -15,9 +15,9 @@ from onetrunk.core.serving.cluster.ray_args import read_arguments
     ("toml", "args", "why"),
     [
         ("", {"config": "serve.toml"}, "config is 'serve.toml'; expected an absolute path"),
-        ("", {"residence": 9}, "unknown argument 'residence'; expected config and residents"),
-        ("", {"residents": 63}, "residents is 63; a text may be asked of 64 adapters"),
-        ("port = 80", {}, "Ray listens; set host and port in http_options"),
+        ("", {"residents": 9}, "unknown argument 'residents'; expected config and max_loaded_versions"),
+        ("", {"max_loaded_versions": 63}, "max_loaded_versions is 63; expected at least 64"),
+        ("port = 80", {}, "has host or port; set them in http_options"),
         ("no = 1", {}, "has the unknown key 'no'"),
     ],
 )

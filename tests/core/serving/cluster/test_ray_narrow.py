@@ -28,7 +28,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory, stock: Path, backbone: Path
     folder = tmp_path_factory.mktemp("ray")
     room = {"max_ongoing_requests": 1, "max_queued_requests": 2}
     running = RayService(
-        folder, stock, backbone, residents=1, trunk=room, adapters=None, limits={"adapters": 1}
+        folder, stock, backbone, max_loaded=1, trunk=room, adapters=None, limits={"adapters": 1}
     )
     try:
         running.client.put("/v1/adapters/mood@1", json={"ref": "mood@1"}).raise_for_status()
