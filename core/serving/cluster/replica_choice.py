@@ -8,7 +8,7 @@ from typing import TypeVar
 MAX_LEAD = 4
 """A replica that has the adapter loaded may have this many more running calls than the least busy replica.
 
-Beyond that, another replica loads the adapter, too. A load takes some tens of milliseconds, once; requests that queue
+Beyond that, another replica loads it, too. A load takes some tens of milliseconds, once; requests that queue
 behind more calls lose more time."""
 _Replica = TypeVar("_Replica")
 
