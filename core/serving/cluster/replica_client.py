@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from onetrunk.core.serving.engine.errors import QueueFull
 
@@ -32,23 +33,33 @@ async def call_with_retry(call: Callable[[], DeploymentResponse], *, wait: bool)
     wait: repeat the call until there is capacity, instead of raising BackPressureError.
     Raises RayActorError if three replicas in succession are lost.
     """
-    lost = 0
-    while True:
-        response = call()
-        try:
-            return await response
-        except asyncio.CancelledError:
-            response.cancel()
-            raise
-        except BackPressureError:
-            if not wait:
-                raise
-            await asyncio.sleep(_PAUSE_SECONDS)
-        except RayActorError as error:
-            lost += 1
-            if lost == _ATTEMPTS:
-                raise
-            _log.warning("a replica was lost; its call is repeated on another one: %s", error)
+    while_full = AsyncRetrying(
+        retry=retry_if_exception_type(BackPressureError if wait else ()),
+        wait=wait_fixed(_PAUSE_SECONDS),
+        reraise=True,
+    )
+    while_lost = AsyncRetrying(
+        retry=retry_if_exception_type(RayActorError),
+        stop=stop_after_attempt(_ATTEMPTS),
+        before_sleep=_warn,
+        reraise=True,
+    )
+    return await while_lost(while_full, _call_once, call)
+
+
+async def _call_once(call: Callable[[], DeploymentResponse]) -> Any:
+    """Make the call, and cancel it on the replica if this task is cancelled."""
+    response = call()
+    try:
+        return await response
+    except asyncio.CancelledError:
+        response.cancel()
+        raise
+
+
+def _warn(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome is not None else None
+    _log.warning("a replica was lost; its call is repeated on another one: %s", error)
 
 
 class ReplicaClient:
