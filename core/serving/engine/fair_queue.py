@@ -1,17 +1,22 @@
 """A fair queue: every name gets an equal share of the tokens, however many items each has queued.
 
-Deficit round robin (Shreedhar and Varghese 1995, doi:10.1145/217382.217453). The names with queued items are served
-in rounds. In each round a name may take `QUANTUM` tokens; what it does not use stays its credit for the next round.
+Start-time fair queueing (Goyal, Vin and Cheng 1996, doi:10.1145/248156.248171); for language models it is known as
+virtual token counters (Sheng et al. 2024, arXiv:2401.00588). Each name has a counter of the tokens that it was
+served. The name with the lowest counter is served next, and its counter becomes the virtual time. A new name starts
+at the virtual time, so that an idle name saves nothing up. A name without items is forgotten when the virtual time
+reaches its counter.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
 from typing import Generic, TypeVar
 
-QUANTUM = 16
-"""Tokens of a name in one round: about one text, so that a batch mixes many names."""
+DEMOTED_TOKENS = 16
+"""Tokens that a demoted name may add to each batch on average: about one text."""
 
 _RECENT_ITEMS = 256
 """Recently removed items that are inspected to find out whether one name is alone."""
@@ -19,30 +24,34 @@ _RECENT_ITEMS = 256
 T = TypeVar("T")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class QueueTicket(Generic[T]):
-    """A queued item. item: None after it has left the queue."""
+    """Identifies a queued item."""
 
     name: str
     cost: int
-    item: T | None
+    item: T
 
 
 @dataclass(slots=True, eq=False)
 class _NameQueue(Generic[T]):
     """The items of one name.
 
-    credit: tokens that the name may still take; negative if it took too many.
-    in_round: whether it has received its quantum of this round.
-    dropped: tickets in `tickets` whose item has left.
-    tokens: sum of the costs of the queued items.
+    served: the counter of the name.
+    entry: number of its valid entry in the heap.
+    tokens: sum of the costs of the items.
+    credit: tokens that the name may add to a batch while it is demoted.
     """
 
-    tickets: deque[QueueTicket[T]]
-    credit: int = 0
-    in_round: bool = False
-    dropped: int = 0
+    served: int
+    entry: int = 0
+    tickets: OrderedDict[QueueTicket[T], None] = field(default_factory=OrderedDict)
     tokens: int = 0
+    credit: int = 0
+
+    @property
+    def first(self) -> QueueTicket[T] | None:
+        return next(iter(self.tickets), None)
 
 
 class FairQueue(Generic[T]):
@@ -52,8 +61,11 @@ class FairQueue(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._queues: OrderedDict[str, _NameQueue[T]] = OrderedDict()  # the first is served next
         self.tokens = 0
+        self._queues: dict[str, _NameQueue[T]] = {}
+        self._heap: list[tuple[int, int, str]] = []  # (counter, entry, name); old entries of a name are void
+        self._entries = count()
+        self._virtual_time = 0
         self._count = 0
         self._recent: deque[str] = deque(maxlen=_RECENT_ITEMS)  # names of the items that left last
 
@@ -63,8 +75,11 @@ class FairQueue(Generic[T]):
     def put(self, name: str, cost: int, item: T) -> QueueTicket[T]:
         """Append `item`, which costs `cost` tokens, to the items of `name`; return its ticket."""
         ticket = QueueTicket(name, cost, item)
-        queue = self._queues.setdefault(name, _NameQueue(deque()))
-        queue.tickets.append(ticket)
+        if name not in self._queues:
+            self._queues[name] = _NameQueue(self._virtual_time)
+            self._push(name)
+        queue = self._queues[name]
+        queue.tickets[ticket] = None
         queue.tokens += cost
         self.tokens += cost
         self._count += 1
@@ -72,22 +87,17 @@ class FairQueue(Generic[T]):
 
     def drop(self, ticket: QueueTicket[T]) -> bool:
         """Remove an item; return False if it has already left the queue."""
-        if ticket.item is None:
+        queue = self._queues.get(ticket.name)
+        if queue is None or ticket not in queue.tickets:
             return False
-        queue = self._queues[ticket.name]
-        self._leave(queue, ticket)
-        queue.dropped += 1
-        if 2 * queue.dropped > len(queue.tickets):  # rarely, so that a drop takes constant time on average
-            queue.tickets = deque(each for each in queue.tickets if each.item is not None)
-            queue.dropped = 0
-            if not queue.tickets:
-                del self._queues[ticket.name]
+        self._remove(queue, ticket)
         return True
 
     def charge(self, name: str, tokens: int) -> None:
-        """Reduce the credit of `name` by tokens that it used beyond the costs of its items; negative: raise it."""
+        """Raise the counter of `name` by tokens that it used beyond the costs of its items; negative: lower it."""
         if (queue := self._queues.get(name)) is not None:
-            queue.credit -= tokens
+            queue.served += tokens
+            self._push(name)
 
     def is_alone(self, name: str) -> bool:
         """Return whether all recently removed items belong to `name`."""
@@ -96,91 +106,75 @@ class FairQueue(Generic[T]):
     def take(self, budget: int, demoted: str | None = None) -> list[T]:
         """Remove and return items of at most `budget` tokens in total, or one item that costs more.
 
-        The round continues from batch to batch. A name gets at most half of a batch, unless it has been alone
-        recently; batches are therefore small while one name has most of the queue, and new items wait less.
+        A name gets at most half of a batch, unless it has been alone recently. While one name has most of the
+        queue, batches are therefore small, and new items wait less.
 
         demoted: a name that may add one item after those of the others, on top of `budget`; nothing if the others
-        have no items.
+            have no items.
         """
-        aside = None if demoted is None else self._queues.pop(demoted, None)
-        taken = self._take(budget)
+        taken = self._take(budget, demoted)
+        aside = None if demoted is None else self._queues.get(demoted)
         if demoted is not None and aside is not None:
-            self._queues[demoted] = aside
-            ticket = self._first(aside)
-            if taken and ticket is not None:
-                aside.in_round = False
-                aside.credit = min(aside.credit + QUANTUM, ticket.cost)  # saves up for one item only
+            if taken and (ticket := aside.first) is not None:
+                aside.credit = min(aside.credit + DEMOTED_TOKENS, ticket.cost)  # saves up for one item only
                 if ticket.cost <= aside.credit:
-                    taken.append(self._pop(aside, ticket))
+                    aside.credit -= ticket.cost
+                    taken.append(self._serve(aside, ticket))
+            aside.served = max(aside.served, self._virtual_time)
+            self._push(demoted)
         return taken
 
-    def _take(self, budget: int) -> list[T]:
+    def _take(self, budget: int, excluded: str | None) -> list[T]:
+        """Remove and return items of at most `budget` tokens of all names but one."""
         taken: list[T] = []
-        passed = 0  # names in succession whose credit was too small
-        left = budget
-        total = self.tokens
-        taken_tokens: Counter[str] = Counter()
+        left, total = budget, self.tokens
         shares: dict[str, int] = {}
-        while self._queues:
-            name, queue = next(iter(self._queues.items()))
+        taken_tokens: Counter[str] = Counter()
+        while self._count and (ticket := self._next_ticket(excluded)) is not None:
+            name, queue = ticket.name, self._queues[ticket.name]
             if name not in shares:
                 shares[name] = self._share(name, budget, total - queue.tokens)
-            if not queue.in_round:
-                queue.in_round = True
-                queue.credit += QUANTUM
-            ticket = self._first(queue)
-            if ticket is None:
-                del self._queues[name]  # with its credit: a name without items saves nothing up
-            elif ticket.cost > queue.credit:
-                queue.in_round = False
-                self._queues.move_to_end(name)
-                passed += 1
-                if passed >= len(self._queues):
-                    passed = 0
-                    self._skip_rounds()
-            elif taken and (
-                ticket.cost > left or (taken_tokens[name] and taken_tokens[name] + ticket.cost > shares[name])
-            ):
+            over_share = taken_tokens[name] and taken_tokens[name] + ticket.cost > shares[name]
+            if taken and (ticket.cost > left or over_share):
                 break
-            else:
-                passed = 0
-                left -= ticket.cost
-                taken_tokens[name] += ticket.cost
-                taken.append(self._pop(queue, ticket))
+            left -= ticket.cost
+            taken_tokens[name] += ticket.cost
+            taken.append(self._serve(queue, ticket))
         return taken
 
-    def _skip_rounds(self) -> None:
-        """Skip the rounds in which no name could take an item: long items would take thousands of rounds."""
-        firsts = [
-            (queue, ticket) for queue in self._queues.values() if (ticket := self._first(queue)) is not None
-        ]
-        rounds = min(-(-(ticket.cost - queue.credit) // QUANTUM) for queue, ticket in firsts) - 1
-        for queue, _ in firsts:
-            queue.credit += max(0, rounds) * QUANTUM
+    def _next_ticket(self, excluded: str | None) -> QueueTicket[T] | None:
+        """Return the first ticket of the name with the lowest counter, and advance the virtual time to it."""
+        while self._heap:
+            served, entry, name = self._heap[0]
+            queue = self._queues.get(name)
+            if name != excluded and queue is not None and queue.entry == entry:
+                self._virtual_time = max(self._virtual_time, served)
+                if (ticket := queue.first) is not None:
+                    return ticket
+                del self._queues[name]
+            heappop(self._heap)
+        return None
 
     def _share(self, name: str, budget: int, other_tokens: int) -> int:
         """Return the maximum tokens of `name` in a batch: half, or all if no other name was served recently."""
-        return budget if not other_tokens and self.is_alone(name) else max(QUANTUM, budget // 2)
+        return budget if not other_tokens and self.is_alone(name) else max(DEMOTED_TOKENS, budget // 2)
 
-    def _first(self, queue: _NameQueue[T]) -> QueueTicket[T] | None:
-        while queue.tickets and queue.tickets[0].item is None:
-            queue.tickets.popleft()
-            queue.dropped -= 1
-        return queue.tickets[0] if queue.tickets else None
+    def _push(self, name: str) -> None:
+        """Add the valid entry of a name to the heap."""
+        queue = self._queues[name]
+        queue.entry = next(self._entries)
+        heappush(self._heap, (queue.served, queue.entry, name))
 
-    def _pop(self, queue: _NameQueue[T], ticket: QueueTicket[T]) -> T:
-        """Remove the first item of a name, and reduce its credit."""
-        queue.tickets.popleft()
-        queue.credit -= ticket.cost
-        return self._leave(queue, ticket)
+    def _serve(self, queue: _NameQueue[T], ticket: QueueTicket[T]) -> T:
+        """Remove an item, and raise the counter of its name."""
+        self._remove(queue, ticket)
+        queue.served += ticket.cost
+        self._push(ticket.name)
+        return ticket.item
 
-    def _leave(self, queue: _NameQueue[T], ticket: QueueTicket[T]) -> T:
-        item = ticket.item
-        if item is None:
-            raise RuntimeError(f"an item of {ticket.name!r} left the fair queue twice")
-        ticket.item = None
+    def _remove(self, queue: _NameQueue[T], ticket: QueueTicket[T]) -> None:
+        del queue.tickets[ticket]
+        queue.tokens -= ticket.cost
         self._recent.append(ticket.name)
         self.tokens -= ticket.cost
-        queue.tokens -= ticket.cost
         self._count -= 1
-        return item
