@@ -1,4 +1,4 @@
-"""The engine answers as `OneTrunk.predict` does; a faulty input, text or observer fails alone."""
+"""The engine answers as `OneTrunk.predict` does; a faulty text or event sink fails alone."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def test_an_unknown_name_is_reported_with_the_known_ones(engine: Engine) -> None
 
 
 class Faulty(EventSink):
-    """An observer that raises, which observers must not do."""
+    """An event sink that raises, against its contract."""
 
     def batch(self, *_: Any) -> None:
         raise SystemExit(1)
 
 
-def test_an_observer_that_raises_costs_no_answer_and_no_thread(trunk: OneTrunk) -> None:
+def test_an_event_sink_that_raises_loses_no_answer_and_ends_no_thread(trunk: OneTrunk) -> None:
     engine = Engine(trunk, events=Faulty())
     for _ in range(2):
         assert [type(each) for each in answers(engine, ("good", ("ner",)))] == [list]
@@ -100,7 +100,7 @@ def test_an_observer_that_raises_costs_no_answer_and_no_thread(trunk: OneTrunk) 
     engine.close()
 
 
-def test_a_name_that_is_repeated_is_computed_once_and_answered_as_often_as_asked(trunk: OneTrunk) -> None:
+def test_a_repeated_name_is_computed_once_and_answered_as_often_as_requested(trunk: OneTrunk) -> None:
     class Counting(EventSink):
         tokens = 0
 
@@ -109,8 +109,8 @@ def test_a_name_that_is_repeated_is_computed_once_and_answered_as_often_as_asked
 
     names = ("ner", "intent") * 32
     once, often = Counting(), Counting()
-    for observer, asked in ((once, names[:2]), (often, names)):
-        engine = Engine(trunk, events=observer)
+    for events, asked in ((once, names[:2]), (often, names)):
+        engine = Engine(trunk, events=events)
         (result,) = answers(engine, ("Ada in London", asked))
         engine.close()
         assert isinstance(result, list)

@@ -1,4 +1,4 @@
-"""Batches in which something fails: who pays for it, and what is computed again. Real adapters, real engine."""
+"""Batches in which a text fails: the error of each text, and what is computed again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/serving.md keeps its word: it names every problem and metric, and its configuration is read."""
+"""docs/serving.md agrees with the code: problems, metrics and the configuration."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def test_the_configuration_is_read_and_its_limits_are_the_defaults(tmp_path: Pat
     assert {name: getattr(defaults, name) for name in written} == written
 
 
-def test_about_as_many_lines_of_a_stream_are_under_way_as_it_says() -> None:
+def test_the_documented_lines_of_a_stream_under_way_are_those_of_the_code() -> None:
     (count,) = re.findall(r"About (\d+) lines are under way", TEXT)
     assert abs((WINDOW + 1) * GROUP - int(count)) <= 10
