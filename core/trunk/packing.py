@@ -135,6 +135,19 @@ def pack(
     )
 
 
+def joined(hidden: Tensor, packed: Packed) -> Tensor:
+    """Return the rows of whole texts, in the order given: (tokens, width) → (rows, width).
+
+    The first row of a text of several windows is the mean of theirs, so that a head on it sees the whole text.
+    """
+    if packed.join is None:
+        return hidden
+    out = hidden.index_select(0, packed.join)
+    for row, windows in packed.first_rows:
+        out[row] = hidden.index_select(0, windows).mean(0)
+    return out
+
+
 def _part(windows: Sequence[tuple[int, int, np.ndarray]], first_position: int) -> Part:
     """Return the part of `windows` (slot, length, ids), which are in packed order."""
     lengths = [length for _, length, _ in windows]

@@ -16,8 +16,8 @@ from onetrunk.adapters.methods.lora import Lora
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.trunk.device_copy import moved
 from onetrunk.core.trunk.dropout import Masks
-from onetrunk.core.trunk.packed import Trunk, joined
-from onetrunk.core.trunk.packing import Packed, pack
+from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.packing import Packed, joined, pack
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from onetrunk.core.inference.logits import Job, compute_logits
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.testing import tiny_backbone
 from onetrunk.core.trunk.dropout import Masks
-from onetrunk.core.trunk.packed import Trunk, joined
-from onetrunk.core.trunk.packing import pack
+from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.packing import joined, pack
 
 Slots = Callable[[int, int], list[int]]
 Texts = Callable[[int], list[str]]
