@@ -78,7 +78,7 @@ class Asked:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             head = build_head(spec, backbone, labels, backbone.pooling).eval()
-        here = flattened(lora, self._trunk.device, self._trunk.dtype)
+        here = flattened(lora, self._trunk.device, self._trunk.adapter_dtype)
         return Adapter(f"a{seed}@1", spec, labels, backbone.pooling, here, head, {})
 
     def run(self) -> list[np.ndarray]:

@@ -141,7 +141,7 @@ class Ours(Variant):
         """Build the trunk and put the adapters on its device."""
         self._setup = setup
         self._trunk = Trunk.of(setup.backbone, DTYPES[self.precision])
-        self._bank = Bank(self._trunk.device, self._trunk.dtype)
+        self._bank = Bank(self._trunk.device, self._trunk.adapter_dtype)
         for slot, lora in enumerate(setup.adapters[: self._residents]):
             self._bank.install(slot, lora, lambda lora=lora: lora)  # type: ignore[misc]
 

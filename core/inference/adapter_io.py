@@ -119,7 +119,7 @@ def load_adapter(
         spec=spec,
         labels=manifest.labels,
         pooling=manifest.pooling or "cls",
-        lora=place(lora, trunk.device, trunk.dtype),
+        lora=place(lora, trunk.device, trunk.adapter_dtype),
         head=head.requires_grad_(False).eval(),
         settings=dict(manifest.settings),
     )

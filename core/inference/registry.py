@@ -67,7 +67,7 @@ class Residents:
     def __init__(
         self, resolve: Resolve, host: PluginHost, backbone: Backbone, trunk: Trunk, memory: int | None
     ) -> None:
-        self.bank = Bank(trunk.device, trunk.dtype, memory, memory)
+        self.bank = Bank(trunk.device, trunk.adapter_dtype, memory, memory)
         self._resolve, self._host, self._backbone, self._trunk = resolve, host, backbone, trunk
         self._posts: Mapping[str, Post] = {}
         self._versions: dict[Key, Resident] = {}

@@ -171,7 +171,7 @@ class Learner(Trainable):
 
     def adapter(self, ref: str, settings: dict[str, object] | None = None) -> Adapter:
         """Return the present state as an adapter; it shares the weights, so it is for use between steps."""
-        lora = self.running_lora()
+        lora = self.lora.to(self.trunk.device, self.trunk.adapter_dtype)
         return Adapter(ref, self.spec, self.labels, self.pooling, lora, self.head.eval(), settings or {})
 
 

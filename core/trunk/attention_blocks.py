@@ -52,15 +52,18 @@ class Blocks:
         return Blocks(blocks, here(self.pad), here(self.unpad), here(self.padding))
 
 
-def lay_out(lengths: Sequence[int]) -> Blocks:
-    """Lay out sequences of `lengths`, packed in this order."""
+def lay_out(lengths: Sequence[int], waste: float = WASTE, few: int = FEW) -> Blocks:
+    """Lay out sequences of `lengths`, packed in this order.
+
+    waste, few: what a block may have of padding; with 0 and 0 every block is of one length, and has none.
+    """
     sizes = np.asarray(lengths, dtype=np.int64)
     starts = np.concatenate(([0], np.cumsum(sizes)))
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     blocks: list[Block] = []
     pad: list[np.ndarray] = []
     real: list[np.ndarray] = []
-    for group in _groups(order, lengths):
+    for group in _groups(order, lengths, waste, few):
         longest = lengths[group[-1]]
         first, inside = starts[group][:, None], np.arange(longest) < sizes[group][:, None]
         pad.append(np.where(inside, first + np.arange(longest), first).ravel())
@@ -76,14 +79,14 @@ def lay_out(lengths: Sequence[int]) -> Blocks:
     return Blocks(tuple(blocks), *map(torch.from_numpy, (rows, unpad, padding)))
 
 
-def _groups(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """Cut sequences in order of length into groups whose padding stays within `WASTE` or `FEW`."""
+def _groups(order: Sequence[int], lengths: Sequence[int], waste: float, few: int) -> list[list[int]]:
+    """Cut sequences in order of length into groups whose padding stays within `waste` or `few`."""
     groups: list[list[int]] = []
     tokens = 0
     for sequence in order:
         n = lengths[sequence]
         rows = (len(groups[-1]) + 1) * n if groups else 0
-        if groups and rows - (tokens + n) <= max(WASTE * rows, FEW):
+        if groups and rows - (tokens + n) <= max(waste * rows, few):
             groups[-1].append(sequence)
             tokens += n
         else:

@@ -158,8 +158,13 @@ class Trunk:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What hidden states and adapters are in."""
+        """What hidden states are in, and adapters that train."""
         return self.embeddings.words.dtype
+
+    @property
+    def adapter_dtype(self) -> torch.dtype:
+        """What adapters that serve are in: on a CPU float32, whose small products are the fastest."""
+        return torch.float32 if self.device.type == "cpu" else self.dtype
 
     @property
     def precision(self) -> torch.dtype:
@@ -183,7 +188,7 @@ class Trunk:
     def forward(self, packed: Packed, adapters: Mapping[int, Lora]) -> Tensor:
         """Run the encoder over `packed`, each segment with the adapter of its slot, none where the slot has none.
 
-        adapters: in the trunk's dtype and on its device.
+        adapters: on the trunk's device, in `adapter_dtype`, or in `dtype` where gradients are computed.
         Returns the hidden states (rows, width) of the texts, in the order they were given to `pack`.
         """
         hidden = None
@@ -224,8 +229,9 @@ class Trunk:
         rest = (adapters, range(self.depth) if layers is None else layers)
         shared = None
         if source is not None:
-            entering = Shared(hidden, source)
-            hidden, shared = entering.rows(), entering if len(hidden) < len(source) else None
+            if len(hidden) < len(source):
+                shared = Shared(self._filled(hidden), self._filled(source))
+            hidden = hidden.index_select(0, source)
         if count == 1:
             return self._run_part(hidden, parts[0], *rest, lora_masks, shared)
         masks = [None] * count if lora_masks is None else lora_masks.split([part.segments for part in parts])
@@ -250,10 +256,11 @@ class Trunk:
     ) -> Tensor:
         """Return what leaves the last of `layers`; shared: what `hidden` are, where many are the same."""
         updates = updates_of(part.segments, adapters, hidden, lora_masks)
+        hidden = self._filled(hidden)
         for index in layers:
             hidden = self._run_layer(index, hidden, part.sequences, updates, shared)
             shared = None
-        return hidden
+        return hidden[: part.tokens]
 
     def _run_whole(self, ids: Tensor, positions: Tensor, sequences: Sequences, updates: Updates) -> Tensor:
         """Return the hidden states (tokens, width) of one part; what a CUDA graph records."""
@@ -276,12 +283,31 @@ class Trunk:
             return updates.product(x, linear, index, modules, width)
 
         qkv = layer.qkv if shared is None else shared.product(layer.qkv)
-        context = attend(product(hidden, qkv, "query", "key", "value"), sequences, self._sizes.heads)
+        attended = attend(product(hidden, qkv, "query", "key", "value"), sequences, self._sizes.heads)
+        context = self._filled(attended)
         out = product(context, layer.attention_output, "attention_output")
         hidden = self._norm(hidden + out, layer.attention_norm)
         up = self._activation(product(hidden, layer.intermediate, "intermediate"))
         down = product(up, layer.output, "output")
         return self._norm(hidden + down, layer.output_norm)
 
+    def _filled(self, rows: Tensor) -> Tensor:
+        """Return `rows` (tokens, ...), with rows of zeros after them where the number of rows is to be rounded up.
+
+        A CPU's kernels for bf16 (oneDNN) keep half a MiB for each shape of a product, for good. Training is left
+        alone.
+        """
+        if self.device.type != "cpu" or self.dtype != torch.bfloat16 or torch.is_grad_enabled():
+            return rows
+        missing = rounded_up(len(rows)) - len(rows)
+        return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, missing)) if missing else rows
+
     def _norm(self, x: Tensor, own: Norm) -> Tensor:
         return F.layer_norm(x, own.weight.shape, own.weight, own.bias, self._sizes.epsilon)
+
+
+def rounded_up(rows: int) -> int:
+    """Return the next number of rows that products in bf16 may have: 32 numbers up to 256, then 16 an octave."""
+    octave = 1 << max(0, (rows - 1).bit_length() - 1)
+    step = max(4, min(16, octave // 8), octave // 16)
+    return -(-rows // step) * step

@@ -131,6 +131,11 @@ class PaddedTrunk(Trunk):
         return next(iter(self.tensors().values())).dtype
 
     @property
+    def adapter_dtype(self) -> torch.dtype:
+        """As `dtype`."""
+        return self.dtype
+
+    @property
     def precision(self) -> torch.dtype:
         """As `dtype`."""
         return self.dtype
