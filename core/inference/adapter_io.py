@@ -19,7 +19,7 @@ from onetrunk.core.backbones.device import name_of
 from onetrunk.core.backbones.families import Family
 from onetrunk.core.errors import AdapterRejected, BackboneMismatch, TaskSpecError
 from onetrunk.core.inference.adapter import Adapter, build_head
-from onetrunk.core.inference.logits import Job, compute_logits, encode_examples
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode_examples
 from onetrunk.core.tasks import Example, HeadFormat, TaskSpec
 from onetrunk.core.trunk.packed import Trunk
 
@@ -85,7 +85,9 @@ def probe_logits(
 ) -> list[np.ndarray[Any, Any]]:
     """Return the logits of `texts`, one array (units, labels) each."""
     encoded = encode_examples(backbone.encoder, adapter.spec, [Example(text) for text in texts])
-    return compute_logits(trunk, backbone.first_position, [adapter], [Job(each, 0) for each in encoded])
+    return compute_logits(
+        trunk, backbone.first_position, [adapter], [LogitsRequest(each, 0) for each in encoded]
+    )
 
 
 def load_adapter(

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onetrunk.core.trunk.attention_blocks import Blocks, lay_out
-from onetrunk.core.trunk.device_copy import moved
+from onetrunk.core.trunk.device_copy import to_device
 
 
 class Sequences:
@@ -35,7 +35,7 @@ class Sequences:
     @cached_property
     def starts(self) -> Tensor:
         """(sequences + 1,) int32; where each begins, and where the last one ends."""
-        return moved(torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32), self.device)
+        return to_device(torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32), self.device)
 
     @property
     def longest(self) -> int:

@@ -22,7 +22,7 @@ from onetrunk.core.trunk.calibration import InputRecorder, calibration_batch, re
 from onetrunk.core.trunk.cuda_graphs import Graphs
 from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.int8 import Int8Linear
-from onetrunk.core.trunk.lora_application import Shared, Updates, has_grouped_products, updates_of
+from onetrunk.core.trunk.lora_application import SharedStates, Updates, has_grouped_products, updates_of
 from onetrunk.core.trunk.packing import Packed, Part, joined
 from onetrunk.core.trunk.weights import Embeddings, Layer, Linear, Norm, embeddings_of, layer_of
 
@@ -230,7 +230,7 @@ class Trunk:
         shared = None
         if source is not None:
             if len(hidden) < len(source):
-                shared = Shared(self._filled(hidden), self._filled(source))
+                shared = SharedStates(self._filled(hidden), self._filled(source))
             hidden = hidden.index_select(0, source)
         if count == 1:
             return self._run_part(hidden, parts[0], *rest, lora_masks, shared)
@@ -252,7 +252,7 @@ class Trunk:
         adapters: Mapping[int, Lora],
         layers: range,
         lora_masks: Masks | None,
-        shared: Shared | None = None,
+        shared: SharedStates | None = None,
     ) -> Tensor:
         """Return what leaves the last of `layers`; shared: what `hidden` are, where many are the same."""
         updates = updates_of(part.segments, adapters, hidden, lora_masks)
@@ -275,7 +275,7 @@ class Trunk:
         hidden: Tensor,
         sequences: Sequences,
         updates: Updates,
-        shared: Shared | None = None,
+        shared: SharedStates | None = None,
     ) -> Tensor:
         layer, width = self.layers[index], hidden.shape[1]
 

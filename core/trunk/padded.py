@@ -23,10 +23,10 @@ from onetrunk.adapters.methods.lora import Lora, Patch, Target, patched_linear
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.transformers_encoder import build_model
 from onetrunk.core.errors import UsageError
-from onetrunk.core.trunk.attention_blocks import Block, lay_out
+from onetrunk.core.trunk.attention_blocks import AttentionBlock, lay_out
 from onetrunk.core.trunk.calibration import calibration_batch
 from onetrunk.core.trunk.dropout import Masks
-from onetrunk.core.trunk.lora_application import Shared
+from onetrunk.core.trunk.lora_application import SharedStates
 from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import Packed, Part, Segment
 from onetrunk.core.trunk.weights import Linear, with_noise
@@ -179,7 +179,7 @@ class PaddedTrunk(Trunk):
         adapters: Mapping[int, Lora],
         layers: range,
         lora_masks: Masks | None,
-        shared: Shared | None = None,  # noqa: ARG002
+        shared: SharedStates | None = None,  # noqa: ARG002
     ) -> Tensor:
         """Return the hidden states (tokens, width), which are `hidden` where `layers` is empty."""
         if not layers:
@@ -208,7 +208,7 @@ class PaddedTrunk(Trunk):
         hidden = torch.cat(states)
         return hidden if plan.unpad is None else hidden.index_select(0, plan.unpad)
 
-    def _block(self, ids: Tensor, block: Block) -> Tensor:
+    def _block(self, ids: Tensor, block: AttentionBlock) -> Tensor:
         """ids: (count, length).  Returns (count * length, width), padding included."""
         keep = torch.ones_like(ids)
         if block.keep is not None:
