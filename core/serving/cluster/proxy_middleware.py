@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from onetrunk.core.serving.http.hosts import is_loopback
 from onetrunk.core.serving.http.problems import Problem
-from onetrunk.core.serving.http.request_context import ID, Call, problem_response
+from onetrunk.core.serving.http.request_context import ID, RequestContext, problem_response
 
 _REQUEST_ID = b"x-request-id"
 _MOST_ID = 100
@@ -39,6 +39,6 @@ class Proxied:
         client = (scope.get("client") or ("",))[0]
         if self._local and not is_loopback(client):
             problem = Problem("forbidden", "without tokens this service answers to its own machine alone")
-            await problem_response(problem, Call(inner, receive))(inner, receive, send)
+            await problem_response(problem, RequestContext(inner, receive))(inner, receive, send)
         else:
             await self._app(inner, receive, send_once)

@@ -16,14 +16,14 @@ from typing_extensions import override
 
 from onetrunk.core.serving.engine.backend import Desk
 from onetrunk.core.serving.http.auth import Access
-from onetrunk.core.serving.http.body_limits import Bodies
+from onetrunk.core.serving.http.body_reader import BodyReader
 from onetrunk.core.serving.http.json_codec import write_json
 from onetrunk.core.serving.http.json_log import EventLog
-from onetrunk.core.serving.http.middleware import CALL, Front
+from onetrunk.core.serving.http.middleware import CONTEXT, RequestMiddleware
 from onetrunk.core.serving.http.openapi import document
 from onetrunk.core.serving.http.problems import Refusal
 from onetrunk.core.serving.http.prometheus import Metrics
-from onetrunk.core.serving.http.request_context import Call, Handler, Service
+from onetrunk.core.serving.http.request_context import Handler, HttpService, RequestContext
 from onetrunk.core.serving.http.routes import ROUTES
 from onetrunk.core.serving.http.static_files import page_files, page_response
 
@@ -35,7 +35,7 @@ Errors are problem details, RFC 9457. Every response has its request's id in `X-
 class App:
     """The application; `service` is what its routes work with."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: HttpService) -> None:
         self.service = service
         paths: dict[str, dict[str, Handler]] = defaultdict(dict)
         for route in ROUTES:
@@ -45,7 +45,7 @@ class App:
         for path, (data, media) in page_files().items():
             paths[path]["GET"] = _page(data, media)
         routes = [Path(path, _Endpoint(service, path, handlers)) for path, handlers in paths.items()]
-        self._app = Front(_Router(routes, redirect_slashes=False), service)
+        self._app = RequestMiddleware(_Router(routes, redirect_slashes=False), service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -53,24 +53,28 @@ class App:
 
 
 def make_app(
-    engine: Desk, *, access: Access | None = None, log: EventLog | None = None, local: bool | None = None
+    engine: Desk,
+    *,
+    access: Access | None = None,
+    log: EventLog | None = None,
+    loopback_only: bool | None = None,
 ) -> App:
     """Return the application around `engine`, whose observer is a `Metrics` where there are to be metrics.
 
-    access: the tokens; by default there are none. local: answer to loopback names alone, by default where there are
-    no tokens: a page on the web could otherwise make a name of its own mean this machine.
+    access: the tokens; by default there are none. loopback_only: answer to loopback names alone, by default
+    where there are no tokens: a page on the web could otherwise make a name of its own mean this machine.
     """
     access = access or Access()
     metrics = engine.observer if isinstance(engine.observer, Metrics) else Metrics()
     metrics.watch(engine)
     return App(
-        Service(
+        HttpService(
             engine=engine,
             access=access,
             metrics=metrics,
             log=log or EventLog(),
-            bodies=Bodies(engine.limits),
-            local=access.open if local is None else local,
+            body_reader=BodyReader(engine.limits),
+            loopback_only=access.is_open if loopback_only is None else loopback_only,
         )
     )
 
@@ -88,22 +92,22 @@ class _Router(Router):
 class _Endpoint:
     """The ASGI application of one path: a handler for each method."""
 
-    def __init__(self, service: Service, path: str, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, service: HttpService, path: str, handlers: Mapping[str, Handler]) -> None:
         self._service, self._path, self._handlers = service, path, handlers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call: Call = scope[CALL]
-        call.route, call.params = self._path, scope["path_params"]
+        request: RequestContext = scope[CONTEXT]
+        request.route, request.params = self._path, scope["path_params"]
         handler = self._handlers.get(scope["method"])
         if handler is None:
             allow = ", ".join(sorted({*self._handlers, *(("HEAD",) if "GET" in self._handlers else ())}))
             raise Refusal("method-not-allowed", f"this path takes {allow}", {"Allow": allow})
-        response = await handler(self._service, call)
+        response = await handler(self._service, request)
         await response(scope, receive, send)
 
 
 def _page(data: bytes, media: str) -> Handler:
-    async def page(_service: Service, _call: Call) -> Response:
+    async def page(_service: HttpService, _request: RequestContext) -> Response:
         return page_response(data, media)
 
     return page

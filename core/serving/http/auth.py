@@ -54,13 +54,13 @@ class Grant:
         """Tell whether the name `adapter` may be used, whether anything serves under it or not."""
         return self.adapters is None or any(fnmatchcase(adapter, pattern) for pattern in self.adapters)
 
-    def demand(self, adapter: str) -> None:
+    def require(self, adapter: str) -> None:
         """Raise Refusal unless the name `adapter` may be used."""
         if not self.covers(adapter):
             raise Refusal("forbidden", f"this token may not use {adapter[:100]!r}", adapter=adapter)
 
 
-EVERYTHING = Grant(None, frozenset(SCOPES))
+UNRESTRICTED = Grant(None, frozenset(SCOPES))
 """What everybody has where there are no tokens."""
 
 
@@ -77,7 +77,7 @@ class Access:
         return cls(_grants(file))
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """Whether there are no tokens."""
         return self._grants is None
 
@@ -85,13 +85,13 @@ class Access:
         """Return what the header `Authorization` gives. Raises Refusal: 401 without a token that is known, 403 for
         one without `scope`."""
         if self._grants is None:
-            return EVERYTHING
-        grant = self._known(authorization)
+            return UNRESTRICTED
+        grant = self._find(authorization)
         if scope is not None and scope not in grant.scopes:
             raise Refusal("forbidden", f"this token does not have the scope {scope}", scope=scope)
         return grant
 
-    def _known(self, authorization: str | None) -> Grant:
+    def _find(self, authorization: str | None) -> Grant:
         kind, _, token = (authorization or "").partition(" ")
         if kind.lower() != "bearer" or not token.strip():
             raise _unauthorized("send a token: Authorization: Bearer TOKEN", "")

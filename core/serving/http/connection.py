@@ -38,7 +38,7 @@ class Connection(asyncio.Protocol):
     """A connection that ends where a client takes too long or sends too much.
 
     protocol: the class of uvicorn's protocol; settings: what uvicorn creates it with.
-    gone: done once the connection is lost.
+    disconnected: done once the connection is lost.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._inner = protocol(app_state={**app_state, CONNECTION: self}, **settings)
-        self.gone: asyncio.Future[None] = self._loop.create_future()
+        self.disconnected: asyncio.Future[None] = self._loop.create_future()
         self._held = bytearray()  # what has arrived and was not handed on yet
         self._running = 0  # requests of the application: two for a moment, where one ends and the next begins
         self._waiting = False  # the application, for the next part of a body
@@ -66,13 +66,13 @@ class Connection(asyncio.Protocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers and complete `gone`."""
+        """Stop the timers and complete `disconnected`."""
         for handle in (self._timer, self._unread, self._next):
             if handle is not None:
                 handle.cancel()
         self._held.clear()
-        if not self.gone.done():
-            self.gone.set_result(None)
+        if not self.disconnected.done():
+            self.disconnected.set_result(None)
         self._inner.connection_lost(exc)
 
     @override
@@ -114,10 +114,10 @@ class Connection(asyncio.Protocol):
             self._next.cancel()
             self._next = None
 
-    def request_ended(self, *, whole: bool) -> None:
-        """Note that the application is done with a request. whole: it has read the body to its end."""
+    def request_ended(self, *, body_complete: bool) -> None:
+        """Note that the application is done with a request. body_complete: it has read the body to its end."""
         self._running -= 1
-        self._silent, self._allowed = 0, HEAD_BYTES if whole else UNREAD_BYTES
+        self._silent, self._allowed = 0, HEAD_BYTES if body_complete else UNREAD_BYTES
         if self._held:
             self._schedule()
 

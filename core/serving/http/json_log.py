@@ -60,7 +60,7 @@ class EventLog:
             except (OSError, ValueError):  # a closed pipe or stream; answers matter more than their log
                 return
 
-    def capture(self) -> None:
+    def capture_logging(self) -> None:
         """Have all that this process logs by `logging` written here as well."""
         handler = _Handler(self)
         for name, level in (("", logging.WARNING), (_SERVER, logging.WARNING), (_OURS, logging.INFO)):
@@ -84,7 +84,7 @@ class EventLog:
             self.flush()
 
 
-class Sample:
+class LogSampler:
     """Says which of many events alike are written: the first `SHOWN` of each second. Belongs to one thread."""
 
     def __init__(self) -> None:

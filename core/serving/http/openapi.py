@@ -24,12 +24,12 @@ _BODY = (
     "invalid-request",
     "shutting-down",
 )
-INPUTS = (*_BODY, "too-many-inputs", "text-too-long", "too-many-adapters", "unknown-adapter", "queue-full",
+INPUT_PROBLEMS = (*_BODY, "too-many-inputs", "text-too-long", "too-many-adapters", "unknown-adapter", "queue-full",
           "timeout", "adapter-unavailable")  # fmt: skip
 """Problems of a request with inputs."""
-LOADS = (*_BODY, "queue-full", "unknown-reference", "adapter-rejected", "remote-unavailable")
+LOAD_PROBLEMS = (*_BODY, "queue-full", "unknown-reference", "adapter-rejected", "remote-unavailable")
 """Problems of a load."""
-NAMED = ("unknown-adapter", "invalid-request")
+NAME_PROBLEMS = ("unknown-adapter", "invalid-request")
 """Problems of a request that names an adapter."""
 
 _NAME = {
@@ -42,12 +42,12 @@ _NAME = {
 }
 
 
-def answers(model: str, *problems: str, secured: bool = True) -> Responses:
+def responses_of(model: str, *problems: str, secured: bool = True) -> Responses:
     """Return the `responses` of a route: `model`, and the problems that there can be."""
     kinds = {*problems, *_EVERYWHERE, *(["unauthorized"] if secured else [])}
     return {
         200: content(model, "application/json", "What was asked."),
-        **problem_answers(*sorted(kinds)),
+        **problem_responses(*sorted(kinds)),
     }
 
 
@@ -56,7 +56,7 @@ def content(model: str, media: str, description: str) -> dict[str, Any]:
     return {"description": description, "content": {media: {"schema": {"$ref": REF + model}}}}
 
 
-def problem_answers(*kinds: str) -> Responses:
+def problem_responses(*kinds: str) -> Responses:
     """Return the responses that these problems are, those of one status as one."""
     by_status: dict[int, list[str]] = {}
     for kind in kinds:
@@ -66,7 +66,7 @@ def problem_answers(*kinds: str) -> Responses:
 
 def _problem(status: int, kinds: list[str]) -> dict[str, Any]:
     titles = " · ".join(PROBLEMS[kind][1] for kind in kinds)
-    value = {"schema": {"$ref": f"{REF}Problem"}, "examples": {kind: _sample(kind) for kind in kinds}}
+    value = {"schema": {"$ref": f"{REF}ProblemDetails"}, "examples": {kind: _sample(kind) for kind in kinds}}
     headers = {429: ["Retry-After"], 503: ["Retry-After"], 401: ["WWW-Authenticate"]}.get(status, [])
     described = {name: {"schema": {"type": "string"}} for name in headers}
     return {
@@ -89,7 +89,7 @@ def _sample(kind: str) -> dict[str, Any]:
     }
 
 
-def described(
+def operation_extras(
     body: str | None = None, media: str = "application/json", *, named: bool = False, secured: bool = True
 ) -> dict[str, Any]:
     """Return what a route adds to the document by hand: its body, and that it wants a token."""

@@ -15,13 +15,17 @@ from onetrunk.adapters.format.records import REQUEST_WORDS, faults_of
 from onetrunk.core.errors import UnknownAdapter
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, UnknownName
 from onetrunk.core.serving.engine.requests import Answer, Input, Result
-from onetrunk.core.serving.http import schemas
 from onetrunk.core.serving.http.auth import Grant
-from onetrunk.core.serving.http.body_limits import unless_gone
+from onetrunk.core.serving.http.body_reader import cancel_on_disconnect
 from onetrunk.core.serving.http.json_codec import write_json
 from onetrunk.core.serving.http.problems import Problem, Refusal, problem_of
-from onetrunk.core.serving.http.request_context import Call, Service, granted, problem_response
-from onetrunk.core.serving.http.schemas import PredictRequest
+from onetrunk.core.serving.http.request_context import (
+    HttpService,
+    RequestContext,
+    authorize,
+    problem_response,
+)
+from onetrunk.core.serving.http.schemas import PredictInput, PredictRequest
 from onetrunk.core.tasks import JSONObject
 
 _MANY = 1000
@@ -30,26 +34,26 @@ Model = TypeVar("Model", bound=BaseModel)
 _log = logging.getLogger(__name__)
 
 
-async def predict(service: Service, call: Call) -> Response:
+async def predict(service: HttpService, request: RequestContext) -> Response:
     """Answer each input; one that is wrong has its problem in its place. All wrong: the first one's problem."""
-    grant = granted(service, call, "predict")
-    given = inputs_of(await service.bodies.json(call), service.engine.limits.inputs)
-    call.inputs = len(given)
-    results = await unless_gone(call, lambda: results_of(service, given, grant))
+    grant = authorize(service, request, "predict")
+    given = read_inputs(await service.body_reader.read_json(request), service.engine.limits.inputs)
+    request.inputs = len(given)
+    results = await cancel_on_disconnect(request, lambda: compute_results(service, given, grant))
     problems = [result for result in results if isinstance(result, Problem)]
     if len(problems) == len(results):
         errors = [problem.to_json(input=index) for index, problem in enumerate(problems)]
-        return problem_response(problems[0], call, errors=errors)
+        return problem_response(problems[0], request, errors=errors)
     if sum(len(result) for result in results if isinstance(result, list)) > _MANY:
-        body = await asyncio.to_thread(written_apart, service, results)
+        body = await asyncio.to_thread(encode_separately, service, results)
     else:
-        body = written(service, results)
+        body = encode_results(service, results)
     return Response(body, media_type="application/json")
 
 
-def inputs_of(value: Any, most: int) -> Sequence[Any]:
+def read_inputs(value: Any, most: int) -> Sequence[Any]:
     """Return the inputs that a body has, none of them looked at. Raises Refusal."""
-    inputs = request(PredictRequest, value).inputs
+    inputs = parse_request(PredictRequest, value).inputs
     if len(inputs) > most:
         raise Refusal(
             "too-many-inputs",
@@ -60,15 +64,15 @@ def inputs_of(value: Any, most: int) -> Sequence[Any]:
     return inputs
 
 
-def input_of(value: Any, grant: Grant) -> Input:
+def read_input(value: Any, grant: Grant) -> Input:
     """Return one input, checked. Raises Refusal."""
-    given = request(schemas.Input, value)
+    given = parse_request(PredictInput, value)
     for name in given.adapters:
-        grant.demand(name)
+        grant.require(name)
     return Input(given.text, tuple(given.adapters))
 
 
-def request(kind: type[Model], value: Any) -> Model:
+def parse_request(kind: type[Model], value: Any) -> Model:
     """Return `value`, which came as JSON, as a record of this kind. Raises Refusal, which never tells the value."""
     try:
         return kind.model_validate(value)
@@ -77,8 +81,8 @@ def request(kind: type[Model], value: Any) -> Model:
         raise Refusal("invalid-request", faults) from None
 
 
-async def results_of(
-    service: Service, given: Sequence[Any], grant: Grant, *, wait: bool = False
+async def compute_results(
+    service: HttpService, given: Sequence[Any], grant: Grant, *, wait: bool = False
 ) -> list[list[Answer] | Problem]:
     """Return what comes of each input. Raises what `Engine.answer` raises."""
     checked = [_checked(service, value, grant) for value in given]
@@ -87,23 +91,23 @@ async def results_of(
     return [each if isinstance(each, Problem) else _outcome(next(answers), grant) for each in checked]
 
 
-def written(service: Service, results: Sequence[list[Answer] | Problem]) -> bytes:
+def encode_results(service: HttpService, results: Sequence[list[Answer] | Problem]) -> bytes:
     """Return the body with all results."""
     try:
-        return write_json({"results": [result_json(result) for result in results]})
+        return write_json({"results": [_result_object(result) for result in results]})
     except (ValueError, TypeError):  # what a plugin answered is no JSON; the others' answers must not suffer
-        return written_apart(service, results)
+        return encode_separately(service, results)
 
 
-def written_apart(service: Service, results: Sequence[list[Answer] | Problem]) -> bytes:
+def encode_separately(service: HttpService, results: Sequence[list[Answer] | Problem]) -> bytes:
     """Return the body with all results, each written by itself."""
-    return b'{"results":[' + b",".join(written_one(service, each) for each in results) + b"]}"
+    return b'{"results":[' + b",".join(encode_result(service, each) for each in results) + b"]}"
 
 
-def written_one(service: Service, result: list[Answer] | Problem, **more: object) -> bytes:
+def encode_result(service: HttpService, result: list[Answer] | Problem, **more: object) -> bytes:
     """Return one result with `more` keys as JSON."""
     try:
-        return write_json({**more, **result_json(result)})
+        return write_json({**more, **_result_object(result)})
     except (ValueError, TypeError):
         if isinstance(result, Problem):  # ours, and no plugin's
             raise
@@ -111,19 +115,19 @@ def written_one(service: Service, result: list[Answer] | Problem, **more: object
         _log.error("%s gave an answer that is no JSON", versions)
         error = AnswerFailed(versions)
         service.metrics.failed(error)
-        return write_json({**more, **result_json(problem_of(error))})
+        return write_json({**more, **_result_object(problem_of(error))})
 
 
-def result_json(result: list[Answer] | Problem) -> JSONObject:
+def _result_object(result: list[Answer] | Problem) -> JSONObject:
     """Return one result as an object."""
     if isinstance(result, Problem):
         return {"error": result.to_json()}
     return {"answers": [answer.to_json() for answer in result]}
 
 
-def _checked(service: Service, value: Any, grant: Grant) -> Input | Problem:
+def _checked(service: HttpService, value: Any, grant: Grant) -> Input | Problem:
     try:
-        return input_of(value, grant)
+        return read_input(value, grant)
     except Refusal as refusal:
         service.metrics.failed(refusal)
         return refusal.problem
@@ -134,10 +138,10 @@ def _outcome(result: Result, grant: Grant) -> list[Answer] | Problem:
         return result
     if isinstance(result, AdapterUnavailable):
         _log.warning("%s", result)  # why, which only the log may tell
-    return problem_of(narrowed(result, grant))
+    return problem_of(redacted(result, grant))
 
 
-def narrowed(error: Exception, grant: Grant) -> Exception:
+def redacted(error: Exception, grant: Grant) -> Exception:
     """Return an error that tells of no adapters but those that `grant` covers."""
     if grant.adapters is None:
         return error

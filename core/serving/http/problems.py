@@ -34,7 +34,7 @@ from onetrunk.core.tasks import JSONObject
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
 """When to try again what failed outside of this service."""
-MOST_NAME = 100
+MAX_NAME_CHARACTERS = 100
 """Characters of an adapter's name."""
 _SHOWN = 100
 """Names that a problem lists at most."""

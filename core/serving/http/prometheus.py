@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from onetrunk.core.serving.engine.backend import Desk
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-NAMED = 100
+MAX_LABELS = 100
 """Adapter names, and versions that failed, that have a label of their own."""
 OTHER = "other"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -76,17 +76,17 @@ class Metrics(Observer):
         self._engine = engine
         self.registry.register(_State(engine))
 
-    def page(self) -> bytes:
+    def render(self) -> bytes:
         """Return all in Prometheus's text format, `CONTENT_TYPE`, without what is not served any more."""
         if self._engine is not None:
             self._free_labels(self._engine.versions())
         return generate_latest(self.registry)
 
-    def began(self) -> None:
+    def request_started(self) -> None:
         """Count a request that has begun."""
         self._open.inc()
 
-    def request(self, route: str, status: int, seconds: float) -> None:
+    def request_ended(self, route: str, status: int, seconds: float) -> None:
         """Count a request that has ended."""
         self._open.dec()
         key = (route, status)
@@ -96,7 +96,7 @@ class Metrics(Observer):
         count.inc()
         times.observe(seconds)
 
-    def error(self, kind: str) -> None:
+    def problem_sent(self, kind: str) -> None:
         """Count a problem of this kind."""
         self._errors.labels(kind).inc()
 
@@ -121,10 +121,10 @@ class Metrics(Observer):
     def failed(self, error: Exception) -> None:
         """Count an input that failed, and with which version where it was a version's fault."""
         kind = problem_of(error).kind
-        self.error(kind)
+        self.problem_sent(kind)
         if isinstance(error, AdapterUnavailable | AnswerFailed | ExitRefused):
             with self._lock:
-                known = error.version in self._failing or len(self._failing) < NAMED
+                known = error.version in self._failing or len(self._failing) < MAX_LABELS
                 if known:
                     self._failing.setdefault(error.version, set()).add(kind)
                 self._failures.labels(error.version if known else OTHER, kind).inc()
@@ -156,14 +156,14 @@ class Metrics(Observer):
                 del self._of_adapter[name]
                 self._answers.remove(name)
                 self._adapter_seconds.remove(name)
-            full = len(self._failing) >= NAMED
+            full = len(self._failing) >= MAX_LABELS
             for version in self._failing.keys() - set(serving.values()) if full else ():
                 for kind in self._failing.pop(version):
                     self._failures.remove(version, kind)
 
     def _named(self, name: str) -> tuple[Counter, Histogram]:
         with self._lock:
-            label = name if len(self._of_adapter) < NAMED else OTHER
+            label = name if len(self._of_adapter) < MAX_LABELS else OTHER
             pair = (self._answers.labels(label), self._adapter_seconds.labels(label))
             if label == name:
                 self._of_adapter[name] = pair

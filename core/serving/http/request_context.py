@@ -19,7 +19,7 @@ from onetrunk.core.serving.http.problems import MEDIA_TYPE, Problem
 
 if TYPE_CHECKING:
     from onetrunk.core.serving.engine.backend import Desk
-    from onetrunk.core.serving.http.body_limits import Bodies
+    from onetrunk.core.serving.http.body_reader import BodyReader
     from onetrunk.core.serving.http.json_log import EventLog
     from onetrunk.core.serving.http.prometheus import Metrics
 
@@ -30,35 +30,36 @@ ID = "onetrunk.id"
 
 
 @dataclass(slots=True)
-class Service:
+class HttpService:
     """What the routes work with.
 
-    local: only requests to a loopback name are answered. draining: connections end with their next response.
-    readers: what reads the bodies of streams.
+    loopback_only: only requests to a loopback name are answered.
+    draining: connections end with their next response.
+    stream_readers: what reads the bodies of streams.
     """
 
     engine: Desk
     access: Access
     metrics: Metrics
     log: EventLog
-    bodies: Bodies
-    local: bool
+    body_reader: BodyReader
+    loopback_only: bool
     draining: bool = False
-    readers: set[asyncio.Task[None]] = field(default_factory=set)
+    stream_readers: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def stop_reading(self) -> None:
+    def begin_shutdown(self) -> None:
         """Take nothing more on: each response ends its connection now, and streams end with what they have."""
         self.draining = True
-        for reader in self.readers:
+        for reader in self.stream_readers:
             reader.cancel()
 
 
-class Call:
+class RequestContext:
     """A request under way.
 
     route: its path in the OpenAPI document; params: what stands for the names in it. inputs: how many texts.
-    token: its name. headers: those of one name as the last of them. gone: done once the connection is lost;
-    watched: there is a `Connection` that sees to that.
+    token: its name. headers: those of one name as the last of them. disconnected: done once the connection is lost;
+    has_connection: there is a `Connection` that sees to that.
     """
 
     __slots__ = (
@@ -66,14 +67,14 @@ class Call:
         "_receive",
         "_unread",
         "began",
-        "gone",
+        "disconnected",
+        "has_connection",
         "headers",
         "id",
         "inputs",
         "params",
         "route",
         "token",
-        "watched",
     )
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -87,11 +88,11 @@ class Call:
         self._receive = receive
         self._unread = b"content-length" in self.headers or b"transfer-encoding" in self.headers
         self._connection: Connection | None = scope.get("state", {}).get(CONNECTION)
-        self.watched = self._connection is not None
+        self.has_connection = self._connection is not None
         if self._connection is None:
-            self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.disconnected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         else:
-            self.gone = self._connection.gone
+            self.disconnected = self._connection.disconnected
             self._connection.request_began()
 
     def header(self, name: bytes) -> str:
@@ -113,7 +114,7 @@ class Call:
     def end(self) -> None:
         """Tell the connection that the request has its response, or will have none."""
         if self._connection is not None:
-            self._connection.request_ended(whole=not self._unread)
+            self._connection.request_ended(body_complete=not self._unread)
 
 
 def new_id() -> str:
@@ -121,18 +122,18 @@ def new_id() -> str:
     return f"{random.getrandbits(64):016x}"
 
 
-Handler = Callable[[Service, Call], Awaitable[Response]]
-"""What answers a route. May raise OneTrunkError and ClientGone."""
+Handler = Callable[[HttpService, RequestContext], Awaitable[Response]]
+"""What answers a route. May raise OneTrunkError and ClientDisconnected."""
 
 
-def granted(service: Service, call: Call, scope: str | None = None) -> Grant:
+def authorize(service: HttpService, request: RequestContext, scope: str | None = None) -> Grant:
     """Return what the token of a request gives. Raises Refusal: 401 without one, 403 without `scope`."""
-    grant = service.access.grant(call.header(b"authorization"), scope)
-    call.token = grant.name
+    grant = service.access.grant(request.header(b"authorization"), scope)
+    request.token = grant.name
     return grant
 
 
-def problem_response(problem: Problem, call: Call, **more: object) -> Response:
+def problem_response(problem: Problem, request: RequestContext, **more: object) -> Response:
     """Return the response that a problem is, with `more` members."""
-    body = write_json(problem.to_json(**more, instance=call.id))
+    body = write_json(problem.to_json(**more, instance=request.id))
     return Response(body, problem.status, dict(problem.headers), MEDIA_TYPE)

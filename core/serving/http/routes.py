@@ -6,44 +6,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from onetrunk.core.serving.http import adapter_routes as managing
-from onetrunk.core.serving.http import predict_routes as predicting
-from onetrunk.core.serving.http import status_routes as state
-from onetrunk.core.serving.http import stream
+from onetrunk.core.serving.http import adapter_routes, predict_routes, status_routes, stream
 from onetrunk.core.serving.http.openapi import (
-    INPUTS,
-    LOADS,
-    NAMED,
+    INPUT_PROBLEMS,
+    LOAD_PROBLEMS,
+    NAME_PROBLEMS,
     Responses,
-    answers,
     content,
-    described,
-    problem_answers,
+    operation_extras,
+    problem_responses,
+    responses_of,
 )
 from onetrunk.core.serving.http.request_context import Handler
 
 JSON = "application/json"
 _ADAPTERS, _ADAPTER = "/v1/adapters", "/v1/adapters/{name}"
 _READY: Responses = {
-    **answers("Health", secured=False),
-    503: content("Health", JSON, "A request would be refused now."),
+    **responses_of("HealthStatus", secured=False),
+    503: content("HealthStatus", JSON, "A request would be refused now."),
 }
 _LOADED: Responses = {
-    **answers("Loaded", *LOADS),
-    200: content("Loaded", JSON, "It has replaced `previous`."),
-    201: content("Loaded", JSON, "Nothing served under this name before."),
+    **responses_of("LoadedAdapter", *LOAD_PROBLEMS),
+    200: content("LoadedAdapter", JSON, "It has replaced `previous`."),
+    201: content("LoadedAdapter", JSON, "Nothing served under this name before."),
 }
-_GONE: Responses = {
+_UNLOADED: Responses = {
     204: {"description": "It no longer serves."},
-    **problem_answers("forbidden", "internal", "unauthorized", *NAMED),
+    **problem_responses("forbidden", "internal", "unauthorized", *NAME_PROBLEMS),
 }
 _LINES: Responses = {
-    **answers("StreamResult", *INPUTS),
+    **responses_of("StreamResult", *INPUT_PROBLEMS),
     200: content("StreamResult", stream.NDJSON, "A line for each line, in order."),
 }
 _PAGE: Responses = {
     200: {"description": "Text for Prometheus.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-    **problem_answers("forbidden", "internal", "unauthorized"),
+    **problem_responses("forbidden", "internal", "unauthorized"),
 }
 
 
@@ -55,7 +52,7 @@ class Route:
     path: str
     handler: Handler
     responses: Responses
-    extra: Mapping[str, Any] = field(default_factory=described)
+    extra: Mapping[str, Any] = field(default_factory=operation_extras)
     status: int = 200
 
 
@@ -63,24 +60,38 @@ ROUTES = (
     Route(
         "POST",
         "/v1/predict",
-        predicting.predict,
-        answers("PredictResponse", *INPUTS),
-        described("PredictRequest"),
+        predict_routes.predict,
+        responses_of("PredictResponse", *INPUT_PROBLEMS),
+        operation_extras("PredictRequest"),
     ),
     Route(
         "POST",
         "/v1/predict/stream",
         stream.predict_stream,
         _LINES,
-        described("StreamLine", stream.NDJSON),
+        operation_extras("StreamLine", stream.NDJSON),
     ),
-    Route("GET", _ADAPTERS, managing.list_adapters, answers("AdapterList")),
-    Route("GET", _ADAPTER, managing.show_adapter, answers("Adapter", *NAMED), described(named=True)),
-    Route("PUT", _ADAPTER, managing.put_adapter, _LOADED, described("LoadRequest", named=True)),
-    Route("DELETE", _ADAPTER, managing.delete_adapter, _GONE, described(named=True), status=204),
-    Route("GET", "/v1/status", state.show_status, answers("Status")),
-    Route("GET", "/healthz", state.live, answers("Health", secured=False), described(secured=False)),
-    Route("GET", "/readyz", state.ready, _READY, described(secured=False)),
-    Route("GET", "/metrics", state.metrics, _PAGE),
+    Route("GET", _ADAPTERS, adapter_routes.list_adapters, responses_of("AdapterList")),
+    Route(
+        "GET",
+        _ADAPTER,
+        adapter_routes.show_adapter,
+        responses_of("AdapterRecord", *NAME_PROBLEMS),
+        operation_extras(named=True),
+    ),
+    Route("PUT", _ADAPTER, adapter_routes.put_adapter, _LOADED, operation_extras("LoadRequest", named=True)),
+    Route(
+        "DELETE", _ADAPTER, adapter_routes.delete_adapter, _UNLOADED, operation_extras(named=True), status=204
+    ),
+    Route("GET", "/v1/status", status_routes.show_status, responses_of("ServiceStatus")),
+    Route(
+        "GET",
+        "/healthz",
+        status_routes.live,
+        responses_of("HealthStatus", secured=False),
+        operation_extras(secured=False),
+    ),
+    Route("GET", "/readyz", status_routes.ready, _READY, operation_extras(secured=False)),
+    Route("GET", "/metrics", status_routes.metrics, _PAGE),
 )
 """All routes but those of the pages."""

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidatio
 
 from onetrunk.adapters.format.strict_json import is_unicode
 from onetrunk.core.serving.engine.config import NAME
-from onetrunk.core.serving.http.problems import MOST_NAME
+from onetrunk.core.serving.http.problems import MAX_NAME_CHARACTERS
 
 _INPUT = {"text": "Ada Lovelace loved London.", "adapters": ["ner", "sentiment@prod"]}
 _ENTITY = {"start": 0, "end": 12, "text": "Ada Lovelace", "label": "PER", "score": 0.99}
@@ -43,16 +43,18 @@ _ADAPTER = {
     "p95_ms": 34.1,
 }
 
-AdapterName = Annotated[str, Field(max_length=MOST_NAME, description="A name that an adapter serves under.")]
+AdapterName = Annotated[
+    str, Field(max_length=MAX_NAME_CHARACTERS, description="A name that an adapter serves under.")
+]
 
 
-def _whole(text: str) -> str:
+def _check_unicode(text: str) -> str:
     if not is_unicode(text):
         raise ValueError("has half a surrogate pair, which is not a character; remove it")
     return text
 
 
-Unicode = AfterValidator(_whole)
+Unicode = AfterValidator(_check_unicode)
 """The check that a text can be written in UTF-8, which not all that JSON can hold can."""
 
 
@@ -61,7 +63,7 @@ def _example(example: Any, *, closed: bool = False) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [example]}, extra=extra, strict=True)
 
 
-class Input(BaseModel):
+class PredictInput(BaseModel):
     """A text, and the adapters that it is asked of."""
 
     model_config = _example(_INPUT, closed=True)
@@ -75,10 +77,10 @@ class PredictRequest(BaseModel):
 
     model_config = _example({"inputs": [_INPUT]}, closed=True)
 
-    inputs: Annotated[list[SkipValidation[Input]], Field(min_length=1)]
+    inputs: Annotated[list[SkipValidation[PredictInput]], Field(min_length=1)]
 
 
-class StreamLine(Input):
+class StreamLine(PredictInput):
     """A line of a stream. id: comes back with the result."""
 
     model_config = _example({"id": 7, **_INPUT}, closed=True)
@@ -86,7 +88,7 @@ class StreamLine(Input):
     id: str | int | float | None = None
 
 
-class Answer(BaseModel):
+class AnswerRecord(BaseModel):
     """What an adapter says of a text: with these keys those of its task's own record."""
 
     model_config = _example(_NER)
@@ -96,7 +98,7 @@ class Answer(BaseModel):
     task: str
 
 
-class Problem(BaseModel):
+class ProblemDetails(BaseModel):
     """RFC 9457 problem details. Some have further members, such as `known` or `errors`."""
 
     model_config = _example(_UNKNOWN)
@@ -108,20 +110,20 @@ class Problem(BaseModel):
     instance: Annotated[str, Field(description="The request's id, as in X-Request-Id.")] = ""
 
 
-class Answers(BaseModel):
+class InputAnswers(BaseModel):
     """The answers to an input, one an adapter, in the order asked."""
 
     model_config = _example(_RESULTS[0])
 
-    answers: list[Answer]
+    answers: list[AnswerRecord]
 
 
-class Failed(BaseModel):
+class InputProblem(BaseModel):
     """Why there is no answer to an input."""
 
     model_config = _example(_RESULTS[1])
 
-    error: Problem
+    error: ProblemDetails
 
 
 class PredictResponse(BaseModel):
@@ -129,7 +131,7 @@ class PredictResponse(BaseModel):
 
     model_config = _example({"results": _RESULTS}, closed=True)
 
-    results: list[Answers | Failed]
+    results: list[InputAnswers | InputProblem]
 
 
 class StreamResult(BaseModel):
@@ -137,13 +139,13 @@ class StreamResult(BaseModel):
 
     model_config = _example({"id": 7, **_RESULTS[0]})
 
-    answers: list[Answer] = []
-    error: Problem | None = None
+    answers: list[AnswerRecord] = []
+    error: ProblemDetails | None = None
     id: str | int | float | None = None
     line: int = 0
 
 
-class Adapter(BaseModel):
+class AdapterRecord(BaseModel):
     """An adapter in service; the figures are of the last minute."""
 
     model_config = _example(_ADAPTER)
@@ -160,7 +162,7 @@ class Adapter(BaseModel):
     p95_ms: float | None
 
 
-class Loaded(Adapter):
+class LoadedAdapter(AdapterRecord):
     """An adapter that was loaded; `previous` is the version that served before."""
 
     model_config = _example({**_ADAPTER, "previous": "ner@2"})
@@ -173,7 +175,7 @@ class AdapterList(BaseModel):
 
     model_config = _example({"adapters": [_ADAPTER]})
 
-    adapters: list[Adapter]
+    adapters: list[AdapterRecord]
 
 
 class LoadRequest(BaseModel):
@@ -187,7 +189,7 @@ class LoadRequest(BaseModel):
     ]
 
 
-class Queue(BaseModel):
+class QueueStatus(BaseModel):
     """What waits. tokens: accepted and not yet answered; texts: those that are in no batch yet."""
 
     texts: int
@@ -196,7 +198,7 @@ class Queue(BaseModel):
     wait_ms_p95: float | None
 
 
-class Bounds(BaseModel):
+class RequestLimits(BaseModel):
     """What a request may have."""
 
     max_inputs: int
@@ -205,7 +207,7 @@ class Bounds(BaseModel):
     max_body_bytes: int
 
 
-class Status(BaseModel):
+class ServiceStatus(BaseModel):
     """How the service does."""
 
     status: Literal["ready", "overloaded", "draining", "broken"]
@@ -213,13 +215,13 @@ class Status(BaseModel):
     device: str
     precision: str
     uptime_seconds: float
-    queue: Queue
+    queue: QueueStatus
     requests_per_second: float
     adapters: int
-    limits: Bounds
+    limits: RequestLimits
 
 
-class Health(BaseModel):
+class HealthStatus(BaseModel):
     """One word."""
 
     status: str
@@ -230,12 +232,12 @@ MODELS = (
     PredictResponse,
     StreamLine,
     StreamResult,
-    Adapter,
+    AdapterRecord,
     AdapterList,
     LoadRequest,
-    Loaded,
-    Problem,
-    Status,
-    Health,
+    LoadedAdapter,
+    ProblemDetails,
+    ServiceStatus,
+    HealthStatus,
 )
 """All that the document refers to."""

@@ -69,7 +69,7 @@ class Server(uvicorn.Server):
         """Stop accepting, answer what was accepted, end the connections."""
         service = self._app.service
         service.log.write("stopping")
-        service.stop_reading()
+        service.begin_shutdown()
         drained = asyncio.ensure_future(service.engine.drain())
         await self._stop_accepting(sockets or [])
         # A client that has just sent a request on an open connection is told, instead of finding it closed.

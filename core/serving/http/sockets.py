@@ -14,13 +14,13 @@ from onetrunk.core.serving.http.hosts import is_loopback
 _FILES = 65536
 
 
-def listen(host: str, port: int, *, local: bool) -> list[socket.socket]:
+def listen(host: str, port: int, *, loopback_only: bool) -> list[socket.socket]:
     """Return sockets that are bound to `host` and `port` (0: any that is free), and do not accept yet.
 
-    local: only to loopback addresses. Raises UsageError for a place that cannot be had, or must not.
+    loopback_only: only to loopback addresses. Raises UsageError for a place that cannot be had, or must not.
     """
     found = _addresses(host, port)
-    if local and not all(is_loopback(address[0].partition("%")[0]) for _, address in found):
+    if loopback_only and not all(is_loopback(address[0].partition("%")[0]) for _, address in found):
         raise UsageError(
             f"host {host}: others can reach it, and there are no tokens; name a file with --token-file, "
             "or serve on 127.0.0.1"
@@ -37,7 +37,7 @@ def listen(host: str, port: int, *, local: bool) -> list[socket.socket]:
     return sockets
 
 
-def allow_connections() -> None:
+def raise_open_file_limit() -> None:
     """Let this process open as many files as it may, up to 65,536: each connection is one."""
     if os.name == "posix":
         import resource

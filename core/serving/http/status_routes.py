@@ -7,12 +7,12 @@ from starlette.responses import Response
 from onetrunk.core.serving.http.adapter_routes import milliseconds
 from onetrunk.core.serving.http.json_codec import write_json
 from onetrunk.core.serving.http.prometheus import CONTENT_TYPE
-from onetrunk.core.serving.http.request_context import Call, Service, granted
+from onetrunk.core.serving.http.request_context import HttpService, RequestContext, authorize
 
 
-async def show_status(service: Service, call: Call) -> Response:
+async def show_status(service: HttpService, request: RequestContext) -> Response:
     """Show state, queue, load and limits."""
-    grant = granted(service, call)
+    grant = authorize(service, request)
     engine = service.engine
     status, limits, about = engine.status(), engine.limits, engine.about
     value = {
@@ -41,19 +41,19 @@ async def show_status(service: Service, call: Call) -> Response:
     return Response(write_json(value), media_type="application/json")
 
 
-async def live(_service: Service, _call: Call) -> Response:
+async def live(_service: HttpService, _request: RequestContext) -> Response:
     """Answer, which a process that hangs does not."""
     return Response(b'{"status":"alive"}', media_type="application/json")
 
 
-async def ready(service: Service, _call: Call) -> Response:
+async def ready(service: HttpService, _request: RequestContext) -> Response:
     """Tell whether a request would be let in now."""
     state = "draining" if service.draining else service.engine.status().state
     body = write_json({"status": state})
     return Response(body, 200 if state == "ready" else 503, media_type="application/json")
 
 
-async def metrics(service: Service, call: Call) -> Response:
+async def metrics(service: HttpService, request: RequestContext) -> Response:
     """Show the metrics in Prometheus's text format."""
-    granted(service, call, "admin")
-    return Response(service.metrics.page(), headers={"Content-Type": CONTENT_TYPE})
+    authorize(service, request, "admin")
+    return Response(service.metrics.render(), headers={"Content-Type": CONTENT_TYPE})

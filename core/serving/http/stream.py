@@ -20,28 +20,33 @@ from onetrunk.adapters.format.strict_json import is_unicode
 from onetrunk.core.serving.engine.errors import Busy, ShuttingDown
 from onetrunk.core.serving.engine.requests import Answer
 from onetrunk.core.serving.http.auth import Grant
-from onetrunk.core.serving.http.body_limits import ClientGone, check_type, most_line_bytes, most_values
+from onetrunk.core.serving.http.body_reader import (
+    ClientDisconnected,
+    check_content_type,
+    max_line_bytes,
+    max_values,
+)
 from onetrunk.core.serving.http.json_codec import read_json
-from onetrunk.core.serving.http.predict_routes import results_of, written_one
+from onetrunk.core.serving.http.predict_routes import compute_results, encode_result
 from onetrunk.core.serving.http.problems import Problem, Refusal, problem_of
-from onetrunk.core.serving.http.request_context import Call, Service, granted
+from onetrunk.core.serving.http.request_context import HttpService, RequestContext, authorize
 
 NDJSON = "application/x-ndjson"
-GROUP = 16
+GROUP_LINES = 16
 """Lines that are answered together, at most: those that have come."""
-WINDOW = 8
+MAX_GROUPS = 8
 """Groups under way at the same time."""
 _Outcome = list[Answer] | Problem
 
 
-async def predict_stream(service: Service, call: Call) -> Response:
+async def predict_stream(service: HttpService, request: RequestContext) -> Response:
     """Answer each line as it comes; a bad one has its problem in its place, and the stream goes on."""
-    grant = granted(service, call, "predict")
-    check_type(call, NDJSON)
+    grant = authorize(service, request, "predict")
+    check_content_type(request, NDJSON)
     if service.draining:
         raise ShuttingDown
-    call.inputs = 0
-    return _Lines(_Stream(service, call, grant))
+    request.inputs = 0
+    return _Lines(_Stream(service, request, grant))
 
 
 class _Lines(Response):
@@ -95,21 +100,21 @@ class _Group:
 class _Stream:
     """One stream: a task reads lines and begins groups of them, `answers` waits for each group in its turn."""
 
-    def __init__(self, service: Service, call: Call, grant: Grant) -> None:
-        self._service, self._call, self._grant = service, call, grant
-        self._groups: asyncio.Queue[_Group | None] = asyncio.Queue(WINDOW)
+    def __init__(self, service: HttpService, request: RequestContext, grant: Grant) -> None:
+        self._service, self._request, self._grant = service, request, grant
+        self._groups: asyncio.Queue[_Group | None] = asyncio.Queue(MAX_GROUPS)
         self._begun: set[asyncio.Task[bytes]] = set()
-        self._values = most_values(service.engine.limits, inputs=1)
+        self._values = max_values(service.engine.limits, inputs=1)
         self._number = self._answered = 0
 
     async def answers(self) -> AsyncGenerator[bytes]:
         """Yield the answers of each group as lines; where the service shuts down, that as the last one."""
         reader = asyncio.create_task(self._read())
-        gone = self._call.gone
-        self._service.readers.add(reader)
+        disconnected = self._request.disconnected
+        self._service.stream_readers.add(reader)
         try:
             while (group := await self._groups.get()) is not None:
-                lines = await self._done(group.answers, reader, gone)
+                lines = await self._done(group.answers, reader, disconnected)
                 self._answered = group.last
                 yield lines
             await asyncio.wait([reader])
@@ -120,7 +125,7 @@ class _Stream:
             elif error is not None:
                 raise error
         finally:
-            self._service.readers.discard(reader)
+            self._service.stream_readers.discard(reader)
             for task in (reader, *self._begun):
                 task.cancel()
             while not self._groups.empty():  # else the reader would wait to say that it has ended
@@ -128,30 +133,34 @@ class _Stream:
 
     def _ended(self, problem: Problem) -> bytes:
         """Return the line that says why no more lines are answered, and from which on."""
-        return written_one(self._service, problem, line=self._answered + 1) + b"\n"
+        return encode_result(self._service, problem, line=self._answered + 1) + b"\n"
 
     async def _done(
-        self, group: asyncio.Task[bytes], reader: asyncio.Task[None], gone: asyncio.Future[None]
+        self, group: asyncio.Task[bytes], reader: asyncio.Task[None], disconnected: asyncio.Future[None]
     ) -> bytes:
-        """Return the answers of a group. Raises ClientGone as soon as that is known.
+        """Return the answers of a group. Raises ClientDisconnected as soon as that is known.
 
         The reader hears of it as long as it reads; while it waits for a place in the window the connection tells.
         """
         while True:
-            heard = reader.done() and not reader.cancelled() and isinstance(reader.exception(), ClientGone)
-            if heard or gone.done():
-                raise ClientGone
+            heard = (
+                reader.done()
+                and not reader.cancelled()
+                and isinstance(reader.exception(), ClientDisconnected)
+            )
+            if heard or disconnected.done():
+                raise ClientDisconnected
             if group.done():
                 return group.result()
-            waited: list[asyncio.Future[Any]] = [group, gone, *([] if reader.done() else [reader])]
+            waited: list[asyncio.Future[Any]] = [group, disconnected, *([] if reader.done() else [reader])]
             await asyncio.wait(waited, return_when=FIRST_COMPLETED)
 
     async def _read(self) -> None:
         """Begin groups until the lines end, the client goes away or the service shuts down."""
         try:
             async for lines in self._lines():
-                for start in range(0, len(lines), GROUP):
-                    await self._begin(lines[start : start + GROUP])
+                for start in range(0, len(lines), GROUP_LINES):
+                    await self._begin(lines[start : start + GROUP_LINES])
         finally:
             await self._groups.put(None)
 
@@ -163,14 +172,14 @@ class _Stream:
 
     async def _answers_to(self, lines: Sequence[_Line]) -> bytes:
         """Return the answers to a group, a line each."""
-        self._call.inputs = (self._call.inputs or 0) + len(lines)
+        self._request.inputs = (self._request.inputs or 0) + len(lines)
         sound = [line.input for line in lines if not isinstance(line.value, Refusal)]
         results = iter(await self._results(sound))
         out = []
         for line in lines:
             result = self._refused(line.value) if isinstance(line.value, Refusal) else next(results)
             more = {**line.id, **({"line": line.number} if isinstance(result, Problem) else {})}
-            out.append(written_one(self._service, result, **more))
+            out.append(encode_result(self._service, result, **more))
         return b"\n".join(out) + b"\n"
 
     def _refused(self, refusal: Refusal) -> Problem:
@@ -179,26 +188,26 @@ class _Stream:
 
     async def _results(self, inputs: Sequence[Any]) -> Sequence[_Outcome]:
         try:
-            return await results_of(self._service, inputs, self._grant, wait=True)
+            return await compute_results(self._service, inputs, self._grant, wait=True)
         except Busy as error:
             self._service.metrics.failed(error)
             return [problem_of(error)] * len(inputs)
 
     async def _lines(self) -> AsyncIterator[list[_Line]]:
         """Yield the lines that each part of the body ends."""
-        most, more = most_line_bytes(self._service.engine.limits), True
+        most, more = max_line_bytes(self._service.engine.limits), True
         rest: bytearray | None = bytearray()  # None: too long already, and forgotten
         while more:
-            part = await self._service.bodies.part(self._call)
+            part = await self._service.body_reader.read_part(self._request)
             more = part.get("more_body", False)
             first, *others = part.get("body", b"").split(b"\n")
             if rest is not None:
                 rest += first
                 rest = rest if len(rest) <= most else None
-            whole = [rest, *others] if not more else [rest, *others[:-1]] if others else []
+            complete = [rest, *others] if not more else [rest, *others[:-1]] if others else []
             if others:
                 rest = bytearray(others[-1])
-            if lines := [line for data in whole if (line := self._line(data, most)) is not None]:
+            if lines := [line for data in complete if (line := self._line(data, most)) is not None]:
                 yield lines
 
     def _line(self, data: bytes | bytearray | None, most: int) -> _Line | None:

@@ -449,7 +449,7 @@ def captured() -> Iterator[io.StringIO]:
     before = [(logging.getLogger(each), logging.getLogger(each).handlers[:]) for each in names]
     levels = [logging.getLogger(each).level for each in names]
     log = EventLog(stream)
-    log.capture()
+    log.capture_logging()
     yield stream
     log.flush()
     for (logger, handlers), level in zip(before, levels, strict=True):
