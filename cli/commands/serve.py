@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from onetrunk.core.backbones.backbone import Backbone
     from onetrunk.core.inference.predictor import OneTrunk
 
-_NEEDED = ("fastapi", "uvicorn", "httptools", "prometheus_client")
+_NEEDED = ("starlette", "uvicorn", "httptools", "prometheus_client")
 _SHOWN = 20
 
 

@@ -1,12 +1,14 @@
-"""What goes in and out: requests are checked with these records, and the OpenAPI document is made from them."""
+"""Schemas of requests and responses, as pydantic models.
+
+Requests are validated with them. The OpenAPI document is made from them, with the docstrings as descriptions.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidation
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
-from onetrunk.adapters.format.strict_json import is_unicode
 from onetrunk.core.serving.engine.config import NAME
 from onetrunk.core.serving.http.problems import MAX_NAME_CHARACTERS
 
@@ -44,18 +46,12 @@ _ADAPTER = {
 }
 
 AdapterName = Annotated[
-    str, Field(max_length=MAX_NAME_CHARACTERS, description="A name that an adapter serves under.")
+    str, Field(max_length=MAX_NAME_CHARACTERS, description="The served name of an adapter.")
 ]
 
 
-def _check_unicode(text: str) -> str:
-    if not is_unicode(text):
-        raise ValueError("has half a surrogate pair, which is not a character; remove it")
-    return text
-
-
-Unicode = AfterValidator(_check_unicode)
-"""The check that a text can be written in UTF-8, which not all that JSON can hold can."""
+Text = Annotated[str, Field(min_length=0)]
+"""Any text that UTF-8 can encode: pydantic refuses incomplete surrogate pairs in a string that has a constraint."""
 
 
 def _example(example: Any, *, closed: bool = False) -> ConfigDict:
@@ -64,16 +60,16 @@ def _example(example: Any, *, closed: bool = False) -> ConfigDict:
 
 
 class PredictInput(BaseModel):
-    """A text, and the adapters that it is asked of."""
+    """A text, and the adapters that answer it."""
 
     model_config = _example(_INPUT, closed=True)
 
-    text: Annotated[str, Unicode]
+    text: Text
     adapters: Annotated[list[AdapterName], Field(min_length=1)]
 
 
 class PredictRequest(BaseModel):
-    """Texts to answer. Each input is checked by itself, so that one that is wrong fails alone."""
+    """Texts to answer. Each input is checked separately: a wrong one does not affect the others."""
 
     model_config = _example({"inputs": [_INPUT]}, closed=True)
 
@@ -81,7 +77,7 @@ class PredictRequest(BaseModel):
 
 
 class StreamLine(PredictInput):
-    """A line of a stream. id: comes back with the result."""
+    """A line of a stream. The result has the same `id`."""
 
     model_config = _example({"id": 7, **_INPUT}, closed=True)
 
@@ -89,17 +85,17 @@ class StreamLine(PredictInput):
 
 
 class AnswerRecord(BaseModel):
-    """What an adapter says of a text: with these keys those of its task's own record."""
+    """The answer of an adapter to a text. Its other keys depend on the task."""
 
     model_config = _example(_NER)
 
-    adapter: Annotated[str, Field(description="The name that was asked for.")]
-    version: Annotated[str, Field(description="What answered.")]
+    adapter: Annotated[str, Field(description="The served name, as in the request.")]
+    version: Annotated[str, Field(description="The version that answered.")]
     task: str
 
 
 class ProblemDetails(BaseModel):
-    """RFC 9457 problem details. Some have further members, such as `known` or `errors`."""
+    """Problem details (RFC 9457). Some types have further members, such as `known` or `errors`."""
 
     model_config = _example(_UNKNOWN)
 
@@ -107,11 +103,11 @@ class ProblemDetails(BaseModel):
     title: str
     status: Annotated[int, Field(ge=400, le=599)]
     detail: str
-    instance: Annotated[str, Field(description="The request's id, as in X-Request-Id.")] = ""
+    instance: Annotated[str, Field(description="The id of the request, as in X-Request-Id.")] = ""
 
 
 class InputAnswers(BaseModel):
-    """The answers to an input, one an adapter, in the order asked."""
+    """The answers to an input: one for each adapter, in the order of the request."""
 
     model_config = _example(_RESULTS[0])
 
@@ -119,7 +115,7 @@ class InputAnswers(BaseModel):
 
 
 class InputProblem(BaseModel):
-    """Why there is no answer to an input."""
+    """The problem of an input that could not be answered."""
 
     model_config = _example(_RESULTS[1])
 
@@ -127,7 +123,7 @@ class InputProblem(BaseModel):
 
 
 class PredictResponse(BaseModel):
-    """One result an input, in order."""
+    """One result for each input, in order."""
 
     model_config = _example({"results": _RESULTS}, closed=True)
 
@@ -135,7 +131,7 @@ class PredictResponse(BaseModel):
 
 
 class StreamResult(BaseModel):
-    """A line of answers: `answers` or `error`, with the line's `id`; an error has the number of the `line`."""
+    """The result of a line: `answers` or `error`, and the `id` of the line. An error also has the `line` number."""
 
     model_config = _example({"id": 7, **_RESULTS[0]})
 
@@ -146,24 +142,24 @@ class StreamResult(BaseModel):
 
 
 class AdapterRecord(BaseModel):
-    """An adapter in service; the figures are of the last minute."""
+    """A served adapter. The rate and the latency are those of the last minute."""
 
     model_config = _example(_ADAPTER)
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
     version: str
-    ref: Annotated[str, Field(description="What it was loaded as.")]
+    ref: Annotated[str, Field(description="The reference that it was loaded from.")]
     task: str
     labels: list[str]
     tier: Literal["device", "host", "disk"]
     since: str
-    requests: Annotated[int, Field(ge=0, description="Texts that it was asked, since it has served.")]
+    requests: Annotated[int, Field(ge=0, description="Number of texts since the name was first loaded.")]
     requests_per_second: Annotated[float, Field(ge=0)]
     p95_ms: float | None
 
 
 class LoadedAdapter(AdapterRecord):
-    """An adapter that was loaded; `previous` is the version that served before."""
+    """An adapter that was loaded. `previous` is the version that it replaced, if any."""
 
     model_config = _example({**_ADAPTER, "previous": "ner@2"})
 
@@ -171,7 +167,7 @@ class LoadedAdapter(AdapterRecord):
 
 
 class AdapterList(BaseModel):
-    """What is served."""
+    """The served adapters, sorted by name."""
 
     model_config = _example({"adapters": [_ADAPTER]})
 
@@ -179,7 +175,7 @@ class AdapterList(BaseModel):
 
 
 class LoadRequest(BaseModel):
-    """What to load."""
+    """The reference of the adapter to load."""
 
     model_config = _example({"ref": "org/ner@v2"}, closed=True)
 
@@ -190,7 +186,7 @@ class LoadRequest(BaseModel):
 
 
 class QueueStatus(BaseModel):
-    """What waits. tokens: accepted and not yet answered; texts: those that are in no batch yet."""
+    """The queue. `tokens`: accepted but not yet answered. `texts`: not in a batch yet."""
 
     texts: int
     tokens: int
@@ -199,7 +195,7 @@ class QueueStatus(BaseModel):
 
 
 class RequestLimits(BaseModel):
-    """What a request may have."""
+    """The limits of a request."""
 
     max_inputs: int
     max_adapters: int
@@ -208,7 +204,7 @@ class RequestLimits(BaseModel):
 
 
 class ServiceStatus(BaseModel):
-    """How the service does."""
+    """The state of the service."""
 
     status: Literal["ready", "overloaded", "draining", "broken"]
     backbone: str
@@ -222,7 +218,7 @@ class ServiceStatus(BaseModel):
 
 
 class HealthStatus(BaseModel):
-    """One word."""
+    """The state of the service in one word."""
 
     status: str
 
@@ -240,4 +236,4 @@ MODELS = (
     ServiceStatus,
     HealthStatus,
 )
-"""All that the document refers to."""
+"""All schemas that the OpenAPI document refers to."""

@@ -9,8 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from onetrunk.core.errors import UsageError
-from onetrunk.core.serving.http.hosts import host_of, is_loopback
-from onetrunk.core.serving.http.sockets import listen, url_of
+from onetrunk.core.serving.http.sockets import host_of, is_loopback, listen, url_of
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def test_an_address_of_version_6_stands_in_brackets(stack: ExitStack) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_without_tokens_nothing_listens_where_others_can_reach_it(host: str) -> None:
-    with pytest.raises(UsageError, match=r"others can reach it, .* --token-file"):
+    with pytest.raises(UsageError, match=r"other machines can reach this address, .* --token-file"):
         listen(host, 0, loopback_only=True)
 
 
@@ -62,7 +61,7 @@ def test_nobody_is_accepted_before_the_service_serves(stack: ExitStack) -> None:
     ("host", "port", "fault"),
     [
         ("127.0.0.1", 70000, "port 70000: expected a number from 0 to 65535"),
-        ("192.0.2.1", 0, "cannot listen on 192.0.2.1:0: .*; this machine has no such address"),
+        ("192.0.2.1", 0, "cannot listen on 192.0.2.1:0: .*; this machine does not have this address"),
         ("no such host", 0, "host 'no such host': no such address"),
         ("x" * 300, 0, "no such address"),
         ("a\x00b", 0, "no such address"),

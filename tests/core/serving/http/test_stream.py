@@ -133,7 +133,7 @@ def test_a_line_of_lists_in_lists_does_not_hold_up_others(service: Running) -> N
     first, second = stream(service, heavy + lines(ask()))
     assert time.perf_counter() - began < 5
     assert (first["line"], first["error"]["type"]) == (1, "/problems/body-too-large")
-    assert first["error"]["detail"].startswith("it has over ")
+    assert first["error"]["detail"].startswith("the JSON has over ")
     assert "answers" in second
 
 
