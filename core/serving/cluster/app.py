@@ -47,7 +47,7 @@ class Gateway:
 
         file = self._config.token_file
         access = Access() if file is None else Access.read(Path(file))
-        return Proxied(make_app(self._desk, access=access), local=access.open)
+        return Proxied(make_app(self._desk, access=access), local=access.is_open)
 
     def check_health(self) -> None:
         """Raise RuntimeError if changes of the names are no longer heard of; Ray then starts another gateway."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from onetrunk.core.serving.http.hosts import is_loopback
 from onetrunk.core.serving.http.problems import Problem
-from onetrunk.core.serving.http.request_context import ID, Call, problem_response
+from onetrunk.core.serving.http.request_context import REQUEST_ID, new_id, problem_response
+from onetrunk.core.serving.http.sockets import is_loopback
 
 _REQUEST_ID = b"x-request-id"
 _MOST_ID = 100
@@ -27,7 +27,7 @@ class Proxied:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = dict(scope["headers"]).get(_REQUEST_ID, b"").decode("latin-1")
+        request_id = dict(scope["headers"]).get(_REQUEST_ID, b"").decode("latin-1")[:_MOST_ID]
 
         async def send_once(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -35,10 +35,10 @@ class Proxied:
                 message = {**message, "headers": rest}
             await send(message)
 
-        inner = {**scope, ID: given[:_MOST_ID]}
+        inner = {**scope, REQUEST_ID: request_id}
         client = (scope.get("client") or ("",))[0]
         if self._local and not is_loopback(client):
             problem = Problem("forbidden", "without tokens this service answers to its own machine alone")
-            await problem_response(problem, Call(inner, receive))(inner, receive, send)
+            await problem_response(problem, request_id or new_id())(inner, receive, send)
         else:
             await self._app(inner, receive, send_once)
