@@ -47,7 +47,7 @@ class Gateway:
 
         file = self._config.token_file
         access = Access() if file is None else Access.read(Path(file))
-        return ProxyMiddleware(make_app(self._backend, access=access), local=access.open)
+        return ProxyMiddleware(make_app(self._backend, access=access), local=access.is_open)
 
     def check_health(self) -> None:
         """Raise RuntimeError if the gateway does not receive updates of the names; Ray then replaces it."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from onetrunk.core.serving.http.hosts import is_loopback
 from onetrunk.core.serving.http.problems import Problem
-from onetrunk.core.serving.http.request_context import ID, Call, problem_response
+from onetrunk.core.serving.http.request_context import REQUEST_ID, new_id, problem_response
+from onetrunk.core.serving.http.sockets import is_loopback
 
-_REQUEST_ID = b"x-request-id"
+_ID_HEADER = b"x-request-id"
 _MAX_ID = 100
 """Characters of a request id that are kept; the proxy lets clients choose it."""
 
@@ -28,20 +28,20 @@ class ProxyMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = dict(scope["headers"]).get(_REQUEST_ID, b"").decode("latin-1")
+        request_id = dict(scope["headers"]).get(_ID_HEADER, b"").decode("latin-1")[:_MAX_ID]
 
         async def send_without_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                rest = [header for header in message["headers"] if header[0] != _REQUEST_ID]
+                rest = [header for header in message["headers"] if header[0] != _ID_HEADER]
                 message = {**message, "headers": rest}
             await send(message)
 
-        inner = {**scope, ID: request_id[:_MAX_ID]}
+        inner = {**scope, REQUEST_ID: request_id}
         client = (scope.get("client") or ("",))[0]
         if self._local and not is_loopback(client):
             problem = Problem(
                 "forbidden", "without a token file, only clients on the service's machine are answered"
             )
-            await problem_response(problem, Call(inner, receive))(inner, receive, send)
+            await problem_response(problem, request_id or new_id())(inner, receive, send)
         else:
             await self._app(inner, receive, send_without_id)

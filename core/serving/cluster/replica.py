@@ -139,7 +139,7 @@ class Replica:
         return SimpleNamespace(__del__=partial(self._engine.unload, key))  # Python never calls it by itself
 
     def _artifact_id(self, name: str) -> str:
-        return self._engine.trunk.residents.posts[name].resident.key[1]
+        return self._engine.trunk.registry.served[name].loaded.key[1]
 
     async def _report_health(self) -> None:
         """Send the health of this replica to the name service, once a second."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.inference.registry import Post, Residents
+from onetrunk.core.inference.registry import AdapterRegistry, ServedName
 from onetrunk.core.serving.engine.cpu_threads import start_thread
 from onetrunk.core.serving.engine.events import EventSink
 
@@ -28,19 +28,19 @@ class AdapterLoader:
     cancelled. One that waits for an earlier operation on its name does not count for `MAX_LOADS`.
     """
 
-    def __init__(self, registry: Residents, events: EventSink) -> None:
+    def __init__(self, registry: AdapterRegistry, events: EventSink) -> None:
         self._registry, self._events = registry, events
         self._capacity = asyncio.Semaphore(MAX_LOADS)
         self._last: dict[str, asyncio.Task[Any]] = {}  # the last unfinished operation on each name
         self._threads: list[threading.Thread] = []
 
-    async def load(self, name: str, reference: str) -> tuple[Post, Post | None]:
+    async def load(self, name: str, reference: str) -> tuple[ServedName, ServedName | None]:
         """Load the version that `reference` means when the load starts, and serve it as `name`.
 
-        Returns what serves now, and what served before. Raises what `Residents.load` raises.
+        Returns what serves now, and what served before. Raises what `AdapterRegistry.load` raises.
         """
 
-        def work() -> tuple[Post, Post | None]:
+        def work() -> tuple[ServedName, ServedName | None]:
             try:
                 served, before = self._registry.load(reference, name)
             except OneTrunkError as error:

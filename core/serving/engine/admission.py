@@ -15,7 +15,7 @@ from onetrunk.core.serving.engine.limits import Limits
 from onetrunk.core.serving.engine.requests import PendingRequest, TextRequest, WorkItem
 
 if TYPE_CHECKING:
-    from onetrunk.core.inference.registry import Resident, Residents
+    from onetrunk.core.inference.registry import AdapterRegistry, LoadedVersion
 
 MAX_RETRY_SECONDS = 60
 """Upper bound of `AdmissionControl.retry_after`; the load cannot be predicted further ahead."""
@@ -38,7 +38,7 @@ def check_size(given: TextRequest, limits: Limits) -> None:
 
 
 def work_items(
-    inputs: Sequence[TextRequest], pending: PendingRequest, registry: Residents, limits: Limits
+    inputs: Sequence[TextRequest], pending: PendingRequest, registry: AdapterRegistry, limits: Limits
 ) -> list[WorkItem]:
     """Return an item for each valid text; it holds its loaded versions until the caller releases them.
 
@@ -59,12 +59,12 @@ def work_items(
     return items
 
 
-def _hold(given: TextRequest, registry: Residents) -> list[Resident]:
+def _hold(given: TextRequest, registry: AdapterRegistry) -> list[LoadedVersion]:
     """Return the loaded version of each distinct name, held. Raises UnknownName."""
     try:
         return registry.hold(given.names)
     except UsageError:
-        served = registry.posts
+        served = registry.served
         missing = next((name for name in given.names if name not in served), given.names[0])
         raise UnknownName(missing, sorted(served)) from None
 

@@ -17,7 +17,7 @@ from onetrunk.adapters.methods.bank import Usage
 from onetrunk.core.backbones.device import name_of
 from onetrunk.core.errors import UsageError
 from onetrunk.core.inference.predictor import OneTrunk
-from onetrunk.core.inference.registry import Post
+from onetrunk.core.inference.registry import ServedName
 from onetrunk.core.serving.engine.adapter_loader import AdapterLoader
 from onetrunk.core.serving.engine.admission import AdmissionControl, work_items
 from onetrunk.core.serving.engine.backend import BackendInfo
@@ -55,7 +55,7 @@ class Engine:
         self._executor = Executor(trunk, self.limits.batch_tokens, self.limits.input_tokens)
         wait = self.limits.wait_ms / 1e3
         self._scheduler = Scheduler(self._run, self.limits.batch_tokens, wait, self.limits.workers)
-        self._loader = AdapterLoader(trunk.residents, self.events)
+        self._loader = AdapterLoader(trunk.registry, self.events)
         self._statistics = RequestStatistics(self.events)
         self._queueing_delays = SlidingWindow()
         self._started = time.monotonic()
@@ -74,14 +74,14 @@ class Engine:
         """
         with self._open_request():
             began, pending = time.perf_counter(), PendingRequest(len(inputs))
-            items = work_items(inputs, pending, self.trunk.residents, self.limits)
+            items = work_items(inputs, pending, self.trunk.registry, self.limits)
             if items:
                 await self._admit(items, wait)
                 self._scheduler.put(items)
                 await self._settled(items, pending)
             results = repeat_answers(inputs, pending.results)
             seconds = time.perf_counter() - began
-            self._statistics.record(inputs, results, seconds, self.trunk.residents.posts)
+            self._statistics.record(inputs, results, seconds, self.trunk.registry.served)
             return results
 
     async def load(self, name: str, reference: str) -> tuple[AdapterStatus, str | None]:
@@ -100,20 +100,20 @@ class Engine:
         try:
             await self._loader.unload(name)
         except UsageError:
-            raise UnknownName(name, sorted(self.trunk.residents.posts)) from None
-        self._statistics.keep_only(self.trunk.residents.posts)
+            raise UnknownName(name, sorted(self.trunk.registry.served)) from None
+        self._statistics.keep_only(self.trunk.registry.served)
 
     def versions(self) -> dict[str, str]:
         """Return the version in service for each served name."""
-        return {name: served.version for name, served in self.trunk.residents.posts.items()}
+        return {name: served.version for name, served in self.trunk.registry.served.items()}
 
     def adapters(self) -> list[AdapterStatus]:
         """Return the status of each served adapter, sorted by name."""
-        return [self._status_of(name, served) for name, served in sorted(self.trunk.residents.posts.items())]
+        return [self._status_of(name, served) for name, served in sorted(self.trunk.registry.served.items())]
 
     def adapter(self, name: str) -> AdapterStatus:
         """Return the status of the adapter that serves as `name`. Raises UnknownName."""
-        served = self.trunk.residents.posts
+        served = self.trunk.registry.served
         if name not in served:
             raise UnknownName(name, sorted(served))
         return self._status_of(name, served[name])
@@ -128,7 +128,7 @@ class Engine:
             limit_tokens=self._admission.limit,
             wait_p95=self._queueing_delays.p95(),
             requests_per_second=self._statistics.requests.rate(),
-            adapters=len(self.trunk.residents.posts),
+            adapters=len(self.trunk.registry.served),
             uptime=time.monotonic() - self._started,
         )
 
@@ -193,7 +193,7 @@ class Engine:
                 await self._next_change()
         except BaseException:
             for item in items:
-                self.trunk.residents.release(item.held)
+                self.trunk.registry.release(item.held)
             raise
 
     async def _settled(self, items: Sequence[WorkItem], pending: PendingRequest) -> None:
@@ -274,21 +274,21 @@ class Engine:
     def _release(self, items: Iterable[WorkItem]) -> None:
         """Release the loaded versions and the capacity of items."""
         for item in items:
-            self.trunk.residents.release(item.held)
+            self.trunk.registry.release(item.held)
             if item.request.gone:  # not an answer: it must not raise the measured rate of its names
                 self._admission.correct((name, -cost) for name, cost in item.charges)
             else:
                 self._admission.answered(item.charges)
 
-    def _status_of(self, name: str, served: Post) -> AdapterStatus:
-        adapter, window = served.resident.adapter, self._statistics.of_name(name)
+    def _status_of(self, name: str, served: ServedName) -> AdapterStatus:
+        adapter, window = served.loaded.adapter, self._statistics.of_name(name)
         return AdapterStatus(
             name=name,
             version=served.version,
             reference=served.reference,
             task=adapter.spec.name,
             labels=adapter.labels,
-            tier=self.trunk.residents.tier(served.resident),
+            tier=self.trunk.registry.tier(served.loaded),
             since=served.since,
             requests=window.total,
             requests_per_second=window.rate(),

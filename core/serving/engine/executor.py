@@ -11,7 +11,7 @@ import numpy as np
 
 from onetrunk.core.errors import OneTrunkError, TaskSpecError
 from onetrunk.core.inference.adapter import Adapter
-from onetrunk.core.inference.logits import Job, compute_logits
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.inference.registry import Key
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, ExitRefused, TooManyTokens
@@ -85,8 +85,8 @@ class Executor:
             except BaseException as error:  # raised by the word splitter of a plugin
                 return _answer_error(version, "split", error)
             try:
-                if self._trunk.residents.tier(loaded) != "device":
-                    self._trunk.residents.adapters([loaded])
+                if self._trunk.registry.tier(loaded) != "device":
+                    self._trunk.registry.adapters([loaded])
             except OneTrunkError as error:
                 return AdapterUnavailable(version, error)
             except BaseException as error:
@@ -102,8 +102,8 @@ class Executor:
             for loaded, encoded in zip(item.held, item.encoded, strict=True):
                 if loaded.key not in slots:
                     slots[loaded.key] = len(adapters)
-                    adapters += self._trunk.residents.adapters([loaded])
-                jobs.append(Job(encoded, slots[loaded.key]))
+                    adapters += self._trunk.registry.adapters([loaded])
+                jobs.append(LogitsRequest(encoded, slots[loaded.key]))
         first = self._trunk.backbone.first_position
         logits = iter(compute_logits(self._trunk.trunk, first, adapters, jobs, self._batch_tokens))
         return [list(islice(logits, len(item.held))) for item in items]

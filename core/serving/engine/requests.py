@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.inference.registry import Resident
+from onetrunk.core.inference.registry import LoadedVersion
 from onetrunk.core.serving.engine.fair_queue import QueueTicket
 from onetrunk.core.tasks import Example, JSONObject
 
@@ -100,7 +100,7 @@ class WorkItem:
 
     text: str
     names: Sequence[str]
-    held: Sequence[Resident]
+    held: Sequence[LoadedVersion]
     request: PendingRequest
     index: int
     costs: list[int]
@@ -112,7 +112,7 @@ class WorkItem:
 
     @classmethod
     def from_text(
-        cls, given: TextRequest, held: Sequence[Resident], request: PendingRequest, index: int
+        cls, given: TextRequest, held: Sequence[LoadedVersion], request: PendingRequest, index: int
     ) -> WorkItem:
         """Return the item of a text, with estimated costs."""
         size = len(given.text) if given.text.isascii() else len(given.text.encode("utf-8", "surrogatepass"))

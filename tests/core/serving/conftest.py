@@ -72,7 +72,7 @@ def running(trunk: OneTrunk, limits: Limits | None = None, access: Access | None
     """Serve the adapters of a trunk while the block runs."""
     log, started = io.StringIO(), threading.Event()
     engine = Engine(trunk, limits, Metrics())
-    sockets = listen("127.0.0.1", 0, local=True)
+    sockets = listen("127.0.0.1", 0, loopback_only=True)
     app = make_app(engine, access=access, log=EventLog(log))
     server = Server(app, started.set)
     thread = threading.Thread(target=server.run, args=(sockets,), name="server")

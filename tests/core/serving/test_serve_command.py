@@ -28,7 +28,7 @@ import sys
 from importlib.machinery import PathFinder
 class Without:
     def find_spec(name, path=None, target=None):
-        return None if name in ("fastapi", "uvicorn") else PathFinder.find_spec(name, path, target)
+        return None if name in ("starlette", "uvicorn") else PathFinder.find_spec(name, path, target)
 sys.meta_path = [Without if each is PathFinder else each for each in sys.meta_path]
 from onetrunk.cli.main import run
 sys.exit(run(["serve"]))
@@ -192,7 +192,7 @@ def test_errors_are_told_in_a_line_before_anything_is_loaded(stock: Path, tmp_pa
 def test_help_loads_nothing_heavy(stock: Path) -> None:
     program = (
         "import sys\nfrom onetrunk.cli.main import run\nrun(['serve', '--help'])\n"
-        "sys.exit(bool({'torch', 'fastapi', 'uvicorn'} & set(sys.modules)))"
+        "sys.exit(bool({'torch', 'starlette', 'uvicorn'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "adapters serve ner@prod mood=sentiment@3 --port 8080" in done.stdout
@@ -202,7 +202,7 @@ def test_a_missing_extra_is_told_with_what_installs_it() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRA], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == (
-        "error: serving needs fastapi, uvicorn, not installed here; pip install 'onetrunk[serve]'\n"
+        "error: serving needs starlette, uvicorn, not installed here; pip install 'onetrunk[serve]'\n"
     )
 
 

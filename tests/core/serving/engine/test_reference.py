@@ -9,7 +9,7 @@ from pathlib import Path
 from onetrunk.core.serving.engine.config import ServeConfig
 from onetrunk.core.serving.engine.limits import Limits
 from onetrunk.core.serving.http.problems import PROBLEMS
-from onetrunk.core.serving.http.stream import GROUP, WINDOW
+from onetrunk.core.serving.http.stream import GROUP_LINES, MAX_GROUPS
 from tests.core.serving.conftest import Running
 
 TEXT = (Path(__file__).parents[4] / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -44,4 +44,4 @@ def test_the_configuration_is_read_and_its_limits_are_the_defaults(tmp_path: Pat
 
 def test_the_documented_lines_of_a_stream_under_way_are_those_of_the_code() -> None:
     (count,) = re.findall(r"About (\d+) lines are under way", TEXT)
-    assert abs((WINDOW + 1) * GROUP - int(count)) <= 10
+    assert abs((MAX_GROUPS + 1) * GROUP_LINES - int(count)) <= 10

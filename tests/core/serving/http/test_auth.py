@@ -135,7 +135,7 @@ def test_a_token_for_other_adapters_gets_403_whether_the_adapter_exists_or_not(
     shown = guarded.client.get(f"/v1/adapters/{name}", headers=bearer(MOBILE))
     assert (predicted.status_code, shown.status_code) == (403, 403)
     details = {answer.json()["detail"].replace(name, "X") for answer in (predicted, shown)}
-    assert details == {"this token may not use 'X'"}
+    assert details == {"this token may not use the adapter 'X'"}
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
@@ -189,11 +189,11 @@ def test_with_tokens_any_host_name_is_answered(guarded: Running) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "has no table \\[\\[token\\]\\]"),
+        ("", "has no entry; add a table \\[\\[token\\]\\]"),
         ("token = 3", "token must be a list, not a number"),
         ("x = [", "is not TOML"),
         ("[[tokens]]", "unknown key 'tokens'"),
-        ('[[token]]\nname = "a"\nscopes = ["predict"]', "token 'a': needs sha256 or token"),
+        ('[[token]]\nname = "a"\nscopes = ["predict"]', "token 'a': must have either sha256 or token"),
         ('[[token]]\nname = "a"\ntoken = "short"\nscopes = ["predict"]', "at least 16 characters"),
         ('[[token]]\nname = "a"\ntoken = "has a blank in it"\nscopes = ["predict"]', "letters, digits"),
         ('[[token]]\nname = "a"\nsha256 = "12"\nscopes = ["predict"]', "64 hex digits"),
@@ -212,7 +212,7 @@ def test_with_tokens_any_host_name_is_answered(guarded: Running) -> None:
         (
             f'[[token]]\nname = "a"\ntoken = "{ALL}"\nscopes = ["predict"]\n'
             f'[[token]]\nname = "b"\ntoken = "{ALL}"\nscopes = ["admin"]',
-            "token 'b' is there twice",
+            "token 'b' appears twice",
         ),
     ],
 )
@@ -238,7 +238,7 @@ def test_a_token_file_that_others_may_read_is_warned_of(
     file.chmod(0o644)
     with caplog.at_level(logging.WARNING, "onetrunk"):
         Access.read(file)
-    assert "others may read the token file" in caplog.text
+    assert "other users can read the token file" in caplog.text
 
 
 def test_an_empty_list_of_adapters_covers_none(tmp_path: Path) -> None:
@@ -253,5 +253,5 @@ def test_the_scheme_is_read_in_any_case(tmp_path: Path) -> None:
 
 def test_a_digest_is_not_taken_for_the_token(tmp_path: Path) -> None:
     access = Access.read(written(tmp_path, FILE))
-    with pytest.raises(Refusal, match="not known"):
+    with pytest.raises(Refusal, match="does not have this token"):
         access.grant("Bearer " + hashlib.sha256(MOBILE.encode()).hexdigest())

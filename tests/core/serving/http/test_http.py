@@ -214,7 +214,10 @@ def test_a_media_type_may_have_parameters_and_capitals(service: Running) -> None
 
 def test_a_compressed_body_is_refused(service: Running) -> None:
     answer = post(service, b"\x1f\x8b", **{"Content-Encoding": "gzip"})
-    assert (answer.status_code, answer.json()["detail"]) == (415, "the body is compressed; send it as it is")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        415,
+        "the body is compressed; send it without Content-Encoding",
+    )
 
 
 @pytest.mark.parametrize(
@@ -449,7 +452,7 @@ def captured() -> Iterator[io.StringIO]:
     before = [(logging.getLogger(each), logging.getLogger(each).handlers[:]) for each in names]
     levels = [logging.getLogger(each).level for each in names]
     log = EventLog(stream)
-    log.capture()
+    log.capture_logging()
     yield stream
     log.flush()
     for (logger, handlers), level in zip(before, levels, strict=True):
@@ -504,7 +507,9 @@ def test_no_problem_of_a_load_tells_where_the_store_is(small: Backbone, stock: P
             own.client.put("/v1/adapters/new", json={"ref": each}) for each in ("names", "mood@1", "nobody")
         ]
     assert [each.status_code for each in answers] == [422, 422, 404]
-    assert "the adapter is not sound: adapter_model.safetensors has 1 bytes" in answers[0].json()["detail"]
+    assert (
+        "the adapter failed its checks: adapter_model.safetensors has 1 bytes" in answers[0].json()["detail"]
+    )
     assert [each.text for each in answers if str(tmp_path) in each.text] == []
     failed = [event["why"] for event in own.events("load-failed")]
     assert str(store / "names" / "1") in failed[0]

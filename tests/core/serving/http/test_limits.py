@@ -98,7 +98,7 @@ def test_a_body_of_millions_of_values_is_refused_before_it_is_decoded(service: R
     body = b'{"inputs":[' + piece * (8_000_000 // len(piece)) + b"1]}"
     answer = service.client.post("/v1/predict", content=body, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["type"]) == (413, "/problems/body-too-large")
-    assert "values, which no sound request needs" in answer.json()["detail"]
+    assert "values, the limit for its inputs" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("text", ["[" * 32_000, "{,[" * 10_000, '",[\\' * 8_000, "\\" * 32_000])

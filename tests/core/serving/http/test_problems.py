@@ -30,6 +30,7 @@ CASES = [
     (errors.TooManyAdapters(9, 8), 413, "too-many-adapters"),
     (errors.AdapterUnavailable("ner@3", "/store/ner/3 is gone"), 503, "adapter-unavailable"),
     (errors.AnswerFailed("ner@3"), 500, "internal"),
+    (errors.ExitRefused("ner@3"), 500, "internal"),
     (UnknownAdapter("x", ["a"], Path("/store")), 404, "unknown-reference"),
     (RemoteNotFound("org/x", "no such repo"), 404, "unknown-reference"),
     (RemoteUnreachable("org/x", "no connection"), 503, "remote-unavailable"),

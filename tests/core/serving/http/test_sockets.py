@@ -9,8 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from onetrunk.core.errors import UsageError
-from onetrunk.core.serving.http.hosts import host_of, is_loopback
-from onetrunk.core.serving.http.sockets import listen, url_of
+from onetrunk.core.serving.http.sockets import host_of, is_loopback, listen, url_of
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def has_ipv6() -> bool:
 
 
 def test_all_addresses_of_a_name_get_the_same_port(stack: ExitStack) -> None:
-    sockets = [stack.enter_context(each) for each in listen("localhost", 0, local=True)]
+    sockets = [stack.enter_context(each) for each in listen("localhost", 0, loopback_only=True)]
     ports = {each.getsockname()[1] for each in sockets}
     assert len(ports) == 1
     assert url_of("localhost", sockets) == f"http://localhost:{ports.pop()}"
@@ -37,23 +36,23 @@ def test_all_addresses_of_a_name_get_the_same_port(stack: ExitStack) -> None:
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 def test_an_address_of_version_6_stands_in_brackets(stack: ExitStack) -> None:
-    sockets = [stack.enter_context(each) for each in listen("::1", 0, local=True)]
+    sockets = [stack.enter_context(each) for each in listen("::1", 0, loopback_only=True)]
     assert url_of("::1", sockets).startswith("http://[::1]:")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_without_tokens_nothing_listens_where_others_can_reach_it(host: str) -> None:
-    with pytest.raises(UsageError, match=r"others can reach it, .* --token-file"):
-        listen(host, 0, local=True)
+    with pytest.raises(UsageError, match=r"other machines can reach this address, .* --token-file"):
+        listen(host, 0, loopback_only=True)
 
 
 def test_with_tokens_it_may(stack: ExitStack) -> None:
-    (bound,) = [stack.enter_context(each) for each in listen("0.0.0.0", 0, local=False)]
+    (bound,) = [stack.enter_context(each) for each in listen("0.0.0.0", 0, loopback_only=False)]
     assert bound.getsockname()[0] == "0.0.0.0"
 
 
 def test_nobody_is_accepted_before_the_service_serves(stack: ExitStack) -> None:
-    (bound,) = [stack.enter_context(each) for each in listen("127.0.0.1", 0, local=True)]
+    (bound,) = [stack.enter_context(each) for each in listen("127.0.0.1", 0, loopback_only=True)]
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(bound.getsockname(), timeout=5)
 
@@ -62,7 +61,7 @@ def test_nobody_is_accepted_before_the_service_serves(stack: ExitStack) -> None:
     ("host", "port", "fault"),
     [
         ("127.0.0.1", 70000, "port 70000: expected a number from 0 to 65535"),
-        ("192.0.2.1", 0, "cannot listen on 192.0.2.1:0: .*; this machine has no such address"),
+        ("192.0.2.1", 0, "cannot listen on 192.0.2.1:0: .*; this machine does not have this address"),
         ("no such host", 0, "host 'no such host': no such address"),
         ("x" * 300, 0, "no such address"),
         ("a\x00b", 0, "no such address"),
@@ -70,7 +69,7 @@ def test_nobody_is_accepted_before_the_service_serves(stack: ExitStack) -> None:
 )
 def test_a_place_that_cannot_be_had_is_told_of(host: str, port: int, fault: str) -> None:
     with pytest.raises(UsageError, match=fault):
-        listen(host, port, local=False)
+        listen(host, port, loopback_only=False)
 
 
 @pytest.mark.parametrize(

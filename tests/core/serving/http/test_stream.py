@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from onetrunk.core.serving.http.stream import GROUP, WINDOW
+from onetrunk.core.serving.http.stream import GROUP_LINES, MAX_GROUPS
 from tests.core.serving.conftest import Gated, Running, Serve, ask
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -133,7 +133,7 @@ def test_a_line_of_lists_in_lists_does_not_hold_up_others(service: Running) -> N
     first, second = stream(service, heavy + lines(ask()))
     assert time.perf_counter() - began < 5
     assert (first["line"], first["error"]["type"]) == (1, "/problems/body-too-large")
-    assert first["error"]["detail"].startswith("it has over ")
+    assert first["error"]["detail"].startswith("the JSON has over ")
     assert "answers" in second
 
 
@@ -161,7 +161,7 @@ def test_no_more_lines_are_read_than_the_window_while_nothing_is_answered(
                 sent += 8
         time.sleep(0.2)
         under_way = held.service.engine.status().waiting_texts
-        assert under_way <= (WINDOW + 2) * GROUP < sent < 100_000
+        assert under_way <= (MAX_GROUPS + 2) * GROUP_LINES < sent < 100_000
     held.gate.opened.set()
     assert held.queued(0)
 
@@ -182,7 +182,7 @@ def test_a_stream_whose_client_goes_away_leaves_nothing_behind(gated: Callable[.
     assert held.queued(0)
     assert held.until(lambda: bool(held.service.events("request")))
     assert held.service.events("request")[0]["status"] == 499
-    assert held.service.app.service.readers == set()
+    assert held.service.app.service.stream_readers == set()
 
 
 def test_a_stream_is_told_that_the_service_ends_after_what_it_has_sent(gated: Callable[..., Gated]) -> None:
@@ -204,13 +204,13 @@ def test_a_stream_that_the_service_ends_loses_no_line_that_it_has_read(gated: Ca
     held.hold()
     with closing(Duplex(held.service)) as duplex:
         duplex.send(*[ask("good")] * 3000)
-        assert held.until(lambda: held.service.engine.status().waiting_texts >= WINDOW * GROUP)
+        assert held.until(lambda: held.service.engine.status().waiting_texts >= MAX_GROUPS * GROUP_LINES)
         held.service.server.should_exit = True
         assert held.until(lambda: held.service.app.service.draining)
         held.gate.opened.set()
         *answered, last = duplex.answers()
     assert all("answers" in each for each in answered)
-    assert WINDOW * GROUP <= len(answered) < 3000
+    assert MAX_GROUPS * GROUP_LINES <= len(answered) < 3000
     assert (last["line"], last["error"]["type"]) == (len(answered) + 1, "/problems/shutting-down")
 
 
@@ -221,7 +221,7 @@ def test_a_stream_that_is_not_read_on_is_dropped_when_its_client_goes_away(
     held.hold()
     with closing(Duplex(held.service)) as duplex:
         duplex.send(*[ask("good")] * 300)
-        assert held.until(lambda: held.service.engine.status().waiting_texts >= WINDOW * GROUP)
+        assert held.until(lambda: held.service.engine.status().waiting_texts >= MAX_GROUPS * GROUP_LINES)
     assert held.queued(0)
     assert held.until(lambda: bool(held.service.events("request")))
     assert held.service.events("request")[0]["status"] == 499
