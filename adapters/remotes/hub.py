@@ -7,10 +7,11 @@ a commit without a reply the branch is looked at.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from onetrunk.adapters.errors import (
     RemoteConflict,
@@ -114,7 +115,14 @@ class HubRemote:
             if not name.startswith(".")
         ]
 
+        sent = False
+
         def send() -> Published:
+            nonlocal sent
+            # The reply was lost before, or the request: the branch tells which.
+            if sent and (landed := self._landed(files, branch, parent)) is not None:
+                return landed
+            sent = True
             with mapped(str(self.location), self._token):
                 done = api.create_commit(
                     place,
@@ -126,17 +134,8 @@ class HubRemote:
                 )
             return Published(str(done.oid), str(done.commit_url), done.pr_url)
 
-        for pause in PAUSES:
-            try:
-                return send()
-            except RemoteUnreachable as error:
-                # The reply was lost, or the request: the branch tells which, but a pull request has none.
-                if pull_request or error.final:
-                    raise
-                time.sleep(pause)
-                if (landed := self._landed(files, branch, parent)) is not None:
-                    return landed
-        return send()
+        # No branch tells whether a pull request has come to be: it is never repeated.
+        return send() if pull_request else _retrying()(send)
 
     def tag(self, name: str, commit: str) -> None:
         """As `Remote` has it."""
@@ -198,17 +197,36 @@ class HubRemote:
 
     def _tried(self, ask: Callable[[], _T]) -> _T:
         """Return what `ask`, which may be repeated, returns, after some tries."""
-        for pause in PAUSES:
-            try:
-                with mapped(str(self.location), self._token):
-                    return ask()
-            except RemoteUnreachable as error:
-                wait = max(pause, getattr(error, "wait", 0.0))
-                if offline() or error.final or wait > LONGEST_PAUSE:
-                    raise
-                time.sleep(wait)
-        with mapped(str(self.location), self._token):
-            return ask()
+
+        def once() -> _T:
+            with mapped(str(self.location), self._token):
+                return ask()
+
+        return _retrying()(once)
+
+
+def _retrying() -> Retrying:
+    """Return what repeats a request that failed for a reason that may pass, and raises its last error."""
+    return Retrying(
+        retry=retry_if_exception(_may_pass),
+        wait=lambda state: max(PAUSES[state.attempt_number - 1], _asked_for(state)),
+        stop=stop_after_attempt(len(PAUSES) + 1),
+        reraise=True,
+    )
+
+
+def _may_pass(error: BaseException) -> bool:
+    return (
+        isinstance(error, RemoteUnreachable)
+        and not (offline() or error.final)
+        and error.wait <= LONGEST_PAUSE
+    )
+
+
+def _asked_for(state: RetryCallState) -> float:
+    """Return the seconds that the Hub asks for in Retry-After, 0 where it asks for nothing."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    return error.wait if isinstance(error, RemoteUnreachable) else 0.0
 
 
 def _ignore(count: int) -> None:

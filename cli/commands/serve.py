@@ -220,7 +220,7 @@ def _load(trunk: OneTrunk, name: str, reference: str, *, skip: bool) -> None:
     from onetrunk.core.errors import OneTrunkError
 
     try:
-        post, _ = trunk.residents.load(reference, name)
+        post, _ = trunk.registry.load(reference, name)
     except OneTrunkError as error:
         if not skip:
             raise
@@ -230,7 +230,7 @@ def _load(trunk: OneTrunk, name: str, reference: str, *, skip: bool) -> None:
 
 
 def _ready(url: str, trunk: OneTrunk) -> str:
-    names = sorted(trunk.residents.posts)
+    names = sorted(trunk.registry.served)
     if not names:
         return (
             f"serving at {url}, no adapters yet; train or pull one, then: "

@@ -14,7 +14,7 @@ from onetrunk.core.trunk.batching import by_budget
 from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import PART_TOKENS, Packed
-from onetrunk.core.trunk.partial_forward import Entry, run_entries
+from onetrunk.core.trunk.partial_forward import LayerEntry, run_entries
 
 AdapterRun = Run[Learner]
 
@@ -81,7 +81,7 @@ def _forward(
     """Return the hidden states (rows, width) of the runs' next batches, run after run, and how they lie."""
     batches = [[run.corpus.encoded[i] for i in run.batch] for run in runs]
     entries = [
-        Entry(lowers[run].first, texts, [slot] * len(texts), lowers[run].of(run.batch))
+        LayerEntry(lowers[run].first, texts, [slot] * len(texts), lowers[run].of(run.batch))
         for slot, (run, texts) in enumerate(zip(runs, batches, strict=True))
     ]
     loras = {slot: run.learner.running_lora() for slot, run in enumerate(runs)}

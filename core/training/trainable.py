@@ -14,7 +14,7 @@ from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.rng import Randomness
 from onetrunk.core.errors import TaskSpecError
 from onetrunk.core.inference.adapter import Adapter, build_head, head_logits
-from onetrunk.core.inference.logits import Job, compute_logits
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.tasks import Labels, Rows, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling
 from onetrunk.core.training.encoded_dataset import Corpus
@@ -154,7 +154,7 @@ class Learner(Trainable):
         """Return the logits of `corpus` in its order, with the present weights."""
         with torch.no_grad():
             adapter = self.adapter("training")
-        jobs = [Job(encoded, 0) for encoded in corpus.encoded]
+        jobs = [LogitsRequest(encoded, 0) for encoded in corpus.encoded]
         return compute_logits(self.trunk, self.first_position, [adapter], jobs)
 
     def running_lora(self) -> Lora:
@@ -171,7 +171,7 @@ class Learner(Trainable):
 
     def adapter(self, ref: str, settings: dict[str, object] | None = None) -> Adapter:
         """Return the present state as an adapter; it shares the weights, so it is for use between steps."""
-        lora = self.running_lora()
+        lora = self.lora.to(self.trunk.device, self.trunk.adapter_dtype)
         return Adapter(ref, self.spec, self.labels, self.pooling, lora, self.head.eval(), settings or {})
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentResponse
@@ -26,20 +27,29 @@ async def insisted(call: Callable[[], DeploymentResponse], *, wait: bool) -> Any
     wait: for room, if there is none. Raises BackPressureError where it must not, and what Ray raises once replica
     after replica was lost.
     """
-    lost = 0
-    while True:
-        response = call()
-        try:
-            return await response
-        except asyncio.CancelledError:
-            response.cancel()
-            raise
-        except BackPressureError:
-            if not wait:
-                raise
-            await asyncio.sleep(_PAUSE)
-        except RayActorError as error:
-            lost += 1
-            if lost == _ATTEMPTS:
-                raise
-            _log.warning("a replica was lost, what it was asked goes to another one: %s", error)
+    while_full = AsyncRetrying(
+        retry=retry_if_exception_type(BackPressureError if wait else ()),
+        wait=wait_fixed(_PAUSE),
+        reraise=True,
+    )
+    while_lost = AsyncRetrying(
+        retry=retry_if_exception_type(RayActorError),
+        stop=stop_after_attempt(_ATTEMPTS),
+        before_sleep=_warn,
+        reraise=True,
+    )
+    return await while_lost(while_full, _once, call)
+
+
+async def _once(call: Callable[[], DeploymentResponse]) -> Any:
+    response = call()
+    try:
+        return await response
+    except asyncio.CancelledError:
+        response.cancel()
+        raise
+
+
+def _warn(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome is not None else None
+    _log.warning("a replica was lost, what it was asked goes to another one: %s", error)

@@ -66,7 +66,7 @@ class Replica:
         try:
             async with self._loading:
                 served, _ = await self._engine.load(reference, reference)
-                key = f"{served.version}#{self._engine.trunk.residents.posts[reference].resident.key[1]}"
+                key = f"{served.version}#{self._engine.trunk.registry.served[reference].loaded.key[1]}"
                 try:
                     await self._warm(key)
                 finally:
@@ -129,7 +129,7 @@ class Replica:
             await self._engine.load(key, version)
         except OneTrunkError as error:
             raise AdapterUnavailable(version, error) from error
-        if self._engine.trunk.residents.posts[key].resident.key[1] != identity:
+        if self._engine.trunk.registry.served[key].loaded.key[1] != identity:
             await self._engine.unload(key)
             raise AdapterUnavailable(version, "another adapter has this number in the store of this machine")
         return SimpleNamespace(__del__=partial(self._engine.unload, key))  # which the interpreter never calls

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.inference.registry import Post, Residents
+from onetrunk.core.inference.registry import AdapterRegistry, ServedName
 from onetrunk.core.serving.engine.cpu_threads import begin
 from onetrunk.core.serving.engine.events import Observer
 
@@ -28,21 +28,21 @@ class Loader:
     places of `AT_ONCE`.
     """
 
-    def __init__(self, residents: Residents, observer: Observer) -> None:
-        self._residents, self._observer = residents, observer
+    def __init__(self, registry: AdapterRegistry, observer: Observer) -> None:
+        self._registry, self._observer = registry, observer
         self._places = asyncio.Semaphore(AT_ONCE)
         self._last: dict[str, asyncio.Task[Any]] = {}  # what was asked last of each name with something to do
         self._threads: list[threading.Thread] = []
 
-    async def load(self, name: str, reference: str) -> tuple[Post, Post | None]:
+    async def load(self, name: str, reference: str) -> tuple[ServedName, ServedName | None]:
         """Put in service as `name` what `reference` means at its turn; return it and what it replaced.
 
-        Raises what `Residents.load` raises.
+        Raises what `AdapterRegistry.load` raises.
         """
 
-        def work() -> tuple[Post, Post | None]:
+        def work() -> tuple[ServedName, ServedName | None]:
             try:
-                post, before = self._residents.load(reference, name)
+                post, before = self._registry.load(reference, name)
             except OneTrunkError as error:
                 self._observer.load_failed(name, error)
                 raise
@@ -55,7 +55,7 @@ class Loader:
         """Take `name` out of service. Raises UsageError if nothing serves under it at its turn."""
 
         def work() -> None:
-            self._residents.unload(name)
+            self._registry.unload(name)
             self._observer.unloaded(name)
 
         await self._in_turn(name, work)

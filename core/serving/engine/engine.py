@@ -16,7 +16,7 @@ from onetrunk.adapters.methods.bank import Usage
 from onetrunk.core.backbones.device import name_of
 from onetrunk.core.errors import OneTrunkError, UsageError
 from onetrunk.core.inference.predictor import OneTrunk
-from onetrunk.core.inference.registry import Post
+from onetrunk.core.inference.registry import ServedName
 from onetrunk.core.serving.engine.accepting import Accepting
 from onetrunk.core.serving.engine.adapter_loader import Loader
 from onetrunk.core.serving.engine.admission import Admission
@@ -43,12 +43,12 @@ class Engine:
         self.trunk = trunk
         self.limits = limits or Limits.on(trunk.trunk.device.type)
         self.observer = observer or Observer()
-        self._accepting = Accepting(trunk.residents, self.limits)
+        self._accepting = Accepting(trunk.registry, self.limits)
         self._admission = Admission(self.limits)
         self._answering = Answering(trunk, self.limits.batch_tokens, self.limits.input_tokens)
         wait = self.limits.wait_ms / 1e3
         self._batcher = Batcher(self._run, self.limits.batch_tokens, wait, self.limits.workers)
-        self._loader = Loader(trunk.residents, self.observer)
+        self._loader = Loader(trunk.registry, self.observer)
         self._of = Activities()
         self._requests, self._waits = Activity(), Activity()
         self._began = time.monotonic()
@@ -87,20 +87,20 @@ class Engine:
         try:
             await self._loader.unload(name)
         except UsageError:
-            raise UnknownName(name, sorted(self.trunk.residents.posts)) from None
+            raise UnknownName(name, sorted(self.trunk.registry.served)) from None
         self._of.forget(name)
 
     def versions(self) -> dict[str, str]:
         """Return the version that serves under each name."""
-        return {name: post.version for name, post in self.trunk.residents.posts.items()}
+        return {name: post.version for name, post in self.trunk.registry.served.items()}
 
     def served(self) -> list[Served]:
         """Return what is served, by name."""
-        return [self._served(name, post) for name, post in sorted(self.trunk.residents.posts.items())]
+        return [self._served(name, post) for name, post in sorted(self.trunk.registry.served.items())]
 
     def one(self, name: str) -> Served:
         """Return what serves as `name`. Raises UnknownName."""
-        posts = self.trunk.residents.posts
+        posts = self.trunk.registry.served
         if name not in posts:
             raise UnknownName(name, sorted(posts))
         return self._served(name, posts[name])
@@ -115,7 +115,7 @@ class Engine:
             limit_tokens=self._admission.limit,
             wait_p95=self._waits.p95(),
             requests_per_second=self._requests.rate(),
-            adapters=len(self.trunk.residents.posts),
+            adapters=len(self.trunk.registry.served),
             uptime=time.monotonic() - self._began,
         )
 
@@ -179,7 +179,7 @@ class Engine:
                 await self._next_end()
         except BaseException:
             for work in works:
-                self.trunk.residents.release(work.held)
+                self.trunk.registry.release(work.held)
             raise
 
     async def _settled(self, works: Sequence[Work], pending: Pending) -> None:
@@ -260,7 +260,7 @@ class Engine:
     def _end(self, works: Iterable[Work]) -> None:
         """Give back what works hold: their adapters, and their room."""
         for work in works:
-            self.trunk.residents.release(work.held)
+            self.trunk.registry.release(work.held)
             if work.owner.gone:  # what nobody waits for any more tells nothing of how fast a name is answered
                 self._admission.correct((name, -cost) for name, cost in work.charges)
             else:
@@ -273,10 +273,10 @@ class Engine:
             if isinstance(result, OneTrunkError):
                 self.observer.failed(result)
                 continue
-            self._of.record(given.adapters, seconds, self.trunk.residents.posts)
+            self._of.record(given.adapters, seconds, self.trunk.registry.served)
             for name in given.adapters:
                 self.observer.answered(name, seconds)
 
-    def _served(self, name: str, post: Post) -> Served:
-        tier = self.trunk.residents.tier(post.resident)
+    def _served(self, name: str, post: ServedName) -> Served:
+        tier = self.trunk.registry.tier(post.loaded)
         return Served.of(name, post, tier, self._of.of(name))

@@ -11,7 +11,7 @@ import numpy as np
 
 from onetrunk.core.errors import OneTrunkError, TaskSpecError
 from onetrunk.core.inference.adapter import Adapter
-from onetrunk.core.inference.logits import Job, compute_logits
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.inference.registry import Key
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, ExitRefused, TooManyTokens
@@ -82,8 +82,8 @@ class Answering:
             except BaseException as error:  # of a plugin's own
                 return _fault(version, "split", error)
             try:
-                if self._trunk.residents.tier(resident) != "device":
-                    self._trunk.residents.adapters([resident])
+                if self._trunk.registry.tier(resident) != "device":
+                    self._trunk.registry.adapters([resident])
             except OneTrunkError as error:
                 return AdapterUnavailable(version, error)
             except BaseException as error:
@@ -99,8 +99,8 @@ class Answering:
             for resident, encoded in zip(work.held, work.encoded, strict=True):
                 if resident.key not in slots:
                     slots[resident.key] = len(adapters)
-                    adapters += self._trunk.residents.adapters([resident])
-                jobs.append(Job(encoded, slots[resident.key]))
+                    adapters += self._trunk.registry.adapters([resident])
+                jobs.append(LogitsRequest(encoded, slots[resident.key]))
         first = self._trunk.backbone.first_position
         logits = iter(compute_logits(self._trunk.trunk, first, adapters, jobs, self._batch_tokens))
         return [list(islice(logits, len(work.held))) for work in works]

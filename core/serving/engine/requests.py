@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.inference.registry import Resident
+from onetrunk.core.inference.registry import LoadedVersion
 from onetrunk.core.serving.engine.fair_queue import Place
 from onetrunk.core.tasks import Example, JSONObject
 
@@ -85,7 +85,7 @@ class Work:
 
     text: str
     names: Sequence[str]
-    held: Sequence[Resident]
+    held: Sequence[LoadedVersion]
     owner: Pending
     index: int
     costs: list[int]
@@ -96,7 +96,7 @@ class Work:
     place: Place[Work] | None = None
 
     @classmethod
-    def of(cls, given: Input, held: Sequence[Resident], owner: Pending, index: int) -> Work:
+    def of(cls, given: Input, held: Sequence[LoadedVersion], owner: Pending, index: int) -> Work:
         """Return the work of an input, its cost guessed."""
         size = len(given.text) if given.text.isascii() else len(given.text.encode("utf-8", "surrogatepass"))
         guess = size // _BYTES + 2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from onetrunk.adapters.methods.bank import Tier
-from onetrunk.core.inference.registry import Post
+from onetrunk.core.inference.registry import ServedName
 from onetrunk.core.serving.engine.stats import Activity
 from onetrunk.core.tasks import Labels
 
@@ -31,9 +31,9 @@ class Served:
     p95: float | None
 
     @classmethod
-    def of(cls, name: str, post: Post, tier: Tier, activity: Activity) -> Served:
+    def of(cls, name: str, post: ServedName, tier: Tier, activity: Activity) -> Served:
         """Return what is told of `post`."""
-        adapter = post.resident.adapter
+        adapter = post.loaded.adapter
         return cls(
             name=name,
             version=post.version,

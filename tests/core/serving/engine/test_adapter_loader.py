@@ -15,7 +15,7 @@ from onetrunk.adapters.store.store import Store
 from onetrunk.core import OneTrunk
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import HashMismatch, UnknownAdapter
-from onetrunk.core.inference.registry import Residents
+from onetrunk.core.inference.registry import AdapterRegistry
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.serving.engine.engine import Engine
 from onetrunk.core.serving.engine.errors import UnknownName
@@ -38,7 +38,7 @@ def test_a_swap_keeps_the_old_version_until_its_requests_are_answered(trunk: One
         assert versions == ["sentiment@1", "sentiment@2"]
 
     with_busy_device(trunk, scenario)
-    assert {key[0] for key in trunk.residents._versions} == {"ner@1", "sentiment@2", "intent@1"}
+    assert {key[0] for key in trunk.registry._versions} == {"ner@1", "sentiment@2", "intent@1"}
 
 
 def test_unloading_keeps_the_adapter_until_its_requests_are_answered(trunk: OneTrunk) -> None:
@@ -78,7 +78,7 @@ class Slow(PluginHost):
         self.asked: list[str] = []
 
     @classmethod
-    def around(cls, own: Residents) -> Slow:
+    def around(cls, own: AdapterRegistry) -> Slow:
         """Replace the host of `own` by a slow one, and return that."""
         slow = cls()
         slow.__dict__.update(own._host.__dict__)
@@ -95,7 +95,7 @@ def test_loads_of_one_name_take_place_in_order_and_do_not_block_other_names(
     bert: Backbone, store: Store
 ) -> None:
     trunk = OneTrunk(bert, store=store)
-    engine, slow = Engine(trunk), Slow.around(trunk.residents)
+    engine, slow = Engine(trunk), Slow.around(trunk.registry)
 
     async def scenario() -> None:
         asked = [asyncio.create_task(engine.load("one", each)) for each in ("ner", "intent", "sentiment@1")]
@@ -112,11 +112,11 @@ def test_loads_of_one_name_take_place_in_order_and_do_not_block_other_names(
 
     asyncio.run(scenario())
     engine.close()
-    assert (engine._loader._last, trunk.residents._loading) == ({}, {})
+    assert (engine._loader._last, trunk.registry._loading) == ({}, {})
 
 
 def test_close_does_not_wait_for_a_slow_load(trunk: OneTrunk) -> None:
-    engine, slow = Engine(trunk), Slow.around(trunk.residents)
+    engine, slow = Engine(trunk), Slow.around(trunk.registry)
 
     async def scenario() -> None:
         load = asyncio.create_task(engine.load("mood", "sentiment@1"))
@@ -136,7 +136,7 @@ def test_a_load_that_raises_system_exit_fails_alone(trunk: OneTrunk) -> None:
         def task(self, name: str) -> Any:
             raise SystemExit(len(name))
 
-    Leaving.around(trunk.residents)
+    Leaving.around(trunk.registry)
     engine = Engine(trunk)
     with pytest.raises(RuntimeError, match=r"SystemExit\(9\) was raised while loading"):
         asyncio.run(engine.load("mood", "sentiment@1"))

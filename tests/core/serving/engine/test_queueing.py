@@ -32,7 +32,7 @@ def test_a_cancelled_request_leaves_the_queue(trunk: OneTrunk) -> None:
         assert engine.status().waiting_tokens == 0
 
     with_busy_device(trunk, scenario)
-    assert all(post.resident.users == 1 for post in trunk.residents.posts.values())
+    assert all(post.loaded.users == 1 for post in trunk.registry.served.values())
 
 
 def test_a_request_over_its_time_limit_fails_and_leaves_the_queue(trunk: OneTrunk) -> None:
