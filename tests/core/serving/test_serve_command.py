@@ -128,7 +128,7 @@ def test_a_configuration_is_read_and_options_win(start: Start, tmp_path: Path) -
     assert process.said[-1].endswith("1 adapter: feeling")
     code, errors = process.end()
     assert code == 0
-    assert "others may read the token file" in errors
+    assert "other users can read the token file" in errors
     assert token not in errors
 
 
@@ -174,8 +174,8 @@ def test_errors_are_told_in_a_line_before_anything_is_loaded(stock: Path, tmp_pa
         taken.listen()
         port = taken.getsockname()[1]
         assert f"cannot listen on 127.0.0.1:{port}: address already in use" in said("--port", port)
-    assert "others can reach it, and there are no tokens" in said("--host", "0.0.0.0")
-    assert "others can reach it" in said("--host", "::", "--port", "0")
+    assert "other machines can reach this address, which needs tokens" in said("--host", "0.0.0.0")
+    assert "other machines can reach this address" in said("--host", "::", "--port", "0")
     assert "host 'no.such.host.invalid': no such address" in said("--host", "no.such.host.invalid")
     assert "Invalid value for '--port'" in said("--port", "70000")
     assert "two adapters cannot serve as 'mood'" in said("mood", "mood=mood@1", "--port", "0")

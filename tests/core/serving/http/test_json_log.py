@@ -1,4 +1,4 @@
-"""The event log: one thread writes, whoever asks for it first."""
+"""The event log: one thread writes, and exceptions are logged without private data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The playground in headless Chromium, with every host but the service out of reach."""
+"""The playground in headless Chromium, which can reach no host but the service."""
 
 from __future__ import annotations
 
