@@ -55,12 +55,12 @@ def attend(qkv: Tensor, sequences: Sequences, heads: int) -> Tensor:
     width = qkv.shape[1] // 3
     if has_varlen(qkv.device, qkv.dtype, width // heads):
         return _by_lengths(qkv, sequences, heads)
-    # On the CPU, where nothing trains, the fused kernel is the fastest without a mask and in float32; products in
-    # bf16 would also keep memory for each shape that they ever had (docs/performance.md, 2026-11-27).
+    # On a CPU without gradients, the fused kernel is fastest in float32 and without a mask. Products in bf16 would
+    # also keep memory for each shape that they ever had (docs/performance.md, 2026-11-27).
     exact = qkv.device.type == "cpu" and not qkv.requires_grad
     plan = sequences.equal_blocks if exact else sequences.blocks
     padded = qkv if plan.pad is None else _Rearrange.apply(qkv, plan.pad, plan.unpad, None)  # type: ignore[no-untyped-call]
-    padded = padded.float() if exact else padded
+    padded = padded.to(torch.promote_types(qkv.dtype, torch.float32)) if exact else padded
     outputs, start = [], 0
     for block in plan.blocks:
         rows = block.count * block.length
@@ -101,7 +101,7 @@ def _attend_block(qkv: Tensor, keep: Tensor | None) -> Tensor:
     if qkv.is_cuda or not qkv.requires_grad:
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=keep).transpose(1, 2)
-    # On the CPU plain products are faster in the backward pass with a mask.
+    # With gradients and a mask, plain products are faster on a CPU.
     q, k, v = qkv.permute(2, 0, 3, 1, 4).reshape(3, count * heads, length, size)
     bias = torch.zeros(1, 1, 1, dtype=q.dtype)
     if keep is not None:

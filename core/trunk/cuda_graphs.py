@@ -84,9 +84,8 @@ class StaticInputs(Sequences):
             place[: part.tokens].copy_(values)
             place[part.tokens :].zero_()
         self.lengths = tuple(n for n in (*part.sequences.lengths, room - part.tokens) if n)
-        self.__dict__.pop(
-            "blocks", None
-        )  # made of the lengths, for devices without a kernel for packed sequences
+        for made_of_lengths in ("blocks", "equal_blocks"):  # where there is no kernel for packed sequences
+            self.__dict__.pop(made_of_lengths, None)
         starts = [0]
         for length in part.sequences.lengths:
             starts.append(starts[-1] + length)

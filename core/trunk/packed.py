@@ -307,7 +307,7 @@ class Trunk:
 
 
 def rounded_up(rows: int) -> int:
-    """Return the next number of rows that products in bf16 may have: 32 numbers up to 256, then 16 an octave."""
+    """Round a number of rows up to one of few: 32 up to 256, then 16 from one power of two to the next."""
     octave = 1 << max(0, (rows - 1).bit_length() - 1)
     step = max(4, min(16, octave // 8), octave // 16)
     return -(-rows // step) * step
