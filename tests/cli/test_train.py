@@ -254,7 +254,7 @@ def test_contradictory_settings_are_one_line(train: Any, options: tuple[str, ...
 def test_an_unknown_task_names_those_on_offer(train: Any) -> None:
     done = train(task="tagging")
     assert done.exit_code == 1
-    assert re.search("no plugin offers task 'tagging'; known: .*ner", done.stderr)
+    assert re.search("no plugin has the task 'tagging'; known: .*ner", done.stderr)
 
 
 def test_an_unknown_module_is_told_with_those_of_the_backbone(train: Any) -> None:

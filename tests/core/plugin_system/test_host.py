@@ -89,7 +89,7 @@ def test_a_task_is_found_by_name_with_its_origin() -> None:
 
 def test_an_unknown_task_is_answered_with_the_known_ones_and_the_broken_plugins() -> None:
     host = PluginHost([source("beta", lambda: Giver("ner")), source("bad", lambda: 1 / 0)])
-    with pytest.raises(UnknownTask, match=r"'nope'; known: ner; .* did not load: bad \(bad-dist 1.2\)"):
+    with pytest.raises(UnknownTask, match=r"'nope'; known: ner; .* failed to load: bad \(bad-dist 1.2\)"):
         host.task("nope")
 
 

@@ -77,8 +77,8 @@ def test_what_is_no_target_is_told_with_its_line(good: float, bad: object) -> No
 @pytest.mark.parametrize(
     ("values", "fault"),
     [
-        ([0.5, 1], "the target 1 is an int where others are floats"),
-        ([1, 0.5], "0.5 is a float where .* ints"),
+        ([0.5, 1], "the target 1 is an int, but other targets are floats"),
+        ([1, 0.5], "0.5 is a float, but other targets are ints"),
     ],
 )
 def test_integers_among_floats_are_told_with_their_line(values: list[float], fault: str) -> None:
@@ -87,7 +87,7 @@ def test_integers_among_floats_are_told_with_their_line(values: list[float], fau
 
 
 def test_without_a_check_before_it_a_corpus_refuses_them_too(bert: Backbone) -> None:
-    with pytest.raises(DataError, match=r"^x\.jsonl:2: the target 1 is an int where others are floats"):
+    with pytest.raises(DataError, match=r"^x\.jsonl:2: the target 1 is an int, but other targets are floats"):
         make_corpus(STARS, bert, dataset([0.5, 1]).examples, ())
 
 

@@ -65,10 +65,10 @@ def numpys(*arguments: object) -> JSONObject:
             divides_by_nothing,
             r"calibrate raises ZeroDivisionError: division by zero \(.*\.py:\d+\)",
         ),
-        ("calibrate", not_a_number, "calibrate gives what has the number nan, .*, under 'threshold'"),
-        ("calibrate", lambda *_: None, "calibrate gives None, expected a JSON object"),
+        ("calibrate", not_a_number, "calibrate returns a value that has the number nan, .*, under 'threshold'"),
+        ("calibrate", lambda *_: None, "calibrate returns None, expected a JSON object"),
         ("evaluate", divides_by_nothing, "evaluate raises ZeroDivisionError"),
-        ("evaluate", numpys, "evaluate gives what has a float32, which is no JSON, under 'macro_f1'"),
+        ("evaluate", numpys, "evaluate returns a value that has a float32, which is no JSON, under 'macro_f1'"),
     ],
 )
 def test_a_fault_in_what_measures_is_told_before_the_first_step(

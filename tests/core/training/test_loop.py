@@ -234,7 +234,7 @@ def test_epochs_that_find_nothing_do_not_end_a_run_and_the_last_of_them_is_the_b
 
 
 def test_a_metric_that_is_no_number_is_told(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
-    with pytest.raises(TaskSpecError, match=r"evaluate gives what has the number nan, .* under 'accuracy'"):
+    with pytest.raises(TaskSpecError, match=r"evaluate returns a value that has the number nan, .* under 'accuracy'"):
         run(replace(spec, evaluate=scored_by(lambda _: float("nan"))), corpus, bert, SHORT)
 
 
