@@ -102,7 +102,7 @@ def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSetti
     from onetrunk.cli.progress import TrainingProgress
     from onetrunk.core.data.training_data import read_train_data
     from onetrunk.core.training.pipeline import train_adapter
-    from onetrunk.core.training.run_state import Listener
+    from onetrunk.core.training.run_state import TrainingCallback
 
     spec, name = host.task(task), f"quickstart-{task}"
     with as_file(files("onetrunk.plugins") / "samples" / task) as samples:
@@ -111,8 +111,8 @@ def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSetti
     click.echo(f"{name}: {rows} to train on, {len(data.dev.examples)} for dev", err=True)
     began = time.monotonic()
     with TrainingProgress({name: spec.primary}) as progress:
-        listener = Listener(progress.step, progress.epoch)
-        result = train_adapter(host, Store(), task, name, data, backbone, settings, listener=listener)
+        callback = TrainingCallback(progress.step, progress.epoch)
+        result = train_adapter(host, Store(), task, name, data, backbone, settings, callback=callback)
     return _Trial(task, data, result, time.monotonic() - began)
 
 

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from onetrunk.core.errors import TaskSpecError
 from onetrunk.core.tasks import Record, TaskSpec
-from onetrunk.core.testing.conformance import TaskTrial
+from onetrunk.core.testing.conformance import ConformanceChecks
 from onetrunk.core.testing.tiny_backbone import tiny_backbone
 
 
@@ -21,7 +21,9 @@ def check_task(spec: TaskSpec, records: Sequence[Record], *, folder: Path | None
     if folder is None:
         with TemporaryDirectory() as scratch:
             return check_task(spec, records, folder=Path(scratch))
-    faults = list(TaskTrial(spec, records, tiny_backbone(folder / "backbone"), folder / "store").faults())
+    faults = list(
+        ConformanceChecks(spec, records, tiny_backbone(folder / "backbone"), folder / "store").faults()
+    )
     if faults:
         raise TaskSpecError(spec.name, faults)
     return None

@@ -28,7 +28,7 @@ from onetrunk.core.tasks import IGNORE, Example, JSONObject, Labels, Pooling, Re
 from onetrunk.core.tasks.guarded_calls import json_faults, notes_on, targets_of
 from onetrunk.core.tasks.hookspecs import hookimpl
 from onetrunk.core.testing.import_trial import import_faults
-from onetrunk.core.training.encoded_dataset import make_corpus
+from onetrunk.core.training.encoded_dataset import encode_dataset
 from onetrunk.core.training.pipeline import train_adapter
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import balanced_weights
@@ -40,10 +40,10 @@ _TRAINED = ("fp32", "bf16")
 """The precisions to train in, whichever is `auto` on this machine."""
 _POOLINGS: tuple[Pooling, ...] = ("cls", "mean")
 
-Law = Callable[[], Iterable[str]]
+Check = Callable[[], Iterable[str]]
 
 
-class TaskTrial:
+class ConformanceChecks:
     """One task, some records of it, and where to try it out. Each law yields the faults that it finds."""
 
     def __init__(self, spec: TaskSpec, records: Sequence[Record], backbone: Path, store: Path) -> None:
@@ -61,7 +61,7 @@ class TaskTrial:
     def faults(self) -> Iterator[str]:
         """Yield every fault; laws of a stage are looked at only when all before it hold."""
         yield from self._broken([self.imports])
-        stages: list[list[Law]] = [
+        stages: list[list[Check]] = [
             [self.read],
             [self.learn_labels],
             [self.targets],
@@ -76,7 +76,7 @@ class TaskTrial:
                 yield from found
                 return
 
-    def _broken(self, laws: Iterable[Law]) -> Iterator[str]:
+    def _broken(self, laws: Iterable[Check]) -> Iterator[str]:
         for law in laws:
             name = getattr(law, "__name__", "law")
             try:
@@ -205,10 +205,10 @@ class TaskTrial:
     def loss(self) -> Iterator[str]:
         """The loss is a finite scalar, with class weights and without."""
         logits = torch.from_numpy(np.concatenate(self.logits(self.adapter(), self.examples))).requires_grad_()
-        corpus = make_corpus(self.spec, self.backbone, self.examples, self.labels)
-        flat = corpus.target_tensor(range(len(self.examples)))
+        dataset = encode_dataset(self.spec, self.backbone, self.examples, self.labels)
+        flat = dataset.target_tensor(range(len(self.examples)))
         countable = flat.dtype == torch.int64 and len(flat) == len(logits)
-        balanced = balanced_weights(corpus.targets, len(self.labels)) if countable else None
+        balanced = balanced_weights(dataset.targets, len(self.labels)) if countable else None
         for weights in (None, balanced):
             value = self.spec.loss(logits, flat, weights)
             if value.shape != () or not bool(value.isfinite()):
@@ -253,7 +253,7 @@ class TaskTrial:
         for precision in _TRAINED:
             backbone = self.backbones[precision]
             result = train_adapter(host, self.store, self.spec.name, precision, splits, backbone, _SETTINGS)
-            adapter = result.run.learner.adapter(precision)
+            adapter = result.run.trainable.adapter(precision)
             self.learnt[precision] = self.logits(adapter, self.examples, precision)
             first, last = (float(result.run.history[i]["loss"]) for i in (0, -1))
             if not last < first:

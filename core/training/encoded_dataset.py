@@ -16,7 +16,7 @@ from onetrunk.core.tasks.guarded_calls import targets_of
 
 
 @dataclass(frozen=True, slots=True)
-class Corpus:
+class EncodedDataset:
     """Examples, encoded, with the targets of each: integers in all of them, or floats."""
 
     examples: tuple[Example, ...]
@@ -35,7 +35,9 @@ class Corpus:
         return torch.tensor(flat, dtype=torch.float32 if kind is float else torch.int64)
 
 
-def make_corpus(spec: TaskSpec, backbone: Backbone, examples: Sequence[Example], labels: Labels) -> Corpus:
+def encode_dataset(
+    spec: TaskSpec, backbone: Backbone, examples: Sequence[Example], labels: Labels
+) -> EncodedDataset:
     """Tokenise `examples` and find their targets. Raises DataError for a target that cannot be learnt from."""
     encoded = encode_examples(backbone.encoder, spec, examples)
     targets: list[Targets] = []
@@ -46,4 +48,4 @@ def make_corpus(spec: TaskSpec, backbone: Backbone, examples: Sequence[Example],
         except ValueError as fault:
             raise DataError(example.where, str(fault)) from fault
         before = targets[-1] or before
-    return Corpus(tuple(examples), tuple(encoded), tuple(targets))
+    return EncodedDataset(tuple(examples), tuple(encoded), tuple(targets))

@@ -23,18 +23,18 @@ from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.logits import Job, compute_logits
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Labels, Rows, TaskSpec
-from onetrunk.core.training.encoded_dataset import Corpus
-from onetrunk.core.training.evaluation import rehearse
+from onetrunk.core.training.encoded_dataset import EncodedDataset
+from onetrunk.core.training.evaluation import dry_run
 from onetrunk.core.training.pipeline import (
     TrainJob,
     TrainResult,
     check_countable,
     check_trainable,
-    corpora_of,
+    encode_splits,
     result_of,
     with_plugins,
 )
-from onetrunk.core.training.run_state import Run, planned
+from onetrunk.core.training.run_state import TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import Trainable
 from onetrunk.core.trunk.packing import PART_TOKENS, pack
@@ -68,11 +68,11 @@ class WholeModel(Trainable):
         with self.randomness.as_global():
             return self._trunk.forward(packed, {}), packed.rows(0, len(texts))
 
-    def logits(self, corpus: Corpus) -> list[np.ndarray]:
-        """Return the logits of `corpus` in its order, with the present weights."""
+    def logits(self, dataset: EncodedDataset) -> list[np.ndarray]:
+        """Return the logits of `dataset` in its order, with the present weights."""
         self._model.eval()
         adapter = Adapter("full", self.spec, self.labels, self.pooling, Lora({}), self.head.eval(), {})
-        jobs = [Job(encoded, 0) for encoded in corpus.encoded]
+        jobs = [Job(encoded, 0) for encoded in dataset.encoded]
         return compute_logits(self._trunk, self._first_position, [adapter], jobs)
 
 
@@ -102,11 +102,11 @@ def train_full(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResu
     spec, settings = host.task(job.task), job.settings
     if settings.class_weights == "balanced":
         check_countable(spec, job.data)
-    corpora = corpora_of(spec, backbone, job.data)
-    train, dev = corpora["train"], corpora["dev"]
+    encoded_splits = encode_splits(spec, backbone, job.data)
+    train, dev = encoded_splits["train"], encoded_splits["dev"]
     model = WholeModel(spec, job.data.labels, backbone, planned(settings, train))
-    run = Run(job.name, model, train, dev, with_plugins(job.listener, host))
-    rehearse(model, dev)
+    run = TrainingRun(job.name, model, train, dev, with_plugins(job.callback, host))
+    dry_run(model, dev)
     while not run.finished:
         texts = [train.encoded[i] for i in run.batch]
         hidden, rows = model.forward(texts, max(run.batch_tokens, PART_TOKENS))
@@ -116,4 +116,4 @@ def train_full(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResu
         ):  # of a batch of several parts, the forward pass runs again, with dropout
             loss.backward()
         run.advance(float(loss.detach()))
-    return result_of(run.result(), corpora, backbone)
+    return result_of(run.result(), encoded_splits, backbone)

@@ -16,7 +16,7 @@ KEPT_BYTES = 2**30
 """Memory for the kept hidden states of all runs that train together; what does not fit is computed every epoch."""
 
 
-class StateBudget:
+class CacheBudget:
     """The memory that runs which train together may use for kept hidden states. Belongs to one thread.
 
     left: bytes that are still free.
@@ -37,7 +37,7 @@ class StateBudget:
         self.left += size
 
 
-class LowerStates:
+class HiddenStateCache:
     """What enters layer `first` of `trunk` for each of `texts`, the bare trunk's own states.
 
     Nothing that trains acts below `first`, nor does dropout, so that a text has the same states in each epoch.
@@ -47,7 +47,7 @@ class LowerStates:
     """
 
     def __init__(
-        self, trunk: Trunk, first_position: int, texts: Sequence[Encoded], first: int, budget: StateBudget
+        self, trunk: Trunk, first_position: int, texts: Sequence[Encoded], first: int, budget: CacheBudget
     ) -> None:
         self.first = first
         self._trunk, self._first_position, self._texts = trunk, first_position, texts

@@ -27,8 +27,8 @@ from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import record_probe, stored_form
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import JSONObject
-from onetrunk.core.training.run_state import Trained
-from onetrunk.core.training.trainable import Learner
+from onetrunk.core.training.run_state import FinishedRun
+from onetrunk.core.training.trainable import TrainableAdapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +87,13 @@ def manifest_of(
     backbone: Backbone,
     data: TrainData,
     metrics: Mapping[str, JSONObject],
-    run: Trained[Learner],
+    run: FinishedRun[TrainableAdapter],
     start: StoredVersion | None,
 ) -> Manifest:
     """Return what `task.json` says of an adapter: `run` gave it from `data`, beginning with `start`."""
-    settings = run.learner.settings
+    settings = run.trainable.settings
     return replace(
-        bare_manifest(host, adapter, backbone, run.learner.trained_parameters),
+        bare_manifest(host, adapter, backbone, run.trainable.trained_parameters),
         method="head" if settings.method == "head" else "lora",
         data={split: _data_record(dataset) for split, dataset in data.splits.items()},
         metrics=dict(metrics),

@@ -19,13 +19,13 @@ from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import JSONObject, TaskSpec
 from onetrunk.core.tasks.guarded_calls import targets_of
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
-from onetrunk.core.training.encoded_dataset import Corpus, make_corpus
-from onetrunk.core.training.evaluation import measure, rehearse
+from onetrunk.core.training.encoded_dataset import EncodedDataset, encode_dataset
+from onetrunk.core.training.evaluation import dry_run, evaluate
 from onetrunk.core.training.loop import train_together
 from onetrunk.core.training.manifest_builder import Destination, manifest_of, store_adapter
-from onetrunk.core.training.run_state import Listener, Run, Trained, planned
+from onetrunk.core.training.run_state import FinishedRun, TrainingCallback, TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
-from onetrunk.core.training.trainable import Learner
+from onetrunk.core.training.trainable import TrainableAdapter
 from onetrunk.core.trunk.packed import Trunk
 
 
@@ -34,7 +34,7 @@ class TrainJob:
     """One adapter to train: for `task`, as the next version of `name`.
 
     start: a version whose updates and head are trained on; its rank, alpha and targets are kept.
-    listener: is called with each step and epoch, before the plugins are.
+    callback: is called with each step and epoch, before the plugins are.
     """
 
     task: str
@@ -42,7 +42,7 @@ class TrainJob:
     data: TrainData
     settings: TrainSettings
     start: StoredVersion | None = None
-    listener: Listener | None = None
+    callback: TrainingCallback | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class TrainResult:
     share: float
     bytes: int
     loss: float
-    run: Trained[Any]
+    run: FinishedRun[Any]
 
 
 _T = TypeVar("_T")
@@ -81,14 +81,14 @@ def train_adapter(
     settings: TrainSettings,
     *,
     start: StoredVersion | None = None,
-    listener: Listener | None = None,
+    callback: TrainingCallback | None = None,
 ) -> TrainResult:
     """Train `task` on `data` and store the result as the next version of `name`.
 
     Nothing is visible in the store before the whole run has succeeded. Raises what ended the run.
     """
     (outcome,) = train_adapters(
-        host, store, [TrainJob(task, name, data, settings, start, listener)], backbone
+        host, store, [TrainJob(task, name, data, settings, start, callback)], backbone
     )
     if isinstance(outcome, Exception):
         raise outcome
@@ -157,12 +157,12 @@ class _Pending:
         settings = replace(settings, targets=settings.adapted_modules(backbone.family.layout.modules))
         if settings.class_weights == "balanced":
             check_countable(spec, job.data)
-        self._corpora = corpora_of(spec, backbone, job.data)
+        self._corpora = encode_splits(spec, backbone, job.data)
         train, dev = self._corpora["train"], self._corpora["dev"]
         settings = planned(settings, train)
-        learner = Learner(spec, job.data.labels, backbone, trunk, settings, begin)
-        self.run = Run(job.name, learner, train, dev, with_plugins(job.listener, host))
-        rehearse(learner, dev)
+        trainable = TrainableAdapter(spec, job.data.labels, backbone, trunk, settings, begin)
+        self.run = TrainingRun(job.name, trainable, train, dev, with_plugins(job.callback, host))
+        dry_run(trainable, dev)
 
     def finish(self) -> TrainResult:
         """Measure the finished run and store it. Raises what ended it."""
@@ -172,18 +172,18 @@ class _Pending:
         size = sum(file.stat().st_size for file in stored.path.glob("*.safetensors"))
         return replace(result, stored=stored, bytes=size)
 
-    def _stored(self, run: Trained[Learner], result: TrainResult) -> StoredVersion:
-        job, backbone, learner = self._job, self._backbone, run.learner
-        adapter = replace(learner.adapter(job.name, result.decoder), lora=learner.lora)
+    def _stored(self, run: FinishedRun[TrainableAdapter], result: TrainResult) -> StoredVersion:
+        job, backbone, trainable = self._job, self._backbone, run.trainable
+        adapter = replace(trainable.adapter(job.name, result.decoder), lora=trainable.lora)
         manifest = manifest_of(self._host, adapter, backbone, job.data, result.metrics, run, job.start)
         destination = Destination(self._host, self._store, job.name)
-        dropout = learner.settings.dropout
+        dropout = trainable.settings.dropout
         return store_adapter(destination, adapter, backbone, manifest, dropout=dropout, history=run.history)
 
 
-def with_plugins(listener: Listener | None, host: PluginHost) -> Listener:
-    """Return a listener that passes each event to `listener`, and then to the plugins of `host`."""
-    own = listener or Listener()
+def with_plugins(callback: TrainingCallback | None, host: PluginHost) -> TrainingCallback:
+    """Return a callback that passes each event to `callback`, and then to the plugins of `host`."""
+    own = callback or TrainingCallback()
 
     def step(event: StepEvent) -> None:
         if own.step is not None:
@@ -195,7 +195,7 @@ def with_plugins(listener: Listener | None, host: PluginHost) -> Listener:
             own.epoch(event)
         host.notify("training_epoch", event=event)
 
-    return Listener(step, epoch)
+    return TrainingCallback(step, epoch)
 
 
 def check_trainable(backbone: Backbone) -> None:
@@ -204,20 +204,22 @@ def check_trainable(backbone: Backbone) -> None:
         raise UsageError("a backbone in int8 serves only; load it in fp32 or bf16 to train")
 
 
-def corpora_of(spec: TaskSpec, backbone: Backbone, data: TrainData) -> dict[str, Corpus]:
+def encode_splits(spec: TaskSpec, backbone: Backbone, data: TrainData) -> dict[str, EncodedDataset]:
     """Return each split of `data` by name, encoded. Raises DataError and TaskSpecError."""
     return {
-        split: make_corpus(spec, backbone, dataset.examples, data.labels)
+        split: encode_dataset(spec, backbone, dataset.examples, data.labels)
         for split, dataset in data.splits.items()
     }
 
 
-def result_of(run: Trained[Any], corpora: Mapping[str, Corpus], backbone: Backbone) -> TrainResult:
+def result_of(
+    run: FinishedRun[Any], encoded_splits: Mapping[str, EncodedDataset], backbone: Backbone
+) -> TrainResult:
     """Return what a run gives, measured on test if there is one, before anything is stored."""
-    learner, metrics = run.learner, {"dev": run.dev.metrics}
-    if (test := corpora.get("test")) is not None:
-        metrics["test"] = measure(learner, test, learner.logits(test), run.dev.decoder)
-    trained = learner.trained_parameters
+    trainable, metrics = run.trainable, {"dev": run.dev.metrics}
+    if (test := encoded_splits.get("test")) is not None:
+        metrics["test"] = evaluate(trainable, test, trainable.logits(test), run.dev.decoder)
+    trained = trainable.trained_parameters
     loss = float(run.history[run.best_epoch - 1]["loss"])
     return TrainResult(None, metrics, run.dev.decoder, trained, trained / backbone.parameters, 0, loss, run)
 

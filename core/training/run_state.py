@@ -16,8 +16,8 @@ from torch import Tensor
 from onetrunk.core.errors import TaskSpecError, TrainingDiverged
 from onetrunk.core.tasks import JSONObject, Rows
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
-from onetrunk.core.training.encoded_dataset import Corpus
-from onetrunk.core.training.evaluation import DevResult, measure_dev
+from onetrunk.core.training.encoded_dataset import EncodedDataset
+from onetrunk.core.training.evaluation import DevResult, evaluate_dev
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import Trainable, balanced_weights
 from onetrunk.core.trunk.batching import training_batches
@@ -26,13 +26,13 @@ What = TypeVar("What", bound=Trainable)
 
 
 @dataclass(frozen=True, slots=True)
-class Trained(Generic[What]):
-    """What a run gives: the learner at its best epoch, one history row an epoch, and the time it took.
+class FinishedRun(Generic[What]):
+    """What a run gives: the trainable at its best epoch, one history row an epoch, and the time it took.
 
     dev: the calibrated decoder and the metrics on dev of the best epoch.
     """
 
-    learner: What
+    trainable: What
     history: tuple[JSONObject, ...]
     best_epoch: int
     dev: DevResult
@@ -41,45 +41,50 @@ class Trained(Generic[What]):
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class TrainingCallback:
     """Who hears of a run, on the training thread."""
 
     step: Callable[[StepEvent], None] | None = None
     epoch: Callable[[EpochEvent], None] | None = None
 
 
-def planned(settings: TrainSettings, corpus: Corpus) -> TrainSettings:
-    """Return `settings` with the tokens of a batch and the epochs that were left to be picked for `corpus`."""
-    batch_tokens = settings.planned_tokens(sum(corpus.tokens))
+def planned(settings: TrainSettings, train: EncodedDataset) -> TrainSettings:
+    """Return `settings` with the tokens of a batch and the epochs that were left to be picked for `train`."""
+    batch_tokens = settings.planned_tokens(sum(train.tokens))
     order = torch.Generator().manual_seed(settings.seed)
-    steps = len(training_batches(corpus.tokens, batch_tokens, order))
+    steps = len(training_batches(train.tokens, batch_tokens, order))
     return replace(settings, batch_tokens=batch_tokens, epochs=settings.planned_epochs(steps))
 
 
-class Run(Generic[What]):
+class TrainingRun(Generic[What]):
     """A run between its steps. Whoever drives it takes a batch, computes its loss, and tells it of the gradients.
 
-    learner: what trains; its settings are `planned`.
-    batch: indices of the corpus's examples, the next to learn from; batch_tokens: how many tokens it may have.
+    trainable: what trains; its settings are `planned`.
+    batch: indices of the train's examples, the next to learn from; batch_tokens: how many tokens it may have.
     error: what ended the run; None for one that goes on or is done.
     """
 
     def __init__(
-        self, name: str, learner: What, corpus: Corpus, dev: Corpus, listener: Listener | None = None
+        self,
+        name: str,
+        trainable: What,
+        train: EncodedDataset,
+        dev: EncodedDataset,
+        callback: TrainingCallback | None = None,
     ) -> None:
-        self.name, self.learner, self.corpus, self.dev = name, learner, corpus, dev
-        self.settings = learner.settings
-        self.batch_tokens = self.settings.planned_tokens(sum(corpus.tokens))
+        self.name, self.trainable, self.train, self.dev = name, trainable, train, dev
+        self.settings = trainable.settings
+        self.batch_tokens = self.settings.planned_tokens(sum(train.tokens))
         self.error: Exception | None = None
-        self._listener = listener or Listener()
+        self._callback = callback or TrainingCallback()
         self._class_weights = None
         if self.settings.class_weights == "balanced":
-            self._class_weights = balanced_weights(corpus.targets, len(learner.labels))
+            self._class_weights = balanced_weights(train.targets, len(trainable.labels))
         self._order = torch.Generator().manual_seed(self.settings.seed)
         self._batches = self._drawn_batches()
         self._epochs = self.settings.planned_epochs(len(self._batches))
         self._planned_steps = self._count_steps()
-        self.learner.schedule(self._planned_steps)
+        self.trainable.schedule(self._planned_steps)
         self._steps_done = self._steps_of_epoch = 0
         self._history: list[JSONObject] = []
         self._losses = 0.0
@@ -115,36 +120,38 @@ class Run(Generic[What]):
 
     def loss(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Return the loss of the batch (a scalar). Raises TrainingDiverged where it is not finite."""
-        targets = self.corpus.target_tensor(self.batch).to(hidden.device)
+        targets = self.train.target_tensor(self.batch).to(hidden.device)
         weights = None if self._class_weights is None else self._class_weights.to(hidden.device)
-        loss = self.learner.loss(hidden, rows, targets, weights)
+        loss = self.trainable.loss(hidden, rows, targets, weights)
         if not math.isfinite(float(loss.detach())):
             raise self._diverged(self._steps_done + 1)
         return loss
 
     def advance(self, loss: float) -> None:
         """Take the step whose gradients are there, tell of it, and end the epoch with its last one."""
-        lr, tokens = self.learner.lr, sum(self.corpus.encoded[i].tokens for i in self.batch)
-        self.learner.update()
+        lr, tokens = self.trainable.lr, sum(self.train.encoded[i].tokens for i in self.batch)
+        self.trainable.update()
         self._losses += loss
         self._steps_done += 1
-        if self._listener.step is not None:
+        if self._callback.step is not None:
             done, planned = self._steps_done, self._planned_steps
-            self._listener.step(
+            self._callback.step(
                 StepEvent(self.name, self.epoch, self._epochs, done, planned, loss, tokens, lr)
             )
         self._steps_of_epoch += 1
         if self._steps_of_epoch == len(self._batches):
             self._end_epoch()
 
-    def result(self) -> Trained[What]:
+    def result(self) -> FinishedRun[What]:
         """Return the run at its best epoch. Raises the error that ended it."""
         if self.error is not None:
             raise self.error
-        self.learner.restore()
-        rate = sum(self.corpus.tokens) * len(self._history) / self._training_seconds
+        self.trainable.restore()
+        rate = sum(self.train.tokens) * len(self._history) / self._training_seconds
         seconds = time.monotonic() - self._begun
-        return Trained(self.learner, tuple(self._history), self._best_epoch, self._best_dev, seconds, rate)
+        return FinishedRun(
+            self.trainable, tuple(self._history), self._best_epoch, self._best_dev, seconds, rate
+        )
 
     def _count_steps(self) -> int:
         """Return the batches of all epochs. Those after the first are drawn to be counted, and drawn again later.
@@ -157,18 +164,18 @@ class Run(Generic[What]):
         return len(self._batches) + later
 
     def _drawn_batches(self) -> list[list[int]]:
-        return training_batches(self.corpus.tokens, self.batch_tokens, self._order)
+        return training_batches(self.train.tokens, self.batch_tokens, self._order)
 
     def _end_epoch(self) -> None:
         self._training_seconds += time.monotonic() - self._epoch_begun
-        if not self.learner.is_finite():  # the last step may have spoilt what no loss has seen yet
+        if not self.trainable.is_finite():  # the last step may have spoilt what no loss has seen yet
             raise self._diverged(self._steps_done)
-        found = self._measure_dev()
+        found = self._evaluate_dev()
         value = self._primary(found.metrics)
         # Of epochs that find nothing yet the last is kept: it is no worse, and patience begins with the first find.
         if better := value > self._best or value == self._best == 0:
             self._best, self._best_epoch, self._best_dev = value, self.epoch, found
-            self.learner.keep()
+            self.trainable.keep()
         self._report(found.metrics, better)
         self._steps_of_epoch, self._losses = 0, 0.0
         if not self.finished:
@@ -182,7 +189,7 @@ class Run(Generic[What]):
 
     def _primary(self, metrics: JSONObject) -> float:
         """Return the metric that picks the best epoch, 0 for None. Raises TaskSpecError for no finite number."""
-        spec = self.learner.spec
+        spec = self.trainable.spec
         value = metrics.get(spec.primary)
         if value is None and spec.primary in metrics:  # nothing to find in dev, and nothing found
             return 0.0
@@ -195,12 +202,12 @@ class Run(Generic[What]):
             )
         return float(value)
 
-    def _measure_dev(self) -> DevResult:
+    def _evaluate_dev(self) -> DevResult:
         """Calibrate and measure on dev. Raises TrainingDiverged for logits that are finite no more."""
-        logits = self.learner.logits(self.dev)
+        logits = self.trainable.logits(self.dev)
         if not all(np.isfinite(rows).all() for rows in logits):  # weights may be finite and yet too large
             raise self._diverged(self._steps_done)
-        return measure_dev(self.learner, self.dev, logits)
+        return evaluate_dev(self.trainable, self.dev, logits)
 
     def _report(self, metrics: JSONObject, best: bool) -> None:
         seconds = time.monotonic() - self._epoch_begun
@@ -208,5 +215,5 @@ class Run(Generic[What]):
         figures = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
         row = {"epoch": epoch, "step": self._steps_done, "loss": loss, "dev": figures, "best": best}
         self._history.append({**row, "seconds": round(seconds, 3)})
-        if self._listener.epoch is not None:
-            self._listener.epoch(EpochEvent(self.name, epoch, self._epochs, loss, metrics, seconds, best))
+        if self._callback.epoch is not None:
+            self._callback.epoch(EpochEvent(self.name, epoch, self._epochs, loss, metrics, seconds, best))

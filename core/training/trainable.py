@@ -17,7 +17,7 @@ from onetrunk.core.inference.adapter import Adapter, build_head, head_logits
 from onetrunk.core.inference.logits import Job, compute_logits
 from onetrunk.core.tasks import Labels, Rows, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling
-from onetrunk.core.training.encoded_dataset import Corpus
+from onetrunk.core.training.encoded_dataset import EncodedDataset
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.trunk.dropout import Dropout
 from onetrunk.core.trunk.packed import Trunk
@@ -45,8 +45,8 @@ class Trainable(ABC):
         self._best: list[Tensor] | None = None
 
     @abstractmethod
-    def logits(self, corpus: Corpus) -> list[np.ndarray]:
-        """Return the logits of `corpus` in its order, with the present weights."""
+    def logits(self, dataset: EncodedDataset) -> list[np.ndarray]:
+        """Return the logits of `dataset` in its order, with the present weights."""
 
     @property
     def trained_parameters(self) -> int:
@@ -119,7 +119,7 @@ class Trainable(ABC):
         return torch.optim.AdamW(groups, weight_decay=own.weight_decay, fused=True)
 
 
-class Learner(Trainable):
+class TrainableAdapter(Trainable):
     """An adapter that trains over a frozen trunk. What it draws comes from `settings.seed` alone.
 
     start: an adapter to begin from; its updates must have the settings' shapes.
@@ -150,11 +150,11 @@ class Learner(Trainable):
         """The first layer that what trains changes; below it the trunk runs as it is, without a graph."""
         return self.trunk.first_changed(self.lora)
 
-    def logits(self, corpus: Corpus) -> list[np.ndarray]:
-        """Return the logits of `corpus` in its order, with the present weights."""
+    def logits(self, dataset: EncodedDataset) -> list[np.ndarray]:
+        """Return the logits of `dataset` in its order, with the present weights."""
         with torch.no_grad():
             adapter = self.adapter("training")
-        jobs = [Job(encoded, 0) for encoded in corpus.encoded]
+        jobs = [Job(encoded, 0) for encoded in dataset.encoded]
         return compute_logits(self.trunk, self.first_position, [adapter], jobs)
 
     def running_lora(self) -> Lora:

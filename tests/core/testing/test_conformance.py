@@ -107,7 +107,11 @@ def test_a_multi_label_task_of_a_stranger_keeps_the_contract(plugin: Plugin, tmp
             "return tuple(sorted({1 for topic in 'x'} | {topic",
             "learn_labels: raises Type",
         ),
-        ("return tuple(sorted(", "return ('', *sorted(", "learn_labels: labels has ''; expected non-empty strings"),
+        (
+            "return tuple(sorted(",
+            "return ('', *sorted(",
+            "learn_labels: labels has ''; expected non-empty strings",
+        ),
         (
             "return [int(label in",
             "return [bool(label in",
