@@ -22,7 +22,7 @@ from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.tasks import Rows
 from onetrunk.core.training.encoded_dataset import EncodedDataset
 from onetrunk.core.training.loop import AdapterRun, train_together
-from onetrunk.core.training.run_state import TrainingCallback, TrainingRun, planned
+from onetrunk.core.training.run_state import NO_CALLBACK, TrainingCallback, TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import TrainableAdapter
 from onetrunk.core.trunk.batching import training_batches
@@ -77,7 +77,7 @@ class Trainer(ABC):
 
 
 def run_of(
-    course: Course, trunk: Trunk, seed: int | None = None, callback: TrainingCallback | None = None
+    course: Course, trunk: Trunk, seed: int | None = None, callback: TrainingCallback = NO_CALLBACK
 ) -> AdapterRun:
     """Return a fresh run of `course` over `trunk`; seed: in place of the course's own."""
     own, settings = course.start, course.settings

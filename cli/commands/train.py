@@ -161,9 +161,7 @@ def _train(
         job = TrainJob(task, name, data, settings, parent and parent[0], callback)
         if settings.method == "full":
             return train_full(host, job, trunk)
-        return train_adapter(
-            host, Store(), task, name, data, trunk, settings, start=parent and parent[0], callback=callback
-        )
+        return train_adapter(host, Store(), job, trunk)
 
 
 def _print(result: TrainResult, seconds: float) -> None:

@@ -29,7 +29,7 @@ from onetrunk.core.tasks.guarded_calls import json_faults, notes_on, targets_of
 from onetrunk.core.tasks.hookspecs import hookimpl
 from onetrunk.core.testing.import_trial import import_faults
 from onetrunk.core.training.encoded_dataset import encode_dataset
-from onetrunk.core.training.pipeline import train_adapter
+from onetrunk.core.training.pipeline import TrainJob, train_adapter
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import balanced_weights
 from onetrunk.core.trunk.packed import Trunk
@@ -252,7 +252,8 @@ class ConformanceChecks:
         host = PluginHost.of(_Plugin(self.spec))
         for precision in _TRAINED:
             backbone = self.backbones[precision]
-            result = train_adapter(host, self.store, self.spec.name, precision, splits, backbone, _SETTINGS)
+            job = TrainJob(self.spec.name, precision, splits, _SETTINGS)
+            result = train_adapter(host, self.store, job, backbone)
             adapter = result.run.trainable.adapter(precision)
             self.learnt[precision] = self.logits(adapter, self.examples, precision)
             first, last = (float(result.run.history[i]["loss"]) for i in (0, -1))

@@ -1,4 +1,4 @@
-"""The training loop: steps that any number of runs share, forward and backward, over one trunk."""
+"""The training loop: several runs share the forward and backward passes of one trunk."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ from onetrunk.core.trunk.partial_forward import Entry, run_entries
 AdapterRun = TrainingRun[TrainableAdapter]
 
 SHARED_TOKENS = {"cpu": 4096, "cuda": 65536}
-"""Tokens of a shared step at most, by device: on a CPU more of them leave its caches (docs/performance.md)."""
+"""The largest number of tokens of a shared step, by device type.
+
+On a CPU, more tokens no longer fit into its caches (docs/performance.md).
+"""
 
 
 def train_together(
     runs: Sequence[AdapterRun], trunk: Trunk, budget: CacheBudget | None = None
 ) -> Iterator[AdapterRun]:
-    """Train `runs` over `trunk` in shared forward and backward passes; yield each as it ends.
+    """Train `runs` over `trunk` in shared forward and backward passes; yield each run when it ends.
 
-    Each has its own data order, optimiser, schedule and early stopping, and learns what it would learn alone, up to
-    the rounding of products of other sizes. What is raised in one ends that one alone and is its `error`.
-    budget: limits the hidden states that all runs together keep; `KEPT_BYTES` by default. A run that ended gives
-        its share back before it is yielded.
-    Repeatable bit for bit on the CPU at one number of threads: all randomness comes from each run's seed, and
-    torch's global generator is left as it was.
+    Each run has its own data order, optimizer, schedule and early stopping. Its weights are those of a run alone,
+    up to rounding, because matrix sizes differ. An exception ends only the run that raised it, as its `error`.
+
+    budget: limits the hidden states that all runs keep; `KEPT_BYTES` by default. A run frees its share before it is
+        yielded.
+    On a CPU, with the same number of threads, results are the same bit for bit: all random numbers come from the
+    seed of the run. The global generator of torch is left unchanged.
     """
     active, shared = list(runs), budget or CacheBudget()
     caches = {run: _hidden_cache(run, shared) for run in runs}
@@ -52,7 +56,7 @@ def _hidden_cache(run: AdapterRun, budget: CacheBudget) -> HiddenStateCache:
 
 
 def _sharing(runs: Sequence[AdapterRun], trunk: Trunk) -> list[list[AdapterRun]]:
-    """Return the runs in groups whose next batches together are as large as the device is best at."""
+    """Group the runs so that the next batches of a group have at most `SHARED_TOKENS` tokens together."""
     budget = SHARED_TOKENS["cuda" if trunk.device.type == "cuda" else "cpu"]
     groups = by_budget(range(len(runs)), [run.batch_tokens for run in runs], budget)
     return [[runs[i] for i in group] for group in groups]
@@ -66,22 +70,22 @@ def _step(runs: Sequence[AdapterRun], trunk: Trunk, caches: Mapping[AdapterRun, 
     for run in runs:
         first, last = last, last + len(run.batch)
         own = hidden[packed.offsets[first] : packed.offsets[last]]
-        with run.ending_alone():
+        with run.recording_error():
             losses.append((run, run.loss(own, packed.rows(first, last))))
     if losses:
         torch.autograd.backward([loss for _, loss in losses])
     for run, loss in losses:
-        with run.ending_alone():
+        with run.recording_error():
             run.advance(float(loss.detach()))
 
 
 def _forward(
     runs: Sequence[AdapterRun], trunk: Trunk, caches: Mapping[AdapterRun, HiddenStateCache]
 ) -> tuple[Tensor, Packed]:
-    """Return the hidden states (rows, width) of the runs' next batches, run after run, and how they lie."""
+    """Run the next batch of each run; return the hidden states (T, H), run after run, and their packing."""
     batches = [[run.train.encoded[i] for i in run.batch] for run in runs]
     entries = [
-        Entry(caches[run].first, texts, [slot] * len(texts), caches[run].of(run.batch))
+        Entry(caches[run].first, texts, [slot] * len(texts), caches[run].states(run.batch))
         for slot, (run, texts) in enumerate(zip(runs, batches, strict=True))
     ]
     loras = {slot: run.trainable.running_lora() for slot, run in enumerate(runs)}

@@ -260,7 +260,7 @@ def test_an_unknown_task_names_those_on_offer(train: Any) -> None:
 def test_an_unknown_module_is_told_with_those_of_the_backbone(train: Any) -> None:
     done = train("--targets", "query,foo")
     assert done.exit_code == 1
-    assert "no module 'foo' in this encoder; known: all, query" in done.stderr
+    assert "this encoder has no module 'foo'; known: all, query" in done.stderr
     assert Store().versions() == []
 
 

@@ -15,7 +15,7 @@ from onetrunk.core.backbones.backbone import Backbone, fingerprint
 from onetrunk.core.backbones.rng import Randomness, global_generators
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Record
-from onetrunk.core.testing import tiny_backbone
+from onetrunk.core.testing import TinyShape, tiny_backbone
 from onetrunk.core.training.encoded_dataset import encode_dataset
 from onetrunk.core.training.loop import train_together
 from onetrunk.core.training.run_state import TrainingRun, planned
@@ -62,7 +62,7 @@ def test_a_run_beside_models_that_are_built_learns_what_it_learns_alone(
     def build() -> int:
         count = 0
         while not ended.is_set():
-            tiny_backbone(tmp_path / str(count), layers=1)
+            tiny_backbone(tmp_path / str(count), shape=TinyShape(layers=1))
             count += 1
         return count
 

@@ -23,7 +23,7 @@ from onetrunk.core.tasks import Example, TaskSpec
 from onetrunk.core.tasks.hookspecs import hookimpl
 from onetrunk.core.testing import check_task
 from onetrunk.core.training.encoded_dataset import encode_dataset
-from onetrunk.core.training.pipeline import TrainResult, train_adapter
+from onetrunk.core.training.pipeline import TrainJob, TrainResult, train_adapter
 from onetrunk.core.training.settings import TrainSettings
 from tests.stars import RECORDS, STARS, read, squared_error
 
@@ -39,7 +39,7 @@ def train(spec: TaskSpec, backbone: Backbone, folder: Path, **settings: Any) -> 
     data = Dataset(examples, "rows", content_sha256(examples))
     chosen = TrainSettings(epochs=4, lr=0.02, dropout=0.0, patience=0, **settings)
     splits = TrainData(data, data, None, ("stars",), held_out=False)
-    return train_adapter(host, Store(folder), "stars", "x", splits, backbone, chosen)
+    return train_adapter(host, Store(folder), TrainJob("stars", "x", splits, chosen), backbone)
 
 
 def test_a_regression_keeps_the_contract() -> None:

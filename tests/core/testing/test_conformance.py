@@ -12,7 +12,7 @@ import torch
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import TaskSpecError
 from onetrunk.core.tasks import Record, TaskSpec
-from onetrunk.core.testing import check_task, tiny_backbone
+from onetrunk.core.testing import TinyShape, check_task, tiny_backbone
 
 SOUND = """
 from onetrunk.core.tasks import Example, TaskSpec
@@ -195,7 +195,7 @@ def test_without_records_there_is_nothing_to_check(plugin: Plugin) -> None:
     "model_type", ["bert", "roberta", "electra", "distilbert", "deberta-v2", "modernbert"]
 )
 def test_a_tiny_backbone_is_as_asked(model_type: str, tmp_path: Path) -> None:
-    folder = tiny_backbone(tmp_path / "x", model_type=model_type, layers=3, hidden=16, positions=20)  # type: ignore[arg-type]
+    folder = tiny_backbone(tmp_path / "x", model_type=model_type, shape=TinyShape(3, 16, 20))  # type: ignore[arg-type]
     backbone = Backbone.load(folder)
     assert backbone.family.model_type == model_type
     assert (backbone.layers, backbone.hidden_size) == (3, 16)

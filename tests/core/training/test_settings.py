@@ -61,7 +61,7 @@ def test_layers_are_counted_from_the_last(layers: str, adapted: range) -> None:
 
 
 def test_more_layers_than_the_backbone_has_are_refused() -> None:
-    with pytest.raises(UsageError, match="'last-7' asks for more than the backbone's 6"):
+    with pytest.raises(UsageError, match="'last-7', but the backbone has only 6 layers"):
         TrainSettings(layers="last-7").adapted_layers(6)
 
 
@@ -76,7 +76,7 @@ def test_modules_are_adapted_in_the_order_of_the_encoder(
 
 
 def test_a_module_that_the_encoder_has_not_is_refused_with_those_it_has() -> None:
-    with pytest.raises(UsageError, match="no module 'query' in this encoder; known: all, qkv, output"):
+    with pytest.raises(UsageError, match="this encoder has no module 'query'; known: all, qkv, output"):
         TrainSettings(targets=("output", "query")).adapted_modules(("qkv", "output"))
 
 

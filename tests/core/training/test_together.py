@@ -139,9 +139,9 @@ def test_kept_states_are_not_computed_again(bert: Backbone, records: Records, ho
     examples = [spec.read(row) for row in records["ner"]]
     encoded = encode_dataset(spec, bert, examples, spec.learn_labels(examples)).encoded
     kept, anew = (HiddenStateCache(trunk, 0, encoded, 1, CacheBudget(room)) for room in (2**30, 0))
-    first = kept.of([0, 1, 2])
-    assert torch.equal(kept.of([1]), first.split([encoded[i].tokens for i in range(3)])[1])
-    assert torch.equal(anew.of([0, 1, 2]), first)
+    first = kept.states([0, 1, 2])
+    assert torch.equal(kept.states([1]), first.split([encoded[i].tokens for i in range(3)])[1])
+    assert torch.equal(anew.states([0, 1, 2]), first)
 
 
 def test_runs_of_a_plan_keep_states_within_one_budget(
@@ -150,7 +150,7 @@ def test_runs_of_a_plan_keep_states_within_one_budget(
     limit = 20_000
     trunk, budget = Trunk.of(bert), CacheBudget(limit)
     runs = [make_run(host, bert, trunk, records, "sentiment", seed=seed) for seed in range(3)]
-    size = sum(text.tokens for text in runs[0].dataset.encoded) * trunk.width * 4
+    size = sum(text.tokens for text in runs[0].train.encoded) * trunk.width * 4
     assert limit < 3 * size  # all of them do not fit
     left = [budget.left for _ in train_together(runs, trunk, budget)]
     assert 0 <= left[0] < limit

@@ -86,7 +86,7 @@ ONE = '[[adapters]]\ntask = "ner"\ntrain = "x"\n'
         (ONE + 'name = "a/b"', "adapter 1: .*a/b"),
         (ONE + 'dev = ""', "adapter 1: dev must have at least 1 character, not ''"),
         ("[[adapters]]\n", "adapter 1: task is missing; adapter 1: train is missing"),
-        (ONE + ONE, "2 adapters are named 'ner'; give each a 'name' of its own"),
+        (ONE + ONE, "2 adapters have the name 'ner'; give each a different 'name'"),
     ],
 )
 def test_a_faulty_plan_is_told_what_is_wrong_where(text: str, message: str, tmp_path: Path) -> None:
