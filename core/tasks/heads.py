@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from onetrunk.core.tasks.spec import HeadContext, HeadFormat, HeadStyle, Rows
 
 _INIT_STD = 0.02
-_Activation = Callable[[Tensor], Tensor]
 
 
 def token_head(context: HeadContext) -> nn.Module:
@@ -97,7 +96,7 @@ class MeanHead(LinearHead):
 class BertClsHead(nn.Module):
     """A pooler and a classifier on the first token, as in transformers' BertForSequenceClassification."""
 
-    activation: ClassVar[_Activation] = staticmethod(torch.tanh)
+    activation: ClassVar[nn.Module] = nn.Tanh()
     format: ClassVar[HeadFormat] = HeadFormat("SEQ_CLS", "cls")
 
     def __init__(self, context: HeadContext) -> None:
@@ -119,13 +118,13 @@ class BertClsHead(nn.Module):
 class DebertaClsHead(BertClsHead):
     """The same head with gelu, as in transformers' DebertaV2ForSequenceClassification."""
 
-    activation: ClassVar[_Activation] = staticmethod(F.gelu)
+    activation: ClassVar[nn.Module] = nn.GELU()
 
 
 class RobertaClsHead(nn.Module):
     """Two linear layers on the first token, as in transformers' RobertaForSequenceClassification."""
 
-    activation: ClassVar[_Activation] = staticmethod(torch.tanh)
+    activation: ClassVar[nn.Module] = nn.Tanh()
     format: ClassVar[HeadFormat] = HeadFormat("SEQ_CLS", "cls")
 
     def __init__(self, context: HeadContext) -> None:
@@ -149,7 +148,7 @@ class RobertaClsHead(nn.Module):
 class ElectraClsHead(RobertaClsHead):
     """The same head with gelu, as in transformers' ElectraForSequenceClassification."""
 
-    activation: ClassVar[_Activation] = staticmethod(F.gelu)
+    activation: ClassVar[nn.Module] = nn.GELU()
 
 
 class DistilBertClsHead(nn.Module):

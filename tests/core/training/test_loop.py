@@ -28,7 +28,6 @@ from onetrunk.core.tasks.hookspecs import hookimpl
 from onetrunk.core.training.encoded_dataset import EncodedDataset
 from onetrunk.core.training.pipeline import TrainJob, train_adapter
 from onetrunk.core.training.run_state import TrainingCallback
-from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.trunk.packed import Trunk
 from tests.core.training.short_runs import SHORT, run, same_weights
 
@@ -101,6 +100,7 @@ def train_from_file(backbone: str, rows: str, store: str) -> str:
     from onetrunk.core.data.training_data import read_train_data
     from onetrunk.core.plugin_system.host import PluginHost
     from onetrunk.core.training.pipeline import TrainJob, train_adapter
+    from onetrunk.core.training.settings import TrainSettings
 
     host, settings = PluginHost.discover(), TrainSettings(epochs=2, rank=4, batch_tokens=64)
     data = read_train_data(host.task("ner"), rows, seed=3)

@@ -126,7 +126,7 @@ def test_lower_states_are_those_of_the_bare_trunk_and_stay_the_same(
     encoded = encode_dataset(spec, backbone, examples, spec.learn_labels(examples)).encoded
     lower = HiddenStateCache(trunk, backbone.first_position, encoded, first, CacheBudget(room))
     for batch in ([3, 0, 2], [0, 5, 2, 3], [3, 0, 2]):
-        found = lower.of(batch)
+        found = lower.states(batch)
         assert not found.requires_grad
         for index, own in zip(batch, found.split([encoded[i].tokens for i in batch]), strict=True):
             packed = pack([encoded[index]], [0], backbone.first_position)

@@ -63,7 +63,7 @@ ONE = '[[adapters]]\ntask = "ner"\ntrain = "x"\n'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"expected one table \[\[adapters\]\] or more"),
+        ("", r"expected at least one table \[\[adapters\]\]"),
         ("adapters = 3", "adapters must be a list, not 3"),
         ("a = x\n", r"is not TOML: Invalid value \(at line 1, column 5\)"),
         (
@@ -80,7 +80,7 @@ ONE = '[[adapters]]\ntask = "ner"\ntrain = "x"\n'
         (ONE + 'rank = "8"', "adapter 1: rank must be a whole number, not '8'"),
         (ONE + "rank = true", "adapter 1: rank must be a whole number, not True"),
         (ONE + 'lr = "fast"', "adapter 1: lr must be a number, not 'fast'"),
-        (ONE + "targets = []", "adapter 1: targets are empty; name modules, or all"),
+        (ONE + "targets = []", "adapter 1: targets is empty; name modules, or use all"),
         (ONE + 'precision = "bf16"', "adapter 1: has the unknown key 'precision'"),
         (ONE + 'method = "full"', "adapter 1: method 'full' trains no adapter"),
         (ONE + 'name = "a/b"', "adapter 1: .*a/b"),
