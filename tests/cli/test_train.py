@@ -197,7 +197,7 @@ def test_method_full_stores_nothing_and_says_so(train: Any) -> None:
 
 
 BAD_LINES = {
-    "bad JSON": ('{"text": "a", "label": "b"}\n{"text": \n', r":2: bad JSON"),
+    "invalid JSON": ('{"text": "a", "label": "b"}\n{"text": \n', r":2: invalid JSON"),
     "one label": ('{"text": "a", "label": "b"}\n' * 9, r"at least two labels"),
     "no label": ('{"text": "a"}\n', r"label"),
     "empty": ("", r"no records"),

@@ -56,7 +56,7 @@ def test_a_table_without_the_column_of_labels_is_told_by_its_header(
 ) -> None:
     file = tmp_path / "train.csv"
     file.write_text("text,class\na,x\nb,y\n")
-    with pytest.raises(DataError, match=r"look at the header \(text, class\): the record has no label$"):
+    with pytest.raises(DataError, match=r"check the header \(text, class\): the record has no label$"):
         read_train_data(sentiment, file)
 
 

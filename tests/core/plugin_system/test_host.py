@@ -172,7 +172,7 @@ def test_a_plugin_whose_error_has_no_readable_message_is_reported_all_the_same()
 
     [report] = PluginHost([source("bad", load)]).plugins
     assert report.error is not None
-    assert report.error.startswith("MuteError: its message cannot be shown (ValueError)")
+    assert report.error.startswith("MuteError: its message cannot be shown: __str__ raises ValueError")
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdef"), unique=True), max_size=8))
