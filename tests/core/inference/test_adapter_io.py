@@ -21,10 +21,10 @@ from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import AdapterRejected, BackboneMismatch, HashMismatch, OneTrunkError
 from onetrunk.core.inference.adapter_io import load_adapter, probe_logits
-from onetrunk.core.inference.logits import Job, compute_logits, encode_examples
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode_examples
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Example, TaskSpec
-from onetrunk.core.testing import tiny_backbone
+from onetrunk.core.testing import TinyShape, tiny_backbone
 from onetrunk.core.trunk.packed import Trunk
 
 Train = Callable[..., Any]
@@ -49,7 +49,7 @@ def our_logits(artifact: Artifact, backbone: Backbone, examples: list[Example]) 
         Trunk.of(backbone),
         backbone.first_position,
         [adapter],
-        [Job(own, 0) for own in encoded],
+        [LogitsRequest(own, 0) for own in encoded],
         batch_tokens=400,
     )
 
@@ -224,7 +224,7 @@ def artifact(train_tiny: Train, bert: Backbone, tmp_path: Path) -> Artifact:
 
 def test_another_backbone_is_a_mismatch(artifact: Artifact, tmp_path: Path) -> None:
     other = Backbone.load(
-        tiny_backbone(tmp_path / "other", positions=128, seed=1), device="cpu", dtype="fp32"
+        tiny_backbone(tmp_path / "other", shape=TinyShape(positions=128), seed=1), device="cpu", dtype="fp32"
     )
     with pytest.raises(
         BackboneMismatch, match=r"x@1 was trained on tiny-bert with weights .*; use that backbone"
@@ -279,7 +279,8 @@ def test_changed_weights_with_corrected_hashes_fail_their_probe(
 ) -> None:
     folder = tampered(artifact, "adapter_model.safetensors", flip(part), fix=True)
     with pytest.raises(
-        AdapterRejected, match=r"adapter x@1: probe .* gives logits that differ by .*, at most"
+        AdapterRejected,
+        match=r"adapter x@1: its probe gives logits that differ by .*, at most .* is allowed in fp32",
     ):
         load(read_artifact(folder), bert)
 

@@ -24,7 +24,7 @@ from onetrunk.core.tasks import TaskSpec
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent, hookimpl
 from onetrunk.core.training.full_finetuning import train_full
 from onetrunk.core.training.pipeline import TrainJob, train_adapters
-from onetrunk.core.training.run_state import Listener
+from onetrunk.core.training.run_state import TrainingCallback
 from onetrunk.core.training.settings import TrainSettings
 
 TASKS = PluginHost.discover().tasks
@@ -123,9 +123,9 @@ def test_a_listener_is_called_before_the_plugins(
     ear: Ear, store: Store, bert: Backbone, records: Any
 ) -> None:
     seen: list[int] = []
-    listener = Listener(step=lambda _: seen.append(len(ear.heard)))
+    callback = TrainingCallback(step=lambda _: seen.append(len(ear.heard)))
     train_adapters(
-        PluginHost.of(ear), store, [replace(job_of(records["sentiment"]), listener=listener)], bert
+        PluginHost.of(ear), store, [replace(job_of(records["sentiment"]), callback=callback)], bert
     )
     assert seen == [0, 2]
 
@@ -153,13 +153,13 @@ def test_an_import_of_plain_peft(
 def test_a_swap_has_the_serving_name_and_both_versions(ear: Ear, words: Store, bert: Backbone) -> None:
     trunk = OneTrunk(bert, store=words, host=PluginHost.of(ear))
     for reference in ("people@2", "mood@1", "mood"):
-        trunk.residents.load(reference, "served")
+        trunk.registry.load(reference, "served")
     assert ear.heard == [("swapped", "served", None, "people@2"), ("swapped", "served", "people@2", "mood@1")]
 
 
 def test_an_unload_has_the_serving_name_and_the_version(ear: Ear, words: Store, bert: Backbone) -> None:
     trunk = OneTrunk(bert, store=words, host=PluginHost.of(ear))
-    trunk.residents.load("people@1", "served")
+    trunk.registry.load("people@1", "served")
     trunk.unload("served")
     assert ear.heard[1:] == [("unloaded", "served", "people@1")]
 
