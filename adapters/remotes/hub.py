@@ -218,7 +218,7 @@ def _retrying() -> Retrying:
     """Return the policy for temporary failures: wait and retry, then raise the last error."""
     return Retrying(
         retry=retry_if_exception(_may_pass),
-        wait=lambda state: max(PAUSES[state.attempt_number - 1], _asked_for(state)),
+        wait=_seconds_to_wait,
         stop=stop_after_attempt(len(PAUSES) + 1),
         reraise=True,
     )
@@ -232,10 +232,12 @@ def _may_pass(error: BaseException) -> bool:
     )
 
 
-def _asked_for(state: RetryCallState) -> float:
-    """Return the seconds of the Hub's `Retry-After`, 0 without one."""
+def _seconds_to_wait(state: RetryCallState) -> float:
+    """Return the longer of the next pause and the seconds of the Hub's `Retry-After`."""
+    # tenacity asks for the wait after the last attempt, too.
+    pause = PAUSES[state.attempt_number - 1] if state.attempt_number <= len(PAUSES) else 0.0
     error = state.outcome.exception() if state.outcome is not None else None
-    return error.wait if isinstance(error, RemoteUnreachable) else 0.0
+    return max(pause, error.wait) if isinstance(error, RemoteUnreachable) else pause
 
 
 def _ignore(count: int) -> None:

@@ -20,7 +20,7 @@ def test_an_adapter_is_exported_and_said_to_be_checked(
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith(f"exported names@1 to {tmp_path / 'out'}")
     assert "its logits differ from ours by" in done.stdout
-    assert "checking its logits against ours" in done.stderr
+    assert "comparing its logits with OneTrunk's" in done.stderr
     assert (tmp_path / "out" / "README.md").is_file()
 
 
@@ -41,7 +41,7 @@ def test_a_script_gets_json(stocked: Path, backbone: Path, run: Run, tmp_path: P
     ("arguments", "message"),
     [
         (("nothing", "DIR", "--format", "peft"), "no adapter 'nothing' in the store"),
-        (("names", "DIR/more", "--format", "peft", "--backbone", "B"), "the folder DIR does not exist"),
+        (("names", "DIR/more", "--format", "peft", "--backbone", "B"), "out does not exist; create it"),
         (("names", ".", "--format", "peft", "--backbone", "B"), "is not empty"),
         (("names", "DIR", "--format", "peft"), "give it with --backbone PATH"),
     ],
