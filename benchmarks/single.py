@@ -22,7 +22,7 @@ from onetrunk.core.backbones.repository import locate
 from onetrunk.core.data.training_data import read_train_data
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.training.pipeline import train_adapter
+from onetrunk.core.training.pipeline import TrainJob, train_adapter
 from onetrunk.core.training.settings import TrainSettings
 
 KEY = "single text qv8"
@@ -138,7 +138,7 @@ def train_one(backbone: Backbone, data: Path, scratch: Path) -> Stored:
     host, store = PluginHost.discover(), Store(scratch / "store")
     settings = TrainSettings(pooling="cls", rank=8, alpha=16.0, targets=("query", "value"), epochs=1)
     splits = read_train_data(host.task("intent"), file)
-    result = train_adapter(host, store, "intent", "single", splits, backbone, settings)
+    result = train_adapter(host, store, TrainJob("intent", "single", splits, settings), backbone)
     assert result.stored is not None
     return Stored(backbone, store, result.stored, result.stored.read().manifest.labels)
 

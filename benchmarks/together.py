@@ -74,4 +74,4 @@ def difference(courses: Sequence[Course], trunk: Trunk) -> float:
 
 def weights(run: AdapterRun) -> list[Tensor]:
     """Return all that `run` has trained."""
-    return [*run.learner.weights, *run.learner.head.state_dict().values()]
+    return [*run.trainable.weights, *run.trainable.head.state_dict().values()]

@@ -36,7 +36,7 @@ from onetrunk.core.data.dataset import load_dataset
 from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Example
-from onetrunk.core.training.encoded_dataset import make_corpus
+from onetrunk.core.training.encoded_dataset import encode_dataset
 from onetrunk.core.training.settings import TrainSettings
 
 TRAINERS: dict[str, Callable[[], Trainer]] = {
@@ -101,8 +101,8 @@ def course_of(
     lora = random_lora(backbone, settings.targets, lesson.rank, seed=0)
     return Course(
         backbone=backbone,
-        corpus=make_corpus(spec, backbone, examples, labels),
-        dev=make_corpus(spec, backbone, examples[:1], labels),
+        corpus=encode_dataset(spec, backbone, examples, labels),
+        dev=encode_dataset(spec, backbone, examples[:1], labels),
         start=Adapter("start", spec, labels, backbone.pooling, lora, head, {}),
         settings=settings,
     )

@@ -20,11 +20,11 @@ from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.device import DTYPES
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.tasks import Rows
-from onetrunk.core.training.encoded_dataset import Corpus
+from onetrunk.core.training.encoded_dataset import EncodedDataset
 from onetrunk.core.training.loop import AdapterRun, train_together
-from onetrunk.core.training.run_state import Listener, Run, planned
+from onetrunk.core.training.run_state import NO_CALLBACK, TrainingCallback, TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
-from onetrunk.core.training.trainable import Learner
+from onetrunk.core.training.trainable import TrainableAdapter
 from onetrunk.core.trunk.batching import training_batches
 from onetrunk.core.trunk.packed import Trunk
 
@@ -37,8 +37,8 @@ class Course:
     """
 
     backbone: Backbone
-    corpus: Corpus
-    dev: Corpus
+    corpus: EncodedDataset
+    dev: EncodedDataset
     start: Adapter
     settings: TrainSettings
 
@@ -77,14 +77,16 @@ class Trainer(ABC):
 
 
 def run_of(
-    course: Course, trunk: Trunk, seed: int | None = None, listener: Listener | None = None
+    course: Course, trunk: Trunk, seed: int | None = None, callback: TrainingCallback = NO_CALLBACK
 ) -> AdapterRun:
     """Return a fresh run of `course` over `trunk`; seed: in place of the course's own."""
     own, settings = course.start, course.settings
     if seed is not None:
         settings = replace(settings, seed=seed)
-    learner = Learner(own.spec, own.labels, course.backbone, trunk, planned(settings, course.corpus), own)
-    return Run(f"run {settings.seed}", learner, course.corpus, course.dev, listener)
+    trainable = TrainableAdapter(
+        own.spec, own.labels, course.backbone, trunk, planned(settings, course.corpus), own
+    )
+    return TrainingRun(f"run {settings.seed}", trainable, course.corpus, course.dev, callback)
 
 
 class OursTrainer(Trainer):
@@ -94,8 +96,8 @@ class OursTrainer(Trainer):
         """Train; the evaluation on dev is not counted."""
         losses: list[float] = []
         trunk = Trunk.of(course.backbone, DTYPES[self.precision])
-        listener = Listener(step=lambda event: losses.append(event.loss))
-        (ended,) = train_together([run_of(course, trunk, listener=listener)], trunk)
+        callback = TrainingCallback(step=lambda event: losses.append(event.loss))
+        (ended,) = train_together([run_of(course, trunk, callback=callback)], trunk)
         return Outcome(tuple(losses), course.tokens / ended.result().tokens_per_second)
 
 

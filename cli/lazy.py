@@ -97,7 +97,7 @@ class LazyGroup(click.Group):
 def _plugin_command(host: PluginHost, name: str) -> click.Command | None:
     if name not in host.commands:
         return None
-    target, giver = host.commands[name].target, host.command_giver(name)
+    target, giver = host.commands[name].target, host.command_owner(name)
     module, _, attribute = target.partition(":")
     try:
         command = getattr(importlib.import_module(module), attribute)

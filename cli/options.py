@@ -13,10 +13,10 @@ from onetrunk.adapters.methods.target_modules import MODULES
 from onetrunk.core.training.settings import (
     HEAD_LEARNING_RATE,
     LEARNING_RATES,
-    LEAST_EPOCHS,
-    LEAST_TOKENS,
-    MOST_EPOCHS,
-    MOST_TOKENS,
+    MAX_EPOCHS,
+    MAX_TOKENS,
+    MIN_EPOCHS,
+    MIN_TOKENS,
     TrainSettings,
 )
 
@@ -51,8 +51,8 @@ _SHOWN_DEFAULTS = {
     "lr": ", ".join(f"{rate:g} for {method}" for method, rate in LEARNING_RATES.items()),
     "head_lr": f"{HEAD_LEARNING_RATE:g}",
     "targets": "all",
-    "batch_tokens": f"{MOST_TOKENS}, and down to {LEAST_TOKENS} where data are few",
-    "epochs": f"{LEAST_EPOCHS}, and up to {MOST_EPOCHS} where data are few",
+    "batch_tokens": f"{MAX_TOKENS}, and down to {MIN_TOKENS} where data are few",
+    "epochs": f"{MIN_EPOCHS}, and up to {MAX_EPOCHS} where data are few",
 }
 """Defaults that depend on other settings, or read better in words."""
 

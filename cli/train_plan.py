@@ -78,12 +78,12 @@ def _train_jobs(host: PluginHost, backbone: Any, jobs: dict[int, TrainJob]) -> d
 
     from onetrunk.cli.progress import TrainingProgress
     from onetrunk.core.training.pipeline import train_adapters
-    from onetrunk.core.training.run_state import Listener
+    from onetrunk.core.training.run_state import TrainingCallback
 
     shown = {job.name: host.task(job.task).primary for job in jobs.values()}
     with TrainingProgress(shown) as progress:
-        listener = Listener(progress.step, progress.epoch)
-        heard = [replace(job, listener=listener) for job in jobs.values()]
+        callback = TrainingCallback(progress.step, progress.epoch)
+        heard = [replace(job, callback=callback) for job in jobs.values()]
 
         def ended(index: int, outcome: Outcome) -> None:
             _end(progress, heard[index].name, outcome)

@@ -1,19 +1,19 @@
-"""The error tree of the core; its root and the store's part are in `onetrunk.adapters.errors`.
+"""The errors of the core. Their root, and those of the store, are in `onetrunk.adapters.errors`.
 
 OneTrunkError
 ├── UsageError              settings that contradict each other or the task
-├── PlanError               a plan of several trainings that cannot be read; lists every fault
-├── DataError               a file that cannot be used, with file and line
-├── PluginError             a plugin that does not load or does not keep the contract
-│   ├── UnknownTask         no plugin offers the task
-│   ├── TaskSpecError       a task's description is faulty; lists every fault
-│   └── PredictionFailed    a task's code fails on one text
+├── PlanError               an invalid training plan; lists every fault
+├── DataError               invalid input, with file and line
+├── PluginError             a plugin that fails to load or breaks the contract
+│   ├── UnknownTask         no plugin has the task
+│   ├── TaskSpecError       an invalid task; lists every fault
+│   └── PredictionFailed    the code of a task fails on one text
 ├── BackboneError           a backbone that cannot be loaded
-│   ├── UnsupportedBackbone not an encoder, or one that cannot be run rightly
-│   └── BackboneMismatch    an adapter that was trained on another backbone or tokenizer
-├── ExportError             an adapter that cannot be exported so, or whose export gives other logits
-├── AdapterRejected         an adapter that fails its checks on loading (probe, shapes)
-└── TrainingDiverged        the loss is no longer a number
+│   ├── UnsupportedBackbone not an encoder, or an unsupported one
+│   └── BackboneMismatch    the adapter was trained on another backbone or tokenizer
+├── ExportError             the export failed, or its logits differ
+├── AdapterRejected         the adapter fails its checks on loading (shapes, probe)
+└── TrainingDiverged        the loss is not finite
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 _BEGINNING = 60
-"""Characters of a text that a message quotes."""
+"""Number of characters of a text that a message quotes."""
 
 
 class UsageError(OneTrunkError):
@@ -62,7 +62,7 @@ class UsageError(OneTrunkError):
 
 
 class PlanError(OneTrunkError):
-    """The plan in `file` cannot be used; `faults` lists every fault found."""
+    """An invalid training plan. file: its name; faults: every fault found."""
 
     def __init__(self, file: str, faults: Sequence[str]) -> None:
         super().__init__(f"{file}: {'; '.join(faults)}")
@@ -71,9 +71,9 @@ class PlanError(OneTrunkError):
 
 
 class DataError(OneTrunkError):
-    """Input that cannot be used; `where` is `file:line`, or the file when it is about the whole.
+    """Invalid input.
 
-    lines: the message, and one line for each further fault in `also`.
+    where: `file:line`, or the file.  lines: the message, and one line for each further fault in `also`.
     """
 
     def __init__(self, where: str, message: str, also: Sequence[str] = ()) -> None:
@@ -83,22 +83,27 @@ class DataError(OneTrunkError):
 
 
 class PluginError(OneTrunkError):
-    """A plugin that does not load or does not keep the contract."""
+    """A plugin that fails to load or breaks the contract."""
 
 
 class UnknownTask(PluginError):
-    """No plugin offers `task`; `known` are the tasks on offer, `broken` the plugins that failed to load."""
+    """No plugin has the task.
+
+    task: the name asked for; known: the available tasks; broken: plugins that failed to load.
+    """
 
     def __init__(self, task: str, known: Sequence[str], broken: Sequence[str] = ()) -> None:
-        also = f"; these plugins did not load: {', '.join(broken)} (see `adapters plugins`)" if broken else ""
-        super().__init__(f"no plugin offers task {task!r}; known: {', '.join(known) or 'none'}{also}")
+        also = (
+            f"; these plugins failed to load: {', '.join(broken)} (see `adapters plugins`)" if broken else ""
+        )
+        super().__init__(f"no plugin has the task {task!r}; known: {', '.join(known) or 'none'}{also}")
         self.task = task
         self.known = tuple(known)
         self.broken = tuple(broken)
 
 
 class TaskSpecError(PluginError):
-    """The description of `task` is faulty; `faults` lists every fault found."""
+    """An invalid task, or one whose code breaks the contract. task: its name; faults: every fault found."""
 
     def __init__(self, task: str, faults: Sequence[str]) -> None:
         super().__init__(f"task {task!r}: {'; '.join(faults)}")
@@ -107,10 +112,10 @@ class TaskSpecError(PluginError):
 
 
 class PredictionFailed(PluginError):
-    """A task's code fails on one text.
+    """The code of a task fails on one text.
 
-    where: of the text, for people, such as `file:line`; index: its place among the texts given, from 0.
-    adapter: the version that was asked; cause: the task, its function and what that raised.
+    where: position of the text for people, such as `file:line`.  index: its index among the given texts, from 0.
+    adapter: the version.  cause: the task, its function and the exception.
     """
 
     def __init__(self, where: str, index: int, text: str, adapter: str, cause: str) -> None:
@@ -123,7 +128,7 @@ class PredictionFailed(PluginError):
 
 
 class BackboneError(OneTrunkError):
-    """A backbone that cannot be loaded; `backbone` is what was asked for."""
+    """A backbone that cannot be loaded. backbone: the name asked for."""
 
     def __init__(self, backbone: str, message: str) -> None:
         super().__init__(f"backbone {backbone}: {message}")
@@ -131,15 +136,15 @@ class BackboneError(OneTrunkError):
 
 
 class UnsupportedBackbone(BackboneError):
-    """Not an encoder, or one that neither the packed trunk nor transformers can run rightly."""
+    """The model is not an encoder, or one that OneTrunk does not support."""
 
 
 class BackboneMismatch(BackboneError):
-    """An adapter that was trained on another backbone or tokenizer."""
+    """The adapter was trained on another backbone or tokenizer."""
 
 
 class AdapterRejected(OneTrunkError):
-    """`adapter` does not load: its weights do not fit, or its probe gives other logits."""
+    """The adapter fails its checks on loading: the shapes of its weights, or the logits of its probe."""
 
     def __init__(self, adapter: str, message: str) -> None:
         super().__init__(f"adapter {adapter}: {message}")
@@ -147,11 +152,11 @@ class AdapterRejected(OneTrunkError):
 
 
 class ExportError(OneTrunkError):
-    """The adapter cannot be exported in this form or to this folder; nothing is there."""
+    """The export failed, or its logits differ; no folder was created."""
 
 
 class TrainingDiverged(OneTrunkError):
-    """The loss is no longer a finite number; nothing was stored."""
+    """The loss is not finite; nothing was stored."""
 
     def __init__(self, epoch: int, step: int, hint: str) -> None:
         super().__init__(f"the loss is not finite at epoch {epoch}, step {step}; nothing was stored; {hint}")

@@ -1,8 +1,7 @@
-"""Intents, from two to hundreds, and texts that are none of them.
+"""Intent classification with two to hundreds of intents, and detection of texts out of scope.
 
-Rows labelled `oos` are out of scope. `oos` is never one of the labels: in the training data such rows pull
-the prediction towards the uniform distribution, and on dev they set the threshold below which a text is out
-of scope.
+Rows with the label `oos` are out of scope. `oos` is not a label of the adapter: in training, such rows pull the
+prediction towards the uniform distribution; on dev, they set the threshold below which a text is out of scope.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OOS = "oos"
-"""The label of rows that are out of scope, in the data and in predictions."""
+"""The label of texts out of scope, in data and in predictions."""
 OUT = -1
-"""Their target."""
+"""The target of texts out of scope."""
 SCORE = "cross_entropy_from_uniform"
-"""Name of `in_scope_score`, kept with each threshold: a threshold means nothing under another score."""
-_ONE_IN = 50  # the threshold may cost one in-scope dev text in fifty, 2 points
+"""The name of `in_scope_score`, stored with each threshold, because a threshold is valid for one score only."""
+_ONE_IN = 50  # the threshold may reject one in-scope dev text in fifty (2 points)
 
 
 def learn_labels(examples: Sequence[Example]) -> Labels:
-    """Return the intents in the data, sorted. Raises ValueError when there are fewer than two."""
+    """Return the sorted intents of the data. Raises ValueError if there are fewer than two."""
     found = sorted({example.target for example in examples} - {None, OOS})
     if len(found) < 2:
         names = ", ".join(found) or "none"
@@ -50,15 +49,18 @@ def learn_labels(examples: Sequence[Example]) -> Labels:
 
 
 def targets(example: Example, labels: Labels) -> list[int]:
-    """Return the index of the intent, `OUT` for `oos`. Raises ValueError without one or on an unknown one."""
+    """Return the index of the intent, or `OUT` for `oos`. Raises ValueError for a missing or an unknown intent."""
     return [OUT if example.target == OOS else label_index(example, labels)]
 
 
 def loss(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean cross-entropy, to the label in scope and to the uniform distribution out of it.
+    """Return the mean cross-entropy, a scalar tensor.
 
-    logits: (texts, labels); targets: (texts,), `OUT` and `IGNORE` allowed; weights: (labels,) or None. A text
-    out of scope counts 1. Returns a scalar.
+    The target distribution is the label for a text in scope, and the uniform distribution for a text out of scope.
+
+    logits: (texts, labels).
+    targets: (texts,), label indices, `OUT` or `IGNORE`.
+    weights: (labels,) or None for equal weights; a text out of scope has weight 1.
     """
     outside = logits[targets == OUT]
     if not len(outside):
@@ -70,11 +72,13 @@ def loss(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def in_scope_score(logits: np.ndarray) -> np.ndarray:
-    """Return how far each text is from "could be anything": (texts,), log(labels) and more.
+    """Return the in-scope score of each text, (texts,); it is at least log(labels), and higher in scope.
 
-    logits: (texts, labels). The cross-entropy of the prediction from the uniform distribution: what training
-    makes small for `oos` rows. Unlike the energy, it stays the same when a constant is added to all logits,
-    which training leaves free.
+    The score is the cross-entropy of the prediction relative to the uniform distribution, which training minimizes
+    for `oos` rows. Unlike the energy score, it does not change if a constant is added to all logits; training does
+    not determine that constant.
+
+    logits: (texts, labels).
     """
     from onetrunk.core.tasks.metrics import log_softmax
 
@@ -85,9 +89,9 @@ def in_scope_score(logits: np.ndarray) -> np.ndarray:
 def calibrate(examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels) -> JSONObject:
     """Return {"threshold", "score", "rule"}: a text with a score below the threshold is out of scope.
 
-    With `oos` rows: the threshold that finds most of them while at most one in-scope text in fifty is right
-    and rejected; among such, one that rejects fewest in-scope texts. Else one in-scope text in fifty falls
-    below. Without any row in scope there is nothing to calibrate on: {}, and every text is in scope.
+    With `oos` rows, the threshold finds as many of them as possible, while at most one in-scope text in fifty is
+    predicted correctly but rejected; among equal thresholds it rejects the fewest in-scope texts. Without `oos`
+    rows, one in-scope text in fifty is rejected. Without in-scope rows the result is {}: every text is in scope.
     """
     gold = [targets(example, labels)[0] for example in examples]
     scores = [_score(rows) for rows in logits]
@@ -108,7 +112,12 @@ def calibrate(examples: Sequence[Example], logits: Sequence[np.ndarray], labels:
 
 
 def _best_threshold(inside: list[float], right: list[float], outside: list[float]) -> float:
-    """Return the threshold from sorted scores: all in scope, the right ones among them, all out of scope."""
+    """Return the threshold. All scores are sorted.
+
+    inside: the scores of the texts in scope.
+    right: those of `inside` that are predicted correctly.
+    outside: the scores of the texts out of scope.
+    """
     budget = len(inside) // _ONE_IN
     limit = right[budget] if budget < len(right) else inside[-1]
     found = bisect_left(outside, limit)
@@ -124,11 +133,12 @@ def _settings(threshold: float, rule: str) -> JSONObject:
 
 
 def decode(_example: Example, logits: np.ndarray, labels: Labels, settings: JSONObject) -> JSONObject:
-    """Return {"label", "score", "scores", "in_scope"}; logits: (1, labels).
+    """Return {"label", "score", "scores", "in_scope"}. logits: (1, labels).
 
-    label: the best intent, or `oos` when the text is out of scope; score: the probability of the best intent
-    in either case; scores: {intent: probability} from the best down. Without a threshold every text is in
-    scope.
+    label: the best intent, or `oos` for a text out of scope.
+    score: the probability of the best intent, also for a text out of scope.
+    scores: {intent: probability}, in descending order.
+    in_scope: whether the text is in scope; True if there is no threshold.
     """
     from onetrunk.core.tasks.metrics import softmax
 
@@ -146,10 +156,11 @@ def decode(_example: Example, logits: np.ndarray, labels: Labels, settings: JSON
 def evaluate(
     examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, settings: JSONObject
 ) -> JSONObject:
-    """Return accuracy, macro_f1 and per_label of the in-scope rows without a threshold, and oos_rows.
+    """Return accuracy, macro_f1 and per_label of the in-scope rows, and oos_rows.
 
-    With a threshold also in_scope_accuracy (in-scope rows that are right and accepted), oos_recall and
-    oos_precision. A figure that has no rows to be taken of is None, and without oos rows both of theirs are.
+    These do not depend on the threshold. With a threshold the result also has in_scope_accuracy (the share of
+    in-scope rows that are correct and accepted), oos_recall and oos_precision. A metric without rows is None;
+    without `oos` rows, oos_recall and oos_precision are None.
     """
     from onetrunk.core.tasks.metrics import accuracy, confusion, macro_f1, per_label
 
@@ -160,19 +171,23 @@ def evaluate(
     gold = [right for right, _ in pairs if right != OUT]
     predicted = [best for right, best in pairs if right != OUT]
     table = confusion(gold, predicted, len(labels))
-    figures: JSONObject = {
+    metrics: JSONObject = {
         "accuracy": accuracy(gold, predicted),
         "macro_f1": macro_f1(table),
         "oos_rows": len(pairs) - len(gold),
     }
     if settings:
         accepted = [_in_scope(rows, settings) for rows in logits]
-        figures |= _threshold_figures(pairs, accepted)
-    return {**figures, "per_label": per_label(table, labels)}
+        metrics |= _threshold_metrics(pairs, accepted)
+    return {**metrics, "per_label": per_label(table, labels)}
 
 
-def _threshold_figures(pairs: Sequence[tuple[int, int]], accepted: Sequence[bool]) -> JSONObject:
-    """Return the figures that depend on the threshold; pairs: gold (or `OUT`) and best label of each text."""
+def _threshold_metrics(pairs: Sequence[tuple[int, int]], accepted: Sequence[bool]) -> JSONObject:
+    """Return the metrics that depend on the threshold.
+
+    pairs: gold label (or `OUT`) and best label of each text.
+    accepted: whether each text is in scope by the threshold.
+    """
     from onetrunk.core.tasks.metrics import ratio
 
     judged = list(zip(pairs, accepted, strict=True))
@@ -195,15 +210,15 @@ def _in_scope(logits: np.ndarray, settings: JSONObject) -> bool:
         return True
     if settings["score"] != SCORE:
         raise ValueError(
-            f"the threshold was set for the score {settings['score']!r}, this plugin computes {SCORE!r}; "
-            "train the adapter again, or install the plugin's version it was trained with"
+            f"the threshold is for the score {settings['score']!r}, but this plugin computes {SCORE!r}; "
+            "train the adapter again, or install the version of the plugin that trained it"
         )
     return bool(_score(logits) >= settings["threshold"])
 
 
 SPEC = TaskSpec(
     name="intent",
-    summary="one of many intents a text, or out of scope",
+    summary="one of many intents per text, or out of scope",
     level="text",
     read=labelled_text,
     labels=learn_labels,
@@ -219,5 +234,5 @@ SPEC = TaskSpec(
 
 @hookimpl
 def tasks() -> list[TaskSpec]:
-    """Give the task."""
+    """Return the task."""
     return [SPEC]

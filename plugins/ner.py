@@ -1,8 +1,7 @@
-"""Named entities: spans of words with a type, learnt from IOB2 tags or from character spans.
+"""Named entity recognition: spans of words with a type, trained on IOB2 tags or on character spans.
 
-Each word has one tag, of its first token; what the other tokens would say is never asked for. `decode` and
-`evaluate` alike take the most probable sequence of tags that is valid IOB2. Tags in data are repaired by one rule:
-an I-X that does not continue an entity of type X begins a new one, as B-X.
+Only the first token of a word gets a tag. `decode` and `evaluate` use the most probable valid IOB2 sequence.
+Invalid tags in data are repaired: an I-X that does not continue an entity of type X becomes B-X.
 """
 
 from __future__ import annotations
@@ -36,13 +35,14 @@ Entity = tuple[int, int, str]
 
 
 def read(record: Record) -> Example:
-    """Read a record with tags of words, with entities of a text, or with neither (the target is None).
+    """Read a record of one of three forms. Without tags and entities the target is None.
 
-    {"words" or "tokens", "tags" or "ner_tags"}: a tag for each word, as strings in any IOB scheme;
-    {"text", "tags"}: a tag for each chunk between white space;
-    {"text", "entities": [{"start", "end", "label"}]}: in characters. An entity that begins or ends within a
-    word is widened to the whole words it touches, and that is a remark; where two meet in one word, that is cut at
-    the start of the second. Raises ValueError.
+    {"words" or "tokens", "tags" or "ner_tags"}: one tag per word, in any IOB scheme.
+    {"text", "tags"}: one tag per chunk between white space.
+    {"text", "entities": [{"start", "end", "label"}]}: spans in characters. An entity that begins or ends inside a
+    word is widened to whole words, which is noted in `remarks`. If two entities meet in one word, the word is split
+    at the start of the second entity.
+    Raises ValueError for other records.
     """
     words, tags = _first(record, "words", "tokens"), _first(record, "tags", "ner_tags")
     text, entities = record.get("text"), record.get("entities")
@@ -66,7 +66,7 @@ def _read_words(words: Any, tags: Any) -> Example:
     for number, word in enumerate(words, 1):
         if not word.strip() or len(word.splitlines()) > 1:
             raise ValueError(
-                f"word {number} is {word!r}; expected characters on one line, not white space alone"
+                f"word {number} is {word!r}; expected at least one visible character, and no line end"
             )
     ends = list(accumulate(len(word) + 1 for word in words))
     spans = tuple((end - 1 - len(word), end - 1) for word, end in zip(words, ends, strict=True))
@@ -78,7 +78,7 @@ def _read_tags(tags: Any, words: int) -> tuple[str, ...]:
 
     _check_strings("tags", tags)
     if len(tags) != words:
-        raise ValueError(f"expected a tag for each word, found {len(tags)} for {words}")
+        raise ValueError(f"expected one tag per word, found {len(tags)} tags for {words} words")
     return tuple(to_iob2(tags))
 
 
@@ -105,7 +105,7 @@ def _read_entities(text: str, records: Any) -> Example:
 
 
 def _checked(text: str, records: Any) -> list[Entity]:
-    """Return the entities of a text in order. Raises ValueError on one that is faulty or overlaps another."""
+    """Return the entities of a text in order. Raises ValueError for an invalid or an overlapping entity."""
     if not isinstance(records, list | tuple):
         raise ValueError(f"expected a list under 'entities', found {str(records)[:80]}")
     entities = sorted(_entity(text, record) for record in records)
@@ -113,7 +113,7 @@ def _checked(text: str, records: Any) -> list[Entity]:
         if next_start < end:
             raise ValueError(
                 f"entities {label} {start}:{end} and {next_label} {next_start}:{next_end} overlap; "
-                "expected each character in one entity at most"
+                "expected entities without overlap"
             )
     return entities
 
@@ -127,14 +127,14 @@ def _entity(text: str, record: Any) -> Entity:
         )
     if not 0 <= start < end <= len(text) or not text[start:end].strip():
         raise ValueError(
-            f"entity {label} {start}:{end} covers no characters of the text, which has {len(text)}; "
-            "expected offsets in characters, the end exclusive"
+            f"entity {label} {start}:{end} is empty or outside the text of {len(text)} characters; "
+            "expected offsets in characters, with an exclusive end"
         )
     return start, end, label.strip()
 
 
 def _words_touched(words: Sequence[Span], start: int, end: int) -> Span:
-    """Return the first and the last word (exclusive) that have a character in start:end."""
+    """Return the range of words that have a character in start:end, with an exclusive end."""
     first = bisect_right(words, start, key=lambda word: word[1])
     return first, bisect_left(words, end, key=lambda word: word[0])
 
@@ -150,18 +150,20 @@ def _cut(words: Sequence[Span], cuts: set[int]) -> Iterator[Span]:
 
 
 def notes(examples: Sequence[Example]) -> list[str]:
-    """Say how many entities `read` has widened, as all figures are then against others than the data give."""
+    """Report the number of entities that `read` widened; metrics compare with the widened spans."""
     widened = [example for example in examples if example.remarks]
     if not widened:
         return []
     some = sum(len(example.remarks) for example in widened)
     every = sum(tag.startswith("B-") for example in examples for tag in example.target or ())
     first = f"{widened[0].where or 'one'}: {widened[0].remarks[0]}"
-    return [f"{some} of {every} entities were widened to whole words, as figures count them; such as {first}"]
+    return [
+        f"{some} of {every} entities were widened to whole words for training and metrics; first: {first}"
+    ]
 
 
 def learn_labels(examples: Sequence[Example]) -> Labels:
-    """Return "O", then B-X and I-X of each type, sorted. Raises ValueError when there is no entity."""
+    """Return "O", then B-X and I-X for each type, sorted. Raises ValueError if the data has no entity."""
     types = sorted({tag[2:] for example in examples for tag in example.target or () if tag != OUTSIDE})
     if not types:
         raise ValueError("no entity in the training data; expected tags such as B-PER, or 'entities'")
@@ -169,7 +171,7 @@ def learn_labels(examples: Sequence[Example]) -> Labels:
 
 
 def targets(example: Example, labels: Labels) -> list[int]:
-    """Return the label index of each word. Raises ValueError without tags, or on an unknown entity type."""
+    """Return the label index of each word. Raises ValueError for missing tags and an unknown entity type."""
     if example.target is None:
         raise ValueError("the record has neither tags nor entities")
     index = {label: i for i, label in enumerate(labels)}
@@ -188,7 +190,7 @@ def make_head(context: HeadContext) -> nn.Module:
 
 
 def repair(tags: Sequence[str]) -> list[str]:
-    """Return valid IOB2: an I-X that does not continue an entity of type X becomes B-X, all else stays."""
+    """Return valid IOB2 tags: an I-X that does not continue an entity of type X becomes B-X."""
     return [
         "B-" + tag[2:] if tag.startswith("I-") and before[2:] != tag[2:] else tag
         for before, tag in pairwise([OUTSIDE, *tags])
@@ -198,7 +200,9 @@ def repair(tags: Sequence[str]) -> list[str]:
 def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSONObject) -> JSONObject:
     """Return {"entities": [{"start", "end", "label", "text", "score"}]}, in the order of the text.
 
-    logits: (words, labels); start, end: characters; score: mean probability of the entity's tags over its words.
+    start, end: in characters, with an exclusive end.
+    score: the mean probability of the tags of the entity over its words.
+    logits: (words, labels).
     """
     from onetrunk.core.tasks.metrics import softmax
 
@@ -217,7 +221,7 @@ def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSON
 
 def _best_tags(logits: np.ndarray, labels: Labels, words: int) -> list[str]:
     if len(logits) != words:
-        raise ValueError(f"{words} words, but {len(logits)} rows of logits; expected a row for each word")
+        raise ValueError(f"{len(logits)} rows of logits for {words} words; expected one row per word")
     from onetrunk.core.tasks.viterbi import best_iob2
 
     return best_iob2(logits, labels)
@@ -236,21 +240,21 @@ def _entities(tags: Sequence[str]) -> Iterator[Entity]:
 def evaluate(
     examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, _settings: JSONObject
 ) -> JSONObject:
-    """Return precision, recall and f1 of whole entities, the table per_type, and token figures beside them.
+    """Return precision, recall and f1 of whole entities, the table per_type, and the table token.
 
-    An entity counts when its words and its type are right: strict IOB2 of seqeval, micro average. A figure is
-    None where it divides by nothing: precision without predicted entities, recall without gold ones. Raises
-    ValueError when an example has not one row of logits a word.
+    An entity is correct if its words and its type are: seqeval's strict mode with IOB2, micro average. A metric is
+    None if its denominator is 0: precision without predicted entities, recall without gold entities.
+    Raises ValueError unless each example has one row of logits per word.
     """
     from onetrunk.core.tasks.span_metrics import entity_metrics
 
     gold = [repair(example.target) for example in examples]
     predicted = [_best_tags(rows, labels, len(tags)) for tags, rows in zip(gold, logits, strict=True)]
-    return {**entity_metrics(gold, predicted), "token": _token_figures(gold, predicted)}
+    return {**entity_metrics(gold, predicted), "token": _token_metrics(gold, predicted)}
 
 
-def _token_figures(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:
-    """Return figures over tags, which flatter: most words are `O`, and an entity half found counts half."""
+def _token_metrics(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:
+    """Return metrics of single tags. They are optimistic: most words are `O`, and a part of an entity counts."""
     from onetrunk.core.tasks.metrics import precision_recall_f1, ratio
 
     pairs = [pair for rows in zip(gold, predicted, strict=True) for pair in zip(*rows, strict=True)]
@@ -260,8 +264,8 @@ def _token_figures(gold: list[list[str]], predicted: list[list[str]]) -> JSONObj
         sum(guess != OUTSIDE for _, guess in pairs),
         sum(tag != OUTSIDE for tag, _ in pairs),
     )
-    figures = {f"{name}_micro_without_o": value for name, value in without_o.items()}
-    return {"accuracy": ratio(len(right), len(pairs)), **figures}
+    metrics = {f"{name}_micro_without_o": value for name, value in without_o.items()}
+    return {"accuracy": ratio(len(right), len(pairs)), **metrics}
 
 
 SPEC = TaskSpec(
@@ -283,5 +287,5 @@ SPEC = TaskSpec(
 
 @hookimpl
 def tasks() -> list[TaskSpec]:
-    """Give the task."""
+    """Return the task."""
     return [SPEC]

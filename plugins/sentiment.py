@@ -1,4 +1,4 @@
-"""Sentiment, or any other single label of a text: accuracy, macro-F1 and a confusion matrix."""
+"""Text classification with one label per text, such as sentiment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def learn_labels(examples: Sequence[Example]) -> Labels:
-    """Return the labels in the data, sorted. Raises ValueError when there are fewer than two."""
+    """Return the sorted labels of the data. Raises ValueError if there are fewer than two."""
     found = sorted({example.target for example in examples if example.target is not None})
     if len(found) < 2:
         raise ValueError(
@@ -33,12 +33,12 @@ def learn_labels(examples: Sequence[Example]) -> Labels:
 
 
 def targets(example: Example, labels: Labels) -> list[int]:
-    """Return the index of the label of `example`. Raises ValueError without a label, or on an unknown one."""
+    """Return the index of the label of `example`. Raises ValueError for a missing or an unknown label."""
     return [label_index(example, labels)]
 
 
 def decode(_example: Example, logits: np.ndarray, labels: Labels, _settings: JSONObject) -> JSONObject:
-    """Return {"label", "score": its probability, "scores": {label: probability}}; logits: (1, labels)."""
+    """Return {"label", "score": its probability, "scores": {label: probability}}. logits: (1, labels)."""
     from onetrunk.core.tasks.metrics import softmax
 
     scores = dict(zip(labels, softmax(logits)[0].tolist(), strict=True))
@@ -49,7 +49,7 @@ def decode(_example: Example, logits: np.ndarray, labels: Labels, _settings: JSO
 def evaluate(
     examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, _settings: JSONObject
 ) -> JSONObject:
-    """Return accuracy, macro_f1, and the tables per_label and confusion (rows: gold, columns: predicted)."""
+    """Return accuracy, macro_f1, and the tables per_label and confusion (rows: gold; columns: predictions)."""
     from onetrunk.core.tasks.metrics import accuracy, confusion, macro_f1, per_label
 
     gold = [label_index(example, labels) for example in examples]
@@ -65,7 +65,7 @@ def evaluate(
 
 SPEC = TaskSpec(
     name="sentiment",
-    summary="one label a text, such as positive or negative",
+    summary="one label per text, such as positive or negative",
     level="text",
     read=labelled_text,
     labels=learn_labels,
@@ -80,5 +80,5 @@ SPEC = TaskSpec(
 
 @hookimpl
 def tasks() -> list[TaskSpec]:
-    """Give the task."""
+    """Return the task."""
     return [SPEC]

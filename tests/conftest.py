@@ -84,10 +84,10 @@ def _folder_of(name: str, model_type: TinyModel) -> Any:
 
     @pytest.fixture(scope="session")
     def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-        from onetrunk.core.testing import tiny_backbone
+        from onetrunk.core.testing import TinyShape, tiny_backbone
 
         place = tmp_path_factory.mktemp("backbones") / f"tiny-{name}"
-        return tiny_backbone(place, model_type=model_type, positions=128)
+        return tiny_backbone(place, model_type=model_type, shape=TinyShape(positions=128))
 
     return folder
 
@@ -194,7 +194,7 @@ def train_tiny(records: dict[str, list[Record]]) -> Callable[..., Any]:
     from onetrunk.core.data.dataset import Dataset, content_sha256
     from onetrunk.core.data.training_data import TrainData
     from onetrunk.core.plugin_system.host import PluginHost
-    from onetrunk.core.training.pipeline import TrainResult, train_adapter
+    from onetrunk.core.training.pipeline import TrainJob, TrainResult, train_adapter
     from onetrunk.core.training.settings import TrainSettings
 
     host = PluginHost.discover()
@@ -216,6 +216,6 @@ def train_tiny(records: dict[str, list[Record]]) -> Callable[..., Any]:
         chosen = TrainSettings(
             **{"epochs": 3, "lr": 0.01, "head_lr": 0.01, "rank": 4, "batch_tokens": 64, **settings}
         )
-        return train_adapter(host, store, task, name or task, splits, backbone, chosen, start=start)
+        return train_adapter(host, store, TrainJob(task, name or task, splits, chosen, start), backbone)
 
     return train

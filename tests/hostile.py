@@ -96,7 +96,7 @@ IN_TASK = (
     Case("no labels", task(labels=[]), "labels must have at least one item"),
     Case("labels that are numbers", task(labels=[1, 2]), "labels.0 must be a string, not 1"),
     Case("a label more", task(labels=["a", "b", "c"]), r"its labels and task need \(3,"),
-    Case("an unknown task", task(task="nope"), "no plugin offers task 'nope'; known: "),
+    Case("an unknown task", task(task="nope"), "no plugin has the task 'nope'; known: "),
     Case("a backbone without numbers", task(parameters={"trained": 1, "backbone": 0}), "backbone must be greater"),
     Case("a task that is a path", task(task="../ner"), "task must be lower-case letters"),
     Case("another task", task(task="ner", level="token"), "FEATURE_EXTRACTION, the task's head as TOKEN_CLS"),

@@ -101,8 +101,8 @@ def command(context: click.Context, backbone: str, epochs: int | None, seed: int
 def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSettings) -> _Trial:
     from onetrunk.cli.progress import TrainingProgress
     from onetrunk.core.data.training_data import read_train_data
-    from onetrunk.core.training.pipeline import train_adapter
-    from onetrunk.core.training.run_state import Listener
+    from onetrunk.core.training.pipeline import TrainJob, train_adapter
+    from onetrunk.core.training.run_state import TrainingCallback
 
     spec, name = host.task(task), f"quickstart-{task}"
     with as_file(files("onetrunk.plugins") / "samples" / task) as samples:
@@ -111,8 +111,9 @@ def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSetti
     click.echo(f"{name}: {rows} to train on, {len(data.dev.examples)} for dev", err=True)
     began = time.monotonic()
     with TrainingProgress({name: spec.primary}) as progress:
-        listener = Listener(progress.step, progress.epoch)
-        result = train_adapter(host, Store(), task, name, data, backbone, settings, listener=listener)
+        callback = TrainingCallback(progress.step, progress.epoch)
+        job = TrainJob(task, name, data, settings, callback=callback)
+        result = train_adapter(host, Store(), job, backbone)
     return _Trial(task, data, result, time.monotonic() - began)
 
 

@@ -150,20 +150,18 @@ def _train(
     from onetrunk.cli.progress import TrainingProgress
     from onetrunk.core.training.full_finetuning import train_full
     from onetrunk.core.training.pipeline import TrainJob, train_adapter
-    from onetrunk.core.training.run_state import Listener
+    from onetrunk.core.training.run_state import TrainingCallback
 
     host = plugin_host(context)
     parents = {} if parent is None else {parent[0].ref: parent[1]}
     where, revision = needed_backbone(parents, backbone)
     trunk = load_backbone(where, revision, device=device, dtype=settings.precision)
     with TrainingProgress({name: host.task(task).primary}) as progress:
-        listener = Listener(progress.step, progress.epoch)
-        job = TrainJob(task, name, data, settings, parent and parent[0], listener)
+        callback = TrainingCallback(progress.step, progress.epoch)
+        job = TrainJob(task, name, data, settings, parent and parent[0], callback)
         if settings.method == "full":
             return train_full(host, job, trunk)
-        return train_adapter(
-            host, Store(), task, name, data, trunk, settings, start=parent and parent[0], listener=listener
-        )
+        return train_adapter(host, Store(), job, trunk)
 
 
 def _print(result: TrainResult, seconds: float) -> None:
@@ -173,7 +171,7 @@ def _print(result: TrainResult, seconds: float) -> None:
     table(("result", *by_split), rows, right=list(by_split))
     if result.decoder:
         say(CALIBRATED_ON_DEV)
-    epochs = f"{len(result.run.history)} of {counted(result.run.learner.settings.epochs or 0, 'epoch')}"
+    epochs = f"{len(result.run.history)} of {counted(result.run.trainable.settings.epochs or 0, 'epoch')}"
     about = [
         ("loss", f"{result.loss:.4f}, at the best epoch, {result.run.best_epoch}; {epochs} run"),
         ("parameters", f"{result.trained:,} trained, {result.share:.2%} of the backbone's"),

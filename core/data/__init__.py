@@ -1,1 +1,1 @@
-"""Users' files: lines, records, examples, splits."""
+"""Data files of users: lines, records, examples and splits."""

@@ -1,4 +1,4 @@
-"""CoNLL files: one token a line, a blank line between sentences; and the tag schemes found in them."""
+"""Reader of CoNLL files (one token per line, a blank line between sentences), and their tag schemes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PREFIXES = frozenset("BIESLU")
 
 
 def is_tag(value: object) -> bool:
-    """Say whether `value` is `O` or a prefix of IOB, BIOES or BILOU with a type, such as `B-person`."""
+    """Return whether `value` is `O` or a tag of IOB, BIOES or BILOU with a type, such as `B-person`."""
     if not isinstance(value, str):
         return False
     prefix, dash, kind = value.partition("-")
@@ -26,46 +26,46 @@ def is_tag(value: object) -> bool:
 
 
 def to_iob2(tags: Sequence[str]) -> list[str]:
-    """Return the tags of one sentence in IOB2, whichever of IOB1, IOB2, BIOES and BILOU they are in.
+    """Convert the tags of one sentence from IOB1, IOB2, BIOES or BILOU to IOB2.
 
-    The rule needs no knowledge of the scheme. `B-`, `S-` and `U-` begin an entity. `I-`, `E-` and `L-`
-    continue the entity of the word before if it has the same type and was not closed by `E-`, `L-`, `S-` or
-    `U-`; else they begin one. What begins becomes `B-`, what continues `I-`. Raises ValueError for any other
-    tag.
+    One rule holds for all schemes. `B-`, `S-` and `U-` begin an entity. `I-`, `E-` and `L-` continue the entity of
+    the word before if it has the same type and did not end with `E-`, `L-`, `S-` or `U-`; otherwise they begin an
+    entity. A word that begins an entity gets `B-`, one that continues it gets `I-`.
+    Raises ValueError for any other tag.
     """
     result: list[str] = []
-    running: str | None = None  # the type of the entity that the word before left open
+    open_type: str | None = None  # the type of the entity that the next word can continue
     for position, tag in enumerate(tags, 1):
         if not is_tag(tag):
             raise ValueError(f"tag {position} is {tag!r}; expected {TAGS_EXPECTED}")
         prefix, _, kind = tag.partition("-")
         if not kind:
             result.append("O")
-            running = None
+            open_type = None
             continue
-        begins = prefix in _STARTS or kind != running
+        begins = prefix in _STARTS or kind != open_type
         result.append(f"B-{kind}" if begins else f"I-{kind}")
-        running = None if prefix in _CLOSES else kind
+        open_type = None if prefix in _CLOSES else kind
     return result
 
 
 def read_conll(name: str, lines: Iterable[NumberedLine]) -> Iterator[tuple[int, Record]]:
-    """Yield (number of the first token's line, {"words": [...], "tags": [...] in IOB2}) for each sentence.
+    """Yield (line number of its first token, {"words": [...], "tags": [...] in IOB2}) for each sentence.
 
-    Columns: separated by tabs if the first token line has one, else by runs of spaces; the token comes first,
-    its tag last, anything between is passed over; every line has as many columns as the first.
-    Sentences end at a blank line or at a `-DOCSTART-` line, which is skipped.
-    Comments: only if the first sentence begins with lines that start with `# ` and cannot be token lines
-    (other columns, or no tag last); then such lines are skipped at the beginning of every sentence. Anywhere
-    else `#` is a token.
+    Columns are separated by tabs if the first token line has a tab, otherwise by spaces. The first column is the
+    token, the last one the tag; others are ignored. All lines must have the same number of columns.
+    A sentence ends at a blank line, or at a `-DOCSTART-` line, which is skipped.
+    A file has comments only if its first sentence begins with lines that start with `# ` and cannot be token lines
+    (another number of columns, or no tag in the last one). Then such lines are skipped at the beginning of every
+    sentence. Everywhere else `#` is a token.
 
-    name: what messages call the file. Raises DataError with file and line for ragged columns, an empty token
-    and a tag that is none.
+    name: the name of the file for messages.
+    Raises DataError, with file and line, for a wrong number of columns, an empty token and an invalid tag.
     """
     layout: _Layout | None = None
     for block in _blocks(lines):
         if layout is None and all(_looks_like_comment(line) for _, line in block):
-            continue  # a notice at the head of the file
+            continue  # comments at the beginning of the file
         layout = layout or _Layout.of(block)
         tokens = layout.without_comments(block)
         if not tokens:
@@ -115,10 +115,13 @@ def _blocks(lines: Iterable[NumberedLine]) -> Iterator[list[NumberedLine]]:
 def _token(where: str, line: str, layout: _Layout) -> tuple[str, str]:
     cells = _cells(line, layout.separator)
     if len(cells) < 2:
-        raise DataError(where, "one column; expected a token and its tag, separated by a tab or by spaces")
+        raise DataError(
+            where, "has one column; expected a token and its tag, separated by a tab or by spaces"
+        )
     if len(cells) != layout.width:
         raise DataError(
-            where, f"{len(cells)} columns; expected {layout.width}, as on the file's first token line"
+            where,
+            f"has {len(cells)} columns; expected {layout.width}, as in the first token line of the file",
         )
     if not cells[0]:
         raise DataError(where, "the token is empty; a sentence ends with a blank line")
@@ -128,7 +131,7 @@ def _token(where: str, line: str, layout: _Layout) -> tuple[str, str]:
 
 
 def _cells(line: str, separator: str) -> list[str]:
-    # Never str.split(): a no-break space or an ideographic space may be part of a token.
+    # str.split() would also split at a no-break space or an ideographic space, which a token can contain.
     if separator == "\t":
         return [cell.strip(" ") for cell in line.split("\t")]
     return [cell for cell in line.split(" ") if cell]

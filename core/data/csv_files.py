@@ -1,4 +1,4 @@
-"""Records from CSV and TSV files with a header."""
+"""Reader of CSV and TSV files with a header."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from onetrunk.core.tasks import Record
 
 
 def read_table(name: str, lines: Iterable[NumberedLine], *, delimiter: str) -> Iterator[tuple[int, Record]]:
-    """Yield (first line of the row, {column: cell}) for each row under the header; blank lines are skipped.
+    """Yield (number of its first line, {column: cell}) for each row below the header; blank lines are skipped.
 
-    Quoting as in the csv module: a quoted cell may hold delimiters, line ends and doubled quotes. Names of
-    columns are stripped, cells are left as they are. name: what messages call the file. Raises DataError with
-    file and line for a header with a nameless or double column, and for rows that do not fit it.
+    Quoting is that of the csv module: a quoted cell can contain delimiters, line ends and doubled quotes. Column
+    names are stripped; cells are not.
+
+    name: the name of the file for messages.
+    Raises DataError, with file and line, for a column without a name, a duplicate column, and a row with another
+    number of cells than the header.
     """
     rows = _table_rows(name, lines, delimiter)
     number, names = next(rows, (0, []))
@@ -24,14 +27,17 @@ def read_table(name: str, lines: Iterable[NumberedLine], *, delimiter: str) -> I
     for number, row in rows:
         if len(row) != len(header):
             cells = "1 cell" if len(row) == 1 else f"{len(row)} cells"
-            raise DataError(f"{name}:{number}", f"{cells}; the header has {len(header)}: {', '.join(header)}")
+            raise DataError(
+                f"{name}:{number}",
+                f"has {cells}; expected {len(header)}, as in the header: {', '.join(header)}",
+            )
         yield number, dict(zip(header, row, strict=True))
     if header and row is None:
-        raise DataError(name, f"a header ({', '.join(header)}) without rows; expected at least one row")
+        raise DataError(name, f"has a header ({', '.join(header)}) but no rows; expected at least one row")
 
 
 def _table_rows(name: str, lines: Iterable[NumberedLine], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (first line, cells) of each row that is not blank, the header included."""
+    """Yield (number of its first line, cells) of each row that is not blank, including the header."""
     reader = csv.reader((text for _, text in lines), delimiter=delimiter, strict=True)
     first = 1
     try:
@@ -40,10 +46,10 @@ def _table_rows(name: str, lines: Iterable[NumberedLine], delimiter: str) -> Ite
                 yield first, row
             first = reader.line_num + 1
     except csv.Error as fault:
-        hint = 'a cell that begins with " must end with ", and hold " only doubled'
+        hint = 'a cell that begins with " must end with ", and each " inside it must be doubled'
         if "field limit" in str(fault):
-            hint = "where this cell is meant to be so long, raise the limit with csv.field_size_limit"
-        raise DataError(f"{name}:{first}", f"not a row of the table: {fault}; {hint}") from fault
+            hint = "if the cell is really that long, raise the limit with csv.field_size_limit"
+        raise DataError(f"{name}:{first}", f"cannot be parsed as a row: {fault}; {hint}") from fault
 
 
 def _header(where: str, names: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Examples of a task from users' files: reading, checking, splitting; and texts to predict."""
+"""Data sets: examples of a task read from files, their checks and splits; and texts to predict."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from onetrunk.core.tasks import Example, Labels, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling, targets_of
 
 FAULTS_SHOWN = 5
-"""How many faulty lines one message lists; the rest is counted."""
+"""The largest number of faulty lines that one message lists; the others are only counted."""
 
 SPLIT_NAMES = {
     "train": ("train",),
     "dev": ("dev", "valid", "validation", "val"),
     "test": ("test",),
 }
-"""The file names, without suffix and in lower case, by which a folder offers each split."""
+"""The file names of each split in a folder, in lower case and without suffix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """Examples in the order of their file.
 
-    source: where they come from, for people. sha256: hexadecimal, of what the examples say, not of where
-    they stand. columns: the header of a table, else ().
+    source: the origin of the examples, for messages.
+    sha256: hexadecimal, of the content of the examples, see `content_sha256`.
+    columns: the header of a table; () for other formats.
     """
 
     examples: tuple[Example, ...]
@@ -44,7 +45,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The files of a folder; `dev` and `test` are None where it has none."""
+    """The data files of a folder; `dev` and `test` are None if it has none."""
 
     train: Path
     dev: Path | None
@@ -53,7 +54,7 @@ class Splits:
 
 @dataclass(frozen=True, slots=True)
 class TextRecord:
-    """A text to predict, the other keys of its record, and `file:line`."""
+    """A text to predict. extra: the other keys of its record. where: `file:line`."""
 
     text: str
     extra: Mapping[str, Any]
@@ -62,7 +63,7 @@ class TextRecord:
 
 @dataclass
 class _Faults:
-    """Faulty lines, gathered so that a user sees several at once; one fault of a whole table is its header's."""
+    """Faulty lines, collected for one message. The same fault in all rows of a table is one of its header."""
 
     shown: list[tuple[str, str]] = field(default_factory=list)
     count: int = 0
@@ -79,7 +80,7 @@ class _Faults:
             return
         (where, message), *others = self.shown
         if columns and self.alike and self.count == rows > 1:
-            header = f"all {rows} rows have one fault, so look at the header ({', '.join(columns)})"
+            header = f"all {rows} rows have the same fault; check the header ({', '.join(columns)})"
             raise DataError(source, f"{header}: {message}")
         also = [f"{place}: {text}" for place, text in others]
         if self.count > len(self.shown):
@@ -88,11 +89,12 @@ class _Faults:
 
 
 def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None) -> Dataset:
-    """Read a whole file as examples of the task `spec`; path and format as for `read_records`.
+    """Read a whole file as examples of the task `spec`.
 
-    Raises DataError at once for a file that breaks its format, and with up to `FAULTS_SHOWN` lines together
-    for records that the task does not understand, or once for all rows of a table that have the same fault;
-    PluginError for a target that cannot be hashed; TaskSpecError, with file and line, for what else `read` raises.
+    path, format: as for `read_records`.
+    Raises DataError for a record that breaks the format of the file, and for records that `read` of the task
+    rejects; the message lists up to `FAULTS_SHOWN` lines, or one fault that all rows of a table have. Raises
+    PluginError for a target that cannot be hashed; TaskSpecError, with file and line, if `read` raises otherwise.
     """
     faults = _Faults()
     examples: list[Example] = []
@@ -100,7 +102,7 @@ def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None)
     for source in read_records(path, format=format):
         columns = source.columns
         try:
-            examples.append(_understand(spec, source))
+            examples.append(_example(spec, source))
         except ValueError as fault:
             faults.add(source.where, str(fault))
     name = source_name(path)
@@ -109,26 +111,27 @@ def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None)
 
 
 def check_targets(spec: TaskSpec, dataset: Dataset, labels: Labels) -> None:
-    """Raise DataError, as `load_dataset` does for all lines together, for targets that cannot be learnt from.
+    """Check that the targets of all examples are valid for `labels`.
 
-    They are those that `labels` lack, numbers that are not finite, and integers among floats.
+    Raises DataError that lists the lines with an unknown label, a number that is not finite, or integers mixed with
+    floats.
     """
     _check(spec, dataset, dataset.examples, labels)
 
 
 def check_any_missing(spec: TaskSpec, dataset: Dataset) -> None:
-    """Raise DataError, as `check_targets` does, for examples without a target that the task cannot learn from.
+    """Check, before the labels are known, that the task can train on its examples without a target.
 
-    It needs no labels, so that these are learnt from sound rows only.
+    Raises DataError as `check_targets` does.
     """
     _check(spec, dataset, [example for example in dataset.examples if example.target is None], ())
 
 
 def content_sha256(examples: Sequence[Example]) -> str:
-    """Return the sha256 (hexadecimal) of text, words and target of each example, in order.
+    """Return the sha256 (hexadecimal) of text, words and target of all examples, in order.
 
-    File, format and line do not count; a tuple is as good as a list, and a set has no order. Raises
-    PluginError for a target that is not made of strings, numbers, None, sequences, sets and mappings.
+    It does not depend on file, format and line, on whether a target uses tuples or lists, or on the order of a set.
+    Raises PluginError for a target that contains anything but strings, numbers, None, sequences, sets and mappings.
     """
     digest = hashlib.sha256()
     for example in examples:
@@ -137,18 +140,17 @@ def content_sha256(examples: Sequence[Example]) -> str:
 
 
 def hold_out(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """Split `dataset` into (train, dev), about `fraction` of the rows in dev, each part in file order.
+    """Split `dataset` into (train, dev) with about `fraction` of the rows in dev, each part in file order.
 
-    Rows are drawn by stratum: the rows with the same label, or, where a target is a sequence, with the same
-    set of labels; strata of one row are drawn together. A row stays in train if without it a label, or a
-    stratum of two rows and more, were missing there. The same rows, fraction and seed give the same parts
-    on every platform. Raises UsageError unless 0 < fraction < 1, DataError if no row can be held out.
+    The sample is stratified by label, or by the set of labels if a target is a sequence; see `draw_stratified`.
+    Each label stays in train. The result is the same on every platform.
+    Raises UsageError unless 0 < fraction < 1; DataError if no row can be held out.
     """
     if not 0 < fraction < 1:
         raise UsageError(f"the fraction to hold out is {fraction}; expected a number between 0 and 1")
     chosen = draw_stratified([_labels_of(example.target) for example in dataset.examples], fraction, seed)
     if not chosen:
-        few = "too few rows to hold any out: each label needs two or more"
+        few = "too few rows to hold out a dev split: each label needs at least two"
         raise DataError(dataset.source, f"{few}; add rows, or give a dev file")
     share = f"{100 * fraction:g} % held out, seed {seed}"
     train = [example for row, example in enumerate(dataset.examples) if row not in chosen]
@@ -160,12 +162,14 @@ def hold_out(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[Da
 
 
 def find_splits(folder: str | Path) -> Splits:
-    """Return the files of `folder` named as in `SPLIT_NAMES` with a suffix of `SUFFIXES`, plain or `.gz`.
+    """Return the data files of `folder`: a name of `SPLIT_NAMES` and a suffix of `SUFFIXES`, also with `.gz`.
 
-    Raises DataError if `folder` is none, has no train file, or has two files for one split.
+    Raises DataError if `folder` is not a folder, has no train file, or has two files for one split.
     """
     if not os.path.isdir(folder):
-        raise DataError(str(folder), "no such folder; expected one with train.*, and dev.* or test.* if any")
+        raise DataError(
+            str(folder), "no such folder; expected one with train.*, and optionally dev.* and test.*"
+        )
     train, dev, test = (_split_file(folder, split) for split in ("train", "dev", "test"))
     if train is None:
         raise _missing(folder, "train")
@@ -173,7 +177,7 @@ def find_splits(folder: str | Path) -> Splits:
 
 
 def find_evaluation(folder: str | Path) -> Path:
-    """Return the test file of `folder`, else its dev file, as `find_splits` knows them. Raises DataError."""
+    """Return the test file of `folder`, or its dev file without one. Raises DataError as `find_splits` does."""
     file = _split_file(folder, "test") or _split_file(folder, "dev")
     if file is None:
         raise _missing(folder, "test or dev")
@@ -183,9 +187,9 @@ def find_evaluation(folder: str | Path) -> Path:
 def load_unlabelled(path: str | Path, *, format: str | None = None) -> Iterator[TextRecord]:
     """Yield the texts of a file, one at a time.
 
-    `.txt`, standard input, a pipe whose name has no known suffix and the format `text` hold one text a line, an
-    empty line being an empty text; all else is read by `read_records`, each record with its `text`. Raises
-    DataError, on iteration, as that does, and for a record without a text.
+    The format `text` has one text per line; an empty line is an empty text. It is the default for `.txt`, standard
+    input, and a pipe without a known suffix. Other files are read by `read_records`; each record needs a `text`.
+    Raises DataError, on iteration, as `read_records` does, and for a record without a text.
     """
     _, suffix = split_suffix(Path(path).name)
     plain = suffix == ".txt" or (suffix not in SUFFIXES and is_stream(path))
@@ -194,7 +198,7 @@ def load_unlabelled(path: str | Path, *, format: str | None = None) -> Iterator[
     return (_text_record(source) for source in read_records(path, format=format))
 
 
-def _understand(spec: TaskSpec, source: SourceRecord) -> Example:
+def _example(spec: TaskSpec, source: SourceRecord) -> Example:
     with calling(spec, "read", source.where, passing=(ValueError,)):
         return replace(spec.read(source.record), where=source.where)
 
@@ -219,9 +223,7 @@ def _canonical(value: object) -> str:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
     except TypeError as fault:
         allowed = "strings, numbers, None, sequences, sets and mappings"
-        raise PluginError(
-            f"a target cannot be hashed ({fault}); a task's targets are made of {allowed}"
-        ) from fault
+        raise PluginError(f"a target cannot be hashed: {fault}; expected {allowed}") from fault
 
 
 def _plain(value: object) -> object:
@@ -229,11 +231,11 @@ def _plain(value: object) -> object:
         return sorted(value, key=_canonical)
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"it has a {type(value).__name__}")
+    raise TypeError(f"it contains a {type(value).__name__}")
 
 
 def _labels_of(target: object) -> tuple[str, ...]:
-    """Return the distinct labels of a target, sorted; none for None, and for a float, which is no label."""
+    """Return the distinct labels of a target, sorted; () for None and for a float."""
     if target is None or isinstance(target, float):
         return ()
     if isinstance(target, str) or not isinstance(target, Sequence | set | frozenset):
@@ -242,12 +244,12 @@ def _labels_of(target: object) -> tuple[str, ...]:
 
 
 def _files(folder: str | Path) -> list[Path]:
-    """Return the files in `folder`. Raises DataError for one that may not be looked into."""
+    """Return the files in `folder`, sorted. Raises DataError if it cannot be read."""
     try:
         return sorted(file for file in Path(folder).iterdir() if file.is_file())
     except OSError as fault:
         raise DataError(
-            str(folder), f"this folder cannot be read: {fault.strerror}; check its permissions"
+            str(folder), f"the folder cannot be read: {fault.strerror}; check its permissions"
         ) from fault
 
 
@@ -266,7 +268,7 @@ def _split_file(folder: str | Path, split: str) -> Path | None:
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
         raise DataError(
-            str(folder), f"has {len(found)} files for {split}: {names}; keep one, or name the file"
+            str(folder), f"has {len(found)} files for the {split} split: {names}; keep one, or name the file"
         )
     return found[0] if found else None
 
@@ -276,7 +278,7 @@ def _plain_texts(path: str | Path) -> Iterator[TextRecord]:
     for number, line in read_lines(path):
         yield TextRecord(line.removesuffix("\n").removesuffix("\r"), {}, f"{name}:{number}")
     if not number:
-        raise DataError(name, "is empty; expected one text a line")
+        raise DataError(name, "is empty; expected one text per line")
 
 
 def _text_record(source: SourceRecord) -> TextRecord:

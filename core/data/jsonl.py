@@ -1,4 +1,4 @@
-"""Records from JSON Lines and from JSON lists, parsed strictly."""
+"""Strict readers of JSON Lines and of JSON lists."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_jsonl(name: str, lines: Iterable[NumberedLine]) -> Iterator[tuple[int, Record]]:
-    """Yield (line, object) for each line of JSONL that is not blank.
+    """Yield (line number, object) for each line of JSONL that is not blank.
 
-    name: what messages call the file. Raises DataError with file and line for what is not JSON, not an
-    object, has a key twice, half a surrogate pair, or NaN and the like.
+    name: the name of the file for messages.
+    Raises DataError, with file and line, for invalid JSON, a value that is not an object, a duplicate key, an
+    unpaired surrogate, and NaN or an infinity.
     """
     for number, text in lines:
         line = text.rstrip("\r\n")
@@ -31,9 +32,9 @@ def read_jsonl(name: str, lines: Iterable[NumberedLine]) -> Iterator[tuple[int, 
 
 
 def read_json(name: str, lines: Iterable[NumberedLine]) -> Iterator[tuple[int, Record]]:
-    """Yield (first line, object) for each object of a JSON list, or of JSONL; raises as `read_jsonl` does.
+    """Yield (number of its first line, object) for each object of a JSON list, or of JSONL.
 
-    A list is held in memory whole; JSONL is streamed.
+    A list is read into memory as a whole; JSONL is streamed. Raises DataError as `read_jsonl` does.
     """
     head, lines = peek(lines)
     if head.lstrip().startswith("["):
@@ -43,7 +44,7 @@ def read_json(name: str, lines: Iterable[NumberedLine]) -> Iterator[tuple[int, R
 
 
 def _read_list(name: str, text: str) -> Iterator[tuple[int, Record]]:
-    """Yield the objects of one JSON list; parsed one by one, so that each has its line."""
+    """Yield the objects of one JSON list, parsed one by one so that the line of each is known."""
     number, counted = 1, 0
     at = _skip(text, text.index("[") + 1)
     closed = text.startswith("]", at)
@@ -60,7 +61,7 @@ def _read_list(name: str, text: str) -> Iterator[tuple[int, Record]]:
             )
             at = _skip(text, at + 1)
     at = _skip(text, at + 1)
-    _expect(name, text, at, at == len(text), "nothing may follow the list")
+    _expect(name, text, at, at == len(text), "expected the end of the file after the list")
 
 
 def _skip(text: str, at: int) -> int:
@@ -71,28 +72,28 @@ def _skip(text: str, at: int) -> int:
 def _expect(name: str, text: str, at: int, met: bool, message: str) -> None:
     if not met:
         fault = json.JSONDecodeError(message, text, at)
-        raise DataError(f"{name}:{fault.lineno}", f"bad JSON at column {fault.colno}: {message}")
+        raise DataError(f"{name}:{fault.lineno}", f"invalid JSON at column {fault.colno}: {message}")
 
 
 @contextmanager
 def _json_faults(name: str, first: int, record: int) -> Iterator[None]:
-    """Translate the faults of JSON text that begins on line `first`, in the record of line `record`."""
+    """Turn a JSONFault into DataError. first: line number of the JSON text. record: line number of the record."""
     try:
         yield
     except JSONFault as fault:
         if not fault.line:
             raise DataError(f"{name}:{record}", f"the record {fault}") from fault
         where = f"{name}:{first + fault.line - 1}"
-        hint = "expected one JSON object a line, or in a .json file a list of them"
-        raise DataError(where, f"bad JSON at column {fault.column}: {fault.why}; {hint}") from fault
+        hint = "expected one JSON object per line, or a list of objects in a .json file"
+        raise DataError(where, f"invalid JSON at column {fault.column}: {fault.why}; {hint}") from fault
 
 
 def _object(value: object, source: str, where: str) -> JSONObject:
     if not isinstance(value, dict):
-        found = {list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
+        found = {list: "a list", str: "a string", bool: "a Boolean", type(None): "null"}
         kind = found.get(type(value), "a number")
-        raise DataError(where, f'{kind} where an object was expected, such as {{"text": "…"}}')
-    # Half a pair is no character: neither a tokeniser nor UTF-8 takes it. To look at every text takes long.
+        raise DataError(where, f'is {kind}; expected an object such as {{"text": "…"}}')
+    # An unpaired surrogate is not a character: tokenizers and UTF-8 reject it. The expression is a fast filter.
     if _SURROGATE.search(source) and (wrong := next(faults(value), None)):
         raise DataError(where, f"the record {wrong}; remove it")
     return value

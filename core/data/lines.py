@@ -1,6 +1,6 @@
-"""Files and standard input as numbered lines of UTF-8 text.
+"""Reader of files and standard input as numbered lines of UTF-8 text.
 
-A line ends with LF or CRLF and nowhere else: U+2028, U+0085 or a form feed stay part of the text.
+A line ends with LF or CRLF only: U+2028, U+0085 and form feed are part of the text.
 """
 
 from __future__ import annotations
@@ -21,37 +21,38 @@ from typing import BinaryIO
 from onetrunk.core.errors import DataError
 
 STDIN = "-"
-"""The path that stands for standard input."""
+"""The path that means standard input."""
 
 NumberedLine = tuple[int, str]
-"""Number of the line, from 1, and its text with the line end it has."""
+"""The number of the line, from 1, and its text including the line end."""
 
 _GZIP_MARK = b"\x1f\x8b"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def source_name(path: str | Path) -> str:
-    """Return the name of `path` for messages: as the user gave it, `stdin` for `-`."""
+    """Return the name of `path` for messages: `stdin` for `-`, otherwise the path."""
     return "stdin" if str(path) == STDIN else str(path)
 
 
 def is_stream(path: str | Path) -> bool:
-    """Say whether `path` can be read only once: standard input, a device, a pipe such as that of `<(…)`."""
+    """Return whether `path` can be read only once: standard input, a device, or a pipe such as that of `<(…)`."""
     if str(path) == STDIN:
         return True
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
-        return False  # opening it will say what is wrong
+        return False  # opening it raises a better message
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
 def read_lines(path: str | Path) -> Iterator[NumberedLine]:
     """Yield the lines of a file, of a gzip file (`….gz`) or of standard input (`-`), one at a time.
 
-    Standard input and pipes may be gzipped, too: they have no name to tell, but their first bytes do.
-    A byte order mark is dropped. Raises DataError, on iteration, for a file that is missing, a folder or not
-    readable, a broken gzip file, and with line and byte for what is not UTF-8 or is NUL.
+    Standard input and pipes can be gzipped too, which their first bytes show. A byte order mark is removed.
+
+    Raises DataError, on iteration, for a missing file, a folder, a file without permission and a broken gzip file;
+    with line and byte for bytes that are not UTF-8, and for NUL.
     """
     name = source_name(path)
     try:
@@ -64,7 +65,7 @@ def read_lines(path: str | Path) -> Iterator[NumberedLine]:
 
 
 def check_file(path: str | Path) -> None:
-    """Raise DataError if the file `path` is missing, a folder or not readable; its content is not read."""
+    """Open the file `path` without reading it. Raises DataError if it is missing, a folder or not readable."""
     try:
         with _open(path):
             pass
@@ -73,7 +74,7 @@ def check_file(path: str | Path) -> None:
 
 
 def peek(lines: Iterable[NumberedLine]) -> tuple[str, Iterator[NumberedLine]]:
-    """Return the first line that is not blank ("" if there is none), and all lines."""
+    """Return the first line that is not blank ("" without one), and an iterator over all lines."""
     rest = iter(lines)
     seen: list[NumberedLine] = []
     for line in rest:
@@ -86,7 +87,7 @@ def peek(lines: Iterable[NumberedLine]) -> tuple[str, Iterator[NumberedLine]]:
 @contextmanager
 def _open(path: str | Path) -> Iterator[Iterable[bytes]]:
     if str(path) == STDIN:
-        yield _stream_lines(sys.stdin.buffer)  # not ours to close
+        yield _stream_lines(sys.stdin.buffer)  # must stay open
     elif str(path).lower().endswith(".gz"):
         with gzip.open(path, "rb") as lines:
             yield lines
@@ -97,7 +98,7 @@ def _open(path: str | Path) -> Iterator[Iterable[bytes]]:
 
 def _stream_lines(stream: BinaryIO) -> Iterator[bytes]:
     first = stream.readline()
-    if first.startswith(_GZIP_MARK):  # held compressed: a stream that was read from has no way back
+    if first.startswith(_GZIP_MARK):  # a stream cannot be rewound, so it is read into memory, compressed
         with gzip.open(BytesIO(first + stream.read())) as lines:
             yield from lines
     elif first:
@@ -109,7 +110,9 @@ def _decode(raw: bytes, where: str) -> str:
     if raw.startswith(_UTF16_MARKS):
         raise DataError(where, f"byte 1 is 0x{raw[0]:02x}: this is UTF-16, not UTF-8; save it as UTF-8")
     if b"\0" in raw:
-        raise DataError(where, f"byte {raw.index(0) + 1} is NUL: not a text file in UTF-8; save it as UTF-8")
+        raise DataError(
+            where, f"byte {raw.index(0) + 1} is NUL: this is not a UTF-8 text file; save it as UTF-8"
+        )
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as fault:
@@ -124,9 +127,9 @@ def _reason(fault: Exception) -> str:
     if isinstance(fault, IsADirectoryError):
         return "is a folder; expected a file"
     if isinstance(fault, PermissionError):
-        return "may not be read; check its permissions"
+        return "cannot be read: permission denied; check its permissions"
     if isinstance(fault, gzip.BadGzipFile | EOFError | zlib.error):
-        return f"is not a whole gzip file ({fault}); fetch or compress it again"
+        return f"is not a complete gzip file ({fault}); download or compress it again"
     if isinstance(fault, OSError) and fault.errno == errno.EBADF:
-        return "is closed; give it something to read, or name a file"
+        return "is closed; pipe data into it, or name a file"
     return f"cannot be read: {getattr(fault, 'strerror', None) or fault}"

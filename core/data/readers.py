@@ -1,4 +1,4 @@
-"""Raw records from JSONL, JSON, CSV, TSV and CoNLL files, each with the line it stands on."""
+"""Raw records from JSONL, JSON, CSV, TSV and CoNLL files, with their line numbers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SUFFIXES = {
     ".iob2": "conll",
     ".txt": "conll",
 }
-"""The format that each suffix stands for; each may be followed by `.gz`."""
+"""The format of each suffix. `.gz` can follow every suffix."""
 
 _TABLES = ("csv", "tsv")
 _LIST_START = re.compile(r"\s*\[\s*(\{|$)")
@@ -35,9 +35,10 @@ _LIST_START = re.compile(r"\s*\[\s*(\{|$)")
 
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
-    """One raw `record` and `where` it stands: `file:line`, the file as the user named it, its first line.
+    """One raw record.
 
-    columns: of a table, those of its header, which is the same for all its records; else ().
+    where: `file:line`, with the file as the user named it and the first line of the record.
+    columns: the header of a table; () for other formats.
     """
 
     record: Record
@@ -46,7 +47,7 @@ class SourceRecord:
 
 
 def split_suffix(name: str) -> tuple[str, str]:
-    """Return stem and suffix of a file name in lower case, `.gz` left out: `Dev.JSON.gz` → dev, .json."""
+    """Return stem and suffix of a file name in lower case, without `.gz`: `Dev.JSON.gz` → dev, .json."""
     path = Path(name.lower().removesuffix(".gz"))
     return path.stem, path.suffix
 
@@ -54,13 +55,13 @@ def split_suffix(name: str) -> tuple[str, str]:
 def read_records(path: str | Path, *, format: str | None = None) -> Iterator[SourceRecord]:
     """Yield the records of a file, one at a time; `-` reads standard input.
 
-    format: `jsonl` (an object a line, blank lines skipped), `json` (a list of objects, or JSONL), `csv` and
-        `tsv` (header line, quoted as the csv module has it) or `conll`; without it the file's suffix decides,
-        see `SUFFIXES`. On standard input and pipes the first line that is not blank decides: `{` is JSONL, `[` or
-        `[{` JSON, a header that names `text` is CSV or TSV, all else CoNLL.
+    format: `jsonl` (one object per line, blank lines are skipped), `json` (a list of objects, or JSONL), `csv` and
+        `tsv` (a header, with the quoting of the csv module) or `conll`. By default the suffix of the file decides,
+        see `SUFFIXES`. For standard input and pipes the first line that is not blank decides: `{` means JSONL, `[`
+        or `[{` JSON, a header with a column `text` CSV or TSV, anything else CoNLL.
 
-    Raises, on iteration: UsageError for an unknown format; DataError for a suffix that is not known, a file
-    that cannot be read or has no records, and with file and line for everything that breaks the format.
+    Raises, on iteration: UsageError for an unknown format; DataError for an unknown suffix, a file that cannot be
+    read or has no records, and, with file and line, for a record that breaks the format.
     """
     name = source_name(path)
     kind = format or _format_of(path)
@@ -69,7 +70,7 @@ def read_records(path: str | Path, *, format: str | None = None) -> Iterator[Sou
         head, lines = peek(lines)
         kind = _sniff(head)
     if kind not in _READERS:
-        raise UsageError(f"{kind!r} is not a format; expected one of {', '.join(_READERS)}")
+        raise UsageError(f"unknown format {kind!r}; expected one of {', '.join(_READERS)}")
     record = None
     for number, record in _READERS[kind](name, lines):
         yield SourceRecord(record, f"{name}:{number}", tuple(record) if kind in _TABLES else ())
@@ -78,14 +79,14 @@ def read_records(path: str | Path, *, format: str | None = None) -> Iterator[Sou
 
 
 def _format_of(path: str | Path) -> str | None:
-    """Return the format of the suffix of `path`, None for a stream whose name has none of them."""
+    """Return the format by the suffix of `path`; None for a stream without a known suffix."""
     _, suffix = split_suffix(Path(path).name)
     if suffix not in SUFFIXES:
         if is_stream(path):
             return None
         check_file(path)
-        what = f"the suffix {suffix!r} is not known" if suffix else "the name has no suffix"
-        raise DataError(str(path), f"{what}; read are {', '.join(SUFFIXES)}, each also with .gz")
+        what = f"has the unknown suffix {suffix!r}" if suffix else "has no suffix"
+        raise DataError(str(path), f"{what}; expected one of {', '.join(SUFFIXES)}, also with .gz")
     return SUFFIXES[suffix]
 
 

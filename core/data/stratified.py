@@ -1,4 +1,4 @@
-"""A seeded, stratified draw of rows by their labels."""
+"""Seeded stratified sampling of rows by their labels."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from onetrunk.core.tasks import Labels
 
 
 def draw_stratified(labels: Sequence[Labels], fraction: float, seed: int) -> set[int]:
-    """Return the rows to draw, about `fraction` of all and at least one where possible.
+    """Return the indices of the sampled rows: about `fraction` of all rows, and at least one if possible.
 
-    labels: those of each row, distinct and sorted; the rows with the same ones are a stratum. The quotas of
-    the strata are rounded to the total by largest remainders. Rows that are alone in their stratum are drawn
-    together. Of every other stratum, and of every label, at least one row is left behind. The same labels,
-    fraction and seed give the same rows on every platform.
+    Rows with the same labels are a stratum. Each stratum gets its share of the sample, rounded by largest
+    remainders. Strata of a single row are sampled as one. At least one row of every larger stratum, and of every
+    label, is not sampled. The result is the same on every platform.
+
+    labels: the labels of each row, distinct and sorted.
     """
     left = Counter(label for row in labels for label in row)
     chosen: set[int] = set()
@@ -31,12 +32,12 @@ def draw_stratified(labels: Sequence[Labels], fraction: float, seed: int) -> set
 def _quotas(
     labels: Sequence[Labels], counts: Mapping[str, int], fraction: float, seed: int
 ) -> Iterator[tuple[list[int], int]]:
-    """Yield each stratum, shuffled, and how many of its rows to draw."""
+    """Yield the shuffled rows of each stratum, and the number of rows to sample from it."""
     strata = [(stratum, fraction * len(stratum), most) for stratum, most in _strata(labels, counts, seed)]
     total = min(max(1, round(fraction * len(labels))), len(labels) - 1)
     spare = total - sum(int(share) for _, share, _ in strata)
-    # ties go by lot: in the order of labels they would favour the same ones with every seed
-    ranked = sorted(strata, key=lambda item: (int(item[1]) - item[1], _lot(seed, item[0][0])))
+    # Ties are broken at random; the order of labels would prefer the same labels with every seed.
+    ranked = sorted(strata, key=lambda item: (int(item[1]) - item[1], _random_key(seed, item[0][0])))
     for rank, (stratum, share, most) in enumerate(ranked):
         yield stratum, min(int(share) + (rank < spare), most)
 
@@ -44,9 +45,9 @@ def _quotas(
 def _strata(
     labels: Sequence[Labels], counts: Mapping[str, int], seed: int
 ) -> Iterator[tuple[list[int], int]]:
-    """Yield the rows of each stratum, shuffled, and the most that may be drawn from it."""
+    """Yield the shuffled rows of each stratum, and the largest number of rows to sample from it."""
     groups: dict[Labels, list[int]] = defaultdict(list)
-    for row in sorted(range(len(labels)), key=lambda row: _lot(seed, row)):
+    for row in sorted(range(len(labels)), key=lambda row: _random_key(seed, row)):
         groups[labels[row]].append(row)
     yield from ((rows, len(rows) - 1) for rows in groups.values() if len(rows) > 1)
     alone = [(key, rows[0]) for key, rows in groups.items() if len(rows) == 1]
@@ -55,6 +56,6 @@ def _strata(
         yield rare, len(rare)
 
 
-def _lot(seed: int, row: int) -> bytes:
-    # Not the random module: its shuffles may change between versions of Python.
+def _random_key(seed: int, row: int) -> bytes:
+    # The shuffles of the module random can change between versions of Python.
     return hashlib.sha256(f"{seed}:{row}".encode()).digest()

@@ -1,4 +1,4 @@
-"""The data of a training: read and checked whole, before anything is trained."""
+"""The data of a training run, read and checked before training starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ from onetrunk.core.tasks.guarded_calls import calling, targets_of
 
 @dataclass(frozen=True, slots=True)
 class TrainData:
-    """The splits of a run, read and checked; dev is held out of train where the user gave none."""
+    """The checked splits of a run.
+
+    test: None if there is no test split.
+    labels: the labels of the adapter.
+    held_out: whether dev was held out of train because the user gave no dev file.
+    """
 
     train: Dataset
     dev: Dataset
@@ -31,7 +36,7 @@ class TrainData:
 
     @property
     def splits(self) -> dict[str, Dataset]:
-        """The splits by name, without a missing test."""
+        """The splits by name; without `test` if there is none."""
         named = {"train": self.train, "dev": self.dev, "test": self.test}
         return {name: dataset for name, dataset in named.items() if dataset is not None}
 
@@ -45,17 +50,21 @@ def read_train_data(
     seed: int = 0,
     labels: Labels | None = None,
 ) -> TrainData:
-    """Read and check every split before anything is trained.
+    """Read and check all splits.
 
-    train_file: a file, `-`, or a folder with train, dev and test files. Without a dev file a stratified tenth of
-    train is held out, drawn by `seed`.  labels: those of the adapter to start from, instead of learning them.
-    Raises DataError with file and line, TaskSpecError for a fault of the task itself.
+    train_file: a file, `-`, or a folder with train, dev and test files.
+    dev_file: without one, a stratified tenth of train is held out.
+    seed: of the sampling of the held-out rows.
+    labels: those of the adapter to start from; None to collect them from train.
+    Raises DataError, with file and line, for invalid data; TaskSpecError if the code of the task fails.
     """
-    if train_file != "-" and os.path.isdir(train_file):  # unlike Path.is_dir it leaves faults to the reading
+    if train_file != "-" and os.path.isdir(
+        train_file
+    ):  # Path.is_dir can raise; reading gives a better message
         splits = find_splits(train_file)
         train_file, dev_file, test_file = splits.train, dev_file or splits.dev, test_file or splits.test
     data = load_dataset(spec, train_file)
-    check_any_missing(spec, data)  # before anything else is said of its labels
+    check_any_missing(spec, data)  # before labels are collected from the rows
     held_out = dev_file is None
     parts = hold_out(data, seed=seed) if dev_file is None else (data, load_dataset(spec, dev_file))
     test = None if test_file is None else load_dataset(spec, test_file)
@@ -69,9 +78,9 @@ def read_train_data(
 
 
 def _check_any_label(spec: TaskSpec, dataset: Dataset, labels: Labels) -> None:
-    """Raise DataError where no unit has a label (all rows `oos`, say): nothing to learn, no epoch to choose.
+    """Raise DataError if no unit has a label, for example if all rows are `oos`. Float targets always count.
 
-    A float is no label, and each is something to learn.
+    Such a train split teaches nothing, and such a dev split cannot select an epoch.
     """
     targets = (target for example in dataset.examples for target in targets_of(spec, example, labels))
     if not any(isinstance(target, float) or target >= 0 for target in targets):

@@ -94,7 +94,7 @@ class AdapterRegistry:
 
         Loads of one name run one after the other, in the order of the calls.
         Returns the new entry and the one that it replaced, None if the name is new.
-        Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask and then changes nothing.
+        Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask: nothing changes.
         """
         with self._exclusive(name):
             loaded = self._load(self._resolve(reference))

@@ -1,1 +1,1 @@
-"""Plugins: how they are found, registered, checked and kept apart."""
+"""Plugins: discovery, registration, checks and isolation."""

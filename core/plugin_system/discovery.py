@@ -1,4 +1,4 @@
-"""Where plugins come from: the entry points of what is installed, or objects that a program hands over."""
+"""Discovery of plugins: entry points of installed distributions, or objects that a program passes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class PluginSource:
     """A plugin before it is loaded.
 
     name: of its entry point, or of its module.
-    distribution, version: of what installed it.
-    place: where it stands, for an error that has no line of its own.
-    load: gives the module or object; may raise anything.
+    distribution, version: of the distribution that installed it.
+    place: its location, for error messages.
+    load: imports and returns the module or object; can raise any exception.
     """
 
     name: str
@@ -34,10 +34,10 @@ class PluginSource:
 
 
 def installed() -> list[PluginSource]:
-    """Return all installed plugins, our own first, then by the name of the distribution.
+    """Return all installed plugins: those of OneTrunk first, then in the order of the distributions' names.
 
-    A distribution that stands twice on `sys.path`, as an editable install does when one works in its folder,
-    counts once: the first, which is also the one that imports find.
+    If `sys.path` has a distribution twice (an editable install in its own folder), only the first one counts, which
+    is also the one that imports use.
     """
     found: dict[str, list[PluginSource]] = {}
     for distribution in metadata.distributions():
@@ -47,8 +47,8 @@ def installed() -> list[PluginSource]:
     return [source for name in order for source in found[name]]
 
 
-def at_hand(plugin: object) -> PluginSource:
-    """Return the source of a module or object; its version is its `__version__`, or `unknown`."""
+def source_of(plugin: object) -> PluginSource:
+    """Return the source of a loaded module or object; its version is `__version__`, or `unknown`."""
     name = str(getattr(plugin, "__name__", type(plugin).__qualname__))
     module = str(getattr(plugin, "__module__", name))
     version = str(getattr(plugin, "__version__", _UNKNOWN))
@@ -56,19 +56,19 @@ def at_hand(plugin: object) -> PluginSource:
 
 
 def _named_by(distribution: metadata.Distribution) -> list[PluginSource]:
-    """Return the plugins that `distribution` names; one broken source where its files cannot be read."""
+    """Return the plugins of `distribution`; a source that fails to load if its metadata cannot be read."""
     try:
         return _read(distribution)
-    except Exception as error:  # a stranger's files may be faulty in any way; reported in the plugin's place
+    except Exception as error:  # metadata can be faulty in any way; reported as a broken plugin
         return [_unreadable(distribution, error)]
 
 
 def _read(distribution: metadata.Distribution) -> list[PluginSource]:
-    # Most distributions stop here: to parse the metadata of each would take longer than all the rest.
+    # Most distributions end here. Parsing the metadata of each would take longer than everything else.
     if ENTRY_POINT_GROUP not in (distribution.read_text("entry_points.txt") or ""):
         return []
-    about = distribution.metadata
-    name, version = about["Name"], about["Version"] or _UNKNOWN
+    fields = distribution.metadata
+    name, version = fields["Name"], fields["Version"] or _UNKNOWN
     if not name:
         raise ValueError("METADATA has no Name")
     points = distribution.entry_points.select(group=ENTRY_POINT_GROUP)
@@ -89,5 +89,5 @@ def _unreadable(distribution: metadata.Distribution, error: Exception) -> Plugin
 
 
 def _canonical(distribution: str) -> str:
-    """Return the name as package indexes compare it (PEP 503)."""
+    """Return the normalized name of a distribution (PEP 503)."""
     return re.sub(r"[-_.]+", "-", distribution).lower()

@@ -1,8 +1,8 @@
-"""The plugin host: finds plugins, tries each, keeps the sound ones and reports the others.
+"""The plugin host: loads and checks plugins, and reports those that fail.
 
 A plugin is a module or an object with functions marked `hookimpl`, named by an entry point of the group
-`onetrunk.plugins`. It is taken in whole or not at all: one that fails a check leaves nothing but its report.
-Built-in plugins come in by the same door. No torch is imported here.
+`onetrunk.plugins`. If a plugin fails a check, nothing of it is registered; only its report is kept. Built-in
+plugins are loaded in the same way. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from types import MappingProxyType
 import pluggy
 
 from onetrunk.core.errors import PluginError, UnknownTask
-from onetrunk.core.plugin_system.discovery import PluginSource, at_hand, installed
-from onetrunk.core.plugin_system.registration import by_name, given, new_manager, registered
+from onetrunk.core.plugin_system.discovery import PluginSource, installed, source_of
+from onetrunk.core.plugin_system.registration import by_name, new_manager, provided, registered
 from onetrunk.core.tasks import TaskSpec
 from onetrunk.core.tasks.error_reason import reason
 from onetrunk.core.tasks.hookspecs import CommandSpec
@@ -41,21 +41,23 @@ OWN_COMMANDS = frozenset(
         "update",
     }
 )
-"""Names of our own commands, which no plugin can take. They stand here, not in `cli`, because a plugin must
-be sound or broken for a program just as it is for the command line."""
+"""Names of the built-in commands, which a plugin cannot use.
 
-_GIVING = ("tasks", "commands")
+They are listed here and not in `cli`, so that a plugin with such a name fails in a program too.
+"""
+
+_PROVIDER_HOOKS = ("tasks", "commands")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class PluginReport:
-    """What became of one plugin.
+    """The result of loading one plugin.
 
     name: of its entry point, or of its module.
-    distribution, version: of what installed it.
-    tasks, commands, hooks: the names of what it gives and of the hooks it implements; () when it is broken.
-    error: None, or why it is broken: one line with the type of the error and the line that raised it.
+    distribution, version: of the distribution that installed it.
+    tasks, commands, hooks: the names of its tasks, its commands and the hooks that it implements; () if it failed.
+    error: None, or the reason why it failed, in one line: the type of the error, and the line that raised it.
     """
 
     name: str
@@ -71,45 +73,45 @@ class PluginReport:
 
 
 class PluginHost:
-    """The sound plugins of a process: their tasks, their commands, and who hears of events. Never changes."""
+    """The loaded plugins: their tasks, commands and event hooks. Immutable."""
 
     def __init__(self, sources: Iterable[PluginSource]) -> None:
-        """Load `sources` in their order: of two plugins that give the same name the first wins."""
+        """Load `sources` in order. If two plugins have a task or command of the same name, the second one fails."""
         self._manager = new_manager()
         self._tasks: dict[str, TaskSpec] = {}
         self._commands: dict[str, CommandSpec] = {}
-        self._giver_of_task: dict[str, PluginReport] = {}
-        self._giver_of_command: dict[str, PluginReport] = {}
-        self._told: set[tuple[str, str, str]] = set()
-        self._plugins = tuple(self._take(source) for source in sources)
+        self._owner_of_task: dict[str, PluginReport] = {}
+        self._owner_of_command: dict[str, PluginReport] = {}
+        self._logged: set[tuple[str, str, str]] = set()
+        self._plugins = tuple(self._load(source) for source in sources)
 
     @classmethod
     def discover(cls) -> PluginHost:
-        """Load every installed plugin: our own first, then by the name of the distribution.
+        """Load all installed plugins: those of OneTrunk first, then in the order of the distributions' names.
 
-        Never raises for a plugin's sake; why one is broken stands in `plugins`.
+        A plugin that fails does not raise here; the reason is in `plugins`.
         """
         return cls(installed())
 
     @classmethod
     def of(cls, *plugins: object) -> PluginHost:
-        """Load modules or objects that are at hand, and nothing installed: for tests and for programs.
+        """Load the given modules or objects, and no installed plugin, for tests and programs.
 
-        Raises PluginError for the first that is broken.
+        Raises PluginError for the first plugin that fails.
         """
-        host = cls(at_hand(plugin) for plugin in plugins)
+        host = cls(source_of(plugin) for plugin in plugins)
         for report in host.broken:
             raise PluginError(f"plugin {report}: {report.error}")
         return host
 
     @property
     def plugins(self) -> tuple[PluginReport, ...]:
-        """Return a report on each plugin, the broken ones included, in the order of loading."""
+        """Return a report on each plugin in the order of loading, including those that failed."""
         return self._plugins
 
     @property
     def broken(self) -> tuple[PluginReport, ...]:
-        """Return the reports on those plugins that did not load."""
+        """Return the reports on the plugins that failed."""
         return tuple(report for report in self._plugins if report.error is not None)
 
     @property
@@ -119,7 +121,7 @@ class PluginHost:
 
     @property
     def commands(self) -> Mapping[str, CommandSpec]:
-        """Return the plugins' commands by name, in the order of loading."""
+        """Return the commands of plugins by name, in the order of loading."""
         return MappingProxyType(self._commands)
 
     def task(self, name: str) -> TaskSpec:
@@ -129,65 +131,71 @@ class PluginHost:
         return self._tasks[name]
 
     def origin(self, task: str) -> tuple[str, str]:
-        """Return the distribution that gives `task`, and its version. Raises UnknownTask."""
+        """Return the distribution of the plugin that has `task`, and its version. Raises UnknownTask."""
         self.task(task)
-        giver = self._giver_of_task[task]
-        return giver.distribution, giver.version
+        owner = self._owner_of_task[task]
+        return owner.distribution, owner.version
 
-    def command_giver(self, command: str) -> PluginReport:
-        """Return the report on the plugin that gives `command`, one of `commands`."""
-        return self._giver_of_command[command]
+    def command_owner(self, command: str) -> PluginReport:
+        """Return the report on the plugin that has `command`, one of `commands`."""
+        return self._owner_of_command[command]
 
     def notify(self, hook_name: str, **event: object) -> None:
-        """Tell every plugin of an event, each on its own: a raise is logged and stops nobody.
+        """Call an event hook of every plugin. An exception of one plugin is logged and does not stop the others.
 
-        A failure that only repeats, as in each training step, is a warning once. Raises TypeError when there is no
-        event `hook_name` with exactly the arguments `event`.
+        The same failure, for example in each training step, is logged as a warning only once.
+        Raises TypeError unless there is an event hook `hook_name` with exactly the arguments `event`.
         """
-        for implementation in self._listeners(hook_name, event):
+        for implementation in self._implementations(hook_name, event):
             try:
                 implementation.function(*(event[name] for name in implementation.argnames))
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
                 plugin, why = implementation.plugin_name, reason(error, "line unknown")
-                if (plugin, hook_name, why) not in self._told:
-                    self._told.add((plugin, hook_name, why))
-                    _log.warning("plugin %s failed to hear of %s: %s", plugin, hook_name, why)
+                if (plugin, hook_name, why) not in self._logged:
+                    self._logged.add((plugin, hook_name, why))
+                    _log.warning("plugin %s failed in the hook %s: %s", plugin, hook_name, why)
                 _log.debug("plugin %s, %s", plugin, hook_name, exc_info=True)
 
-    def _listeners(self, hook_name: str, event: Mapping[str, object]) -> list[pluggy.HookImpl]:
+    def _implementations(self, hook_name: str, event: Mapping[str, object]) -> list[pluggy.HookImpl]:
         hook: pluggy.HookCaller | None = getattr(self._manager.hook, hook_name, None)
-        if hook is None or hook.spec is None or hook_name in _GIVING or {*hook.spec.argnames} != {*event}:
-            raise TypeError(f"onetrunk.core.tasks.hookspecs has no event {hook_name}({', '.join(event)})")
-        return hook.get_hookimpls()[::-1]  # pluggy keeps the one to be called first at the end
+        if (
+            hook is None
+            or hook.spec is None
+            or hook_name in _PROVIDER_HOOKS
+            or {*hook.spec.argnames} != {*event}
+        ):
+            raise TypeError(
+                f"onetrunk.core.tasks.hookspecs has no event hook {hook_name}({', '.join(event)})"
+            )
+        return hook.get_hookimpls()[::-1]  # pluggy lists them in reverse order of calling
 
-    def _take(self, source: PluginSource) -> PluginReport:
-        """Load one plugin; a fault leaves the host as it was."""
+    def _load(self, source: PluginSource) -> PluginReport:
+        """Load one plugin. If it fails, nothing of it stays registered."""
         identity = (source.name, source.distribution, source.version)
         try:
             plugin = source.load()
             with registered(self._manager, plugin, str(source)) as hooks:
-                tasks = by_name(given(hooks, "tasks", TaskSpec), self._task_holder)
-                commands = by_name(given(hooks, "commands", CommandSpec), self._command_holder)
+                tasks = by_name(provided(hooks, "tasks", TaskSpec), self._task_owner)
+                commands = by_name(provided(hooks, "commands", CommandSpec), self._command_owner)
         except KeyboardInterrupt:
             raise
-        except (
-            BaseException
-        ) as error:  # some are no Exception: a panic in Rust, a test framework's skip, sys.exit
-            _log.debug("plugin %s did not load", source, exc_info=True)
+        # Not only Exception: a panic in Rust, the skip of a test framework and sys.exit derive from BaseException.
+        except BaseException as error:
+            _log.debug("plugin %s failed to load", source, exc_info=True)
             return PluginReport(*identity, error=reason(error, source.place))
         report = PluginReport(*identity, tuple(tasks), tuple(commands), tuple(sorted(hooks)))
         self._tasks |= tasks
         self._commands |= commands
-        self._giver_of_task |= dict.fromkeys(tasks, report)
-        self._giver_of_command |= dict.fromkeys(commands, report)
+        self._owner_of_task |= dict.fromkeys(tasks, report)
+        self._owner_of_command |= dict.fromkeys(commands, report)
         return report
 
-    def _task_holder(self, name: str) -> str | None:
-        return f"plugin {self._giver_of_task[name]}" if name in self._giver_of_task else None
+    def _task_owner(self, name: str) -> str | None:
+        return f"plugin {self._owner_of_task[name]}" if name in self._owner_of_task else None
 
-    def _command_holder(self, name: str) -> str | None:
+    def _command_owner(self, name: str) -> str | None:
         if name in OWN_COMMANDS:
             return "onetrunk itself"
-        return f"plugin {self._giver_of_command[name]}" if name in self._giver_of_command else None
+        return f"plugin {self._owner_of_command[name]}" if name in self._owner_of_command else None

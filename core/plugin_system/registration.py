@@ -1,4 +1,4 @@
-"""The trial of a plugin: its hooks, the records that it gives, and the reason when it fails."""
+"""Registration of a plugin: checks of its hooks and of the records that they return."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from onetrunk.core.tasks.hookspecs import PROJECT, CommandSpec
 
 Record = TypeVar("Record", TaskSpec, CommandSpec)
 Hooks = Mapping[str, list[pluggy.HookImpl]]
-"""A plugin's implementations by the name of the hook."""
+"""The implementations of a plugin by the name of the hook."""
 
 
 def new_manager() -> pluggy.PluginManager:
-    """Return a manager that knows our hooks and no plugin."""
+    """Return a plugin manager with the hooks of OneTrunk and no plugins."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
     return manager
@@ -26,10 +26,10 @@ def new_manager() -> pluggy.PluginManager:
 
 @contextlib.contextmanager
 def registered(manager: pluggy.PluginManager, plugin: object, name: str) -> Iterator[Hooks]:
-    """Give what `plugin` implements; if the block passes it stays on `manager`, else nothing of it does.
+    """Register `plugin` and yield its hook implementations; if the block raises, unregister it again.
 
-    Raises PluginError for a plugin that is there already, for an unknown hook, for arguments that a hook does
-    not have, and for wrappers.
+    Raises PluginError for a plugin that is already registered, an unknown hook, an unknown argument of a hook, and
+    a hook wrapper.
     """
     if plugin is None:
         raise PluginError("expected a module or an object with hooks, got None")
@@ -40,7 +40,7 @@ def registered(manager: pluggy.PluginManager, plugin: object, name: str) -> Iter
     known = ", ".join(sorted(name for name, hook in vars(manager.hook).items() if hook.has_spec()))
     try:
         manager.register(plugin, name)
-        manager.check_pending()  # pluggy accepts a misspelt hook in silence
+        manager.check_pending()  # pluggy itself accepts a misspelt hook
         yield _implementations(manager, plugin)
     except BaseException as error:
         if manager.has_plugin(name):
@@ -55,31 +55,34 @@ def _implementations(manager: pluggy.PluginManager, plugin: object) -> Hooks:
     hooks = {hook.name: [it for it in hook.get_hookimpls() if it.plugin is plugin] for hook in callers}
     for hook, implementations in hooks.items():
         if any(it.wrapper or it.hookwrapper for it in implementations):
-            raise PluginError(f"{hook} is a wrapper, but plugins are called one by one: nothing to wrap")
+            raise PluginError(f"{hook} is a hook wrapper, which is not supported; implement the hook itself")
     return hooks
 
 
-def given(hooks: Hooks, hook: str, kind: type[Record]) -> Iterator[Record]:
-    """Yield what the implementations of `hook` give. Raises PluginError for what is no `kind`."""
+def provided(hooks: Hooks, hook: str, kind: type[Record]) -> Iterator[Record]:
+    """Yield the records that the implementations of `hook` return. Raises PluginError unless each is a `kind`."""
     for implementation in hooks.get(hook, ()):
         records = implementation.function()
         if not isinstance(records, Iterable):
-            raise PluginError(f"{hook}() must give an iterable of {kind.__name__}, not {_type(records)}")
+            raise PluginError(f"{hook}() must return an iterable of {kind.__name__}, not {_type(records)}")
         for record in records:
             if not isinstance(record, kind):
-                raise PluginError(f"{hook}() must give {kind.__name__} records, not {_type(record)}")
+                raise PluginError(f"{hook}() must return {kind.__name__} records, not {_type(record)}")
             yield record
 
 
-def by_name(records: Iterable[Record], taken: Callable[[str], str | None]) -> dict[str, Record]:
-    """Return `records` by name. Raises PluginError for a name given twice, or with a holder in `taken`."""
+def by_name(records: Iterable[Record], owner_of: Callable[[str], str | None]) -> dict[str, Record]:
+    """Return `records` by name. Raises PluginError for a duplicate name, and for one that another plugin has.
+
+    owner_of: name → the plugin that already has it, for messages; None for a free name.
+    """
     found: dict[str, Record] = {}
     for record in records:
         what = f"{'task' if isinstance(record, TaskSpec) else 'command'} {record.name!r}"
         if record.name in found:
-            raise PluginError(f"{what} is given twice")
-        if holder := taken(record.name):
-            raise PluginError(f"{what} is already given by {holder}")
+            raise PluginError(f"{what} occurs twice; use different names")
+        if owner := owner_of(record.name):
+            raise PluginError(f"{what} already belongs to {owner}; use another name")
         found[record.name] = record
     return found
 

@@ -1,4 +1,4 @@
-"""Calls of a task's functions, so that what goes wrong in one names the task, the function and the line of code."""
+"""Guarded calls of a task's functions: an error names the task, the function and the line of the plugin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onetrunk.core.tasks.error_reason import reason
 from onetrunk.core.tasks.spec import Example, JSONObject, Labels, Targets, TaskSpec
 
 _LARGEST = 3.4028234e38
-"""About the largest number that float32 holds, the type in which a loss is given floats."""
+"""The largest float32: the loss gets float targets in this type."""
 
 _NAMES = {int: "an int", float: "a float"}
 
@@ -22,10 +22,10 @@ _NAMES = {int: "an int", float: "a float"}
 def calling(
     spec: TaskSpec, name: str, where: str = "", *, passing: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
-    """Turn what the function `name` of a task raises within into TaskSpecError, with the exception as its cause.
+    """Turn an exception of the block, a call of the task's function `name`, into TaskSpecError.
 
-    where: `file:line` of the record it is called for.  passing: what the contract lets it raise for the user, which
-    is let through, as are errors of ours.
+    where: `file:line` of the record.  passing: exceptions that the contract allows; they are raised unchanged, as
+    is every OneTrunkError.
     """
     try:
         yield
@@ -33,13 +33,13 @@ def calling(
         raise
     except passing:
         raise
-    except Exception as error:  # whatever a plugin's bug is
+    except Exception as error:  # a plugin can raise anything
         place = f" for the record at {where}" if where else ""
         raise TaskSpecError(spec.name, [f"{name} raises {reason(error, spec.name)}{place}"]) from error
 
 
 def json_of(spec: TaskSpec, name: str, *arguments: Any) -> JSONObject:
-    """Return the JSON object that the function `name` of a task gives. Raises TaskSpecError where it gives none."""
+    """Call the task's function `name` and return its JSON object. Raises TaskSpecError for any other result."""
     with calling(spec, name):
         value = getattr(spec, name)(*arguments)
     if faults := [f"{name} {fault}" for fault in json_faults(value)]:
@@ -48,19 +48,22 @@ def json_of(spec: TaskSpec, name: str, *arguments: Any) -> JSONObject:
 
 
 def json_faults(value: object) -> Iterator[str]:
-    """Yield what keeps `value` from being a JSON object, each with the key that it stands under."""
+    """Yield a message for each part of `value` that is not JSON, with its key."""
     if not isinstance(value, dict):
-        yield f"gives {value!r}, expected a JSON object"
+        yield f"returns {value!r}, expected a JSON object"
     else:
         for key, each in value.items():
-            yield from (f"gives what {fault}, under {key!r}" for fault in strict_json.faults({key: each}))
+            yield from (
+                f"returns a value that {fault}, under {key!r}" for fault in strict_json.faults({key: each})
+            )
 
 
 def targets_of(spec: TaskSpec, example: Example, labels: Labels, before: Targets = ()) -> Targets:
-    """Return the targets of `example` as numbers of Python: all integers, or all finite floats.
+    """Return the targets of `example` as Python numbers: all int, or all finite float.
 
-    before: those of an example of the same data, which are of the kind that these must be.
-    Raises ValueError for the user: by the task, and for what is no target; TaskSpecError for what else it raises.
+    before: targets of another example of the same data, which must have the same type.
+    Raises ValueError, meant for the user, if the task raises it or a target is invalid; TaskSpecError for any other
+    exception of the task.
     """
     with calling(spec, "targets", example.where, passing=(ValueError,)):
         given = tuple(spec.targets(example, labels))
@@ -69,14 +72,14 @@ def targets_of(spec: TaskSpec, example: Example, labels: Labels, before: Targets
         kind = type((before or targets)[0])
         if type(target) is not kind:
             raise ValueError(
-                f"the target {target!r} is {_NAMES[type(target)]} where others are {kind.__name__}s; expected all "
-                "integers or all floats"
+                f"the target {target!r} is {_NAMES[type(target)]}, but other targets are {kind.__name__}s; "
+                "expected all integers or all floats"
             )
     return targets
 
 
 def _number(value: object) -> int | float:
-    """Return a target as an int or a float. Raises ValueError for what is neither, or no finite float32."""
+    """Return a target as int or float. Raises ValueError for other types, and outside the range of float32."""
     if isinstance(value, Integral) and not isinstance(value, bool):
         return int(value)
     if isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= _LARGEST:
@@ -85,11 +88,11 @@ def _number(value: object) -> int | float:
 
 
 def notes_on(spec: TaskSpec, examples: Sequence[Example]) -> tuple[str, ...]:
-    """Return what the task has to say of a data set. Raises TaskSpecError where that are no strings."""
+    """Return the task's notes on a data set. Raises TaskSpecError unless they are strings."""
     if spec.notes is None:
         return ()
     with calling(spec, "notes"):
         notes = tuple(spec.notes(examples))
     if odd := [note for note in notes if not isinstance(note, str)]:
-        raise TaskSpecError(spec.name, [f"notes gives {odd[0]!r}, expected strings"])
+        raise TaskSpecError(spec.name, [f"notes returns {odd[0]!r}, expected strings"])
     return notes

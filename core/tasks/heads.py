@@ -1,7 +1,7 @@
-"""What stands on top of the trunk: heads for words and for texts, with the weights' names of transformers.
+"""The classification heads for words and for texts, with the weight names of transformers.
 
-All take packed hidden states, (T, H) float32 as their own weights are. A fresh head draws its first weights from
-torch's global generator.
+A head takes packed hidden states (T, H) in float32; its weights are float32 too. A fresh head draws its initial
+weights from the global generator of torch.
 """
 
 from __future__ import annotations
@@ -19,21 +19,19 @@ _INIT_STD = 0.02
 
 
 def token_head(context: HeadContext) -> nn.Module:
-    """Return a head with one row of logits a word, by the style of `context`."""
+    """Return a head with one row of logits per word, chosen by the style of `context`."""
     return PlainTokenHead(context) if context.style == "plain" else TokenHead(context)
 
 
 def text_head(context: HeadContext) -> nn.Module:
-    """Return a head with one row of logits a text, by the pooling and the style of `context`."""
+    """Return a head with one row of logits per text, chosen by the pooling and the style of `context`."""
     if context.pooling == "mean":
         return MeanHead(context)
     return _CLS_HEADS[context.style](context)
 
 
-class TokenHead(nn.Module):
-    """A linear classifier on the first token of each word, as transformers' ...ForTokenClassification."""
-
-    format: ClassVar[HeadFormat] = HeadFormat("TOKEN_CLS", "token")
+class LinearHead(nn.Module):
+    """A linear classifier on one vector per unit; a subclass defines how `select` gets the vectors."""
 
     def __init__(self, context: HeadContext) -> None:
         super().__init__()
@@ -41,21 +39,64 @@ class TokenHead(nn.Module):
         self.classifier = _linear(context, len(context.labels))
 
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
-        """Map hidden (T, H) to logits (words, labels)."""
-        words = hidden.index_select(0, rows.words)
-        logits: Tensor = self.classifier(self.dropout(words))
+        """Map hidden (T, H) to logits (units, labels)."""
+        logits: Tensor = self.classifier(self.dropout(self.select(hidden, rows)))
         return logits
+
+    def select(self, hidden: Tensor, rows: Rows) -> Tensor:
+        """Map hidden (T, H) to one vector per unit, (units, H)."""
+        raise NotImplementedError
+
+
+class TokenHead(LinearHead):
+    """The classifier on the first token of each word, as in transformers' ...ForTokenClassification."""
+
+    format: ClassVar[HeadFormat] = HeadFormat("TOKEN_CLS", "token")
+
+    def select(self, hidden: Tensor, rows: Rows) -> Tensor:
+        """Return the hidden states of the first token of each word, (words, H)."""
+        return hidden.index_select(0, rows.words)
 
 
 class PlainTokenHead(TokenHead):
-    """The same for an encoder whose token classification model is another: stored in `head.safetensors`."""
+    """The same head for an encoder with another token classification head in transformers.
+
+    The weights are stored in `head.safetensors`.
+    """
 
     format: ClassVar[HeadFormat] = HeadFormat(recipe="words")
 
 
-class BertClsHead(nn.Module):
-    """Pooler and classifier on the first token, as transformers' BertForSequenceClassification."""
+class PlainClsHead(LinearHead):
+    """The classifier on the first token, for an encoder with another head in transformers.
 
+    The weights are stored in `head.safetensors`.
+    """
+
+    format: ClassVar[HeadFormat] = HeadFormat(recipe="first")
+
+    def select(self, hidden: Tensor, rows: Rows) -> Tensor:
+        """Return the hidden states of the first token of each text, (texts, H)."""
+        return _first_rows(hidden, rows)
+
+
+class MeanHead(LinearHead):
+    """The classifier on the mean over a text, special tokens included, as sentence-transformers pools.
+
+    PEFT's format has no such head, so the weights are stored in `head.safetensors`.
+    """
+
+    format: ClassVar[HeadFormat] = HeadFormat(recipe="mean")
+
+    def select(self, hidden: Tensor, rows: Rows) -> Tensor:
+        """Return the mean hidden states of each text, (texts, H)."""
+        return segment_means(hidden, rows.offsets)
+
+
+class BertClsHead(nn.Module):
+    """A pooler and a classifier on the first token, as in transformers' BertForSequenceClassification."""
+
+    activation: ClassVar[nn.Module] = nn.Tanh()
     format: ClassVar[HeadFormat] = HeadFormat("SEQ_CLS", "cls")
 
     def __init__(self, context: HeadContext) -> None:
@@ -73,22 +114,17 @@ class BertClsHead(nn.Module):
         logits: Tensor = self.classifier(self.dropout(pooled))
         return logits
 
-    def activation(self, x: Tensor) -> Tensor:
-        """Return tanh of `x`."""
-        return torch.tanh(x)
-
 
 class DebertaClsHead(BertClsHead):
-    """The same with gelu, as transformers' DebertaV2ForSequenceClassification."""
+    """The same head with gelu, as in transformers' DebertaV2ForSequenceClassification."""
 
-    def activation(self, x: Tensor) -> Tensor:
-        """Return gelu of `x`."""
-        return F.gelu(x)
+    activation: ClassVar[nn.Module] = nn.GELU()
 
 
 class RobertaClsHead(nn.Module):
-    """Two linear layers on the first token, as transformers' RobertaForSequenceClassification."""
+    """Two linear layers on the first token, as in transformers' RobertaForSequenceClassification."""
 
+    activation: ClassVar[nn.Module] = nn.Tanh()
     format: ClassVar[HeadFormat] = HeadFormat("SEQ_CLS", "cls")
 
     def __init__(self, context: HeadContext) -> None:
@@ -108,21 +144,15 @@ class RobertaClsHead(nn.Module):
         logits: Tensor = out_proj(self.dropout(self.activation(dense(self.dropout(first)))))
         return logits
 
-    def activation(self, x: Tensor) -> Tensor:
-        """Return tanh of `x`."""
-        return torch.tanh(x)
-
 
 class ElectraClsHead(RobertaClsHead):
-    """The same with gelu, as transformers' ElectraForSequenceClassification."""
+    """The same head with gelu, as in transformers' ElectraForSequenceClassification."""
 
-    def activation(self, x: Tensor) -> Tensor:
-        """Return gelu of `x`."""
-        return F.gelu(x)
+    activation: ClassVar[nn.Module] = nn.GELU()
 
 
 class DistilBertClsHead(nn.Module):
-    """Two linear layers on the first token, as transformers' DistilBertForSequenceClassification."""
+    """Two linear layers on the first token, as in transformers' DistilBertForSequenceClassification."""
 
     format: ClassVar[HeadFormat] = HeadFormat("SEQ_CLS", "cls")
 
@@ -139,26 +169,6 @@ class DistilBertClsHead(nn.Module):
         return logits
 
 
-class PlainClsHead(nn.Module):
-    """A linear classifier on the first token, for an encoder whose own classification model is another.
-
-    The weights are stored in `head.safetensors`.
-    """
-
-    format: ClassVar[HeadFormat] = HeadFormat(recipe="first")
-
-    def __init__(self, context: HeadContext) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(context.dropout)
-        self.classifier = _linear(context, len(context.labels))
-
-    def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
-        """Map hidden (T, H) to logits (texts, labels)."""
-        first = _first_rows(hidden, rows)
-        logits: Tensor = self.classifier(self.dropout(first))
-        return logits
-
-
 _CLS_HEADS: dict[HeadStyle, Callable[[HeadContext], nn.Module]] = {
     "bert": BertClsHead,
     "roberta": RobertaClsHead,
@@ -169,31 +179,12 @@ _CLS_HEADS: dict[HeadStyle, Callable[[HeadContext], nn.Module]] = {
 }
 
 
-class MeanHead(nn.Module):
-    """A linear classifier on the mean of a text's rows, special tokens included.
-
-    That is how sentence-transformers pools. PEFT's format cannot express it, so that the weights are stored
-    in `head.safetensors`.
-    """
-
-    format: ClassVar[HeadFormat] = HeadFormat(recipe="mean")
-
-    def __init__(self, context: HeadContext) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(context.dropout)
-        self.classifier = _linear(context, len(context.labels))
-
-    def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
-        """Map hidden (T, H) to logits (texts, labels)."""
-        pooled = segment_means(hidden, rows.offsets)
-        logits: Tensor = self.classifier(self.dropout(pooled))
-        return logits
-
-
 def segment_means(hidden: Tensor, offsets: Tensor) -> Tensor:
-    """Return the mean of the rows of each text, (texts, H), zeros for a text without rows.
+    """Return the mean of the rows of each text, (texts, H); zeros for a text without rows.
 
-    hidden: (T, H); offsets: (texts + 1,) int64. Adds row after row: the same bits every time on the CPU.
+    hidden: (T, H).
+    offsets: (texts + 1,) int64, as in `Rows`.
+    The rows are added in order, so the result on the CPU is the same bit for bit each time.
     """
     lengths = offsets.diff()
     owner = torch.repeat_interleave(lengths, output_size=hidden.shape[0])
@@ -205,16 +196,16 @@ def _first_rows(hidden: Tensor, rows: Rows) -> Tensor:
     return hidden.index_select(0, rows.offsets[:-1])
 
 
-class _Undrawn(nn.Linear):
-    """A linear whose weights will be loaded."""
+class _Uninitialized(nn.Linear):
+    """A linear layer whose weights will be loaded."""
 
     def reset_parameters(self) -> None:
-        """Draw nothing."""
+        """Skip the random initialization."""
 
 
 def _linear(context: HeadContext, outputs: int) -> nn.Linear:
     if not context.fresh:
-        return _Undrawn(context.hidden_size, outputs, dtype=torch.float32)
+        return _Uninitialized(context.hidden_size, outputs, dtype=torch.float32)
     layer = nn.Linear(context.hidden_size, outputs, dtype=torch.float32)
     nn.init.normal_(layer.weight, std=_INIT_STD)
     nn.init.zeros_(layer.bias)

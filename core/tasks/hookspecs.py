@@ -1,8 +1,9 @@
-"""Every hook of OneTrunk. A plugin implements what it wants, marked with `hookimpl`; none is required.
+"""The hooks of OneTrunk. A plugin implements any of them, marked with `hookimpl`.
 
-Hooks that give something are called once, when the plugin host starts; a raise or a faulty record drops that
-plugin whole and is reported by `adapters plugins`. Hooks that hear of something are called after it happened,
-on the thread that did it; a raise is logged with the plugin's name and changes nothing.
+Provider hooks (`tasks`, `commands`) are called once, when plugins are loaded. If one raises or returns an invalid
+record, the whole plugin is dropped, and `adapters plugins` shows the reason. Event hooks are called after the
+event, on the thread that caused it. If one raises, the error is logged with the name of the plugin and has no
+other effect.
 """
 
 from __future__ import annotations
@@ -26,14 +27,18 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @dataclass(frozen=True, slots=True)
 class CommandSpec:
-    """A command `adapters NAME`; `target` is `module:attribute` of a click command and imported on use."""
+    """A command `adapters NAME`.
+
+    target: `module:attribute` of a click command, imported when the command is used.
+    summary: one line for `adapters --help`.
+    """
 
     name: str
     target: str
     summary: str
 
     def __post_init__(self) -> None:
-        """Check the record as a whole. Raises PluginError with every fault."""
+        """Check all fields. Raises PluginError that lists every fault."""
         faults = []
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", self.name):
             faults.append("name must be lower-case letters, digits or '-', at most 32")
@@ -47,9 +52,10 @@ class CommandSpec:
 
 @dataclass(frozen=True, slots=True)
 class StepEvent:
-    """One optimiser step: `loss` of the batch, `tokens` in it, learning rate `lr` of the LoRA weights.
+    """One optimizer step of a training run.
 
-    epochs, steps: planned in all; the run may stop earlier.
+    name: the name of the adapter.  epoch, step: numbers from 1.  epochs, steps: the planned totals; training may
+    stop earlier.  loss: of the batch.  tokens: in the batch.  lr: learning rate of the LoRA weights.
     """
 
     name: str
@@ -64,7 +70,11 @@ class StepEvent:
 
 @dataclass(frozen=True, slots=True)
 class EpochEvent:
-    """One epoch: mean training `loss`, `metrics` on dev, `seconds` it took, if it is the `best` so far."""
+    """One epoch of a training run.
+
+    name: the name of the adapter.  loss: mean training loss.  metrics: on dev.  seconds: duration of the epoch.
+    best: whether it is the best epoch so far.
+    """
 
     name: str
     epoch: int
@@ -77,39 +87,39 @@ class EpochEvent:
 
 @hookspec
 def tasks() -> Iterable[TaskSpec]:
-    """Give the plugin's tasks."""
+    """Return the tasks of the plugin."""
     return ()
 
 
 @hookspec
 def commands() -> Iterable[CommandSpec]:
-    """Give the plugin's commands; they are named in `adapters --help` and imported only when used."""
+    """Return the commands of the plugin. `adapters --help` lists them; each is imported when it is used."""
     return ()
 
 
 @hookspec
 def training_step(event: StepEvent) -> None:
-    """Hear of an optimiser step. Called after each, on the training thread."""
+    """Called after each optimizer step, on the training thread."""
 
 
 @hookspec
 def training_epoch(event: EpochEvent) -> None:
-    """Hear of an epoch. Called after its dev evaluation, on the training thread."""
+    """Called after the dev evaluation of each epoch, on the training thread."""
 
 
 @hookspec
 def adapter_stored(name: str, version: int, path: Path) -> None:
-    """Hear of a new version, trained, pulled or imported. Called once, when it is visible in the store."""
+    """Called once after a new version (trained, pulled or imported) has become visible in the store."""
 
 
 @hookspec
 def adapter_swapped(name: str, old: str | None, new: str) -> None:
-    """Hear of a version that was loaded. Called once, when `new` already serves as `name`.
+    """Called once after version `new` has started to serve under the served name `name`.
 
-    old, new: versions, such as `ner@3`; old is None where nothing served as `name` before.
+    old, new: versions such as `ner@3`. old: the version that served before, None on the first load.
     """
 
 
 @hookspec
 def adapter_unloaded(name: str, old: str) -> None:
-    """Hear of an unload. Called once, when the version `old`, such as `ner@3`, no longer serves as `name`."""
+    """Called once after the version `old`, such as `ner@3`, has stopped serving under the served name `name`."""

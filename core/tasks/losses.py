@@ -1,4 +1,4 @@
-"""The loss that most tasks need; torch is imported on use, so that a plugin may name it at its top."""
+"""The loss of most tasks. torch is imported on use, so a plugin can import this module at its top."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean cross-entropy over the units whose target is not `IGNORE`, as a scalar.
+    """Return the mean cross-entropy over the units whose target is not `IGNORE`, a scalar tensor.
 
-    logits: (units, labels); targets: (units,) int64; weights: (labels,) a factor for each label, by which the
-    mean is weighted too, or None for equal ones. Without any unit to learn from it is 0, with zero gradient.
+    If all targets are `IGNORE`, the loss is 0 with zero gradients.
+
+    logits: (units, labels).
+    targets: (units,) int64, label indices or `IGNORE`.
+    weights: (labels,), the weight of the units of each label in the mean; None for equal weights.
     """
     from torch.nn import functional as F
 
@@ -23,9 +26,10 @@ def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None
 
 
 def total_weight(targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the sum of the weights of the units that have a label, as a scalar.
+    """Return the sum of the weights of the units with a label, a scalar tensor.
 
-    targets: (units,) int64, negative where there is none; weights: (labels,) or None for 1 each.
+    targets: (units,) int64, label indices; negative for units without a label.
+    weights: (labels,), the weight of the units of each label; None for 1 each.
     """
     labelled = targets >= 0
     return labelled.sum().float() if weights is None else (weights[targets.clamp(min=0)] * labelled).sum()

@@ -1,7 +1,7 @@
-"""Figures of classification in plain numpy: what a task's `evaluate` and `decode` are made of.
+"""Classification metrics in numpy, for the functions `evaluate` and `decode` of a task.
 
-A label is an index. Where a figure divides by nothing (the precision of a label that was never predicted), it is
-None: it has no value.
+Labels are indices. A metric is None if its denominator is 0, such as the precision of a label that is never
+predicted.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Indices = Sequence[int] | npt.NDArray[np.int64]
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> Floats:
-    """Return the probabilities over the last axis, in float64 and of the shape of `logits`."""
+    """Return the probabilities over the last axis, in float64 and in the shape of `logits`."""
     probabilities: Floats = np.exp(log_softmax(logits))
     return probabilities
 
 
 def log_softmax(logits: npt.NDArray[np.floating]) -> Floats:
-    """Return the logarithms of `softmax`, in float64 and of the shape of `logits`."""
+    """Return the logarithm of `softmax`, in float64 and in the shape of `logits`."""
     wide = np.asarray(logits, dtype=np.float64)
     wide = wide - wide.max(axis=-1, keepdims=True, initial=-np.inf)
     logs: Floats = wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
@@ -32,19 +32,19 @@ def log_softmax(logits: npt.NDArray[np.floating]) -> Floats:
 
 
 def accuracy(gold: Indices, predicted: Indices) -> float | None:
-    """Return the share of units predicted right; None without units. Raises ValueError on unequal lengths."""
+    """Return the share of correct predictions; None without any. Raises ValueError for unequal lengths."""
     pairs = list(zip(gold, predicted, strict=True))
-    return ratio(sum(int(right == given) for right, given in pairs), len(pairs))
+    return ratio(sum(int(right == guess) for right, guess in pairs), len(pairs))
 
 
 def confusion(gold: Indices, predicted: Indices, labels: int) -> npt.NDArray[np.int64]:
     """Count the units by gold label (row) and predicted label (column), (labels, labels).
 
-    Raises ValueError on unequal lengths, IndexError on a label outside 0..labels - 1.
+    Raises ValueError for unequal lengths, IndexError for a label outside 0..labels - 1.
     """
     if len(gold) != len(predicted):
         raise ValueError(
-            f"{len(gold)} gold labels, but {len(predicted)} predicted ones; expected one for each"
+            f"{len(gold)} gold labels, but {len(predicted)} predicted labels; expected equal numbers"
         )
     table = np.zeros((labels, labels), dtype=np.int64)
     np.add.at(table, (np.asarray(gold, dtype=np.int64), np.asarray(predicted, dtype=np.int64)), 1)
@@ -52,7 +52,11 @@ def confusion(gold: Indices, predicted: Indices, labels: int) -> npt.NDArray[np.
 
 
 def precision_recall_f1(hits: int, predicted: int, actual: int) -> dict[str, float | None]:
-    """Return {precision, recall, f1} of `hits` right ones among `predicted` and among `actual` ones."""
+    """Return {precision, recall, f1}.
+
+    hits: the number of correct predictions.
+    predicted, actual: the numbers of predicted and of gold units.
+    """
     return {
         "precision": ratio(hits, predicted),
         "recall": ratio(hits, actual),
@@ -61,7 +65,10 @@ def precision_recall_f1(hits: int, predicted: int, actual: int) -> dict[str, flo
 
 
 def per_label(table: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, JSONObject]:
-    """Return {label: {precision, recall, f1, support}} of a confusion `table`; support is the gold count."""
+    """Return {label: {precision, recall, f1, support}}; support is the number of gold units.
+
+    table: (labels, labels), from `confusion`.
+    """
     predicted, actual = table.sum(axis=0).tolist(), table.sum(axis=1).tolist()
     hits = table.diagonal().tolist()
     return {
@@ -71,9 +78,9 @@ def per_label(table: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, 
 
 
 def macro_f1(table: npt.NDArray[np.int64]) -> float | None:
-    """Return the mean F1 over the labels that occur in gold or among the predicted; None if none does.
+    """Return the mean F1 over the labels that occur in the gold labels or in the predictions; None without any.
 
-    table: (labels, labels), of `confusion`.
+    table: (labels, labels), from `confusion`.
     """
     seen = table.sum(axis=0) + table.sum(axis=1)
     scores = 2 * table.diagonal()[seen > 0] / seen[seen > 0]
@@ -81,5 +88,5 @@ def macro_f1(table: npt.NDArray[np.int64]) -> float | None:
 
 
 def ratio(part: float, whole: float) -> float | None:
-    """Return part / whole, None where whole is 0."""
+    """Return part / whole; None if whole is 0."""
     return part / whole if whole else None

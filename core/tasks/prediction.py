@@ -1,4 +1,4 @@
-"""What an adapter says of a text. Free of torch, so that a client of a service need not load it."""
+"""The prediction of an adapter for a text. This module does not import torch, because clients use it too."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from onetrunk.core.tasks.spec import JSONObject
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one adapter says of one text; `result` is the task's own record (entities, or label and scores)."""
+    """The prediction of one adapter for one text.
+
+    adapter: the name that the adapter was asked for by.
+    result: the JSON object that `TaskSpec.decode` returned, such as entities, or label and scores.
+    """
 
     text: str
     adapter: str
     result: JSONObject
 
     def to_json(self) -> JSONObject:
-        """Return the record as one flat object."""
+        """Return text, adapter and the keys of `result` as one JSON object."""
         return {"text": self.text, "adapter": self.adapter, **self.result}
 
 
 def check_strings(texts: Sequence[str], adapters: Sequence[str]) -> None:
-    """Raise TypeError for what is no list of strings."""
-    for name, given in (("texts", texts), ("adapters", adapters)):
-        if isinstance(given, str) or not isinstance(given, Collection):  # a generator could be read once
+    """Raise TypeError unless `texts` and `adapters` are lists of strings."""
+    for name, values in (("texts", texts), ("adapters", adapters)):
+        if isinstance(values, str) or not isinstance(values, Collection):  # a generator can be read only once
             raise TypeError(f"{name} must be a list of strings")
-        if not all(isinstance(each, str) for each in given):
+        if not all(isinstance(each, str) for each in values):
             raise TypeError(f"{name} must be a list of strings")

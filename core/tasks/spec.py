@@ -1,10 +1,10 @@
-"""The contract of a task: what a plugin describes, and the records that pass between it and the core.
+"""The contract of a task: `TaskSpec`, and the records that the core and a task exchange.
 
-A task is one frozen `TaskSpec`. The core reads files, tokenises, packs, runs the trunk, trains, stores
-and serves; the task says what a record means, which labels there are, what stands on top of the trunk,
-and what its logits mean. This module imports no torch, so that listing tasks stays cheap.
+The core reads files, tokenizes, runs the encoder, trains, stores and serves. The task defines how a record is read,
+the labels, the head, the loss, and how logits are decoded and evaluated. Importing this module does not import
+torch, so that listing tasks is fast.
 
-A *unit* is what gets one row of logits: a word for a task of level `token`, a text for level `text`.
+A *unit* is one row of logits: a word for a task of level `token`, a text for a task of level `text`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Span = tuple[int, int]
 """Start and end (exclusive) in Unicode characters of a text."""
 Labels = tuple[str, ...]
 Record = Mapping[str, Any]
-"""One raw record as its file has it: a JSON object, a CSV row, or `{"words": [...], "tags": [...]}`."""
+"""One raw record of a file: a JSON object, a CSV row, or `{"words": [...], "tags": [...]}` from CoNLL."""
 JSONObject = dict[str, Any]
 Targets = tuple[int, ...] | tuple[float, ...]
-"""What the loss is given for one text: all integers, or all floats."""
+"""The targets of one text for the loss: all integers, or all floats."""
 
 IGNORE = -100
-"""The target of a unit that the loss must pass over."""
+"""The target of a unit that the loss must ignore."""
 
 DEFAULT_PROBE = (
     "Ada Lovelace wrote to Charles Babbage from London on Tuesday.",
@@ -46,14 +46,14 @@ DEFAULT_PROBE = (
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One record, understood.
+    """One record after `TaskSpec.read`.
 
-    text: what is tokenised.
-    target: the gold answer, in the task's own terms: for level `token` a label for each word, for level
-        `text` a label; None when the record has none.
-    words: the character spans of the words, in order, for level `token`; () lets the task split the text.
+    text: the text to tokenize.
+    target: the gold answer in the format of the task, such as one label per word (level `token`) or one label
+        (level `text`); None if the record has none.
+    words: character spans of the words, in order, for level `token`; with (), the task's `split` is used.
     where: `file:line`, for messages.
-    remarks: what `read` had to change in the record, for the task's `notes`.
+    remarks: corrections that `read` made to the record; the task's `notes` can report them.
     """
 
     text: str
@@ -65,10 +65,10 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Where each sequence and each word stands among the packed hidden states a head is given.
+    """Positions of texts and words in the packed hidden states (T, H) that a head gets.
 
-    offsets: (texts + 1,) int64; text i has the rows offsets[i]:offsets[i+1], special tokens included.
-    words: (words,) int64; the row of the first token of each word of all texts, in order.
+    offsets: (texts + 1,) int64; text i has the rows offsets[i]:offsets[i+1], including its special tokens.
+    words: (words,) int64; the row of the first token of each word, over all texts in order.
     """
 
     offsets: Tensor
@@ -77,18 +77,17 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class HeadContext:
-    """What a head may depend on.
+    """The arguments for building a head.
 
-    hidden_size: width of the hidden states.
-    labels: the adapter's labels, in the order of its logits.
-    pooling: how a text becomes one vector.
-    dropout: probability for the dropout layers of the head.
-    style: how transformers builds the sequence classification head: `bert` (pooler with tanh, then classifier),
-        `deberta` (the same with gelu), `roberta` and `electra` (classifier with its own dense layer, tanh or gelu
-        after it), `distilbert` (one more linear before the classifier); `plain` where its heads are not ours.
-    pooler: weight (H, H) and bias (H,) of the backbone's own pooler, None where it has none.
-    fresh: whether the head begins to learn; False where stored weights replace its own at once, so that it need not
-        draw any. A head may take no notice.
+    hidden_size: H, the size of the hidden states.
+    labels: the labels of the adapter, in the order of its logits.
+    pooling: how the hidden states of a text become one vector: the first token (`cls`) or the mean.
+    dropout: probability of the dropout layers of the head.
+    style: the sequence classification head of transformers for this encoder: `bert` (pooler with tanh, classifier),
+        `deberta` (the same with gelu), `roberta` and `electra` (a dense layer with tanh or gelu, classifier),
+        `distilbert` (a linear layer with relu, classifier); `plain` for encoders with other heads.
+    pooler: weight (H, H) and bias (H,) of the pretrained pooler, None if the backbone has none.
+    fresh: False if stored weights replace the initial ones, so that a head can skip their initialization.
     """
 
     hidden_size: int
@@ -102,13 +101,13 @@ class HeadContext:
 
 @dataclass(frozen=True, slots=True)
 class HeadFormat:
-    """How a head is stored, and used without OneTrunk: the attribute `format` of a head that is built as ours are.
+    """How a head is stored, and how it is used without OneTrunk. A head declares it in its attribute `format`.
 
-    The defaults are those of a head that is its plugin's own, and declares nothing.
+    The defaults are for a head of a plugin that declares nothing.
 
-    task_type: PEFT's name for the task of the transformers model with such a head; None where transformers has
-        none, and the head is stored in a file of its own.
-    recipe: which lines on the model card use it without OneTrunk; None for none.
+    task_type: PEFT's task type of the transformers model with the same head; None if there is no such model. Then
+        the head is stored in `head.safetensors`.
+    recipe: the code sample on the model card that uses the head without OneTrunk, None for no sample.
     """
 
     task_type: Literal["TOKEN_CLS", "SEQ_CLS"] | None = None
@@ -116,7 +115,7 @@ class HeadFormat:
 
     @classmethod
     def of(cls, head: nn.Module) -> HeadFormat:
-        """Return what `head` declares, the defaults where it declares nothing."""
+        """Return the attribute `format` of `head`, or the defaults if it has none."""
         declared = getattr(head, "format", None)
         return declared if isinstance(declared, cls) else cls()
 
@@ -128,36 +127,34 @@ class HeadFormat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
-    """A task. All callables must be pure; they may be called from any thread.
+    """The definition of a task. Its functions must be pure; they may be called from any thread.
 
-    name: lower-case identifier, as users type it.
+    name: lower-case identifier that users type.
     summary: one line for lists.
-    level: what gets a row of logits, a word (`token`) or a text (`text`).
+    level: the unit that gets one row of logits: a word (`token`) or a text (`text`).
     read: raw record → `Example`. Raises ValueError with a message for the user; the core adds file and line.
-    labels: the labels, fixed, or a function that learns them from the training examples: distinct strings, not
-        empty. Raises ValueError for examples that there is nothing to learn from.
-    targets: (example, labels) → the numbers that the loss is given for this text. Either all are integers, usually
-        one label index a unit, `IGNORE` to pass a unit over; or all are finite floats, as a regression has them.
-        All examples of a task give the same kind; truth values are neither. Raises ValueError for a target that the
-        labels do not have, and for a target of None that the task cannot learn from; the latter is asked before
-        there are labels, with ().
-    make_head: builds the module that maps (hidden (T, H) float32, `Rows`) → logits (units, anything). Its weights
-        are kept in float32, whatever the precision of the trunk.
-    loss: (logits of a batch (units, anything) float32, the targets of its texts end to end, class weights (labels,)
-        float32 or None) → scalar. The targets have one dimension: int64 where `targets` gives integers, float32
-        where it gives floats. Class weights are given only where every target is a label index, one a unit.
-    decode: (example, logits (units of this text, labels) float32, labels, settings) → the prediction, JSON.
-    evaluate: (examples, logits of each, labels, settings) → metrics, JSON; numbers at the top level are what
-        users see (None: a figure without a value), nested tables go to reports. Called with examples that have
-        targets.
-    primary: the metric that picks the best epoch; higher is better, and None counts as 0. While it is 0, nothing
-        has been found yet: no epoch counts towards `patience`, and the last one is the best.
-    calibrate: (dev examples, logits of each, labels) → decoder settings, JSON. Called after each epoch, before
-        `evaluate` on dev; those of the best epoch are kept with the adapter.
+    labels: the fixed labels, or a function that collects them from the training examples. Labels are distinct,
+        non-empty strings. The function raises ValueError if the examples have no labels.
+    targets: (example, labels) → the numbers for the loss. Either all are integers, usually one label index per
+        unit, with `IGNORE` for a unit to leave out; or all are finite floats, for a regression. All examples of a
+        task return the same type; bool is not allowed. Raises ValueError for an unknown label, and for a target of
+        None that cannot be trained on. The core checks the second case with labels = () before it knows the labels.
+    make_head: `HeadContext` → a module that maps (hidden states (T, H) float32, `Rows`) → logits (units, any size).
+        Its weights stay in float32 in every precision of the trunk.
+    loss: (logits of a batch (units, any size) float32, concatenated targets of its texts, class weights (labels,)
+        float32 or None) → a scalar tensor. The targets are int64, or float32 if `targets` returns floats. Class
+        weights are passed only if every unit has one label index as its target.
+    decode: (example, logits of this text (units, labels) float32, labels, settings) → the prediction as JSON.
+    evaluate: (examples with targets, logits of each, labels, settings) → metrics as JSON. Numbers at the top level
+        are shown to users (None is an undefined metric); nested tables are only written to reports.
+    primary: the metric that selects the best epoch; higher is better, and None counts as 0. Epochs with the value 0
+        do not count towards `patience`; if all have it, the last epoch is the best.
+    calibrate: (dev examples, logits of each, labels) → decoder settings as JSON. Called after each epoch, before
+        `evaluate` on dev; the settings of the best epoch are stored with the adapter.
     split: text → word spans, for level `token`.
-    notes: examples of one data set → lines that its user should know, such as how many `remarks` there are; `train`
-        and `eval` print them with the name of the file.
-    probe: texts whose logits are recorded with each adapter and compared whenever it is loaded.
+    notes: examples of one data set → notes for the user, such as the number of `remarks`. `train` and `eval` print
+        them with the name of the file.
+    probe: texts whose logits are stored with each adapter and compared whenever it is loaded.
     """
 
     name: str
@@ -177,7 +174,7 @@ class TaskSpec:
     probe: tuple[str, ...] = field(default=DEFAULT_PROBE)
 
     def __post_init__(self) -> None:
-        """Check the description as a whole. Raises TaskSpecError with every fault."""
+        """Check all fields. Raises TaskSpecError that lists every fault."""
         faults = [f"{name} must be callable" for name in _CALLABLES if not callable(getattr(self, name))]
         given = [name for name in _OPTIONAL if getattr(self, name) is not None]
         faults += [f"{name} must be callable or None" for name in given if not callable(getattr(self, name))]
@@ -201,9 +198,9 @@ class TaskSpec:
             raise TaskSpecError(str(self.name), faults)
 
     def learn_labels(self, examples: Sequence[Example]) -> Labels:
-        """Return the fixed labels, or those of `examples`.
+        """Return the fixed labels, or those collected from `examples`.
 
-        Raises TaskSpecError for what are no labels, and what the task's own function raises.
+        Raises TaskSpecError for invalid labels, and what the task's function raises.
         """
         if not callable(self.labels):
             return self.labels
@@ -213,21 +210,21 @@ class TaskSpec:
         return labels
 
     def unlabelled(self, text: str) -> Example:
-        """Return a bare text as this task reads it, with its words for level `token`."""
+        """Return an example without target for `text`, with word spans for level `token`."""
         return Example(text, words=self.spans(Example(text)))
 
     def spans(self, example: Example) -> tuple[Span, ...]:
-        """Return the word spans of `example`: its own, else those of `split`; () for level `text`."""
+        """Return the word spans of `example`, by `split` if it has none; () for level `text`."""
         if self.level == "text" or self.split is None:
             return ()
         return example.words or self.split(example.text)
 
     def units(self, example: Example) -> int:
-        """Return how many rows of logits `example` gets."""
+        """Return the number of units (rows of logits) of `example`."""
         return self.units_of(len(self.spans(example)), 1)
 
     def units_of(self, words: int, texts: int) -> int:
-        """Return how many rows of logits so many texts get that have so many words."""
+        """Return the number of units of `texts` texts with `words` words in total."""
         return words if self.level == "token" else texts
 
 
@@ -236,18 +233,17 @@ _OPTIONAL = ("calibrate", "split", "notes")
 
 
 def label_faults(labels: Sequence[object]) -> Iterator[str]:
-    """Yield what keeps `labels` from being labels, which are stored, shown and looked up by name."""
+    """Yield a message if `labels` are not distinct, non-empty strings."""
     if odd := [label for label in labels if not isinstance(label, str) or not label]:
-        yield f"labels has {odd[0]!r}, which is no label, expected a string that is not empty"
+        yield f"labels has {odd[0]!r}; expected non-empty strings"
     elif len(set(labels)) != len(labels):
         yield "labels has duplicates"
 
 
 def labelled_text(record: Record) -> Example:
-    """Read {"text": ..., "label": ...}, the record of most text tasks; without a label the target is None.
+    """Read the record {"text": ..., "label": ...} of most text tasks; without a label, the target is None.
 
-    A label is a string, an integer or a truth value (`true`, `false`), and becomes a string. Raises
-    ValueError.
+    A label that is an integer or a bool becomes a string (`true`, `false`). Raises ValueError for other types.
     """
     text, label = record.get("text"), record.get("label")
     if not isinstance(text, str):
@@ -258,24 +254,24 @@ def labelled_text(record: Record) -> Example:
         raise ValueError(f"expected a string or an integer under 'label', found {label!r}")
     name = str(label).lower() if isinstance(label, bool) else str(label).strip()
     if not name:
-        raise ValueError("the label is empty; name one, or leave 'label' out where there is none")
+        raise ValueError("the label is empty; leave 'label' out if the text has none")
     return Example(text, name)
 
 
 def make_text_head(context: HeadContext) -> nn.Module:
-    """Return a text head, pooled as `context` says; torch is imported on use, so that a plugin may name it."""
+    """Return a classification head over pooled texts. torch is imported only when this function is called."""
     from onetrunk.core.tasks.heads import text_head
 
     return text_head(context)
 
 
 def best_index(logits: np.ndarray) -> int:
-    """Return the index of the best label of a text, of equal ones the first; logits: (1, labels)."""
+    """Return the index of the highest logit, the first one of a tie. logits: (1, labels)."""
     return int(logits[0].argmax())
 
 
 def label_index(example: Example, labels: Labels) -> int:
-    """Return the index of the target in `labels`. Raises ValueError without a target or on an unknown one."""
+    """Return the index of the target in `labels`. Raises ValueError for a missing or an unknown target."""
     if example.target is None:
         raise ValueError("the record has no label")
     try:

@@ -1,4 +1,4 @@
-"""From the logits of words to IOB2 tags that are valid, for tasks that mark spans."""
+"""Viterbi decoding: the most probable valid IOB2 tags for the logits of words."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from onetrunk.core.tasks.metrics import log_softmax
 
 
 def best_iob2(logits: npt.NDArray[np.floating], labels: Sequence[str]) -> list[str]:
-    """Return the most probable of the valid sequences of tags, a tag a word (Viterbi 1967).
+    """Return the most probable valid sequence of tags, one tag per word (Viterbi 1967).
 
-    A sequence is valid where each I-X follows a B-X or an I-X. Its probability is the product of its tags'. Of
-    equally probable tags the earlier label is taken.
+    A sequence is valid if each I-X follows a B-X or an I-X. Its probability is the product of the probabilities of
+    its tags. Of equally probable tags, the one with the lower label index is taken.
 
-    logits: (words, labels); labels: O, B-X and I-X, in any order and of any types.
+    logits: (words, labels).
+    labels: O, B-X and I-X for any types X, in any order.
     """
     best = [labels[i] for i in logits.argmax(axis=-1).tolist()]
     return best if is_valid(best) else [labels[i] for i in _viterbi(log_softmax(logits), labels)]
@@ -29,11 +30,11 @@ def is_valid(tags: Sequence[str]) -> bool:
 
 
 def _viterbi(scores: npt.NDArray[np.float64], labels: Sequence[str]) -> list[int]:
-    """scores: (words, labels), at least one word."""
+    """Return the label indices of the best valid path. scores: (words, labels), with at least one word."""
     every = np.arange(len(labels))
     inside = np.array([label.startswith("I-") for label in labels])
     index = {label: i for i, label in enumerate(labels)}
-    # Before an I-X stands a B-X or another I-X; before any other tag whatever scores best.
+    # An I-X can follow B-X or I-X only; any other tag can follow the tag with the best score.
     begin = np.array([index.get(f"B-{label[2:]}", i) if inside[i] else i for i, label in enumerate(labels)])
     total = np.where(inside, -np.inf, scores[0])
     steps = []

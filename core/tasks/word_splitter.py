@@ -1,16 +1,15 @@
-"""Text → word spans, in the manner of CoNLL files; for tasks that label words and are given plain text.
+"""Word splitter: plain text to word spans, similar to the words in CoNLL files.
 
-White space separates chunks; within a chunk:
+White space separates chunks. Within a chunk:
 
-- a character of a script that is written without spaces (Han, kana, bopomofo) is a word, so are an emoji
-  (with its modifiers, joined sequences and flags), an ellipsis, a long dash and CJK punctuation;
-- punctuation and symbols at either end of what is left are split off, one character a word; inside they
-  stay, so that URLs, e-mail addresses, `don't`, `3.5`, `and/or` and `twenty-one` are one word;
-- `#tag`, `@user`, `C++`, `C#`, `U.S.` (single letters, each with its full stop) and the last `/` of a URL
-  stay whole; a possessive `'s` is a word of its own, so that an entity does not end with it; `'ll` and its
-  like stay whole where a text has them as words.
+- Each character of a script without spaces (Han, kana, bopomofo) is a word. So is an emoji with its modifiers, a
+  joined sequence, a flag, an ellipsis, a long dash, and CJK punctuation.
+- Punctuation and symbols at both ends of the rest are split off, one word per character. Inside they are kept, so
+  URLs, e-mail addresses, `don't`, `3.5`, `and/or` and `twenty-one` are one word each.
+- `#tag`, `@user`, `C++`, `C#`, `U.S.` (single letters with full stops) and the last `/` of a URL are kept whole.
+- A possessive `'s` is a separate word, so that an entity does not end with it. A chunk such as `'ll` is one word.
 
-`Mr.` loses its full stop, and text in Thai, Lao, Khmer or Burmese is split at its spaces only.
+Limits: the full stop of `Mr.` is split off; Thai, Lao, Khmer and Burmese are split at spaces only.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _PIECE = re.compile(
     rf"|[{_ALWAYS_APART}]"
 )
 _TAG_START = re.compile(r"[#@]\w")
-# Each looks back over a fixed number of characters, which keeps the split linear in the length of a chunk.
+# Each pattern sees a fixed number of characters, so that splitting takes linear time.
 _SUFFIXED_NAME = re.compile(r"[^\W\d_](?:\+\+?|#)$")
 _ABBREVIATION = re.compile(r"(?:^|[\W\d_])(?:[^\W\d_]\.){2}$")
 _CLITIC = re.compile(r"['’](?:s|d|m|re|ve|ll)", re.IGNORECASE)
@@ -49,9 +48,9 @@ _POSSESSIVE = re.compile(r"\w(['’][sS])$")
 
 
 def split_words(text: str) -> tuple[Span, ...]:
-    """Return the words of `text` as character spans, in order; time grows linearly with its length.
+    """Return the character spans of the words of `text`, in order, in linear time.
 
-    The spans are exact, not empty, do not overlap and cover every character that is not white space.
+    The spans are not empty, do not overlap, and cover every character that is not white space.
     """
     return tuple(span for piece in _PIECE.finditer(text) for span in _words_of(piece))
 
@@ -72,7 +71,7 @@ def _words_of(piece: re.Match[str]) -> Iterator[Span]:
 
 
 def _core(run: str) -> Span:
-    """Return where the word within `run` starts and ends, once its edges are split off."""
+    """Return the span of the word within `run`, without the punctuation at both ends."""
     first, last = 0, len(run)
     if _CLITIC.fullmatch(run):
         return first, last
@@ -89,7 +88,7 @@ def _is_edge(character: str) -> bool:
 
 
 def _keeps_last(run: str, first: int, last: int, is_url: bool) -> bool:
-    """Tell whether the punctuation before `last` belongs to the word that starts at `first`."""
+    """Return whether the punctuation before `last` belongs to the word that starts at `first`."""
     if run[last - 1] == "/":
         return is_url
     tail = run[max(first, last - 5) : last]
@@ -97,6 +96,6 @@ def _keeps_last(run: str, first: int, last: int, is_url: bool) -> bool:
 
 
 def _possessive(run: str, last: int) -> int:
-    """Return where the possessive ending of the word that ends at `last` begins, `last` if it has none."""
+    """Return the start of the possessive ending of the word that ends at `last`; `last` if it has none."""
     found = _POSSESSIVE.search(run[max(0, last - 3) : last])
     return last - 2 if found else last

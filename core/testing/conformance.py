@@ -1,4 +1,4 @@
-"""The trial of a task: every law of the contract, each on the path that training and prediction take."""
+"""The conformance checks of a task, which run the code of training and prediction."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import IGNORE, Example, JSONObject, Labels, Pooling, Record, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import json_faults, notes_on, targets_of
 from onetrunk.core.tasks.hookspecs import hookimpl
-from onetrunk.core.testing.import_trial import import_faults
-from onetrunk.core.training.encoded_dataset import make_corpus
-from onetrunk.core.training.pipeline import train_adapter
+from onetrunk.core.testing.import_check import import_faults
+from onetrunk.core.training.encoded_dataset import encode_dataset
+from onetrunk.core.training.pipeline import TrainJob, train_adapter
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import balanced_weights
 from onetrunk.core.trunk.packed import Trunk
@@ -37,14 +37,19 @@ from onetrunk.core.trunk.packed import Trunk
 ODD_TEXTS = ("", " \t\n", "\u200b", "🙂👩‍👩‍👧", "東京 café №", "x" * 300, "[SEP] </s>", "a b " * 60)
 _SETTINGS = TrainSettings(rank=4, alpha=8.0, lr=0.01, epochs=8, batch_tokens=128, dropout=0.0, patience=0)
 _TRAINED = ("fp32", "bf16")
-"""The precisions to train in, whichever is `auto` on this machine."""
+"""The precisions to train in, independent of what `auto` is on this machine."""
 _POOLINGS: tuple[Pooling, ...] = ("cls", "mean")
 
-Law = Callable[[], Iterable[str]]
+Check = Callable[[], Iterable[str]]
 
 
-class TaskTrial:
-    """One task, some records of it, and where to try it out. Each law yields the faults that it finds."""
+class ConformanceChecks:
+    """The conformance checks of one task. Each check is a method that yields the faults that it finds.
+
+    spec, records: the task, and raw records of it.
+    backbone: the folder of a backbone.
+    store: the folder of the store.
+    """
 
     def __init__(self, spec: TaskSpec, records: Sequence[Record], backbone: Path, store: Path) -> None:
         self.spec, self.records = spec, records
@@ -56,12 +61,12 @@ class TaskTrial:
         self.examples: list[Example] = []
         self.labels: Labels = ()
         self.settings: JSONObject = {}
-        self.learnt: dict[str, list[np.ndarray]] = {}
+        self.trained: dict[str, list[np.ndarray]] = {}
 
     def faults(self) -> Iterator[str]:
-        """Yield every fault; laws of a stage are looked at only when all before it hold."""
-        yield from self._broken([self.imports])
-        stages: list[list[Law]] = [
+        """Yield all faults. The checks of a stage run only if all earlier stages pass."""
+        yield from self._failures([self.imports])
+        stages: list[list[Check]] = [
             [self.read],
             [self.learn_labels],
             [self.targets],
@@ -71,35 +76,35 @@ class TaskTrial:
             [self.train],
             [self.reload, self.peft],
         ]
-        for laws in stages:
-            if found := list(self._broken(laws)):
+        for checks in stages:
+            if found := list(self._failures(checks)):
                 yield from found
                 return
 
-    def _broken(self, laws: Iterable[Law]) -> Iterator[str]:
-        for law in laws:
-            name = getattr(law, "__name__", "law")
+    def _failures(self, checks: Iterable[Check]) -> Iterator[str]:
+        for check in checks:
+            name = getattr(check, "__name__", "check")
             try:
-                yield from (f"{name}: {fault}" for fault in law())
-            except Exception as error:  # a plugin's code may raise anything, and that is the finding
+                yield from (f"{name}: {fault}" for fault in check())
+            except Exception as error:  # the code of a plugin can raise anything; that is a fault too
                 yield f"{name}: raises {type(error).__name__}: {error}"
 
     def imports(self) -> Iterator[str]:
-        """Importing the plugin's module loads no torch, so that listing tasks stays cheap."""
+        """Importing the module of the task does not import torch, so that listing tasks is fast."""
         return import_faults(self.spec)
 
     def read(self) -> Iterator[str]:
-        """`read` gives an `Example` with sound words, the same each time, and ValueError for what it is not."""
+        """`read` returns a valid `Example`, the same each time, and raises ValueError for an empty record."""
         if not self.records:
-            yield "expected some records to check with, got none"
+            yield "there are no records; expected at least one"
         for number, record in enumerate(self.records, 1):
             example = self.spec.read(record)
             if not isinstance(example, Example) or not isinstance(example.text, str):
-                yield f"record {number} gives {example!r}, expected an Example with a text"
+                yield f"record {number}: returns {example!r}, expected an Example with a text"
                 return
             yield from (f"record {number}: {fault}" for fault in self._word_faults(example))
             if self.spec.read(record) != example:
-                yield f"record {number} gives another Example when it is read again"
+                yield f"record {number}: returns another Example when it is read again"
             self.examples.append(example)
         yield from self._no_record_faults()
 
@@ -108,27 +113,27 @@ class TaskTrial:
             self.spec.read({})
         except ValueError:
             return
-        except Exception as error:  # whatever it is, the core turns only ValueError into file and line
-            yield f"an empty record raises {type(error).__name__}, expected a ValueError that tells the user"
+        except Exception as error:  # the core adds file and line to ValueError only
+            yield f"an empty record raises {type(error).__name__}, expected a ValueError for the user"
 
     def _word_faults(self, example: Example) -> Iterator[str]:
         end = 0
         for start, stop in self.spec.spans(example):
             if not end <= start < stop <= len(example.text):
-                yield f"word {start}:{stop} is empty, overlaps the one before it, or leaves the text"
+                yield f"word {start}:{stop} is empty, overlaps the word before it, or is outside the text"
             end = stop
 
     def learn_labels(self) -> Iterator[str]:
-        """There are labels: distinct strings that are not empty."""
+        """The labels are distinct, non-empty strings, and there is at least one."""
         try:
             self.labels = self.spec.learn_labels(self.examples)
         except TaskSpecError as error:
             yield from error.faults
         else:
-            yield from () if self.labels else ("no labels",)
+            yield from () if self.labels else ("there are no labels",)
 
     def targets(self) -> Iterator[str]:
-        """Targets are integers or floats, equally many a unit; an integer a unit is an index of the labels."""
+        """Targets are all integers or all floats, with the same number per unit; integers are label indices."""
         found: list[Targets] = []
         for number, example in enumerate(self.examples, 1):
             try:
@@ -145,11 +150,11 @@ class TaskTrial:
                 yield f"record {number} has {count} units, but {len(own)} targets"
             known = range(IGNORE, max(len(self.labels), each))
             if odd := [target for target in own if type(target) is int and target not in known]:
-                yield f"record {number} has the target {odd[0]!r}, expected an index of {len(self.labels)} labels"
+                yield f"record {number}: the target is {odd[0]!r}, expected an index of {len(self.labels)} labels"
         if all(type(target) is int and target < 0 for own in found for target in own):
-            yield "no record has a target to learn from"
+            yield "no record has a target that can be trained on"
         if callable(self.spec.labels) and not any(map(self._needs_its_label, self.examples)):
-            yield "a target without any label raises no ValueError"
+            yield "with labels = () no target raises ValueError"
         yield from self._missing_target_faults()
 
     def _missing_target_faults(self) -> Iterator[str]:
@@ -157,7 +162,7 @@ class TaskTrial:
             self.spec.targets(replace(self.examples[0], target=None), ())
         except ValueError:
             return
-        except Exception as error:  # the user would not hear which line has no target
+        except Exception as error:  # only for ValueError does the core name the line
             yield f"a target of None raises {type(error).__name__}, expected a ValueError"
 
     def _needs_its_label(self, example: Example) -> bool:
@@ -169,14 +174,14 @@ class TaskTrial:
 
     @cached_property
     def odd(self) -> list[Example]:
-        """Texts that users send and nobody trains on."""
+        """Unusual texts without targets, such as empty ones."""
         return [self.spec.unlabelled(text) for text in ODD_TEXTS]
 
     def adapter(self, pooling: Pooling = "cls") -> Adapter:
-        """Return a fresh head with no updates of the trunk."""
+        """Return an adapter with a fresh head and no LoRA weights."""
         with global_generators(seed=0):
             head = build_head(self.spec, self.backbone, self.labels, pooling).eval()
-        return Adapter("trial", self.spec, self.labels, pooling, Lora({}), head, {})
+        return Adapter("check", self.spec, self.labels, pooling, Lora({}), head, {})
 
     def logits(
         self,
@@ -185,13 +190,13 @@ class TaskTrial:
         precision: str = "fp32",
         batch_tokens: int = 512,
     ) -> list[np.ndarray]:
-        """Return the logits of `examples` by the trunk in `precision`."""
+        """Return the logits of `examples` from the trunk in `precision`."""
         encoded = encode_examples(self.backbone.encoder, self.spec, examples)
         jobs, trunk = [LogitsRequest(each, 0) for each in encoded], self.trunks[precision]
         return compute_logits(trunk, self.backbone.first_position, [adapter], jobs, batch_tokens)
 
     def head(self) -> Iterator[str]:
-        """The head gives one row of logits a unit, whichever texts share the batch."""
+        """The head returns one row of logits per unit, and the same logits in every batch."""
         for pooling in _POOLINGS if self.spec.level == "text" else ("cls",):
             adapter, examples = self.adapter(pooling), [*self.examples, *self.odd]
             together, alone = self.logits(adapter, examples), self.logits(adapter, examples, batch_tokens=1)
@@ -200,80 +205,81 @@ class TaskTrial:
                 if len(solo) != (units := self.spec.units(example)):
                     yield f"{text!r} has {units} units, but {len(solo)} rows of logits ({pooling})"
                 elif not np.allclose(batch, solo, atol=1e-4):
-                    yield f"{text!r} gets other logits in a batch than alone ({pooling})"
+                    yield f"{text!r} has other logits in a batch than alone ({pooling})"
 
     def loss(self) -> Iterator[str]:
-        """The loss is a finite scalar, with class weights and without."""
+        """The loss is a finite scalar tensor, with and without class weights."""
         logits = torch.from_numpy(np.concatenate(self.logits(self.adapter(), self.examples))).requires_grad_()
-        corpus = make_corpus(self.spec, self.backbone, self.examples, self.labels)
-        flat = corpus.target_tensor(range(len(self.examples)))
+        dataset = encode_dataset(self.spec, self.backbone, self.examples, self.labels)
+        flat = dataset.target_tensor(range(len(self.examples)))
         countable = flat.dtype == torch.int64 and len(flat) == len(logits)
-        balanced = balanced_weights(corpus.targets, len(self.labels)) if countable else None
+        balanced = balanced_weights(dataset.targets, len(self.labels)) if countable else None
         for weights in (None, balanced):
             value = self.spec.loss(logits, flat, weights)
             if value.shape != () or not bool(value.isfinite()):
-                yield f"gives {value!r}, expected a finite scalar"
+                yield f"returns {value!r}, expected a finite scalar tensor"
 
     def calibrate(self) -> Iterator[str]:
-        """The decoder's settings, if it has any, are JSON."""
+        """`calibrate`, if the task has it, returns a JSON object."""
         if self.spec.calibrate is not None:
             logits = self.logits(self.adapter(), self.examples)
             self.settings = self.spec.calibrate(self.examples, logits, self.labels)
             yield from json_faults(self.settings)
 
     def decode(self) -> Iterator[str]:
-        """Every text, odd ones too, gets a JSON object, the same each time."""
+        """`decode` returns a JSON object for every text, also unusual ones, and the same each time."""
         examples = [*self.odd, *self.examples]
         for example, logits in zip(examples, self.logits(self.adapter(), examples), strict=True):
             first = self.spec.decode(example, logits, self.labels, self.settings)
             yield from (f"{example.text[:40]!r}: {fault}" for fault in json_faults(first))
             if self.spec.decode(example, logits, self.labels, self.settings) != first:
-                yield f"{example.text[:40]!r}: the second answer is another"
+                yield f"{example.text[:40]!r}: a second call returns another result"
 
     def evaluate(self) -> Iterator[str]:
-        """The metrics are JSON, with the primary one a finite number among them."""
+        """`evaluate` returns a JSON object in which the primary metric is a finite number."""
         logits = self.logits(self.adapter(), self.examples)
         metrics = self.spec.evaluate(self.examples, logits, self.labels, self.settings)
         yield from json_faults(metrics)
         value = metrics.get(self.spec.primary)
         if not isinstance(value, int | float) or not math.isfinite(value):
-            expected = "expected a finite number, an int or a float: it picks the best epoch"
+            expected = "expected a finite int or float, because it selects the best epoch"
             yield f"{self.spec.primary!r} is {value!r}, {expected}"
 
     def notes(self) -> Iterable[str]:
-        """What the task has to say of the records are strings."""
+        """`notes`, if the task has it, returns strings."""
         notes_on(self.spec, self.examples)
         return ()
 
     def train(self) -> Iterator[str]:
-        """The loss falls in a few epochs on the records, in each precision, and the result can be stored."""
-        data = Dataset(tuple(self.examples), "trial", content_sha256(self.examples))
+        """In each precision the training loss falls, and the adapter can be stored."""
+        data = Dataset(tuple(self.examples), "check", content_sha256(self.examples))
         splits = TrainData(data, data, None, self.labels, held_out=False)
         host = PluginHost.of(_Plugin(self.spec))
         for precision in _TRAINED:
             backbone = self.backbones[precision]
-            result = train_adapter(host, self.store, self.spec.name, precision, splits, backbone, _SETTINGS)
-            adapter = result.run.learner.adapter(precision)
-            self.learnt[precision] = self.logits(adapter, self.examples, precision)
+            job = TrainJob(self.spec.name, precision, splits, _SETTINGS)
+            result = train_adapter(host, self.store, job, backbone)
+            adapter = result.run.trainable.adapter(precision)
+            self.trained[precision] = self.logits(adapter, self.examples, precision)
             first, last = (float(result.run.history[i]["loss"]) for i in (0, -1))
             if not last < first:
-                fell = f"{first:.4g} at first, {last:.4g} after {_SETTINGS.epochs} epochs"
-                yield f"the loss does not fall: {fell} ({precision})"
+                losses = f"{first:.4g} in the first epoch, {last:.4g} in epoch {_SETTINGS.epochs}"
+                yield f"the loss does not fall: {losses} ({precision})"
 
     def reload(self) -> Iterator[str]:
-        """What was stored loads back in each precision, with equal logits in that of its training."""
+        """The stored adapter loads in each precision, with equal logits in the precision of its training."""
         for precision, trunk in self.trunks.items():
             stored = self.store.resolve(precision if precision in _TRAINED else "fp32")
             adapter = load_adapter(stored.ref, stored.read(), self.spec, self.backbones[precision], trunk)
             again = self.logits(adapter, self.examples, precision)
-            if not all(map(np.array_equal, again, self.learnt.get(precision, again))):
-                yield f"the stored adapter gives other logits than the trained one ({precision})"
+            if not all(map(np.array_equal, again, self.trained.get(precision, again))):
+                yield f"the stored adapter has other logits than the trained one ({precision})"
 
     def peft(self) -> Iterator[str]:
-        """Plain transformers and PEFT load the adapter; a head stored their way gives our logits."""
+        """Plain transformers and PEFT load the adapter; if they have its head, their logits are equal to ours."""
         model = peft_model(self.backbone.name, self.store.resolve("fp32").path, len(self.labels))
         encoded = encode_examples(self.backbone.encoder, self.spec, self.examples)
-        for example, own, ours in zip(self.examples, encoded, self.learnt["fp32"], strict=True):
+        for example, own, ours in zip(self.examples, encoded, self.trained["fp32"], strict=True):
             if len(own.windows) > 1:
                 continue
             with torch.no_grad():
@@ -282,11 +288,11 @@ class TaskTrial:
                 return
             theirs = output.logits[0, own.words] if self.spec.level == "token" else output.logits
             if not np.allclose(theirs.numpy(), ours, atol=1e-4):
-                yield f"{example.text[:40]!r} gets other logits from PEFT; is the head's `format` right?"
+                yield f"{example.text[:40]!r} has other logits in PEFT; check the attribute `format` of the head"
 
 
 class _Plugin:
-    """The task as the plugin host takes it."""
+    """A plugin with the task."""
 
     def __init__(self, spec: TaskSpec) -> None:
         self._spec = spec

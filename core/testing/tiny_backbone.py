@@ -1,10 +1,11 @@
-"""Tiny real encoders with random weights and a fast tokenizer, written without network."""
+"""Small real encoders with random weights and a fast tokenizer, for tests without network."""
 
 from __future__ import annotations
 
 import json
 import string
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,53 +21,69 @@ _WORDS = tuple(
 _ENDINGS = ("s", "ed", "ing", "er", "ly", "n't", "on")
 
 
+@dataclass(frozen=True, slots=True)
+class TinyShape:
+    """The size of a tiny encoder.
+
+    layers: the number of layers.
+    hidden: the size of the hidden states, a multiple of 4.
+    positions: the longest sequence in tokens, special tokens included.
+    """
+
+    layers: int = 2
+    hidden: int = 32
+    positions: int = 64
+
+
+DEFAULT_SHAPE = TinyShape()
+
+
 def tiny_backbone(
     folder: Path,
     *,
     model_type: TinyModel = "bert",
-    layers: int = 2,
-    hidden: int = 32,
-    positions: int = 64,
+    shape: TinyShape = DEFAULT_SHAPE,
     seed: int = 0,
     mean_pooling: bool = False,
 ) -> Path:
-    """Write a real but small encoder with random weights and a fast tokenizer, and return `folder`.
+    """Write a small real encoder with random weights and a fast tokenizer, and return `folder`.
 
-    It is a folder of transformers (config.json, model.safetensors, tokenizer.json), written without network.
-    roberta: byte-level BPE; the others: WordPiece, lower case.  hidden: width, a multiple of 4.
-    positions: the longest sequence, special tokens included.  mean_pooling: declare it as
-    sentence-transformers does.  Every weight is drawn from `seed`, biases and norms too, so that no two of
-    them can be taken for each other; torch's global generator is left as it was.
+    The folder has the files of transformers (config.json, model.safetensors, tokenizer.json). No network is used.
+    The global generators of torch are left unchanged.
+
+    model_type: transformers' name of the architecture. `roberta` gets a byte-level BPE tokenizer, the others a
+        lower-case WordPiece tokenizer.
+    shape: the size of the encoder.
+    seed: all weights are drawn from it, also those of biases and norms, so that no two weights are equal.
+    mean_pooling: whether the folder declares mean pooling in the way of sentence-transformers.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _byte_level_bpe() if model_type == "roberta" else _wordpiece()
     tokenizer.save_pretrained(folder)
-    _random_model(model_type, tokenizer, layers, hidden, positions, seed).save_pretrained(folder)
+    _random_model(_tiny_config(model_type, tokenizer, shape), seed).save_pretrained(folder)
     if mean_pooling:
         pooling = folder / "1_Pooling"
         pooling.mkdir(exist_ok=True)
-        declared = {"word_embedding_dimension": hidden, "pooling_mode_mean_tokens": True}
+        declared = {"word_embedding_dimension": shape.hidden, "pooling_mode_mean_tokens": True}
         (pooling / "config.json").write_text(json.dumps(declared), encoding="utf-8")
     return folder
 
 
-def _random_model(
-    model_type: TinyModel, tokenizer: Any, layers: int, hidden: int, positions: int, seed: int
-) -> Any:
+def _random_model(config: Any, seed: int) -> Any:
     from transformers import AutoModel
 
-    config = _tiny_config(model_type, tokenizer, layers, hidden, positions)
     with global_generators(seed), torch.no_grad():
         model = AutoModel.from_config(config)
         for name, weight in model.named_parameters():
-            centre = 1.0 if name.lower().endswith("norm.weight") else 0.0
-            weight.copy_(centre + 0.15 * torch.randn_like(weight))
+            mean = 1.0 if name.lower().endswith("norm.weight") else 0.0
+            weight.copy_(mean + 0.15 * torch.randn_like(weight))
     return model
 
 
-def _tiny_config(model_type: TinyModel, tokenizer: Any, layers: int, hidden: int, positions: int) -> Any:
+def _tiny_config(model_type: TinyModel, tokenizer: Any, shape: TinyShape) -> Any:
     from transformers import AutoConfig
 
+    hidden = shape.hidden
     first_position = tokenizer.pad_token_id + 1 if model_type == "roberta" else 0
     own: dict[str, Any] = {
         "bert": {"intermediate_size": 2 * hidden},
@@ -94,9 +111,9 @@ def _tiny_config(model_type: TinyModel, tokenizer: Any, layers: int, hidden: int
         model_type,
         vocab_size=len(tokenizer),
         hidden_size=hidden,
-        num_hidden_layers=layers,
+        num_hidden_layers=shape.layers,
         num_attention_heads=4,
-        max_position_embeddings=positions + first_position,
+        max_position_embeddings=shape.positions + first_position,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.cls_token_id,
         eos_token_id=tokenizer.sep_token_id,
@@ -125,7 +142,7 @@ def _byte_level_bpe() -> Any:
 
     special = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
     merges = list(dict.fromkeys(_merges()))
-    order = [special[2], special[0], special[3], special[1]]  # RoBERTa's: the padding id is not 0
+    order = [special[2], special[0], special[3], special[1]]  # the order of RoBERTa: the padding id is not 0
     pieces = [*order, *sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges), special[4]]
     vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges))
@@ -137,7 +154,7 @@ def _byte_level_bpe() -> Any:
 
 
 def _merges() -> Iterator[tuple[str, str]]:
-    """Yield merges that build each word from the left, with the space before it and without."""
+    """Yield BPE merges that build each word from its first character on, with and without a space before it."""
     for word in (*(f"Ġ{word}" for word in _WORDS), *_WORDS, *_ENDINGS):
         yield from ((word[:i], word[i]) for i in range(1, len(word)))
 

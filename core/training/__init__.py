@@ -1,1 +1,1 @@
-"""Training: settings, data, loop, evaluation, and what is stored at the end."""
+"""Training of adapters: settings, encoded data, loop, evaluation, storing."""

@@ -1,4 +1,4 @@
-"""The data of a run, ready for the trunk."""
+"""Encoded data sets: examples with their token ids and their targets."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from onetrunk.core.tasks.guarded_calls import targets_of
 
 
 @dataclass(frozen=True, slots=True)
-class Corpus:
-    """Examples, encoded, with the targets of each: integers in all of them, or floats."""
+class EncodedDataset:
+    """The examples of one split with their token ids and targets, in the same order.
+
+    All targets are integers, or all are floats.
+    """
 
     examples: tuple[Example, ...]
     encoded: tuple[Encoded, ...]
@@ -25,18 +28,23 @@ class Corpus:
 
     @property
     def tokens(self) -> list[int]:
-        """Tokens of each example."""
+        """The number of tokens of each example."""
         return [encoded.tokens for encoded in self.encoded]
 
     def target_tensor(self, indices: Iterable[int]) -> torch.Tensor:
-        """Return the targets of some examples end to end, (targets,): int64, or float32 where they are floats."""
+        """Return the concatenated targets of the examples at `indices`, (targets,), int64 or float32."""
         flat = [target for index in indices for target in self.targets[index]]
         kind = next((type(own[0]) for own in self.targets if own), int)
         return torch.tensor(flat, dtype=torch.float32 if kind is float else torch.int64)
 
 
-def make_corpus(spec: TaskSpec, backbone: Backbone, examples: Sequence[Example], labels: Labels) -> Corpus:
-    """Tokenise `examples` and find their targets. Raises DataError for a target that cannot be learnt from."""
+def encode_dataset(
+    spec: TaskSpec, backbone: Backbone, examples: Sequence[Example], labels: Labels
+) -> EncodedDataset:
+    """Tokenize `examples` and compute their targets.
+
+    Raises DataError, with file and line, for an invalid target; TaskSpecError if the code of the task fails.
+    """
     encoded = encode_examples(backbone.encoder, spec, examples)
     targets: list[Targets] = []
     before: Targets = ()
@@ -46,4 +54,4 @@ def make_corpus(spec: TaskSpec, backbone: Backbone, examples: Sequence[Example],
         except ValueError as fault:
             raise DataError(example.where, str(fault)) from fault
         before = targets[-1] or before
-    return Corpus(tuple(examples), tuple(encoded), tuple(targets))
+    return EncodedDataset(tuple(examples), tuple(encoded), tuple(targets))

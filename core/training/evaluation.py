@@ -1,4 +1,4 @@
-"""The metrics of a run on dev and test, always with the decoder as it would be stored."""
+"""Evaluation of a run on dev and test, with the decoder settings that would be stored."""
 
 from __future__ import annotations
 
@@ -10,56 +10,64 @@ import numpy as np
 from onetrunk.core.errors import TaskSpecError
 from onetrunk.core.tasks import JSONObject
 from onetrunk.core.tasks.guarded_calls import json_of
-from onetrunk.core.training.encoded_dataset import Corpus
+from onetrunk.core.training.encoded_dataset import EncodedDataset
 from onetrunk.core.training.trainable import Trainable
 
 
 @dataclass(frozen=True, slots=True)
 class DevResult:
-    """The settings of the decoder, calibrated on dev ({} for a task without), and the metrics on dev with them."""
+    """The result of an evaluation on dev.
+
+    decoder: the decoder settings, calibrated on dev; {} for a task without calibration.
+    metrics: the metrics on dev with these settings.
+    """
 
     decoder: JSONObject
     metrics: JSONObject
 
 
-def measure_dev(learner: Trainable, dev: Corpus, logits: Sequence[np.ndarray]) -> DevResult:
-    """Calibrate the decoder on dev and return the metrics of dev with it.
+def evaluate_dev(trainable: Trainable, dev: EncodedDataset, logits: Sequence[np.ndarray]) -> DevResult:
+    """Calibrate the decoder on dev and evaluate it on the same rows.
 
-    Both use the same rows, so that the metrics of a calibrated decoder are optimistic, by the same rule in each
-    epoch. A part of dev held out for the metrics would make both noisier; test tells the honest figure.
-    Raises TaskSpecError for what the task raises, and where it does not give JSON.
+    The metrics of a calibrated decoder are therefore optimistic, in each epoch in the same way. Splitting dev
+    for the two would make both noisier; use a test split for unbiased metrics.
+    Raises TaskSpecError if the code of the task raises or does not return JSON.
     """
     decoder: JSONObject = {}
-    if learner.spec.calibrate is not None:
-        decoder = json_of(learner.spec, "calibrate", dev.examples, logits, learner.labels)
-    return DevResult(decoder, measure(learner, dev, logits, decoder))
+    if trainable.spec.calibrate is not None:
+        decoder = json_of(trainable.spec, "calibrate", dev.examples, logits, trainable.labels)
+    return DevResult(decoder, evaluate(trainable, dev, logits, decoder))
 
 
-def measure(
-    learner: Trainable, corpus: Corpus, logits: Sequence[np.ndarray], decoder: JSONObject
+def evaluate(
+    trainable: Trainable, dataset: EncodedDataset, logits: Sequence[np.ndarray], decoder: JSONObject
 ) -> JSONObject:
-    """Return the metrics of `corpus`, decoded with the settings `decoder`. Raises TaskSpecError."""
-    return json_of(learner.spec, "evaluate", corpus.examples, logits, learner.labels, decoder)
+    """Return the metrics of `dataset` with the decoder settings `decoder`.
+
+    logits: one array (units, labels) per example.
+    Raises TaskSpecError if the code of the task raises or does not return JSON.
+    """
+    return json_of(trainable.spec, "evaluate", dataset.examples, logits, trainable.labels, decoder)
 
 
-def rehearse(learner: Trainable, dev: Corpus) -> None:
-    """Calibrate and evaluate on dev with made-up logits, before hours of training are lost to a fault in either.
+def dry_run(trainable: Trainable, dev: EncodedDataset) -> None:
+    """Calibrate and evaluate on dev with random logits, so that a fault in either shows before training.
 
-    Raises TaskSpecError as `measure_dev` does.
+    Raises TaskSpecError as `evaluate_dev` does.
     """
     try:
-        measure_dev(learner, dev, _made_up_logits(learner, dev))
+        evaluate_dev(trainable, dev, _random_logits(trainable, dev))
     except TaskSpecError as error:
-        tried = "tried before training, on dev with made-up logits"
+        tried = "found in a dry run before training, on dev with random logits"
         raise TaskSpecError(error.task, [*error.faults, tried]) from error
 
 
-def _made_up_logits(learner: Trainable, corpus: Corpus) -> list[np.ndarray]:
-    """Return random logits of the shape that the head gives each example; the first is run to see it."""
-    one = Corpus(corpus.examples[:1], corpus.encoded[:1], corpus.targets[:1])
-    (seen,) = learner.logits(one)
-    draw = np.random.default_rng(0)
+def _random_logits(trainable: Trainable, dataset: EncodedDataset) -> list[np.ndarray]:
+    """Return random logits of the shape that the head returns; the first example is run to find the shape."""
+    one = EncodedDataset(dataset.examples[:1], dataset.encoded[:1], dataset.targets[:1])
+    (first,) = trainable.logits(one)
+    generator = np.random.default_rng(0)
     return [
-        draw.standard_normal((learner.spec.units(example), *seen.shape[1:]), dtype=np.float32)
-        for example in corpus.examples
+        generator.standard_normal((trainable.spec.units(example), *first.shape[1:]), dtype=np.float32)
+        for example in dataset.examples
     ]

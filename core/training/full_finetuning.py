@@ -1,7 +1,7 @@
-"""Method `full`: the baseline to compare adapters with, in which every weight of the encoder trains; never stored.
+"""Method `full`: trains all weights of the encoder, as a baseline to compare adapters with; stores nothing.
 
-The model is plain: `AutoModel` over padded batches with the task's head and loss, in mixed precision where the
-backbone is in bf16. Data, epochs, metrics and the report are those of an adapter.
+The model is transformers' `AutoModel` over padded batches, with the head and the loss of the task. It runs in mixed
+precision if the backbone is in bf16. Data, epochs, metrics and report are the same as for an adapter.
 """
 
 from __future__ import annotations
@@ -23,18 +23,17 @@ from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Labels, Rows, TaskSpec
-from onetrunk.core.training.encoded_dataset import Corpus
-from onetrunk.core.training.evaluation import rehearse
+from onetrunk.core.training.encoded_dataset import EncodedDataset
+from onetrunk.core.training.evaluation import dry_run
 from onetrunk.core.training.pipeline import (
     TrainJob,
     TrainResult,
-    check_countable,
     check_trainable,
-    corpora_of,
+    encode_splits,
     result_of,
     with_plugins,
 )
-from onetrunk.core.training.run_state import Run, planned
+from onetrunk.core.training.run_state import TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import Trainable
 from onetrunk.core.trunk.packing import PART_TOKENS, pack
@@ -42,7 +41,7 @@ from onetrunk.core.trunk.padded import PaddedTrunk
 
 
 class WholeModel(Trainable):
-    """A copy of the whole encoder that trains with its head."""
+    """A trainable copy of the whole encoder, with its head."""
 
     def __init__(self, spec: TaskSpec, labels: Labels, backbone: Backbone, settings: TrainSettings) -> None:
         self.pooling = settings.chosen_pooling(backbone.pooling)
@@ -59,61 +58,58 @@ class WholeModel(Trainable):
         super().__init__(spec, labels, settings, randomness, head, list(model.parameters()))
 
     def forward(self, texts: Sequence[Encoded], most: int) -> tuple[Tensor, Rows]:
-        """Return the hidden states (rows, width) of `texts` in training, and how they lie.
+        """Run `texts` in training mode; return the hidden states (T, H) and the positions of the texts in them.
 
-        most: tokens that run at once.
+        most: the largest number of tokens that run at once.
         """
         packed = pack(texts, [0] * len(texts), self._first_position, most).to(self._trunk.device)
         self._model.train()
         with self.randomness.as_global():
             return self._trunk.forward(packed, {}), packed.rows(0, len(texts))
 
-    def logits(self, corpus: Corpus) -> list[np.ndarray]:
-        """Return the logits of `corpus` in its order, with the present weights."""
+    def logits(self, dataset: EncodedDataset) -> list[np.ndarray]:
+        """Return the logits of each example, with the current weights."""
         self._model.eval()
         adapter = Adapter("full", self.spec, self.labels, self.pooling, Lora({}), self.head.eval(), {})
-        jobs = [LogitsRequest(encoded, 0) for encoded in corpus.encoded]
+        jobs = [LogitsRequest(encoded, 0) for encoded in dataset.encoded]
         return compute_logits(self._trunk, self._first_position, [adapter], jobs)
 
 
 class _InPrecision(nn.Module):
-    """A model in float32 whose products run in `dtype`."""
+    """A float32 model that computes under autocast to `dtype`."""
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.model, self.dtype = model, dtype
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
-        """Return the model's output; each thread has an autocast of its own."""
+        """Return the output of the model. Autocast is set here because it holds for one thread only."""
         mixed = self.dtype != torch.float32
         with torch.autocast(input_ids.device.type, self.dtype, enabled=mixed):
             return self.model(input_ids=input_ids, attention_mask=attention_mask)
 
 
 def train_full(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResult:
-    """Train a copy of the whole encoder as `job` says; return what `train_adapter` returns, with nothing stored.
+    """Train a copy of the whole encoder for `job`. Returns the result; nothing is stored.
 
-    The backbone stays as it is. Raises UsageError for a job that starts from an adapter or a backbone in int8, and
-    what ends the run.
+    The backbone is left unchanged. Raises UsageError for a job that starts from an adapter and for a backbone in
+    int8, and the exception that ended the run.
     """
     check_trainable(backbone)
     if job.start is not None:
         raise UsageError(f"method 'full' cannot start from {job.start.ref}, which is an adapter")
     spec, settings = host.task(job.task), job.settings
-    if settings.class_weights == "balanced":
-        check_countable(spec, job.data)
-    corpora = corpora_of(spec, backbone, job.data)
-    train, dev = corpora["train"], corpora["dev"]
+    splits = encode_splits(spec, backbone, job.data)
+    train, dev = splits["train"], splits["dev"]
     model = WholeModel(spec, job.data.labels, backbone, planned(settings, train))
-    run = Run(job.name, model, train, dev, with_plugins(job.listener, host))
-    rehearse(model, dev)
+    run = TrainingRun(job.name, model, train, dev, with_plugins(job.callback, host))
+    dry_run(model, dev)
     while not run.finished:
         texts = [train.encoded[i] for i in run.batch]
         hidden, rows = model.forward(texts, max(run.batch_tokens, PART_TOKENS))
         loss = run.loss(hidden, rows)
-        with (
-            model.randomness.as_global()
-        ):  # of a batch of several parts, the forward pass runs again, with dropout
+        # Batches of several parts are checkpointed: backward repeats their forward pass, which draws dropout.
+        with model.randomness.as_global():
             loss.backward()
         run.advance(float(loss.detach()))
-    return result_of(run.result(), corpora, backbone)
+    return result_of(run.result(), splits, backbone)

@@ -1,4 +1,4 @@
-"""The hidden states below the first layer that trains: computed without a graph, kept from epoch to epoch."""
+"""Cache of frozen hidden states: the inputs of the first trainable layer, kept across epochs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from onetrunk.core.trunk.packing import PART_TOKENS
 from onetrunk.core.trunk.partial_forward import lower_states
 
 KEPT_BYTES = 2**30
-"""Memory for the kept hidden states of all runs that train together; what does not fit is computed every epoch."""
+"""Bytes for the hidden states of all runs that train together; states beyond that are computed in each epoch."""
 
 
-class StateBudget:
-    """The memory that runs which train together may use for kept hidden states. Belongs to one thread.
+class CacheBudget:
+    """The memory limit that the caches of several runs share. Not thread-safe.
 
-    left: bytes that are still free.
+    left: the free bytes.
     """
 
     def __init__(self, limit: int = KEPT_BYTES) -> None:
@@ -37,17 +37,18 @@ class StateBudget:
         self.left += size
 
 
-class LowerStates:
-    """What enters layer `first` of `trunk` for each of `texts`, the bare trunk's own states.
+class HiddenStateCache:
+    """The input of layer `first` of the frozen trunk for each text of a run.
 
-    Nothing that trains acts below `first`, nor does dropout, so that a text has the same states in each epoch.
-    The embeddings (`first` 0) are as quick to look up as to keep, and are not kept.
+    Layers below `first` have no trainable weights and no dropout, so a text has the same states in each epoch. With
+    `first` 0 nothing is kept: looking up the embeddings is as fast.
 
-    budget: limits the bytes of kept states; other runs may share it.
+    texts: the texts of the run.
+    budget: the limit on the bytes kept; several runs may share it.
     """
 
     def __init__(
-        self, trunk: Trunk, first_position: int, texts: Sequence[Encoded], first: int, budget: StateBudget
+        self, trunk: Trunk, first_position: int, texts: Sequence[Encoded], first: int, budget: CacheBudget
     ) -> None:
         self.first = first
         self._trunk, self._first_position, self._texts = trunk, first_position, texts
@@ -55,27 +56,27 @@ class LowerStates:
         self._kept: dict[int, Tensor] = {}
 
     @torch.no_grad()
-    def of(self, batch: Sequence[int]) -> Tensor:
-        """Return the states of the texts of these indices, (tokens, width), end to end in this order."""
+    def states(self, batch: Sequence[int]) -> Tensor:
+        """Return the concatenated states of the texts at the indices `batch`, (tokens, H)."""
         missing = [i for i in batch if i not in self._kept]
         found: dict[int, Tensor] = {}
         if missing:
             texts = [self._texts[i] for i in missing]
             layers = range(self.first)
-            states = lower_states(self._trunk, self._first_position, texts, None, layers, PART_TOKENS)
-            found = dict(zip(missing, states.split([text.tokens for text in texts]), strict=True))
+            computed = lower_states(self._trunk, self._first_position, texts, None, layers, PART_TOKENS)
+            found = dict(zip(missing, computed.split([text.tokens for text in texts]), strict=True))
             if self.first:
                 self._keep(found)
             if len(missing) == len(batch):
-                return states
+                return computed
         return torch.cat([found[i] if i in found else self._kept[i] for i in batch])
 
     def release(self) -> None:
-        """Forget the kept states, and give their memory back to the budget."""
+        """Drop the kept states and free their bytes in the budget."""
         self._budget.give_back(sum(rows.nbytes for rows in self._kept.values()))
         self._kept = {}
 
     def _keep(self, found: dict[int, Tensor]) -> None:
         for index, rows in found.items():
             if self._budget.take(rows.nbytes):
-                self._kept[index] = rows.clone()  # a view would hold on to the whole batch
+                self._kept[index] = rows.clone()  # a view would keep the whole batch in memory

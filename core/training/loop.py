@@ -1,4 +1,4 @@
-"""The training loop: steps that any number of runs share, forward and backward, over one trunk."""
+"""The training loop: several runs share the forward and backward passes of one trunk."""
 
 from __future__ import annotations
 
@@ -7,86 +7,90 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from onetrunk.core.training.hidden_cache import LowerStates, StateBudget
-from onetrunk.core.training.run_state import Run
-from onetrunk.core.training.trainable import Learner
+from onetrunk.core.training.hidden_cache import CacheBudget, HiddenStateCache
+from onetrunk.core.training.run_state import TrainingRun
+from onetrunk.core.training.trainable import TrainableAdapter
 from onetrunk.core.trunk.batching import by_budget
 from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import PART_TOKENS, Packed
 from onetrunk.core.trunk.partial_forward import LayerEntry, run_entries
 
-AdapterRun = Run[Learner]
+AdapterRun = TrainingRun[TrainableAdapter]
 
 SHARED_TOKENS = {"cpu": 4096, "cuda": 65536}
-"""Tokens of a shared step at most, by device: on a CPU more of them leave its caches (docs/performance.md)."""
+"""The largest number of tokens of a shared step, by device type.
+
+On a CPU, more tokens no longer fit into its caches (docs/performance.md).
+"""
 
 
 def train_together(
-    runs: Sequence[AdapterRun], trunk: Trunk, budget: StateBudget | None = None
+    runs: Sequence[AdapterRun], trunk: Trunk, budget: CacheBudget | None = None
 ) -> Iterator[AdapterRun]:
-    """Train `runs` over `trunk` in shared forward and backward passes; yield each as it ends.
+    """Train `runs` over `trunk` in shared forward and backward passes; yield each run when it ends.
 
-    Each has its own data order, optimiser, schedule and early stopping, and learns what it would learn alone, up to
-    the rounding of products of other sizes. What is raised in one ends that one alone and is its `error`.
-    budget: limits the hidden states that all runs together keep; `KEPT_BYTES` by default. A run that ended gives
-        its share back before it is yielded.
-    Repeatable bit for bit on the CPU at one number of threads: all randomness comes from each run's seed, and
-    torch's global generator is left as it was.
+    Each run has its own data order, optimizer, schedule and early stopping. Its weights are those of a run alone,
+    up to rounding, because matrix sizes differ. An exception ends only the run that raised it, as its `error`.
+
+    budget: limits the hidden states that all runs keep; `KEPT_BYTES` by default. A run frees its share before it is
+        yielded.
+    On a CPU, with the same number of threads, results are the same bit for bit: all random numbers come from the
+    seed of the run. The global generator of torch is left unchanged.
     """
-    active, shared = list(runs), budget or StateBudget()
-    lowers = {run: _lower_states(run, shared) for run in runs}
+    active, shared = list(runs), budget or CacheBudget()
+    caches = {run: _hidden_cache(run, shared) for run in runs}
     while active:
         for sharing in _sharing(active, trunk):
-            _step(sharing, trunk, lowers)
+            _step(sharing, trunk, caches)
         ended = [run for run in active if run.finished]
         active = [run for run in active if not run.finished]
         for run in ended:
-            lowers.pop(run).release()
+            caches.pop(run).release()
             yield run
 
 
-def _lower_states(run: AdapterRun, budget: StateBudget) -> LowerStates:
-    learner = run.learner
-    return LowerStates(learner.trunk, learner.first_position, run.corpus.encoded, learner.first_layer, budget)
+def _hidden_cache(run: AdapterRun, budget: CacheBudget) -> HiddenStateCache:
+    own = run.trainable
+    return HiddenStateCache(own.trunk, own.first_position, run.train.encoded, own.first_layer, budget)
 
 
 def _sharing(runs: Sequence[AdapterRun], trunk: Trunk) -> list[list[AdapterRun]]:
-    """Return the runs in groups whose next batches together are as large as the device is best at."""
+    """Group the runs so that the next batches of a group have at most `SHARED_TOKENS` tokens together."""
     budget = SHARED_TOKENS["cuda" if trunk.device.type == "cuda" else "cpu"]
     groups = by_budget(range(len(runs)), [run.batch_tokens for run in runs], budget)
     return [[runs[i] for i in group] for group in groups]
 
 
-def _step(runs: Sequence[AdapterRun], trunk: Trunk, lowers: Mapping[AdapterRun, LowerStates]) -> None:
-    runs = sorted(runs, key=lambda run: run.learner.first_layer)
-    hidden, packed = _forward(runs, trunk, lowers)
+def _step(runs: Sequence[AdapterRun], trunk: Trunk, caches: Mapping[AdapterRun, HiddenStateCache]) -> None:
+    runs = sorted(runs, key=lambda run: run.trainable.first_layer)
+    hidden, packed = _forward(runs, trunk, caches)
     losses: list[tuple[AdapterRun, Tensor]] = []
     last = 0
     for run in runs:
         first, last = last, last + len(run.batch)
         own = hidden[packed.offsets[first] : packed.offsets[last]]
-        with run.ending_alone():
+        with run.recording_error():
             losses.append((run, run.loss(own, packed.rows(first, last))))
     if losses:
         torch.autograd.backward([loss for _, loss in losses])
     for run, loss in losses:
-        with run.ending_alone():
+        with run.recording_error():
             run.advance(float(loss.detach()))
 
 
 def _forward(
-    runs: Sequence[AdapterRun], trunk: Trunk, lowers: Mapping[AdapterRun, LowerStates]
+    runs: Sequence[AdapterRun], trunk: Trunk, caches: Mapping[AdapterRun, HiddenStateCache]
 ) -> tuple[Tensor, Packed]:
-    """Return the hidden states (rows, width) of the runs' next batches, run after run, and how they lie."""
-    batches = [[run.corpus.encoded[i] for i in run.batch] for run in runs]
+    """Run the next batch of each run; return the hidden states (T, H), run after run, and their packing."""
+    batches = [[run.train.encoded[i] for i in run.batch] for run in runs]
     entries = [
-        LayerEntry(lowers[run].first, texts, [slot] * len(texts), lowers[run].of(run.batch))
+        LayerEntry(caches[run].first, texts, [slot] * len(texts), caches[run].states(run.batch))
         for slot, (run, texts) in enumerate(zip(runs, batches, strict=True))
     ]
-    loras = {slot: run.learner.running_lora() for slot, run in enumerate(runs)}
-    drawn = {slot: run.learner.masks(len(entries[slot].hidden)) for slot, run in enumerate(runs)}
+    loras = {slot: run.trainable.running_lora() for slot, run in enumerate(runs)}
+    drawn = {slot: run.trainable.masks(len(entries[slot].hidden)) for slot, run in enumerate(runs)}
     masks = {slot: own for slot, own in drawn.items() if own}
     most = sum(max(run.batch_tokens, PART_TOKENS) for run in runs)
-    first_position = runs[0].learner.first_position
+    first_position = runs[0].trainable.first_position
     return run_entries(trunk, first_position, entries, loras, Masks(masks) if masks else None, most)

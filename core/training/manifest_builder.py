@@ -1,9 +1,9 @@
-"""An adapter becomes an artifact in the store, with all that is known of how it came about."""
+"""Build the manifest (`task.json`) of an adapter, and store the adapter as an artifact."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,20 +22,20 @@ from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.adapters.store.version_index import Origin
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.data.dataset import Dataset
-from onetrunk.core.data.training_data import TrainData
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import record_probe, stored_form
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import JSONObject
-from onetrunk.core.training.run_state import Trained
-from onetrunk.core.training.trainable import Learner
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a new version goes: it is the next one of `name` in `store`, and the plugins of `host` are notified.
+    """The place of a new version in the store.
 
-    origin: where it was pulled from; None for one that is made here. check: as for `Store.add`.
+    host: its plugins are notified of the new version.
+    store, name: the version becomes the next one of `name` in `store`.
+    origin: where the adapter was pulled from; None for one that was made here.
+    check: called with the existing versions before the new one is added, see `Store.add`.
     """
 
     host: PluginHost
@@ -45,16 +45,16 @@ class Destination:
     check: Callable[[Sequence[StoredVersion]], object] | None = None
 
     def add(self, write: Callable[[Path], object]) -> StoredVersion:
-        """Store what `write` puts into a folder, as `Store.add` does, and notify the plugins."""
+        """Add the files that `write` creates in a folder as a new version, and notify the plugins."""
         stored = self.store.add(self.name, write, self.origin, self.check)
         self.host.notify("adapter_stored", name=stored.name, version=stored.version, path=stored.path)
         return stored
 
 
 def bare_manifest(host: PluginHost, adapter: Adapter, backbone: Backbone, trained: int) -> Manifest:
-    """Return what `task.json` says of an adapter of which nobody knows how it was trained.
+    """Return the manifest of an adapter without a record of its training.
 
-    trained: how many of its numbers were trained.
+    trained: the number of trained parameters.
     """
     spec = adapter.spec
     distribution, plugin_version = host.origin(spec.name)
@@ -81,29 +81,8 @@ def bare_manifest(host: PluginHost, adapter: Adapter, backbone: Backbone, traine
     )
 
 
-def manifest_of(
-    host: PluginHost,
-    adapter: Adapter,
-    backbone: Backbone,
-    data: TrainData,
-    metrics: Mapping[str, JSONObject],
-    run: Trained[Learner],
-    start: StoredVersion | None,
-) -> Manifest:
-    """Return what `task.json` says of an adapter: `run` gave it from `data`, beginning with `start`."""
-    settings = run.learner.settings
-    return replace(
-        bare_manifest(host, adapter, backbone, run.learner.trained_parameters),
-        method="head" if settings.method == "head" else "lora",
-        data={split: _data_record(dataset) for split, dataset in data.splits.items()},
-        metrics=dict(metrics),
-        training={**settings.to_json(), "best_epoch": run.best_epoch, "seconds": round(run.seconds, 1)},
-        parent=None if start is None else start.ref,
-    )
-
-
 def backbone_record(backbone: Backbone) -> BackboneRecord:
-    """Return what an artifact says of its backbone; a local folder is named without its path."""
+    """Return the record of the backbone in `task.json`; a local folder is named without its path."""
     return BackboneRecord(
         name=backbone.public_name,
         revision=backbone.revision,
@@ -115,7 +94,8 @@ def backbone_record(backbone: Backbone) -> BackboneRecord:
     )
 
 
-def _data_record(dataset: Dataset) -> DataRecord:
+def data_record(dataset: Dataset) -> DataRecord:
+    """Return the record of one data set in `task.json`."""
     source = Path(dataset.source.partition(" (")[0]).name or dataset.source
     return DataRecord(sha256=dataset.sha256, rows=len(dataset.examples), source=source)
 
@@ -131,7 +111,8 @@ def store_adapter(
 ) -> StoredVersion:
     """Write the artifact of `adapter` to `destination` and return the new version.
 
-    dropout: that of its training; history: a record of each epoch.
+    dropout: the dropout probability in training.
+    history: a record of each epoch.
     """
     config, model, head = stored_form(adapter, backbone, dropout)
     facts = CardFacts(

@@ -1,4 +1,4 @@
-"""From checked data to stored adapters: train, alone or several at once, calibrate, evaluate, store."""
+"""The training pipeline: encode checked data, train one or several adapters, evaluate them, store them."""
 
 from __future__ import annotations
 
@@ -17,24 +17,28 @@ from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import load_adapter
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import JSONObject, TaskSpec
-from onetrunk.core.tasks.guarded_calls import targets_of
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
-from onetrunk.core.training.encoded_dataset import Corpus, make_corpus
-from onetrunk.core.training.evaluation import measure, rehearse
+from onetrunk.core.training.encoded_dataset import EncodedDataset, encode_dataset
+from onetrunk.core.training.evaluation import dry_run, evaluate
 from onetrunk.core.training.loop import train_together
-from onetrunk.core.training.manifest_builder import Destination, manifest_of, store_adapter
-from onetrunk.core.training.run_state import Listener, Run, Trained, planned
+from onetrunk.core.training.manifest_builder import Destination, bare_manifest, data_record, store_adapter
+from onetrunk.core.training.run_state import NO_CALLBACK, FinishedRun, TrainingCallback, TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
-from onetrunk.core.training.trainable import Learner
+from onetrunk.core.training.trainable import TrainableAdapter
 from onetrunk.core.trunk.packed import Trunk
 
 
 @dataclass(frozen=True, slots=True)
 class TrainJob:
-    """One adapter to train: for `task`, as the next version of `name`.
+    """One adapter to train.
 
-    start: a version whose updates and head are trained on; its rank, alpha and targets are kept.
-    listener: is called with each step and epoch, before the plugins are.
+    task: the name of the task.
+    name: the name of the adapter in the store; the result becomes its next version.
+    data: the checked splits.
+    settings: how to train.
+    start: a stored version whose LoRA weights and head are trained further; its rank, alpha, targets and layers
+        replace those of `settings`.
+    callback: called after each step and epoch, before the plugins.
     """
 
     task: str
@@ -42,17 +46,21 @@ class TrainJob:
     data: TrainData
     settings: TrainSettings
     start: StoredVersion | None = None
-    listener: Listener | None = None
+    callback: TrainingCallback = NO_CALLBACK
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What a finished run gives.
+    """The result of a finished run.
 
-    stored: the new version; None for method `full`, whose whole encoder is no adapter.
-    metrics: by split, `dev` and, if there was one, `test`.
-    decoder: its settings, which were calibrated on dev; {} for a task without.
-    trained: parameters trained; share: of the backbone's parameters; bytes: size of the artifact's weights.
+    stored: the new version; None for method `full`, which stores nothing.
+    metrics: by split: `dev`, and `test` if the data has it.
+    decoder: the decoder settings, calibrated on dev; {} for a task without calibration.
+    trained: the number of trained parameters.
+    share: `trained`, as a share of the parameters of the backbone.
+    bytes: the size of the stored weight files; 0 if nothing is stored.
+    loss: the mean training loss of the best epoch.
+    run: the trained weights, and a record of each epoch.
     """
 
     stored: StoredVersion | None
@@ -62,34 +70,22 @@ class TrainResult:
     share: float
     bytes: int
     loss: float
-    run: Trained[Any]
+    run: FinishedRun[Any]
 
 
 _T = TypeVar("_T")
 
 Outcome = TrainResult | Exception
-"""What becomes of a job among several: its result, or what ended it."""
+"""The result of a job, or the exception that ended it."""
 
 
-def train_adapter(
-    host: PluginHost,
-    store: Store,
-    task: str,
-    name: str,
-    data: TrainData,
-    backbone: Backbone,
-    settings: TrainSettings,
-    *,
-    start: StoredVersion | None = None,
-    listener: Listener | None = None,
-) -> TrainResult:
-    """Train `task` on `data` and store the result as the next version of `name`.
+def train_adapter(host: PluginHost, store: Store, job: TrainJob, backbone: Backbone) -> TrainResult:
+    """Train one adapter and store it.
 
-    Nothing is visible in the store before the whole run has succeeded. Raises what ended the run.
+    The new version becomes visible in the store only after the whole run has succeeded.
+    Raises the exception that ended the run.
     """
-    (outcome,) = train_adapters(
-        host, store, [TrainJob(task, name, data, settings, start, listener)], backbone
-    )
+    (outcome,) = train_adapters(host, store, [job], backbone)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -102,15 +98,17 @@ def train_adapters(
     backbone: Backbone,
     ended: Callable[[int, Outcome], None] | None = None,
 ) -> list[Outcome]:
-    """Train `jobs` over one trunk in shared passes; return what became of each, in their order.
+    """Train `jobs` over one trunk in shared forward and backward passes; return one outcome per job, in order.
 
-    Each adapter is stored as soon as its own run has succeeded, and `ended` hears of its index and its outcome;
-    what ends one run ends no other.
+    Each adapter is stored as soon as its own run has succeeded. An exception of one job does not end the others.
+
+    ended: called with the index and the outcome of each job as soon as the job has ended.
+    Raises UsageError for a backbone in int8.
     """
     check_trainable(backbone)
     trunk = Trunk.of(backbone)
     outcomes: dict[int, Outcome] = {}
-    pending: dict[int, _Pending] = {}
+    prepared: dict[int, _PreparedJob] = {}
 
     def end(index: int, outcome: Outcome) -> None:
         outcomes[index] = outcome
@@ -118,84 +116,92 @@ def train_adapters(
             ended(index, outcome)
 
     for index, job in enumerate(jobs):
-        prepared = _attempt(lambda job=job: _Pending(host, store, job, backbone, trunk))  # type: ignore[misc]
-        if isinstance(prepared, Exception):
-            end(index, prepared)
+        own = _attempt(lambda job=job: _PreparedJob(host, store, job, backbone, trunk))  # type: ignore[misc]
+        if isinstance(own, Exception):
+            end(index, own)
         else:
-            pending[index] = prepared
-    by_run = {own.run: index for index, own in pending.items()}
+            prepared[index] = own
+    by_run = {own.run: index for index, own in prepared.items()}
     for run in train_together(list(by_run), trunk):
         index = by_run.pop(run)
-        end(index, _attempt(pending.pop(index).finish))
+        end(index, _attempt(prepared.pop(index).finish))
     return [outcomes[index] for index in range(len(jobs))]
 
 
 def _attempt(act: Callable[[], _T]) -> _T | Exception:
-    """Return what `act` returns, or what it raises, which is for the caller to report."""
+    """Return the result of `act`, or the exception that it raises; the caller reports it."""
     try:
         return act()
     except Exception as error:
         return error
 
 
-class _Pending:
-    """A job under way."""
+class _PreparedJob:
+    """A job with its encoded data and its training run."""
 
     def __init__(
         self, host: PluginHost, store: Store, job: TrainJob, backbone: Backbone, trunk: Trunk
     ) -> None:
         self._host, self._store, self._job, self._backbone = host, store, job, backbone
         validate_name(job.name)
-        store.check_writable(job.name)  # not after all the work
+        store.check_writable(job.name)  # before the long work, not after it
         spec, settings = host.task(job.task), job.settings
         if settings.method == "full":
             raise UsageError("method 'full' trains no adapter; run it alone, with `adapters train`")
-        begin = None
+        start = None
         if job.start is not None:
-            begin = _load_exactly(job.start, spec, backbone)
-            settings = _inherit(settings, begin)
+            start = _load_exactly(job.start, spec, backbone)
+            settings = _inherit(settings, start)
         settings = replace(settings, targets=settings.adapted_modules(backbone.family.layout.modules))
-        if settings.class_weights == "balanced":
-            check_countable(spec, job.data)
-        self._corpora = corpora_of(spec, backbone, job.data)
-        train, dev = self._corpora["train"], self._corpora["dev"]
+        self._splits = encode_splits(spec, backbone, job.data)
+        train, dev = self._splits["train"], self._splits["dev"]
         settings = planned(settings, train)
-        learner = Learner(spec, job.data.labels, backbone, trunk, settings, begin)
-        self.run = Run(job.name, learner, train, dev, with_plugins(job.listener, host))
-        rehearse(learner, dev)
+        trainable = TrainableAdapter(spec, job.data.labels, backbone, trunk, settings, start)
+        self.run = TrainingRun(job.name, trainable, train, dev, with_plugins(job.callback, host))
+        dry_run(trainable, dev)
 
     def finish(self) -> TrainResult:
-        """Measure the finished run and store it. Raises what ended it."""
+        """Evaluate the finished run and store its adapter. Raises the exception that ended the run."""
         run = self.run.result()
-        result = result_of(run, self._corpora, self._backbone)
-        stored = self._stored(run, result)
+        result = result_of(run, self._splits, self._backbone)
+        stored = self._store_version(run, result)
         size = sum(file.stat().st_size for file in stored.path.glob("*.safetensors"))
         return replace(result, stored=stored, bytes=size)
 
-    def _stored(self, run: Trained[Learner], result: TrainResult) -> StoredVersion:
-        job, backbone, learner = self._job, self._backbone, run.learner
-        adapter = replace(learner.adapter(job.name, result.decoder), lora=learner.lora)
-        manifest = manifest_of(self._host, adapter, backbone, job.data, result.metrics, run, job.start)
-        destination = Destination(self._host, self._store, job.name)
-        dropout = learner.settings.dropout
-        return store_adapter(destination, adapter, backbone, manifest, dropout=dropout, history=run.history)
+    def _store_version(self, run: FinishedRun[TrainableAdapter], result: TrainResult) -> StoredVersion:
+        job, trainable = self._job, run.trainable
+        settings = trainable.settings
+        adapter = replace(trainable.adapter(job.name, result.decoder), lora=trainable.lora)
+        manifest = replace(
+            bare_manifest(self._host, adapter, self._backbone, result.trained),
+            method="head" if settings.method == "head" else "lora",
+            data={split: data_record(dataset) for split, dataset in job.data.splits.items()},
+            metrics=dict(result.metrics),
+            training={**settings.to_json(), "best_epoch": run.best_epoch, "seconds": round(run.seconds, 1)},
+            parent=None if job.start is None else job.start.ref,
+        )
+        return store_adapter(
+            Destination(self._host, self._store, job.name),
+            adapter,
+            self._backbone,
+            manifest,
+            dropout=settings.dropout,
+            history=run.history,
+        )
 
 
-def with_plugins(listener: Listener | None, host: PluginHost) -> Listener:
-    """Return a listener that passes each event to `listener`, and then to the plugins of `host`."""
-    own = listener or Listener()
+def with_plugins(callback: TrainingCallback, host: PluginHost) -> TrainingCallback:
+    """Return a callback that passes each event to `callback`, and then to the plugins of `host`."""
 
     def step(event: StepEvent) -> None:
-        if own.step is not None:
-            own.step(event)
+        callback.step(event)
         host.notify("training_step", event=event)
 
     def epoch(event: EpochEvent) -> None:
-        if own.epoch is not None:
-            own.epoch(event)
+        callback.epoch(event)
         host.notify("training_epoch", event=event)
 
-    return Listener(step, epoch)
+    return TrainingCallback(step, epoch)
 
 
 def check_trainable(backbone: Backbone) -> None:
@@ -204,53 +210,41 @@ def check_trainable(backbone: Backbone) -> None:
         raise UsageError("a backbone in int8 serves only; load it in fp32 or bf16 to train")
 
 
-def corpora_of(spec: TaskSpec, backbone: Backbone, data: TrainData) -> dict[str, Corpus]:
-    """Return each split of `data` by name, encoded. Raises DataError and TaskSpecError."""
+def encode_splits(spec: TaskSpec, backbone: Backbone, data: TrainData) -> dict[str, EncodedDataset]:
+    """Return the encoded splits of `data` by name. Raises DataError and TaskSpecError as `encode_dataset` does."""
     return {
-        split: make_corpus(spec, backbone, dataset.examples, data.labels)
+        split: encode_dataset(spec, backbone, dataset.examples, data.labels)
         for split, dataset in data.splits.items()
     }
 
 
-def result_of(run: Trained[Any], corpora: Mapping[str, Corpus], backbone: Backbone) -> TrainResult:
-    """Return what a run gives, measured on test if there is one, before anything is stored."""
-    learner, metrics = run.learner, {"dev": run.dev.metrics}
-    if (test := corpora.get("test")) is not None:
-        metrics["test"] = measure(learner, test, learner.logits(test), run.dev.decoder)
-    trained = learner.trained_parameters
+def result_of(run: FinishedRun[Any], splits: Mapping[str, EncodedDataset], backbone: Backbone) -> TrainResult:
+    """Evaluate a finished run on the test split, if `splits` has one; return its result, with nothing stored."""
+    trainable, metrics = run.trainable, {"dev": run.dev.metrics}
+    if (test := splits.get("test")) is not None:
+        metrics["test"] = evaluate(trainable, test, trainable.logits(test), run.dev.decoder)
+    trained = trainable.trained_parameters
     loss = float(run.history[run.best_epoch - 1]["loss"])
     return TrainResult(None, metrics, run.dev.decoder, trained, trained / backbone.parameters, 0, loss, run)
 
 
-def check_countable(spec: TaskSpec, data: TrainData) -> None:
-    """Raise UsageError unless each unit of the training data has one label index, which can be counted."""
-    for example in data.train.examples:
-        own = targets_of(spec, example, data.labels)
-        floats = any(isinstance(target, float) for target in own)
-        if floats or len(own) != spec.units(example) or max(own, default=0) >= len(data.labels):
-            raise UsageError(
-                f"class-weights balanced counts how often each label occurs, but a target of task {spec.name!r} "
-                "is not one label a unit; leave the option out"
-            )
-
-
 def _load_exactly(start: StoredVersion, spec: TaskSpec, backbone: Backbone) -> Adapter:
-    """Load the adapter to start from in float32: the precision of the trunk would round its weights."""
+    """Load the adapter to start from in float32; in the precision of the trunk its weights would be rounded."""
     exact = Trunk.of(backbone, torch.float32)
     return load_adapter(start.ref, start.read(), spec, backbone, exact)
 
 
-def _inherit(settings: TrainSettings, begin: Adapter) -> TrainSettings:
-    """Return `settings` with the shape of the adapter to start from."""
-    updates = begin.lora.updates
+def _inherit(settings: TrainSettings, start: Adapter) -> TrainSettings:
+    """Return `settings` with the method, pooling, rank, alpha, targets and layers of `start`."""
+    updates = start.lora.updates
     if not updates:
-        return replace(settings, method="head", pooling=begin.pooling)
+        return replace(settings, method="head", pooling=start.pooling)
     first = next(iter(updates.values()))
     rank, layers = first.a.shape[0], {layer for layer, _ in updates}
     return replace(
         settings,
         method="lora",
-        pooling=begin.pooling,
+        pooling=start.pooling,
         rank=rank,
         alpha=first.scale * rank,
         targets=tuple({module: None for _, module in updates}),

@@ -1,4 +1,4 @@
-"""One training run: its batches, its epochs, the best of them, and what it tells."""
+"""State of one training run: batches, epochs, best epoch, history, callbacks."""
 
 from __future__ import annotations
 
@@ -16,23 +16,28 @@ from torch import Tensor
 from onetrunk.core.errors import TaskSpecError, TrainingDiverged
 from onetrunk.core.tasks import JSONObject, Rows
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
-from onetrunk.core.training.encoded_dataset import Corpus
-from onetrunk.core.training.evaluation import DevResult, measure_dev
+from onetrunk.core.training.encoded_dataset import EncodedDataset
+from onetrunk.core.training.evaluation import DevResult, evaluate_dev
 from onetrunk.core.training.settings import TrainSettings
-from onetrunk.core.training.trainable import Trainable, balanced_weights
+from onetrunk.core.training.trainable import Trainable
 from onetrunk.core.trunk.batching import training_batches
 
-What = TypeVar("What", bound=Trainable)
+TrainableT = TypeVar("TrainableT", bound=Trainable)
 
 
 @dataclass(frozen=True, slots=True)
-class Trained(Generic[What]):
-    """What a run gives: the learner at its best epoch, one history row an epoch, and the time it took.
+class FinishedRun(Generic[TrainableT]):
+    """The result of a run.
 
-    dev: the calibrated decoder and the metrics on dev of the best epoch.
+    trainable: the weights of the best epoch.
+    history: one record per epoch.
+    best_epoch: number of the best epoch, from 1.
+    dev: the calibrated decoder settings and the metrics on dev of the best epoch.
+    seconds: duration of the whole run.
+    tokens_per_second: training throughput, without the evaluations on dev.
     """
 
-    learner: What
+    trainable: TrainableT
     history: tuple[JSONObject, ...]
     best_epoch: int
     dev: DevResult
@@ -40,46 +45,65 @@ class Trained(Generic[What]):
     tokens_per_second: float
 
 
+def _ignore(_event: StepEvent | EpochEvent) -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True, slots=True)
-class Listener:
-    """Who hears of a run, on the training thread."""
+class TrainingCallback:
+    """Callbacks of a run, called on the training thread.
 
-    step: Callable[[StepEvent], None] | None = None
-    epoch: Callable[[EpochEvent], None] | None = None
+    step: called after each optimizer step.
+    epoch: called after the dev evaluation of each epoch.
+    """
+
+    step: Callable[[StepEvent], None] = _ignore
+    epoch: Callable[[EpochEvent], None] = _ignore
 
 
-def planned(settings: TrainSettings, corpus: Corpus) -> TrainSettings:
-    """Return `settings` with the tokens of a batch and the epochs that were left to be picked for `corpus`."""
-    batch_tokens = settings.planned_tokens(sum(corpus.tokens))
+NO_CALLBACK = TrainingCallback()
+
+
+def planned(settings: TrainSettings, train: EncodedDataset) -> TrainSettings:
+    """Return `settings` with `batch_tokens` and `epochs` filled in for the size of `train`."""
+    batch_tokens = settings.planned_tokens(sum(train.tokens))
     order = torch.Generator().manual_seed(settings.seed)
-    steps = len(training_batches(corpus.tokens, batch_tokens, order))
+    steps = len(training_batches(train.tokens, batch_tokens, order))
     return replace(settings, batch_tokens=batch_tokens, epochs=settings.planned_epochs(steps))
 
 
-class Run(Generic[What]):
-    """A run between its steps. Whoever drives it takes a batch, computes its loss, and tells it of the gradients.
+class TrainingRun(Generic[TrainableT]):
+    """A training run between two steps.
 
-    learner: what trains; its settings are `planned`.
-    batch: indices of the corpus's examples, the next to learn from; batch_tokens: how many tokens it may have.
-    error: what ended the run; None for one that goes on or is done.
+    The training loop takes `batch`, computes its hidden states, calls `loss`, runs backward and calls `advance`,
+    until `finished`.
+
+    name: the name of the adapter.
+    trainable: the weights to train, with `planned` settings.
+    train, dev: the encoded splits.
+    batch_tokens: the largest number of tokens of a batch.
+    error: the exception that ended the run; None otherwise.
     """
 
     def __init__(
-        self, name: str, learner: What, corpus: Corpus, dev: Corpus, listener: Listener | None = None
+        self,
+        name: str,
+        trainable: TrainableT,
+        train: EncodedDataset,
+        dev: EncodedDataset,
+        callback: TrainingCallback = NO_CALLBACK,
     ) -> None:
-        self.name, self.learner, self.corpus, self.dev = name, learner, corpus, dev
-        self.settings = learner.settings
-        self.batch_tokens = self.settings.planned_tokens(sum(corpus.tokens))
+        self.name, self.trainable, self.train, self.dev = name, trainable, train, dev
+        self.settings = trainable.settings
+        self.batch_tokens = self.settings.planned_tokens(sum(train.tokens))
         self.error: Exception | None = None
-        self._listener = listener or Listener()
-        self._class_weights = None
-        if self.settings.class_weights == "balanced":
-            self._class_weights = balanced_weights(corpus.targets, len(learner.labels))
+        self._callback = callback
+        self._class_weights = trainable.class_weights(train)
         self._order = torch.Generator().manual_seed(self.settings.seed)
         self._batches = self._drawn_batches()
         self._epochs = self.settings.planned_epochs(len(self._batches))
         self._planned_steps = self._count_steps()
-        self.learner.schedule(self._planned_steps)
+        self.trainable.schedule(self._planned_steps)
         self._steps_done = self._steps_of_epoch = 0
         self._history: list[JSONObject] = []
         self._losses = 0.0
@@ -90,66 +114,74 @@ class Run(Generic[What]):
 
     @property
     def epoch(self) -> int:
-        """The epoch under way, from 1."""
+        """Number of the current epoch, from 1."""
         return len(self._history) + 1
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to do: all epochs, patience at its end, or an error."""
+        """Whether the run has ended: all epochs done, patience exhausted, or an error."""
         done, patience = len(self._history), self.settings.patience
-        impatient = bool(patience) and done - self._best_epoch >= patience
-        return self.error is not None or done == self._epochs or impatient
+        exhausted = bool(patience) and done - self._best_epoch >= patience
+        return self.error is not None or done == self._epochs or exhausted
 
     @property
     def batch(self) -> list[int]:
-        """Indices of the examples of the next step."""
+        """Indices of the examples of the next batch."""
         return self._batches[self._steps_of_epoch]
 
     @contextmanager
-    def ending_alone(self) -> Iterator[None]:
-        """Let what is raised within end this run, and no other that shares its steps."""
+    def recording_error(self) -> Iterator[None]:
+        """Record an exception of the block as the `error` of this run, so that the other runs of the step go on."""
         try:
             yield
         except Exception as error:
             self.error = error
 
     def loss(self, hidden: Tensor, rows: Rows) -> Tensor:
-        """Return the loss of the batch (a scalar). Raises TrainingDiverged where it is not finite."""
-        targets = self.corpus.target_tensor(self.batch).to(hidden.device)
+        """Return the loss of the current batch, a scalar tensor.
+
+        hidden: (T, H), the hidden states of the batch.
+        rows: the positions of its texts and words in them.
+        Raises TrainingDiverged if the loss is not finite; TaskSpecError if the code of the task fails.
+        """
+        targets = self.train.target_tensor(self.batch).to(hidden.device)
         weights = None if self._class_weights is None else self._class_weights.to(hidden.device)
-        loss = self.learner.loss(hidden, rows, targets, weights)
+        loss = self.trainable.loss(hidden, rows, targets, weights)
         if not math.isfinite(float(loss.detach())):
             raise self._diverged(self._steps_done + 1)
         return loss
 
     def advance(self, loss: float) -> None:
-        """Take the step whose gradients are there, tell of it, and end the epoch with its last one."""
-        lr, tokens = self.learner.lr, sum(self.corpus.encoded[i].tokens for i in self.batch)
-        self.learner.update()
+        """Take the optimizer step, call the callback, and end the epoch after its last step.
+
+        loss: of the batch.
+        """
+        lr, tokens = self.trainable.lr, sum(self.train.encoded[i].tokens for i in self.batch)
+        self.trainable.update()
         self._losses += loss
         self._steps_done += 1
-        if self._listener.step is not None:
-            done, planned = self._steps_done, self._planned_steps
-            self._listener.step(
-                StepEvent(self.name, self.epoch, self._epochs, done, planned, loss, tokens, lr)
-            )
+        done, planned = self._steps_done, self._planned_steps
+        self._callback.step(StepEvent(self.name, self.epoch, self._epochs, done, planned, loss, tokens, lr))
         self._steps_of_epoch += 1
         if self._steps_of_epoch == len(self._batches):
             self._end_epoch()
 
-    def result(self) -> Trained[What]:
-        """Return the run at its best epoch. Raises the error that ended it."""
+    def result(self) -> FinishedRun[TrainableT]:
+        """Return the result with the weights of the best epoch. Raises the `error` of the run."""
         if self.error is not None:
             raise self.error
-        self.learner.restore()
-        rate = sum(self.corpus.tokens) * len(self._history) / self._training_seconds
+        self.trainable.restore()
+        rate = sum(self.train.tokens) * len(self._history) / self._training_seconds
         seconds = time.monotonic() - self._begun
-        return Trained(self.learner, tuple(self._history), self._best_epoch, self._best_dev, seconds, rate)
+        return FinishedRun(
+            self.trainable, tuple(self._history), self._best_epoch, self._best_dev, seconds, rate
+        )
 
     def _count_steps(self) -> int:
-        """Return the batches of all epochs. Those after the first are drawn to be counted, and drawn again later.
+        """Return the number of batches of all epochs, which the learning rate schedule needs.
 
-        The learning rate follows from their number, and the batches of all epochs may not fit into memory.
+        The batches after the first epoch are drawn here only to count them, and drawn again later: the batches of
+        all epochs may not fit into memory.
         """
         drawn = self._order.get_state()
         later = sum(len(self._drawn_batches()) for _ in range(1, self._epochs))
@@ -157,18 +189,18 @@ class Run(Generic[What]):
         return len(self._batches) + later
 
     def _drawn_batches(self) -> list[list[int]]:
-        return training_batches(self.corpus.tokens, self.batch_tokens, self._order)
+        return training_batches(self.train.tokens, self.batch_tokens, self._order)
 
     def _end_epoch(self) -> None:
         self._training_seconds += time.monotonic() - self._epoch_begun
-        if not self.learner.is_finite():  # the last step may have spoilt what no loss has seen yet
+        if not self.trainable.is_finite():  # no loss has been computed after the last step
             raise self._diverged(self._steps_done)
-        found = self._measure_dev()
+        found = self._evaluate_dev()
         value = self._primary(found.metrics)
-        # Of epochs that find nothing yet the last is kept: it is no worse, and patience begins with the first find.
+        # While the metric is still 0 the latest epoch counts as the best, so patience starts later.
         if better := value > self._best or value == self._best == 0:
             self._best, self._best_epoch, self._best_dev = value, self.epoch, found
-            self.learner.keep()
+            self.trainable.keep()
         self._report(found.metrics, better)
         self._steps_of_epoch, self._losses = 0, 0.0
         if not self.finished:
@@ -181,32 +213,27 @@ class Run(Generic[What]):
         return TrainingDiverged(self.epoch, step, hint)
 
     def _primary(self, metrics: JSONObject) -> float:
-        """Return the metric that picks the best epoch, 0 for None. Raises TaskSpecError for no finite number."""
-        spec = self.learner.spec
+        """Return the metric that selects the best epoch; 0 for None. Raises TaskSpecError unless it is finite."""
+        spec = self.trainable.spec
         value = metrics.get(spec.primary)
-        if value is None and spec.primary in metrics:  # nothing to find in dev, and nothing found
+        if value is None and spec.primary in metrics:  # undefined, such as F1 without any entity
             return 0.0
         if not isinstance(value, int | float) or not math.isfinite(value):
-            raise TaskSpecError(
-                spec.name,
-                [
-                    f"evaluate gives {value!r} for {spec.primary!r}, expected a finite number, an int or a float"
-                ],
-            )
+            fault = f"evaluate returns {value!r} for {spec.primary!r}; expected a finite int or float"
+            raise TaskSpecError(spec.name, [fault])
         return float(value)
 
-    def _measure_dev(self) -> DevResult:
-        """Calibrate and measure on dev. Raises TrainingDiverged for logits that are finite no more."""
-        logits = self.learner.logits(self.dev)
-        if not all(np.isfinite(rows).all() for rows in logits):  # weights may be finite and yet too large
+    def _evaluate_dev(self) -> DevResult:
+        """Calibrate and evaluate on dev. Raises TrainingDiverged for logits that are not finite."""
+        logits = self.trainable.logits(self.dev)
+        if not all(np.isfinite(rows).all() for rows in logits):  # finite weights can be too large
             raise self._diverged(self._steps_done)
-        return measure_dev(self.learner, self.dev, logits)
+        return evaluate_dev(self.trainable, self.dev, logits)
 
     def _report(self, metrics: JSONObject, best: bool) -> None:
         seconds = time.monotonic() - self._epoch_begun
         epoch, loss = self.epoch, self._losses / self._steps_of_epoch
-        figures = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
-        row = {"epoch": epoch, "step": self._steps_done, "loss": loss, "dev": figures, "best": best}
+        numbers = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
+        row = {"epoch": epoch, "step": self._steps_done, "loss": loss, "dev": numbers, "best": best}
         self._history.append({**row, "seconds": round(seconds, 3)})
-        if self._listener.epoch is not None:
-            self._listener.epoch(EpochEvent(self.name, epoch, self._epochs, loss, metrics, seconds, best))
+        self._callback.epoch(EpochEvent(self.name, epoch, self._epochs, loss, metrics, seconds, best))

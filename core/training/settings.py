@@ -1,4 +1,4 @@
-"""The settings of a training run: what a user may choose, checked as a whole."""
+"""The settings of a training run, and their checks."""
 
 from __future__ import annotations
 
@@ -13,38 +13,41 @@ from onetrunk.core.errors import UsageError
 Method = Literal["lora", "head", "full"]
 
 LEARNING_RATES = {"lora": 1e-3, "head": 3e-3, "full": 1e-4}
-"""Learning rate by method, where the user gives none."""
+"""Default learning rate of the weights below the head, by method."""
 
 HEAD_LEARNING_RATE = 3e-3
-"""Learning rate of the head, where the user gives none: it starts from nothing and has to go further."""
+"""Default learning rate of the head. It is higher because the head starts from random weights."""
 
+MIN_EPOCHS, MAX_EPOCHS, TARGET_STEPS = 3, 20, 500
+"""Default number of epochs: enough for about `TARGET_STEPS` steps in total, within these bounds."""
 
-LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 3, 20, 500
-"""Epochs, where the user gives none: for about so many steps in all, within these bounds."""
-
-LEAST_TOKENS, MOST_TOKENS, LEAST_STEPS = 256, 512, 16
-"""Tokens of a batch, where the user gives none: for at least so many steps an epoch, within these bounds."""
+MIN_TOKENS, MAX_TOKENS, MIN_STEPS = 256, 512, 16
+"""Default number of tokens per batch: low enough for `MIN_STEPS` steps per epoch, within these bounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
     """How to train.
 
-    method: `lora` (the adapter and its head), `head` (the head alone) or `full` (a copy of the whole encoder, as
-        a baseline to compare with; never stored).
-    pooling: `auto` is what the backbone declares.
-    rank, alpha: of the updates, which are scaled by alpha / rank.
-    targets: modules of a layer to adapt, by name or `all`; which there are is the backbone's to say.
-    layers: `all` or `last-K`.
-    lr, head_lr: peak learning rates; None picks for the user.
-    warmup: share of all steps over which the rates rise; they fall linearly to zero afterwards.
-    epochs: passes over the data, at most; None is `LEAST_EPOCHS`, and more where data are few.
-    batch_tokens: packed tokens a step, at most; None is `MOST_TOKENS`, and less where data are few.
-    dropout: on the input of the updates (`full`: in the encoder's own layers) and in the head.
-    clip: largest gradient norm; 0 leaves gradients as they are.
-    patience: epochs without a better dev result before stopping; 0 never stops early.
-    class_weights: `balanced` weighs each label by the inverse of its frequency.
-    precision: of the frozen trunk; trainable weights are float32 throughout.
+    method: `lora` trains LoRA weights and the head; `head` trains the head only; `full` trains a copy of the whole
+        encoder, as a baseline that is never stored.
+    pooling: how the hidden states of a text become one vector; `auto` takes the pooling that the backbone declares.
+    rank, alpha: of LoRA; its updates are scaled by alpha / rank.
+    targets: the modules of a layer that get LoRA weights, by the names that the backbone has, or `all`.
+    layers: the layers that get LoRA weights: `all`, or `last-K` for the last K layers.
+    optimizer: `adamw`, or `sgd` with momentum 0.9.
+    lr, head_lr: peak learning rates of the weights below the head and of the head; None takes the default.
+    weight_decay: of the optimizer.
+    warmup: the share of all steps in which the learning rates rise linearly; then they fall linearly to zero.
+    epochs: the largest number of passes over the data; None takes `MIN_EPOCHS`, or more for small data.
+    batch_tokens: the largest number of tokens per step; None takes `MAX_TOKENS`, or fewer for small data.
+    dropout: probability of dropout on the inputs of the LoRA weights and in the head; with `full`, also in the
+        layers of the encoder.
+    clip: the largest norm of the gradients; 0 turns clipping off.
+    patience: number of epochs without a better metric on dev before training stops; 0 turns early stopping off.
+    seed: the source of all random numbers.
+    class_weights: `balanced` weights each label by the inverse of its frequency.
+    precision: of the frozen trunk; trainable weights are always float32.
     """
 
     method: Method = "lora"
@@ -68,16 +71,16 @@ class TrainSettings:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        """Check the settings. Raises UsageError that lists every fault."""
-        wrong = [message for holds, message in self._laws() if not holds]
+        """Check all settings. Raises UsageError that lists every fault."""
+        wrong = [message for holds, message in self._checks() if not holds]
         if wrong:
             raise UsageError("; ".join(wrong))
 
-    def _laws(self) -> list[tuple[bool, str]]:
+    def _checks(self) -> list[tuple[bool, str]]:
         return [
             (1 <= self.rank <= 1024, f"rank must be 1 to 1024, not {self.rank}"),
             (0 < self.alpha < inf, f"alpha must be positive, not {self.alpha}"),
-            (bool(self.targets), "targets are empty; name modules, or all"),
+            (bool(self.targets), "targets is empty; name modules, or use all"),
             (
                 _layer_count(self.layers) != 0,
                 f"layers must be 'all' or 'last-K' with K ≥ 1, not {self.layers!r}",
@@ -96,18 +99,18 @@ class TrainSettings:
             (self.patience >= 0, f"patience must not be negative, not {self.patience}"),
             (
                 self.precision != "int8",
-                "precision int8 serves only; train in fp32 or bf16, and predict in int8",
+                "precision int8 is for prediction only; train in fp32 or bf16, then predict in int8",
             ),
             (0 <= self.seed < 2**63, f"seed must be 0 to 2^63 - 1, not {self.seed}"),
         ]
 
     def chosen_pooling(self, declared: Literal["cls", "mean"]) -> Literal["cls", "mean"]:
-        """Return the pooling of a text, where the backbone has `declared` its own."""
+        """Return the pooling to use. declared: the pooling that the backbone declares."""
         return declared if self.pooling == "auto" else self.pooling
 
     @property
     def weight_lr(self) -> float:
-        """Peak learning rate of the updates, or of the encoder's copy."""
+        """Peak learning rate of the weights below the head."""
         return LEARNING_RATES[self.method] if self.lr is None else self.lr
 
     @property
@@ -116,37 +119,43 @@ class TrainSettings:
         return HEAD_LEARNING_RATE if self.head_lr is None else self.head_lr
 
     def adapted_layers(self, layers: int) -> range:
-        """Return the layers to adapt of an encoder of `layers`. Raises UsageError when it has fewer."""
+        """Return the indices of the layers to adapt. Raises UsageError if the encoder has too few.
+
+        layers: the number of layers of the encoder.
+        """
         count = _layer_count(self.layers)
         if count is not None and count > layers:
-            raise UsageError(f"layers {self.layers!r} asks for more than the backbone's {layers}")
+            raise UsageError(f"layers is {self.layers!r}, but the backbone has only {layers} layers")
         return range(0 if count is None else layers - count, layers)
 
     def adapted_modules(self, known: Collection[str]) -> tuple[str, ...]:
-        """Return the modules to adapt among those `known` of an encoder, in their order. Raises UsageError."""
+        """Return the modules to adapt. Raises UsageError for a target that the encoder does not have.
+
+        known: the modules of the encoder; the result has their order.
+        """
         if unknown := [target for target in self.targets if target not in (*known, "all")]:
-            raise UsageError(f"no module {unknown[0]!r} in this encoder; known: all, {', '.join(known)}")
+            raise UsageError(f"this encoder has no module {unknown[0]!r}; known: all, {', '.join(known)}")
         return tuple(module for module in known if module in self.targets or "all" in self.targets)
 
     def planned_tokens(self, tokens: int) -> int:
-        """Return the tokens of a batch where an epoch has so many `tokens`."""
+        """Return the largest number of tokens per batch. tokens: the number of tokens of an epoch."""
         if self.batch_tokens is not None:
             return self.batch_tokens
-        return min(MOST_TOKENS, max(LEAST_TOKENS, tokens // LEAST_STEPS))
+        return min(MAX_TOKENS, max(MIN_TOKENS, tokens // MIN_STEPS))
 
     def planned_epochs(self, steps: int) -> int:
-        """Return how many epochs to plan where one has so many `steps`."""
+        """Return the number of epochs. steps: the number of steps of an epoch."""
         if self.epochs is not None:
             return self.epochs
-        return min(MOST_EPOCHS, max(LEAST_EPOCHS, -(-ENOUGH_STEPS // max(1, steps))))
+        return min(MAX_EPOCHS, max(MIN_EPOCHS, -(-TARGET_STEPS // max(1, steps))))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings with what was picked for the user written out."""
+        """Return the settings as JSON, with the default learning rates filled in."""
         return {**asdict(self), "targets": list(self.targets), "lr": self.weight_lr, "head_lr": self.top_lr}
 
 
 def _layer_count(layers: str) -> int | None:
-    """Return K of `last-K`, None for `all`, 0 for what is neither."""
+    """Return K for `last-K`, None for `all`, 0 for any other value."""
     if layers == "all":
         return None
     kind, _, count = layers.partition("-")

@@ -1,14 +1,14 @@
-"""`plan.toml`: several adapters to train over one trunk, and the settings of each. No torch is imported.
+"""Reader of `plan.toml`, which describes several adapters to train over one trunk. It does not import torch.
 
-backbone = "sentence-transformers/all-MiniLM-L6-v2"   # optional; so is precision
+backbone = "sentence-transformers/all-MiniLM-L6-v2"   # optional, as is precision
 
 [defaults]                 # optional: any setting of `adapters train`
 epochs = 5
 
 [[adapters]]
 task = "ner"
-train = "people.conll"     # files are found from where the plan lies
-name = "people"            # optional: that of the task
+train = "people.conll"     # relative to the folder of the plan
+name = "people"            # optional; the default is the task
 rank = 8
 """
 
@@ -33,9 +33,13 @@ _SETTINGS = tuple(own.name for own in fields(TrainSettings) if own.name != "prec
 
 @dataclass(frozen=True, slots=True)
 class PlannedAdapter:
-    """One adapter of a plan; files are paths, or None where the plan names none.
+    """One adapter of a plan.
 
-    chosen: the settings that the plan gives, its defaults included; start: a reference to train on from.
+    task, name: the task, and the name of the adapter in the store.
+    train, dev, test: paths of the files; None if the plan does not name them.
+    start: the reference of the adapter to start from; None for a new one.
+    settings: how to train.
+    chosen: the names of the settings that the plan gives, including its defaults.
     """
 
     task: str
@@ -50,7 +54,12 @@ class PlannedAdapter:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to train over one trunk; backbone None is the default one, or that of the adapters to start from."""
+    """A training plan.
+
+    adapters: what to train.
+    backbone: its name; None for the default, or for that of the adapters to start from.
+    precision: of the trunk.
+    """
 
     adapters: tuple[PlannedAdapter, ...]
     backbone: str | None
@@ -59,7 +68,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
-    """The file; each of its tables is read as the record that follows and as TrainSettings."""
+    """The content of the file. Each table of `adapters` is read as `_Own` and as TrainSettings."""
 
     backbone: Text | None = None
     precision: Text = "auto"
@@ -69,7 +78,7 @@ class _File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Own:
-    """What only the table of an adapter has."""
+    """The keys of an adapter that are not settings."""
 
     task: Text
     train: Text
@@ -80,7 +89,7 @@ class _Own:
 
 
 def read_plan(file: str | Path) -> Plan:
-    """Read a plan and check its form. Raises PlanError that lists every fault; no data are read yet."""
+    """Read and check a plan; the data files are not read. Raises PlanError that lists every fault."""
     path = Path(file)
     try:
         table = load_toml(path)
@@ -89,7 +98,7 @@ def read_plan(file: str | Path) -> Plan:
         raise PlanError(str(path), getattr(error, "faults", [str(error)])) from error
     faults = _unknown(table, [own.name for own in fields(_File)])
     faults += [f"defaults: {fault}" for fault in _unknown(content.defaults, _SETTINGS)]
-    faults += [] if content.adapters else ["expected one table [[adapters]] or more"]
+    faults += [] if content.adapters else ["expected at least one table [[adapters]]"]
     adapters = []
     for index, table in enumerate(content.adapters, 1):
         try:
@@ -98,7 +107,7 @@ def read_plan(file: str | Path) -> Plan:
             faults += [f"adapter {index}: {fault}" for fault in error.faults]
     names = [adapter.name for adapter in adapters]
     faults += [
-        f"{names.count(name)} adapters are named {name!r}; give each a 'name' of its own"
+        f"{names.count(name)} adapters have the name {name!r}; give each a different 'name'"
         for name in sorted({name for name in names if names.count(name) > 1})
     ]
     if faults:
@@ -107,7 +116,7 @@ def read_plan(file: str | Path) -> Plan:
 
 
 def _adapter(folder: Path, table: Mapping[str, Any], plan: _File) -> PlannedAdapter:
-    """Return one adapter, whose files are found from `folder`. Raises RecordFault with all its faults."""
+    """Return one adapter; its files are relative to `folder`. Raises RecordFault that lists every fault."""
     faults = _unknown(table, (*_OWN, *_SETTINGS))
     given = {
         _field(key): value
@@ -139,7 +148,7 @@ def _adapter(folder: Path, table: Mapping[str, Any], plan: _File) -> PlannedAdap
 
 
 def _settings(given: Mapping[str, Any], precision: str) -> TrainSettings:
-    """Return the settings that are given. Raises RecordFault for wrong types, UsageError for wrong values."""
+    """Return the settings in `given`. Raises RecordFault for wrong types, UsageError for wrong values."""
     targets = given.get("targets")
     names = {"targets": [name.strip() for name in targets.split(",")]} if isinstance(targets, str) else {}
     settings = read(TrainSettings, {**given, **names, "precision": precision}, TOML_WORDS)
@@ -149,12 +158,12 @@ def _settings(given: Mapping[str, Any], precision: str) -> TrainSettings:
 
 
 def _unknown(table: Mapping[str, Any], known: Sequence[str]) -> list[str]:
-    """Return a fault for each key that is not among those known, written with dashes or without."""
+    """Return a fault for each key that is not in `known`. Keys may have `-` in place of `_`."""
     return [
         f"has the unknown key {key!r}; known: {', '.join(known)}" for key in table if _field(key) not in known
     ]
 
 
 def _field(key: str) -> str:
-    """Return the name of a setting, which may be written as the option is, with dashes."""
+    """Return the name of a setting; the file may spell it like the option, with dashes."""
     return key.replace("-", "_")

@@ -1,4 +1,4 @@
-"""What trains: the weights of one adapter, their optimiser, and the best state so far."""
+"""Trainable weights of one run, with their optimizer and the best state so far."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ from torch import Tensor, nn
 from onetrunk.adapters.methods.lora import Lora, LowRank, init_lora
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.rng import Randomness
-from onetrunk.core.errors import TaskSpecError
+from onetrunk.core.errors import TaskSpecError, UsageError
 from onetrunk.core.inference.adapter import Adapter, build_head, head_logits
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.tasks import Labels, Rows, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling
-from onetrunk.core.training.encoded_dataset import Corpus
+from onetrunk.core.training.encoded_dataset import EncodedDataset
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.trunk.dropout import Dropout
 from onetrunk.core.trunk.packed import Trunk
 
 
 class Trainable(ABC):
-    """What one run trains: the weights below the head and the head, their optimiser, and the best state so far.
+    """The trainable weights of one run: those below the head, and the head.
 
-    weights: float32, the trainable tensors below the head; none where the head trains alone.
+    spec, labels: the task and its labels.
+    settings: how to train.
+    randomness: the random generators of the run.
+    head: the head, in float32.
+    weights: the trainable tensors below the head, in float32; empty if only the head trains.
     """
 
     def __init__(
@@ -45,21 +49,21 @@ class Trainable(ABC):
         self._best: list[Tensor] | None = None
 
     @abstractmethod
-    def logits(self, corpus: Corpus) -> list[np.ndarray]:
-        """Return the logits of `corpus` in its order, with the present weights."""
+    def logits(self, dataset: EncodedDataset) -> list[np.ndarray]:
+        """Return the logits (units, labels) of each example of `dataset`, with the current weights."""
 
     @property
     def trained_parameters(self) -> int:
-        """Number of weights that train, the head's included."""
+        """Number of trainable parameters, including the head."""
         return sum(tensor.numel() for tensor in [*self.weights, *self.head.parameters()])
 
     @property
     def lr(self) -> float:
-        """The present learning rate of the weights below the head, or of the head where it trains alone."""
+        """The current learning rate of the weights below the head, or of the head if only the head trains."""
         return float(self._optimizer.param_groups[0]["lr"])
 
     def schedule(self, steps: int) -> None:
-        """Plan the learning rates for `steps` steps: linear up, then linear down to zero."""
+        """Set the learning rate schedule for `steps` steps: a linear rise, then a linear fall to zero."""
         rise = max(1, round(self.settings.warmup * steps))
 
         def factor(step: int) -> float:
@@ -67,22 +71,42 @@ class Trainable(ABC):
 
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, factor)
 
-    def loss(self, hidden: Tensor, rows: Rows, targets: Tensor, class_weights: Tensor | None) -> Tensor:
-        """Return the loss (a scalar) of the texts whose hidden states (T, H) are laid out as `rows` says.
+    def class_weights(self, train: EncodedDataset) -> Tensor | None:
+        """Return the class weights (labels,) for the loss; None if the settings ask for none.
 
-        Raises TaskSpecError for what the head or the loss raises, and where they do not give what they should.
+        Raises UsageError unless every unit of `train` has one label index as its target.
+        """
+        if self.settings.class_weights == "none":
+            return None
+        for example, own in zip(train.examples, train.targets, strict=True):
+            floats = any(isinstance(target, float) for target in own)
+            if floats or len(own) != self.spec.units(example) or max(own, default=0) >= len(self.labels):
+                raise UsageError(
+                    f"class-weights balanced counts how often each label occurs, but the targets of task "
+                    f"{self.spec.name!r} are not one label index per unit; leave the option out"
+                )
+        return balanced_weights(train.targets, len(self.labels))
+
+    def loss(self, hidden: Tensor, rows: Rows, targets: Tensor, class_weights: Tensor | None) -> Tensor:
+        """Return the loss of a batch, a scalar tensor.
+
+        hidden: (T, H), the hidden states.
+        rows: the positions of the texts and words in them.
+        targets: the concatenated targets of the texts.
+        class_weights: (labels,) or None.
+        Raises TaskSpecError if the head or the loss of the task raises, or returns a wrong type or shape.
         """
         with self.randomness.as_global():
             logits = head_logits(self.spec, self.head.train(), hidden, rows)
         with calling(self.spec, "loss"):
             loss = self.spec.loss(logits, targets, class_weights)
         if not isinstance(loss, Tensor) or loss.shape != () or not loss.requires_grad:
-            fault = f"loss gives {loss!r}, expected a scalar tensor that depends on the logits"
+            fault = f"loss returns {loss!r}, expected a scalar tensor that depends on the logits"
             raise TaskSpecError(self.spec.name, [fault])
         return loss
 
     def update(self) -> None:
-        """Take one optimiser step by the gradients that are there, clipped, and forget them."""
+        """Take one optimizer step with the clipped gradients, then clear the gradients."""
         if self.settings.clip:
             nn.utils.clip_grad_norm_([*self.weights, *self.head.parameters()], self.settings.clip)
         self._optimizer.step()
@@ -91,15 +115,15 @@ class Trainable(ABC):
             self._schedule.step()
 
     def is_finite(self) -> bool:
-        """Whether every trained weight is a finite number."""
+        """Whether all trainable weights are finite."""
         return all(bool(tensor.isfinite().all()) for tensor in self._state())
 
     def keep(self) -> None:
-        """Remember the present state as the best."""
+        """Save the current weights as the best state."""
         self._best = [tensor.detach().clone() for tensor in self._state()]
 
     def restore(self) -> None:
-        """Return to the best state, if one was kept."""
+        """Restore the best state, if one was saved."""
         with torch.no_grad():
             for tensor, best in zip(self._state(), self._best or [], strict=False):
                 tensor.copy_(best)
@@ -119,10 +143,13 @@ class Trainable(ABC):
         return torch.optim.AdamW(groups, weight_decay=own.weight_decay, fused=True)
 
 
-class Learner(Trainable):
-    """An adapter that trains over a frozen trunk. What it draws comes from `settings.seed` alone.
+class TrainableAdapter(Trainable):
+    """A trainable adapter over a frozen trunk. All random numbers come from `settings.seed`.
 
-    start: an adapter to begin from; its updates must have the settings' shapes.
+    lora: the LoRA weights, float32.
+    pooling: the pooling of the adapter.
+    trunk, first_position: the frozen trunk, and the position id of the first token of a text.
+    start: an adapter whose weights are copied; its LoRA weights must have the shapes that `settings` give.
     """
 
     def __init__(
@@ -147,22 +174,22 @@ class Learner(Trainable):
 
     @property
     def first_layer(self) -> int:
-        """The first layer that what trains changes; below it the trunk runs as it is, without a graph."""
+        """The first layer with trainable weights; the layers below it need no gradients."""
         return self.trunk.first_changed(self.lora)
 
-    def logits(self, corpus: Corpus) -> list[np.ndarray]:
-        """Return the logits of `corpus` in its order, with the present weights."""
+    def logits(self, dataset: EncodedDataset) -> list[np.ndarray]:
+        """Return the logits (units, labels) of each example of `dataset`, with the current weights."""
         with torch.no_grad():
             adapter = self.adapter("training")
-        jobs = [LogitsRequest(encoded, 0) for encoded in corpus.encoded]
+        jobs = [LogitsRequest(encoded, 0) for encoded in dataset.encoded]
         return compute_logits(self.trunk, self.first_position, [adapter], jobs)
 
     def running_lora(self) -> Lora:
-        """Return the updates as the trunk computes with them; the cast keeps the graph."""
+        """Return the LoRA weights in the precision of the trunk; gradients flow through the cast."""
         return self.lora.to(self.trunk.device, self.trunk.dtype)
 
     def masks(self, rows: int) -> dict[int, Tensor]:
-        """Draw the step's dropout masks for the inputs of the updates: by width, (rows, width)."""
+        """Draw the dropout masks of a step for the inputs of the LoRA weights: {width: (rows, width)}."""
         if not self.settings.dropout:
             return {}
         dropout, trunk = Dropout(self.settings.dropout, self.randomness.device), self.trunk
@@ -170,7 +197,7 @@ class Learner(Trainable):
         return {width: dropout.draw(torch.Size((rows, width)), trunk.dtype, trunk.device) for width in widths}
 
     def adapter(self, ref: str, settings: dict[str, object] | None = None) -> Adapter:
-        """Return the present state as an adapter; it shares the weights, so it is for use between steps."""
+        """Return the current state as an adapter. It shares the weights, so the next step changes it."""
         lora = self.lora.to(self.trunk.device, self.trunk.adapter_dtype)
         return Adapter(ref, self.spec, self.labels, self.pooling, lora, self.head.eval(), settings or {})
 
@@ -189,7 +216,7 @@ def _fresh_lora(backbone: Backbone, settings: TrainSettings, generator: torch.Ge
 
 
 def _trainable(lora: Lora, device: torch.device) -> Lora:
-    """Return float32 leaves of their own."""
+    """Return a copy with float32 leaf tensors that require gradients."""
 
     def leaf(tensor: Tensor) -> Tensor:
         return tensor.detach().to(device, torch.float32, copy=True).requires_grad_()
@@ -198,7 +225,11 @@ def _trainable(lora: Lora, device: torch.device) -> Lora:
 
 
 def balanced_weights(targets: Sequence[Targets], labels: int) -> Tensor:
-    """Return (labels,) weights n / (labels * count), 0 for a label without examples; mean 1 over the data."""
+    """Return the class weights n / (labels * count), (labels,); 0 for a label without units.
+
+    targets: label indices; negative ones are not counted.
+    n is the number of counted units, so the mean weight over them is 1.
+    """
     flat = torch.tensor([target for own in targets for target in own if target >= 0])
     counts = torch.bincount(flat, minlength=labels).float()
     return torch.where(counts > 0, counts.sum() / (labels * counts.clamp(min=1)), 0.0)

@@ -220,7 +220,7 @@ def test_stdin_has_one_text_a_line_and_an_empty_line_is_a_text(
 def test_empty_input_is_an_error_that_says_so(predict: Any) -> None:
     done = predict("mood", "--json", input="")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "stdin: is empty; expected one text a line" in done.stderr
+    assert "stdin: is empty; expected one text per line" in done.stderr
 
 
 @pytest.mark.parametrize(

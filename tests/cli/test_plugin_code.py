@@ -65,7 +65,8 @@ def test_a_text_that_a_decoder_fails_on_is_told_with_file_and_line(fragile: Any,
 def test_an_answer_that_is_not_json_is_told_with_its_text(fragile: Any, form: tuple[str, ...]) -> None:
     done = fragile("predict", "good", "odd", *form)
     assert done.exit_code == 1
-    fault = "error: text 2: adapter fragile@1 fails on 'odd': decode gives what has a set, which is no JSON"
+    where = "error: text 2: adapter fragile@1 fails on 'odd'"
+    fault = f"{where}: decode returns a value that has a set, which is no JSON"
     assert done.stderr.splitlines()[-1].startswith(fault)
 
 

@@ -60,7 +60,7 @@ def test_of_two_plugins_with_the_same_task_the_later_is_dropped_and_both_are_nam
     site.install("second", source.replace("first_command", "second_command"))
     reports = {it["name"]: it for it in json.loads(adapters("plugins", "--json").stdout)}
     assert reports["first"]["tasks"] == ["task-first"]
-    assert "'task-first' is already given by plugin first (first-dist 1.2)" in reports["second"]["error"]
+    assert "'task-first' already belongs to plugin first (first-dist 1.2)" in reports["second"]["error"]
 
 
 def test_the_table_shows_what_a_plugin_gives(site: Any, adapters: Any) -> None:

@@ -72,13 +72,13 @@ def test_a_command_that_prints_nothing_needs_no_stdout(shell: Shell, mood: Any, 
 def test_a_closed_stdin_is_one_line_of_predict(shell: Shell, mood: Any, arguments: tuple[str, ...]) -> None:
     done = shell("<&-", *mood, *arguments)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: stdin: is closed; give it something to read, or name a file\n"
+    assert done.stderr == "error: stdin: is closed; pipe data into it, or name a file\n"
 
 
 def test_a_closed_stdin_is_one_line_of_train(shell: Shell) -> None:
     done = shell("<&-", "train", "sentiment", "--train", "-")
     assert done.returncode == 1
-    assert done.stderr == "error: stdin: is closed; give it something to read, or name a file\n"
+    assert done.stderr == "error: stdin: is closed; pipe data into it, or name a file\n"
 
 
 @needs_full_device
@@ -164,7 +164,7 @@ def unseen(request: pytest.FixtureRequest, stocked: Path) -> tuple[str, dict[str
         why = {"why": "File name too long", "read": "cannot be read: File name too long"}
         return str(stocked.parent / ("x" * 300)), why
     folder: Path = request.getfixturevalue("forbidden")
-    return str(folder / "x"), {"why": "Permission denied", "read": "may not be read; check"}
+    return str(folder / "x"), {"why": "Permission denied", "read": "permission denied; check"}
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_method_full_stores_nothing_and_says_so(train: Any) -> None:
 
 
 BAD_LINES = {
-    "bad JSON": ('{"text": "a", "label": "b"}\n{"text": \n', r":2: bad JSON"),
+    "invalid JSON": ('{"text": "a", "label": "b"}\n{"text": \n', r":2: invalid JSON"),
     "one label": ('{"text": "a", "label": "b"}\n' * 9, r"at least two labels"),
     "no label": ('{"text": "a"}\n', r"label"),
     "empty": ("", r"no records"),
@@ -254,13 +254,13 @@ def test_contradictory_settings_are_one_line(train: Any, options: tuple[str, ...
 def test_an_unknown_task_names_those_on_offer(train: Any) -> None:
     done = train(task="tagging")
     assert done.exit_code == 1
-    assert re.search("no plugin offers task 'tagging'; known: .*ner", done.stderr)
+    assert re.search("no plugin has the task 'tagging'; known: .*ner", done.stderr)
 
 
 def test_an_unknown_module_is_told_with_those_of_the_backbone(train: Any) -> None:
     done = train("--targets", "query,foo")
     assert done.exit_code == 1
-    assert "no module 'foo' in this encoder; known: all, query" in done.stderr
+    assert "this encoder has no module 'foo'; known: all, query" in done.stderr
     assert Store().versions() == []
 
 

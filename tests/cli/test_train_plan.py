@@ -80,7 +80,7 @@ def test_bad_data_and_divergence_end_one_adapter_alone(
     assert [record["adapter"] for record in records] == [None, "mood@1", None, None]
     assert "bad.jsonl:1" in records[0]["error"]
     assert "not finite" in records[2]["error"]
-    assert "no plugin offers task 'nope'" in records[3]["error"]
+    assert "no plugin has the task 'nope'" in records[3]["error"]
     assert "broken: failed: " in done.stderr
     assert [stored.ref for stored in Store().versions()] == ["mood@1"]
     assert "failed: " in run("train", "--plan", file).stdout

@@ -32,7 +32,7 @@ from onetrunk.core.serving.engine.engine import Engine
 from onetrunk.core.serving.http.app import make_app
 from onetrunk.core.serving.http.server import Server
 from onetrunk.core.serving.http.sockets import listen, url_of
-from onetrunk.core.training.pipeline import train_adapter
+from onetrunk.core.training.pipeline import TrainJob, train_adapter
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.trunk.packed import Trunk
 
@@ -75,9 +75,8 @@ class Library:
         """Read a table and train on it."""
         spec = self._host.task("sentiment")
         data = read_train_data(spec, self._folder / "mood.csv", None, None, seed=0)
-        train_adapter(
-            self._host, self._store, "sentiment", "mood", data, self._backbone, TrainSettings(epochs=2)
-        )
+        job = TrainJob("sentiment", "mood", data, TrainSettings(epochs=2))
+        train_adapter(self._host, self._store, job, self._backbone)
 
     def predict(self) -> None:
         """Predict enough text for several threads."""

@@ -179,7 +179,7 @@ def test_scores_name_all_intents_from_the_best_down() -> None:
 
 def test_a_threshold_of_another_score_is_refused() -> None:
     other = {"threshold": 0.5, "score": "max_softmax", "rule": "old"}
-    with pytest.raises(ValueError, match="set for the score 'max_softmax', this plugin computes"):
+    with pytest.raises(ValueError, match="is for the score 'max_softmax', but this plugin computes"):
         SPEC.decode(Example("x"), sure_of("pay", 1.0), LABELS, other)
 
 

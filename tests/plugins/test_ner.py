@@ -112,7 +112,7 @@ def test_the_note_counts_the_entities_that_were_widened_and_shows_the_first() ->
     ]
     read = [replace(SPEC.read(row), where=f"f:{line}") for line, row in enumerate(rows, 1)]
     assert notes_on(SPEC, read) == (
-        "2 of 3 entities were widened to whole words, as figures count them; such as f:2: LOC 2:8 became 2:14, "
+        "2 of 3 entities were widened to whole words for training and metrics; first: f:2: LOC 2:8 became 2:14, "
         "'London-based'",
     )
     assert notes_on(SPEC, read[:1]) == ()
@@ -144,20 +144,20 @@ def test_no_entity_is_lost_and_each_covers_its_characters(record: dict[str, Any]
         ({}, r"expected a list under 'words' or a string under 'text'; the record has \[\]"),
         ({"words": "Ada", "tags": ["O"]}, "expected a list of strings under 'words', found Ada"),
         ({"words": ["Ada"], "tags": [0]}, r"expected a list of strings under 'tags', found \[0\]"),
-        ({"words": ["Ada", "x"], "tags": ["O"]}, "expected a tag for each word, found 1 for 2"),
+        ({"words": ["Ada", "x"], "tags": ["O"]}, "expected one tag per word, found 1 tags for 2 words"),
         ({"words": ["Ada", ""]}, "word 2 is ''"),
-        ({"words": ["\u00a0"]}, "word 1 is '\\\\xa0'; expected characters on one line"),
-        ({"words": ["a\nb"]}, "word 1 is 'a\\\\nb'; expected characters on one line"),
+        ({"words": ["\u00a0"]}, "word 1 is '\\\\xa0'; expected at least one visible character"),
+        ({"words": ["a\nb"]}, "word 1 is 'a\\\\nb'; expected at least one visible character"),
         ({"words": ["Ada"], "tags": ["PER"]}, "tag 1 is 'PER'; expected O, B-TYPE"),
         ({"text": "Ada", "entities": "PER"}, "expected a list under 'entities', found PER"),
         ({"text": "Ada", "entities": ["PER"]}, "expected an entity .*, found PER"),
         ({"text": "Ada", "entities": [{"start": 0, "end": 3}]}, "expected an entity .*, found {'start'"),
         (entities("Ada", (True, 3, "PER")), "expected an entity"),
         (entities("Ada", (0, 3, " ")), "expected an entity"),
-        (entities("Ada", (0, 4, "PER")), "entity PER 0:4 covers no characters of the text, which has 3"),
-        (entities("Ada", (-1, 2, "PER")), "entity PER -1:2 covers no characters"),
-        (entities("Ada", (2, 2, "PER")), "entity PER 2:2 covers no characters"),
-        (entities("a  b", (1, 3, "PER")), "entity PER 1:3 covers no characters"),
+        (entities("Ada", (0, 4, "PER")), "entity PER 0:4 is empty or outside the text of 3 characters"),
+        (entities("Ada", (-1, 2, "PER")), "entity PER -1:2 is empty or outside"),
+        (entities("Ada", (2, 2, "PER")), "entity PER 2:2 is empty or outside"),
+        (entities("a  b", (1, 3, "PER")), "entity PER 1:3 is empty or outside"),
         (entities("Ada", (0, 2, "PER"), (1, 3, "LOC")), "entities PER 0:2 and LOC 1:3 overlap"),
     ],
 )
@@ -256,9 +256,9 @@ def test_entities_lie_in_the_text_in_order_and_apart(text: str, data: st.DataObj
 
 
 def test_logits_for_another_number_of_words_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 words, but 1 rows of logits"):
+    with pytest.raises(ValueError, match="1 rows of logits for 2 words"):
         SPEC.evaluate([Example("a b", ("O", "B-PER"))], [logits_of(["O"])], LABELS, {})
-    with pytest.raises(ValueError, match="2 words, but 3 rows of logits"):
+    with pytest.raises(ValueError, match="3 rows of logits for 2 words"):
         SPEC.decode(Example("a b"), logits_of(["O"] * 3), LABELS, {})
 
 

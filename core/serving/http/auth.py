@@ -105,14 +105,13 @@ class Access:
         return grant
 
     def _find(self, authorization: str | None) -> Grant:
+        """Return the grant of the token in a header. Raises Refusal (401)."""
         kind, _, token = (authorization or "").partition(" ")
         if kind.lower() != "bearer" or not token.strip():
             raise _unauthorized("the request has no token; send the header Authorization: Bearer TOKEN", "")
         digest = _digest(token.strip().encode("latin-1", "replace"))  # the encoding of headers
         found: Grant | None = None
-        for known, grant in (
-            self._grants or ()
-        ):  # compares all of them, so that the time does not depend on the token
+        for known, grant in self._grants or ():  # compares all, so that the time does not depend on the token
             if hmac.compare_digest(digest, known):
                 found = grant
         if found is None:

@@ -51,15 +51,15 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._inner = protocol(app_state={**app_state, CONNECTION: self}, **settings)
         self.disconnected: asyncio.Future[None] = self._loop.create_future()
-        self._held = bytearray()  # received, but not forwarded yet
+        self._held = bytearray()  # data received, but not forwarded yet
         self._running = 0  # requests under way: 0 or 1, for a moment 2
         self._waiting = False  # whether the application waits for a part of a body
         self._next: asyncio.Handle | None = None
         self._untaken = 0  # bytes forwarded since the application last received something
         self._allowed = HEAD_BYTES  # limit of these bytes
         self._head_began: float | None = self._loop.time()  # start of the current head; None: no head is due
-        self._timer: asyncio.TimerHandle | None = None
-        self._unread: asyncio.TimerHandle | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timers and complete `disconnected`."""
-        for handle in (self._timer, self._unread, self._next):
+        for handle in (self._head_timer, self._write_timer, self._next):
             if handle is not None:
                 handle.cancel()
         self._held.clear()
@@ -99,15 +99,15 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Start the timeout of a client that does not read."""
         self._inner.pause_writing()
-        if self._unread is None:
-            self._unread = self._loop.call_later(WRITE_SECONDS, self._transport.abort)
+        if self._write_timer is None:
+            self._write_timer = self._loop.call_later(WRITE_SECONDS, self._transport.abort)
 
     @override
     def resume_writing(self) -> None:
         """Stop the timeout of a client that does not read."""
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
         self._inner.resume_writing()
 
     def request_began(self) -> None:
@@ -136,11 +136,12 @@ class Connection(asyncio.Protocol):
         self._waiting, self._untaken = False, 0
 
     def _schedule(self) -> None:
-        """Forward the next piece in the next turn of the event loop, once the application has handled this one."""
+        """Schedule the next held piece, for after the application has handled the last one."""
         if self._next is None:
             self._next = self._loop.call_soon(self._forward_held)
 
     def _forward_held(self) -> None:
+        """Forward the next held piece, if the application can take it; resume reading after the last."""
         self._next = None
         if self._transport.is_closing() or (self._running and not self._waiting):
             return
@@ -153,6 +154,7 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _forward(self, data: bytes) -> None:
+        """Pass data to uvicorn's protocol, or refuse it above the limit."""
         self._untaken += len(data)
         if self._untaken > self._allowed:
             self._refuse()
@@ -184,7 +186,7 @@ class Connection(asyncio.Protocol):
             HEAD_SECONDS if self._head_began is None else self._head_began + HEAD_SECONDS - self._loop.time()
         )
         if left > 0:
-            self._timer = self._loop.call_later(left, self._check_head)
+            self._head_timer = self._loop.call_later(left, self._check_head)
         else:
             self._transport.close()
 

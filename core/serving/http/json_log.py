@@ -38,7 +38,7 @@ class EventLog:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
         self._lines: deque[str] = deque(maxlen=_MAX_LINES)
-        self._some = threading.Event()
+        self._pending = threading.Event()
         self._writing, self._starting = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -47,8 +47,8 @@ class EventLog:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         given = {name: value for name, value in fields.items() if value is not None}
         self._lines.append(_ENCODER.encode({"time": now, "level": level, "event": event, **given}) + "\n")
-        if not self._some.is_set():
-            self._some.set()
+        if not self._pending.is_set():
+            self._pending.set()
             self._start()
 
     def flush(self) -> None:
@@ -80,9 +80,9 @@ class EventLog:
                 atexit.register(self.flush)
 
     def _run(self) -> None:
-        while self._some.wait():
+        while self._pending.wait():
             time.sleep(_DELAY)
-            self._some.clear()
+            self._pending.clear()
             self.flush()
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
 from onetrunk.core.serving.engine.config import NAME
-from onetrunk.core.serving.http.problems import MEDIA_TYPE, PROBLEMS
+from onetrunk.core.serving.http.problems import MEDIA_TYPE, PROBLEMS, Problem
 from onetrunk.core.serving.http.request_context import JSON_TYPE
 from onetrunk.core.serving.http.schemas import MODELS
 from onetrunk.core.serving.http.service import Handler
@@ -21,8 +21,9 @@ DESCRIPTION = """Many text tasks on one frozen encoder: each text is answered by
 Errors are problem details (RFC 9457). Every response has the id of its request in `X-Request-Id`."""
 REF = "#/components/schemas/"
 Responses = dict[int | str, Any]
-"""The OpenAPI responses of a route, by status."""
+"""OpenAPI responses by status."""
 _EVERYWHERE = ("forbidden", "internal")
+_SECURED = ("unauthorized",)
 _BODY = (
     "malformed-json",
     "unsupported-media-type",
@@ -57,73 +58,9 @@ _NAME = {
 }
 
 
-def responses_of(model: str, *problems: str, secured: bool = True) -> Responses:
-    """Return the responses of a route: 200 with the schema `model`, and its problems.
-
-    secured: whether the route checks the token.
-    """
-    kinds = {*problems, *_EVERYWHERE, *(["unauthorized"] if secured else [])}
-    return {
-        200: content(model, JSON_TYPE, "Success."),
-        **problem_responses(*sorted(kinds)),
-    }
-
-
-def content(model: str, media: str, description: str) -> dict[str, Any]:
+def content(model: str, description: str = "Success.", media: str = JSON_TYPE) -> dict[str, Any]:
     """Return a response or a body with the schema `model` and the content type `media`."""
     return {"description": description, "content": {media: {"schema": {"$ref": REF + model}}}}
-
-
-def problem_responses(*kinds: str) -> Responses:
-    """Return the responses of these kinds of problems, one for each status."""
-    by_status: dict[int, list[str]] = {}
-    for kind in kinds:
-        by_status.setdefault(PROBLEMS[kind][0], []).append(kind)
-    return {status: _problem(status, own) for status, own in sorted(by_status.items())}
-
-
-def _problem(status: int, kinds: list[str]) -> dict[str, Any]:
-    titles = " · ".join(PROBLEMS[kind][1] for kind in kinds)
-    value = {"schema": {"$ref": f"{REF}ProblemDetails"}, "examples": {kind: _sample(kind) for kind in kinds}}
-    headers = {429: ["Retry-After"], 503: ["Retry-After"], 401: ["WWW-Authenticate"]}.get(status, [])
-    described = {name: {"schema": {"type": "string"}} for name in headers}
-    return {
-        "description": titles,
-        "content": {MEDIA_TYPE: value},
-        **({"headers": described} if headers else {}),
-    }
-
-
-def _sample(kind: str) -> dict[str, Any]:
-    status, title = PROBLEMS[kind]
-    return {
-        "value": {
-            "type": f"/problems/{kind}",
-            "title": title,
-            "status": status,
-            "detail": "What is wrong, and what to do.",
-            "instance": "9f86d081884c7d65",
-        }
-    }
-
-
-def operation_extras(
-    body: str | None = None, media: str = JSON_TYPE, *, named: bool = False, secured: bool = True
-) -> dict[str, Any]:
-    """Return the parts of an operation beside its responses.
-
-    body: schema of the request's body; None without a body.
-    named: whether the path has the name of an adapter.
-    secured: whether the route checks the token.
-    """
-    extra: dict[str, Any] = {}
-    if body is not None:
-        extra["requestBody"] = {"required": True, **content(body, media, "JSON in UTF-8.")}
-    if named:
-        extra["parameters"] = [_NAME]
-    if secured:
-        extra["security"] = [{"token": []}, {}]
-    return extra
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,32 +68,63 @@ class Route:
     """A route of the API.
 
     handler: answers its requests; the first line of its docstring is the route's summary in the document.
-    responses: its OpenAPI responses, by status.
-    extra: the other parts of its OpenAPI operation.
+    success: its OpenAPI responses that are not problems, by status.
+    problems: kinds of its problems, in addition to those of all routes.
+    body: the OpenAPI description of the request's body, if it has one.
+    secured: whether it checks the token.
     """
 
     method: str
     path: str
     handler: Handler
-    responses: Responses
-    extra: Mapping[str, Any] = field(default_factory=operation_extras)
+    success: Responses
+    problems: Sequence[str] = ()
+    body: Mapping[str, Any] | None = None
+    secured: bool = True
 
     def operation(self) -> dict[str, Any]:
         """Return the OpenAPI operation of the route."""
+        problems = _problem_responses({*self.problems, *_EVERYWHERE, *(_SECURED if self.secured else ())})
         request_id = {
             "schema": {"type": "string"},
             "description": "The id of the request; the log has the same.",
         }
-        responses = {}
-        for status, response in self.responses.items():
-            headers = {**response.get("headers", {}), "X-Request-Id": request_id}
-            responses[str(status)] = {**response, "headers": headers}
+        responses = {
+            str(status): {**response, "headers": {**response.get("headers", {}), "X-Request-Id": request_id}}
+            for status, response in {**self.success, **problems}.items()
+        }
         return {
             "summary": (self.handler.__doc__ or "").partition("\n")[0],
             "operationId": self.handler.__name__,
             "responses": responses,
-            **self.extra,
+            **({"requestBody": {"required": True, **self.body}} if self.body else {}),
+            **({"parameters": [_NAME]} if "{name}" in self.path else {}),
+            **({"security": [{"token": []}, {}]} if self.secured else {}),
         }
+
+
+def _problem_responses(kinds: set[str]) -> Responses:
+    """Return the responses of these kinds of problems, one for each status."""
+    by_status: dict[int, list[str]] = defaultdict(list)
+    for kind in sorted(kinds):
+        by_status[PROBLEMS[kind][0]].append(kind)
+    return {status: _problem_response(status, own) for status, own in sorted(by_status.items())}
+
+
+def _problem_response(status: int, kinds: Sequence[str]) -> dict[str, Any]:
+    """Return the response of all kinds of problems with the same status."""
+    examples = {kind: {"value": _example(kind)} for kind in kinds}
+    headers = {429: ["Retry-After"], 503: ["Retry-After"], 401: ["WWW-Authenticate"]}.get(status, [])
+    return {
+        "description": " · ".join(PROBLEMS[kind][1] for kind in kinds),
+        "content": {MEDIA_TYPE: {"schema": {"$ref": f"{REF}ProblemDetails"}, "examples": examples}},
+        "headers": {name: {"schema": {"type": "string"}} for name in headers},
+    }
+
+
+def _example(kind: str) -> dict[str, Any]:
+    problem = Problem(kind, "What is wrong, and what to do.")
+    return problem.to_json(instance="9f86d081884c7d65")
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:

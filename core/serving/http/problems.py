@@ -108,7 +108,7 @@ class Problem:
 
 
 class Refusal(ServingError):
-    """The HTTP layer refuses a request or an input. problem: what the client gets."""
+    """Raised when the HTTP layer refuses a request or an input. problem: what the client gets."""
 
     def __init__(
         self, kind: str, detail: str, headers: Mapping[str, str] | None = None, **members: object
@@ -155,7 +155,7 @@ def _retry_later(kind: str, detail: str, **members: object) -> Problem:
 
 def _serving_problem(error: ServingError) -> Problem:
     if isinstance(error, AdapterUnavailable):
-        detail = f"{error.version} was evicted and cannot be reloaded from the store; load another version"
+        detail = f"{error.version} was evicted and cannot be reloaded from the store; load it again"
         return _retry_later("adapter-unavailable", detail, version=error.version)
     if isinstance(error, UnknownName):
         members = {"adapter": error.name, "known": list(error.known[:_LISTED])}

@@ -50,7 +50,7 @@ AdapterName = Annotated[
 ]
 
 
-Text = Annotated[str, Field(min_length=0)]
+UnicodeText = Annotated[str, Field(min_length=0)]
 """Any text that UTF-8 can encode: pydantic refuses incomplete surrogate pairs in a string that has a constraint."""
 
 
@@ -64,7 +64,7 @@ class PredictInput(BaseModel):
 
     model_config = _example(_INPUT, closed=True)
 
-    text: Text
+    text: UnicodeText
     adapters: Annotated[list[AdapterName], Field(min_length=1)]
 
 

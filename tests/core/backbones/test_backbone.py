@@ -17,7 +17,7 @@ from torch import Tensor
 from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.backbones.repository import OFFLINE_PACKAGE, offline_folder
 from onetrunk.core.errors import BackboneError, UnsupportedBackbone, UsageError
-from onetrunk.core.testing import tiny_backbone
+from onetrunk.core.testing import TinyShape, tiny_backbone
 
 SUPPORTED = "supported: bert, roberta, xlm-roberta, camembert, electra, distilbert, and more slowly other"
 Tensors = dict[str, Tensor]
@@ -497,6 +497,6 @@ def test_a_backbone_in_the_cache_is_found_offline_and_has_one_fingerprint_in_eve
 
 
 def test_a_tiny_backbone_of_the_other_family_is_another_backbone(tmp_path: Path, bert: Backbone) -> None:
-    other = Backbone.load(tiny_backbone(tmp_path, model_type="roberta", positions=128))
+    other = Backbone.load(tiny_backbone(tmp_path, model_type="roberta", shape=TinyShape(positions=128)))
     assert other.fingerprint != bert.fingerprint
     assert other.tokenizer_fingerprint != bert.tokenizer_fingerprint

@@ -15,12 +15,12 @@ from onetrunk.core.backbones.backbone import Backbone, fingerprint
 from onetrunk.core.backbones.rng import Randomness, global_generators
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Record
-from onetrunk.core.testing import tiny_backbone
-from onetrunk.core.training.encoded_dataset import make_corpus
+from onetrunk.core.testing import TinyShape, tiny_backbone
+from onetrunk.core.training.encoded_dataset import encode_dataset
 from onetrunk.core.training.loop import train_together
-from onetrunk.core.training.run_state import Run, planned
+from onetrunk.core.training.run_state import TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
-from onetrunk.core.training.trainable import Learner
+from onetrunk.core.training.trainable import TrainableAdapter
 from onetrunk.core.trunk.packed import Trunk
 
 CPU = torch.device("cpu")
@@ -32,15 +32,17 @@ def train(bert: Backbone, records: dict[str, list[Record]]) -> Callable[[int], s
     """Return (seed) → the fingerprint of what a run with this seed learns."""
     spec, trunk = PluginHost.discover().task("sentiment"), Trunk.of(bert)
     examples = [spec.read(record) for record in records["sentiment"]]
-    corpus = make_corpus(spec, bert, examples, ("neg", "pos"))
+    dataset = encode_dataset(spec, bert, examples, ("neg", "pos"))
 
     def run(seed: int) -> str:
-        settings = planned(replace(SETTINGS, seed=seed), corpus)
-        alone = Run("x", Learner(spec, ("neg", "pos"), bert, trunk, settings), corpus, corpus)
+        settings = planned(replace(SETTINGS, seed=seed), dataset)
+        alone = TrainingRun(
+            "x", TrainableAdapter(spec, ("neg", "pos"), bert, trunk, settings), dataset, dataset
+        )
         (ended,) = train_together([alone], trunk)
-        learner = ended.result().learner
-        weights = {str(i): weight for i, weight in enumerate(learner.weights)}
-        return fingerprint({**weights, **learner.head.state_dict()})
+        trainable = ended.result().trainable
+        weights = {str(i): weight for i, weight in enumerate(trainable.weights)}
+        return fingerprint({**weights, **trainable.head.state_dict()})
 
     return run
 
@@ -60,7 +62,7 @@ def test_a_run_beside_models_that_are_built_learns_what_it_learns_alone(
     def build() -> int:
         count = 0
         while not ended.is_set():
-            tiny_backbone(tmp_path / str(count), layers=1)
+            tiny_backbone(tmp_path / str(count), shape=TinyShape(layers=1))
             count += 1
         return count
 

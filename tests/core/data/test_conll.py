@@ -98,16 +98,16 @@ def test_a_hash_sign_is_a_token_where_sentences_do_not_begin_with_comments() -> 
 
 
 def test_a_comment_where_the_first_sentence_has_none_is_a_fault() -> None:
-    with pytest.raises(DataError, match="f:3: one column; expected a token and its tag"):
+    with pytest.raises(DataError, match="f:3: has one column; expected a token and its tag"):
         sentences("hi\tO\n\n# a comment\nhi\tO\n")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("hi\n", "f:1: one column; expected a token and its tag, separated by a tab or by spaces"),
-        ("a b O\nc O\n", "f:2: 2 columns; expected 3"),
-        ("a\tO\nb O\n", "f:2: one column"),
+        ("hi\n", "f:1: has one column; expected a token and its tag, separated by a tab or by spaces"),
+        ("a b O\nc O\n", "f:2: has 2 columns; expected 3"),
+        ("a\tO\nb O\n", "f:2: has one column"),
         ("a\tO\n\tO\n", "f:2: the token is empty"),
         ("a\tO\nb\t\n", "f:2: the last column is ''; expected a tag: O, B-TYPE"),
         ("a\tO\n\nb\tperson\n", "f:3: the last column is 'person'"),

@@ -41,10 +41,10 @@ def test_a_wrong_header_is_one_fault_with_what_was_found_and_what_was_expected(
     tmp_path: Path, suffix: str, delimiter: str
 ) -> None:
     path = write(tmp_path / f"a.{suffix}", f"txt{delimiter}label\n" + f"x{delimiter}a\n" * 17)
-    with pytest.raises(DataError, match="17 rows have one fault") as caught:
+    with pytest.raises(DataError, match="17 rows have the same fault") as caught:
         load_dataset(TOPIC, path)
-    header, fault = "look at the header (txt, label)", "no 'text'; the record has txt, label"
-    assert caught.value.lines == (f"{path}: all 17 rows have one fault, so {header}: {fault}",)
+    header, fault = "check the header (txt, label)", "no 'text'; the record has txt, label"
+    assert caught.value.lines == (f"{path}: all 17 rows have the same fault; {header}: {fault}",)
 
 
 def test_a_label_column_that_every_row_lacks_is_one_fault(tmp_path: Path) -> None:

@@ -94,7 +94,9 @@ def test_both_parts_have_their_own_hash() -> None:
 
 @pytest.mark.parametrize("targets", [["a"], ["a", "b", "c"], [None]])
 def test_too_few_rows_to_hold_out_are_refused(targets: list[str | None]) -> None:
-    with pytest.raises(DataError, match="f: too few rows to hold any out: each label needs two or more"):
+    with pytest.raises(
+        DataError, match="f: too few rows to hold out a dev split: each label needs at least two"
+    ):
         hold_out(dataset_of(targets))
 
 

@@ -42,8 +42,8 @@ def test_a_folder_is_evaluated_on_test_or_else_on_dev_and_never_on_train(tmp_pat
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("train.csv", "train.jsonl"), "has 2 files for train: train.csv, train.jsonl; keep one"),
-        (("train.csv", "dev.csv", "val.csv"), "has 2 files for dev: dev.csv, val.csv; keep one"),
+        (("train.csv", "train.jsonl"), "has 2 files for the train split: train.csv, train.jsonl; keep one"),
+        (("train.csv", "dev.csv", "val.csv"), "has 2 files for the dev split: dev.csv, val.csv; keep one"),
     ],
 )
 def test_two_files_for_one_split_are_refused(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
@@ -53,9 +53,7 @@ def test_two_files_for_one_split_are_refused(tmp_path: Path, names: tuple[str, .
 
 def test_an_unreadable_folder_is_reported(forbidden: Path) -> None:
     for find in (find_splits, find_evaluation):
-        with pytest.raises(
-            DataError, match="forbidden: this folder cannot be read: Permission denied; check"
-        ):
+        with pytest.raises(DataError, match="forbidden: the folder cannot be read: Permission denied; check"):
             find(forbidden)
 
 

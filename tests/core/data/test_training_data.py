@@ -56,15 +56,15 @@ def test_a_table_without_the_column_of_labels_is_told_by_its_header(
 ) -> None:
     file = tmp_path / "train.csv"
     file.write_text("text,class\na,x\nb,y\n")
-    with pytest.raises(DataError, match=r"look at the header \(text, class\): the record has no label$"):
+    with pytest.raises(DataError, match=r"check the header \(text, class\): the record has no label$"):
         read_train_data(sentiment, file)
 
 
 @pytest.mark.parametrize(
     ("labels", "fault"),
     [
-        (lambda _: (1, 2), "labels has 1, which is no label, expected a string that is not empty"),
-        (lambda _: ("x", ""), "labels has '', which is no label"),
+        (lambda _: (1, 2), "labels has 1; expected non-empty strings"),
+        (lambda _: ("x", ""), "labels has ''; expected non-empty strings"),
         (lambda _: ("x", "y", "x"), "labels has duplicates"),
         (
             lambda _: sorted(cast("Any", {1, "x"})),
@@ -104,7 +104,7 @@ def test_the_notes_of_a_task_are_lines(sentiment: TaskSpec) -> None:
 @pytest.mark.parametrize(
     ("notes", "fault"),
     [
-        (lambda _: [3], "notes gives 3, expected strings"),
+        (lambda _: [3], "notes returns 3, expected strings"),
         (lambda _: 1 / 0, r"notes raises ZeroDivisionError: division by zero \(.*\.py:\d+\)"),
     ],
 )

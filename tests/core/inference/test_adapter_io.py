@@ -24,7 +24,7 @@ from onetrunk.core.inference.adapter_io import load_adapter, probe_logits
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode_examples
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Example, TaskSpec
-from onetrunk.core.testing import tiny_backbone
+from onetrunk.core.testing import TinyShape, tiny_backbone
 from onetrunk.core.trunk.packed import Trunk
 
 Train = Callable[..., Any]
@@ -224,7 +224,7 @@ def artifact(train_tiny: Train, bert: Backbone, tmp_path: Path) -> Artifact:
 
 def test_another_backbone_is_a_mismatch(artifact: Artifact, tmp_path: Path) -> None:
     other = Backbone.load(
-        tiny_backbone(tmp_path / "other", positions=128, seed=1), device="cpu", dtype="fp32"
+        tiny_backbone(tmp_path / "other", shape=TinyShape(positions=128), seed=1), device="cpu", dtype="fp32"
     )
     with pytest.raises(
         BackboneMismatch, match=r"x@1 was trained on tiny-bert with weights .*; use that backbone"

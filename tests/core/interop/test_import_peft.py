@@ -376,7 +376,7 @@ def test_a_card_whose_metadata_cannot_be_read_is_said(
     [
         (("O", "B-X"), "--labels has 2 labels, the adapter's head is for 5"),
         (("O", "O", "B-X", "I-X", "B-Y"), "--labels: labels has duplicates"),
-        (("", "O", "B-X", "I-X", "B-Y"), "--labels: labels has '', which is no label"),
+        (("", "O", "B-X", "I-X", "B-Y"), "--labels: labels has ''; expected non-empty strings"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(

@@ -89,7 +89,7 @@ def test_a_task_is_found_by_name_with_its_origin() -> None:
 
 def test_an_unknown_task_is_answered_with_the_known_ones_and_the_broken_plugins() -> None:
     host = PluginHost([source("beta", lambda: Giver("ner")), source("bad", lambda: 1 / 0)])
-    with pytest.raises(UnknownTask, match=r"'nope'; known: ner; .* did not load: bad \(bad-dist 1.2\)"):
+    with pytest.raises(UnknownTask, match=r"'nope'; known: ner; .* failed to load: bad \(bad-dist 1.2\)"):
         host.task("nope")
 
 
@@ -113,8 +113,8 @@ FAULTS: dict[str, tuple[Callable[[], object], str]] = {
     "a lone task": (lambda: plugin(tasks=lambda: task("ner")), "iterable of TaskSpec, not TaskSpec"),
     "no task": (lambda: plugin(tasks=lambda: ["ner"]), "TaskSpec records, not str"),
     "no command": (lambda: plugin(commands=lambda: [task("ner")]), "CommandSpec records, not TaskSpec"),
-    "a task twice": (lambda: Giver("ner", "ner"), "task 'ner' is given twice"),
-    "our command": (lambda: Giver(commands=("train",)), "'train' is already given by onetrunk itself"),
+    "a task twice": (lambda: Giver("ner", "ner"), "task 'ner' occurs twice"),
+    "our command": (lambda: Giver(commands=("train",)), "'train' already belongs to onetrunk itself"),
     "a raise": (lambda: plugin(tasks=lambda: 1 / 0), r"ZeroDivisionError: division by zero \(.*\.py:\d+\)"),
     "nothing": (lambda: None, "expected a module or an object with hooks, got None"),
 }
@@ -131,7 +131,7 @@ def test_a_wrapper_is_refused_because_plugins_are_called_one_by_one() -> None:
     def tasks() -> Iterator[None]:
         yield
 
-    with pytest.raises(PluginError, match="tasks is a wrapper"):
+    with pytest.raises(PluginError, match="tasks is a hook wrapper"):
         PluginHost.of(SimpleNamespace(tasks=hookimpl(wrapper=True)(tasks)))
 
 
@@ -142,7 +142,7 @@ def test_the_same_object_cannot_come_in_twice() -> None:
 
 
 def test_a_command_that_another_plugin_gives_is_refused() -> None:
-    with pytest.raises(PluginError, match=r"command 'tag' is already given by plugin Giver"):
+    with pytest.raises(PluginError, match=r"command 'tag' already belongs to plugin Giver"):
         PluginHost.of(Giver(commands=("tag",)), Giver(commands=("tag",)))
 
 
@@ -158,7 +158,7 @@ def test_a_broken_plugin_leaves_nothing_behind() -> None:
     host = PluginHost([source("bad", lambda: bad), source("beta", lambda: Giver("ner", commands=("tag",)))])
     host.notify("adapter_stored", **STORED)
     assert [report.name for report in host.broken] == ["bad"]
-    assert (host.origin("ner"), host.command_giver("tag").name) == (("beta-dist", "1.2"), "beta")
+    assert (host.origin("ner"), host.command_owner("tag").name) == (("beta-dist", "1.2"), "beta")
     assert not bad.heard
 
 
@@ -172,7 +172,7 @@ def test_a_plugin_whose_error_has_no_readable_message_is_reported_all_the_same()
 
     [report] = PluginHost([source("bad", load)]).plugins
     assert report.error is not None
-    assert report.error.startswith("MuteError: its message cannot be shown (ValueError)")
+    assert report.error.startswith("MuteError: its message cannot be shown: __str__ raises ValueError")
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdef"), unique=True), max_size=8))
@@ -231,7 +231,7 @@ def test_ctrl_c_in_an_event_is_not_taken_for_a_fault() -> None:
     ("hook", "event"), [("tasks", {}), ("stored", {}), ("adapter_stored", {"name": "ner"})]
 )
 def test_an_event_that_does_not_exist_is_the_callers_error(hook: str, event: dict[str, object]) -> None:
-    with pytest.raises(TypeError, match=f"no event {hook}"):
+    with pytest.raises(TypeError, match=f"no event hook {hook}"):
         PluginHost.of().notify(hook, **event)
 
 
@@ -326,4 +326,4 @@ def test_of_two_distributions_with_the_same_task_the_later_by_name_is_dropped(fo
     assert host.origin("same") == ("alpha", "1.2")
     [error] = [report.error for report in host.broken if report.name == "zeta"]
     assert error is not None
-    assert "task 'same' is already given by plugin alpha (alpha 1.2)" in error
+    assert "task 'same' already belongs to plugin alpha (alpha 1.2)" in error

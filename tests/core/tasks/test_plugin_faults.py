@@ -25,7 +25,7 @@ from onetrunk.core.tasks import Example, HeadContext, JSONObject, Labels, Rows, 
 from onetrunk.core.tasks.hookspecs import hookimpl
 from onetrunk.core.tasks.word_splitter import split_words
 from onetrunk.core.testing import check_task
-from onetrunk.core.training.pipeline import TrainResult, train_adapter
+from onetrunk.core.training.pipeline import TrainJob, TrainResult, train_adapter
 from onetrunk.core.training.settings import TrainSettings
 from tests.stars import RECORDS, STARS, read
 
@@ -41,7 +41,7 @@ def train(spec: TaskSpec, backbone: Backbone, folder: Path) -> TrainResult:
     data = Dataset(examples, "rows", content_sha256(examples))
     splits = TrainData(data, data, None, ("stars",), held_out=False)
     settings = TrainSettings(epochs=2, rank=2)
-    return train_adapter(host_of(spec), Store(folder), "stars", "x", splits, backbone, settings)
+    return train_adapter(host_of(spec), Store(folder), TrainJob("stars", "x", splits, settings), backbone)
 
 
 @pytest.fixture(params=["fp32", "bf16"])
@@ -96,13 +96,13 @@ def test_a_head_with_a_row_a_token_is_told(bert: Backbone, tmp_path: Path) -> No
         (lambda *_: 1 / 0, rf"loss raises ZeroDivisionError: division by zero \({HERE}:\d+\)$"),
         (
             lambda logits, *_: logits[:, 0],
-            "loss gives tensor.*, expected a scalar tensor that depends on the",
+            "loss returns tensor.*, expected a scalar tensor that depends on the",
         ),
         (
             lambda *_: torch.tensor(1.0),
-            r"loss gives tensor\(1\.\), expected a scalar tensor that depends on the",
+            r"loss returns tensor\(1\.\), expected a scalar tensor that depends on the",
         ),
-        (lambda *_: 1.0, "loss gives 1.0, expected a scalar tensor"),
+        (lambda *_: 1.0, "loss returns 1.0, expected a scalar tensor"),
     ],
 )
 def test_a_loss_that_raises_or_is_no_loss_is_told(

@@ -22,8 +22,8 @@ from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Example, TaskSpec
 from onetrunk.core.tasks.hookspecs import hookimpl
 from onetrunk.core.testing import check_task
-from onetrunk.core.training.encoded_dataset import make_corpus
-from onetrunk.core.training.pipeline import TrainResult, train_adapter
+from onetrunk.core.training.encoded_dataset import encode_dataset
+from onetrunk.core.training.pipeline import TrainJob, TrainResult, train_adapter
 from onetrunk.core.training.settings import TrainSettings
 from tests.stars import RECORDS, STARS, read, squared_error
 
@@ -39,7 +39,7 @@ def train(spec: TaskSpec, backbone: Backbone, folder: Path, **settings: Any) -> 
     data = Dataset(examples, "rows", content_sha256(examples))
     chosen = TrainSettings(epochs=4, lr=0.02, dropout=0.0, patience=0, **settings)
     splits = TrainData(data, data, None, ("stars",), held_out=False)
-    return train_adapter(host, Store(folder), "stars", "x", splits, backbone, chosen)
+    return train_adapter(host, Store(folder), TrainJob("stars", "x", splits, chosen), backbone)
 
 
 def test_a_regression_keeps_the_contract() -> None:
@@ -60,9 +60,9 @@ def test_the_loss_is_given_floats_as_float32(bert: Backbone, tmp_path: Path) -> 
 
 
 def test_the_loss_is_given_integers_as_int64(bert: Backbone) -> None:
-    corpus = make_corpus(STARS, bert, dataset([3, -1, np.int64(2)]).examples, ())
-    assert corpus.target_tensor([2, 0]).equal(torch.tensor([2, 3]))
-    assert corpus.target_tensor([]).dtype == torch.int64
+    encoded = encode_dataset(STARS, bert, dataset([3, -1, np.int64(2)]).examples, ())
+    assert encoded.target_tensor([2, 0]).equal(torch.tensor([2, 3]))
+    assert encoded.target_tensor([]).dtype == torch.int64
 
 
 @pytest.mark.parametrize("good", [0.5, 1])
@@ -77,8 +77,8 @@ def test_what_is_no_target_is_told_with_its_line(good: float, bad: object) -> No
 @pytest.mark.parametrize(
     ("values", "fault"),
     [
-        ([0.5, 1], "the target 1 is an int where others are floats"),
-        ([1, 0.5], "0.5 is a float where .* ints"),
+        ([0.5, 1], "the target 1 is an int, but other targets are floats"),
+        ([1, 0.5], "0.5 is a float, but other targets are ints"),
     ],
 )
 def test_integers_among_floats_are_told_with_their_line(values: list[float], fault: str) -> None:
@@ -87,8 +87,8 @@ def test_integers_among_floats_are_told_with_their_line(values: list[float], fau
 
 
 def test_without_a_check_before_it_a_corpus_refuses_them_too(bert: Backbone) -> None:
-    with pytest.raises(DataError, match=r"^x\.jsonl:2: the target 1 is an int where others are floats"):
-        make_corpus(STARS, bert, dataset([0.5, 1]).examples, ())
+    with pytest.raises(DataError, match=r"^x\.jsonl:2: the target 1 is an int, but other targets are floats"):
+        encode_dataset(STARS, bert, dataset([0.5, 1]).examples, ())
 
 
 def test_rows_with_floats_can_be_held_out() -> None:

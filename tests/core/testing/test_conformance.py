@@ -12,7 +12,7 @@ import torch
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import TaskSpecError
 from onetrunk.core.tasks import Record, TaskSpec
-from onetrunk.core.testing import check_task, tiny_backbone
+from onetrunk.core.testing import TinyShape, check_task, tiny_backbone
 
 SOUND = """
 from onetrunk.core.tasks import Example, TaskSpec
@@ -100,20 +100,28 @@ def test_a_multi_label_task_of_a_stranger_keeps_the_contract(plugin: Plugin, tmp
         (
             'return Example(record["text"], ',
             'return (record["text"], ',
-            "read: record 1 gives .* expected an Example",
+            "read: record 1: returns .* expected an Example",
         ),
         (
             "return tuple(sorted({topic",
             "return tuple(sorted({1 for topic in 'x'} | {topic",
             "learn_labels: raises Type",
         ),
-        ("return tuple(sorted(", "return ('', *sorted(", "learn_labels: labels has '', which is no label"),
+        (
+            "return tuple(sorted(",
+            "return ('', *sorted(",
+            "learn_labels: labels has ''; expected non-empty strings",
+        ),
         (
             "return [int(label in",
             "return [bool(label in",
             "targets: record 1: the target True is neither an int",
         ),
-        ("    if unknown := set(example.target) - set(labels):", "    if unknown := ():", "no ValueError"),
+        (
+            "    if unknown := set(example.target) - set(labels):",
+            "    if unknown := ():",
+            "no target raises",
+        ),
         ("return text_head(context)", "return 7", "head: .* make_head gives 7, expected a torch.nn.Module"),
         (
             "    if example.target is None:",
@@ -123,7 +131,7 @@ def test_a_multi_label_task_of_a_stranger_keeps_the_contract(plugin: Plugin, tmp
         (
             'level="text",',
             'level="text", notes=lambda e: [3],',
-            "notes: raises .* gives 3, expected strings",
+            "notes: raises .* returns 3, expected strings",
         ),
         (
             'level="text",',
@@ -134,15 +142,19 @@ def test_a_multi_label_task_of_a_stranger_keeps_the_contract(plugin: Plugin, tmp
         (
             ".view_as(logits).float())",
             ".view_as(logits).float(), reduction='none')",
-            "loss: gives .* finite scalar",
+            "loss: returns .* finite scalar",
         ),
         ('{"topics": [', '{"logits": logits, "topics": [', "decode: .* has a ndarray, which is no JSON"),
         (
             '"exact": sum(right) / len(right)',
             '"exact": float("nan")',
-            "evaluate: .* nan, expected a finite number",
+            "evaluate: .* nan, expected a finite int or float",
         ),
-        ('return {"exact"', 'return {"accuracy"', "evaluate: 'exact' is None, expected a finite number"),
+        (
+            'return {"exact"',
+            'return {"accuracy"',
+            "evaluate: 'exact' is None, expected a finite int or float",
+        ),
     ],
 )
 def test_a_faulty_task_is_told_its_fault(plugin: Plugin, part: str, instead: str, fault: str) -> None:
@@ -157,7 +169,7 @@ def test_a_head_that_mixes_the_texts_of_a_batch_is_told(plugin: Plugin) -> None:
     head.forward = lambda hidden, rows: forward(hidden, rows) - forward(hidden, rows).mean(0)
     return head
 """
-    with pytest.raises(TaskSpecError, match=r"head: .* gets other logits in a batch than alone"):
+    with pytest.raises(TaskSpecError, match=r"head: .* has other logits in a batch than alone"):
         check_task(plugin("    return text_head(context)\n", mixing), TOPICS)
 
 
@@ -170,7 +182,7 @@ def test_a_head_that_claims_a_form_of_peft_that_it_has_not_is_told(plugin: Plugi
     head.forward = lambda hidden, rows: 2 * forward(hidden, rows)
     return head
 """
-    with pytest.raises(TaskSpecError, match=r"peft: .* gets other logits from PEFT"):
+    with pytest.raises(TaskSpecError, match=r"peft: .* has other logits in PEFT"):
         check_task(plugin("    return text_head(context)\n", claiming), TOPICS)
 
 
@@ -183,7 +195,7 @@ def test_every_fault_of_a_stage_is_listed(plugin: Plugin) -> None:
 
 
 def test_without_records_there_is_nothing_to_check(plugin: Plugin) -> None:
-    with pytest.raises(TaskSpecError, match="read: expected some records to check with, got none"):
+    with pytest.raises(TaskSpecError, match="read: there are no records; expected at least one"):
         check_task(plugin("", ""), [])
 
 
@@ -191,7 +203,7 @@ def test_without_records_there_is_nothing_to_check(plugin: Plugin) -> None:
     "model_type", ["bert", "roberta", "electra", "distilbert", "deberta-v2", "modernbert"]
 )
 def test_a_tiny_backbone_is_as_asked(model_type: str, tmp_path: Path) -> None:
-    folder = tiny_backbone(tmp_path / "x", model_type=model_type, layers=3, hidden=16, positions=20)  # type: ignore[arg-type]
+    folder = tiny_backbone(tmp_path / "x", model_type=model_type, shape=TinyShape(3, 16, 20))  # type: ignore[arg-type]
     backbone = Backbone.load(folder)
     assert backbone.family.model_type == model_type
     assert (backbone.layers, backbone.hidden_size) == (3, 16)

@@ -19,8 +19,8 @@ from onetrunk.core.errors import TaskSpecError
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Example, JSONObject, Labels, Record, TaskSpec
 from onetrunk.core.tasks.hookspecs import StepEvent, hookimpl
-from onetrunk.core.training.pipeline import TrainResult, train_adapter
-from onetrunk.core.training.run_state import Listener
+from onetrunk.core.training.pipeline import TrainJob, TrainResult, train_adapter
+from onetrunk.core.training.run_state import TrainingCallback
 from onetrunk.core.training.settings import TrainSettings
 
 Train = Callable[..., TrainResult]
@@ -39,8 +39,8 @@ def train(bert: Backbone, records: dict[str, list[Record]], tmp_path: Path) -> T
         data = Dataset(examples, "rows", content_sha256(examples))
         splits = TrainData(data, data, None, spec.learn_labels(examples), held_out=False)
         settings = TrainSettings(epochs=2, lr=0.01, rank=4, batch_tokens=64)
-        listener = Listener(step=steps.append)
-        return train_adapter(host, Store(tmp_path), task, "x", splits, bert, settings, listener=listener)
+        job = TrainJob(task, "x", splits, settings, callback=TrainingCallback(step=steps.append))
+        return train_adapter(host, Store(tmp_path), job, bert)
 
     return call
 
@@ -65,10 +65,18 @@ def numpys(*arguments: object) -> JSONObject:
             divides_by_nothing,
             r"calibrate raises ZeroDivisionError: division by zero \(.*\.py:\d+\)",
         ),
-        ("calibrate", not_a_number, "calibrate gives what has the number nan, .*, under 'threshold'"),
-        ("calibrate", lambda *_: None, "calibrate gives None, expected a JSON object"),
+        (
+            "calibrate",
+            not_a_number,
+            "calibrate returns a value that has the number nan, .*, under 'threshold'",
+        ),
+        ("calibrate", lambda *_: None, "calibrate returns None, expected a JSON object"),
         ("evaluate", divides_by_nothing, "evaluate raises ZeroDivisionError"),
-        ("evaluate", numpys, "evaluate gives what has a float32, which is no JSON, under 'macro_f1'"),
+        (
+            "evaluate",
+            numpys,
+            "evaluate returns a value that has a float32, which is no JSON, under 'macro_f1'",
+        ),
     ],
 )
 def test_a_fault_in_what_measures_is_told_before_the_first_step(
@@ -76,7 +84,7 @@ def test_a_fault_in_what_measures_is_told_before_the_first_step(
 ) -> None:
     steps: list[StepEvent] = []
     with pytest.raises(
-        TaskSpecError, match=f"task 'intent': {fault}.*; tried before training, on dev with made-up"
+        TaskSpecError, match=f"task 'intent': {fault}.*; found in a dry run before training, on dev"
     ):
         train(steps, "intent", **{part: function})
     assert steps == []

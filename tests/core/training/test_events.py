@@ -24,7 +24,7 @@ from onetrunk.core.tasks import TaskSpec
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent, hookimpl
 from onetrunk.core.training.full_finetuning import train_full
 from onetrunk.core.training.pipeline import TrainJob, train_adapters
-from onetrunk.core.training.run_state import Listener
+from onetrunk.core.training.run_state import TrainingCallback
 from onetrunk.core.training.settings import TrainSettings
 
 TASKS = PluginHost.discover().tasks
@@ -123,9 +123,9 @@ def test_a_listener_is_called_before_the_plugins(
     ear: Ear, store: Store, bert: Backbone, records: Any
 ) -> None:
     seen: list[int] = []
-    listener = Listener(step=lambda _: seen.append(len(ear.heard)))
+    callback = TrainingCallback(step=lambda _: seen.append(len(ear.heard)))
     train_adapters(
-        PluginHost.of(ear), store, [replace(job_of(records["sentiment"]), listener=listener)], bert
+        PluginHost.of(ear), store, [replace(job_of(records["sentiment"]), callback=callback)], bert
     )
     assert seen == [0, 2]
 

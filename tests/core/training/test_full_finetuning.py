@@ -19,12 +19,12 @@ from onetrunk.core.errors import UsageError
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Record, TaskSpec
 from onetrunk.core.tasks.hookspecs import EpochEvent
-from onetrunk.core.training.encoded_dataset import make_corpus
+from onetrunk.core.training.encoded_dataset import encode_dataset
 from onetrunk.core.training.full_finetuning import WholeModel, train_full
 from onetrunk.core.training.pipeline import TrainJob, TrainResult
-from onetrunk.core.training.run_state import Listener
+from onetrunk.core.training.run_state import TrainingCallback
 from onetrunk.core.training.settings import TrainSettings
-from onetrunk.core.training.trainable import Learner
+from onetrunk.core.training.trainable import TrainableAdapter
 from onetrunk.core.trunk.packed import Trunk
 
 SETTINGS = TrainSettings(method="full", epochs=4, lr=0.003, batch_tokens=64, dropout=0.0, patience=0)
@@ -38,7 +38,7 @@ def host() -> PluginHost:
 
 @pytest.fixture
 def train(host: PluginHost, records: dict[str, list[Record]]) -> Train:
-    """Return (task, backbone, settings, listener) → the result of a short run, with dev as test."""
+    """Return (task, backbone, settings, callback) → the result of a short run, with dev as test."""
 
     def call(task: str, backbone: Backbone, settings: TrainSettings = SETTINGS, **more: Any) -> TrainResult:
         spec = host.task(task)
@@ -74,10 +74,10 @@ def test_an_untrained_model_gives_the_logits_of_the_trunk(
     host: PluginHost, backbone: Backbone, records: dict[str, list[Record]]
 ) -> None:
     spec = host.task("sentiment")
-    corpus = make_corpus(spec, backbone, [spec.read(row) for row in records["sentiment"]], ("neg", "pos"))
+    dataset = encode_dataset(spec, backbone, [spec.read(row) for row in records["sentiment"]], ("neg", "pos"))
     head_alone = replace(SETTINGS, method="head")
-    adapter = Learner(spec, ("neg", "pos"), backbone, Trunk.of(backbone), head_alone)
-    for own, expected in zip(model_of(spec, backbone).logits(corpus), adapter.logits(corpus), strict=True):
+    adapter = TrainableAdapter(spec, ("neg", "pos"), backbone, Trunk.of(backbone), head_alone)
+    for own, expected in zip(model_of(spec, backbone).logits(dataset), adapter.logits(dataset), strict=True):
         torch.testing.assert_close(own, expected, rtol=0, atol=1e-5)
 
 
@@ -94,7 +94,7 @@ def test_the_loss_falls_in_mixed_precision(train: Train, bert_folder: Any) -> No
     result = train("sentiment", Backbone.load(bert_folder, device="cpu", dtype="bf16"))
     losses = [row["loss"] for row in result.run.history]
     assert losses[-1] < losses[0]
-    assert {weight.dtype for weight in result.run.learner.weights} == {torch.float32}
+    assert {weight.dtype for weight in result.run.trainable.weights} == {torch.float32}
 
 
 def test_each_epoch_is_heard_of_and_patience_ends_the_run(train: Train, bert: Backbone) -> None:
@@ -103,7 +103,7 @@ def test_each_epoch_is_heard_of_and_patience_ends_the_run(train: Train, bert: Ba
         "sentiment",
         bert,
         replace(SETTINGS, epochs=9, patience=1, lr=1e-12, head_lr=1e-12),
-        listener=Listener(epoch=heard.append),
+        callback=TrainingCallback(epoch=heard.append),
     )
     assert [event.epoch for event in heard] == [1, 2]
     assert result.run.best_epoch == 1
@@ -125,8 +125,8 @@ def test_it_does_not_start_from_an_adapter(
 def test_runs_on_several_threads_learn_what_they_learn_alone(train: Train, bert: Backbone) -> None:
     def learn(seed: int) -> str:
         settings = replace(SETTINGS, seed=seed, dropout=0.2)
-        learner = train("sentiment", bert, settings).run.learner
-        return fingerprint({str(i): weight.detach() for i, weight in enumerate(learner.weights)})
+        trainable = train("sentiment", bert, settings).run.trainable
+        return fingerprint({str(i): weight.detach() for i, weight in enumerate(trainable.weights)})
 
     alone = [learn(seed) for seed in (0, 1)]
     assert alone[0] != alone[1]

@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,103 +20,58 @@ from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import Backbone, fingerprint
 from onetrunk.core.data.dataset import Dataset, content_sha256
 from onetrunk.core.data.training_data import TrainData
-from onetrunk.core.errors import DataError, TaskSpecError, TrainingDiverged, UsageError
+from onetrunk.core.errors import DataError, TrainingDiverged, UsageError
 from onetrunk.core.inference.adapter_io import load_adapter
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.tasks import Example, JSONObject, Labels, Record, TaskSpec
-from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent, hookimpl
-from onetrunk.core.training.encoded_dataset import Corpus, make_corpus
-from onetrunk.core.training.loop import train_together
-from onetrunk.core.training.pipeline import train_adapter
-from onetrunk.core.training.run_state import Listener, Run, Trained, planned
-from onetrunk.core.training.settings import TrainSettings
-from onetrunk.core.training.trainable import Learner
+from onetrunk.core.tasks import Labels, Record, TaskSpec
+from onetrunk.core.tasks.hookspecs import hookimpl
+from onetrunk.core.training.encoded_dataset import EncodedDataset
+from onetrunk.core.training.pipeline import TrainJob, train_adapter
+from onetrunk.core.training.run_state import TrainingCallback
 from onetrunk.core.trunk.packed import Trunk
+from tests.core.training.short_runs import SHORT, run, same_weights
 
 Train = Callable[..., Any]
-SHORT = TrainSettings(epochs=4, lr=0.01, rank=4, batch_tokens=64)
-
-
-@pytest.fixture(scope="module")
-def spec() -> TaskSpec:
-    return PluginHost.discover().task("sentiment")
-
-
-@pytest.fixture
-def corpus(spec: TaskSpec, bert: Backbone, records: dict[str, list[Record]]) -> Corpus:
-    return make_corpus(spec, bert, [spec.read(record) for record in records["sentiment"]], ("neg", "pos"))
-
-
-def run(
-    spec: TaskSpec, corpus: Corpus, backbone: Backbone, settings: TrainSettings, **options: Any
-) -> Trained[Learner]:
-    trunk = options.pop("trunk", None) or Trunk.of(backbone)
-    learner = Learner(
-        spec, ("neg", "pos"), backbone, trunk, planned(settings, corpus), options.pop("start", None)
-    )
-    alone = Run("x", learner, corpus, corpus, **options)
-    (ended,) = train_together([alone], trunk)
-    return ended.result()
-
-
-def weights_of(trained: Trained[Learner]) -> dict[str, torch.Tensor]:
-    learner = trained.learner
-    return {**{str(i): w for i, w in enumerate(learner.weights)}, **learner.head.state_dict()}
-
-
-def same_weights(first: Trained[Learner], second: Trained[Learner]) -> bool:
-    return fingerprint(weights_of(first)) == fingerprint(weights_of(second))
-
-
-def scored_by(score: Callable[[np.ndarray], float | None]) -> Callable[..., JSONObject]:
-    """Return an `evaluate` that looks at nothing but the logits."""
-
-    def evaluate(
-        examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, _: JSONObject
-    ) -> JSONObject:
-        return {"accuracy": score(np.concatenate(logits))}
-
-    return evaluate
-
-
 # What a run learns
 
 
 @pytest.mark.parametrize("method", ["lora", "head"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_the_loss_falls(spec: TaskSpec, corpus: Corpus, bert: Backbone, method: Any, optimizer: Any) -> None:
+def test_the_loss_falls(
+    spec: TaskSpec, dataset: EncodedDataset, bert: Backbone, method: Any, optimizer: Any
+) -> None:
     settings = replace(SHORT, method=method, optimizer=optimizer, lr=0.02, dropout=0.0)
-    history = run(spec, corpus, bert, settings).history
+    history = run(spec, dataset, bert, settings).history
     assert history[-1]["loss"] < history[0]["loss"]
 
 
-def test_only_the_chosen_targets_train(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
-    trained = run(spec, corpus, bert, replace(SHORT, targets=("value", "output"), layers="last-1"))
-    assert set(trained.learner.lora.updates) == {(1, "value"), (1, "output")}
-    head = sum(p.numel() for p in trained.learner.head.parameters())
-    assert trained.learner.trained_parameters == head + 4 * (32 + 32) + 4 * (32 + 64)
+def test_only_the_chosen_targets_train(spec: TaskSpec, dataset: EncodedDataset, bert: Backbone) -> None:
+    trained = run(spec, dataset, bert, replace(SHORT, targets=("value", "output"), layers="last-1"))
+    assert set(trained.trainable.lora.updates) == {(1, "value"), (1, "output")}
+    head = sum(p.numel() for p in trained.trainable.head.parameters())
+    assert trained.trainable.trained_parameters == head + 4 * (32 + 32) + 4 * (32 + 64)
 
 
-def test_method_head_has_no_updates(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
-    trained = run(spec, corpus, bert, replace(SHORT, method="head"))
-    assert trained.learner.lora.updates == {}
-    assert trained.learner.weights == []
+def test_method_head_has_no_updates(spec: TaskSpec, dataset: EncodedDataset, bert: Backbone) -> None:
+    trained = run(spec, dataset, bert, replace(SHORT, method="head"))
+    assert trained.trainable.lora.updates == {}
+    assert trained.trainable.weights == []
 
 
 @pytest.mark.parametrize("method", ["lora", "head"])
 def test_training_never_changes_the_trunk(
-    spec: TaskSpec, corpus: Corpus, bert: Backbone, method: Any
+    spec: TaskSpec, dataset: EncodedDataset, bert: Backbone, method: Any
 ) -> None:
     trunk = Trunk.of(bert)
     before = trunk.checksum()
-    run(spec, corpus, bert, replace(SHORT, method=method), trunk=trunk)
+    run(spec, dataset, bert, replace(SHORT, method=method), trunk=trunk)
     assert trunk.checksum() == before == Trunk.build(bert, torch.float32).checksum()
     assert fingerprint(bert.read_tensors()) == bert.fingerprint
     assert all(tensor.grad is None and not tensor.requires_grad for tensor in trunk.tensors().values())
 
 
-def test_class_weights_change_what_is_learnt(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
-    few = Corpus(corpus.examples[:5], corpus.encoded[:5], corpus.targets[:5])
+def test_class_weights_change_what_is_learnt(spec: TaskSpec, dataset: EncodedDataset, bert: Backbone) -> None:
+    few = EncodedDataset(dataset.examples[:5], dataset.encoded[:5], dataset.targets[:5])
     plain, weighted = (run(spec, few, bert, replace(SHORT, class_weights=w)) for w in ("none", "balanced"))
     assert not same_weights(plain, weighted)
 
@@ -144,13 +99,14 @@ def train_from_file(backbone: str, rows: str, store: str) -> str:
     from onetrunk.core.backbones.backbone import Backbone
     from onetrunk.core.data.training_data import read_train_data
     from onetrunk.core.plugin_system.host import PluginHost
-    from onetrunk.core.training.pipeline import train_adapter
+    from onetrunk.core.training.pipeline import TrainJob, train_adapter
     from onetrunk.core.training.settings import TrainSettings
 
     host, settings = PluginHost.discover(), TrainSettings(epochs=2, rank=4, batch_tokens=64)
     data = read_train_data(host.task("ner"), rows, seed=3)
     trunk = Backbone.load(backbone, device="cpu", dtype="fp32")
-    return str(train_adapter(host, Store(Path(store)), "ner", "x", data, trunk, settings).stored.path)  # type: ignore[union-attr]
+    result = train_adapter(host, Store(Path(store)), TrainJob("ner", "x", data, settings), trunk)
+    return str(result.stored.path)  # type: ignore[union-attr]
 
 
 def test_another_process_with_another_hash_seed_gives_the_same_bytes(
@@ -168,108 +124,31 @@ def test_another_process_with_another_hash_seed_gives_the_same_bytes(
         assert (there / name).read_bytes() == (here / name).read_bytes()
 
 
-def test_the_generators_of_the_process_are_left_alone(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
+def test_the_generators_of_the_process_are_left_alone(
+    spec: TaskSpec, dataset: EncodedDataset, bert: Backbone
+) -> None:
     before = torch.get_rng_state(), random.getstate(), str(np.random.get_state())
-    run(spec, corpus, bert, SHORT)
+    run(spec, dataset, bert, SHORT)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1:] == (random.getstate(), str(np.random.get_state()))
 
 
-def test_what_was_drawn_before_changes_nothing(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
-    first = run(spec, corpus, bert, SHORT)
+def test_what_was_drawn_before_changes_nothing(
+    spec: TaskSpec, dataset: EncodedDataset, bert: Backbone
+) -> None:
+    first = run(spec, dataset, bert, SHORT)
     torch.rand(7)
-    assert same_weights(first, run(spec, corpus, bert, SHORT))
+    assert same_weights(first, run(spec, dataset, bert, SHORT))
 
 
 def test_who_listens_cannot_change_what_is_drawn_from_python(
-    spec: TaskSpec, corpus: Corpus, bert: Backbone
+    spec: TaskSpec, dataset: EncodedDataset, bert: Backbone
 ) -> None:
-    first = run(spec, corpus, bert, SHORT)
-    second = run(spec, corpus, bert, SHORT, listener=Listener(step=lambda event: random.seed(event.step)))
-    assert same_weights(first, second)
-
-
-# Epochs
-
-
-def test_the_best_epoch_is_what_comes_back(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
-    shy = replace(spec, evaluate=scored_by(lambda logits: -abs(float(np.abs(logits).mean()) - 0.5)))
-    trained = run(shy, corpus, bert, replace(SHORT, epochs=8, patience=0, lr=0.03))
-    scores = [row["dev"]["accuracy"] for row in trained.history]
-    assert trained.best_epoch == 1 + int(np.argmax(scores))
-    assert trained.best_epoch < 8
-    logits = trained.learner.logits(corpus)
-    assert shy.evaluate(corpus.examples, logits, ("neg", "pos"), {})["accuracy"] == max(scores)
-
-
-def test_of_equal_epochs_the_first_is_the_best(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
-    trained = run(replace(spec, evaluate=scored_by(lambda _: 0.5)), corpus, bert, replace(SHORT, patience=0))
-    assert trained.best_epoch == 1
-    assert [row["best"] for row in trained.history] == [True, False, False, False]
-
-
-@pytest.mark.parametrize(("patience", "epochs"), [(1, 2), (2, 3), (0, 6)])
-def test_a_run_stops_when_its_patience_ends(
-    spec: TaskSpec, corpus: Corpus, bert: Backbone, patience: int, epochs: int
-) -> None:
-    flat = replace(spec, evaluate=scored_by(lambda _: 0.5))
-    assert len(run(flat, corpus, bert, replace(SHORT, epochs=6, patience=patience)).history) == epochs
-
-
-def test_a_run_that_stops_early_is_the_start_of_the_whole_one(
-    spec: TaskSpec, corpus: Corpus, bert: Backbone
-) -> None:
-    flat = replace(spec, evaluate=scored_by(lambda _: 0.5))
-    short, whole = (run(flat, corpus, bert, replace(SHORT, patience=patience)) for patience in (1, 0))
-    assert same_weights(short, whole)  # of both the first epoch is the best
-
-
-def test_epochs_that_find_nothing_do_not_end_a_run_and_the_last_of_them_is_the_best(
-    spec: TaskSpec, corpus: Corpus, bert: Backbone
-) -> None:
-    values = iter([0.0, None, 0.0, 0.0, 0.5, 0.25, 0.5])
-    slow = replace(spec, evaluate=scored_by(lambda _: next(values)))
-    trained = run(slow, corpus, bert, replace(SHORT, epochs=8, patience=2))
-    assert [row["best"] for row in trained.history] == [True] * 5 + [False] * 2
-
-
-def test_a_metric_that_is_no_number_is_told(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
-    with pytest.raises(TaskSpecError, match=r"evaluate gives what has the number nan, .* under 'accuracy'"):
-        run(replace(spec, evaluate=scored_by(lambda _: float("nan"))), corpus, bert, SHORT)
-
-
-def test_an_epoch_whose_metric_has_no_value_counts_as_nothing(
-    spec: TaskSpec, corpus: Corpus, bert: Backbone
-) -> None:
-    values = iter([None, 0.5, None, 0.25])  # as the f1 of a dev set without entities while none is predicted
-    trained = run(replace(spec, evaluate=scored_by(lambda _: next(values))), corpus, bert, SHORT)
-    assert trained.best_epoch == 2
-    assert [row["dev"] for row in trained.history] == [{}, {"accuracy": 0.5}, {}, {"accuracy": 0.25}]
-
-
-def test_every_step_and_every_epoch_is_heard_of(spec: TaskSpec, corpus: Corpus, bert: Backbone) -> None:
-    steps, epochs = list[StepEvent](), list[EpochEvent]()
-    trained = run(
-        spec, corpus, bert, replace(SHORT, patience=0), listener=Listener(steps.append, epochs.append)
+    first = run(spec, dataset, bert, SHORT)
+    second = run(
+        spec, dataset, bert, SHORT, callback=TrainingCallback(step=lambda event: random.seed(event.step))
     )
-    assert [event.step for event in steps] == list(range(1, steps[0].steps + 1))
-    assert sum(event.tokens for event in steps) == 4 * sum(corpus.tokens)
-    assert [event.loss for event in epochs] == [row["loss"] for row in trained.history]
-    assert [event.epoch for event in epochs] == [1, 2, 3, 4]
-
-
-def test_the_learning_rate_rises_then_falls_towards_zero(
-    spec: TaskSpec, corpus: Corpus, bert: Backbone
-) -> None:
-    steps = list[StepEvent]()
-    settings = replace(SHORT, patience=0, warmup=0.25)
-    run(spec, corpus, bert, settings, listener=Listener(step=steps.append))
-    rates = [event.lr for event in steps]
-    peak = rates.index(max(rates))
-    assert rates[peak] == pytest.approx(0.01)
-    assert rates[: peak + 1] == sorted(rates[: peak + 1])
-    assert rates[peak:] == sorted(rates[peak:], reverse=True)
-    assert 0 < rates[-1] < 0.002
+    assert same_weights(first, second)
 
 
 # What goes wrong
@@ -319,7 +198,7 @@ def test_an_interrupted_run_stores_nothing(
     train_tiny: Train, bert: Backbone, tmp_path: Path, spec: TaskSpec
 ) -> None:
     store = Store(tmp_path)
-    with pytest.raises(UsageError, match="asks for more than the backbone's 2"):
+    with pytest.raises(UsageError, match="the backbone has only 2 layers"):
         train_tiny(store, "sentiment", bert, layers="last-3")
     assert store.versions() == []
 
@@ -385,6 +264,6 @@ def test_balanced_weights_of_what_is_not_one_label_a_unit_are_refused(
     rows = Dataset(examples, "rows", content_sha256(examples))
     data, store = TrainData(rows, rows, None, labels, held_out=False), Store(tmp_path)
     balanced = replace(SHORT, class_weights="balanced")
-    with pytest.raises(UsageError, match="a target of task 'one-hot' is not one label a unit"):
-        train_adapter(PluginHost.of(OneHot(spec)), store, "one-hot", "x", data, bert, balanced)
+    with pytest.raises(UsageError, match="the targets of task 'one-hot' are not one label index per unit"):
+        train_adapter(PluginHost.of(OneHot(spec)), store, TrainJob("one-hot", "x", data, balanced), bert)
     assert store.versions() == []

@@ -16,7 +16,7 @@ from onetrunk.core.training.settings import HEAD_LEARNING_RATE, LEARNING_RATES, 
         ({"rank": 0}, "rank must be 1 to 1024, not 0"),
         ({"alpha": 0.0}, "alpha must be positive, not 0"),
         ({"alpha": float("inf")}, "alpha must be positive, not inf"),
-        ({"targets": ()}, "targets are empty; name modules, or all"),
+        ({"targets": ()}, "targets is empty; name modules, or use all"),
         ({"layers": "first-2"}, "layers must be 'all' or 'last-K' with K ≥ 1, not 'first-2'"),
         ({"layers": "last-0"}, "not 'last-0'"),
         ({"layers": "last--1"}, "not 'last--1'"),
@@ -61,7 +61,7 @@ def test_layers_are_counted_from_the_last(layers: str, adapted: range) -> None:
 
 
 def test_more_layers_than_the_backbone_has_are_refused() -> None:
-    with pytest.raises(UsageError, match="'last-7' asks for more than the backbone's 6"):
+    with pytest.raises(UsageError, match="'last-7', but the backbone has only 6 layers"):
         TrainSettings(layers="last-7").adapted_layers(6)
 
 
@@ -76,7 +76,7 @@ def test_modules_are_adapted_in_the_order_of_the_encoder(
 
 
 def test_a_module_that_the_encoder_has_not_is_refused_with_those_it_has() -> None:
-    with pytest.raises(UsageError, match="no module 'query' in this encoder; known: all, qkv, output"):
+    with pytest.raises(UsageError, match="this encoder has no module 'query'; known: all, qkv, output"):
         TrainSettings(targets=("output", "query")).adapted_modules(("qkv", "output"))
 
 

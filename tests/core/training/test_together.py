@@ -11,12 +11,12 @@ from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import TaskSpecError, TrainingDiverged
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Record, TaskSpec
-from onetrunk.core.training.encoded_dataset import Corpus, make_corpus
-from onetrunk.core.training.hidden_cache import LowerStates, StateBudget
+from onetrunk.core.training.encoded_dataset import EncodedDataset, encode_dataset
+from onetrunk.core.training.hidden_cache import CacheBudget, HiddenStateCache
 from onetrunk.core.training.loop import AdapterRun, train_together
-from onetrunk.core.training.run_state import Run, planned
+from onetrunk.core.training.run_state import TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
-from onetrunk.core.training.trainable import Learner
+from onetrunk.core.training.trainable import TrainableAdapter
 from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import pack
 
@@ -55,14 +55,14 @@ def run_of(
 ) -> AdapterRun:
     examples = [spec.read(row) for row in rows]
     labels = spec.learn_labels(examples)
-    corpus = make_corpus(spec, backbone, examples, labels)
-    learner = Learner(spec, labels, backbone, trunk, planned(settings, corpus))
-    return Run(name, learner, corpus, corpus)
+    dataset = encode_dataset(spec, backbone, examples, labels)
+    trainable = TrainableAdapter(spec, labels, backbone, trunk, planned(settings, dataset))
+    return TrainingRun(name, trainable, dataset, dataset)
 
 
 def states(run: AdapterRun) -> list[torch.Tensor]:
-    learner = run.result().learner
-    return [*learner.weights, *learner.head.state_dict().values()]
+    trainable = run.result().trainable
+    return [*trainable.weights, *trainable.head.state_dict().values()]
 
 
 def test_each_run_learns_what_it_learns_alone(host: PluginHost, backbone: Backbone, records: Records) -> None:
@@ -123,10 +123,10 @@ def test_lower_states_are_those_of_the_bare_trunk_and_stay_the_same(
 ) -> None:
     trunk, spec = Trunk.of(backbone), host.task("ner")
     examples = [spec.read(row) for row in records["ner"]]
-    encoded = make_corpus(spec, backbone, examples, spec.learn_labels(examples)).encoded
-    lower = LowerStates(trunk, backbone.first_position, encoded, first, StateBudget(room))
+    encoded = encode_dataset(spec, backbone, examples, spec.learn_labels(examples)).encoded
+    lower = HiddenStateCache(trunk, backbone.first_position, encoded, first, CacheBudget(room))
     for batch in ([3, 0, 2], [0, 5, 2, 3], [3, 0, 2]):
-        found = lower.of(batch)
+        found = lower.states(batch)
         assert not found.requires_grad
         for index, own in zip(batch, found.split([encoded[i].tokens for i in batch]), strict=True):
             packed = pack([encoded[index]], [0], backbone.first_position)
@@ -137,20 +137,20 @@ def test_lower_states_are_those_of_the_bare_trunk_and_stay_the_same(
 def test_kept_states_are_not_computed_again(bert: Backbone, records: Records, host: PluginHost) -> None:
     trunk, spec = Trunk.of(bert), host.task("ner")
     examples = [spec.read(row) for row in records["ner"]]
-    encoded = make_corpus(spec, bert, examples, spec.learn_labels(examples)).encoded
-    kept, anew = (LowerStates(trunk, 0, encoded, 1, StateBudget(room)) for room in (2**30, 0))
-    first = kept.of([0, 1, 2])
-    assert torch.equal(kept.of([1]), first.split([encoded[i].tokens for i in range(3)])[1])
-    assert torch.equal(anew.of([0, 1, 2]), first)
+    encoded = encode_dataset(spec, bert, examples, spec.learn_labels(examples)).encoded
+    kept, anew = (HiddenStateCache(trunk, 0, encoded, 1, CacheBudget(room)) for room in (2**30, 0))
+    first = kept.states([0, 1, 2])
+    assert torch.equal(kept.states([1]), first.split([encoded[i].tokens for i in range(3)])[1])
+    assert torch.equal(anew.states([0, 1, 2]), first)
 
 
 def test_runs_of_a_plan_keep_states_within_one_budget(
     host: PluginHost, bert: Backbone, records: Records
 ) -> None:
     limit = 20_000
-    trunk, budget = Trunk.of(bert), StateBudget(limit)
+    trunk, budget = Trunk.of(bert), CacheBudget(limit)
     runs = [make_run(host, bert, trunk, records, "sentiment", seed=seed) for seed in range(3)]
-    size = sum(text.tokens for text in runs[0].corpus.encoded) * trunk.width * 4
+    size = sum(text.tokens for text in runs[0].train.encoded) * trunk.width * 4
     assert limit < 3 * size  # all of them do not fit
     left = [budget.left for _ in train_together(runs, trunk, budget)]
     assert 0 <= left[0] < limit
@@ -164,7 +164,7 @@ def test_what_does_not_fit_into_the_budget_changes_nothing_that_is_learnt(
     for limit in (2**30, 3_000):
         trunk = Trunk.of(bert)
         alone = make_run(host, bert, trunk, records, "sentiment")
-        (run,) = train_together([alone], trunk, StateBudget(limit))
+        (run,) = train_together([alone], trunk, CacheBudget(limit))
         learnt.append(states(run))
     for kept, computed in zip(*learnt, strict=True):
         torch.testing.assert_close(kept, computed, rtol=0, atol=1e-5)
@@ -174,13 +174,13 @@ def test_a_run_holds_the_batches_of_one_epoch(host: PluginHost, bert: Backbone, 
     trunk, spec = Trunk.of(bert), host.task("sentiment")
     examples = [spec.read(row) for row in records["sentiment"]] * 2_000
     labels = spec.learn_labels(examples)
-    own = make_corpus(spec, bert, examples[: len(records["sentiment"])], labels)
-    corpus = Corpus(tuple(examples), own.encoded * 2_000, own.targets * 2_000)
+    own = encode_dataset(spec, bert, examples[: len(records["sentiment"])], labels)
+    dataset = EncodedDataset(tuple(examples), own.encoded * 2_000, own.targets * 2_000)
     held = []
     for epochs in (1, 20):
         tracemalloc.start()
-        settings = planned(TrainSettings(epochs=epochs), corpus)
-        run = Run("x", Learner(spec, labels, bert, trunk, settings), corpus, own)
+        settings = planned(TrainSettings(epochs=epochs), dataset)
+        run = TrainingRun("x", TrainableAdapter(spec, labels, bert, trunk, settings), dataset, own)
         held.append(tracemalloc.get_traced_memory()[0])
         tracemalloc.stop()
         assert run.batch

@@ -63,7 +63,7 @@ ONE = '[[adapters]]\ntask = "ner"\ntrain = "x"\n'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"expected one table \[\[adapters\]\] or more"),
+        ("", r"expected at least one table \[\[adapters\]\]"),
         ("adapters = 3", "adapters must be a list, not 3"),
         ("a = x\n", r"is not TOML: Invalid value \(at line 1, column 5\)"),
         (
@@ -80,13 +80,13 @@ ONE = '[[adapters]]\ntask = "ner"\ntrain = "x"\n'
         (ONE + 'rank = "8"', "adapter 1: rank must be a whole number, not '8'"),
         (ONE + "rank = true", "adapter 1: rank must be a whole number, not True"),
         (ONE + 'lr = "fast"', "adapter 1: lr must be a number, not 'fast'"),
-        (ONE + "targets = []", "adapter 1: targets are empty; name modules, or all"),
+        (ONE + "targets = []", "adapter 1: targets is empty; name modules, or use all"),
         (ONE + 'precision = "bf16"', "adapter 1: has the unknown key 'precision'"),
         (ONE + 'method = "full"', "adapter 1: method 'full' trains no adapter"),
         (ONE + 'name = "a/b"', "adapter 1: .*a/b"),
         (ONE + 'dev = ""', "adapter 1: dev must have at least 1 character, not ''"),
         ("[[adapters]]\n", "adapter 1: task is missing; adapter 1: train is missing"),
-        (ONE + ONE, "2 adapters are named 'ner'; give each a 'name' of its own"),
+        (ONE + ONE, "2 adapters have the name 'ner'; give each a different 'name'"),
     ],
 )
 def test_a_faulty_plan_is_told_what_is_wrong_where(text: str, message: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.training.settings import TrainSettings
-from onetrunk.core.training.trainable import Learner, balanced_weights
+from onetrunk.core.training.trainable import TrainableAdapter, balanced_weights
 from onetrunk.core.trunk.packed import Trunk
 
 
@@ -19,8 +19,8 @@ def test_class_weights_make_every_label_count_the_same() -> None:
 
 def test_a_learner_begins_as_the_backbone_with_a_fresh_head(bert: Backbone) -> None:
     spec, settings = PluginHost.discover().task("sentiment"), TrainSettings(rank=4)
-    learner = Learner(spec, ("a", "b"), bert, Trunk.of(bert), settings)
-    assert all(not own.b.any() for own in learner.lora.updates.values())
-    assert learner.trained_parameters == sum(
-        t.numel() for t in [*learner.weights, *learner.head.parameters()]
+    trainable = TrainableAdapter(spec, ("a", "b"), bert, Trunk.of(bert), settings)
+    assert all(not own.b.any() for own in trainable.lora.updates.values())
+    assert trainable.trained_parameters == sum(
+        t.numel() for t in [*trainable.weights, *trainable.head.parameters()]
     )

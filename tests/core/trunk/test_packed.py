@@ -18,7 +18,7 @@ from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.testing import tiny_backbone
+from onetrunk.core.testing import TinyShape, tiny_backbone
 from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import joined, pack
@@ -79,7 +79,7 @@ def test_an_electra_as_wide_within_as_its_embeddings_has_no_projection(
 ) -> None:
     from transformers import AutoConfig, AutoModel
 
-    folder = tiny_backbone(tmp_path, model_type="electra", positions=128)
+    folder = tiny_backbone(tmp_path, model_type="electra", shape=TinyShape(positions=128))
     AutoModel.from_config(AutoConfig.from_pretrained(folder, embedding_size=32)).save_pretrained(folder)
     texts, backbone = some_texts(10), Backbone.load(folder, dtype="fp32")
     assert not any("project" in name for name in backbone.shapes)

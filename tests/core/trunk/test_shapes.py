@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onetrunk.core.backbones.device import has_native_bf16
-from onetrunk.core.testing import tiny_backbone
+from onetrunk.core.testing import TinyShape, tiny_backbone
 from onetrunk.core.trunk.packed import rounded_up
 
 MOST_TOKENS = 128
@@ -64,7 +64,7 @@ def made_by_onednn(folder: Path) -> list[str]:
 
 @pytest.mark.skipif(not has_native_bf16(torch.device("cpu")), reason="this CPU has no bf16")
 def test_varied_texts_in_bf16_have_few_shapes_of_products(tmp_path: Path) -> None:
-    kinds = made_by_onednn(tiny_backbone(tmp_path / "backbone", positions=MOST_TOKENS))
+    kinds = made_by_onednn(tiny_backbone(tmp_path / "backbone", shape=TinyShape(positions=MOST_TOKENS)))
     sizes = len({rounded_up(rows) for rows in range(1, 2 * MOST_TOKENS)})
     assert kinds.count("matmul") <= PRODUCTS * sizes
     assert len(kinds) <= (PRODUCTS + 1) * sizes  # the activation is the fifth

@@ -14,8 +14,14 @@ import pytest
 
 from tests.core.serving.cluster.same_tests import those_of
 from tests.core.serving.conftest import ask
-from tests.core.serving.http import test_http, test_stream
-from tests.core.serving.http import test_prometheus as test_metrics
+from tests.core.serving.http import (
+    test_http,
+    test_management_routes,
+    test_openapi,
+    test_predict_routes,
+    test_prometheus,
+    test_stream,
+)
 
 if find_spec("ray") is None:
     pytest.skip("needs the extra [ray]", allow_module_level=True)
@@ -31,9 +37,15 @@ OF_RAY = {
     "test_the_log_has_a_line_for_each_request_and_no_text",
     "test_the_log_counts_the_lines",
 }
-globals().update(
-    those_of(test_http, test_stream, test_metrics, fixtures={"service", "new_trunk"}, but=OF_RAY)
+MODULES = (
+    test_http,
+    test_management_routes,
+    test_openapi,
+    test_predict_routes,
+    test_prometheus,
+    test_stream,
 )
+globals().update(those_of(*MODULES, fixtures={"service", "new_trunk"}, but=OF_RAY))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Metrics: what Prometheus is told, and how many rows that can be at most."""
+"""Prometheus metrics: what is counted, and the bound on labels."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_route_is_counted_by_its_pattern_and_never_by_its_path(service: Runnin
     assert not [labels for labels in routes if "x1" in labels]
 
 
-def test_of_adapters_the_first_hundred_names_are_told_apart() -> None:
+def test_the_first_hundred_names_have_labels_of_their_own() -> None:
     metrics = Metrics()
     for number in range(3 * MAX_LABELS):
         for _ in range(2):
@@ -114,7 +114,7 @@ def test_errors_are_counted_by_the_version_that_failed(gated: Callable[..., Gate
     assert rows == {"adapter=mood@2,type=internal": 2}
 
 
-def test_of_versions_that_fail_the_first_hundred_are_told_apart() -> None:
+def test_the_first_hundred_failed_versions_have_labels_of_their_own() -> None:
     metrics = Metrics()
     for number in range(3 * MAX_LABELS):
         metrics.failed(AnswerFailed(f"ner@{number}"))
@@ -152,7 +152,7 @@ def test_a_label_that_is_freed_and_used_again_counts_from_zero(serve: Serve) -> 
     assert found["onetrunk_adapter_seconds_count", "adapter=new"] == 1
 
 
-def test_versions_that_failed_and_are_gone_make_room_where_there_is_none_left(serve: Serve) -> None:
+def test_unloaded_versions_free_their_labels_if_none_is_left(serve: Serve) -> None:
     with serve() as service:
         metrics = service.app.service.metrics
         for number in range(MAX_LABELS):
@@ -165,7 +165,7 @@ def test_versions_that_failed_and_are_gone_make_room_where_there_is_none_left(se
     assert rows == {f"adapter={OTHER},type=internal": 1, "adapter=mood@2,type=internal": 1}
 
 
-def test_two_services_of_one_process_count_apart() -> None:
+def test_two_services_of_one_process_have_separate_metrics() -> None:
     one, other = Metrics(), Metrics()
     one.failed(QueueFull(9, 8, 1))
     assert samples(one.render().decode())["onetrunk_errors_total", "type=queue-full"] == 1

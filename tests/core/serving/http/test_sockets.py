@@ -1,4 +1,4 @@
-"""Where a service listens, and where it must not."""
+"""Listening sockets and loopback addresses."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def test_all_addresses_of_a_name_get_the_same_port(stack: ExitStack) -> None:
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
-def test_an_address_of_version_6_stands_in_brackets(stack: ExitStack) -> None:
+def test_a_url_has_an_ipv6_address_in_brackets(stack: ExitStack) -> None:
     sockets = [stack.enter_context(each) for each in listen("::1", 0, loopback_only=True)]
     assert url_of("::1", sockets).startswith("http://[::1]:")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_without_tokens_nothing_listens_where_others_can_reach_it(host: str) -> None:
+def test_without_tokens_only_loopback_addresses_are_bound(host: str) -> None:
     with pytest.raises(UsageError, match=r"other machines can reach this address, .* --token-file"):
         listen(host, 0, loopback_only=True)
 
 
-def test_with_tokens_it_may(stack: ExitStack) -> None:
+def test_with_tokens_any_address_is_bound(stack: ExitStack) -> None:
     (bound,) = [stack.enter_context(each) for each in listen("0.0.0.0", 0, loopback_only=False)]
     assert bound.getsockname()[0] == "0.0.0.0"
 
 
-def test_nobody_is_accepted_before_the_service_serves(stack: ExitStack) -> None:
+def test_no_connection_is_accepted_before_the_service_starts(stack: ExitStack) -> None:
     (bound,) = [stack.enter_context(each) for each in listen("127.0.0.1", 0, loopback_only=True)]
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(bound.getsockname(), timeout=5)
@@ -67,7 +67,7 @@ def test_nobody_is_accepted_before_the_service_serves(stack: ExitStack) -> None:
         ("a\x00b", 0, "no such address"),
     ],
 )
-def test_a_place_that_cannot_be_had_is_told_of(host: str, port: int, fault: str) -> None:
+def test_an_address_that_cannot_be_bound_is_an_error(host: str, port: int, fault: str) -> None:
     with pytest.raises(UsageError, match=fault):
         listen(host, port, loopback_only=False)
 
@@ -87,12 +87,12 @@ def test_the_host_of_a_header_has_no_port(header: str, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "LocalHost.", "127.0.0.1", "127.1.2.3", "::1"])
-def test_names_of_this_machine_are_known(host: str) -> None:
+def test_loopback_names_are_recognised(host: str) -> None:
     assert is_loopback(host)
 
 
 @pytest.mark.parametrize(
     "host", ["", "local", "127.0.0.1.example", "0.0.0.0", "::", "128.0.0.1", "::ffff:8.8.8.8"]
 )
-def test_other_names_are_none_of_this_machine(host: str) -> None:
+def test_other_names_are_not_loopback(host: str) -> None:
     assert not is_loopback(host)

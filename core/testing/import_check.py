@@ -1,4 +1,4 @@
-"""The trial of a plugin's import: in a process of its own, so that it cannot lean on what is loaded already."""
+"""Check of the imports of a plugin, in a separate process where nothing is loaded yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOADS_TORCH = "import importlib, sys; importlib.import_module(sys.argv[1]); pri
 
 
 def import_faults(spec: TaskSpec) -> Iterator[str]:
-    """Yield what is wrong with importing the modules of a task: each by itself, and without loading torch."""
+    """Yield a message for each module of a task that cannot be imported by itself, or that imports torch."""
     names = ("read", "targets", "make_head", "loss", "decode", "evaluate")
     modules = {str(getattr(getattr(spec, name), "__module__", "")) for name in names}
     modules = {module for module in modules if not module.startswith("onetrunk.core.")}
@@ -24,4 +24,4 @@ def import_faults(spec: TaskSpec) -> Iterator[str]:
         if run.returncode:
             yield f"{module} cannot be imported by itself: {run.stderr.strip().splitlines()[-1]}"
         elif run.stdout.split()[-1] == "True":
-            yield f"importing {module} loads torch; import it inside the functions that need it"
+            yield f"importing {module} loads torch; import torch inside the functions that need it"
