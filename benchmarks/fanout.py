@@ -19,7 +19,7 @@ from onetrunk.adapters.methods.lora import Lora
 from onetrunk.core.backbones.device import DTYPES
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.inference.adapter import Adapter, build_head
-from onetrunk.core.inference.logits import Job, compute_logits
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import pack
@@ -69,7 +69,7 @@ class Asked:
         first = 0 if fanout.last is None else setup.backbone.layers - fanout.last
         self.loras = [_from_layer(first, setup, seed) for seed in range(fanout.adapters)]
         self._adapters = [self._adapter(lora, seed) for seed, lora in enumerate(self.loras)]
-        self._jobs = [Job(text, slot) for slot in range(fanout.adapters) for text in texts]
+        self._jobs = [LogitsRequest(text, slot) for slot in range(fanout.adapters) for text in texts]
 
     def _adapter(self, lora: Lora, seed: int) -> Adapter:
         backbone = self._setup.backbone
@@ -78,7 +78,7 @@ class Asked:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             head = build_head(spec, backbone, labels, backbone.pooling).eval()
-        here = flattened(lora, self._trunk.device, self._trunk.dtype)
+        here = flattened(lora, self._trunk.device, self._trunk.adapter_dtype)
         return Adapter(f"a{seed}@1", spec, labels, backbone.pooling, here, head, {})
 
     def run(self) -> list[np.ndarray]:

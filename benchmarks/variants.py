@@ -21,7 +21,7 @@ from onetrunk.adapters.methods.lora import Lora
 from onetrunk.adapters.methods.target_modules import BERT_LAYOUT
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.device import DTYPES
-from onetrunk.core.inference.cpu_parallel import cut, run_in_lanes
+from onetrunk.core.inference.cpu_parallel import run_parallel, split_for_threads
 from onetrunk.core.trunk.batching import by_budget
 from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import Packed, pack
@@ -141,7 +141,7 @@ class Ours(Variant):
         """Build the trunk and put the adapters on its device."""
         self._setup = setup
         self._trunk = Trunk.of(setup.backbone, DTYPES[self.precision])
-        self._bank = Bank(self._trunk.device, self._trunk.dtype)
+        self._bank = Bank(self._trunk.device, self._trunk.adapter_dtype)
         for slot, lora in enumerate(setup.adapters[: self._residents]):
             self._bank.install(slot, lora, lambda lora=lora: lora)  # type: ignore[misc]
 
@@ -155,11 +155,11 @@ class Ours(Variant):
         adapters = self._adapters(batch)
         budgeted = by_budget(order, tokens, self._setup.batch_tokens)
         part = partial(self._part, batch, adapters)
-        return list(chain.from_iterable(run_in_lanes(part, self._lanes(batch, own)) for own in budgeted))
+        return list(chain.from_iterable(run_parallel(part, self._lanes(batch, own)) for own in budgeted))
 
     def _lanes(self, batch: Batch, chosen: list[int]) -> list[list[int]]:
         tokens, slots = ([values[i] for i in chosen] for values in (batch.lengths, batch.slots))
-        return [[chosen[i] for i in own] for own in cut(tokens, slots, self._trunk.device)]
+        return [[chosen[i] for i in own] for own in split_for_threads(tokens, slots, self._trunk.device)]
 
     def _adapters(self, batch: Batch) -> Mapping[Any, Lora]:
         return self._bank.get(batch.slots)

@@ -28,7 +28,7 @@ _SAME_INPUT = ("query", "key", "value")
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class FactorBlock:
     """Where the factors of `target` begin: a (rank, d_in), b (d_out, rank), as indices of the first number."""
 
     target: Target
@@ -43,7 +43,7 @@ class Block:
 class FlatLayout:
     """The places of all factors of adapters of one shape. size: numbers in the flat tensor."""
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[FactorBlock, ...]
     size: int
 
     def views(self, flat: Tensor) -> Lora:
@@ -88,13 +88,13 @@ def layout_of(lora: Lora) -> FlatLayout:
 
 @lru_cache(maxsize=256)
 def _layout(shapes: tuple[Shape, ...]) -> FlatLayout:
-    blocks: list[Block] = []
+    blocks: list[FactorBlock] = []
     size = 0
     for _, layer in groupby(sorted(shapes, key=_order), key=lambda shape: shape[0][0]):
         own = list(layer)
         firsts, size = _places(_runs(own), size)
         seconds, size = _places(([shape[1] * shape[3]] for shape in own), size)
-        blocks += [Block(*shape, a, b) for shape, a, b in zip(own, firsts, seconds, strict=True)]
+        blocks += [FactorBlock(*shape, a, b) for shape, a, b in zip(own, firsts, seconds, strict=True)]
     return FlatLayout(tuple(blocks), size)
 
 
@@ -125,7 +125,7 @@ def _aligned(index: int) -> int:
     return -(-index // ALIGNMENT) * ALIGNMENT
 
 
-def _view(block: Block, flat: Tensor) -> LowRank:
+def _view(block: FactorBlock, flat: Tensor) -> LowRank:
     a = flat.as_strided((block.rank, block.d_in), (block.d_in, 1), block.a)
     b = flat.as_strided((block.d_out, block.rank), (block.rank, 1), block.b)
     return LowRank(a, b, 1.0)

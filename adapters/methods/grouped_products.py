@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from onetrunk.adapters.methods.flat_layout import Block, FlatLayout, layout_of
+from onetrunk.adapters.methods.flat_layout import FactorBlock, FlatLayout, layout_of
 from onetrunk.adapters.methods.lora import Frozen, Lora
 
 _ALIGNED = 16
@@ -56,14 +56,14 @@ class Stack:
             y.narrow(1, columns[block.target], block.d_out).add_(update)
         return y
 
-    def _down(self, blocks: Sequence[Block]) -> Tensor:
+    def _down(self, blocks: Sequence[FactorBlock]) -> Tensor:
         """Return the A of modules that read the same input, (runs, sum of ranks, d_in); they lie end to end."""
         first = blocks[0]
         ranks = sum(block.rank for block in blocks)
         shape, strides = (len(self._flat), ranks, first.d_in), (self._layout.size, first.d_in, 1)
         return self._flat.as_strided(shape, strides, self._flat.storage_offset() + first.a)
 
-    def _up(self, block: Block) -> Tensor:
+    def _up(self, block: FactorBlock) -> Tensor:
         """Return the B of a module, (runs, d_out, rank)."""
         shape, strides = (len(self._flat), block.d_out, block.rank), (self._layout.size, block.rank, 1)
         return self._flat.as_strided(shape, strides, self._flat.storage_offset() + block.b)

@@ -111,6 +111,11 @@ class Update:
         self._ups: tuple[tuple[tuple[int, int], float, Tensor], ...] | None = None
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What A and B are in."""
+        return self.parts[0][1].a.dtype
+
+    @property
     def factors(self) -> list[Tensor]:
         """A and B of each part."""
         return [factor for _, own in self.parts for factor in _factors(own)]
@@ -152,24 +157,28 @@ class Frozen(Protocol):
 def patched_linear(x: Tensor, frozen: Frozen, patches: Sequence[Patch], mask: Tensor | None = None) -> Tensor:
     """Return `frozen(x)` with the low-rank updates of `patches` added on their rows and columns.
 
+    Without gradients the updates are computed in the dtype of their factors, with gradients in that of x.
     x: (tokens, d_in); mask: (tokens, d_in) dropout mask, already divided by the keep probability, for the input of
     the updates only.  Returns (tokens, d_out).
     """
     if not patches:
         return frozen(x)
     if not torch.is_grad_enabled():
-        y, *_ = _forward(x, frozen, patches, mask)
-        return y
+        dtype = patches[0].update.dtype
+        y, *_ = _forward(x.to(dtype), frozen(x).to(dtype), patches, mask)
+        return y.to(x.dtype)
     factors = [factor for patch in patches for factor in patch.update.factors]
     out: Tensor = _PatchedLinear.apply(x, frozen, mask, patches, *factors)  # type: ignore[no-untyped-call]
     return out
 
 
 def _forward(
-    x: Tensor, frozen: Frozen, patches: Sequence[Patch], mask: Tensor | None
+    x: Tensor, y: Tensor, patches: Sequence[Patch], mask: Tensor | None
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Return the output, the input of the updates, and for each patch the (scaled) rows between A and B."""
-    y = frozen(x)
+    """Add the updates of x to y, in place.
+
+    Returns y, the input of the updates, and for each patch the (scaled) rows between A and B.
+    """
     dropped = x if mask is None else x * mask
     rows = _Rows(patches, len(x))
     between = []
@@ -216,7 +225,7 @@ class _PatchedLinear(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, frozen: Frozen, mask: Tensor | None, patches: Sequence[Patch], *_factors: Tensor
     ) -> Tensor:
-        y, dropped, between = _forward(x, frozen, patches, mask)
+        y, dropped, between = _forward(x, frozen(x), patches, mask)
         ctx.save_for_backward(dropped, mask, *between)
         ctx.frozen, ctx.patches = frozen, patches
         return y

@@ -18,7 +18,7 @@ from benchmarks.load.generator import Load, arrivals
 from benchmarks.load.services import Ours, Service
 from benchmarks.load.target import described, verdict
 from benchmarks.load.traffic import Traffic, in_turns, median_by, solo
-from onetrunk.core.inference.logits import Job, compute_logits
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.serving.engine.limits import Limits
 from onetrunk.core.tasks import JSONObject
@@ -95,7 +95,7 @@ def counters(service: Service) -> dict[str, float]:
 def _here(traffic: Traffic, trunk: OneTrunk, size: int, seed: int) -> dict[str, Any]:
     """Answer batches of `size` texts on as many threads as the service has device threads, and as it does."""
     threads = torch.get_num_threads()
-    workers = Limits.on(trunk.trunk.device.type, threads).workers
+    workers = Limits.for_device(trunk.trunk.device.type, threads).workers
     cpu, began = time.process_time(), time.perf_counter()
 
     def work(number: int) -> tuple[int, int]:
@@ -141,15 +141,15 @@ def answer_here(trunk: OneTrunk, batch: Sequence[tuple[str, str]]) -> tuple[list
     """Return the record of each text by its adapter, from one batch, and how many tokens that had."""
     tokenised = trunk.encoder.tokenise([text for text, _ in batch])
     names = sorted({name for _, name in batch})
-    with trunk.residents.in_use(names) as adapters:
+    with trunk.registry.in_use(names) as adapters:
         specs = {name: (slot, adapters[slot]) for slot, name in enumerate(names)}
         own = [specs[name] for _, name in batch]
         examples = [adapter.spec.unlabelled(text) for (text, _), (_, adapter) in zip(batch, own, strict=True)]
         jobs = [
-            Job(trunk.encoder.arrange(tokens, example.words), slot)
+            LogitsRequest(trunk.encoder.arrange(tokens, example.words), slot)
             for tokens, example, (slot, _) in zip(tokenised, examples, own, strict=True)
         ]
-        budget = Limits.on(trunk.trunk.device.type).batch_tokens
+        budget = Limits.for_device(trunk.trunk.device.type).batch_tokens
         logits = compute_logits(trunk.trunk, trunk.backbone.first_position, adapters, jobs, budget)
         records = [
             adapter.spec.decode(example, rows, adapter.labels, adapter.settings)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from onetrunk.core.backbones.backbone import Backbone
     from onetrunk.core.inference.predictor import OneTrunk
 
-_NEEDED = ("fastapi", "uvicorn", "httptools", "prometheus_client")
+_NEEDED = ("starlette", "uvicorn", "httptools", "prometheus_client")
 _SHOWN = 20
 
 
@@ -122,20 +122,22 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     from onetrunk.cli.allocator import give_back_freed, share_one_heap
     from onetrunk.core.serving.http.auth import Access
     from onetrunk.core.serving.http.json_log import EventLog
-    from onetrunk.core.serving.http.sockets import allow_connections, listen, url_of
+    from onetrunk.core.serving.http.sockets import listen, raise_open_file_limit, url_of
 
     share_one_heap()
     log = EventLog()
-    log.capture()
+    log.capture_logging()
     access = Access() if config.token_file is None else Access.read(Path(config.token_file))
-    allow_connections()
-    sockets = listen(config.host, config.port, local=access.open)  # a port in use is told before a long load
+    raise_open_file_limit()
+    sockets = listen(
+        config.host, config.port, loopback_only=access.is_open
+    )  # a port in use is told before a long load
 
     import torch
 
-    from onetrunk.core.serving.engine.cpu_threads import apart, share_threads
+    from onetrunk.core.serving.engine.cpu_threads import run_in_thread, share_threads
 
-    trunk, adapters, whole_store = apart(_chosen, context, config)
+    trunk, adapters, whole_store = run_in_thread(_chosen, context, config)
 
     from onetrunk.core.serving.engine.engine import Engine
     from onetrunk.core.serving.http.app import make_app
@@ -145,7 +147,7 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     limits = config.limits_on(trunk.backbone.device.type, torch.get_num_threads())
     with closing(Engine(trunk, limits, Metrics())) as engine:
         for name, reference in adapters.items():
-            apart(_load, trunk, name, reference, skip=whole_store)
+            run_in_thread(_load, trunk, name, reference, skip=whole_store)
         share_threads(limits.workers)
         give_back_freed()
         url = url_of(config.host, sockets)
@@ -218,7 +220,7 @@ def _load(trunk: OneTrunk, name: str, reference: str, *, skip: bool) -> None:
     from onetrunk.core.errors import OneTrunkError
 
     try:
-        post, _ = trunk.residents.load(reference, name)
+        post, _ = trunk.registry.load(reference, name)
     except OneTrunkError as error:
         if not skip:
             raise
@@ -228,7 +230,7 @@ def _load(trunk: OneTrunk, name: str, reference: str, *, skip: bool) -> None:
 
 
 def _ready(url: str, trunk: OneTrunk) -> str:
-    names = sorted(trunk.residents.posts)
+    names = sorted(trunk.registry.served)
     if not names:
         return (
             f"serving at {url}, no adapters yet; train or pull one, then: "

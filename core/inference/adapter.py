@@ -19,7 +19,7 @@ class Adapter:
     """A task's learnt part. Immutable once it serves.
 
     ref: how it is named in answers, `ner@3`.
-    lora: the updates, in the trunk's dtype on its device.
+    lora: the updates, in the trunk's `adapter_dtype` on its device.
     head: on the trunk's device, in float32, in evaluation mode.
     settings: the decoder's (a threshold, say).
     """

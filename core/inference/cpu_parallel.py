@@ -26,7 +26,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def cut(tokens: Sequence[int], keys: Sequence[int], device: torch.device) -> list[list[int]]:
+def split_for_threads(tokens: Sequence[int], keys: Sequence[int], device: torch.device) -> list[list[int]]:
     """Return the indices of a batch by lane; on a GPU, and where it is small, there is one.
 
     tokens: of each text. keys: those of one key stay together, but for the one between two lanes.
@@ -38,7 +38,7 @@ def cut(tokens: Sequence[int], keys: Sequence[int], device: torch.device) -> lis
     return evenly(sorted(range(len(tokens)), key=keys.__getitem__), tokens, count)
 
 
-def run_in_lanes(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+def run_parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Return what `work` makes of each item, side by side, without gradients; raises what one of them raises.
 
     One caller at a time has lanes; for others the items are computed one after the other, on their own threads.

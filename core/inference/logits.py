@@ -13,20 +13,20 @@ from torch import Tensor
 
 from onetrunk.core.backbones.tokenization import Encoded, TextEncoder
 from onetrunk.core.inference.adapter import Adapter, head_logits
-from onetrunk.core.inference.cpu_parallel import cut, run_in_lanes
+from onetrunk.core.inference.cpu_parallel import run_parallel, split_for_threads
 from onetrunk.core.tasks import Example, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling
 from onetrunk.core.trunk.batching import inference_batches
 from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import pack
-from onetrunk.core.trunk.partial_forward import Entry, lower_states, run_entries
+from onetrunk.core.trunk.partial_forward import LayerEntry, lower_states, run_entries
 
 BATCH_TOKENS = 2048
 """Default token budget of a batch: large enough for full speed on a CPU, small enough for its caches."""
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class LogitsRequest:
     """One text for one adapter; `slot` is the adapter's index."""
 
     encoded: Encoded
@@ -65,7 +65,7 @@ def compute_logits(
     trunk: Trunk,
     first_position: int,
     adapters: Sequence[Adapter],
-    jobs: Sequence[Job],
+    jobs: Sequence[LogitsRequest],
     batch_tokens: int = BATCH_TOKENS,
     advance: Callable[[int], None] = ignore,
 ) -> list[np.ndarray]:
@@ -80,7 +80,7 @@ def compute_logits(
     for batch in inference_batches([job.encoded.tokens for job in jobs], batch_tokens, texts):
         rows = [_Row(i, jobs[i].encoded, jobs[i].slot, texts[i], firsts[jobs[i].slot]) for i in batch]
         answer = partial(_lane_logits, trunk, first_position, adapters, batch_tokens)
-        for index, logits in chain.from_iterable(run_in_lanes(answer, _lanes(rows, trunk.device))):
+        for index, logits in chain.from_iterable(run_parallel(answer, _lanes(rows, trunk.device))):
             results[index] = logits
         advance(len(batch))
     return results  # type: ignore[return-value]
@@ -96,7 +96,10 @@ def _lanes(rows: list[_Row], device: torch.device) -> list[list[_Row]]:
     """Cut a batch into lanes: by adapters, or by texts where adapters share the lower layers of one."""
     shared = _has_shared(rows)
     keys = [row.text if shared else row.slot for row in rows]
-    return [[rows[i] for i in own] for own in cut([row.encoded.tokens for row in rows], keys, device)]
+    return [
+        [rows[i] for i in own]
+        for own in split_for_threads([row.encoded.tokens for row in rows], keys, device)
+    ]
 
 
 def _has_shared(rows: Sequence[_Row]) -> bool:
@@ -132,9 +135,9 @@ def _lane_logits(
     return found
 
 
-def _entries(trunk: Trunk, first_position: int, rows: Sequence[_Row], most: int) -> list[Entry]:
+def _entries(trunk: Trunk, first_position: int, rows: Sequence[_Row], most: int) -> list[LayerEntry]:
     """Return the entries of `rows`, which are in order of `first`; each text climbs once, as far as needed."""
-    entries: list[Entry] = []
+    entries: list[LayerEntry] = []
     states: dict[int, Tensor] = {}
     below = 0
     for first, group in groupby(rows, key=lambda row: row.first):
@@ -149,7 +152,7 @@ def _entries(trunk: Trunk, first_position: int, rows: Sequence[_Row], most: int)
     return entries
 
 
-def _entry(rows: Sequence[_Row], states: Mapping[int, Tensor]) -> Entry:
+def _entry(rows: Sequence[_Row], states: Mapping[int, Tensor]) -> LayerEntry:
     """Return the entry of `rows`, with the states of each text, by its number, once."""
     starts: dict[int, int] = {}
     end = 0
@@ -158,7 +161,7 @@ def _entry(rows: Sequence[_Row], states: Mapping[int, Tensor]) -> Entry:
             starts[row.text] = end
             end += row.encoded.tokens
     source = [np.arange(start := starts[row.text], start + row.encoded.tokens) for row in rows]
-    return Entry(
+    return LayerEntry(
         first=rows[0].first,
         texts=[row.encoded for row in rows],
         slots=[row.slot for row in rows],

@@ -15,8 +15,14 @@ from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.data.dataset import Dataset, check_targets
 from onetrunk.core.errors import PredictionFailed, TaskSpecError
 from onetrunk.core.inference.adapter import Adapter
-from onetrunk.core.inference.logits import BATCH_TOKENS, Job, compute_logits, encode_examples, ignore
-from onetrunk.core.inference.registry import Residents, Resolve
+from onetrunk.core.inference.logits import (
+    BATCH_TOKENS,
+    LogitsRequest,
+    compute_logits,
+    encode_examples,
+    ignore,
+)
+from onetrunk.core.inference.registry import AdapterRegistry, Resolve
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Example, JSONObject
 from onetrunk.core.tasks.guarded_calls import calling, json_of
@@ -28,21 +34,21 @@ CHUNK = 2048
 
 
 class OneTrunk:
-    """A frozen backbone in memory that serves adapters.
+    """A frozen backbone in memory that serves adapters. Thread-safe.
 
-    Safe to share between threads: a prediction uses the adapters that were loaded when it began, and a load or
-    unload replaces one reference after everything has been checked on the side.
+    A prediction uses the adapters that were loaded when it began. A load or unload changes one name at once, after
+    all checks.
 
-    backbone: a loaded `Backbone`, a Hub id or a folder. store: where references are looked up; the user's own by
-    default. host: the plugins; found by entry point by default. device, dtype: as for `Backbone.load`.
-    memory: bytes for the LoRA weights of the loaded adapters on the device; None for no bound. Those that were used
-    least recently make room (on a GPU, for host memory of the same size first) and come back when they are asked
-    for, from the store, where they must then still be. Heads, which are small, and what a prediction under way uses
-    stay in any case. `bank.usage` counts.
-    resolve: finds the version of a reference; by default that of `store`, which has no locations. With
-    `Puller(store, host, lambda _: backbone).resolve`, of `core.sharing.pulling`, a location is a reference, too.
-    graphs: on a GPU, replay CUDA graphs for small batches, where launching takes longer than computing. All threads
-    must use one stream then, and the graphs' memory, room for 64 adapters each, is not counted by `memory`.
+    backbone: a loaded `Backbone`, or a Hub id or folder to load on the default device in the default precision.
+    store: the adapter store, by default the user's.
+    host: the plugins, by default those that are installed.
+    memory: bound on the bytes of LoRA weights on the device, None for no bound. The least recently used adapters
+        are evicted, on a GPU to host memory of the same size first. An evicted adapter is read from the store again
+        at its next use. Heads, and adapters in use by a prediction, stay in memory.
+    graphs: on a GPU, run small batches as CUDA graphs, which saves the time of launching kernels. All threads must
+        then use one CUDA stream. `memory` does not count the graphs: each has buffers for 64 adapters.
+    resolve: finds the version of a reference, by default in `store`. For locations such as `org/repo`, give
+        `Puller(store, host, lambda _: backbone).resolve` of `core.sharing.pull`.
     """
 
     def __init__(
@@ -51,47 +57,42 @@ class OneTrunk:
         *,
         store: Store | None = None,
         host: PluginHost | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
         memory: int | None = None,
         graphs: bool = False,
         resolve: Resolve | None = None,
     ) -> None:
-        if not isinstance(backbone, Backbone):
-            backbone = Backbone.load(backbone, device=device, dtype=dtype)
-        self.backbone = backbone
-        self.trunk = Trunk.of(self.backbone)
-        if graphs:
-            self.trunk = self.trunk.with_graphs()
+        self.backbone = backbone if isinstance(backbone, Backbone) else Backbone.load(backbone)
+        trunk = Trunk.of(self.backbone)
+        self.trunk = trunk.with_graphs() if graphs else trunk
         self.store = store or Store()
         self.host = host or PluginHost.discover()
         self.encoder = self.backbone.encoder
         find = resolve or self.store.resolve
-        self.residents = Residents(find, self.host, self.backbone, self.trunk, memory)
+        self.registry = AdapterRegistry(find, self.host, self.backbone, self.trunk, memory)
 
     @property
     def loaded(self) -> dict[str, str]:
-        """The references that `predict` knows, each with the version that answers to it now."""
-        return {name: post.version for name, post in self.residents.posts.items()}
+        """The version that answers under each loaded reference."""
+        return {name: own.version for name, own in self.registry.served.items()}
 
     @property
     def bank(self) -> Bank:
-        """The updates of the loaded adapters; `bank.usage` counts."""
-        return self.residents.bank
+        """The LoRA weights of the loaded adapters; `bank.usage` has counters."""
+        return self.registry.bank
 
     def load(self, reference: str) -> str:
-        """Load, check and put in service what `reference` names now; return the version, `ner@3`.
+        """Load and check the version that `reference` means now; return it, such as `ner@3`.
 
-        A second call picks up a newer version; one that serves under another reference is neither read nor checked
-        again. Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask; what served
-        before goes on serving.
+        A second call loads a newer version if there is one. A version that is already loaded is not read again.
+        Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask; the version that
+        served before then goes on serving.
         """
-        post, _ = self.residents.load(reference, reference)
-        return post.version
+        served, _ = self.registry.load(reference, reference)
+        return served.version
 
     def unload(self, reference: str) -> None:
-        """Take `reference` out of service. Raises UsageError if it is not loaded."""
-        self.residents.unload(reference)
+        """Stop serving `reference`. Raises UsageError if it is not loaded."""
+        self.registry.unload(reference)
 
     def predict(
         self, texts: Sequence[str], adapters: Sequence[str], *, batch_tokens: int = BATCH_TOKENS
@@ -119,7 +120,7 @@ class OneTrunk:
         Where `decode` fails on a text, all texts before it have been answered.
         """
         rest = iter(texts)
-        with self.residents.in_use(adapters) as chosen:
+        with self.registry.in_use(adapters) as chosen:
             before = 0
             while read := list(islice(rest, chunk)):
                 yield from self._answer(read, chosen, batch_tokens, before)
@@ -134,7 +135,7 @@ class OneTrunk:
         advance: Callable[[int], None] = ignore,
     ) -> JSONObject:
         """Return the metrics of a loaded adapter on `dataset`. Raises DataError for labels it does not know."""
-        with self.residents.in_use([reference]) as (adapter,):
+        with self.registry.in_use([reference]) as (adapter,):
             check_targets(adapter.spec, dataset, adapter.labels)
             logits = self.logits(dataset.examples, adapter, batch_tokens, advance)
         return json_of(adapter.spec, "evaluate", dataset.examples, logits, adapter.labels, adapter.settings)
@@ -148,7 +149,7 @@ class OneTrunk:
     ) -> list[np.ndarray]:
         """Return the logits of each example, (units, labels) float32."""
         encoded = encode_examples(self.encoder, adapter.spec, examples)
-        jobs = [Job(each, 0) for each in encoded]
+        jobs = [LogitsRequest(each, 0) for each in encoded]
         return compute_logits(
             self.trunk, self.backbone.first_position, [adapter], jobs, batch_tokens, advance
         )
@@ -168,7 +169,7 @@ class OneTrunk:
                 with _on_text(adapter, "split", before + i, text):
                     examples[-1].append(adapter.spec.unlabelled(text))
         jobs = [
-            Job(self.encoder.arrange(tokens, example.words), slot)
+            LogitsRequest(self.encoder.arrange(tokens, example.words), slot)
             for slot, own in enumerate(examples)
             for tokens, example in zip(tokenised, own, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""Which adapters serve, under which names, and what requests that have begun still hold of them."""
+"""The adapter registry: served names, loaded versions, and the requests that still use them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.trunk.packed import Trunk
 
 Resolve = Callable[[str], StoredVersion]
-"""Returns the version that a reference means now. Raises UnknownAdapter, ReferenceSyntaxError."""
+"""Finds the version that a reference means now. Raises UnknownAdapter or ReferenceSyntaxError."""
 
 Key = tuple[str, str]
-"""A version, `ner@3`, and the id of its artifact, as the same number may be another adapter in a new store."""
+"""A version (`ner@3`) and the id of its artifact: in a new store the same version may be another adapter."""
 
 
 @dataclass(slots=True, eq=False)
-class Resident:
-    """A version in service. adapter: without its updates; the bank has them, with this object as their key.
+class LoadedVersion:
+    """A loaded version of an adapter.
 
-    users: the names that it serves under and the requests that hold it; `Residents` counts.
+    key: its version and the id of its artifact.
+    adapter: without its LoRA weights; these are in the bank, under this object as their key.
+    users: number of served names and requests that use it; `AdapterRegistry` counts.
     """
 
     key: Key
@@ -42,88 +44,97 @@ class Resident:
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
-    """What serves under a name: `resident`, asked for as `reference`, since `since`."""
+class ServedName:
+    """A served name.
 
-    resident: Resident
+    loaded: the version that answers.
+    reference: the reference that it was loaded by.
+    since: when it began to answer under this name.
+    """
+
+    loaded: LoadedVersion
     reference: str
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def version(self) -> str:
-        """The version that answers, `ner@3`."""
-        return self.resident.adapter.ref
+        """The version that answers, such as `ner@3`."""
+        return self.loaded.adapter.ref
 
 
-class Residents:
-    """The adapters of one trunk that serve, by name. Safe to share between threads.
+class AdapterRegistry:
+    """The served names of one trunk and their loaded versions. Thread-safe.
 
-    A load reads and checks on the side and then replaces one reference. A version goes when no name means it any
-    more and no request holds it.
+    A load reads and checks the adapter first, then replaces one entry. A version is dropped when no served name
+    and no request uses it.
 
-    resolve: finds the version of a reference. memory: bytes for updates on the device, as for `OneTrunk`.
+    resolve: finds the version of a reference.
+    memory: bound on the bytes of LoRA weights on the device, None for no bound.
     """
 
     def __init__(
         self, resolve: Resolve, host: PluginHost, backbone: Backbone, trunk: Trunk, memory: int | None
     ) -> None:
-        self.bank = Bank(trunk.device, trunk.dtype, memory, memory)
+        self.bank = Bank(trunk.device, trunk.adapter_dtype, memory, memory)
         self._resolve, self._host, self._backbone, self._trunk = resolve, host, backbone, trunk
-        self._posts: Mapping[str, Post] = {}
-        self._versions: dict[Key, Resident] = {}
-        self._lock = threading.Lock()  # never held while anything is read
-        self._loading: dict[str, deque[threading.Event]] = {}  # the first of a name has its turn
+        self._served: Mapping[str, ServedName] = {}
+        self._versions: dict[Key, LoadedVersion] = {}
+        self._lock = threading.Lock()  # not held during I/O
+        self._loading: dict[
+            str, deque[threading.Event]
+        ] = {}  # waiting loads and unloads of each name, in order
 
     @property
-    def posts(self) -> Mapping[str, Post]:
-        """What serves under each name, all of one moment."""
-        return self._posts
+    def served(self) -> Mapping[str, ServedName]:
+        """The served names: a snapshot."""
+        return self._served
 
-    def load(self, reference: str, name: str) -> tuple[Post, Post | None]:
-        """Load, check and put in service as `name` what `reference` means now; return it and what it replaced.
+    def load(self, reference: str, name: str) -> tuple[ServedName, ServedName | None]:
+        """Load and check the version that `reference` means now, and serve it as `name`.
 
-        Loads of one name take place one after the other, in the order they were asked for, or a slow one could undo
-        a later one. Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask; then
-        nothing has changed.
+        Loads of one name run one after the other, in the order of the calls.
+        Returns the new entry and the one that it replaced, None if the name is new.
+        Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask: nothing changes.
         """
-        with self._turn(name):
-            resident = self._resident(self._resolve(reference))
+        with self._exclusive(name):
+            loaded = self._load(self._resolve(reference))
             with self._lock:
-                post, before = Post(resident, reference), self._posts.get(name)
-                self._posts = {**self._posts, name: post}
-                self._let_go([before.resident] if before else [])
-        if before is None or before.resident.key != resident.key:
+                new, before = ServedName(loaded, reference), self._served.get(name)
+                self._served = {**self._served, name: new}
+                self._drop_users([before.loaded] if before else [])
+        if before is None or before.loaded.key != loaded.key:
             old = None if before is None else before.version
-            self._host.notify("adapter_swapped", name=name, old=old, new=post.version)
-        return post, before
+            self._host.notify("adapter_swapped", name=name, old=old, new=new.version)
+        return new, before
 
     def unload(self, name: str) -> None:
-        """Take `name` out of service. Raises UsageError if it is not loaded."""
-        with self._turn(name), self._lock:
-            posts = dict(self._posts)
-            (resident,) = known(posts, [name])
-            del posts[name]
-            self._posts = posts
-            self._let_go([resident])
-        self._host.notify("adapter_unloaded", name=name, old=resident.adapter.ref)
+        """Stop serving `name`. Raises UsageError if it is not served."""
+        with self._exclusive(name), self._lock:
+            (loaded,) = _find(self._served, [name])
+            self._served = {key: own for key, own in self._served.items() if key != name}
+            self._drop_users([loaded])
+        self._host.notify("adapter_unloaded", name=name, old=loaded.adapter.ref)
 
-    def hold(self, names: Sequence[str]) -> list[Resident]:
-        """Return what serves under `names` now; it stays until `release`. Raises UsageError for an unknown name."""
+    def hold(self, names: Sequence[str]) -> list[LoadedVersion]:
+        """Return the versions that `names` serve now, and keep them loaded until `release`.
+
+        Raises UsageError for a name that is not served.
+        """
         with self._lock:
-            held = known(self._posts, names)
-            for resident in held:
-                resident.users += 1
+            held = _find(self._served, names)
+            for loaded in held:
+                loaded.users += 1
             return held
 
-    def release(self, held: Iterable[Resident]) -> None:
-        """Give back what `hold` returned."""
+    def release(self, held: Iterable[LoadedVersion]) -> None:
+        """Release the versions that `hold` returned."""
         with self._lock:
-            self._let_go(held)
+            self._drop_users(held)
 
-    def adapters(self, held: Iterable[Resident]) -> list[Adapter]:
-        """Return the adapters of what is held with their updates on the device.
+    def adapters(self, held: Iterable[LoadedVersion]) -> list[Adapter]:
+        """Return the adapters of held versions, with their LoRA weights on the device.
 
-        Raises what reading an evicted one from the store again can raise.
+        An evicted adapter is read from the store again, with the errors of `load`.
         """
         chosen = list(held)
         loras = self.bank.get(chosen)
@@ -131,38 +142,38 @@ class Residents:
 
     @contextmanager
     def in_use(self, names: Sequence[str]) -> Iterator[list[Adapter]]:
-        """Yield the adapters of `names`, held for as long as the block runs."""
+        """Hold `names` during a block; yield their adapters. Raises as `hold` and `adapters` do."""
         held = self.hold(names)
         try:
             yield self.adapters(held)
         finally:
             self.release(held)
 
-    def tier(self, resident: Resident) -> Tier:
-        """Return where the updates of a held or serving version are now."""
-        return self.bank.tier(resident)
+    def tier(self, loaded: LoadedVersion) -> Tier:
+        """Return where the LoRA weights of a loaded version are now."""
+        return self.bank.tier(loaded)
 
     @contextmanager
-    def _turn(self, name: str) -> Iterator[None]:
-        """Wait until all that was asked of `name` before has ended."""
-        turn = threading.Event()
+    def _exclusive(self, name: str) -> Iterator[None]:
+        """Run a block after all earlier loads and unloads of `name` have ended."""
+        first = threading.Event()
         with self._lock:
-            line = self._loading.setdefault(name, deque())
-            line.append(turn)
-            line[0].set()
+            waiting = self._loading.setdefault(name, deque())
+            waiting.append(first)
+            waiting[0].set()
         try:
-            turn.wait()
+            first.wait()
             yield
         finally:
             with self._lock:
-                line.remove(turn)
-                if line:
-                    line[0].set()
+                waiting.remove(first)
+                if waiting:
+                    waiting[0].set()
                 else:
                     del self._loading[name]
 
-    def _resident(self, stored: StoredVersion) -> Resident:
-        """Return a version with one more user: the one in service, or else read, checked and put into the bank."""
+    def _load(self, stored: StoredVersion) -> LoadedVersion:
+        """Return a version with one more user, loaded now unless it is loaded already."""
         key = (stored.ref, read_id(stored.path))
         with self._lock:
             if (loaded := self._versions.get(key)) is not None:
@@ -171,34 +182,34 @@ class Residents:
         artifact = stored.read()
         spec = self._host.task(artifact.manifest.task)
         adapter = load_adapter(stored.ref, artifact, spec, self._backbone, self._trunk, flattened)
-        fresh = Resident((stored.ref, artifact.id), replace(adapter, lora=Lora({})))
+        fresh = LoadedVersion((stored.ref, artifact.id), replace(adapter, lora=Lora({})))
         self.bank.install(fresh, adapter.lora, partial(_reload, stored, artifact.id, self._backbone))
         with self._lock:
-            resident = self._versions.setdefault(fresh.key, fresh)
-            resident.users += 1
-        if resident is not fresh:  # another name has loaded the same version meanwhile
+            loaded = self._versions.setdefault(fresh.key, fresh)
+            loaded.users += 1
+        if loaded is not fresh:  # a load of another name was faster
             self.bank.remove(fresh)
-        return resident
+        return loaded
 
-    def _let_go(self, residents: Iterable[Resident]) -> None:
-        """Count one user less of each, and forget those that nobody uses; the caller holds the lock."""
-        for resident in residents:
-            resident.users -= 1
-            if not resident.users:
-                del self._versions[resident.key]
-                self.bank.remove(resident)
+    def _drop_users(self, versions: Iterable[LoadedVersion]) -> None:
+        """Count one user less of each version and unload those without users. The caller holds the lock."""
+        for loaded in versions:
+            loaded.users -= 1
+            if not loaded.users:
+                del self._versions[loaded.key]
+                self.bank.remove(loaded)
 
 
-def known(posts: Mapping[str, Post], names: Sequence[str]) -> list[Resident]:
-    """Return what serves under `names`. Raises UsageError for one that is not loaded."""
-    if missing := [name for name in names if name not in posts]:
+def _find(served: Mapping[str, ServedName], names: Sequence[str]) -> list[LoadedVersion]:
+    """Return the versions that `names` serve. Raises UsageError for a name that is not served."""
+    if missing := [name for name in names if name not in served]:
         wanted = repr(missing[0])
         raise UsageError(
-            f"adapter {wanted} is not loaded; loaded: {', '.join(posts) or 'none'}; call load({wanted}) first"
+            f"adapter {wanted} is not loaded; loaded: {', '.join(served) or 'none'}; call load({wanted}) first"
         )
-    return [posts[name].resident for name in names]
+    return [served[name].loaded for name in names]
 
 
 def _reload(stored: StoredVersion, identity: str, backbone: Backbone) -> Lora:
-    """Return the updates of an evicted adapter, from the artifact that it was loaded from."""
+    """Read the LoRA weights of an evicted adapter from its artifact."""
     return reload_lora(stored.ref, stored.read(), identity, backbone)

@@ -16,7 +16,7 @@ from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.errors import ExportError
 from onetrunk.core.inference.adapter import Adapter, build_head
-from onetrunk.core.inference.logits import Job, compute_logits, encode_examples
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode_examples
 from onetrunk.core.tasks import Example, Rows
 from onetrunk.core.trunk.packed import Trunk
 
@@ -32,7 +32,7 @@ def compare(adapter: Adapter, backbone: Backbone, run: Run, aside: Path) -> tupl
     pairs = zip(examples, encode_examples(backbone.encoder, adapter.spec, examples), strict=True)
     whole = [(example, own) for example, own in pairs if len(own.windows) == 1]
     texts = [own for _, own in whole]
-    jobs = [Job(own, 0) for own in texts]
+    jobs = [LogitsRequest(own, 0) for own in texts]
     trunk = Trunk.of(backbone, torch.float32)
     ours = compute_logits(trunk, backbone.first_position, [adapter], jobs)
     _check_tokenizer(backbone, aside, [example for example, _ in whole])

@@ -21,7 +21,7 @@ from onetrunk.core.data.training_data import TrainData
 from onetrunk.core.errors import TaskSpecError
 from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.adapter_io import load_adapter
-from onetrunk.core.inference.logits import Job, compute_logits, encode_examples
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode_examples
 from onetrunk.core.interop.merging import peft_model
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import IGNORE, Example, JSONObject, Labels, Pooling, Record, Targets, TaskSpec
@@ -186,7 +186,7 @@ class ConformanceChecks:
     ) -> list[np.ndarray]:
         """Return the logits of `examples` from the trunk in `precision`."""
         encoded = encode_examples(self.backbone.encoder, self.spec, examples)
-        jobs, trunk = [Job(each, 0) for each in encoded], self.trunks[precision]
+        jobs, trunk = [LogitsRequest(each, 0) for each in encoded], self.trunks[precision]
         return compute_logits(trunk, self.backbone.first_position, [adapter], jobs, batch_tokens)
 
     def head(self) -> Iterator[str]:

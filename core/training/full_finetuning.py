@@ -20,7 +20,7 @@ from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.backbones.transformers_encoder import build_model
 from onetrunk.core.errors import UsageError
 from onetrunk.core.inference.adapter import Adapter, build_head
-from onetrunk.core.inference.logits import Job, compute_logits
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Labels, Rows, TaskSpec
 from onetrunk.core.training.encoded_dataset import EncodedDataset
@@ -71,7 +71,7 @@ class WholeModel(Trainable):
         """Return the logits of each example, with the current weights."""
         self._model.eval()
         adapter = Adapter("full", self.spec, self.labels, self.pooling, Lora({}), self.head.eval(), {})
-        jobs = [Job(encoded, 0) for encoded in dataset.encoded]
+        jobs = [LogitsRequest(encoded, 0) for encoded in dataset.encoded]
         return compute_logits(self._trunk, self._first_position, [adapter], jobs)
 
 

@@ -14,7 +14,7 @@ from onetrunk.core.trunk.batching import by_budget
 from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import PART_TOKENS, Packed
-from onetrunk.core.trunk.partial_forward import Entry, run_entries
+from onetrunk.core.trunk.partial_forward import LayerEntry, run_entries
 
 AdapterRun = TrainingRun[TrainableAdapter]
 
@@ -85,7 +85,7 @@ def _forward(
     """Run the next batch of each run; return the hidden states (T, H), run after run, and their packing."""
     batches = [[run.train.encoded[i] for i in run.batch] for run in runs]
     entries = [
-        Entry(caches[run].first, texts, [slot] * len(texts), caches[run].states(run.batch))
+        LayerEntry(caches[run].first, texts, [slot] * len(texts), caches[run].states(run.batch))
         for slot, (run, texts) in enumerate(zip(runs, batches, strict=True))
     ]
     loras = {slot: run.trainable.running_lora() for slot, run in enumerate(runs)}

@@ -14,7 +14,7 @@ from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.rng import Randomness
 from onetrunk.core.errors import TaskSpecError, UsageError
 from onetrunk.core.inference.adapter import Adapter, build_head, head_logits
-from onetrunk.core.inference.logits import Job, compute_logits
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.tasks import Labels, Rows, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling
 from onetrunk.core.training.encoded_dataset import EncodedDataset
@@ -181,7 +181,7 @@ class TrainableAdapter(Trainable):
         """Return the logits (units, labels) of each example of `dataset`, with the current weights."""
         with torch.no_grad():
             adapter = self.adapter("training")
-        jobs = [Job(encoded, 0) for encoded in dataset.encoded]
+        jobs = [LogitsRequest(encoded, 0) for encoded in dataset.encoded]
         return compute_logits(self.trunk, self.first_position, [adapter], jobs)
 
     def running_lora(self) -> Lora:
@@ -198,7 +198,7 @@ class TrainableAdapter(Trainable):
 
     def adapter(self, ref: str, settings: dict[str, object] | None = None) -> Adapter:
         """Return the current state as an adapter. It shares the weights, so the next step changes it."""
-        lora = self.running_lora()
+        lora = self.lora.to(self.trunk.device, self.trunk.adapter_dtype)
         return Adapter(ref, self.spec, self.labels, self.pooling, lora, self.head.eval(), settings or {})
 
 

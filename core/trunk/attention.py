@@ -12,10 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onetrunk.core.trunk.attention_blocks import Blocks, lay_out
-from onetrunk.core.trunk.device_copy import moved
-
-SHORT = 96
-"""On the CPU, sequences up to this length are attended by plain products: the border that was measured."""
+from onetrunk.core.trunk.device_copy import to_device
 
 
 class Sequences:
@@ -31,9 +28,14 @@ class Sequences:
         return lay_out(self.lengths).to(self.device)
 
     @cached_property
+    def equal_blocks(self) -> Blocks:
+        """How they stand in blocks of one length each, without padding."""
+        return lay_out(self.lengths, waste=0, few=0).to(self.device)
+
+    @cached_property
     def starts(self) -> Tensor:
         """(sequences + 1,) int32; where each begins, and where the last one ends."""
-        return moved(torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32), self.device)
+        return to_device(torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32), self.device)
 
     @property
     def longest(self) -> int:
@@ -53,15 +55,19 @@ def attend(qkv: Tensor, sequences: Sequences, heads: int) -> Tensor:
     width = qkv.shape[1] // 3
     if has_varlen(qkv.device, qkv.dtype, width // heads):
         return _by_lengths(qkv, sequences, heads)
-    plan = sequences.blocks
+    # On a CPU without gradients, the fused kernel is fastest in float32 and without a mask. Products in bf16 would
+    # also keep memory for each shape that they ever had (docs/performance.md, 2026-11-27).
+    exact = qkv.device.type == "cpu" and not qkv.requires_grad
+    plan = sequences.equal_blocks if exact else sequences.blocks
     padded = qkv if plan.pad is None else _Rearrange.apply(qkv, plan.pad, plan.unpad, None)  # type: ignore[no-untyped-call]
+    padded = padded.to(torch.promote_types(qkv.dtype, torch.float32)) if exact else padded
     outputs, start = [], 0
     for block in plan.blocks:
         rows = block.count * block.length
         own = padded[start : start + rows].view(block.count, block.length, 3, heads, width // heads)
         outputs.append(_attend_block(own, block.keep).reshape(rows, width))
         start += rows
-    out = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    out = (outputs[0] if len(outputs) == 1 else torch.cat(outputs)).to(qkv.dtype)
     if plan.pad is None:
         return out
     packed: Tensor = _Rearrange.apply(out, plan.unpad, plan.pad, plan.padding)  # type: ignore[no-untyped-call]
@@ -92,10 +98,10 @@ def _by_lengths(qkv: Tensor, sequences: Sequences, heads: int) -> Tensor:
 def _attend_block(qkv: Tensor, keep: Tensor | None) -> Tensor:
     """qkv: (count, length, 3, heads, size).  Returns (count, length, heads, size)."""
     count, length, _, heads, size = qkv.shape
-    if qkv.is_cuda or (length > SHORT and not qkv.requires_grad):
+    if qkv.is_cuda or not qkv.requires_grad:
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=keep).transpose(1, 2)
-    # On the CPU plain products are faster for short sequences, and in the backward pass with a mask for all.
+    # With gradients and a mask, plain products are faster on a CPU.
     q, k, v = qkv.permute(2, 0, 3, 1, 4).reshape(3, count * heads, length, size)
     bias = torch.zeros(1, 1, 1, dtype=q.dtype)
     if keep is not None:

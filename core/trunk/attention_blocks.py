@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onetrunk.core.trunk.device_copy import moved
+from onetrunk.core.trunk.device_copy import to_device
 
 WASTE = 0.125
 """A block takes longer sequences as long as its padding stays below this share of its rows, or below `FEW`."""
@@ -18,7 +18,7 @@ FEW = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class AttentionBlock:
     """Sequences laid out as (count, length); keep: (count, 1, 1, length) bool, None where nothing is padded."""
 
     count: int
@@ -37,7 +37,7 @@ class Blocks:
     All three are None when the blocks are the packed order itself.
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[AttentionBlock, ...]
     pad: Tensor | None
     unpad: Tensor | None
     padding: Tensor | None
@@ -46,27 +46,30 @@ class Blocks:
         """Return the blocks on `device`."""
 
         def here(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else moved(tensor, device)
+            return None if tensor is None else to_device(tensor, device)
 
-        blocks = tuple(Block(block.count, block.length, here(block.keep)) for block in self.blocks)
+        blocks = tuple(AttentionBlock(block.count, block.length, here(block.keep)) for block in self.blocks)
         return Blocks(blocks, here(self.pad), here(self.unpad), here(self.padding))
 
 
-def lay_out(lengths: Sequence[int]) -> Blocks:
-    """Lay out sequences of `lengths`, packed in this order."""
+def lay_out(lengths: Sequence[int], waste: float = WASTE, few: int = FEW) -> Blocks:
+    """Lay out sequences of `lengths`, packed in this order.
+
+    waste, few: what a block may have of padding; with 0 and 0 every block is of one length, and has none.
+    """
     sizes = np.asarray(lengths, dtype=np.int64)
     starts = np.concatenate(([0], np.cumsum(sizes)))
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    blocks: list[Block] = []
+    blocks: list[AttentionBlock] = []
     pad: list[np.ndarray] = []
     real: list[np.ndarray] = []
-    for group in _groups(order, lengths):
+    for group in _groups(order, lengths, waste, few):
         longest = lengths[group[-1]]
         first, inside = starts[group][:, None], np.arange(longest) < sizes[group][:, None]
         pad.append(np.where(inside, first + np.arange(longest), first).ravel())
         real.append(inside.ravel())
         keep = None if inside.all() else torch.from_numpy(inside)[:, None, None, :]
-        blocks.append(Block(len(group), longest, keep))
+        blocks.append(AttentionBlock(len(group), longest, keep))
     rows, is_real = np.concatenate(pad), np.concatenate(real)
     if is_real.all() and np.array_equal(rows, np.arange(len(rows))):
         return Blocks(tuple(blocks), None, None, None)
@@ -76,14 +79,14 @@ def lay_out(lengths: Sequence[int]) -> Blocks:
     return Blocks(tuple(blocks), *map(torch.from_numpy, (rows, unpad, padding)))
 
 
-def _groups(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """Cut sequences in order of length into groups whose padding stays within `WASTE` or `FEW`."""
+def _groups(order: Sequence[int], lengths: Sequence[int], waste: float, few: int) -> list[list[int]]:
+    """Cut sequences in order of length into groups whose padding stays within `waste` or `few`."""
     groups: list[list[int]] = []
     tokens = 0
     for sequence in order:
         n = lengths[sequence]
         rows = (len(groups[-1]) + 1) * n if groups else 0
-        if groups and rows - (tokens + n) <= max(WASTE * rows, FEW):
+        if groups and rows - (tokens + n) <= max(waste * rows, few):
             groups[-1].append(sequence)
             tokens += n
         else:

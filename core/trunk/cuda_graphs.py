@@ -42,7 +42,7 @@ Record = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
+class GraphShape:
     """What a graph has room for. layout: of its adapters, None without any."""
 
     tokens: int
@@ -51,10 +51,10 @@ class Bucket:
     layout: FlatLayout | None
 
 
-class Room(Sequences):
+class StaticInputs(Sequences):
     """The inputs of a graph, at fixed places, and the sequences in them."""
 
-    def __init__(self, bucket: Bucket, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, bucket: GraphShape, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__((bucket.tokens,), device)
         self._bucket = bucket
         self.ids, self.positions = (
@@ -84,9 +84,8 @@ class Room(Sequences):
             place[: part.tokens].copy_(values)
             place[part.tokens :].zero_()
         self.lengths = tuple(n for n in (*part.sequences.lengths, room - part.tokens) if n)
-        self.__dict__.pop(
-            "blocks", None
-        )  # made of the lengths, for devices without a kernel for packed sequences
+        for made_of_lengths in ("blocks", "equal_blocks"):  # where there is no kernel for packed sequences
+            self.__dict__.pop(made_of_lengths, None)
         starts = [0]
         for length in part.sequences.lengths:
             starts.append(starts[-1] + length)
@@ -111,14 +110,14 @@ class Graphs:
         self, compute: Compute, device: torch.device, dtype: torch.dtype, record: Record | None = None
     ) -> None:
         self._compute, self._to, self._record = compute, (device, dtype), record or _recorder(device)
-        self._known: OrderedDict[Bucket, tuple[Room, Callable[[], Tensor]]] = OrderedDict()
+        self._known: OrderedDict[GraphShape, tuple[StaticInputs, Callable[[], Tensor]]] = OrderedDict()
         self._lock = threading.Lock()
         self._off = False
 
     def run(self, part: Part, adapters: Mapping[int, Lora]) -> Tensor | None:
         """Return the hidden states (tokens, width) of a batch; None for one that no graph is for."""
         loras = changing(part.segments, adapters)
-        bucket = bucket_of(part, loras)
+        bucket = shape_of(part, loras)
         if bucket is None:
             return None
         with self._lock:
@@ -128,7 +127,7 @@ class Graphs:
                 output = self._replayed(bucket, part, loras)
             return None if output is None else output.clone()  # the caller's own, whatever is replayed next
 
-    def _replayed(self, bucket: Bucket, part: Part, loras: Sequence[Lora | None]) -> Tensor | None:
+    def _replayed(self, bucket: GraphShape, part: Part, loras: Sequence[Lora | None]) -> Tensor | None:
         """Return the rows of a batch in the graph's memory; the caller holds the lock."""
         found = self._known.pop(bucket, None) or self._new(bucket, part, loras)
         if found is None:
@@ -140,14 +139,14 @@ class Graphs:
         return replay()[: part.tokens]
 
     def _new(
-        self, bucket: Bucket, part: Part, loras: Sequence[Lora | None]
-    ) -> tuple[Room, Callable[[], Tensor]] | None:
+        self, bucket: GraphShape, part: Part, loras: Sequence[Lora | None]
+    ) -> tuple[StaticInputs, Callable[[], Tensor]] | None:
         """Return the filled inputs of a new graph and what replays it; None, from now on, if none can be made.
 
         What copying the batch into the inputs raises is a fault of the batch or the device, and is raised.
         """
         try:
-            room = Room(bucket, *self._to)
+            room = StaticInputs(bucket, *self._to)
         except torch.OutOfMemoryError as error:
             self._switch_off(error)
             return None
@@ -163,7 +162,7 @@ class Graphs:
         _log.warning("no CUDA graph could be recorded, small batches run without: %s", error)
 
 
-def bucket_of(part: Part, loras: Sequence[Lora | None]) -> Bucket | None:
+def shape_of(part: Part, loras: Sequence[Lora | None]) -> GraphShape | None:
     """Return the bucket of a batch; None where it is too large, or its adapters are not alike."""
     tokens = next((size for size in TOKENS if size >= part.tokens), None)
     runs, sequences = len(part.segments), len(part.sequences.lengths)
@@ -175,7 +174,7 @@ def bucket_of(part: Part, loras: Sequence[Lora | None]) -> Bucket | None:
     layouts = {id(layout): layout for layout in map(layout_of, known)}
     if len(layouts) > 1 or not all(map(is_aligned, known)):
         return None
-    return Bucket(tokens, _room(sequences), _room(runs), next(iter(layouts.values()), None))
+    return GraphShape(tokens, _room(sequences), _room(runs), next(iter(layouts.values()), None))
 
 
 def _room(count: int) -> int:

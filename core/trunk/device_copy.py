@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def moved(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Return `tensor` on `device`; to a GPU it goes from page-locked memory, so that nothing waits for it."""
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)

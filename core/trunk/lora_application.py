@@ -11,13 +11,13 @@ from torch import Tensor
 
 from onetrunk.adapters.methods.grouped_products import Stack
 from onetrunk.adapters.methods.lora import Frozen, Lora, Patch, patched_linear
-from onetrunk.core.trunk.device_copy import moved
+from onetrunk.core.trunk.device_copy import to_device
 from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.packing import Segment
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class SharedStates:
     """The states of packed rows of which many are the same, as those of one text for several adapters.
 
     states: (states, width), each once; source: (tokens,) int64, which of them each packed row is.
@@ -40,7 +40,7 @@ class _SharedProduct:
     """A frozen product of shared rows; what trains gets its gradient by the rows, as from any other."""
 
     frozen: Frozen
-    shared: Shared
+    shared: SharedStates
 
     def __call__(self, x: Tensor) -> Tensor:  # noqa: ARG002
         """Return the product of the rows, which `x` are."""
@@ -93,7 +93,7 @@ def updates_of(
     others, patches.
     """
     if masks is None and not torch.is_grad_enabled() and has_grouped_products(like.device, like.dtype):
-        stops = moved(torch.tensor([own.stop for own in segments], dtype=torch.int32), like.device)
+        stops = to_device(torch.tensor([own.stop for own in segments], dtype=torch.int32), like.device)
         if stack := Stack.of(changing(segments, adapters), stops):
             return stack
     return Patches(segments, adapters, masks)

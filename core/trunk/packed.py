@@ -18,11 +18,12 @@ from onetrunk.adapters.methods.lora import Frozen, Lora
 from onetrunk.core.backbones.backbone import Backbone, fingerprint
 from onetrunk.core.backbones.families import Sizes, sizes_of
 from onetrunk.core.trunk.attention import Sequences, attend, has_varlen
+from onetrunk.core.trunk.calibration import InputRecorder, calibration_batch, relative_error
 from onetrunk.core.trunk.cuda_graphs import Graphs
 from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.int8 import Int8Linear
-from onetrunk.core.trunk.lora_application import Shared, Updates, has_grouped_products, updates_of
-from onetrunk.core.trunk.packing import Packed, Part
+from onetrunk.core.trunk.lora_application import SharedStates, Updates, has_grouped_products, updates_of
+from onetrunk.core.trunk.packing import Packed, Part, joined
 from onetrunk.core.trunk.weights import Embeddings, Layer, Linear, Norm, embeddings_of, layer_of
 
 _GELU_TANH = partial(F.gelu, approximate="tanh")
@@ -38,6 +39,10 @@ _INPUTS = ("ids", "positions")
 class Trunk:
     """A backbone ready to run. Immutable and safe to share between threads."""
 
+    error: float = 0.0
+    """How far its hidden states are from those in float32, as a share of their norm, on fixed texts."""
+    _noise: float = 0.0
+    """The error of the weights of its layer norms that makes the hidden states err as much."""
     _graphs: Graphs | None = None
 
     def __init__(self, embeddings: Embeddings, layers: Sequence[Layer], sizes: Sizes) -> None:
@@ -53,10 +58,10 @@ class Trunk:
         It is the one that is in use, where there is one: all that computes with a backbone in one dtype (service,
         training, pulls, probes) shares one copy of the weights.
         dtype: float32, bfloat16, or int8: the frozen products in int8 and all else in float32, for serving.
-        Of a family that is not packed it is a `PaddedTrunk`.
+        Its `error` is measured, unless it is in float32. Of a family that is not packed it is a `PaddedTrunk`.
         """
         wanted = dtype or backbone.dtype
-        with torch.inference_mode(False):  # training may share it
+        with torch.inference_mode(False), torch.no_grad():  # training may share it
             trunk: Trunk = backbone.trunks.get(wanted, lambda: cls.build(backbone, wanted))
         return trunk
 
@@ -69,14 +74,53 @@ class Trunk:
             )
 
             return PaddedTrunk.build(backbone, dtype)
-        int8 = dtype == torch.int8
+        sizes = sizes_of(backbone.family, backbone.config)
         # A copy in any case: what is read is mapped from files, which somebody may write to or delete.
-        to = {"device": backbone.device, "dtype": torch.float32 if int8 else dtype, "copy": True}
-        linear = Int8Linear if int8 else Linear.of
+        to = {"device": backbone.device, "dtype": torch.float32, "copy": True}
         tensors = backbone.read_tensors()
         embeddings = embeddings_of(tensors, to)
-        layers = [layer_of(tensors, backbone.family, i, to, linear) for i in range(backbone.layers)]
-        return cls(embeddings, layers, sizes_of(backbone.family, backbone.config))
+        if dtype == torch.float32:
+            layers = [layer_of(tensors, backbone.family, i, to, Linear.of) for i in range(backbone.layers)]
+            return cls(embeddings, layers, sizes)
+        texts, layers = calibration_batch(backbone), []
+        states = cls(embeddings, (), sizes).embed(texts)
+        for index in range(backbone.layers):  # so that no more than one is in memory in float32
+            exact = layer_of(tensors, backbone.family, index, to, Linear)
+            states, inputs = cls(embeddings, (exact,), sizes)._recorded(states, texts)
+            if dtype == torch.int8:
+                layers.append(exact.in_int8(inputs))
+            else:
+                layers.append(layer_of(tensors, backbone.family, index, {**to, "dtype": dtype}, Linear.of))
+        if dtype != torch.int8:
+            embeddings = embeddings_of(tensors, {**to, "dtype": dtype})
+        trunk = cls(embeddings, layers, sizes)
+        trunk._measure(texts, states)
+        return trunk
+
+    def _recorded(self, hidden: Tensor, texts: Packed) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the first layer over `texts` (one part); return what leaves it, and the inputs of its products."""
+        (part,), recorder = texts.parts, InputRecorder()
+        return self._run_layer(0, hidden, part.sequences, recorder), recorder.inputs
+
+    def _measure(self, texts: Packed, exact: Tensor) -> None:
+        """Measure the trunk's error; exact: (tokens, width), what a float32 trunk makes of `texts`."""
+        states = self._states(texts)
+        self.error = relative_error(states, exact)
+        noise = self.error / 4  # near enough for what follows to be in proportion
+        self._noise = noise * self.error / relative_error(self._with_noise(noise, 0)._states(texts), states)
+
+    def perturbed(self, seed: int) -> Trunk:
+        """Return a copy whose hidden states differ from this trunk's about as much as these do from float32."""
+        return self._with_noise(self._noise, seed)
+
+    def _with_noise(self, noise: float, seed: int) -> Trunk:
+        generator = torch.Generator().manual_seed(seed)
+        embeddings = self.embeddings.with_noise(noise, generator)
+        return Trunk(embeddings, [own.with_noise(noise, generator) for own in self.layers], self._sizes)
+
+    def _states(self, texts: Packed) -> Tensor:
+        """Return the hidden states (tokens, width) of `texts` in packed order, without adapters."""
+        return self.run(self.embed(texts), texts, {})
 
     def with_graphs(self) -> Trunk:
         """Return the trunk with CUDA graphs for small batches; the same one where it cannot have them.
@@ -89,6 +133,7 @@ class Trunk:
             return self
         trunk = Trunk(self.embeddings, self.layers, self._sizes)
         # Of this trunk, which so stays in use: whoever asks for the backbone's gets it, with the same weights.
+        trunk.error, trunk._noise = self.error, self._noise
         trunk._graphs = Graphs(self._run_whole, self.device, self.dtype)
         return trunk
 
@@ -113,8 +158,13 @@ class Trunk:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What hidden states and adapters are in."""
+        """What hidden states are in, and adapters that train."""
         return self.embeddings.words.dtype
+
+    @property
+    def adapter_dtype(self) -> torch.dtype:
+        """What adapters that serve are in: on a CPU float32, whose small products are the fastest."""
+        return torch.float32 if self.device.type == "cpu" else self.dtype
 
     @property
     def precision(self) -> torch.dtype:
@@ -138,7 +188,7 @@ class Trunk:
     def forward(self, packed: Packed, adapters: Mapping[int, Lora]) -> Tensor:
         """Run the encoder over `packed`, each segment with the adapter of its slot, none where the slot has none.
 
-        adapters: in the trunk's dtype and on its device.
+        adapters: on the trunk's device, in `adapter_dtype`, or in `dtype` where gradients are computed.
         Returns the hidden states (rows, width) of the texts, in the order they were given to `pack`.
         """
         hidden = None
@@ -179,8 +229,9 @@ class Trunk:
         rest = (adapters, range(self.depth) if layers is None else layers)
         shared = None
         if source is not None:
-            entering = Shared(hidden, source)
-            hidden, shared = entering.rows(), entering if len(hidden) < len(source) else None
+            if len(hidden) < len(source):
+                shared = SharedStates(self._filled(hidden), self._filled(source))
+            hidden = hidden.index_select(0, source)
         if count == 1:
             return self._run_part(hidden, parts[0], *rest, lora_masks, shared)
         masks = [None] * count if lora_masks is None else lora_masks.split([part.segments for part in parts])
@@ -201,14 +252,15 @@ class Trunk:
         adapters: Mapping[int, Lora],
         layers: range,
         lora_masks: Masks | None,
-        shared: Shared | None = None,
+        shared: SharedStates | None = None,
     ) -> Tensor:
         """Return what leaves the last of `layers`; shared: what `hidden` are, where many are the same."""
         updates = updates_of(part.segments, adapters, hidden, lora_masks)
+        hidden = self._filled(hidden)
         for index in layers:
             hidden = self._run_layer(index, hidden, part.sequences, updates, shared)
             shared = None
-        return hidden
+        return hidden[: part.tokens]
 
     def _run_whole(self, ids: Tensor, positions: Tensor, sequences: Sequences, updates: Updates) -> Tensor:
         """Return the hidden states (tokens, width) of one part; what a CUDA graph records."""
@@ -223,7 +275,7 @@ class Trunk:
         hidden: Tensor,
         sequences: Sequences,
         updates: Updates,
-        shared: Shared | None = None,
+        shared: SharedStates | None = None,
     ) -> Tensor:
         layer, width = self.layers[index], hidden.shape[1]
 
@@ -231,25 +283,31 @@ class Trunk:
             return updates.product(x, linear, index, modules, width)
 
         qkv = layer.qkv if shared is None else shared.product(layer.qkv)
-        context = attend(product(hidden, qkv, "query", "key", "value"), sequences, self._sizes.heads)
+        attended = attend(product(hidden, qkv, "query", "key", "value"), sequences, self._sizes.heads)
+        context = self._filled(attended)
         out = product(context, layer.attention_output, "attention_output")
         hidden = self._norm(hidden + out, layer.attention_norm)
         up = self._activation(product(hidden, layer.intermediate, "intermediate"))
         down = product(up, layer.output, "output")
         return self._norm(hidden + down, layer.output_norm)
 
+    def _filled(self, rows: Tensor) -> Tensor:
+        """Return `rows` (tokens, ...), with rows of zeros after them where the number of rows is to be rounded up.
+
+        A CPU's kernels for bf16 (oneDNN) keep half a MiB for each shape of a product, for good. Training is left
+        alone.
+        """
+        if self.device.type != "cpu" or self.dtype != torch.bfloat16 or torch.is_grad_enabled():
+            return rows
+        missing = rounded_up(len(rows)) - len(rows)
+        return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, missing)) if missing else rows
+
     def _norm(self, x: Tensor, own: Norm) -> Tensor:
         return F.layer_norm(x, own.weight.shape, own.weight, own.bias, self._sizes.epsilon)
 
 
-def joined(hidden: Tensor, packed: Packed) -> Tensor:
-    """Return the rows of whole texts, in the order given: (tokens, width) → (rows, width).
-
-    The first row of a text of several windows is the mean of theirs, so that a head on it sees the whole text.
-    """
-    if packed.join is None:
-        return hidden
-    out = hidden.index_select(0, packed.join)
-    for row, windows in packed.first_rows:
-        out[row] = hidden.index_select(0, windows).mean(0)
-    return out
+def rounded_up(rows: int) -> int:
+    """Round a number of rows up to one of few: 32 up to 256, then 16 from one power of two to the next."""
+    octave = 1 << max(0, (rows - 1).bit_length() - 1)
+    step = max(4, min(16, octave // 8), octave // 16)
+    return -(-rows // step) * step

@@ -19,7 +19,7 @@ from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.tasks import Rows
 from onetrunk.core.trunk.attention import Sequences
 from onetrunk.core.trunk.batching import by_budget
-from onetrunk.core.trunk.device_copy import moved
+from onetrunk.core.trunk.device_copy import to_device
 
 PART_TOKENS = 2048
 """Training runs a text larger than a batch in parts of so many tokens, or of a batch: less saves little memory."""
@@ -55,7 +55,7 @@ class Part:
 
     def to(self, device: torch.device) -> Part:
         """Return the part on `device`."""
-        ids, positions = moved(self.ids, device), moved(self.positions, device)
+        ids, positions = to_device(self.ids, device), to_device(self.positions, device)
         return replace(self, ids=ids, positions=positions, sequences=self.sequences.to(device))
 
 
@@ -91,16 +91,16 @@ class Packed:
         return replace(
             self,
             parts=tuple(part.to(device) for part in self.parts),
-            source=moved(self.source, device),
-            join=None if self.join is None else moved(self.join, device),
-            first_rows=tuple((row, moved(windows, device)) for row, windows in self.first_rows),
-            words=moved(self.words, device),
+            source=to_device(self.source, device),
+            join=None if self.join is None else to_device(self.join, device),
+            first_rows=tuple((row, to_device(windows, device)) for row, windows in self.first_rows),
+            words=to_device(self.words, device),
         )
 
     def rows(self, first: int, last: int) -> Rows:
         """Return the layout of the texts first:last, counted from the first row of text `first`."""
         base = self.offsets[first]
-        offsets = moved(torch.tensor(self.offsets[first : last + 1]) - base, self.source.device)
+        offsets = to_device(torch.tensor(self.offsets[first : last + 1]) - base, self.source.device)
         words = self.words[self.word_offsets[first] : self.word_offsets[last]] - base
         return Rows(offsets, words)
 
@@ -133,6 +133,19 @@ def pack(
         words=torch.from_numpy(words),
         word_offsets=(0, *accumulate(len(text.words) for text in texts)),
     )
+
+
+def joined(hidden: Tensor, packed: Packed) -> Tensor:
+    """Return the rows of whole texts, in the order given: (tokens, width) → (rows, width).
+
+    The first row of a text of several windows is the mean of theirs, so that a head on it sees the whole text.
+    """
+    if packed.join is None:
+        return hidden
+    out = hidden.index_select(0, packed.join)
+    for row, windows in packed.first_rows:
+        out[row] = hidden.index_select(0, windows).mean(0)
+    return out
 
 
 def _part(windows: Sequence[tuple[int, int, np.ndarray]], first_position: int) -> Part:

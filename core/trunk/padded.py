@@ -7,6 +7,7 @@ models such as DeBERTa put more than the texts' rows through a linear, so that n
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,12 +23,13 @@ from onetrunk.adapters.methods.lora import Lora, Patch, Target, patched_linear
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.transformers_encoder import build_model
 from onetrunk.core.errors import UsageError
-from onetrunk.core.trunk.attention_blocks import Block, lay_out
+from onetrunk.core.trunk.attention_blocks import AttentionBlock, lay_out
+from onetrunk.core.trunk.calibration import calibration_batch
 from onetrunk.core.trunk.dropout import Masks
-from onetrunk.core.trunk.lora_application import Shared
+from onetrunk.core.trunk.lora_application import SharedStates
 from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import Packed, Part, Segment
-from onetrunk.core.trunk.weights import Linear
+from onetrunk.core.trunk.weights import Linear, with_noise
 
 _log = logging.getLogger(__name__)
 
@@ -104,10 +106,15 @@ class PaddedTrunk(Trunk):
             raise UsageError(f"precision int8 is for packed encoders, not for {backbone.family.model_type}")
         _say_once(backbone.family.model_type)
         model = build_model(backbone.config, backbone.read_tensors(), backbone.device)
+        _make_adaptable(model, backbone)
+        trunk = cls(model, backbone.config)
+        texts = calibration_batch(backbone) if dtype != torch.float32 else None
+        exact = None if texts is None else trunk._states(texts)
         for parameter in model.parameters():  # buffers keep their precision: positions are computed from some
             parameter.data = parameter.data.to(dtype, copy=True)  # they may be mapped from a file
-        _make_adaptable(model, backbone)
-        return cls(model, backbone.config)
+        if texts is not None and exact is not None:
+            trunk._measure(texts, exact)
+        return trunk
 
     def with_graphs(self) -> PaddedTrunk:
         """Return the trunk itself: transformers' models take other paths from batch to batch."""
@@ -124,6 +131,11 @@ class PaddedTrunk(Trunk):
         return next(iter(self.tensors().values())).dtype
 
     @property
+    def adapter_dtype(self) -> torch.dtype:
+        """As `dtype`."""
+        return self.dtype
+
+    @property
     def precision(self) -> torch.dtype:
         """As `dtype`."""
         return self.dtype
@@ -131,6 +143,16 @@ class PaddedTrunk(Trunk):
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the trunk by name; they are the trunk's own: do not write to them."""
         return dict(self._model.named_parameters())
+
+    def _with_noise(self, noise: float, seed: int) -> PaddedTrunk:
+        generator = torch.Generator().manual_seed(seed)
+        norms = {name for name, own in self.tensors().items() if own.ndim == 1 and name.endswith("weight")}
+        shared = {id(own): own for name, own in self.tensors().items() if name not in norms}
+        model = copy.deepcopy(self._model, shared)  # which looks up what is not to be copied
+        for name, own in model.named_parameters():
+            if name in norms:
+                own.data = with_noise(own.data, noise, generator)
+        return PaddedTrunk(model, self._config)
 
     @property
     def depth(self) -> int:
@@ -157,7 +179,7 @@ class PaddedTrunk(Trunk):
         adapters: Mapping[int, Lora],
         layers: range,
         lora_masks: Masks | None,
-        shared: Shared | None = None,  # noqa: ARG002
+        shared: SharedStates | None = None,  # noqa: ARG002
     ) -> Tensor:
         """Return the hidden states (tokens, width), which are `hidden` where `layers` is empty."""
         if not layers:
@@ -186,7 +208,7 @@ class PaddedTrunk(Trunk):
         hidden = torch.cat(states)
         return hidden if plan.unpad is None else hidden.index_select(0, plan.unpad)
 
-    def _block(self, ids: Tensor, block: Block) -> Tensor:
+    def _block(self, ids: Tensor, block: AttentionBlock) -> Tensor:
         """ids: (count, length).  Returns (count * length, width), padding included."""
         keep = torch.ones_like(ids)
         if block.keep is not None:

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from onetrunk.adapters.methods.lora import Lora
 from onetrunk.core.backbones.tokenization import Encoded
-from onetrunk.core.trunk.device_copy import moved
+from onetrunk.core.trunk.device_copy import to_device
 from onetrunk.core.trunk.dropout import Masks
-from onetrunk.core.trunk.packed import Trunk, joined
-from onetrunk.core.trunk.packing import Packed, pack
+from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.packing import Packed, joined, pack
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LayerEntry:
     """Texts that enter the trunk at layer `first`.
 
     slots: the adapter of each text.
@@ -40,7 +40,7 @@ class Entry:
 def run_entries(
     trunk: Trunk,
     first_position: int,
-    entries: Sequence[Entry],
+    entries: Sequence[LayerEntry],
     adapters: Mapping[int, Lora],
     lora_masks: Masks | None = None,
     most: int | None = None,
@@ -61,7 +61,7 @@ def run_entries(
         slots += entry.slots
         packed = pack(texts, slots, first_position, most).to(trunk.device)
         own = torch.arange(len(entry.hidden)) if entry.source is None else entry.source
-        source = torch.cat((below, moved(own, trunk.device) + len(hidden)))[packed.source]
+        source = torch.cat((below, to_device(own, trunk.device) + len(hidden)))[packed.source]
         states, layers = torch.cat((hidden, entry.hidden)), range(entry.first, top)
         hidden = trunk.run(states, packed, adapters, layers, lora_masks, source=source)
         below = packed.source.argsort()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -56,6 +56,10 @@ class Norm:
         """Return the weights by name."""
         return {"weight": self.weight, "bias": self.bias}
 
+    def with_noise(self, noise: float, generator: torch.Generator) -> Norm:
+        """Return the norm with noise on its weight."""
+        return Norm(with_noise(self.weight, noise, generator), self.bias)
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -72,6 +76,26 @@ class Layer:
         """Return the weights by name."""
         parts = {f.name: getattr(self, f.name).tensors() for f in fields(self)}
         return {f"{name}.{part}": tensor for name, own in parts.items() for part, tensor in own.items()}
+
+    def with_noise(self, noise: float, generator: torch.Generator) -> Layer:
+        """Return the layer with noise on its norms; it shares the rest."""
+        norms = (own.with_noise(noise, generator) for own in (self.attention_norm, self.output_norm))
+        return replace(self, attention_norm=next(norms), output_norm=next(norms))
+
+    def in_int8(self, inputs: Mapping[str, Tensor]) -> Layer:
+        """Return the layer with its products in int8; inputs: such as each will have, by its first module."""
+
+        def rounded(product: Linear | Int8Linear, module: str) -> Int8Linear:
+            own = product.tensors()
+            return Int8Linear(own["weight"], own["bias"], inputs[module])
+
+        return replace(
+            self,
+            qkv=rounded(self.qkv, "query"),
+            attention_output=rounded(self.attention_output, "attention_output"),
+            intermediate=rounded(self.intermediate, "intermediate"),
+            output=rounded(self.output, "output"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +122,10 @@ class Embeddings:
                 named |= {f"{name}.{part}": tensor for part, tensor in own.tensors().items()}
         return named
 
+    def with_noise(self, noise: float, generator: torch.Generator) -> Embeddings:
+        """Return the embeddings with noise on their norm; they share the rest."""
+        return replace(self, norm=self.norm.with_noise(noise, generator))
+
 
 def embeddings_of(tensors: Mapping[str, Tensor], to: Mapping[str, Any]) -> Embeddings:
     """Return the embeddings among the `tensors` of a backbone, moved as `to` says."""
@@ -121,7 +149,7 @@ def layer_of(
     family: Family,
     index: int,
     to: Mapping[str, Any],
-    linear: Callable[[Tensor, Tensor], Linear | Int8Linear],
+    linear: Callable[[Tensor, Tensor], Linear],
 ) -> Layer:
     """Return the layer `index` among the `tensors` of a backbone, moved as `to` says.
 
@@ -131,7 +159,7 @@ def layer_of(
     def get(path: str, part: str) -> Tensor:
         return tensors[f"{path}.{part}"].to(**to)
 
-    def one(module: str) -> Linear | Int8Linear:
+    def one(module: str) -> Linear:
         path = family.layout.path(index, module)
         return linear(get(path, "weight"), get(path, "bias"))
 
@@ -148,3 +176,9 @@ def layer_of(
         output=one("output"),
         output_norm=norms[1],
     )
+
+
+def with_noise(weight: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """Return `weight` with each number changed by `noise` times itself on average, as `generator` draws."""
+    drawn = 1.0 + noise * torch.randn(weight.shape, generator=generator)
+    return (weight.float() * drawn.to(weight.device)).to(weight.dtype)

@@ -149,7 +149,7 @@ def test_without_its_updates_an_adapter_is_far_from_right(
     trunk = OneTrunk(bert, store=stock.store)
     for name, version in zip(stock.names, stock.versions, strict=True):
         trunk.load(name)
-        with trunk.residents.in_use([name]) as (adapter,):
+        with trunk.registry.in_use([name]) as (adapter,):
             examples = [adapter.spec.unlabelled(text) for text in TEXTS]
             bare = trunk.logits(examples, replace(adapter, lora=Lora({})))
             records = [

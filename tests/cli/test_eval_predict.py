@@ -23,6 +23,7 @@ from onetrunk.cli.number_format import counted, duration, figure, figures_of, si
 from onetrunk.cli.options import ModuleList
 from onetrunk.cli.output import printable, whole_file
 from onetrunk.core import OneTrunk, Prediction
+from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.data.dataset import TextRecord
 from onetrunk.core.errors import UsageError
 from onetrunk.core.inference.predictor import CHUNK
@@ -192,7 +193,7 @@ def test_json_has_the_shape_that_scripts_rely_on(predict: Any) -> None:
 
 
 def test_the_command_answers_as_python_does(predict: Any, backbone: Path) -> None:
-    trunk = OneTrunk(backbone, dtype="fp32")
+    trunk = OneTrunk(Backbone.load(backbone, dtype="fp32"))
     trunk.load("mood@1")
     trunk.load("names")
     answers = [each.to_json() for own in trunk.predict(TEXTS, ["mood@1", "names"]) for each in own]
@@ -294,7 +295,7 @@ def test_without_a_terminal_people_get_plain_lines(predict: Any) -> None:
 
 
 def test_no_more_records_are_held_than_a_chunk(backbone: Path, stocked: Path) -> None:
-    trunk = OneTrunk(backbone, dtype="fp32")
+    trunk = OneTrunk(Backbone.load(backbone, dtype="fp32"))
     trunk.load("mood")
     read = []
 

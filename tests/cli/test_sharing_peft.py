@@ -86,7 +86,7 @@ def ours(root: Path, reference: str, backbone: Path, level: str) -> list[list[An
     loaded = Backbone.load(backbone, device="cpu", dtype="fp32")
     trunk = OneTrunk(loaded, store=Store(root))
     trunk.load(reference)
-    with torch.inference_mode(), trunk.residents.in_use([reference]) as (adapter,):
+    with torch.inference_mode(), trunk.registry.in_use([reference]) as (adapter,):
         examples = [adapter.spec.unlabelled(text) for text in TEXTS]
         found = trunk.logits(examples, adapter)
     return [own.tolist() if level == "token" else own[0].tolist() for own in found]

@@ -103,7 +103,7 @@ class Library:
         trunk = OneTrunk(self._backbone, store=self._store)
         trunk.load("mood")
         engine, started = Engine(trunk), threading.Event()
-        sockets = listen("127.0.0.1", 0, local=True)
+        sockets = listen("127.0.0.1", 0, loopback_only=True)
         server = Server(make_app(engine), started.set)
         thread = threading.Thread(target=server.run, args=(sockets,))
         thread.start()

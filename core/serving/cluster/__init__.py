@@ -1,1 +1,1 @@
-"""The service over several machines: Ray Serve runs gateways, which take requests, and replicas of the engine."""
+"""The service on several machines: Ray Serve runs gateways, which accept requests, and replicas of the engine."""

@@ -1,4 +1,4 @@
-"""Ways from a gateway to replicas: requests for the same adapter that come at about the same time share a call."""
+"""Call batching in a gateway: concurrent requests for the same adapter share one call of a replica."""
 
 from __future__ import annotations
 
@@ -8,68 +8,75 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from onetrunk.core.serving.engine.requests import Input
+from onetrunk.core.serving.engine.requests import TextRequest
 
-FULL = 64
-"""Inputs from which a call takes no more."""
+MAX_TEXTS = 64
+"""A call that has this many texts accepts no more requests."""
 _Outcome = TypeVar("_Outcome")
-_Call = Callable[[str, list[Sequence[Input]], bool], Awaitable[list[_Outcome]]]
+_Call = Callable[[str, list[Sequence[TextRequest]], bool], Awaitable[list[_Outcome]]]
 
 
 @dataclass(slots=True, eq=False)
-class _Shared(Generic[_Outcome]):
-    """A call that is about to be made: the requests in it, each with the future of its outcome."""
+class _SharedCall(Generic[_Outcome]):
+    """A call that still accepts requests, or is under way. requests: each with the future of its outcome."""
 
-    requests: list[tuple[Sequence[Input], asyncio.Future[_Outcome]]] = field(default_factory=list)
+    requests: list[tuple[Sequence[TextRequest], asyncio.Future[_Outcome]]] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
 
     @property
-    def given_up(self) -> bool:
+    def abandoned(self) -> bool:
         return all(outcome.done() for _, outcome in self.requests)
 
 
-class Lines(Generic[_Outcome]):
-    """Collects requests by the key of their first adapter. Belongs to one event loop.
+class CallBatcher(Generic[_Outcome]):
+    """Collects requests by the key of their first adapter, and makes one call for each group.
 
-    call: takes a key, the inputs of each request and whether to wait for room; returns the outcome of each.
-    seconds: how long a request waits for others.
+    Belongs to one event loop.
+
+    call: takes the key, the texts of each request, and whether to wait for capacity; returns the outcome of each
+        request.
+    seconds: how long a call collects requests.
     """
 
     def __init__(self, call: _Call[_Outcome], seconds: float) -> None:
         self._call, self._seconds = call, seconds
-        self._open: dict[tuple[str, bool], _Shared[_Outcome]] = {}
+        self._open: dict[tuple[str, bool], _SharedCall[_Outcome]] = {}  # by key and `wait`
 
-    async def send(self, key: str, inputs: Sequence[Input], wait: bool) -> _Outcome:
-        """Return what comes of a request. Raises what `call` raises."""
-        line = key, wait
-        shared = self._open.get(line)
+    async def send(self, key: str, inputs: Sequence[TextRequest], wait: bool) -> _Outcome:
+        """Return the outcome of a request. Raises what `call` raises.
+
+        If all requests of a call are cancelled, the call is cancelled.
+        """
+        group = key, wait
+        shared = self._open.get(group)
         if shared is None:
-            shared = self._open[line] = _Shared()
-            # In a context of its own: in the caller's it would be part of one request, and end with it.
-            shared.task = asyncio.create_task(self._make(line, shared), context=Context())
+            shared = self._open[group] = _SharedCall()
+            # In a context of its own: in the caller's, Ray would end the call with the caller's request.
+            shared.task = asyncio.create_task(self._run(group, shared), context=Context())
         outcome: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
         shared.requests.append((inputs, outcome))
-        if sum(len(inputs) for inputs, _ in shared.requests) >= FULL:
-            self._close(line, shared)
+        if sum(len(inputs) for inputs, _ in shared.requests) >= MAX_TEXTS:
+            self._close(group, shared)
         try:
             return await outcome
         except asyncio.CancelledError:
-            if shared.given_up and shared.task is not None:
-                self._close(line, shared)
+            if shared.abandoned and shared.task is not None:
+                self._close(group, shared)
                 shared.task.cancel()
             raise
 
-    def _close(self, line: tuple[str, bool], shared: _Shared[_Outcome]) -> None:
-        """Let no more requests into a call."""
-        if self._open.get(line) is shared:
-            del self._open[line]
+    def _close(self, group: tuple[str, bool], shared: _SharedCall[_Outcome]) -> None:
+        """Accept no more requests in a call."""
+        if self._open.get(group) is shared:
+            del self._open[group]
 
-    async def _make(self, line: tuple[str, bool], shared: _Shared[_Outcome]) -> None:
+    async def _run(self, group: tuple[str, bool], shared: _SharedCall[_Outcome]) -> None:
         await asyncio.sleep(self._seconds)
-        self._close(line, shared)
+        self._close(group, shared)
         waiting = [(inputs, outcome) for inputs, outcome in shared.requests if not outcome.done()]
+        key, wait = group
         try:
-            outcomes = await self._call(line[0], [inputs for inputs, _ in waiting], line[1])
+            outcomes = await self._call(key, [inputs for inputs, _ in waiting], wait)
         except Exception as error:
             for _, future in waiting:
                 if not future.done():

@@ -1,4 +1,4 @@
-"""The desk of a cluster: what `Engine` is in one process, with the engines elsewhere."""
+"""The serving backend of a gateway: replicas of the engine answer its requests."""
 
 from __future__ import annotations
 
@@ -16,142 +16,125 @@ from typing import TYPE_CHECKING, Any
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from onetrunk.adapters.methods.bank import Usage
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.serving.cluster.call_batching import Lines
-from onetrunk.core.serving.cluster.gateway_state import Known
+from onetrunk.core.serving.cluster.call_batching import CallBatcher
+from onetrunk.core.serving.cluster.gateway_state import GatewayState
 from onetrunk.core.serving.cluster.messages import Outcome
-from onetrunk.core.serving.cluster.name_table import Entry, Table, View
-from onetrunk.core.serving.cluster.ray_retry import insisted
-from onetrunk.core.serving.cluster.replica_client import Caller
-from onetrunk.core.serving.engine.backend import About
-from onetrunk.core.serving.engine.errors import OverTime, TextTooLong, TooManyAdapters, UnknownName
-from onetrunk.core.serving.engine.events import Observer
+from onetrunk.core.serving.cluster.name_table import NameEntry, TableUpdate
+from onetrunk.core.serving.cluster.replica_client import ReplicaClient, call_with_retry
+from onetrunk.core.serving.engine.admission import check_size
+from onetrunk.core.serving.engine.errors import OverTime, ServingError, UnknownName
+from onetrunk.core.serving.engine.events import EventSink
 from onetrunk.core.serving.engine.limits import Limits
-from onetrunk.core.serving.engine.requests import Input, Result
-from onetrunk.core.serving.engine.status import Served, Status
+from onetrunk.core.serving.engine.requests import Result, TextRequest
+from onetrunk.core.serving.engine.status import AdapterStatus
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 _RETRY_SECONDS = 5
-_PAUSE = 0.5
-"""Seconds until the keeper of the names, which is being started again, is asked again."""
+_PAUSE_SECONDS = 0.5
+"""Pause before the next call of a name service that could not be reached."""
 _log = logging.getLogger(__name__)
 
 
-class ClusterDesk:
-    """A `Desk` whose texts replicas answer. Belongs to one event loop, but for what only tells.
+class RayBackend(GatewayState):
+    """A `ServingBackend` over the replicas of a Ray cluster. Coroutines belong to one event loop.
 
-    replicas, keeper: the deployments of `Replica` and of `Names`.
-    A request means by a name what the table had when the request came, whatever happens to the table meanwhile.
+    A request is answered by the versions that the name table had when the request arrived.
+
+    replicas: the deployment of `Replica`.
+    names: the deployment of the name service.
     """
 
     def __init__(
-        self,
-        replicas: DeploymentHandle,
-        keeper: DeploymentHandle,
-        limits: Limits,
-        observer: Observer,
+        self, replicas: DeploymentHandle, names: DeploymentHandle, limits: Limits, events: EventSink
     ) -> None:
-        self.limits, self.observer = limits, observer
-        self._keeper, self._known = keeper, Known()
-        self._lines: Lines[Outcome] = Lines(Caller(replicas), limits.wait_ms / 1e3)
-        self._hearing: asyncio.Task[None] | None = None
+        super().__init__(events)
+        self.limits = limits
+        self._names = names
+        self._calls: CallBatcher[Outcome] = CallBatcher(ReplicaClient(replicas), limits.wait_ms / 1e3)
+        self._watching: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """Return when the names are known and some replica is there; from then on changes are heard of."""
-        while not self._known.reports:
-            await self._hear()
-        self._hearing = asyncio.create_task(self._hear_on())
+        """Return when the name table and the health of a replica have arrived; then keep them up to date."""
+        while not self.reports:
+            await self._receive_update()
+        self._watching = asyncio.create_task(self._watch())
 
     @property
     def alive(self) -> bool:
-        """Whether changes of the table are heard of."""
-        return self._hearing is not None and not self._hearing.done()
+        """Return whether updates of the name table are received."""
+        return self._watching is not None and not self._watching.done()
 
-    @property
-    def about(self) -> About:
-        """What computes."""
-        return self._known.about
+    async def answer(self, inputs: Sequence[TextRequest], *, wait: bool = False) -> list[Result]:
+        """Return the result of each text; an error of one text does not affect the others.
 
-    @property
-    def usage(self) -> Usage:
-        """What the banks of all replicas hold, and have moved."""
-        return self._known.usage
-
-    async def answer(self, inputs: Sequence[Input], *, wait: bool = False) -> list[Result]:
-        """Return what comes of each input; as `Engine.answer`."""
-        began, entries = time.perf_counter(), self._known.table.entries
-        results: list[Result] = [self._refused(given, entries) or [] for given in inputs]
-        groups: dict[str, list[int]] = defaultdict(list)
-        for index, (given, refused) in enumerate(zip(inputs, results, strict=True)):
-            if given.adapters and not refused:
-                groups[entries[given.adapters[0]].key].append(index)
-        async with self._in_time(wait):
+        wait: wait for capacity, without a time limit, instead of raising QueueFull.
+        Raises QueueFull or ShuttingDown if a replica does, and OverTime after `Limits.request_seconds`.
+        """
+        began, entries = time.perf_counter(), self.table.entries
+        results: list[Result] = [self._error_of(given, entries) or [] for given in inputs]
+        by_key: dict[str, list[int]] = defaultdict(
+            list
+        )  # indices of texts, by the key of their first adapter
+        for index, (given, error) in enumerate(zip(inputs, results, strict=True)):
+            if given.adapters and not error:
+                by_key[entries[given.adapters[0]].key].append(index)
+        async with self._time_limit(wait):
             outcomes = await asyncio.gather(
                 *(
-                    self._lines.send(key, [_keyed(inputs[index], entries) for index in own], wait)
-                    for key, own in groups.items()
+                    self._calls.send(key, [_with_keys(inputs[index], entries) for index in indices], wait)
+                    for key, indices in by_key.items()
                 )
             )
-        for own, outcome in zip(groups.values(), outcomes, strict=True):
+        for indices, outcome in zip(by_key.values(), outcomes, strict=True):
             if isinstance(outcome, OneTrunkError):
                 raise outcome
-            for index, result in zip(own, outcome, strict=True):
-                results[index] = _named(result, inputs[index])
-        self._note(inputs, results, time.perf_counter() - began)
+            for index, result in zip(indices, outcome, strict=True):
+                results[index] = _with_names(result, inputs[index])
+        self.statistics.record(inputs, results, time.perf_counter() - began, self.table.entries)
         return results
 
-    async def load(self, name: str, reference: str) -> tuple[Served, str | None]:
-        """Put what `reference` means now in service as `name`, once a replica has loaded and checked it."""
-        outcome = await self._changed(lambda epoch: self._keeper.put.remote(epoch, name, reference))
+    async def load(self, name: str, reference: str) -> tuple[AdapterStatus, str | None]:
+        """Load the version that `reference` means now on a replica, check it, and serve it as `name`.
+
+        Returns its status, and the version it replaced, if any. Raises OneTrunkError if the load fails; the version
+        that served before then stays in service.
+        """
+        outcome = await self._change(lambda epoch: self._names.put.remote(epoch, name, reference))
         if isinstance(outcome, OneTrunkError):
-            self.observer.load_failed(name, outcome)
+            self.events.load_failed(name, outcome)
             raise outcome
         table, previous = outcome
-        self._known.take(table)
-        self.observer.swapped(name, table.entries[name].version, previous)
-        return self._known.of(name, table.entries[name]), previous
+        self.update(table)
+        entry = table.entries[name]
+        self.events.swapped(name, entry.version, previous)
+        return self._status_of(name, entry, self._tiers()), previous
 
     async def unload(self, name: str) -> None:
         """Take `name` out of service. Raises UnknownName."""
-        outcome = await self._changed(lambda epoch: self._keeper.remove.remote(epoch, name))
+        outcome = await self._change(lambda epoch: self._names.remove.remote(epoch, name))
         if isinstance(outcome, OneTrunkError):
             raise outcome
-        self._known.take(outcome)
-        self.observer.unloaded(name)
-
-    def versions(self) -> dict[str, str]:
-        """Return the version that serves under each name."""
-        return {name: entry.version for name, entry in self._known.table.entries.items()}
-
-    def served(self) -> list[Served]:
-        """Return what is served, by name."""
-        return self._known.served()
-
-    def one(self, name: str) -> Served:
-        """Return what serves as `name`. Raises UnknownName."""
-        return self._known.one(name)
-
-    def status(self) -> Status:
-        """Return how the cluster does."""
-        return self._known.status()
+        self.update(outcome)
+        self.events.unloaded(name)
 
     async def drain(self) -> None:
-        """Return at once: Ray ends a gateway only when its requests have been answered."""
+        """Return at once: Ray stops a gateway only after its requests are answered."""
 
-    def _refused(self, given: Input, entries: Mapping[str, Entry]) -> OneTrunkError | None:
-        if len(given.text) > self.limits.characters:
-            return TextTooLong(len(given.text), self.limits.characters)
-        if len(given.adapters) > self.limits.adapters:
-            return TooManyAdapters(len(given.adapters), self.limits.adapters)
+    def _error_of(self, given: TextRequest, entries: Mapping[str, NameEntry]) -> OneTrunkError | None:
+        """Return the error of an invalid text."""
+        try:
+            check_size(given, self.limits)
+        except ServingError as error:
+            return error
         missing = next((name for name in given.adapters if name not in entries), None)
         return None if missing is None else UnknownName(missing, sorted(entries))
 
     @asynccontextmanager
-    async def _in_time(self, wait: bool) -> AsyncIterator[None]:
-        """Bound how long the block runs, where it does not `wait`. Raises OverTime."""
+    async def _time_limit(self, wait: bool) -> AsyncIterator[None]:
+        """Raise OverTime if the block takes over `Limits.request_seconds`; no limit if `wait`."""
         seconds = self.limits.request_seconds
         try:
             async with asyncio.timeout(None if wait else seconds):
@@ -159,51 +142,40 @@ class ClusterDesk:
         except TimeoutError:
             raise OverTime(seconds, _RETRY_SECONDS) from None
 
-    def _note(self, inputs: Sequence[Input], results: Sequence[Result], seconds: float) -> None:
-        self._known.count(seconds)
-        for given, result in zip(inputs, results, strict=True):
-            if isinstance(result, OneTrunkError):
-                self.observer.failed(result)
-                continue
-            for name in given.adapters:
-                self._known.count_answer(name, seconds)
-                self.observer.answered(name, seconds)
-
-    async def _changed(self, call: Callable[[str], DeploymentResponse]) -> Any:
-        """Return what a change of the table comes to; `call` is given the epoch of the table that is to change."""
+    async def _change(self, call: Callable[[str], DeploymentResponse]) -> Any:
+        """Return the result of a change of the name table. call: makes the change, given the epoch of our table."""
         while True:
-            epoch = self._known.table.epoch
-            outcome = await insisted(partial(call, epoch), wait=True)
+            epoch = self.table.epoch
+            outcome = await call_with_retry(partial(call, epoch), wait=True)
             if outcome is not None:
                 return outcome
-            await self._hear()  # the keeper was started again, and may not have heard of our table yet
+            await self._receive_update()  # the name service was restarted, and may need our table first
 
-    async def _hear_on(self) -> None:
+    async def _watch(self) -> None:
         while True:
             try:
-                await self._hear()
+                await self._receive_update()
             except (RayError, RayServeException) as error:
-                _log.warning("the keeper of the names cannot be reached: %s", error)
-                await asyncio.sleep(_PAUSE)
+                _log.warning("the name service cannot be reached: %s", error)
+                await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _hear(self) -> None:
-        """Hear of the next change of the table, or how replicas do; tell a keeper that has lost the table."""
-        own: Table = self._known.table
-        view: View = await self._keeper.watch.remote(own.mark)
-        self._known.reports = {name: pickle.loads(told) for name, told in view.reports.items()}
-        if view.table is not None and own.outlives(view.table):
-            await self._keeper.adopt.remote(own)
-        elif view.table is not None:
-            self._known.take(view.table)
-
-
-def _keyed(given: Input, entries: Mapping[str, Entry]) -> Input:
-    """Return an input with what names mean in place of the names."""
-    return Input(given.text, tuple(entries[name].key for name in given.adapters))
+    async def _receive_update(self) -> None:
+        """Wait for the next update from the name service; give it our table if it was restarted and has lost it."""
+        update: TableUpdate = await self._names.watch.remote(self.table.mark)
+        self.reports = {name: pickle.loads(report) for name, report in update.reports.items()}
+        if update.table is not None and self.table.outlives(update.table):
+            await self._names.adopt.remote(self.table)
+        elif update.table is not None:
+            self.update(update.table)
 
 
-def _named(result: Result, given: Input) -> Result:
-    """Return a result with the names that were asked for."""
+def _with_keys(given: TextRequest, entries: Mapping[str, NameEntry]) -> TextRequest:
+    """Return a request with the keys of its versions in place of the served names."""
+    return TextRequest(given.text, tuple(entries[name].key for name in given.adapters))
+
+
+def _with_names(result: Result, given: TextRequest) -> Result:
+    """Return a result with the served names in place of the keys."""
     if isinstance(result, OneTrunkError):
         return result
     return [replace(answer, adapter=name) for answer, name in zip(result, given.adapters, strict=True)]

@@ -1,4 +1,4 @@
-"""What a gateway knows of its cluster: the table of names, and how replicas do."""
+"""The state of a gateway: the name table, the health of the replicas, and statistics of its own requests."""
 
 from __future__ import annotations
 
@@ -7,95 +7,89 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from onetrunk.adapters.methods.bank import Tier, Usage
-from onetrunk.core.serving.cluster.messages import Report
-from onetrunk.core.serving.cluster.name_table import Entry, Table
-from onetrunk.core.serving.engine.backend import About
+from onetrunk.core.serving.cluster.messages import ReplicaHealth
+from onetrunk.core.serving.cluster.name_table import NameEntry, NameTable
+from onetrunk.core.serving.engine.backend import BackendInfo
 from onetrunk.core.serving.engine.errors import UnknownName
-from onetrunk.core.serving.engine.stats import Activity
-from onetrunk.core.serving.engine.status import Served, Status
+from onetrunk.core.serving.engine.events import EventSink
+from onetrunk.core.serving.engine.stats import RequestStatistics
+from onetrunk.core.serving.engine.status import AdapterStatus, EngineStatus
 
 _TIERS: tuple[Tier, ...] = ("device", "host", "disk")
 
 
-class Known:
-    """The newest that a gateway has heard. Requests are counted by the gateway itself: those that it took."""
+class GatewayState:
+    """The newest name table and health reports that a gateway has received.
 
-    def __init__(self) -> None:
-        self.table = Table("", "")
-        self.reports: Mapping[str, Report] = {}
-        self._requests = Activity()
-        self._of: dict[str, Activity] = {}
-        self._began = time.monotonic()
+    events: receives the events of the gateway's own requests.
+    """
 
-    def take(self, table: Table) -> None:
-        """Take a table, unless it is an older one."""
+    def __init__(self, events: EventSink) -> None:
+        self.events = events
+        self.table = NameTable("", "")
+        self.reports: Mapping[str, ReplicaHealth] = {}
+        self.statistics = RequestStatistics(events)
+        self._started = time.monotonic()
+
+    def update(self, table: NameTable) -> None:
+        """Replace the table, unless the new one is an older revision of the same epoch."""
         if table.epoch != self.table.epoch or table.revision > self.table.revision:
             self.table = table
-            for name in self._of.keys() - table.entries.keys():
-                del self._of[name]
-
-    def count(self, seconds: float) -> None:
-        """Count a request."""
-        self._requests.record(seconds)
-
-    def count_answer(self, name: str, seconds: float) -> None:
-        """Count a text that `name` has answered."""
-        if name in self.table.entries:
-            self._of.setdefault(name, Activity()).record(seconds)
+            self.statistics.keep_only(table.entries)
 
     @property
-    def about(self) -> About:
-        """What computes, as the first replica says."""
-        return next((each.about for each in self.reports.values()), About("", "", ""))
+    def info(self) -> BackendInfo:
+        """Backbone, device and precision of the first replica; empty without replicas."""
+        return next((each.info for each in self.reports.values()), BackendInfo("", "", ""))
 
     @property
     def usage(self) -> Usage:
-        """What the banks of all replicas hold, and have moved."""
+        """Memory and transfers of the adapter banks of all replicas, summed."""
         each = [report.usage for report in self.reports.values()]
         return Usage(*(sum(getattr(own, field.name) for own in each) for field in fields(Usage)))
 
-    def served(self) -> list[Served]:
-        """Return what is served, by name."""
+    def versions(self) -> dict[str, str]:
+        """Return the version in service for each served name."""
+        return {name: entry.version for name, entry in self.table.entries.items()}
+
+    def adapters(self) -> list[AdapterStatus]:
+        """Return the status of each served adapter, sorted by name."""
         tiers = self._tiers()
-        return [self._served(name, entry, tiers) for name, entry in sorted(self.table.entries.items())]
+        return [self._status_of(name, entry, tiers) for name, entry in sorted(self.table.entries.items())]
 
-    def of(self, name: str, entry: Entry) -> Served:
-        """Return what is told of an entry."""
-        return self._served(name, entry, self._tiers())
-
-    def one(self, name: str) -> Served:
-        """Return what serves as `name`. Raises UnknownName."""
+    def adapter(self, name: str) -> AdapterStatus:
+        """Return the status of the adapter that serves as `name`. Raises UnknownName."""
         entries = self.table.entries
         if name not in entries:
             raise UnknownName(name, sorted(entries))
-        return self.of(name, entries[name])
+        return self._status_of(name, entries[name], self._tiers())
 
-    def status(self) -> Status:
-        """Return how the cluster does: ready as long as one replica is, broken without any."""
+    def status(self) -> EngineStatus:
+        """Return the summed queues; the state is `ready` if one replica is ready, `broken` without replicas."""
         each = [report.status for report in self.reports.values()]
         states = [own.state for own in each] or ["broken"]
-        return Status(
+        return EngineStatus(
             state="ready" if "ready" in states else states[0],
             waiting_texts=sum(own.waiting_texts for own in each),
             waiting_tokens=sum(own.waiting_tokens for own in each),
             limit_tokens=sum(own.limit_tokens for own in each),
             wait_p95=max((own.wait_p95 for own in each if own.wait_p95 is not None), default=None),
-            requests_per_second=self._requests.rate(),
+            requests_per_second=self.statistics.requests.rate(),
             adapters=len(self.table.entries),
-            uptime=time.monotonic() - self._began,
+            uptime=time.monotonic() - self._started,
         )
 
     def _tiers(self) -> dict[str, Tier]:
-        """Return the best place where any replica has each version."""
+        """Return the fastest tier in which any replica has each version, by key."""
         tiers: dict[str, Tier] = {}
         for report in self.reports.values():
             for key, tier in report.tiers.items():
                 tiers[key] = min(tier, tiers.get(key, "disk"), key=_TIERS.index)
         return tiers
 
-    def _served(self, name: str, entry: Entry, tiers: Mapping[str, Tier]) -> Served:
-        activity = self._of.get(name) or Activity()
-        return Served(
+    def _status_of(self, name: str, entry: NameEntry, tiers: Mapping[str, Tier]) -> AdapterStatus:
+        window = self.statistics.of_name(name)
+        return AdapterStatus(
             name=name,
             version=entry.version,
             reference=entry.reference,
@@ -103,7 +97,7 @@ class Known:
             labels=entry.labels,
             tier=tiers.get(entry.key, "disk"),
             since=entry.since,
-            requests=activity.total,
-            requests_per_second=activity.rate(),
-            p95=activity.p95(),
+            requests=window.total,
+            requests_per_second=window.rate(),
+            p95=window.p95(),
         )

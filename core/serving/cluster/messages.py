@@ -1,4 +1,4 @@
-"""What gateways and replicas tell each other."""
+"""Messages between gateways and replicas."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import TypeAlias
 
 from onetrunk.adapters.methods.bank import Tier, Usage
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.serving.engine.backend import About
+from onetrunk.core.serving.engine.backend import BackendInfo
 from onetrunk.core.serving.engine.requests import Result
-from onetrunk.core.serving.engine.status import Status
+from onetrunk.core.serving.engine.status import EngineStatus
 
 Outcome: TypeAlias = list[Result] | OneTrunkError
-"""What comes of the inputs of a request, or why there is nothing at all. Errors cross as values: raised, they would
-arrive as another class."""
+"""The results of a request, or the error of the whole request. Errors are returned, not raised: Ray would wrap a
+raised error in a class of its own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """How a replica does. tiers: where it has each version, by key."""
+class ReplicaHealth:
+    """Health report of a replica. tiers: where it has the weights of each loaded version, by key."""
 
-    about: About
-    status: Status
+    info: BackendInfo
+    status: EngineStatus
     usage: Usage
     tiers: Mapping[str, Tier]

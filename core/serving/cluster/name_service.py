@@ -1,4 +1,7 @@
-"""Keeps the table of names of a cluster. One process; loads go through it, answers do not. No torch is imported."""
+"""The name service: one process that stores which version serves under which name. No torch is imported.
+
+Loads and unloads go through it; requests for answers do not.
+"""
 
 from __future__ import annotations
 
@@ -6,111 +9,153 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.serving.cluster.name_table import Entry, Table, View
+from onetrunk.core.serving.cluster.name_table import NameEntry, NameTable, TableUpdate
 from onetrunk.core.serving.engine.errors import UnknownName
 
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+
 POLL_SECONDS = 1.0
-"""How often a gateway that waits for a change hears of how replicas do, and replicas tell it."""
+"""Interval at which replicas send their health, and the longest wait of a gateway for an update."""
 STALE_SECONDS = 5.0
-"""After which a replica that has told nothing is not counted."""
-_LOADS_AT_ONCE = 8
+"""A replica whose last health report is older is not counted."""
+_MAX_LOADS = 8
 _log = logging.getLogger(__name__)
 
 
-class Names:
-    """The table, changed one name at a time. Belongs to one event loop.
+class NameService:
+    """Stores the name table, and changes it one name at a time. Belongs to one event loop.
 
-    load: has a replica load and check what a reference means now; returns what went wrong instead of raising it.
-    origin: the settings of the cluster.
+    load: loads and checks a reference on a replica; returns an error instead of raising it.
+    origin: hash of the settings of the cluster.
     """
 
-    def __init__(self, load: Callable[[str], Awaitable[Entry | OneTrunkError]], origin: str) -> None:
+    def __init__(self, load: Callable[[str], Awaitable[NameEntry | OneTrunkError]], origin: str) -> None:
         self._load = load
-        self._table = Table(origin, uuid4().hex)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = (
-            WeakValueDictionary()
-        )  # of names that change now
-        self._reports: dict[str, tuple[float, bytes]] = {}
+        self._table = NameTable(origin, uuid4().hex)
+        # A lock exists only while a load or an unload holds it or waits for it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._reports: dict[str, tuple[float, bytes]] = {}  # by replica: (time of arrival, health)
         self._change = asyncio.Event()
 
     async def begin(self, references: Mapping[str, str], *, skip: bool) -> None:
-        """Put the first adapters in service, by name. skip: log of one that cannot be, instead of raising why."""
-        places = asyncio.Semaphore(_LOADS_AT_ONCE)
+        """Load the first adapters.
 
-        async def one(name: str, reference: str) -> tuple[str, Entry | OneTrunkError]:
-            async with places:
+        references: by served name.
+        skip: log an adapter that cannot be loaded, instead of raising its error.
+        """
+        capacity = asyncio.Semaphore(_MAX_LOADS)
+
+        async def load(name: str, reference: str) -> tuple[str, NameEntry | OneTrunkError]:
+            async with capacity:
                 return name, await self._load(reference)
 
-        for name, entry in await asyncio.gather(*(one(*pair) for pair in references.items())):
+        for name, entry in await asyncio.gather(*(load(*pair) for pair in references.items())):
             if isinstance(entry, OneTrunkError):
                 if not skip:
                     raise entry
                 _log.warning("%s is not served: %s", name, entry)
             else:
-                self._set(self._table.changed(name, entry))
+                self._set(self._table.with_entry(name, entry))
 
     async def put(
         self, epoch: str, name: str, reference: str
-    ) -> tuple[Table, str | None] | OneTrunkError | None:
-        """Put what `reference` means now in service as `name`; return the table and the version that it replaced.
+    ) -> tuple[NameTable, str | None] | OneTrunkError | None:
+        """Load the version that `reference` means now, and serve it as `name`.
 
-        Loads of one name take place one after the other. One that fails changes nothing. Returns None, and does
-        nothing, where the caller's table is of another epoch: then one of the two has to hear of the other's first.
+        Loads of one name run one after the other. A load that fails changes nothing.
+
+        epoch: that of the caller's table.
+        Returns the new table and the version that was replaced, or the error. Returns None and changes nothing if
+        `epoch` is not that of this process: the caller then exchanges tables with it and calls again.
         """
-        async with self._turn(name):
+        async with self._lock(name):
             entry = await self._load(reference)
             if isinstance(entry, OneTrunkError):
                 return entry
             if epoch != self._table.epoch:
                 return None
             before = self._table.entries.get(name)
-            self._set(self._table.changed(name, entry))
+            self._set(self._table.with_entry(name, entry))
             return self._table, None if before is None else before.version
 
-    async def remove(self, epoch: str, name: str) -> Table | UnknownName | None:
-        """Take `name` out of service. Returns None as `put` does."""
-        async with self._turn(name):
+    async def remove(self, epoch: str, name: str) -> NameTable | UnknownName | None:
+        """Take `name` out of service; return the new table, or the error.
+
+        epoch: that of the caller's table; if it is not that of this process, returns None and changes nothing.
+        """
+        async with self._lock(name):
             if epoch != self._table.epoch:
                 return None
             if name not in self._table.entries:
                 return UnknownName(name, sorted(self._table.entries))
-            self._set(self._table.changed(name, None))
+            self._set(self._table.without(name))
             return self._table
 
-    async def watch(self, mark: Sequence[object]) -> View:
-        """Return the table as soon as its mark is another one, and how replicas do after `POLL_SECONDS` at most."""
+    async def watch(self, mark: Sequence[object]) -> TableUpdate:
+        """Wait until the table differs from the caller's, at most `POLL_SECONDS`; return it and all health reports.
+
+        mark: `NameTable.mark` of the caller's table.
+        """
         if self._table.mark == tuple(mark):
             change = self._change
             try:
                 async with asyncio.timeout(POLL_SECONDS):
                     await change.wait()
             except TimeoutError:
-                return View(None, self._fresh())
-        return View(self._table, self._fresh())
+                return TableUpdate(None, self._fresh_reports())
+        return TableUpdate(self._table, self._fresh_reports())
 
-    def report(self, replica: str, report: bytes) -> None:
-        """Hear how a replica does."""
+    async def report(self, replica: str, report: bytes) -> None:
+        """Store the health report of a replica."""
         self._reports[replica] = (time.monotonic(), report)
 
-    def adopt(self, table: Table) -> None:
-        """Take the table of a gateway, if this process was started again and has lost it."""
+    async def adopt(self, table: NameTable) -> None:
+        """Take over the table of a gateway if this process was restarted and has lost it."""
         if table.outlives(self._table):
             self._set(table)
 
-    def _turn(self, name: str) -> asyncio.Lock:
-        """Return the lock of `name`, which lives as long as somebody holds it or waits for it."""
-        return self._turns.setdefault(name, asyncio.Lock())
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
 
-    def _set(self, table: Table) -> None:
+    def _set(self, table: NameTable) -> None:
         self._table = table
         self._change.set()
         self._change = asyncio.Event()
 
-    def _fresh(self) -> dict[str, bytes]:
+    def _fresh_reports(self) -> dict[str, bytes]:
+        """Return the health reports by replica, and drop the stale ones."""
         since = time.monotonic() - STALE_SECONDS
-        self._reports = {name: told for name, told in self._reports.items() if told[0] >= since}
+        self._reports = {name: report for name, report in self._reports.items() if report[0] >= since}
         return {name: report for name, (_, report) in self._reports.items()}
+
+
+class NameServiceDeployment(NameService):
+    """The name service as a Ray deployment.
+
+    replicas: the deployment that loads adapters.
+    adapters: the first references by served name; None: every adapter of the store.
+    """
+
+    async def __init__(  # type: ignore[misc]  # Ray awaits it
+        self, replicas: DeploymentHandle, adapters: Mapping[str, str] | None, origin: str
+    ) -> None:
+        from onetrunk.core.serving.cluster.replica_client import call_with_retry  # imports Ray
+
+        async def load(reference: str) -> NameEntry | OneTrunkError:
+            entry: NameEntry | OneTrunkError = await call_with_retry(
+                lambda: replicas.load.remote(reference), wait=True
+            )
+            return entry
+
+        super().__init__(load, origin)
+        first = adapters
+        if first is None:
+            names = await call_with_retry(lambda: replicas.names.remote(), wait=True)
+            first = {name: name for name in names}
+        await self.begin(first, skip=adapters is None)

@@ -1,4 +1,4 @@
-"""Which version serves under which name, as all of a cluster know it. No torch is imported."""
+"""The name table: which version serves under which name in the whole cluster. No torch is imported."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from onetrunk.core.tasks import Labels
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NameEntry:
     """What serves under a name.
 
-    key: by which replicas know the version; it has the artifact's id, as a number may mean another artifact in
-    another store. reference: what was asked for. since: when it was put in service.
+    key: identifies the version on every replica: `ner@3#` and the id of the artifact, because the same version
+        number may be another adapter in another store.
+    reference: what was requested, such as `ner@prod`.
+    since: when it began to serve.
     """
 
     key: str
@@ -26,40 +28,46 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """All names at one moment.
+class NameTable:
+    """All served names at one moment.
 
-    origin: the settings that the cluster was started with. epoch: the life of the process that keeps the table;
-    revision: the changes since then.
+    origin: hash of the settings of the cluster.
+    epoch: id of the name service process that made the table.
+    revision: number of changes in this epoch.
     """
 
     origin: str
     epoch: str
     revision: int = 0
-    entries: Mapping[str, Entry] = field(default_factory=dict)
+    entries: Mapping[str, NameEntry] = field(default_factory=dict)
 
     @property
     def mark(self) -> tuple[str, int]:
-        """What tells one state of the table from all others."""
+        """Return epoch and revision, which identify one state of the table."""
         return self.epoch, self.revision
 
-    def changed(self, name: str, entry: Entry | None) -> Table:
-        """Return the table with `entry` under a name, or without the name."""
-        entries = {**self.entries}
-        if entry is None:
-            del entries[name]
-        else:
-            entries[name] = entry
+    def with_entry(self, name: str, entry: NameEntry) -> NameTable:
+        """Return the next revision, in which `entry` serves as `name`."""
+        return replace(self, revision=self.revision + 1, entries={**self.entries, name: entry})
+
+    def without(self, name: str) -> NameTable:
+        """Return the next revision, without `name`."""
+        entries = {other: entry for other, entry in self.entries.items() if other != name}
         return replace(self, revision=self.revision + 1, entries=entries)
 
-    def outlives(self, other: Table) -> bool:
-        """Tell whether `other` is what a keeper knows that has been started again, and has lost this table."""
+    def outlives(self, other: NameTable) -> bool:
+        """Return whether `other` comes from a restarted name service that has lost this table."""
         return self.epoch != other.epoch and self.origin == other.origin and self.revision >= other.revision
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What a gateway is told. table: None where it has the newest; reports: of each replica, as bytes."""
+class TableUpdate:
+    """What the name service sends to a gateway.
 
-    table: Table | None
+    table: None if the gateway has the newest one.
+    reports: pickled `ReplicaHealth` of each replica, by its id. The name service does not unpickle them, as that
+        would import torch.
+    """
+
+    table: NameTable | None
     reports: Mapping[str, bytes]

@@ -1,4 +1,4 @@
-"""The arguments of the application, as ray.yaml has them."""
+"""The arguments of the application, which Ray's configuration file sets under `args`."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 from onetrunk.core.errors import UsageError
 from onetrunk.core.serving.engine.config import ServeConfig
 
-RESIDENTS = 256
-"""Versions that a replica keeps ready, by default."""
-_ARGUMENTS = ("config", "residents")
-_UNSET = ServeConfig()
+MAX_LOADED_VERSIONS = 256
+"""Default number of adapter versions that a replica keeps loaded."""
+_ARGUMENTS = ("config", "max_loaded_versions")
+_DEFAULTS = ServeConfig()
 
 
-def settings_of(args: Mapping[str, Any]) -> tuple[ServeConfig, int]:
-    """Return what serve.toml says, and how many versions a replica keeps ready. Raises UsageError."""
+def read_arguments(args: Mapping[str, Any]) -> tuple[ServeConfig, int]:
+    """Return the configuration of the service, and how many versions a replica keeps loaded. Raises UsageError."""
     if unknown := [name for name in args if name not in _ARGUMENTS]:
         raise UsageError(f"unknown argument {unknown[0]!r}; expected {' and '.join(_ARGUMENTS)}")
-    file, residents = args.get("config"), args.get("residents", RESIDENTS)
+    file, max_loaded = args.get("config"), args.get("max_loaded_versions", MAX_LOADED_VERSIONS)
     if file is not None and not Path(file).is_absolute():
         raise UsageError(
-            f"config is {file!r}; expected an absolute path, as Ray's processes work in other folders"
+            f"config is {file!r}; expected an absolute path, because Ray's processes run in other folders"
         )
     config = ServeConfig() if file is None else ServeConfig.read(Path(file))
-    if (config.host, config.port) != (_UNSET.host, _UNSET.port):
-        raise UsageError(f"{file}: Ray listens; set host and port in http_options of its own file")
+    if (config.host, config.port) != (_DEFAULTS.host, _DEFAULTS.port):
+        raise UsageError(f"{file}: has host or port; set them in http_options of Ray's configuration file")
     least = config.limits_on("cpu").adapters
-    if not isinstance(residents, int) or residents < least:
+    if not isinstance(max_loaded, int) or max_loaded < least:
         raise UsageError(
-            f"residents is {residents!r}; a text may be asked of {least} adapters, so at least that"
+            f"max_loaded_versions is {max_loaded!r}; expected at least {least}, as limits.adapters"
         )
-    return config, residents
+    return config, max_loaded

@@ -1,4 +1,4 @@
-"""A trunk and its engine as a replica: answers what gateways send, and loads versions as they are asked for."""
+"""A replica: one backbone and one engine, which answers the calls of gateways and loads versions on demand."""
 
 from __future__ import annotations
 
@@ -20,136 +20,143 @@ from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.serving.cluster.messages import Outcome, Report
+from onetrunk.core.serving.cluster.messages import Outcome, ReplicaHealth
 from onetrunk.core.serving.cluster.name_service import POLL_SECONDS
-from onetrunk.core.serving.cluster.name_table import Entry
+from onetrunk.core.serving.cluster.name_table import NameEntry
 from onetrunk.core.serving.engine.config import ServeConfig
-from onetrunk.core.serving.engine.cpu_threads import apart, share_threads
+from onetrunk.core.serving.engine.cpu_threads import run_in_thread, share_threads
 from onetrunk.core.serving.engine.engine import Engine
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, ServingError, UnknownName
-from onetrunk.core.serving.engine.requests import Input, Result
+from onetrunk.core.serving.engine.requests import Result, TextRequest
 from onetrunk.core.sharing.pull import Puller
 
-KEEPER = "Names"
-"""The deployment that keeps the table of names."""
-_BACK_AGAIN = 5
-"""Times that a version is brought back for one text, if others push it out meanwhile."""
+NAME_SERVICE = "Names"
+"""Name of the deployment of the name service."""
+_MAX_RELOADS = 5
+"""Reloads for one text whose versions are evicted before they can answer."""
 _log = logging.getLogger(__name__)
 
 
 class Replica:
-    """One engine. Names of adapters are keys here: `ner@3#` and the artifact's id.
+    """One engine as a Ray deployment. It serves each version under its key: `ner@3#` and the id of the artifact.
 
-    residents: versions that are kept ready, at least as many as a text may be asked of.
+    max_loaded: versions that are kept loaded; at least the adapters that one text may request.
     """
 
-    async def __init__(self, config: ServeConfig, residents: int) -> None:  # type: ignore[misc]  # Ray awaits it
-        trunk = await asyncio.to_thread(apart, _trunk, config)
+    async def __init__(self, config: ServeConfig, max_loaded: int) -> None:  # type: ignore[misc]  # Ray awaits it
+        trunk = await asyncio.to_thread(run_in_thread, _load_trunk, config)
         limits = config.limits_on(trunk.backbone.device.type, torch.get_num_threads())
         share_threads(limits.workers)
         self._engine = Engine(trunk, limits)
 
-        # Ray keeps its books on the function, which a method has no place for.
+        # A function, because Ray stores its cache of loaded models as an attribute of what it wraps.
         async def load(key: str) -> SimpleNamespace:
-            return await self._load(key)
+            return await self._load_key(key)
 
-        self._warm = serve.multiplexed(max_num_models_per_replica=residents)(load)
+        self._ensure_loaded = serve.multiplexed(max_num_models_per_replica=max_loaded)(load)
         self._loading = asyncio.Lock()
-        self._telling = asyncio.create_task(self._tell())
+        self._reporting = asyncio.create_task(self._report_health())
 
-    async def answer(self, requests: Sequence[Sequence[Input]], wait: bool) -> list[Outcome]:
-        """Return what comes of each of several requests; see `Engine.answer`."""
+    async def answer(self, requests: Sequence[Sequence[TextRequest]], wait: bool) -> list[Outcome]:
+        """Return the outcome of each request. wait: wait for capacity instead of returning QueueFull."""
         return list(await asyncio.gather(*(self._answer(inputs, wait) for inputs in requests)))
 
-    async def load(self, reference: str) -> Entry | OneTrunkError:
-        """Load and check what `reference` means now, and tell what it is."""
+    async def load(self, reference: str) -> NameEntry | OneTrunkError:
+        """Load and check the version that `reference` means now; return its entry, or the error."""
         try:
             async with self._loading:
                 served, _ = await self._engine.load(reference, reference)
-                key = f"{served.version}#{self._engine.trunk.residents.posts[reference].resident.key[1]}"
+                key = f"{served.version}#{self._artifact_id(reference)}"
                 try:
-                    await self._warm(key)
+                    await self._ensure_loaded(key)
                 finally:
                     await self._engine.unload(reference)
         except OneTrunkError as error:
             return error
-        return Entry(key, served.version, reference, served.task, served.labels, datetime.now(UTC))
+        return NameEntry(key, served.version, reference, served.task, served.labels, datetime.now(UTC))
 
     def names(self) -> list[str]:
-        """Return the names of the adapters in the store, without those that were only used by their location."""
+        """Return the adapter names of the store, without those that were only cached from a remote."""
         store = self._engine.trunk.store
         return [name for name in store.names() if not store.is_cached(name)]
 
     def check_health(self) -> None:
-        """Raise RuntimeError if nothing can be answered any more; Ray then starts another replica."""
+        """Raise RuntimeError if a device thread has ended; Ray then replaces the replica."""
         if self._engine.status().state == "broken":
-            raise RuntimeError("the device thread has ended; the log says why")
+            raise RuntimeError("a device thread has ended; the log says why")
 
-    async def _answer(self, inputs: Sequence[Input], wait: bool) -> Outcome:
+    async def _answer(self, inputs: Sequence[TextRequest], wait: bool) -> Outcome:
         try:
-            faults = await self._ready({key for each in inputs for key in each.adapters})
-            sound = [each for each in inputs if not faults.keys() & set(each.adapters)]
-            answers = iter(await self._engine.answer(sound, wait=wait))
+            errors = await self._load_all({key for each in inputs for key in each.adapters})
+            valid = [each for each in inputs if not errors.keys() & set(each.adapters)]
+            answers = iter(await self._engine.answer(valid, wait=wait))
             return [
-                next((faults[key] for key in each.adapters if key in faults), None)
-                or await self._insisted(each, next(answers))
+                next((errors[key] for key in each.adapters if key in errors), None)
+                or await self._retry_evicted(each, next(answers))
                 for each in inputs
             ]
         except ServingError as error:
             return error
 
-    async def _ready(self, keys: Iterable[str]) -> dict[str, OneTrunkError]:
-        """Bring versions here that are not here yet; return why, of those that cannot be."""
-        faults: dict[str, OneTrunkError] = {}
+    async def _load_all(self, keys: Iterable[str]) -> dict[str, OneTrunkError]:
+        """Load the versions that are not loaded; return the errors by key."""
+        errors: dict[str, OneTrunkError] = {}
         for key in keys:
             try:
-                await self._warm(key)
+                await self._ensure_loaded(key)
             except OneTrunkError as error:
-                faults[key] = error
-        return faults
+                errors[key] = error
+        return errors
 
-    async def _insisted(self, given: Input, result: Result) -> Result:
-        """Return `result`, or a better one if it only says that versions were pushed out before their turn."""
-        for _ in range(_BACK_AGAIN):
+    async def _retry_evicted(self, given: TextRequest, result: Result) -> Result:
+        """Return `result`; if its versions were evicted before they could answer, load them again and retry."""
+        for _ in range(_MAX_RELOADS):
             if not isinstance(result, UnknownName):
                 break
-            faults = await self._ready(given.adapters)
-            if faults:
-                return next(iter(faults.values()))
+            errors = await self._load_all(given.adapters)
+            if errors:
+                return next(iter(errors.values()))
             (result,) = await self._engine.answer([given], wait=True)
         if isinstance(result, UnknownName):
             version = result.name.partition("#")[0]
-            return AdapterUnavailable(version, "others push it out again and again; raise residents")
+            return AdapterUnavailable(
+                version, "evicted repeatedly before it could answer; raise max_loaded_versions"
+            )
         return result
 
-    async def _load(self, key: str) -> SimpleNamespace:
-        """Load a version; Ray calls `__del__` of the result when it has to make room for another."""
-        version, _, identity = key.partition("#")
+    async def _load_key(self, key: str) -> SimpleNamespace:
+        """Load a version. Ray calls `__del__` of the result to evict it, and awaits what that returns."""
+        version, _, artifact_id = key.partition("#")
         try:
             await self._engine.load(key, version)
         except OneTrunkError as error:
             raise AdapterUnavailable(version, error) from error
-        if self._engine.trunk.residents.posts[key].resident.key[1] != identity:
+        if self._artifact_id(key) != artifact_id:
             await self._engine.unload(key)
-            raise AdapterUnavailable(version, "another adapter has this number in the store of this machine")
-        return SimpleNamespace(__del__=partial(self._engine.unload, key))  # which the interpreter never calls
+            raise AdapterUnavailable(
+                version, "the store of this machine has another adapter with this number"
+            )
+        return SimpleNamespace(__del__=partial(self._engine.unload, key))  # Python never calls it by itself
 
-    async def _tell(self) -> None:
-        """Tell the keeper of the names how this replica does, again and again."""
+    def _artifact_id(self, name: str) -> str:
+        return self._engine.trunk.registry.served[name].loaded.key[1]
+
+    async def _report_health(self) -> None:
+        """Send the health of this replica to the name service, once a second."""
         context = serve.get_replica_context()
-        keeper = serve.get_deployment_handle(KEEPER, context.app_name)
+        names = serve.get_deployment_handle(NAME_SERVICE, context.app_name)
+        engine = self._engine
         while True:
-            served = self._engine.served()
-            tiers = {each.name: each.tier for each in served}
-            report = Report(self._engine.about, self._engine.status(), self._engine.usage, tiers)
+            tiers = {each.name: each.tier for each in engine.adapters()}
+            health = ReplicaHealth(engine.info, engine.status(), engine.usage, tiers)
             try:
-                await keeper.report.remote(context.replica_id.unique_id, pickle.dumps(report))
+                await names.report.remote(context.replica_id.unique_id, pickle.dumps(health))
             except (RayError, RayServeException) as error:
-                _log.info("the keeper of the names does not hear: %s", error)
+                _log.info("the name service cannot be reached: %s", error)
             await asyncio.sleep(POLL_SECONDS)
 
 
-def _trunk(config: ServeConfig) -> OneTrunk:
+def _load_trunk(config: ServeConfig) -> OneTrunk:
     backbone = Backbone.load(
         config.backbone or DEFAULT_BACKBONE, device=config.device, dtype=config.precision
     )

@@ -1,4 +1,4 @@
-"""Loads and unloads beside the event loop: those of one name in the order asked, and none holds the end up."""
+"""The adapter loader: loads and unloads adapters on threads, so that the event loop never waits for a file."""
 
 from __future__ import annotations
 
@@ -9,65 +9,65 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.inference.registry import Post, Residents
-from onetrunk.core.serving.engine.cpu_threads import begin
-from onetrunk.core.serving.engine.events import Observer
+from onetrunk.core.inference.registry import AdapterRegistry, ServedName
+from onetrunk.core.serving.engine.cpu_threads import start_thread
+from onetrunk.core.serving.engine.events import EventSink
 
-AT_ONCE = 2
-"""Loads that take place at the same time; of one name, one after the other."""
-PATIENCE = 2.0
-"""Seconds that `close` waits for what is under way."""
+MAX_LOADS = 2
+"""Loads and unloads that run at the same time; those of one name run one after the other."""
+CLOSE_SECONDS = 2.0
+"""Seconds that `close` waits for running loads."""
 
 T = TypeVar("T")
 
 
-class Loader:
-    """Puts versions in service and takes them out, each on a thread of its own. Belongs to one event loop.
+class AdapterLoader:
+    """Loads and unloads served names, each on a thread of its own. Belongs to one event loop.
 
-    What was asked takes place even if whoever asked stops waiting. What waits for its turn takes up none of the
-    places of `AT_ONCE`.
+    Operations on one name run in the order requested. An operation that was requested runs even if its caller is
+    cancelled. One that waits for an earlier operation on its name does not count for `MAX_LOADS`.
     """
 
-    def __init__(self, residents: Residents, observer: Observer) -> None:
-        self._residents, self._observer = residents, observer
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._last: dict[str, asyncio.Task[Any]] = {}  # what was asked last of each name with something to do
+    def __init__(self, registry: AdapterRegistry, events: EventSink) -> None:
+        self._registry, self._events = registry, events
+        self._capacity = asyncio.Semaphore(MAX_LOADS)
+        self._last: dict[str, asyncio.Task[Any]] = {}  # the last unfinished operation on each name
         self._threads: list[threading.Thread] = []
 
-    async def load(self, name: str, reference: str) -> tuple[Post, Post | None]:
-        """Put in service as `name` what `reference` means at its turn; return it and what it replaced.
+    async def load(self, name: str, reference: str) -> tuple[ServedName, ServedName | None]:
+        """Load the version that `reference` means when the load starts, and serve it as `name`.
 
-        Raises what `Residents.load` raises.
+        Returns what serves now, and what served before. Raises what `AdapterRegistry.load` raises.
         """
 
-        def work() -> tuple[Post, Post | None]:
+        def work() -> tuple[ServedName, ServedName | None]:
             try:
-                post, before = self._residents.load(reference, name)
+                served, before = self._registry.load(reference, name)
             except OneTrunkError as error:
-                self._observer.load_failed(name, error)
+                self._events.load_failed(name, error)
                 raise
-            self._observer.swapped(name, post.version, None if before is None else before.version)
-            return post, before
+            self._events.swapped(name, served.version, None if before is None else before.version)
+            return served, before
 
-        return await self._in_turn(name, work)
+        return await self._in_order(name, work)
 
     async def unload(self, name: str) -> None:
-        """Take `name` out of service. Raises UsageError if nothing serves under it at its turn."""
+        """Take `name` out of service. Raises UsageError if nothing serves as `name` when the unload starts."""
 
         def work() -> None:
-            self._residents.unload(name)
-            self._observer.unloaded(name)
+            self._registry.unload(name)
+            self._events.unloaded(name)
 
-        await self._in_turn(name, work)
+        await self._in_order(name, work)
 
     def close(self) -> None:
-        """Wait a little for what is under way; what takes longer ends with the process."""
-        until = time.monotonic() + PATIENCE
+        """Wait up to two seconds for running loads; those that take longer end with the process."""
+        until = time.monotonic() + CLOSE_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
 
-    async def _in_turn(self, name: str, work: Callable[[], T]) -> T:
-        """Return what `work` returns, which begins after all that was asked of `name` before."""
+    async def _in_order(self, name: str, work: Callable[[], T]) -> T:
+        """Run `work` after all earlier operations on `name`, and return its result."""
         task = asyncio.create_task(self._after(self._last.get(name), work))
         self._last[name] = task
         task.add_done_callback(lambda _: self._forget(name, task))
@@ -76,8 +76,8 @@ class Loader:
     async def _after(self, earlier: asyncio.Task[Any] | None, work: Callable[[], T]) -> T:
         if earlier is not None:
             await asyncio.wait([earlier])
-        async with self._places:
-            outcome, thread = begin(_contained, work)
+        async with self._capacity:
+            outcome, thread = start_thread(_contained, work)
             self._threads = [*(each for each in self._threads if each.is_alive()), thread]
             return await asyncio.wrap_future(outcome)
 
@@ -87,7 +87,7 @@ class Loader:
 
 
 def _contained(work: Callable[[], T]) -> T:
-    """Return what `work` returns; what would end the event loop (a plugin's `sys.exit`) fails the load alone."""
+    """Return the result of `work`; an exception that would end the event loop becomes a RuntimeError."""
     try:
         return work()
     except (StopIteration, SystemExit, KeyboardInterrupt) as error:

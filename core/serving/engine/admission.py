@@ -1,131 +1,194 @@
-"""Who is let in: a bound on what is accepted and not yet answered, shared fairly between adapters."""
+"""Admission control: checks each text, and bounds the accepted but unanswered tokens fairly between adapters."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from onetrunk.core.errors import UsageError
+from onetrunk.core.serving.engine.errors import ServingError, TextTooLong, TooManyAdapters, UnknownName
 from onetrunk.core.serving.engine.limits import Limits
+from onetrunk.core.serving.engine.requests import PendingRequest, TextRequest, WorkItem
 
-MOST_SECONDS = 60
-"""The longest wait that is advised: nobody knows what the load is after that."""
-_BRIM = 1.5
-"""How many times the limit there is room for in all: what is beyond it is for who has little."""
-_KEPT = 0.9
-"""What a batch before counts for in the measured speed, against the one after it."""
-_TELLING = 4
-"""What part of a full batch tells of the speed under load: an adapter alone has half of one, and not quite."""
-_UNKNOWN = 4
-"""Full batches of each device thread that are thought to be answered in time before the speed is known."""
+if TYPE_CHECKING:
+    from onetrunk.core.inference.registry import AdapterRegistry, LoadedVersion
+
+MAX_RETRY_SECONDS = 60
+"""Upper bound of `AdmissionControl.retry_after`; the load cannot be predicted further ahead."""
+_HARD_LIMIT = 1.5
+"""Hard limit as a multiple of `limit`. Above `limit`, only names with few unanswered tokens are admitted."""
+_DECAY = 0.9
+"""Decay factor of the moving average of throughput, for each batch."""
+_MIN_BATCH_SHARE = 4
+"""A batch below 1/4 of the token budget does not change the measured throughput: it does not show full load."""
+_ASSUMED_BATCHES = 4
+"""Full batches that each device thread is assumed to answer in `queue_seconds` before any was measured."""
+
+
+def check_size(given: TextRequest, limits: Limits) -> None:
+    """Raise TextTooLong or TooManyAdapters if a text exceeds the limits."""
+    if len(given.text) > limits.characters:
+        raise TextTooLong(len(given.text), limits.characters)
+    if len(given.adapters) > limits.adapters:
+        raise TooManyAdapters(len(given.adapters), limits.adapters)
+
+
+def work_items(
+    inputs: Sequence[TextRequest], pending: PendingRequest, registry: AdapterRegistry, limits: Limits
+) -> list[WorkItem]:
+    """Return an item for each valid text; it holds its loaded versions until the caller releases them.
+
+    An invalid text, and one without adapters, gets its result in `pending` at once.
+    """
+    items = []
+    for index, given in enumerate(inputs):
+        try:
+            check_size(given, limits)
+            held = _hold(given, registry)
+        except ServingError as error:
+            pending.settle(index, error)
+            continue
+        if held:
+            items.append(WorkItem.from_text(given, held, pending, index))
+        else:
+            pending.settle(index, [])
+    return items
+
+
+def _hold(given: TextRequest, registry: AdapterRegistry) -> list[LoadedVersion]:
+    """Return the loaded version of each distinct name, held. Raises UnknownName."""
+    try:
+        return registry.hold(given.names)
+    except UsageError:
+        served = registry.served
+        missing = next((name for name in given.names if name not in served), given.names[0])
+        raise UnknownName(missing, sorted(served)) from None
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """What is unanswered under a name. tokens; answered: tokens, those of a second ago by 1/e; at: as of when."""
+class _Load:
+    """The load of one served name.
+
+    tokens: accepted but unanswered.
+    answered: answered tokens, weighted by exp(-age in seconds).
+    updated: the time at which `answered` was computed.
+    """
 
     tokens: int
     answered: float
-    at: float
+    updated: float
 
     def rate(self, now: float) -> float:
-        """Return how many tokens a second are answered."""
-        return self.answered * math.exp(self.at - now)
+        """Return the answered tokens a second."""
+        return self.answered * math.exp(self.updated - now)
 
 
-class Admission:
-    """The tokens that are accepted and unanswered, by the name they are asked under. Safe to share between threads.
+class AdmissionControl:
+    """Counts accepted but unanswered tokens by served name, and refuses what is too much. Thread-safe.
 
-    The limit is what is answered within `queue_seconds` at the speed that is measured, but at least a batch and
-    never over `queue_tokens`: what many requests cost by themselves, the device lacks, and then less may wait.
-    Up to it everybody is let in; beyond it who has no more than will be answered within `queue_seconds` at the rate
-    at which that name is, or would be with an equal part of the speed; half above it nobody. So all wait about as
-    long, whoever asks for how much. No name counts for more than the limit: one large text shuts nobody out.
+    `limit` is the number of tokens that the measured throughput answers within `Limits.queue_seconds`: at least
+    one full batch, at most `Limits.queue_tokens`.
+
+    Below `limit`, every request is admitted. Between `limit` and 1.5 * `limit`, a name is admitted if its own
+    unanswered tokens take at most `queue_seconds`: at the rate at which this name is answered now, or at an equal
+    share of the throughput, whichever is more. Above 1.5 * `limit`, no request is admitted. All names
+    therefore wait about equally long, however much each of them requests.
+
+    A name counts with at most `limit` tokens, so that one huge text does not block the others.
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits, self._clock = limits, clock
-        self.limit = min(limits.queue_tokens, _UNKNOWN * limits.workers * limits.batch_tokens)
+        self.limit = min(limits.queue_tokens, _ASSUMED_BATCHES * limits.workers * limits.batch_tokens)
         self.tokens = 0
-        self._of: dict[str, _Waiting] = {}
-        self._counted = 0  # of each name no more than the limit
-        # Lately, the last batch counting most; at first what is hoped for, as first batches are slow.
-        self._ran_tokens, self._ran_seconds = float(_UNKNOWN * limits.batch_tokens), limits.queue_seconds
+        self._loads: dict[str, _Load] = {}
+        self._counted = 0  # the sum over all names of min(tokens, limit)
+        # Decaying sums. They start with an assumption, because the first batches are slow.
+        self._ran_tokens, self._ran_seconds = (
+            float(_ASSUMED_BATCHES * limits.batch_tokens),
+            limits.queue_seconds,
+        )
         self._lock = threading.Lock()
 
     def admit(self, costs: Iterable[tuple[str, int]]) -> set[str]:
-        """Count tokens by name, or return the names that there is no room for, if any, and count none."""
-        asked = list(costs)
+        """Admit a request as a whole, or not at all.
+
+        costs: pairs of a served name and its tokens.
+        Returns the names that have no capacity left. If there are none, the tokens are counted.
+        """
+        requested = list(costs)
         with self._lock:
-            lacking = {name for name in {name for name, _ in asked} if not self._has_room(name)}
-            if not lacking:
-                self._add(asked)
-            return lacking
+            refused = {name for name in {name for name, _ in requested} if not self._has_capacity(name)}
+            if not refused:
+                self._add(requested)
+            return refused
 
     def correct(self, costs: Iterable[tuple[str, int]]) -> None:
-        """Count more tokens by name, or fewer where the number is negative."""
+        """Add tokens to the count of each name; a negative number subtracts."""
         with self._lock:
             self._add(costs)
 
     def answered(self, costs: Iterable[tuple[str, int]]) -> None:
-        """Count tokens by name as answered, and no more."""
+        """Subtract answered tokens from the count of each name, and update its rate."""
         now, done = self._clock(), list(costs)
         with self._lock:
             for name, cost in done:
-                if (own := self._of.get(name)) is not None:
-                    own.answered, own.at = own.rate(now) + cost, now
+                if (load := self._loads.get(name)) is not None:
+                    load.answered, load.updated = load.rate(now) + cost, now
             self._add((name, -cost) for name, cost in done)
 
     def busiest(self, names: Iterable[str]) -> str:
-        """Return which of `names` has the most tokens."""
+        """Return the name with the most unanswered tokens."""
         with self._lock:
             return max(names, key=self._tokens_of)
 
     def ran(self, tokens: int, seconds: float) -> None:
-        """Hear of a batch that took a device thread so long; a small one tells nothing of the speed under load."""
-        own = self._limits
-        if _TELLING * tokens < own.batch_tokens:
+        """Update throughput and `limit` with a batch that took a device thread `seconds`. Ignores small batches."""
+        limits = self._limits
+        if _MIN_BATCH_SHARE * tokens < limits.batch_tokens:
             return
         with self._lock:
-            self._ran_tokens = _KEPT * self._ran_tokens + tokens
-            self._ran_seconds = _KEPT * self._ran_seconds + max(seconds, 1e-6)
-            within = max(own.batch_tokens, int(self._speed * own.queue_seconds))
-            self.limit = min(own.queue_tokens, within)
-            self._counted = sum(min(own.tokens, self.limit) for own in self._of.values())
+            self._ran_tokens = _DECAY * self._ran_tokens + tokens
+            self._ran_seconds = _DECAY * self._ran_seconds + max(seconds, 1e-6)
+            in_time = max(limits.batch_tokens, int(self._throughput * limits.queue_seconds))
+            self.limit = min(limits.queue_tokens, in_time)
+            self._counted = sum(min(load.tokens, self.limit) for load in self._loads.values())
 
     def retry_after(self) -> int:
-        """Return after how many seconds what is accepted now will have been answered, about."""
+        """Return the seconds until the tokens accepted so far are answered, estimated: 1 to 60."""
         with self._lock:
-            seconds = self.tokens / self._speed
-        return min(MOST_SECONDS, max(1, math.ceil(seconds)))
+            seconds = self.tokens / self._throughput
+        return min(MAX_RETRY_SECONDS, max(1, math.ceil(seconds)))
 
     @property
-    def _speed(self) -> float:
-        """Tokens a second, of all device threads together."""
+    def _throughput(self) -> float:
+        """Return the tokens a second of all device threads together."""
         return self._limits.workers * self._ran_tokens / self._ran_seconds
 
     def _tokens_of(self, name: str) -> int:
-        own = self._of.get(name)
-        return 0 if own is None else own.tokens
+        load = self._loads.get(name)
+        return 0 if load is None else load.tokens
 
-    def _has_room(self, name: str) -> bool:
-        if self._counted >= _BRIM * self.limit:
+    def _has_capacity(self, name: str) -> bool:
+        if self._counted >= _HARD_LIMIT * self.limit:
             return False
-        own = self._of.get(name)
-        if own is None or self._counted < self.limit:
+        load = self._loads.get(name)
+        if load is None or self._counted < self.limit:
             return True
-        in_time = self._limits.queue_seconds * own.rate(self._clock())
-        return own.tokens < min(self.limit, max(in_time, self.limit / len(self._of)))
+        in_time = self._limits.queue_seconds * load.rate(self._clock())
+        return load.tokens < min(self.limit, max(in_time, self.limit / len(self._loads)))
 
     def _add(self, costs: Iterable[tuple[str, int]]) -> None:
         now = self._clock()
         for name, cost in costs:
-            own = self._of.setdefault(name, _Waiting(0, 0.0, now))
-            before = min(own.tokens, self.limit)
-            own.tokens += cost
+            load = self._loads.setdefault(name, _Load(0, 0.0, now))
+            before = min(load.tokens, self.limit)
+            load.tokens += cost
             self.tokens += cost
-            self._counted += min(own.tokens, self.limit) - before
-            if not own.tokens:
-                del self._of[name]
+            self._counted += min(load.tokens, self.limit) - before
+            if not load.tokens:
+                del self._loads[name]

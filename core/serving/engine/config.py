@@ -1,4 +1,4 @@
-"""`serve.toml`: the options of `adapters serve`, and the limits that have no option.
+"""Reads `serve.toml`: the options of `adapters serve`, and the limits that have no option. An example:
 
 host = "127.0.0.1"
 port = 8000
@@ -8,7 +8,7 @@ precision = "auto"
 max_batch_tokens = 256
 max_wait_ms = 1.0
 max_queue = 65536
-token_file = "tokens.toml"   # found from where this file lies
+token_file = "tokens.toml"   # relative to the folder of this file
 
 [adapters]                   # name = "reference"
 people = "ner@prod"
@@ -19,8 +19,8 @@ adapters = 64
 characters = 32768
 body_bytes = 8388608
 request_seconds = 30.0
-queue_seconds = 0.25         # that what waits takes at the measured speed
-workers = 2                  # batches at the same time
+queue_seconds = 0.25         # target queueing delay
+workers = 2                  # batches computed at the same time
 """
 
 from __future__ import annotations
@@ -37,15 +37,14 @@ from onetrunk.core.errors import UsageError
 from onetrunk.core.serving.engine.limits import Limits
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}"
-"""What an adapter can serve as."""
+"""Pattern of a served name."""
 _NAME_IN_WORDS = "up to 100 letters, digits and . _ @ -, a letter or digit first"
-ServedName: TypeAlias = Annotated[str, matching(NAME, _NAME_IN_WORDS)]
-"""A name that an adapter can serve as."""
+_Name: TypeAlias = Annotated[str, matching(NAME, _NAME_IN_WORDS)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitOptions:
-    """The limits that have no option, by their names in `Limits`. None: the default."""
+    """The limits that have no command-line option; `Limits` describes them. None: the default of the device."""
 
     inputs: int | None = None
     adapters: int | None = None
@@ -60,9 +59,10 @@ class LimitOptions:
 @closed
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """What `adapters serve` is told. None: the default of the device; adapters: references by name; None: all.
+    """The configuration of `adapters serve`. None means the default of the device, except for:
 
-    limits: those that have no option.
+    token_file: path; None: no tokens.
+    adapters: references by served name; None: all adapters of the store.
     """
 
     host: str = "127.0.0.1"
@@ -74,12 +74,12 @@ class ServeConfig:
     max_wait_ms: float | None = None
     max_queue: int | None = None
     token_file: str | None = None
-    adapters: Mapping[ServedName, Text] | None = None
+    adapters: Mapping[_Name, Text] | None = None
     limits: LimitOptions = LimitOptions()
 
     @classmethod
     def read(cls, file: Path) -> ServeConfig:
-        """Read a file. Raises UsageError that names the file and every fault."""
+        """Read a file. Raises a UsageError that lists every fault."""
         try:
             config = read(cls, load_toml(file), TOML_WORDS)
         except (FileFault, RecordFault) as error:
@@ -88,12 +88,17 @@ class ServeConfig:
         return replace(config, token_file=found)
 
     def chosen(self, **options: Any) -> ServeConfig:
-        """Return these settings with those `options` that are not None in their place."""
+        """Return the configuration with `options` in their place where they are not None."""
         return replace(self, **{name: value for name, value in options.items() if value is not None})
 
     def limits_on(self, device: str, threads: int = 1) -> Limits:
-        """Return the limits on a `device` of this type (cpu, cuda), and `threads` of a CPU. Raises UsageError."""
-        return Limits.on(
+        """Return the limits for a device type.
+
+        device: `cpu` or `cuda`.
+        threads: CPU threads that the device threads share.
+        Raises UsageError if a limit is out of range.
+        """
+        return Limits.for_device(
             device,
             threads,
             batch_tokens=self.max_batch_tokens,
@@ -104,7 +109,7 @@ class ServeConfig:
 
 
 def check_name(name: str) -> str:
-    """Return `name` if an adapter can serve as it. Raises UsageError."""
+    """Return `name`. Raises UsageError if it is not a valid served name."""
     if not re.fullmatch(NAME, name):
-        raise UsageError(f"an adapter cannot serve as {name[:100]!r}; expected {_NAME_IN_WORDS}")
+        raise UsageError(f"invalid adapter name {name[:100]!r}; expected {_NAME_IN_WORDS}")
     return name

@@ -1,8 +1,9 @@
-"""Who computes on which threads of the CPU: device threads share them, and all else computes on threads that end.
+"""CPU thread placement: device threads share torch's CPU threads; other computations run on short-lived threads.
 
-OpenMP, by which torch computes on a CPU, keeps a team of threads for every thread that has ever computed. Where
-the teams have more threads than there are processors, those that wait sleep instead of spinning, at each of some
-hundred barriers a batch: on two cores a batch then takes half as long again. A team ends with its thread.
+torch computes on a CPU with OpenMP. OpenMP keeps a team of threads for every thread that has ever computed. If the
+teams together have more threads than there are processors, waiting threads sleep instead of spinning at the
+several hundred barriers of a batch: with two cores, a batch then takes 1.5 times as long. A team ends with its
+thread.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ T = TypeVar("T")
 
 
 def share_threads(workers: int) -> None:
-    """Have each thread of this process that computes use the share of torch's threads of one of `workers`.
+    """Divide torch's CPU threads between `workers` device threads, and shorten Python's thread switch interval.
 
-    For a process that does nothing but serve: `adapters serve`, a replica of Ray. An `Engine` changes no setting.
+    Changes settings of the whole process. Call it only in a process that does nothing but serve: `adapters serve`,
+    or a Ray replica. `Engine` does not call it.
 
-    A team of one waits for nobody: whatever else wants a processor holds up one batch, and not all of them.
-
-    Have who holds the interpreter hand it over soon, too: a batch asks for it some hundred times, and would each
-    time wait out the 5 ms that Python gives an event loop that is never idle.
+    The switch interval is how long Python lets one thread keep the interpreter while another one waits for it,
+    5 ms by default. A batch acquires the interpreter several hundred times, and would wait that long for a busy
+    event loop each time.
     """
     import torch
 
@@ -37,22 +38,22 @@ def share_threads(workers: int) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
 
 
-def step_back() -> None:
-    """Let the event loop go before this thread, where both want a processor, so that requests are refused at once.
+def lower_priority() -> None:
+    """Lower the priority of this thread below that of the event loop, so that requests are refused without delay.
 
-    Only Linux has a priority for each thread.
+    Does nothing except on Linux, the only system with a priority for each thread.
     """
     if sys.platform == "linux":
         thread = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICE))
 
 
-def apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what `work` returns, or raise what it raises, from a thread of its own that has ended by then.
+def run_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work` on a new thread, wait until that has ended, and return or raise what `work` does.
 
-    An interrupt does not wait for it: it is a daemon.
+    The thread is a daemon: an interrupt of the caller does not wait for it.
     """
-    outcome, thread = begin(work, *args, **kwargs)
+    outcome, thread = start_thread(work, *args, **kwargs)
     try:
         return outcome.result()
     finally:
@@ -60,10 +61,12 @@ def apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
             thread.join()
 
 
-def begin(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[Future[T], threading.Thread]:
-    """Start `work` on a daemon thread of its own; return its outcome and the thread."""
+def start_thread(
+    work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> tuple[Future[T], threading.Thread]:
+    """Start `work` on a new daemon thread; return the future of its result, and the thread."""
     outcome: Future[T] = Future()
-    outcome.set_running_or_notify_cancel()  # from here on nobody can cancel it
+    outcome.set_running_or_notify_cancel()  # marks it as running, so that nobody can cancel it
 
     def run() -> None:
         try:
@@ -71,6 +74,6 @@ def begin(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[Futu
         except BaseException as error:
             outcome.set_exception(error)
 
-    thread = threading.Thread(target=run, name="onetrunk-apart", daemon=True)
+    thread = threading.Thread(target=run, name="onetrunk-work", daemon=True)
     thread.start()
     return outcome, thread

@@ -1,7 +1,8 @@
-"""The engine: requests of all adapters in, answers out, while adapters come, go and are swapped.
+"""The serving engine: answers requests of all adapters in shared batches, while adapters are loaded and unloaded.
 
-A request's way: admitted and queued on the event loop, tokenised and answered in a batch on a device thread, and
-back to the loop, which never waits for any of it. A request holds the versions that served when it came in.
+A request is admitted and queued on the event loop. A device thread tokenises it and computes it in a batch. The
+event loop receives the results; it never waits for a device thread. A request is answered by the versions that were
+in service when it arrived.
 """
 
 from __future__ import annotations
@@ -14,269 +15,282 @@ from contextlib import contextmanager, suppress
 
 from onetrunk.adapters.methods.bank import Usage
 from onetrunk.core.backbones.device import name_of
-from onetrunk.core.errors import OneTrunkError, UsageError
+from onetrunk.core.errors import UsageError
 from onetrunk.core.inference.predictor import OneTrunk
-from onetrunk.core.inference.registry import Post
-from onetrunk.core.serving.engine.accepting import Accepting
-from onetrunk.core.serving.engine.adapter_loader import Loader
-from onetrunk.core.serving.engine.admission import Admission
-from onetrunk.core.serving.engine.backend import About
+from onetrunk.core.inference.registry import ServedName
+from onetrunk.core.serving.engine.adapter_loader import AdapterLoader
+from onetrunk.core.serving.engine.admission import AdmissionControl, work_items
+from onetrunk.core.serving.engine.backend import BackendInfo
 from onetrunk.core.serving.engine.errors import OverTime, QueueFull, ShuttingDown, UnknownName
-from onetrunk.core.serving.engine.events import Observer
-from onetrunk.core.serving.engine.executor import Answering
+from onetrunk.core.serving.engine.events import EventSink
+from onetrunk.core.serving.engine.executor import Executor
 from onetrunk.core.serving.engine.limits import Limits
-from onetrunk.core.serving.engine.requests import Input, Pending, Result, Work, spread
-from onetrunk.core.serving.engine.scheduler import Batcher
-from onetrunk.core.serving.engine.stats import Activities, Activity
-from onetrunk.core.serving.engine.status import Served, Status
+from onetrunk.core.serving.engine.requests import (
+    PendingRequest,
+    Result,
+    TextRequest,
+    WorkItem,
+    repeat_answers,
+)
+from onetrunk.core.serving.engine.scheduler import Scheduler
+from onetrunk.core.serving.engine.stats import RequestStatistics, SlidingWindow
+from onetrunk.core.serving.engine.status import AdapterStatus, EngineStatus
 
 
 class Engine:
-    """Serves the adapters of one trunk. What is awaited belongs to one event loop; all else, to any thread.
+    """Serving backend in this process. Coroutines belong to one event loop; the other methods are thread-safe.
 
-    trunk: what serves; adapters that it has loaded already are served under their references.
+    trunk: computes the answers; the adapters that it has loaded are served under their references.
+    limits: default: those of the trunk's device.
+    events: receives all serving events; default: nothing does.
     """
 
     def __init__(
-        self, trunk: OneTrunk, limits: Limits | None = None, observer: Observer | None = None
+        self, trunk: OneTrunk, limits: Limits | None = None, events: EventSink | None = None
     ) -> None:
         self.trunk = trunk
-        self.limits = limits or Limits.on(trunk.trunk.device.type)
-        self.observer = observer or Observer()
-        self._accepting = Accepting(trunk.residents, self.limits)
-        self._admission = Admission(self.limits)
-        self._answering = Answering(trunk, self.limits.batch_tokens, self.limits.input_tokens)
+        self.limits = limits or Limits.for_device(trunk.trunk.device.type)
+        self.events = events or EventSink()
+        self._admission = AdmissionControl(self.limits)
+        self._executor = Executor(trunk, self.limits.batch_tokens, self.limits.input_tokens)
         wait = self.limits.wait_ms / 1e3
-        self._batcher = Batcher(self._run, self.limits.batch_tokens, wait, self.limits.workers)
-        self._loader = Loader(trunk.residents, self.observer)
-        self._of = Activities()
-        self._requests, self._waits = Activity(), Activity()
-        self._began = time.monotonic()
-        self._open = 0
-        self._changed = asyncio.Event()  # some room, or the last request's end
+        self._scheduler = Scheduler(self._run, self.limits.batch_tokens, wait, self.limits.workers)
+        self._loader = AdapterLoader(trunk.registry, self.events)
+        self._statistics = RequestStatistics(self.events)
+        self._queueing_delays = SlidingWindow()
+        self._started = time.monotonic()
+        self._open_requests = 0
+        self._changed = asyncio.Event()  # set when capacity is freed or a request ends
         self._draining = False
 
-    async def answer(self, inputs: Sequence[Input], *, wait: bool = False) -> list[Result]:
-        """Return what comes of each input; an input that is refused, or fails, fails alone.
+    async def answer(self, inputs: Sequence[TextRequest], *, wait: bool = False) -> list[Result]:
+        """Return the result of each text; an error of one text does not affect the others.
 
-        wait: for room in the queue; else raises QueueFull where there is none. Raises OverTime after
-        `Limits.request_seconds`, without the wait for room, and ShuttingDown once `drain` was called. Whoever stops
-        waiting takes what is still queued out of the queue.
+        If the caller is cancelled, the texts that are still queued leave the queue.
+
+        wait: wait for capacity in the queue instead of raising QueueFull.
+        Raises QueueFull. Raises OverTime after `Limits.request_seconds`, not counting the wait for capacity. Raises
+        ShuttingDown after `drain` was called.
         """
-        with self._counted():
-            began, pending = time.perf_counter(), Pending(len(inputs))
-            works = self._accepting.works(inputs, pending)
-            if works:
-                await self._admit(works, wait)
-                self._batcher.put(works)
-                await self._settled(works, pending)
-            self._note(inputs, pending, time.perf_counter() - began)
-            return spread(inputs, pending.results)
+        with self._open_request():
+            began, pending = time.perf_counter(), PendingRequest(len(inputs))
+            items = work_items(inputs, pending, self.trunk.registry, self.limits)
+            if items:
+                await self._admit(items, wait)
+                self._scheduler.put(items)
+                await self._settled(items, pending)
+            results = repeat_answers(inputs, pending.results)
+            seconds = time.perf_counter() - began
+            self._statistics.record(inputs, results, seconds, self.trunk.registry.served)
+            return results
 
-    async def load(self, name: str, reference: str) -> tuple[Served, str | None]:
-        """Put what `reference` means now in service as `name`; return it and the version that it replaced.
+    async def load(self, name: str, reference: str) -> tuple[AdapterStatus, str | None]:
+        """Load the version that `reference` means now, and serve it as `name`.
 
-        Loads and unloads of one name take place in the order asked, even where whoever asked stops waiting. Raises
-        what `OneTrunk.load` raises; then what served before goes on serving.
+        Loads and unloads of one name run in the order requested, even if the caller is cancelled.
+
+        Returns its status, and the version it replaced, if any. Raises what `OneTrunk.load` raises; the version
+        that served before then stays in service.
         """
-        post, before = await self._loader.load(name, reference)
-        return self._served(name, post), None if before is None else before.version
+        served, before = await self._loader.load(name, reference)
+        return self._status_of(name, served), None if before is None else before.version
 
     async def unload(self, name: str) -> None:
-        """Take `name` out of service; what is under way is answered. Raises UnknownName."""
+        """Take `name` out of service; requests that have been accepted are answered. Raises UnknownName."""
         try:
             await self._loader.unload(name)
         except UsageError:
-            raise UnknownName(name, sorted(self.trunk.residents.posts)) from None
-        self._of.forget(name)
+            raise UnknownName(name, sorted(self.trunk.registry.served)) from None
+        self._statistics.keep_only(self.trunk.registry.served)
 
     def versions(self) -> dict[str, str]:
-        """Return the version that serves under each name."""
-        return {name: post.version for name, post in self.trunk.residents.posts.items()}
+        """Return the version in service for each served name."""
+        return {name: served.version for name, served in self.trunk.registry.served.items()}
 
-    def served(self) -> list[Served]:
-        """Return what is served, by name."""
-        return [self._served(name, post) for name, post in sorted(self.trunk.residents.posts.items())]
+    def adapters(self) -> list[AdapterStatus]:
+        """Return the status of each served adapter, sorted by name."""
+        return [self._status_of(name, served) for name, served in sorted(self.trunk.registry.served.items())]
 
-    def one(self, name: str) -> Served:
-        """Return what serves as `name`. Raises UnknownName."""
-        posts = self.trunk.residents.posts
-        if name not in posts:
-            raise UnknownName(name, sorted(posts))
-        return self._served(name, posts[name])
+    def adapter(self, name: str) -> AdapterStatus:
+        """Return the status of the adapter that serves as `name`. Raises UnknownName."""
+        served = self.trunk.registry.served
+        if name not in served:
+            raise UnknownName(name, sorted(served))
+        return self._status_of(name, served[name])
 
-    def status(self) -> Status:
-        """Return how the engine does."""
-        texts, _ = self._batcher.waiting
-        return Status(
+    def status(self) -> EngineStatus:
+        """Return the state of the queue and the load."""
+        texts, _ = self._scheduler.waiting
+        return EngineStatus(
             state=self._state(),
             waiting_texts=texts,
             waiting_tokens=self._admission.tokens,
             limit_tokens=self._admission.limit,
-            wait_p95=self._waits.p95(),
-            requests_per_second=self._requests.rate(),
-            adapters=len(self.trunk.residents.posts),
-            uptime=time.monotonic() - self._began,
+            wait_p95=self._queueing_delays.p95(),
+            requests_per_second=self._statistics.requests.rate(),
+            adapters=len(self.trunk.registry.served),
+            uptime=time.monotonic() - self._started,
         )
 
     @property
-    def about(self) -> About:
-        """What computes."""
-        own = self.trunk.backbone
-        return About(own.public_name, str(own.device), name_of(own.dtype))
+    def info(self) -> BackendInfo:
+        """Backbone, device and precision."""
+        backbone = self.trunk.backbone
+        return BackendInfo(backbone.public_name, str(backbone.device), name_of(backbone.dtype))
 
     @property
     def usage(self) -> Usage:
-        """What the bank holds, and has moved."""
+        """Memory and transfers of the adapter bank."""
         return self.trunk.bank.usage
 
     async def drain(self) -> None:
-        """Take no more requests, and return when all that were accepted have been answered."""
+        """Refuse new requests, and return when all accepted ones are answered."""
         self._draining = True
-        while self._open:
-            await self._next_end()
+        while self._open_requests:
+            await self._next_change()
 
     def close(self) -> None:
-        """End the threads, after what is queued has been answered; a load under way is waited for a little only."""
+        """Answer what is queued, and end the threads. Waits at most two seconds for loads that still run."""
         self._draining = True
-        self._batcher.close()
+        self._scheduler.close()
         self._loader.close()
 
     def _state(self) -> str:
-        if not self._batcher.alive:
+        if not self._scheduler.alive:
             return "broken"
         if self._draining:
             return "draining"
         return "overloaded" if self._admission.tokens >= self._admission.limit else "ready"
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Count a request that is under way. Raises ShuttingDown."""
+    def _open_request(self) -> Iterator[None]:
+        """Count a request as open while the block runs. Raises ShuttingDown."""
         if self._draining:
             raise ShuttingDown
-        self._open += 1
+        self._open_requests += 1
         try:
             yield
         finally:
-            self._open -= 1
+            self._open_requests -= 1
             self._changed.set()
 
-    async def _next_end(self) -> None:
-        """Return when some request has ended."""
+    async def _next_change(self) -> None:
+        """Return when capacity was freed or a request has ended."""
         self._changed.clear()
         await self._changed.wait()
 
-    async def _admit(self, works: Sequence[Work], wait: bool) -> None:
-        for work in works:
-            work.flow = self._admission.busiest(work.names)
-        charges = [charge for work in works for charge in work.charges]
+    async def _admit(self, items: Sequence[WorkItem], wait: bool) -> None:
+        """Reserve capacity for the items of a request. Raises QueueFull unless `wait`."""
+        for item in items:
+            item.queue_name = self._admission.busiest(item.names)
+        charges = [charge for item in items for charge in item.charges]
         try:
-            while lacking := self._admission.admit(charges):
+            while refused := self._admission.admit(charges):
                 if not wait:
-                    own = self._admission
-                    self._batcher.refused(lacking)
-                    raise QueueFull(own.tokens, own.limit, own.retry_after())
-                await self._next_end()
+                    admission = self._admission
+                    self._scheduler.refused(refused)
+                    raise QueueFull(admission.tokens, admission.limit, admission.retry_after())
+                await self._next_change()
         except BaseException:
-            for work in works:
-                self.trunk.residents.release(work.held)
+            for item in items:
+                self.trunk.registry.release(item.held)
             raise
 
-    async def _settled(self, works: Sequence[Work], pending: Pending) -> None:
-        """Return when every result is there."""
+    async def _settled(self, items: Sequence[WorkItem], pending: PendingRequest) -> None:
+        """Wait until every result is there. Raises OverTime."""
         seconds = self.limits.request_seconds
-        # Cheaper than asyncio.timeout, for which each request would pay.
-        late = pending.loop.call_later(seconds, pending.end)
+        # `call_later` costs less than `asyncio.timeout`, and every request pays for it.
+        timer = pending.loop.call_later(seconds, pending.end)
         try:
             await pending.done
             if pending.left:
                 raise OverTime(seconds, self._admission.retry_after())
         finally:
-            late.cancel()
+            timer.cancel()
             if pending.left:
                 pending.gone = True
-                self._end(self._batcher.drop(works))
+                self._release(self._scheduler.drop(items))
 
-    def _prepare(self, works: Sequence[Work]) -> list[Work]:
-        """Tokenise works; return those that can be answered. The others end here."""
-        settled: list[tuple[Work, Result]] = []
-        ready: list[Work] = []
-        for work, error in self._answering.prepare(works):
+    def _prepare(self, items: Sequence[WorkItem]) -> list[WorkItem]:
+        """Tokenise items. Returns those that can be computed; delivers the result of the others."""
+        settled: list[tuple[WorkItem, Result]] = []
+        ready: list[WorkItem] = []
+        for item, error in self._executor.prepare(items):
             if error is not None:
-                settled.append((work, error))
-            elif work.owner.gone:
-                settled.append((work, []))
+                settled.append((item, error))
+            elif item.request.gone:
+                settled.append((item, []))
             else:
-                ready.append(work)
-        self._recharge(ready)
+                ready.append(item)
+        self._correct_costs(ready)
         self._deliver(settled)
         return ready
 
-    def _recharge(self, works: Sequence[Work]) -> None:
-        """Put what works really cost in the place of the guess."""
-        flows: Counter[str] = Counter()
-        for work in works:
-            costs = [encoded.tokens for encoded in work.encoded]
-            more = [new - old for new, old in zip(costs, work.costs, strict=True)]
-            self._admission.correct(zip(work.names, more, strict=True))
-            flows[work.flow] += sum(more)
-            work.costs = costs
-        self._batcher.charge(flows)
+    def _correct_costs(self, items: Sequence[WorkItem]) -> None:
+        """Replace the estimated costs of tokenised items by their true ones."""
+        by_queue: Counter[str] = Counter()
+        for item in items:
+            costs = [encoded.tokens for encoded in item.encoded]
+            differences = [new - old for new, old in zip(costs, item.costs, strict=True)]
+            self._admission.correct(zip(item.names, differences, strict=True))
+            by_queue[item.queue_name] += sum(differences)
+            item.costs = costs
+        self._scheduler.charge(by_queue)
 
-    def _run(self, batch: list[Work]) -> None:
-        """Answer a batch; on a device thread. Whatever happens, each work has a result and ends."""
+    def _run(self, batch: list[WorkItem]) -> None:
+        """Compute a batch, on a device thread. Every item gets a result and is released, whatever fails."""
         began = time.perf_counter()
-        works = self._prepare(batch)
-        if not works:
+        items = self._prepare(batch)
+        if not items:
             return
-        results = self._answering.answer(works)
+        results = self._executor.answer(items)
         try:
-            self._measure(works, began, time.perf_counter() - began)
+            self._measure(items, began, time.perf_counter() - began)
         finally:
-            self._deliver(list(zip(works, results, strict=True)))
+            self._deliver(list(zip(items, results, strict=True)))
 
-    def _measure(self, works: Sequence[Work], began: float, seconds: float) -> None:
-        """Tell of a batch that has run."""
-        tokens = sum(sum(work.costs) for work in works)
+    def _measure(self, items: Sequence[WorkItem], began: float, seconds: float) -> None:
+        """Record a batch: throughput, queueing delays and the event."""
+        tokens = sum(sum(item.costs) for item in items)
         self._admission.ran(tokens, seconds)
-        waits = [began - work.since for work in works]
-        self._waits.record(max(waits))
-        adapters = len({resident.key for work in works for resident in work.held})
-        self.observer.batch(tokens, len(works), adapters, waits, seconds)
+        delays = [began - item.queued_at for item in items]
+        self._queueing_delays.record(max(delays))
+        versions = len({version.key for item in items for version in item.held})
+        self.events.batch(tokens, len(items), versions, delays, seconds)
 
-    def _deliver(self, settled: Sequence[tuple[Work, Result]]) -> None:
-        """End works and hand their results to the event loop, which then looks for room, too."""
-        self._end([work for work, _ in settled])
+    def _deliver(self, settled: Sequence[tuple[WorkItem, Result]]) -> None:
+        """Release items, and send their results to the event loop."""
+        self._release([item for item, _ in settled])
         if settled:
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-                settled[0][0].owner.loop.call_soon_threadsafe(self._settle, settled)
+            with suppress(RuntimeError):  # the loop is closed: no caller waits any more
+                settled[0][0].request.loop.call_soon_threadsafe(self._settle, settled)
 
-    def _settle(self, settled: Sequence[tuple[Work, Result]]) -> None:
-        """Hand results to those who wait for them; on the event loop."""
-        for work, result in settled:
-            work.owner.settle(work.index, result)
+    def _settle(self, settled: Sequence[tuple[WorkItem, Result]]) -> None:
+        """Store results in their requests; runs on the event loop."""
+        for item, result in settled:
+            item.request.settle(item.index, result)
         self._changed.set()
 
-    def _end(self, works: Iterable[Work]) -> None:
-        """Give back what works hold: their adapters, and their room."""
-        for work in works:
-            self.trunk.residents.release(work.held)
-            if work.owner.gone:  # what nobody waits for any more tells nothing of how fast a name is answered
-                self._admission.correct((name, -cost) for name, cost in work.charges)
+    def _release(self, items: Iterable[WorkItem]) -> None:
+        """Release the loaded versions and the capacity of items."""
+        for item in items:
+            self.trunk.registry.release(item.held)
+            if item.request.gone:  # not an answer: it must not raise the measured rate of its names
+                self._admission.correct((name, -cost) for name, cost in item.charges)
             else:
-                self._admission.answered(work.charges)
+                self._admission.answered(item.charges)
 
-    def _note(self, inputs: Sequence[Input], pending: Pending, seconds: float) -> None:
-        """Count what came of a request."""
-        self._requests.record(seconds)
-        for given, result in zip(inputs, pending.results, strict=True):
-            if isinstance(result, OneTrunkError):
-                self.observer.failed(result)
-                continue
-            self._of.record(given.adapters, seconds, self.trunk.residents.posts)
-            for name in given.adapters:
-                self.observer.answered(name, seconds)
-
-    def _served(self, name: str, post: Post) -> Served:
-        tier = self.trunk.residents.tier(post.resident)
-        return Served.of(name, post, tier, self._of.of(name))
+    def _status_of(self, name: str, served: ServedName) -> AdapterStatus:
+        adapter, window = served.loaded.adapter, self._statistics.of_name(name)
+        return AdapterStatus(
+            name=name,
+            version=served.version,
+            reference=served.reference,
+            task=adapter.spec.name,
+            labels=adapter.labels,
+            tier=self.trunk.registry.tier(served.loaded),
+            since=served.since,
+            requests=window.total,
+            requests_per_second=window.rate(),
+            p95=window.p95(),
+        )

@@ -1,16 +1,17 @@
-"""What a service can refuse; everything else that can go wrong has its error in `onetrunk.core.errors`.
+"""Errors of the serving engine; all other errors are in `onetrunk.core.errors`.
 
 ServingError
-├── Busy                 not now: `retry_after` says when
-│   ├── QueueFull        too much is waiting
-│   ├── OverTime         the request took too long
-│   └── ShuttingDown     the service is about to end
+├── Busy                 temporary; `retry_after` says when to try again
+│   ├── QueueFull        the queue has no capacity left
+│   ├── OverTime         the request exceeded its time limit
+│   └── ShuttingDown     the service is shutting down
 ├── UnknownName          no adapter serves under this name
-├── TextTooLong          more characters than a text may have
-├── TooManyTokens        more tokens, over all its adapters, than an input may have
-├── TooManyAdapters      more adapters than a text may be asked of
-├── AdapterUnavailable   it was evicted, and the store cannot bring it back
-└── AnswerFailed         what a plugin made for the text raised
+├── TextTooLong          a text exceeds the limit of characters
+├── TooManyTokens        a text exceeds the limit of tokens, multiplied by its adapters
+├── TooManyAdapters      a text exceeds the limit of adapters
+├── AdapterUnavailable   an evicted adapter could not be reloaded
+├── AnswerFailed         a plugin raised an exception for a text
+└── ExitRefused          a plugin tried to end the process
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from onetrunk.core.errors import OneTrunkError
 
 
 class ServingError(OneTrunkError):
-    """A request that is refused, whole or one input of it."""
+    """A request, or one text of it, that is refused or failed."""
 
 
 class Busy(ServingError):
-    """Not now; the same request may succeed after `retry_after` seconds."""
+    """A temporary error: the same request may succeed after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(f"{message}; try again in {retry_after} s")
@@ -33,28 +34,28 @@ class Busy(ServingError):
 
 
 class QueueFull(Busy):
-    """As many wait as may. of: what is counted."""
+    """The queue has no capacity left. unit: what is counted."""
 
-    def __init__(self, waiting: int, limit: int, retry_after: int, of: str = "tokens") -> None:
-        super().__init__(f"{waiting} {of} wait, at most {limit} may", retry_after)
+    def __init__(self, waiting: int, limit: int, retry_after: int, unit: str = "tokens") -> None:
+        super().__init__(f"the queue is full: {waiting} {unit} wait, the limit is {limit}", retry_after)
 
 
 class OverTime(Busy):
-    """The request took longer than a request may."""
+    """The request exceeded its time limit."""
 
     def __init__(self, seconds: float, retry_after: int) -> None:
         super().__init__(f"the request took over {seconds:g} s and was dropped", retry_after)
 
 
 class ShuttingDown(Busy):
-    """The service answers what it has accepted, and takes nothing more."""
+    """The service answers accepted requests, and refuses new ones."""
 
     def __init__(self, retry_after: int = 5) -> None:
         super().__init__("the service is shutting down", retry_after)
 
 
 class UnknownName(ServingError):
-    """No adapter serves under `name`; `known` are the names that do."""
+    """No adapter serves as `name`; `known` has all served names."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         few = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
@@ -64,45 +65,47 @@ class UnknownName(ServingError):
 
 
 class TextTooLong(ServingError):
-    """A text has `characters`, more than `most`."""
+    """A text has `characters` characters, more than `most`."""
 
     def __init__(self, characters: int, most: int) -> None:
-        super().__init__(f"the text has {characters} characters, at most {most} are read; cut it")
+        super().__init__(f"the text has {characters} characters, at most {most} are allowed; shorten it")
         self.characters = characters
         self.most = most
 
 
 class TooManyTokens(ServingError):
-    """A text of `each` tokens is asked of so many `adapters` that these are more than `most` in all."""
+    """A text has `each` tokens; multiplied by its `adapters`, these are more than `most`."""
 
     def __init__(self, each: int, adapters: int, most: int) -> None:
         self.tokens = each * adapters
         self.most = most
         super().__init__(
-            f"the text has {each} tokens, for {adapters} adapters {self.tokens}; at most {most} are computed for "
-            "an input; cut it, or ask fewer adapters at once"
+            f"the text has {each} tokens, for {adapters} adapters {self.tokens}; at most {most} are allowed; "
+            "shorten it, or request fewer adapters at once"
         )
 
 
 class TooManyAdapters(ServingError):
-    """A text is asked of `count` adapters, more than `most`."""
+    """A text requests `count` adapters, more than `most`."""
 
     def __init__(self, count: int, most: int) -> None:
-        super().__init__(f"the text is asked of {count} adapters, at most {most} at once; ask twice")
+        super().__init__(
+            f"{count} adapters requested for one text, at most {most} are allowed; split the request"
+        )
         self.count = count
         self.most = most
 
 
 class AdapterUnavailable(ServingError):
-    """The updates of `version` had to be read from the store again, which failed."""
+    """The adapter `version` was evicted, and could not be reloaded."""
 
     def __init__(self, version: str, reason: object) -> None:
-        super().__init__(f"{version} cannot be brought back: {reason}")
+        super().__init__(f"{version} cannot be reloaded: {reason}")
         self.version = version
 
 
 class AnswerFailed(ServingError):
-    """What the plugin of `version` has made raised for this text; the log has the fault."""
+    """The plugin of `version` raised an exception for a text; the log has the traceback."""
 
     def __init__(self, version: str) -> None:
         super().__init__(f"{version} could not answer this text; the service's log says why")
@@ -110,11 +113,11 @@ class AnswerFailed(ServingError):
 
 
 class ExitRefused(ServingError):
-    """The plugin of `version` tried to end the process (SystemExit, KeyboardInterrupt); only this text fails."""
+    """The plugin of `version` raised SystemExit or KeyboardInterrupt for a text; the service goes on."""
 
     def __init__(self, version: str) -> None:
         super().__init__(
             f"{version} tried to end the service instead of answering this text; the service goes on, and its log "
-            "says where"
+            "has the traceback"
         )
         self.version = version

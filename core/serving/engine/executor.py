@@ -1,4 +1,4 @@
-"""From texts to answers: what happens to a text before it waits, and to a batch of them on the device thread."""
+"""The executor: tokenises texts and computes batches on a device thread, and contains every error to its text."""
 
 from __future__ import annotations
 
@@ -11,129 +11,135 @@ import numpy as np
 
 from onetrunk.core.errors import OneTrunkError, TaskSpecError
 from onetrunk.core.inference.adapter import Adapter
-from onetrunk.core.inference.logits import Job, compute_logits
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.inference.registry import Key
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, ExitRefused, TooManyTokens
-from onetrunk.core.serving.engine.requests import Answer, Result, Work
+from onetrunk.core.serving.engine.requests import AdapterAnswer, Result, WorkItem
 
 _log = logging.getLogger(__name__)
 
 
-class Answering:
-    """Texts to answers by the adapters that the caller holds.
+class Executor:
+    """Computes the answers of work items, with the loaded versions that the items hold.
 
-    Plugins and the tokenizer can raise anything, an exit of the process or a panic of native code too, which are no
-    `Exception`: here it fails the text that it was raised for, and no thread ends of it.
+    Plugins and the tokenizer may raise anything, also exceptions outside `Exception`: `SystemExit`, or a panic of
+    native code. Every one of them becomes the error of the text that caused it; the device thread goes on.
 
-    batch_tokens: that are computed at once. input_tokens: of a text, times its adapters, at most.
+    batch_tokens: maximum tokens computed in one forward pass.
+    input_tokens: maximum tokens of a text, multiplied by its adapters.
     """
 
     def __init__(self, trunk: OneTrunk, batch_tokens: int, input_tokens: int) -> None:
         self._trunk, self._batch_tokens, self._input_tokens = trunk, batch_tokens, input_tokens
 
-    def prepare(self, works: Sequence[Work]) -> Iterator[tuple[Work, OneTrunkError | None]]:
-        """Tokenise texts, each once, and bring evicted adapters back; yield each work with its error, or None.
+    def prepare(self, items: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, OneTrunkError | None]]:
+        """Tokenise each text once, and reload evicted adapters.
 
-        Nothing is done for a work that nobody waits for, which has no error.
+        Yields each item with its error, or None. Items whose request is gone are skipped, and yielded without an
+        error.
         """
-        if all(work.owner.gone for work in works):
-            yield from ((work, None) for work in works)
+        if all(item.request.gone for item in items):
+            yield from ((item, None) for item in items)
             return
         try:
-            tokenised = self._trunk.encoder.tokenise([work.text for work in works])
-        except BaseException as error:  # of a tokenizer, which says of no text that it was that one
-            if len(works) > 1:
-                for work in works:
-                    yield from self.prepare([work])
+            tokenised = self._trunk.encoder.tokenise([item.text for item in items])
+        except BaseException as error:  # the tokenizer does not report which text it failed for
+            if len(items) > 1:
+                for item in items:
+                    yield from self.prepare([item])
             else:
-                yield works[0], _fault("the tokenizer", "tokenise", error)
+                yield items[0], _answer_error("the tokenizer", "tokenise", error)
             return
-        for work, tokens in zip(works, tokenised, strict=True):
-            yield work, None if work.owner.gone else self._prepared(work, tokens)
+        for item, tokens in zip(items, tokenised, strict=True):
+            yield item, None if item.request.gone else self._prepare_item(item, tokens)
 
-    def answer(self, works: Sequence[Work]) -> list[Result]:
-        """Return the result of each work; never raises, and one that fails leaves the others their answers.
+    def answer(self, items: Sequence[WorkItem]) -> list[Result]:
+        """Return the result of each item. Never raises; an item that fails does not affect the others.
 
-        Where the forward pass of several works fails, each half of them is computed again: a single one that fails
-        costs the others two passes each time that their number doubles.
+        If the forward pass of several items fails, each half is computed again. To isolate one failing item in a
+        batch of n takes about 2 log2(n) more passes.
         """
         try:
-            logits = self._logits(works)
-        except BaseException as error:  # a plugin's head can raise anything, and so can a full GPU
-            if len(works) == 1:
-                return [self._blamed(works[0], error)]
-            count, half = len(works), len(works) // 2
+            logits = self._logits(items)
+        except BaseException as error:  # raised by the head of a plugin, or by a full GPU
+            if len(items) == 1:
+                return [self._forward_error(items[0], error)]
+            count, half = len(items), len(items) // 2
             _log.warning(
                 "a batch of %d texts failed with %s; computing its halves again", count, _kind(error)
             )
-            return [*self.answer(works[:half]), *self.answer(works[half:])]
-        return [_decoded(work, own) for work, own in zip(works, logits, strict=True)]
+            return [*self.answer(items[:half]), *self.answer(items[half:])]
+        return [_decode(item, own) for item, own in zip(items, logits, strict=True)]
 
-    def _prepared(self, work: Work, tokens: Any) -> OneTrunkError | None:
-        if len(tokens) * len(work.held) > self._input_tokens:
-            return TooManyTokens(len(tokens), len(work.held), self._input_tokens)
-        for resident in work.held:
-            version = resident.adapter.ref
+    def _prepare_item(self, item: WorkItem, tokens: Any) -> OneTrunkError | None:
+        """Fill `item.examples` and `item.encoded`, and reload evicted adapters; return the error, if any."""
+        if len(tokens) * len(item.held) > self._input_tokens:
+            return TooManyTokens(len(tokens), len(item.held), self._input_tokens)
+        for loaded in item.held:
+            version = loaded.adapter.ref
             try:
-                example = resident.adapter.spec.unlabelled(work.text)
-                work.examples.append(example)
-                work.encoded.append(self._trunk.encoder.arrange(tokens, example.words))
-            except BaseException as error:  # of a plugin's own
-                return _fault(version, "split", error)
+                example = loaded.adapter.spec.unlabelled(item.text)
+                item.examples.append(example)
+                item.encoded.append(self._trunk.encoder.arrange(tokens, example.words))
+            except BaseException as error:  # raised by the word splitter of a plugin
+                return _answer_error(version, "split", error)
             try:
-                if self._trunk.residents.tier(resident) != "device":
-                    self._trunk.residents.adapters([resident])
+                if self._trunk.registry.tier(loaded) != "device":
+                    self._trunk.registry.adapters([loaded])
             except OneTrunkError as error:
                 return AdapterUnavailable(version, error)
             except BaseException as error:
-                return _fault(version, "the reload", error)
+                return _answer_error(version, "the reload", error)
         return None
 
-    def _logits(self, works: Sequence[Work]) -> list[list[np.ndarray]]:
-        """Return for each work the logits of each of its adapters, (units, labels)."""
+    def _logits(self, items: Sequence[WorkItem]) -> list[list[np.ndarray]]:
+        """Return for each item the logits of each of its adapters, (units, labels)."""
         slots: dict[Key, int] = {}
         adapters: list[Adapter] = []
         jobs = []
-        for work in works:
-            for resident, encoded in zip(work.held, work.encoded, strict=True):
-                if resident.key not in slots:
-                    slots[resident.key] = len(adapters)
-                    adapters += self._trunk.residents.adapters([resident])
-                jobs.append(Job(encoded, slots[resident.key]))
+        for item in items:
+            for loaded, encoded in zip(item.held, item.encoded, strict=True):
+                if loaded.key not in slots:
+                    slots[loaded.key] = len(adapters)
+                    adapters += self._trunk.registry.adapters([loaded])
+                jobs.append(LogitsRequest(encoded, slots[loaded.key]))
         first = self._trunk.backbone.first_position
         logits = iter(compute_logits(self._trunk.trunk, first, adapters, jobs, self._batch_tokens))
-        return [list(islice(logits, len(work.held))) for work in works]
+        return [list(islice(logits, len(item.held))) for item in items]
 
-    def _blamed(self, work: Work, error: BaseException) -> OneTrunkError:
-        """Return the error of a work whose forward pass failed, which names the first adapter that fails alone."""
-        versions = [resident.adapter.ref for resident in work.held]
+    def _forward_error(self, item: WorkItem, error: BaseException) -> OneTrunkError:
+        """Return the error of an item whose forward pass failed.
+
+        It names the first adapter whose own pass fails, or all adapters if each pass succeeds alone.
+        """
+        versions = [loaded.adapter.ref for loaded in item.held]
         if isinstance(error, OneTrunkError) and not isinstance(error, TaskSpecError):
             return AdapterUnavailable(", ".join(versions), error)
         if len(versions) > 1:
             for i, version in enumerate(versions):
                 try:
-                    self._logits([work.only(i)])
+                    self._logits([item.only(i)])
                 except BaseException as own:
-                    return _fault(version, "the forward pass", own)
-        return _fault(", ".join(versions), "the forward pass", error)
+                    return _answer_error(version, "the forward pass", own)
+        return _answer_error(", ".join(versions), "the forward pass", error)
 
 
-def _decoded(work: Work, logits: Sequence[np.ndarray]) -> Result:
-    """Return the answers of a work, or the error of the first adapter whose decoder fails."""
-    answers: list[Answer] = []
-    for name, resident, example, own in zip(work.names, work.held, work.examples, logits, strict=True):
-        adapter = resident.adapter
+def _decode(item: WorkItem, logits: Sequence[np.ndarray]) -> Result:
+    """Return the answers of an item, or the error of the first adapter whose decoder fails."""
+    answers: list[AdapterAnswer] = []
+    for name, loaded, example, own in zip(item.names, item.held, item.examples, logits, strict=True):
+        adapter = loaded.adapter
         try:
             record = adapter.spec.decode(example, own, adapter.labels, adapter.settings)
-        except BaseException as error:  # a plugin's decoder can raise anything
-            return _fault(adapter.ref, "decode", error)
-        answers.append(Answer(name, adapter.ref, adapter.spec.name, record))
+        except BaseException as error:  # raised by the decoder of a plugin
+            return _answer_error(adapter.ref, "decode", error)
+        answers.append(AdapterAnswer(name, adapter.ref, adapter.spec.name, record))
     return answers
 
 
-def _fault(version: str, step: str, error: BaseException) -> OneTrunkError:
-    """Log which step of answering a text failed for `version`, and why; return the error of that text."""
+def _answer_error(version: str, step: str, error: BaseException) -> OneTrunkError:
+    """Log the traceback of a failed step, and return the error of the text."""
     _log.error("%s failed to answer a text: %s raised %s", version, step, _kind(error), exc_info=error)
     if isinstance(error, SystemExit | KeyboardInterrupt):
         return ExitRefused(version)
@@ -141,6 +147,6 @@ def _fault(version: str, step: str, error: BaseException) -> OneTrunkError:
 
 
 def _kind(error: BaseException) -> str:
-    """Return the class of `error`, or of what a task raised to cause it."""
+    """Return the class name of `error`; for a TaskSpecError, that of its cause."""
     cause = error.__cause__ if isinstance(error, TaskSpecError) else None
     return type(cause or error).__name__

@@ -1,177 +1,180 @@
-"""A fair queue: what waits is taken in turns of equal cost, whoever has put in how much.
+"""A fair queue: every name gets an equal share of the tokens, however many items each has queued.
 
-Deficit round robin (Shreedhar and Varghese 1995, doi:10.1145/217382.217453): each flow with something waiting has
-its turn and may take, in the long run, as many tokens a round as any other, whatever the sizes of its items.
+Start-time fair queueing (Goyal, Vin and Cheng 1996, doi:10.1145/248156.248171); for language models it is known as
+virtual token counters (Sheng et al. 2024, arXiv:2401.00588). Each name has a counter of the tokens that it was
+served. The name with the lowest counter is served next, and its counter becomes the virtual time. A new name starts
+at the virtual time, so that an idle name saves nothing up. A name without items is forgotten when the virtual time
+reaches its counter.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
 from typing import Generic, TypeVar
 
-QUANTUM = 16
-"""Tokens that a flow may take a turn: about one text, so that a batch has something of many flows."""
+DEMOTED_TOKENS = 16
+"""Tokens that a demoted name may add to each batch on average: about one text."""
 
-_LATELY = 256
-"""Items that are looked back to know whether a flow is alone."""
+_RECENT_ITEMS = 256
+"""Recently removed items that are inspected to find out whether one name is alone."""
 
 T = TypeVar("T")
 
 
-@dataclass(slots=True, eq=False)
-class Place(Generic[T]):
-    """A place in the queue. item: None once it has left."""
+@dataclass(frozen=True, slots=True, eq=False)
+class QueueTicket(Generic[T]):
+    """Identifies a queued item."""
 
-    flow: str
+    name: str
     cost: int
-    item: T | None
+    item: T
 
 
 @dataclass(slots=True, eq=False)
-class _Flow(Generic[T]):
-    places: deque[Place[T]]
-    deficit: int = 0
-    in_turn: bool = False
-    left: int = 0  # places whose item has left, still in `places`
+class _NameQueue(Generic[T]):
+    """The items of one name.
+
+    served: the counter of the name.
+    entry: number of its valid entry in the heap.
+    tokens: sum of the costs of the items.
+    credit: tokens that the name may add to a batch while it is demoted.
+    """
+
+    served: int
+    entry: int = 0
+    tickets: OrderedDict[QueueTicket[T], None] = field(default_factory=OrderedDict)
     tokens: int = 0
+    credit: int = 0
+
+    @property
+    def first(self) -> QueueTicket[T] | None:
+        return next(iter(self.tickets), None)
 
 
 class FairQueue(Generic[T]):
-    """Items by flow. Not safe to share between threads: its user has the lock.
+    """Items by name. Not thread-safe: callers hold a lock.
 
-    tokens: the sum of the costs of what waits.
+    tokens: sum of the costs of all queued items.
     """
 
     def __init__(self) -> None:
-        self._flows: OrderedDict[str, _Flow[T]] = OrderedDict()  # the first has its turn
         self.tokens = 0
+        self._queues: dict[str, _NameQueue[T]] = {}
+        self._heap: list[tuple[int, int, str]] = []  # (counter, entry, name); old entries of a name are void
+        self._entries = count()
+        self._virtual_time = 0
         self._count = 0
-        self._lately: deque[str] = deque(maxlen=_LATELY)  # flows of what has left
+        self._recent: deque[str] = deque(maxlen=_RECENT_ITEMS)  # names of the items that left last
 
     def __len__(self) -> int:
         return self._count
 
-    def put(self, flow: str, cost: int, item: T) -> Place[T]:
-        """Add `item`, which costs `cost` tokens, at the end of `flow`; return its place."""
-        place = Place(flow, cost, item)
-        own = self._flows.setdefault(flow, _Flow(deque()))
-        own.places.append(place)
-        own.tokens += cost
+    def put(self, name: str, cost: int, item: T) -> QueueTicket[T]:
+        """Append `item`, which costs `cost` tokens, to the items of `name`; return its ticket."""
+        ticket = QueueTicket(name, cost, item)
+        if name not in self._queues:
+            self._queues[name] = _NameQueue(self._virtual_time)
+            self._push(name)
+        queue = self._queues[name]
+        queue.tickets[ticket] = None
+        queue.tokens += cost
         self.tokens += cost
         self._count += 1
-        return place
+        return ticket
 
-    def drop(self, place: Place[T]) -> bool:
-        """Take an item out wherever it waits; return False where it has left already."""
-        if place.item is None:
+    def drop(self, ticket: QueueTicket[T]) -> bool:
+        """Remove an item; return False if it has already left the queue."""
+        queue = self._queues.get(ticket.name)
+        if queue is None or ticket not in queue.tickets:
             return False
-        flow = self._flows[place.flow]
-        self._leave(flow, place)
-        flow.left += 1
-        if 2 * flow.left > len(flow.places):  # now and then, so that a drop costs a constant time
-            flow.places = deque(each for each in flow.places if each.item is not None)
-            flow.left = 0
-            if not flow.places:
-                del self._flows[place.flow]
+        self._remove(queue, ticket)
         return True
 
-    def charge(self, flow: str, tokens: int) -> None:
-        """Have `flow` pay for tokens that it has had beyond what it was asked for; negative: give them back."""
-        if (own := self._flows.get(flow)) is not None:
-            own.deficit -= tokens
+    def charge(self, name: str, tokens: int) -> None:
+        """Raise the counter of `name` by tokens that it used beyond the costs of its items; negative: lower it."""
+        if (queue := self._queues.get(name)) is not None:
+            queue.served += tokens
+            self._push(name)
 
-    def alone(self, flow: str) -> bool:
-        """Whether nothing of any other flow has left of late."""
-        return all(each == flow for each in self._lately)
+    def is_alone(self, name: str) -> bool:
+        """Return whether all recently removed items belong to `name`."""
+        return all(each == name for each in self._recent)
 
-    def take(self, budget: int, guest: str | None = None) -> list[T]:
-        """Remove and return items of at most `budget` tokens in all, or one that costs more by itself.
+    def take(self, budget: int, demoted: str | None = None) -> list[T]:
+        """Remove and return items of at most `budget` tokens in total, or one item that costs more.
 
-        The turn goes on where it was, so that rounds span batches. A batch ends where a flow has had its share of
-        it: where one flow has most of what waits, batches are small, and who comes next waits less.
+        A name gets at most half of a batch, unless it has been alone recently. While one name has most of the
+        queue, batches are therefore small, and new items wait less.
 
-        guest: a flow that has a turn for one item after those of the others, on top of `budget`; none where they
-        have nothing.
+        demoted: a name that may add one item after those of the others, on top of `budget`; nothing if the others
+            have no items.
         """
-        aside = None if guest is None else self._flows.pop(guest, None)
-        taken = self._take(budget)
-        if guest is not None and aside is not None:
-            self._flows[guest] = aside
-            place = self._first(aside)
-            if taken and place is not None:
-                aside.in_turn = False
-                aside.deficit = min(aside.deficit + QUANTUM, place.cost)  # saved for the next item alone
-                if place.cost <= aside.deficit:
-                    taken.append(self._pop(aside, place))
+        taken = self._take(budget, demoted)
+        aside = None if demoted is None else self._queues.get(demoted)
+        if demoted is not None and aside is not None:
+            if taken and (ticket := aside.first) is not None:
+                aside.credit = min(aside.credit + DEMOTED_TOKENS, ticket.cost)  # saves up for one item only
+                if ticket.cost <= aside.credit:
+                    aside.credit -= ticket.cost
+                    taken.append(self._serve(aside, ticket))
+            aside.served = max(aside.served, self._virtual_time)
+            self._push(demoted)
         return taken
 
-    def _take(self, budget: int) -> list[T]:
+    def _take(self, budget: int, excluded: str | None) -> list[T]:
+        """Remove and return items of at most `budget` tokens of all names but one."""
         taken: list[T] = []
-        passed = 0  # turns in a row that were too short
-        room = budget
-        total = self.tokens
-        had: Counter[str] = Counter()
+        left, total = budget, self.tokens
         shares: dict[str, int] = {}
-        while self._flows:
-            name, flow = next(iter(self._flows.items()))
+        taken_tokens: Counter[str] = Counter()
+        while self._count and (ticket := self._next_ticket(excluded)) is not None:
+            name, queue = ticket.name, self._queues[ticket.name]
             if name not in shares:
-                shares[name] = self._share(name, budget, total - flow.tokens)
-            if not flow.in_turn:
-                flow.in_turn = True
-                flow.deficit += QUANTUM
-            place = self._first(flow)
-            if place is None:
-                del self._flows[name]  # and its deficit with it: who has nothing waiting saves nothing up
-            elif place.cost > flow.deficit:
-                flow.in_turn = False
-                self._flows.move_to_end(name)
-                passed += 1
-                if passed >= len(self._flows):
-                    passed = 0
-                    self._skip_rounds()
-            elif taken and (place.cost > room or (had[name] and had[name] + place.cost > shares[name])):
+                shares[name] = self._share(name, budget, total - queue.tokens)
+            over_share = taken_tokens[name] and taken_tokens[name] + ticket.cost > shares[name]
+            if taken and (ticket.cost > left or over_share):
                 break
-            else:
-                passed = 0
-                room -= place.cost
-                had[name] += place.cost
-                taken.append(self._pop(flow, place))
+            left -= ticket.cost
+            taken_tokens[name] += ticket.cost
+            taken.append(self._serve(queue, ticket))
         return taken
 
-    def _skip_rounds(self) -> None:
-        """Have the rounds at once in which nobody could take anything: who waits for long items has thousands."""
-        firsts = [(flow, place) for flow in self._flows.values() if (place := self._first(flow)) is not None]
-        rounds = min(-(-(place.cost - flow.deficit) // QUANTUM) for flow, place in firsts) - 1
-        for flow, _ in firsts:
-            flow.deficit += max(0, rounds) * QUANTUM
+    def _next_ticket(self, excluded: str | None) -> QueueTicket[T] | None:
+        """Return the first ticket of the name with the lowest counter, and advance the virtual time to it."""
+        while self._heap:
+            served, entry, name = self._heap[0]
+            queue = self._queues.get(name)
+            if name != excluded and queue is not None and queue.entry == entry:
+                self._virtual_time = max(self._virtual_time, served)
+                if (ticket := queue.first) is not None:
+                    return ticket
+                del self._queues[name]
+            heappop(self._heap)
+        return None
 
-    def _share(self, name: str, budget: int, others: int) -> int:
-        """Return how many tokens of a batch `name` may have where `others` wait.
+    def _share(self, name: str, budget: int, other_tokens: int) -> int:
+        """Return the maximum tokens of `name` in a batch: half, or all if no other name was served recently."""
+        return budget if not other_tokens and self.is_alone(name) else max(DEMOTED_TOKENS, budget // 2)
 
-        Half of it; all of it where there have been no others of late.
-        """
-        return budget if not others and self.alone(name) else max(QUANTUM, budget // 2)
+    def _push(self, name: str) -> None:
+        """Add the valid entry of a name to the heap."""
+        queue = self._queues[name]
+        queue.entry = next(self._entries)
+        heappush(self._heap, (queue.served, queue.entry, name))
 
-    def _first(self, flow: _Flow[T]) -> Place[T] | None:
-        while flow.places and flow.places[0].item is None:
-            flow.places.popleft()
-            flow.left -= 1
-        return flow.places[0] if flow.places else None
+    def _serve(self, queue: _NameQueue[T], ticket: QueueTicket[T]) -> T:
+        """Remove an item, and raise the counter of its name."""
+        self._remove(queue, ticket)
+        queue.served += ticket.cost
+        self._push(ticket.name)
+        return ticket.item
 
-    def _pop(self, flow: _Flow[T], place: Place[T]) -> T:
-        """Take out the first item of a flow, which pays for it."""
-        flow.places.popleft()
-        flow.deficit -= place.cost
-        return self._leave(flow, place)
-
-    def _leave(self, flow: _Flow[T], place: Place[T]) -> T:
-        item = place.item
-        if item is None:
-            raise RuntimeError(f"an item of flow {place.flow!r} was to leave the queue a second time")
-        place.item = None
-        self._lately.append(place.flow)
-        self.tokens -= place.cost
-        flow.tokens -= place.cost
+    def _remove(self, queue: _NameQueue[T], ticket: QueueTicket[T]) -> None:
+        del queue.tickets[ticket]
+        queue.tokens -= ticket.cost
+        self._recent.append(ticket.name)
+        self.tokens -= ticket.cost
         self._count -= 1
-        return item

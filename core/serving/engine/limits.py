@@ -1,4 +1,4 @@
-"""What a service takes on at once: the bounds that keep its memory and its answers' times within limits."""
+"""Limits of a service: bounds of its requests, its batches and its queue."""
 
 from __future__ import annotations
 
@@ -7,29 +7,35 @@ from dataclasses import dataclass
 from onetrunk.core.errors import UsageError
 
 BATCH_TOKENS = {"cpu": 256, "cuda": 16384}
-"""Tokens of a batch by default: large enough for nearly full speed, small enough that nobody waits long for one."""
+"""Default tokens of a batch, by device: enough for nearly full throughput, few enough for a short batch."""
 QUEUE_TOKENS = {"cpu": 65536, "cuda": 1048576}
-"""Tokens that wait at most by default, however fast the device is: what they take in memory is bounded."""
+"""Default upper bound of accepted but unanswered tokens, by device; it bounds their memory."""
 CPU_WORKERS, GPU_WORKERS = 4, 2
-"""Device threads by default: on a CPU no more than torch's; on a GPU one prepares while the other computes."""
+"""Default device threads. A CPU has no more than torch's threads; on a GPU one prepares while one computes."""
 INPUT_TOKENS = {"cpu": 65536, "cuda": 1048576}
-"""Tokens of an input by default, over all its adapters: some seconds of a device that nothing interrupts."""
-MOST_WAIT_MS = 60_000
-"""The longest wait for a batch to fill: more is no use to anyone, and a clock can hold only so much."""
+"""Default tokens of one text, multiplied by its adapters: a few seconds of computation."""
+MAX_WAIT_MS = 60_000
+"""Upper bound of `Limits.wait_ms`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The bounds of a service. A text with an adapter costs the text's tokens.
+    """The limits of a service. A text costs its number of tokens for each of its adapters.
 
-    batch_tokens: of a batch; a longer text is a batch of its own.
-    workers: batches that are computed at the same time, each on a device thread.
-    queue_seconds: that what waits takes, by the speed that is measured; what comes on top is refused, or waits to
-    be let in where it is a stream. queue_tokens: that wait, whatever the speed.
-    wait_ms: how long the first of a batch that is not full waits for more, while the device has nothing to do.
-    request_seconds: how long a request may take in all.
-    inputs: texts of a request. adapters: of one text. characters: of one text. body_bytes: of a request.
-    input_tokens: of a text, times its adapters: what one batch may have to do at once.
+    batch_tokens: maximum tokens of a batch; a longer text is a batch of its own.
+    workers: device threads, each of which computes a batch of its own.
+    queue_seconds: target queueing delay at the measured throughput. Beyond it, requests are refused with QueueFull;
+        streams wait.
+    queue_tokens: maximum of accepted but unanswered tokens, at any throughput.
+    wait_ms: milliseconds that an idle device thread waits for a batch to fill.
+    request_seconds: maximum duration of a request.
+    inputs: maximum texts of a request.
+    adapters: maximum adapters of a text.
+    characters: maximum characters of a text.
+    input_tokens: maximum tokens of a text, multiplied by its adapters.
+    body_bytes: maximum bytes of a request body.
+
+    Raises UsageError if a value is not positive; `wait_ms` may be 0, and is at most `MAX_WAIT_MS`.
     """
 
     batch_tokens: int = BATCH_TOKENS["cpu"]
@@ -45,20 +51,20 @@ class Limits:
     body_bytes: int = 8 * 2**20
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a bound that nothing could keep."""
         for name in self.__slots__:
             value = getattr(self, name)
             least = 0 if name == "wait_ms" else 1e-3 if name.endswith("_seconds") else 1
             if not least <= value < float("inf"):
-                raise UsageError(f"{name} is {value}; expected a number from {least} on")
-        if self.wait_ms > MOST_WAIT_MS:
-            raise UsageError(f"wait_ms is {self.wait_ms}; expected at most {MOST_WAIT_MS}")
+                raise UsageError(f"{name} is {value}; expected a number of at least {least}")
+        if self.wait_ms > MAX_WAIT_MS:
+            raise UsageError(f"wait_ms is {self.wait_ms}; expected at most {MAX_WAIT_MS}")
 
     @classmethod
-    def on(cls, device: str, threads: int = 1, **chosen: float | None) -> Limits:
-        """Return the defaults for a type of device (cpu, cuda), with what was `chosen` and is not None.
+    def for_device(cls, device: str, threads: int = 1, **options: float | None) -> Limits:
+        """Return the default limits of a device type, with `options` in their place where they are not None.
 
-        threads: of the CPU, that device threads may share between them.
+        device: `cpu` or `cuda`.
+        threads: CPU threads that the device threads share.
         """
         defaults = {
             "batch_tokens": BATCH_TOKENS,
@@ -67,5 +73,5 @@ class Limits:
         }
         values: dict[str, float] = {name: by.get(device, by["cpu"]) for name, by in defaults.items()}
         values["workers"] = GPU_WORKERS if device == "cuda" else min(CPU_WORKERS, threads)
-        values |= {name: value for name, value in chosen.items() if value is not None}
+        values |= {name: value for name, value in options.items() if value is not None}
         return cls(**values)  # type: ignore[arg-type]

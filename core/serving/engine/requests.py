@@ -1,4 +1,4 @@
-"""What a request is made of: inputs, the work that each is, and the results that they come to."""
+"""Records of a request: its texts, one work item for each text, and the results."""
 
 from __future__ import annotations
 
@@ -9,30 +9,38 @@ from typing import TypeAlias
 
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.inference.registry import Resident
-from onetrunk.core.serving.engine.fair_queue import Place
+from onetrunk.core.inference.registry import LoadedVersion
+from onetrunk.core.serving.engine.fair_queue import QueueTicket
 from onetrunk.core.tasks import Example, JSONObject
 
-_BYTES = 4
-"""Of a token in UTF-8, about: what a text costs before it is tokenised."""
+_BYTES_PER_TOKEN = 4
+"""UTF-8 bytes of an average token; estimates the tokens of a text before it is tokenised."""
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
-    """A text, and the names of the adapters that it is asked of."""
+class TextRequest:
+    """A text and the served names of the adapters that answer it.
+
+    adapters: may repeat a name; the answers then repeat, too.
+    """
 
     text: str
     adapters: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The adapters without repetitions."""
+        """Return the names without repetitions, in the order requested."""
         return tuple(dict.fromkeys(self.adapters))
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What `version`, which served as `adapter`, says of a text; `record` is the task's own."""
+class AdapterAnswer:
+    """The answer of one adapter to one text.
+
+    adapter: the served name that was requested.
+    version: the version that answered, such as `ner@3`.
+    record: the decoded output; its keys depend on the task.
+    """
 
     adapter: str
     version: str
@@ -44,14 +52,16 @@ class Answer:
         return {"adapter": self.adapter, "version": self.version, "task": self.task, **self.record}
 
 
-Result: TypeAlias = list[Answer] | OneTrunkError
-"""What comes of an input: an answer an adapter, in the order asked, or why there is none."""
+Result: TypeAlias = list[AdapterAnswer] | OneTrunkError
+"""The result of one text: an answer for each adapter, in the order requested, or the error."""
 
 
-class Pending:
-    """The results of a request, as they come in; belongs to the running event loop. done: set with the last.
+class PendingRequest:
+    """Collects the results of a request. Used only on the event loop that was running when it was created.
 
-    gone: nobody waits for them any more.
+    done: a future that completes when every result is there, or when the time limit is reached.
+    left: results still missing.
+    gone: True if the caller no longer waits, because it was cancelled or the time limit was reached.
     """
 
     def __init__(self, count: int) -> None:
@@ -62,53 +72,60 @@ class Pending:
         self.gone = False
 
     def settle(self, index: int, result: Result) -> None:
-        """Take in the result of an input, each of which has one."""
+        """Store the result of a text; call this once for each text."""
         self.results[index] = result
         self.left -= 1
         if not self.left:
             self.end()
 
     def end(self) -> None:
-        """Wait no longer."""
+        """Complete `done`, even if results are missing."""
         if not self.done.done():
             self.done.set_result(None)
 
 
 @dataclass(slots=True, eq=False)
-class Work:
-    """One text for the adapters that it is asked of.
+class WorkItem:
+    """One text and the loaded versions that answer it.
 
-    names, held, costs, examples, encoded: of each adapter, in the order asked; costs: tokens, a guess at first.
-    owner, index: whose result it is, and which. flow: in whose turn it waits.
-    since: when it was put in the queue, on the clock of `time.perf_counter`.
+    The lists have one element for each distinct adapter, in the order requested.
+
+    held: the loaded versions, which the registry keeps until they are released.
+    costs: tokens; estimated until the text is tokenised.
+    request, index: the request that the text belongs to, and its index there.
+    queue_name: the served name under which the item waits in the fair queue.
+    queued_at: when it entered the queue, in seconds of `time.perf_counter`.
+    ticket: its ticket in the queue; None before it is queued.
     """
 
     text: str
     names: Sequence[str]
-    held: Sequence[Resident]
-    owner: Pending
+    held: Sequence[LoadedVersion]
+    request: PendingRequest
     index: int
     costs: list[int]
     examples: list[Example] = field(default_factory=list)
     encoded: list[Encoded] = field(default_factory=list)
-    flow: str = ""
-    since: float = 0.0
-    place: Place[Work] | None = None
+    queue_name: str = ""
+    queued_at: float = 0.0
+    ticket: QueueTicket[WorkItem] | None = None
 
     @classmethod
-    def of(cls, given: Input, held: Sequence[Resident], owner: Pending, index: int) -> Work:
-        """Return the work of an input, its cost guessed."""
+    def from_text(
+        cls, given: TextRequest, held: Sequence[LoadedVersion], request: PendingRequest, index: int
+    ) -> WorkItem:
+        """Return the item of a text, with estimated costs."""
         size = len(given.text) if given.text.isascii() else len(given.text.encode("utf-8", "surrogatepass"))
-        guess = size // _BYTES + 2
-        return cls(given.text, given.names, held, owner, index, [guess] * len(held))
+        estimate = size // _BYTES_PER_TOKEN + 2
+        return cls(given.text, given.names, held, request, index, [estimate] * len(held))
 
     @property
     def charges(self) -> list[tuple[str, int]]:
-        """The tokens by name."""
+        """Return pairs of a served name and its tokens."""
         return list(zip(self.names, self.costs, strict=True))
 
-    def only(self, i: int) -> Work:
-        """Return the work of the adapter `i` alone."""
+    def only(self, i: int) -> WorkItem:
+        """Return a copy for the adapter with index `i` alone."""
         own = slice(i, i + 1)
         return replace(
             self,
@@ -120,14 +137,17 @@ class Work:
         )
 
 
-def spread(inputs: Sequence[Input], results: Iterable[Result | None]) -> list[Result]:
-    """Return results that answer each name once as answers to `inputs`, which may repeat names."""
-    answers: list[Result] = []
+def repeat_answers(inputs: Sequence[TextRequest], results: Iterable[Result | None]) -> list[Result]:
+    """Return the results with an answer for every requested name, repeated names included.
+
+    results: of each text, with one answer for each distinct name.
+    """
+    repeated: list[Result] = []
     for given, result in zip(inputs, results, strict=True):
         if result is None:
-            raise RuntimeError("a request was to be answered before each of its inputs had a result")
+            raise RuntimeError("a request ended before each of its texts had a result")
         if isinstance(result, list) and len(result) < len(given.adapters):
             by_name = {answer.adapter: answer for answer in result}
             result = [by_name[name] for name in given.adapters]
-        answers.append(result)
-    return answers
+        repeated.append(result)
+    return repeated

@@ -1,4 +1,4 @@
-"""The device threads: each takes a batch from the fair queue, and the next, as long as something waits."""
+"""The scheduler: device threads that take batches from the fair queue."""
 
 from __future__ import annotations
 
@@ -8,41 +8,42 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 
-from onetrunk.core.serving.engine.cpu_threads import step_back
+from onetrunk.core.serving.engine.cpu_threads import lower_priority
 from onetrunk.core.serving.engine.fair_queue import FairQueue
-from onetrunk.core.serving.engine.requests import Work
+from onetrunk.core.serving.engine.requests import WorkItem
 
-_LEAST = 64
-"""Tokens that are not split between device threads: they take one thread little longer than half of them would."""
-_LATELY = 64
-"""Requests that are looked back to know whether most are one flow's and refused."""
+_MIN_SPLIT_TOKENS = 64
+"""Fewer tokens are not split between device threads: one thread takes little longer for all than for half."""
+_RECENT_REQUESTS = 64
+"""Recent requests that are inspected to detect a flood."""
 _FLOOD_SECONDS = 1.0
-"""How long a flow counts as a flood after something of it was refused."""
+"""A name counts as flooding until this long after its last detection."""
 _log = logging.getLogger(__name__)
 
 
-class Batcher:
-    """A queue and the threads that empty it.
+class Scheduler:
+    """A fair queue and the device threads that empty it. Thread-safe.
 
-    answer: does all of a batch, on a device thread; what it raises is logged.
-    tokens: of a batch, at most; a longer text is a batch of its own.
-    wait: seconds that the first of a batch that is not full waits for more; only an idle device waits.
-    workers: device threads, each with a batch of its own.
+    compute: computes a batch, on a device thread; an exception is logged.
+    tokens: maximum tokens of a batch; a longer text is a batch of its own.
+    wait: seconds that an idle device thread waits for a batch to fill.
+    workers: number of device threads.
     """
 
     def __init__(
-        self, answer: Callable[[list[Work]], None], tokens: int, wait: float, workers: int = 1
+        self, compute: Callable[[list[WorkItem]], None], tokens: int, wait: float, workers: int = 1
     ) -> None:
-        self._answer, self._tokens, self._wait = answer, tokens, wait
-        self._queue: FairQueue[Work] = FairQueue()
-        self._turn = threading.Lock()  # of the one thread that gathers a batch, as long as it waits, too
+        self._compute, self._tokens, self._wait = compute, tokens, wait
+        self._queue: FairQueue[WorkItem] = FairQueue()
+        self._gathering = threading.Lock()  # held by the one thread that collects its next batch
         self._changed = threading.Condition()
         self._idle = workers
-        self._asked: deque[str | None] = deque(maxlen=_LATELY)  # the flow of what was refused, else None
-        self._flood, self._flood_ends = "", 0.0
+        # For each recent request: None if it was admitted, else the names that it was refused for.
+        self._recent: deque[str | None] = deque(maxlen=_RECENT_REQUESTS)
+        self._flooding, self._flood_ends = "", 0.0
         self._closing = False
         self._threads = [
-            threading.Thread(target=self._run, name=f"onetrunk-device-{number}", daemon=True)
+            threading.Thread(target=self._loop, name=f"onetrunk-device-{number}", daemon=True)
             for number in range(workers)
         ]
         for thread in self._threads:
@@ -50,92 +51,94 @@ class Batcher:
 
     @property
     def waiting(self) -> tuple[int, int]:
-        """How many texts wait, and how many tokens they cost."""
+        """Return the number of queued texts, and the sum of their tokens."""
         with self._changed:
             return len(self._queue), self._queue.tokens
 
     @property
     def alive(self) -> bool:
-        """Whether what is put will be answered."""
+        """Return whether all device threads run."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def put(self, works: Iterable[Work]) -> None:
-        """Add the works of a request to the queue."""
+    def put(self, items: Iterable[WorkItem]) -> None:
+        """Queue the items of a request."""
         with self._changed:
-            self._asked.append(None)
-            for work in works:
-                work.since = time.perf_counter()
-                work.place = self._queue.put(work.flow, sum(work.costs), work)
+            self._recent.append(None)
+            for item in items:
+                item.queued_at = time.perf_counter()
+                item.ticket = self._queue.put(item.queue_name, sum(item.costs), item)
             self._changed.notify()
 
-    def drop(self, works: Iterable[Work]) -> list[Work]:
-        """Take out of the queue those works that still wait, and return them."""
+    def drop(self, items: Iterable[WorkItem]) -> list[WorkItem]:
+        """Remove the items that are still queued, and return them."""
         with self._changed:
-            return [work for work in works if work.place is not None and self._queue.drop(work.place)]
+            return [item for item in items if item.ticket is not None and self._queue.drop(item.ticket)]
 
     def charge(self, tokens: Mapping[str, int]) -> None:
-        """Have flows pay for what their works, which were taken, turned out to cost more than was guessed."""
+        """Charge each name the tokens by which its items cost more than estimated; negative: less."""
         with self._changed:
-            for flow, more in tokens.items():
-                self._queue.charge(flow, more)
+            for name, more in tokens.items():
+                self._queue.charge(name, more)
 
-    def refused(self, flows: Iterable[str]) -> None:
-        """Hear of a request that was not let in, as there was no room for some flows.
+    def refused(self, names: Iterable[str]) -> None:
+        """Record that a request was refused because `names` had no capacity left, and detect a flood.
 
-        Where most of what is asked is of one flow and refused, that flow is a guest of the others for a while: it
-        rides with their batches, and has some of its own where half of the threads have nothing else to do. That
-        leaves it half of what the device can do, so that it ends with the flood, and not by itself goes on.
+        A name floods if it was refused in more than half of the recent requests. For one second it is then demoted:
+        it adds at most one item to each batch of the others, and gets batches of its own (of half the size) only
+        while more than half of the device threads are idle. It so keeps about half of the capacity. Its
+        requests are then admitted again, which ends the demotion when the flood ends.
         """
         with self._changed:
-            self._asked.extend(flows)
-            flow, count = Counter(self._asked).most_common(1)[0]
-            if flow is not None and 2 * count > _LATELY:
-                self._flood, self._flood_ends = flow, time.perf_counter() + _FLOOD_SECONDS
+            self._recent.extend(names)
+            name, count = Counter(self._recent).most_common(1)[0]
+            if name is not None and 2 * count > _RECENT_REQUESTS:
+                self._flooding, self._flood_ends = name, time.perf_counter() + _FLOOD_SECONDS
 
     def close(self) -> None:
-        """Answer what waits, then end the threads."""
+        """Compute everything that is queued, then end the threads."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         for thread in self._threads:
             thread.join()
 
-    def _run(self) -> None:
-        step_back()
-        while batch := self._next():
+    def _loop(self) -> None:
+        lower_priority()
+        while batch := self._next_batch():
             try:
-                self._answer(batch)
-            except BaseException:  # even an exit: without its threads nothing is answered any more
-                _log.exception("what follows a batch of %d texts failed", len(batch))
+                self._compute(batch)
+            except BaseException:  # also SystemExit: without its threads the service answers nothing
+                _log.exception("an error escaped from the computation of a batch of %d texts", len(batch))
             with self._changed:
                 self._idle += 1
                 self._changed.notify()
 
-    def _next(self) -> list[Work]:
-        """Return the next batch, as soon as there is one; nothing when all is done and the batcher closes."""
-        with self._turn, self._changed:
+    def _next_batch(self) -> list[WorkItem]:
+        """Wait for the next batch and return it; an empty list if the scheduler closes and nothing is queued."""
+        with self._gathering, self._changed:
             while not (batch := self._take()) and not (self._closing and not self._queue):
-                if self._queue:  # a guest waits, at most until it is none any more
+                if self._queue:  # only demoted items: wait until their demotion ends, or something changes
                     self._changed.wait(max(0.0, self._flood_ends - time.perf_counter()))
                 else:
                     self._changed.wait()
-                    self._gather()
+                    self._fill()
             self._idle -= 1
             return batch
 
-    def _gather(self) -> None:
-        """Return when a whole batch waits, or the first of it has waited long enough."""
+    def _fill(self) -> None:
+        """Return when a full batch is queued, or after `wait` seconds."""
         until = time.perf_counter() + self._wait
         while self._queue.tokens < self._tokens and not self._closing:
             if not self._changed.wait(max(0.0, until - time.perf_counter())):
                 return
 
-    def _take(self) -> list[Work]:
-        """Return what is to be done next of what waits, if there is anything."""
-        budget = min(self._tokens, max(_LEAST, -(-self._queue.tokens // self._idle)))
-        flooded = time.perf_counter() < self._flood_ends and not self._queue.alone(self._flood)
+    def _take(self) -> list[WorkItem]:
+        """Take a batch from the queue: this thread's share of the queued tokens; empty if there is none."""
+        share = -(-self._queue.tokens // self._idle)
+        budget = min(self._tokens, max(_MIN_SPLIT_TOKENS, share))
+        flooded = time.perf_counter() < self._flood_ends and not self._queue.is_alone(self._flooding)
         if not flooded or self._closing:
             return self._queue.take(budget)
-        if 2 * self._idle > len(self._threads):
-            return self._queue.take(min(budget, self._tokens // 2))  # others will come before it is done
-        return self._queue.take(budget, guest=self._flood)
+        if 2 * self._idle > len(self._threads):  # a small batch, as others will arrive before it is done
+            return self._queue.take(min(budget, self._tokens // 2))
+        return self._queue.take(budget, demoted=self._flooding)

@@ -1,4 +1,4 @@
-"""What has been going on lately: requests a second and the 95th percentile of their times, of the last minute."""
+"""Sliding-window statistics over the last minute: requests a second and p95 latency, in total and by name."""
 
 from __future__ import annotations
 
@@ -6,76 +6,103 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Container, Iterable
+from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING
 
-WINDOW = 60
-"""Seconds that are looked back."""
-_KEPT = 512
-"""Times that are kept for the percentile."""
+from onetrunk.core.errors import OneTrunkError
+
+if TYPE_CHECKING:
+    from onetrunk.core.serving.engine.events import EventSink
+    from onetrunk.core.serving.engine.requests import Result, TextRequest
+
+WINDOW_SECONDS = 60
+_MAX_TIMES = 512
+"""Durations kept for the percentile."""
 
 
-class Activity:
-    """Counts and times of one thing. Safe to share between threads."""
+class SlidingWindow:
+    """Counts events and keeps their durations. Thread-safe.
+
+    total: events since the window was created.
+    """
 
     def __init__(self) -> None:
         self.total = 0
-        self._seconds: deque[tuple[int, int]] = deque()  # (second, how many), ascending
-        self._times: deque[tuple[float, float]] = deque(maxlen=_KEPT)
-        self._born = time.monotonic()
+        self._counts: deque[tuple[int, int]] = deque()  # (second, events in it), ascending
+        self._durations: deque[tuple[float, float]] = deque(maxlen=_MAX_TIMES)  # (time, duration), ascending
+        self._started = time.monotonic()
         self._lock = threading.Lock()
 
-    def record(self, seconds: float, count: int = 1) -> None:
-        """Count something that took `seconds`."""
+    def record(self, duration: float) -> None:
+        """Count one event that took `duration` seconds."""
         now = time.monotonic()
         with self._lock:
-            self.total += count
-            second, known = self._seconds[-1] if self._seconds else (-1, 0)
+            self.total += 1
+            second, count = self._counts[-1] if self._counts else (-1, 0)
             if second == int(now):
-                self._seconds[-1] = (second, known + count)
+                self._counts[-1] = (second, count + 1)
             else:
-                self._seconds.append((int(now), count))
-                self._forget(now)
-            self._times.append((now, seconds))
+                self._counts.append((int(now), 1))
+                self._drop_old(now)
+            self._durations.append((now, duration))
 
     def rate(self) -> float:
-        """Return how many a second there were over the last minute, or since the beginning if that is less."""
+        """Return the events a second over the last minute, or since the start if that is less."""
         now = time.monotonic()
         with self._lock:
-            self._forget(now)
-            counted = sum(count for _, count in self._seconds)
-        return counted / max(1.0, min(WINDOW, now - self._born))
+            self._drop_old(now)
+            events = sum(count for _, count in self._counts)
+        return events / max(1.0, min(WINDOW_SECONDS, now - self._started))
 
     def p95(self) -> float | None:
-        """Return the 95th percentile, in seconds, of the last 512 times of the last minute; None without any."""
-        since = time.monotonic() - WINDOW
+        """Return the 95th percentile, in seconds, of the last 512 durations; None if the last minute has none."""
+        since = time.monotonic() - WINDOW_SECONDS
         with self._lock:
-            known = tuple(self._times)
-        times = sorted(taken for at, taken in known if at >= since)
-        return times[math.ceil(0.95 * len(times)) - 1] if times else None
+            recent = tuple(self._durations)
+        durations = sorted(duration for at, duration in recent if at >= since)
+        return durations[math.ceil(0.95 * len(durations)) - 1] if durations else None
 
-    def _forget(self, now: float) -> None:
-        while self._seconds and self._seconds[0][0] < now - WINDOW:
-            self._seconds.popleft()
+    def _drop_old(self, now: float) -> None:
+        while self._counts and self._counts[0][0] < now - WINDOW_SECONDS:
+            self._counts.popleft()
 
 
-class Activities:
-    """What has been going on under each name that serves."""
+class RequestStatistics:
+    """Records finished requests: in a sliding window of all, in one for each served name, and in an event sink."""
 
-    def __init__(self) -> None:
-        self._of: dict[str, Activity] = {}
+    def __init__(self, events: EventSink) -> None:
+        self.requests = SlidingWindow()
+        self._events = events
+        self._by_name: dict[str, SlidingWindow] = {}
 
-    def record(self, names: Iterable[str], seconds: float, serving: Container[str]) -> None:
-        """Count something of `names` that took `seconds`; those that do not serve any more are forgotten."""
-        for name in names:
-            if name in serving:
-                self._of.setdefault(name, Activity()).record(seconds)
-            else:
-                self._of.pop(name, None)
+    def record(
+        self,
+        inputs: Sequence[TextRequest],
+        results: Sequence[Result],
+        seconds: float,
+        served: Container[str],
+    ) -> None:
+        """Record a finished request.
 
-    def of(self, name: str) -> Activity:
-        """Return what has been going on under `name`."""
-        return self._of.get(name) or Activity()
+        results: of each text in `inputs`.
+        seconds: duration of the request.
+        served: the names in service now; other names get no window.
+        """
+        self.requests.record(seconds)
+        for given, result in zip(inputs, results, strict=True):
+            if isinstance(result, OneTrunkError):
+                self._events.failed(result)
+                continue
+            for name in given.adapters:
+                self._events.answered(name, seconds)
+                if name in served:
+                    self._by_name.setdefault(name, SlidingWindow()).record(seconds)
 
-    def forget(self, name: str) -> None:
-        """Forget `name`, which was taken out of service."""
-        self._of.pop(name, None)
+    def of_name(self, name: str) -> SlidingWindow:
+        """Return the window of a served name; an empty one if it has answered nothing."""
+        return self._by_name.get(name) or SlidingWindow()
+
+    def keep_only(self, served: Container[str]) -> None:
+        """Drop the windows of names that are not in service any more."""
+        for name in [name for name in self._by_name if name not in served]:
+            del self._by_name[name]

@@ -1,22 +1,27 @@
-"""What a service tells about itself."""
+"""Status records of the serving engine: one for each served adapter, one for the engine. No torch is imported."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from onetrunk.adapters.methods.bank import Tier
-from onetrunk.core.inference.registry import Post
-from onetrunk.core.serving.engine.stats import Activity
 from onetrunk.core.tasks import Labels
+
+if TYPE_CHECKING:
+    from onetrunk.adapters.methods.bank import Tier
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """An adapter in service.
+class AdapterStatus:
+    """A served adapter.
 
-    requests: texts that it was asked since it was loaded first; requests_per_second, p95 (seconds, None where
-    nobody has asked): of the last minute.
+    version: the version in service, such as `ner@3`.
+    reference: what was requested when it was loaded, such as `ner@prod`.
+    since: when this version began to serve.
+    requests: texts answered since the name was first loaded.
+    requests_per_second: over the last minute.
+    p95: 95th percentile of the latency in seconds, over the last minute; None if there was no request.
     """
 
     name: str
@@ -30,31 +35,19 @@ class Served:
     requests_per_second: float
     p95: float | None
 
-    @classmethod
-    def of(cls, name: str, post: Post, tier: Tier, activity: Activity) -> Served:
-        """Return what is told of `post`."""
-        adapter = post.resident.adapter
-        return cls(
-            name=name,
-            version=post.version,
-            reference=post.reference,
-            task=adapter.spec.name,
-            labels=adapter.labels,
-            tier=tier,
-            since=post.since,
-            requests=activity.total,
-            requests_per_second=activity.rate(),
-            p95=activity.p95(),
-        )
-
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """How an engine does.
+class EngineStatus:
+    """The state of a serving engine.
 
-    state: ready, overloaded, draining, or broken where the device thread has ended.
-    waiting_tokens: accepted and not yet answered; waiting_texts: those of them that are in no batch yet.
-    wait_p95: seconds until a batch was begun, None if nothing has waited lately. uptime: seconds.
+    state: `ready`, `overloaded`, `draining`, or `broken` if a device thread has ended.
+    waiting_texts: accepted texts that are not in a batch yet.
+    waiting_tokens: accepted tokens that are not answered yet.
+    limit_tokens: the current bound of `waiting_tokens`.
+    wait_p95: 95th percentile of the queueing delay in seconds; None if no batch was run in the last minute.
+    requests_per_second: over the last minute.
+    adapters: number of served names.
+    uptime: seconds.
     """
 
     state: str

@@ -1,1 +1,1 @@
-"""The HTTP side of the service: what comes in, who may, and what goes out."""
+"""The HTTP layer of the service: routes, tokens, limits, problems, metrics and the log."""

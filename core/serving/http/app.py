@@ -1,51 +1,58 @@
-"""The application: the routes around an engine, as an ASGI app."""
+"""The ASGI application: the routes of the API, and the files of the web pages."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from importlib.metadata import version
-from typing import Any
+from importlib.resources import files
 
-from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.routing import Route as Path
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from onetrunk.core.serving.engine.backend import Desk
+from onetrunk.core.serving.engine.backend import ServingBackend
 from onetrunk.core.serving.http.auth import Access
-from onetrunk.core.serving.http.body_limits import Bodies
-from onetrunk.core.serving.http.json_codec import write_json
+from onetrunk.core.serving.http.body_reader import BodyReader
 from onetrunk.core.serving.http.json_log import EventLog
-from onetrunk.core.serving.http.middleware import CALL, Front
+from onetrunk.core.serving.http.middleware import CONTEXT, RequestMiddleware
 from onetrunk.core.serving.http.openapi import document
 from onetrunk.core.serving.http.problems import Refusal
 from onetrunk.core.serving.http.prometheus import Metrics
-from onetrunk.core.serving.http.request_context import Call, Handler, Service
+from onetrunk.core.serving.http.request_context import JSON_TYPE, RequestContext, encode_json
 from onetrunk.core.serving.http.routes import ROUTES
-from onetrunk.core.serving.http.static_files import page_files, page_response
+from onetrunk.core.serving.http.service import Handler, HttpService
 
-DESCRIPTION = """Every task from one frozen encoder: each text goes through any of the adapters that serve.
-
-Errors are problem details, RFC 9457. Every response has its request's id in `X-Request-Id`."""
+_MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".ico": "image/x-icon",
+    ".png": "image/png",
+}
+_PATHS = {"index.html": "/", "docs.html": "/docs"}
+"""URL path of a file of `page/`; that of any other file is its name."""
 
 
 class App:
-    """The application; `service` is what its routes work with."""
+    """The ASGI application. service: the objects that its handlers share."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: HttpService) -> None:
         self.service = service
         paths: dict[str, dict[str, Handler]] = defaultdict(dict)
         for route in ROUTES:
             paths[route.path][route.method] = route.handler
-        # The document takes long to make.
-        paths["/openapi.json"]["GET"] = _page(write_json(_document()), "application/json")
-        for path, (data, media) in page_files().items():
-            paths[path]["GET"] = _page(data, media)
+        # Made once: it takes long, and never changes.
+        paths["/openapi.json"]["GET"] = _file_handler(encode_json(document(ROUTES)), JSON_TYPE)
+        for file in (files("onetrunk.core.serving.http") / "page").iterdir():
+            media = _MEDIA_TYPES.get("." + file.name.rpartition(".")[2])
+            if media is not None:
+                path = _PATHS.get(file.name, f"/{file.name}")
+                paths[path]["GET"] = _file_handler(file.read_bytes(), media)
         routes = [Path(path, _Endpoint(service, path, handlers)) for path, handlers in paths.items()]
-        self._app = Front(_Router(routes, redirect_slashes=False), service)
+        self._app = RequestMiddleware(_Router(routes, redirect_slashes=False), service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -53,81 +60,66 @@ class App:
 
 
 def make_app(
-    engine: Desk, *, access: Access | None = None, log: EventLog | None = None, local: bool | None = None
+    engine: ServingBackend,
+    *,
+    access: Access | None = None,
+    log: EventLog | None = None,
+    loopback_only: bool | None = None,
 ) -> App:
-    """Return the application around `engine`, whose observer is a `Metrics` where there are to be metrics.
+    """Return the application of a backend.
 
-    access: the tokens; by default there are none. local: answer to loopback names alone, by default where there are
-    no tokens: a page on the web could otherwise make a name of its own mean this machine.
+    engine: if its event sink is a `Metrics`, `/metrics` shows the engine's events too.
+    access: the tokens; by default there are none.
+    log: by default, a log on stderr.
+    loopback_only: refuse requests whose `Host` is not a loopback name; by default, if there are no tokens.
+        Otherwise any web page could reach the service through a domain that resolves to 127.0.0.1 (DNS rebinding).
     """
     access = access or Access()
-    metrics = engine.observer if isinstance(engine.observer, Metrics) else Metrics()
+    metrics = engine.events if isinstance(engine.events, Metrics) else Metrics()
     metrics.watch(engine)
     return App(
-        Service(
+        HttpService(
             engine=engine,
             access=access,
             metrics=metrics,
             log=log or EventLog(),
-            bodies=Bodies(engine.limits),
-            local=access.open if local is None else local,
+            body_reader=BodyReader(engine.limits),
+            loopback_only=access.is_open if loopback_only is None else loopback_only,
         )
     )
 
 
 class _Router(Router):
-    """Starlette's router; Starlette's own responses are not problem details."""
+    """Starlette's router, which answers an unknown path with a problem."""
 
     @override
     async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            raise Refusal("not-found", "there is nothing at this path; see /docs")
+            raise Refusal("not-found", "this path does not exist; /docs lists all paths")
         await super().not_found(scope, receive, send)
 
 
 class _Endpoint:
-    """The ASGI application of one path: a handler for each method."""
+    """The ASGI application of one path, with a handler for each method."""
 
-    def __init__(self, service: Service, path: str, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, service: HttpService, path: str, handlers: Mapping[str, Handler]) -> None:
         self._service, self._path, self._handlers = service, path, handlers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call: Call = scope[CALL]
-        call.route, call.params = self._path, scope["path_params"]
+        request: RequestContext = scope[CONTEXT]
+        request.route, request.params = self._path, scope["path_params"]
         handler = self._handlers.get(scope["method"])
         if handler is None:
             allow = ", ".join(sorted({*self._handlers, *(("HEAD",) if "GET" in self._handlers else ())}))
-            raise Refusal("method-not-allowed", f"this path takes {allow}", {"Allow": allow})
-        response = await handler(self._service, call)
+            raise Refusal("method-not-allowed", f"this path has only the methods {allow}", {"Allow": allow})
+        response = await handler(self._service, request)
         await response(scope, receive, send)
 
 
-def _page(data: bytes, media: str) -> Handler:
-    async def page(_service: Service, _call: Call) -> Response:
-        return page_response(data, media)
+def _file_handler(content: bytes, media: str) -> Handler:
+    """Return the handler of a file. A browser may keep the file, but must check for a new version each time."""
 
-    return page
+    async def file(_service: HttpService, _request: RequestContext) -> Response:
+        return Response(content, headers={"Content-Type": media, "Cache-Control": "no-cache"})
 
-
-def _document() -> dict[str, Any]:
-    """Return the OpenAPI document; FastAPI writes it, from routes that are never called."""
-    described = FastAPI(title="OneTrunk", version=version("onetrunk"), description=DESCRIPTION)
-
-    async def endpoint() -> Response:
-        raise NotImplementedError
-
-    for route in ROUTES:
-        described.add_api_route(
-            route.path,
-            endpoint,
-            methods=[route.method],
-            name=route.handler.__name__,
-            operation_id=route.handler.__name__,
-            summary=(route.handler.__doc__ or "").partition("\n")[0],
-            description=" ",
-            response_class=Response,
-            responses=dict(route.responses),
-            status_code=route.status,
-            openapi_extra=dict(route.extra),
-        )
-    return document(described)
+    return file

@@ -1,10 +1,12 @@
-"""Who may do what: the token file, and the check of what a request carries.
+"""Tokens: the token file, and the check of the token of a request.
+
+A token file is TOML:
 
 [[token]]
-name = "mobile"                   # for logs
-sha256 = "…"                      # of the token, in hex; or  token = "…", of at least 16 characters
+name = "mobile"                   # appears in the log
+sha256 = "…"                      # of the token, in hex; or token = "…", with at least 16 characters
 scopes = ["predict"]              # predict, admin
-adapters = ["ner", "sentiment*"]  # patterns of the names that it may use; all when left out
+adapters = ["ner", "sentiment*"]  # patterns of served names; without this key, all
 """
 
 from __future__ import annotations
@@ -35,80 +37,92 @@ from onetrunk.core.errors import UsageError
 from onetrunk.core.serving.http.problems import Refusal
 
 SCOPES = ("predict", "admin")
-LEAST_CHARACTERS = 16
-"""Of a token."""
+MIN_CHARACTERS = 16
+"""Minimum length of a token."""
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
-_BEARER = re.compile(rf"(?=.{{{LEAST_CHARACTERS}}})[A-Za-z0-9._~+/-]+=*")
+_BEARER = re.compile(rf"(?=.{{{MIN_CHARACTERS}}})[A-Za-z0-9._~+/-]+=*")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a token gives. name: of the token; None without tokens. adapters: patterns; None for every adapter."""
+    """The rights of a token.
+
+    name: name of the token; None if the service has no tokens.
+    scopes: of `SCOPES`.
+    adapters: patterns of served names (`fnmatch`); None for all names.
+    """
 
     name: str | None
     scopes: frozenset[str]
     adapters: tuple[str, ...] | None = None
 
     def covers(self, adapter: str) -> bool:
-        """Tell whether the name `adapter` may be used, whether anything serves under it or not."""
+        """Return whether the served name `adapter` may be used; the name need not exist."""
         return self.adapters is None or any(fnmatchcase(adapter, pattern) for pattern in self.adapters)
 
-    def demand(self, adapter: str) -> None:
-        """Raise Refusal unless the name `adapter` may be used."""
+    def require(self, adapter: str) -> None:
+        """Raise Refusal (403) unless the served name `adapter` may be used."""
         if not self.covers(adapter):
-            raise Refusal("forbidden", f"this token may not use {adapter[:100]!r}", adapter=adapter)
+            raise Refusal(
+                "forbidden", f"this token may not use the adapter {adapter[:100]!r}", adapter=adapter
+            )
 
 
-EVERYTHING = Grant(None, frozenset(SCOPES))
-"""What everybody has where there are no tokens."""
+UNRESTRICTED = Grant(None, frozenset(SCOPES))
+"""The grant of every request if the service has no tokens."""
 
 
 class Access:
-    """The tokens of a service, or none: then everybody may do everything."""
+    """The tokens of a service. Without tokens, every request may do everything."""
 
     def __init__(self, grants: Mapping[bytes, Grant] | None = None) -> None:
-        """grants: by the SHA-256 of the token."""
+        """grants: by SHA-256 digest of the token; None for a service without tokens."""
         self._grants = None if grants is None else tuple(grants.items())
 
     @classmethod
     def read(cls, file: Path) -> Access:
-        """Read a token file. Raises UsageError that names file and entry; warns if others may read it."""
+        """Read a token file; log a warning if other users can read it. Raises UsageError that lists every fault."""
         return cls(_grants(file))
 
     @property
-    def open(self) -> bool:
-        """Whether there are no tokens."""
+    def is_open(self) -> bool:
+        """Whether the service has no tokens."""
         return self._grants is None
 
     def grant(self, authorization: str | None, scope: str | None = None) -> Grant:
-        """Return what the header `Authorization` gives. Raises Refusal: 401 without a token that is known, 403 for
-        one without `scope`."""
+        """Return the grant of the token in an `Authorization` header.
+
+        authorization: value of the header; None or "" if it is missing.
+        scope: required scope, if any.
+        Raises Refusal: 401 if the token is missing or unknown, 403 if it lacks the scope.
+        """
         if self._grants is None:
-            return EVERYTHING
-        grant = self._known(authorization)
+            return UNRESTRICTED
+        grant = self._find(authorization)
         if scope is not None and scope not in grant.scopes:
-            raise Refusal("forbidden", f"this token does not have the scope {scope}", scope=scope)
+            raise Refusal("forbidden", f"this token lacks the scope {scope!r}", scope=scope)
         return grant
 
-    def _known(self, authorization: str | None) -> Grant:
+    def _find(self, authorization: str | None) -> Grant:
+        """Return the grant of the token in a header. Raises Refusal (401)."""
         kind, _, token = (authorization or "").partition(" ")
         if kind.lower() != "bearer" or not token.strip():
-            raise _unauthorized("send a token: Authorization: Bearer TOKEN", "")
-        digest = _digest(token.strip().encode("latin-1", "replace"))  # as headers are read
+            raise _unauthorized("the request has no token; send the header Authorization: Bearer TOKEN", "")
+        digest = _digest(token.strip().encode("latin-1", "replace"))  # the encoding of headers
         found: Grant | None = None
-        for known, grant in self._grants or ():  # all of them, so that the time tells nothing
+        for known, grant in self._grants or ():  # compares all, so that the time does not depend on the token
             if hmac.compare_digest(digest, known):
                 found = grant
         if found is None:
-            raise _unauthorized("this token is not known", ', error="invalid_token"')
+            raise _unauthorized("the service does not have this token; check it", ', error="invalid_token"')
         return found
 
 
 @closed
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A token file; each of its tables is read by itself, as a `_Token`."""
+    """A token file. Each of its tables is checked separately, as a `_Token`."""
 
     token: tuple[dict[str, Any], ...] = ()
 
@@ -116,7 +130,7 @@ class _File:
 @closed
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """One entry of a token file, which has the token or its sha256. Messages never have a value of it."""
+    """An entry of a token file, with the token or its SHA-256. Messages about it never contain a value."""
 
     name: Text
     scopes: Annotated[tuple[Literal["predict", "admin"], ...], Some]
@@ -125,19 +139,19 @@ class _Token:
     token: str | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what is not a token."""
+        """Raise ValueError for an invalid entry."""
         if (self.sha256 is None) == (self.token is None):
-            raise ValueError("needs sha256 or token, one of them")
+            raise ValueError("must have either sha256 or token")
         if self.sha256 is not None and not _HEX.fullmatch(self.sha256):
             raise ValueError("sha256 must be 64 hex digits")
         if self.token is not None and not _BEARER.fullmatch(self.token):
             raise ValueError(
-                f"token must have at least {LEAST_CHARACTERS} characters, letters, digits and -._~+/="
+                f"token must have at least {MIN_CHARACTERS} characters: letters, digits and -._~+/="
             )
 
     @property
     def digest(self) -> bytes:
-        """The SHA-256 of the token."""
+        """The SHA-256 digest of the token."""
         return _digest((self.token or "").encode()) if self.sha256 is None else bytes.fromhex(self.sha256)
 
 
@@ -150,15 +164,15 @@ def _digest(token: bytes) -> bytes:
 
 
 def _grants(file: Path) -> dict[bytes, Grant]:
-    """Return what the tokens of a file give. Raises UsageError that lists every fault."""
+    """Return the grants of a token file by the digest of the token. Raises UsageError that lists every fault."""
     try:
         tables = read(_File, load_toml(file), SECRET_TOML_WORDS).token
     except (FileFault, RecordFault) as error:
         raise UsageError(f"{file}: {error}") from error
     if os.name == "posix" and file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
-        _log.warning("others may read the token file %s; chmod 600 it", file)
+        _log.warning("other users can read the token file %s; run chmod 600 on it", file)
     grants: dict[bytes, Grant] = {}
-    faults: list[str] = [] if tables else ["has no table [[token]]"]
+    faults: list[str] = [] if tables else ["has no entry; add a table [[token]]"]
     for number, table in enumerate(tables, 1):
         name = table.get("name")
         where = f"token {name!r}" if name and isinstance(name, str) else f"token {number}"
@@ -168,7 +182,7 @@ def _grants(file: Path) -> dict[bytes, Grant]:
             faults += [f"{where}: {fault}" for fault in error.faults]
             continue
         if token.digest in grants or token.name in {own.name for own in grants.values()}:
-            faults.append(f"{where} is there twice")
+            faults.append(f"{where} appears twice; remove one of them")
         grants[token.digest] = Grant(token.name, frozenset(token.scopes), token.adapters)
     if faults:
         raise UsageError(f"{file}: {'; '.join(faults)}")

@@ -1,10 +1,12 @@
-"""A connection with limits, around uvicorn's protocol, which has none of these.
+"""A connection with limits on time and memory, as a wrapper of uvicorn's protocol.
 
-uvicorn waits without end for the head of a request and for a client that does not read. It keeps a head of any
-size, and any number of requests that a client sends without waiting for the answers. A `Connection` stands between
-the transport and uvicorn's protocol, and uses of both only what `asyncio.Protocol` and `asyncio.Transport` define.
-While a request is under way it hands on only what the application waits for; the application tells it so, and finds
-it in the state of the ASGI scope.
+uvicorn has no timeout for the head of a request (request line and headers), nor for a client that does not read its
+responses. It has no limit on the size of a head, nor on the number of requests that a client sends ahead
+(pipelining).
+
+A `Connection` stands between the transport and uvicorn's protocol. Of both it uses only the interfaces
+`asyncio.Protocol` and `asyncio.Transport`. While a request is under way, it forwards data only when the application
+waits for a part of the body. The application calls the connection, which it finds in the state of the ASGI scope.
 """
 
 from __future__ import annotations
@@ -19,26 +21,28 @@ from typing_extensions import override
 from onetrunk.core.serving.http.problems import MEDIA_TYPE, Problem
 
 CONNECTION = "onetrunk.connection"
-"""Where `scope["state"]` has the connection."""
+"""Key of `scope["state"]`: the connection."""
 HEAD_SECONDS = 20.0
-"""How long the head of a request may take to arrive: from its first byte, or from the start of the connection."""
+"""Timeout for the head of a request, from its first byte or from the start of the connection."""
 WRITE_SECONDS = 60.0
-"""How long a client may leave unread what it was sent."""
+"""Timeout for a client that does not read its responses."""
 HEAD_BYTES = 2**16
-"""Of the head of a request, and of what wraps the parts of its body."""
+"""Limit on the head of a request, and on the bytes between two parts of its body."""
 UNREAD_BYTES = 2**26
-"""Of a body that still arrives after its response: a client may read a refusal only when it has sent everything."""
+"""Limit on the rest of a body after its response: some clients read the response only once all is sent."""
 _HELD_BYTES = 2**16
-"""Bytes that are held before no more are read: of a body that is not asked for yet, or of further requests."""
-_PIECE = 2**13
-"""Bytes that uvicorn is handed at a time. They can be a hundred small requests, all of which it keeps."""
+"""Above this number of held bytes, the connection stops reading from the socket."""
+_PIECE_BYTES = 2**13
+"""Number of bytes forwarded at a time. They may be a hundred small requests, all of which uvicorn keeps."""
 
 
 class Connection(asyncio.Protocol):
-    """A connection that ends where a client takes too long or sends too much.
+    """A connection that is closed if the client is too slow or sends too much.
 
-    protocol: the class of uvicorn's protocol; settings: what uvicorn creates it with.
-    gone: done once the connection is lost.
+    protocol: the class of uvicorn's protocol.
+    app_state: state of the ASGI scope.
+    settings: the other arguments of the protocol.
+    disconnected: done once the connection is lost.
     """
 
     def __init__(
@@ -46,123 +50,128 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._inner = protocol(app_state={**app_state, CONNECTION: self}, **settings)
-        self.gone: asyncio.Future[None] = self._loop.create_future()
-        self._held = bytearray()  # what has arrived and was not handed on yet
-        self._running = 0  # requests of the application: two for a moment, where one ends and the next begins
-        self._waiting = False  # the application, for the next part of a body
+        self.disconnected: asyncio.Future[None] = self._loop.create_future()
+        self._held = bytearray()  # data received, but not forwarded yet
+        self._running = 0  # requests under way: 0 or 1, for a moment 2
+        self._waiting = False  # whether the application waits for a part of a body
         self._next: asyncio.Handle | None = None
-        self._silent = 0  # bytes handed on since the application last took something
-        self._allowed = HEAD_BYTES
-        self._since: float | None = self._loop.time()  # when the head began that is being waited for
-        self._timer: asyncio.TimerHandle | None = None
-        self._unread: asyncio.TimerHandle | None = None
+        self._untaken = 0  # bytes forwarded since the application last received something
+        self._allowed = HEAD_BYTES  # limit of these bytes
+        self._head_began: float | None = self._loop.time()  # start of the current head; None: no head is due
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
+        """Start the timeout of the first head."""
         self._transport = transport
         self._inner.connection_made(_Transport(transport))  # type: ignore[arg-type]  # forwards all
         self._check_head()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers and complete `gone`."""
-        for handle in (self._timer, self._unread, self._next):
+        """Stop the timers and complete `disconnected`."""
+        for handle in (self._head_timer, self._write_timer, self._next):
             if handle is not None:
                 handle.cancel()
         self._held.clear()
-        if not self.gone.done():
-            self.gone.set_result(None)
+        if not self.disconnected.done():
+            self.disconnected.set_result(None)
         self._inner.connection_lost(exc)
 
     @override
     def eof_received(self) -> bool | None:
-        """Let uvicorn decide what the end of the client's data means."""
+        """Forward the end of the client's data."""
         return self._inner.eof_received()
 
     @override
     def data_received(self, data: bytes) -> None:
-        """Hand on what has arrived, or hold it until it is needed."""
-        if self._held or len(data) > _PIECE or (self._running and not self._waiting):
+        """Forward the data, or hold it until the application waits for it."""
+        if self._held or len(data) > _PIECE_BYTES or (self._running and not self._waiting):
             self._held += data
             if len(self._held) > _HELD_BYTES:
                 self._transport.pause_reading()
             self._schedule()
         else:
-            self._hand_on(data)
+            self._forward(data)
 
     @override
     def pause_writing(self) -> None:
-        """Give a client that does not read `WRITE_SECONDS`."""
+        """Start the timeout of a client that does not read."""
         self._inner.pause_writing()
-        if self._unread is None:
-            self._unread = self._loop.call_later(WRITE_SECONDS, self._transport.abort)
+        if self._write_timer is None:
+            self._write_timer = self._loop.call_later(WRITE_SECONDS, self._transport.abort)
 
     @override
     def resume_writing(self) -> None:
-        """Note that the client reads again."""
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+        """Stop the timeout of a client that does not read."""
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
         self._inner.resume_writing()
 
     def request_began(self) -> None:
-        """Note that the application has the head of a request."""
+        """Report that the application has begun a request."""
         self._running += 1
-        self._silent, self._allowed, self._since = 0, HEAD_BYTES, None
-        if self._next is not None:  # it may end before its turn, and another one may wait in uvicorn
+        self._untaken, self._allowed, self._head_began = 0, HEAD_BYTES, None
+        if self._next is not None:  # uvicorn may already have the next request
             self._next.cancel()
             self._next = None
 
-    def request_ended(self, *, whole: bool) -> None:
-        """Note that the application is done with a request. whole: it has read the body to its end."""
+    def request_ended(self, *, body_complete: bool) -> None:
+        """Report that the application has ended a request. body_complete: whether it read the whole body."""
         self._running -= 1
-        self._silent, self._allowed = 0, HEAD_BYTES if whole else UNREAD_BYTES
+        self._untaken, self._allowed = 0, HEAD_BYTES if body_complete else UNREAD_BYTES
         if self._held:
             self._schedule()
 
     def body_awaited(self) -> None:
-        """Note that the application asks for the next part of the body, which may have arrived already."""
+        """Report that the application waits for the next part of the body."""
         self._waiting = True
         if self._held:
             self._schedule()
 
     def body_taken(self) -> None:
-        """Note that the application has got that part."""
-        self._waiting, self._silent = False, 0
+        """Report that the application has received this part."""
+        self._waiting, self._untaken = False, 0
 
     def _schedule(self) -> None:
-        """Hand on the next piece soon: after the application has begun what uvicorn has got by now."""
+        """Schedule the next held piece, for after the application has handled the last one."""
         if self._next is None:
-            self._next = self._loop.call_soon(self._hand_on_held)
+            self._next = self._loop.call_soon(self._forward_held)
 
-    def _hand_on_held(self) -> None:
+    def _forward_held(self) -> None:
+        """Forward the next held piece, if the application can take it; resume reading after the last."""
         self._next = None
         if self._transport.is_closing() or (self._running and not self._waiting):
             return
-        piece = bytes(self._held[:_PIECE])
-        del self._held[:_PIECE]
-        self._hand_on(piece)
+        piece = bytes(self._held[:_PIECE_BYTES])
+        del self._held[:_PIECE_BYTES]
+        self._forward(piece)
         if self._held:
             self._schedule()
         elif not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def _hand_on(self, data: bytes) -> None:
-        self._silent += len(data)
-        if self._silent > self._allowed:
+    def _forward(self, data: bytes) -> None:
+        """Pass data to uvicorn's protocol, or refuse it above the limit."""
+        self._untaken += len(data)
+        if self._untaken > self._allowed:
             self._refuse()
             return
-        if self._since is None and not self._running:
-            self._since = self._loop.time()
+        if self._head_began is None and not self._running:
+            self._head_began = self._loop.time()
         self._inner.data_received(data)
 
     def _refuse(self) -> None:
-        """End the connection: with an answer where none is under way."""
+        """Close the connection; answer 431 if no request is under way."""
         if self._running:
             self._transport.abort()
             return
-        problem = Problem("headers-too-large", f"the headers have over {HEAD_BYTES} bytes")
+        problem = Problem(
+            "headers-too-large",
+            f"the request line and the headers have over {HEAD_BYTES} bytes, the limit; send fewer",
+        )
         body = json.dumps(problem.to_json()).encode()
         head = (
             f"HTTP/1.1 {problem.status} Request Header Fields Too Large\r\ncontent-type: {MEDIA_TYPE}\r\n"
@@ -172,16 +181,18 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def _check_head(self) -> None:
-        """End the connection if a head takes too long, and otherwise look again when it would."""
-        left = HEAD_SECONDS if self._since is None else self._since + HEAD_SECONDS - self._loop.time()
+        """Close the connection if the current head has timed out, and otherwise check again when it would."""
+        left = (
+            HEAD_SECONDS if self._head_began is None else self._head_began + HEAD_SECONDS - self._loop.time()
+        )
         if left > 0:
-            self._timer = self._loop.call_later(left, self._check_head)
+            self._head_timer = self._loop.call_later(left, self._check_head)
         else:
             self._transport.close()
 
 
 class _Transport:
-    """The transport as uvicorn's protocol sees it: when to read is for the `Connection` to decide."""
+    """The transport for uvicorn's protocol, which cannot pause reading: the `Connection` does."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -191,7 +202,6 @@ class _Transport:
         return getattr(self._transport, name)
 
     def pause_reading(self) -> None:
-        """Change nothing."""
+        """Do nothing."""
 
-    def resume_reading(self) -> None:
-        """Change nothing."""
+    resume_reading = pause_reading

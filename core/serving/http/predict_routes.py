@@ -1,4 +1,4 @@
-"""`POST /v1/predict`: inputs are checked each by itself, answered together, and written once."""
+"""Handler of `POST /v1/predict`, and what it shares with the stream: checks of inputs, JSON of results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
@@ -14,62 +14,62 @@ from starlette.responses import Response
 from onetrunk.adapters.format.records import REQUEST_WORDS, faults_of
 from onetrunk.core.errors import UnknownAdapter
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, UnknownName
-from onetrunk.core.serving.engine.requests import Answer, Input, Result
-from onetrunk.core.serving.http import schemas
+from onetrunk.core.serving.engine.requests import AdapterAnswer, Result, TextRequest
 from onetrunk.core.serving.http.auth import Grant
-from onetrunk.core.serving.http.body_limits import unless_gone
-from onetrunk.core.serving.http.json_codec import write_json
+from onetrunk.core.serving.http.body_reader import cancel_on_disconnect
 from onetrunk.core.serving.http.problems import Problem, Refusal, problem_of
-from onetrunk.core.serving.http.request_context import Call, Service, granted, problem_response
-from onetrunk.core.serving.http.schemas import PredictRequest
+from onetrunk.core.serving.http.request_context import (
+    JSON_TYPE,
+    RequestContext,
+    encode_json,
+    problem_response,
+)
+from onetrunk.core.serving.http.schemas import PredictInput, PredictRequest
+from onetrunk.core.serving.http.service import HttpService, authorize
 from onetrunk.core.tasks import JSONObject
 
-_MANY = 1000
-"""Answers that are written off the loop, which they would hold up."""
+_MANY_ANSWERS = 1000
+"""Bodies with more answers are encoded in a worker thread, because encoding would block the event loop."""
+Outcome: TypeAlias = list[AdapterAnswer] | Problem
+"""The answers to an input, one for each adapter in the order of the request, or the problem of the input."""
 Model = TypeVar("Model", bound=BaseModel)
 _log = logging.getLogger(__name__)
 
 
-async def predict(service: Service, call: Call) -> Response:
-    """Answer each input; one that is wrong has its problem in its place. All wrong: the first one's problem."""
-    grant = granted(service, call, "predict")
-    given = inputs_of(await service.bodies.json(call), service.engine.limits.inputs)
-    call.inputs = len(given)
-    results = await unless_gone(call, lambda: results_of(service, given, grant))
-    problems = [result for result in results if isinstance(result, Problem)]
-    if len(problems) == len(results):
+async def predict(service: HttpService, request: RequestContext) -> Response:
+    """Answer each input; a wrong input gets a problem. If all are wrong, the response is the first problem."""
+    grant = authorize(service, request, "predict")
+    inputs = _inputs(await service.body_reader.read_json(request), service.engine.limits.inputs)
+    request.inputs = len(inputs)
+    outcomes = await cancel_on_disconnect(request, lambda: answer(service, inputs, grant))
+    problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
+    if len(problems) == len(outcomes):
         errors = [problem.to_json(input=index) for index, problem in enumerate(problems)]
-        return problem_response(problems[0], call, errors=errors)
-    if sum(len(result) for result in results if isinstance(result, list)) > _MANY:
-        body = await asyncio.to_thread(written_apart, service, results)
+        return problem_response(problems[0], request.id, errors=errors)
+    if sum(len(outcome) for outcome in outcomes if isinstance(outcome, list)) > _MANY_ANSWERS:
+        body = await asyncio.to_thread(_encode, service, outcomes)
     else:
-        body = written(service, results)
-    return Response(body, media_type="application/json")
+        body = _encode(service, outcomes)
+    return Response(body, media_type=JSON_TYPE)
 
 
-def inputs_of(value: Any, most: int) -> Sequence[Any]:
-    """Return the inputs that a body has, none of them looked at. Raises Refusal."""
-    inputs = request(PredictRequest, value).inputs
-    if len(inputs) > most:
-        raise Refusal(
-            "too-many-inputs",
-            f"{len(inputs)} inputs, at most {most} at once; send several requests, or use /v1/predict/stream",
-            count=len(inputs),
-            most=most,
+def _inputs(value: Any, limit: int) -> Sequence[Any]:
+    """Return the inputs of a body, each of them still unchecked. Raises Refusal."""
+    inputs = parse_record(PredictRequest, value).inputs
+    if len(inputs) > limit:
+        detail = (
+            f"the request has {len(inputs)} inputs, the limit is {limit}; send several requests, or use "
+            "/v1/predict/stream"
         )
+        raise Refusal("too-many-inputs", detail, count=len(inputs), most=limit)
     return inputs
 
 
-def input_of(value: Any, grant: Grant) -> Input:
-    """Return one input, checked. Raises Refusal."""
-    given = request(schemas.Input, value)
-    for name in given.adapters:
-        grant.demand(name)
-    return Input(given.text, tuple(given.adapters))
+def parse_record(kind: type[Model], value: Any) -> Model:
+    """Return a JSON value as a record of the schema `kind`.
 
-
-def request(kind: type[Model], value: Any) -> Model:
-    """Return `value`, which came as JSON, as a record of this kind. Raises Refusal, which never tells the value."""
+    Raises Refusal (422) that lists every fault and its place, but repeats no value: it may be private.
+    """
     try:
         return kind.model_validate(value)
     except ValidationError as error:
@@ -77,73 +77,80 @@ def request(kind: type[Model], value: Any) -> Model:
         raise Refusal("invalid-request", faults) from None
 
 
-async def results_of(
-    service: Service, given: Sequence[Any], grant: Grant, *, wait: bool = False
-) -> list[list[Answer] | Problem]:
-    """Return what comes of each input. Raises what `Engine.answer` raises."""
-    checked = [_checked(service, value, grant) for value in given]
-    sound = [each for each in checked if isinstance(each, Input)]
-    answers = iter(await service.engine.answer(sound, wait=wait) if sound else [])
-    return [each if isinstance(each, Problem) else _outcome(next(answers), grant) for each in checked]
+async def answer(
+    service: HttpService, values: Sequence[Any], grant: Grant, *, wait: bool = False
+) -> list[Outcome]:
+    """Check each input and compute the answers of the valid ones; return an outcome for each.
+
+    values: the JSON value of each input, or the Refusal of an input that is not JSON.
+    wait: wait for capacity in the queue, instead of raising QueueFull.
+    Raises Busy if the request as a whole cannot be answered now.
+    """
+    checked = [_checked(service, value, grant) for value in values]
+    valid = [each for each in checked if isinstance(each, TextRequest)]
+    results = iter(await service.engine.answer(valid, wait=wait) if valid else [])
+    return [each if isinstance(each, Problem) else _outcome(next(results), grant) for each in checked]
 
 
-def written(service: Service, results: Sequence[list[Answer] | Problem]) -> bytes:
-    """Return the body with all results."""
+def _checked(service: HttpService, value: Any, grant: Grant) -> TextRequest | Problem:
+    """Return an input as the engine takes it, or its problem."""
     try:
-        return write_json({"results": [result_json(result) for result in results]})
-    except (ValueError, TypeError):  # what a plugin answered is no JSON; the others' answers must not suffer
-        return written_apart(service, results)
-
-
-def written_apart(service: Service, results: Sequence[list[Answer] | Problem]) -> bytes:
-    """Return the body with all results, each written by itself."""
-    return b'{"results":[' + b",".join(written_one(service, each) for each in results) + b"]}"
-
-
-def written_one(service: Service, result: list[Answer] | Problem, **more: object) -> bytes:
-    """Return one result with `more` keys as JSON."""
-    try:
-        return write_json({**more, **result_json(result)})
-    except (ValueError, TypeError):
-        if isinstance(result, Problem):  # ours, and no plugin's
-            raise
-        versions = ", ".join(answer.version for answer in result)
-        _log.error("%s gave an answer that is no JSON", versions)
-        error = AnswerFailed(versions)
-        service.metrics.failed(error)
-        return write_json({**more, **result_json(problem_of(error))})
-
-
-def result_json(result: list[Answer] | Problem) -> JSONObject:
-    """Return one result as an object."""
-    if isinstance(result, Problem):
-        return {"error": result.to_json()}
-    return {"answers": [answer.to_json() for answer in result]}
-
-
-def _checked(service: Service, value: Any, grant: Grant) -> Input | Problem:
-    try:
-        return input_of(value, grant)
+        if isinstance(value, Refusal):
+            raise value
+        record = parse_record(PredictInput, value)
+        for name in record.adapters:
+            grant.require(name)
     except Refusal as refusal:
         service.metrics.failed(refusal)
         return refusal.problem
+    return TextRequest(record.text, tuple(record.adapters))
 
 
-def _outcome(result: Result, grant: Grant) -> list[Answer] | Problem:
+def _outcome(result: Result, grant: Grant) -> Outcome:
+    """Return an engine's result as an outcome."""
     if isinstance(result, list):
         return result
     if isinstance(result, AdapterUnavailable):
-        _log.warning("%s", result)  # why, which only the log may tell
-    return problem_of(narrowed(result, grant))
+        _log.warning("%s", result)  # the reason has a path, which the client must not see
+    return problem_of(redacted(result, grant))
 
 
-def narrowed(error: Exception, grant: Grant) -> Exception:
-    """Return an error that tells of no adapters but those that `grant` covers."""
+def redacted(error: Exception, grant: Grant) -> Exception:
+    """Return an error without the names of adapters that `grant` does not cover."""
     if grant.adapters is None:
         return error
     if isinstance(error, UnknownName):
         return UnknownName(error.name, [name for name in error.known if grant.covers(name)])
-    if isinstance(error, UnknownAdapter):  # of the store: names, or versions and aliases of one
+    if isinstance(error, UnknownAdapter):  # its `known` are names, or versions and aliases such as ner@3
         known = [each for each in error.known if grant.covers(each.partition("@")[0])]
         return UnknownAdapter(error.reference, known, Path())
     return error
+
+
+def _encode(service: HttpService, outcomes: Sequence[Outcome]) -> bytes:
+    """Return the body of a response with these outcomes. Each is encoded separately, as it may not be JSON."""
+    return b'{"results":[' + b",".join(encode_outcome(service, each) for each in outcomes) + b"]}"
+
+
+def encode_outcome(service: HttpService, outcome: Outcome, **members: object) -> bytes:
+    """Return an outcome as a JSON object; an answer that is not JSON becomes a problem.
+
+    members: further keys of the object.
+    """
+    try:
+        return encode_json({**members, **_result(outcome)})
+    except (ValueError, TypeError):
+        if isinstance(outcome, Problem):  # it has no part that a plugin made
+            raise
+        versions = ", ".join(answer.version for answer in outcome)
+        _log.error("%s returned an answer that is not JSON; check the task's `decode`", versions)
+        error = AnswerFailed(versions)
+        service.metrics.failed(error)
+        return encode_json({**members, **_result(problem_of(error))})
+
+
+def _result(outcome: Outcome) -> JSONObject:
+    """Return an outcome as a dict, as in the schemas `InputAnswers` and `InputProblem`."""
+    if isinstance(outcome, Problem):
+        return {"error": outcome.to_json()}
+    return {"answers": [answer.to_json() for answer in outcome]}

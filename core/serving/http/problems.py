@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details: one table of all that can be answered other than what was asked."""
+"""Problem details (RFC 9457): the table of all problems, and the problem of each exception."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from onetrunk.core.tasks import JSONObject
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
-"""When to try again what failed outside of this service."""
-MOST_NAME = 100
-"""Characters of an adapter's name."""
-_SHOWN = 100
-"""Names that a problem lists at most."""
+"""Retry-After of a failure outside of this service, in seconds."""
+MAX_NAME_CHARACTERS = 100
+"""Maximum length of a served name."""
+_LISTED = 100
+"""Maximum number of names in the member `known`."""
 
 PROBLEMS: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
@@ -65,25 +65,30 @@ PROBLEMS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "timeout": (503, "Timeout"),
     }
 )
-"""Status and title of each kind of problem; its type is `/problems/KIND`."""
+"""Status and title of each kind of problem. The type of a problem is `/problems/KIND`."""
 
-_OF_SERVING = {
-    QueueFull: "queue-full",
-    OverTime: "timeout",
-    ShuttingDown: "shutting-down",
-    UnknownName: "unknown-adapter",
-    TextTooLong: "text-too-long",
-    TooManyTokens: "text-too-long",
-    TooManyAdapters: "too-many-adapters",
-    AdapterUnavailable: "adapter-unavailable",
-    AnswerFailed: "internal",
-    ExitRefused: "internal",
+_OF_SERVING: Mapping[type[ServingError], tuple[str, tuple[str, ...]]] = {
+    QueueFull: ("queue-full", ()),
+    OverTime: ("timeout", ()),
+    ShuttingDown: ("shutting-down", ()),
+    TextTooLong: ("text-too-long", ("characters", "most")),
+    TooManyTokens: ("text-too-long", ("tokens", "most")),
+    TooManyAdapters: ("too-many-adapters", ("count", "most")),
+    AnswerFailed: ("internal", ("version",)),
+    ExitRefused: ("internal", ("version",)),
 }
+"""The kind of each error of the engine, and the attributes that become members of the problem."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What goes out in place of an answer. members: further keys of the object; headers: of the response."""
+    """Problem details, sent in place of an answer.
+
+    kind: key of `PROBLEMS`.
+    detail: what is wrong with this request or input, and what to do.
+    members: further keys of the JSON object.
+    headers: further headers of the response.
+    """
 
     kind: str
     detail: str
@@ -96,14 +101,14 @@ class Problem:
         return PROBLEMS[self.kind][0]
 
     def to_json(self, **more: object) -> JSONObject:
-        """Return the problem as an object, with `more` keys."""
+        """Return the problem as a JSON object. more: further keys."""
         status, title = PROBLEMS[self.kind]
         base = {"type": f"/problems/{self.kind}", "title": title, "status": status, "detail": self.detail}
         return {**base, **self.members, **more}
 
 
 class Refusal(ServingError):
-    """A request, or an input of it, that is refused before the engine hears of it."""
+    """Raised when the HTTP layer refuses a request or an input. problem: what the client gets."""
 
     def __init__(
         self, kind: str, detail: str, headers: Mapping[str, str] | None = None, **members: object
@@ -113,51 +118,48 @@ class Refusal(ServingError):
 
 
 def problem_of(error: Exception) -> Problem:
-    """Return what an error is to a client; one that nobody expected tells nothing of itself."""
+    """Return the problem that a client gets for an exception.
+
+    The messages of exceptions that contain a path of the store, or that are unexpected, are replaced.
+    """
     if isinstance(error, Refusal):
         return error.problem
     if isinstance(error, ServingError):
-        return _of_serving(error)
-    if isinstance(error, UnknownAdapter):  # its message has the store's path
+        return _serving_problem(error)
+    if isinstance(error, UnknownAdapter):
         known = f"known: {', '.join(error.known) or 'none'}"
         return Problem("unknown-reference", f"no adapter {error.reference!r} in the store; {known}")
     if isinstance(error, RemoteNotFound):
         return Problem("unknown-reference", str(error))
-    if isinstance(error, StoreBusy):  # all messages of a store have its path, and those of an artifact theirs
-        return _later("remote-unavailable", "the store is locked by another process; try again")
+    if isinstance(error, StoreBusy):
+        return _retry_later("remote-unavailable", "another process has locked the store; try again")
     if isinstance(error, StoreError):
         return Problem(
-            "adapter-rejected", "the store cannot take it in or hand it out; the service's log says why"
+            "adapter-rejected",
+            "the store failed to read or write the adapter; the log of the service says why",
         )
     if isinstance(error, ArtifactError):
-        return Problem("adapter-rejected", f"the adapter is not sound: {error.message}")
+        return Problem("adapter-rejected", f"the adapter failed its checks: {error.message}")
     if isinstance(error, RemoteUnreachable | RemoteConflict):
-        return _later("remote-unavailable", str(error))
+        return _retry_later("remote-unavailable", str(error))
     if isinstance(error, ReferenceSyntaxError):
         return Problem("invalid-request", str(error))
     if isinstance(error, OneTrunkError):
         return Problem("adapter-rejected", str(error))
-    return Problem("internal", "the service failed; its log says why")
+    return Problem("internal", "the service failed; its log has the error under the id of this request")
 
 
-def _later(kind: str, detail: str, **members: object) -> Problem:
+def _retry_later(kind: str, detail: str, **members: object) -> Problem:
     return Problem(kind, detail, members, {"Retry-After": str(RETRY_SECONDS)})
 
 
-def _of_serving(error: ServingError) -> Problem:
-    if isinstance(error, AdapterUnavailable):  # its reason may have the store's path
-        detail = f"{error.version} cannot be brought back; try again, or load it again"
-        return _later("adapter-unavailable", detail, version=error.version)
-    members: JSONObject = {}
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else {}
+def _serving_problem(error: ServingError) -> Problem:
+    if isinstance(error, AdapterUnavailable):
+        detail = f"{error.version} was evicted and cannot be reloaded from the store; load it again"
+        return _retry_later("adapter-unavailable", detail, version=error.version)
     if isinstance(error, UnknownName):
-        members = {"adapter": error.name, "known": list(error.known[:_SHOWN])}
-    elif isinstance(error, TooManyTokens):
-        members = {"tokens": error.tokens, "most": error.most}
-    elif isinstance(error, TextTooLong):
-        members = {"characters": error.characters, "most": error.most}
-    elif isinstance(error, TooManyAdapters):
-        members = {"count": error.count, "most": error.most}
-    elif isinstance(error, AnswerFailed | ExitRefused):
-        members = {"version": error.version}
-    return Problem(_OF_SERVING.get(type(error), "internal"), str(error), members, headers)
+        members = {"adapter": error.name, "known": list(error.known[:_LISTED])}
+        return Problem("unknown-adapter", str(error), members)
+    kind, attributes = _OF_SERVING.get(type(error), ("internal", ()))
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else {}
+    return Problem(kind, str(error), {name: getattr(error, name) for name in attributes}, headers)

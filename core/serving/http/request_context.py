@@ -1,83 +1,44 @@
-"""A request under way, and what the routes answer it with."""
+"""The context of one HTTP request, and the JSON responses that handlers return."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from onetrunk.core.serving.http.auth import Access, Grant
 from onetrunk.core.serving.http.connection import CONNECTION, Connection
-from onetrunk.core.serving.http.json_codec import write_json
 from onetrunk.core.serving.http.problems import MEDIA_TYPE, Problem
+from onetrunk.core.tasks import JSONObject
 
-if TYPE_CHECKING:
-    from onetrunk.core.serving.engine.backend import Desk
-    from onetrunk.core.serving.http.body_limits import Bodies
-    from onetrunk.core.serving.http.json_log import EventLog
-    from onetrunk.core.serving.http.prometheus import Metrics
-
+JSON_TYPE = "application/json"
 OTHER = "other"
-"""The route of a request that no route takes."""
-ID = "onetrunk.id"
-"""Where the scope has the id of a request, if it was given one before it came to the application."""
+"""The route of a request whose path is unknown."""
+REQUEST_ID = "onetrunk.id"
+"""Key of the ASGI scope: the request's id, if something in front of the application has set it."""
 
 
-@dataclass(slots=True)
-class Service:
-    """What the routes work with.
+class RequestContext:
+    """One request while it is answered.
 
-    local: only requests to a loopback name are answered. draining: connections end with their next response.
-    readers: what reads the bodies of streams.
+    id: 16 hex digits, unless something in front of the application has set another id.
+    began: start time, on the clock of `time.perf_counter`.
+    headers: by name in lower case; of a repeated header, the last value.
+    route: path of the route as in the OpenAPI document, `other` if the path is unknown.
+    params: values of the names in the route's path.
+    inputs: number of texts; None for a request without texts.
+    token: name of the request's token, once it was checked; None without tokens.
+    disconnected: done as soon as the client has disconnected, if `has_connection`.
+    has_connection: whether the server runs each connection as a `Connection`, which completes `disconnected`.
     """
-
-    engine: Desk
-    access: Access
-    metrics: Metrics
-    log: EventLog
-    bodies: Bodies
-    local: bool
-    draining: bool = False
-    readers: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def stop_reading(self) -> None:
-        """Take nothing more on: each response ends its connection now, and streams end with what they have."""
-        self.draining = True
-        for reader in self.readers:
-            reader.cancel()
-
-
-class Call:
-    """A request under way.
-
-    route: its path in the OpenAPI document; params: what stands for the names in it. inputs: how many texts.
-    token: its name. headers: those of one name as the last of them. gone: done once the connection is lost;
-    watched: there is a `Connection` that sees to that.
-    """
-
-    __slots__ = (
-        "_connection",
-        "_receive",
-        "_unread",
-        "began",
-        "gone",
-        "headers",
-        "id",
-        "inputs",
-        "params",
-        "route",
-        "token",
-        "watched",
-    )
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        self.id: str = scope.get(ID) or new_id()
+        self.id: str = scope.get(REQUEST_ID) or new_id()
         self.began = time.perf_counter()
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.route = OTHER
@@ -87,19 +48,19 @@ class Call:
         self._receive = receive
         self._unread = b"content-length" in self.headers or b"transfer-encoding" in self.headers
         self._connection: Connection | None = scope.get("state", {}).get(CONNECTION)
-        self.watched = self._connection is not None
+        self.has_connection = self._connection is not None
         if self._connection is None:
-            self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.disconnected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         else:
-            self.gone = self._connection.gone
+            self.disconnected = self._connection.disconnected
             self._connection.request_began()
 
     def header(self, name: bytes) -> str:
-        """Return a header by its name in lower case; "" without it."""
+        """Return the value of a header, "" if it is missing. name: in lower case."""
         return self.headers.get(name, b"").decode("latin-1")
 
     async def receive(self) -> Any:
-        """Return the next ASGI message: a part of the body, or that the client has gone."""
+        """Return the next ASGI message: a part of the body, or `http.disconnect`."""
         if self._connection is None or not self._unread:
             return await self._receive()
         self._connection.body_awaited()
@@ -111,28 +72,33 @@ class Call:
         return message
 
     def end(self) -> None:
-        """Tell the connection that the request has its response, or will have none."""
+        """Report to the connection that no more of this request is read or answered."""
         if self._connection is not None:
-            self._connection.request_ended(whole=not self._unread)
+            self._connection.request_ended(body_complete=not self._unread)
 
 
 def new_id() -> str:
-    """Return an id for a request."""
+    """Return a random request id: 16 hex digits."""
     return f"{random.getrandbits(64):016x}"
 
 
-Handler = Callable[[Service, Call], Awaitable[Response]]
-"""What answers a route. May raise OneTrunkError and ClientGone."""
+def encode_json(value: object) -> bytes:
+    """Return `value` as compact JSON in UTF-8.
+
+    Raises ValueError for NaN, infinity and incomplete surrogate pairs, TypeError for types that JSON does not have.
+    """
+    return _ENCODER.encode(value).encode("utf-8")
 
 
-def granted(service: Service, call: Call, scope: str | None = None) -> Grant:
-    """Return what the token of a request gives. Raises Refusal: 401 without one, 403 without `scope`."""
-    grant = service.access.grant(call.header(b"authorization"), scope)
-    call.token = grant.name
-    return grant
+def json_response(value: JSONObject, status: int = 200) -> Response:
+    """Return a response with `value` as its JSON body."""
+    return Response(encode_json(value), status, media_type=JSON_TYPE)
 
 
-def problem_response(problem: Problem, call: Call, **more: object) -> Response:
-    """Return the response that a problem is, with `more` members."""
-    body = write_json(problem.to_json(**more, instance=call.id))
+def problem_response(problem: Problem, request_id: str, **members: object) -> Response:
+    """Return the response of a problem. members: further keys of its object."""
+    body = encode_json(problem.to_json(**members, instance=request_id))
     return Response(body, problem.status, dict(problem.headers), MEDIA_TYPE)
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -1,86 +1,67 @@
-"""The table of routes: what answers each, and how the OpenAPI document describes it."""
+"""The table of the API's routes: the handler of each, and its description in the OpenAPI document."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
-from onetrunk.core.serving.http import adapter_routes as managing
-from onetrunk.core.serving.http import predict_routes as predicting
-from onetrunk.core.serving.http import status_routes as state
-from onetrunk.core.serving.http import stream
+from onetrunk.core.serving.http import management_routes, predict_routes
 from onetrunk.core.serving.http.openapi import (
-    INPUTS,
-    LOADS,
-    NAMED,
+    INPUT_PROBLEMS,
+    LOAD_PROBLEMS,
+    NAME_PROBLEMS,
     Responses,
-    answers,
+    Route,
     content,
-    described,
-    problem_answers,
 )
-from onetrunk.core.serving.http.request_context import Handler
+from onetrunk.core.serving.http.stream import NDJSON, predict_stream
 
-JSON = "application/json"
 _ADAPTERS, _ADAPTER = "/v1/adapters", "/v1/adapters/{name}"
-_READY: Responses = {
-    **answers("Health", secured=False),
-    503: content("Health", JSON, "A request would be refused now."),
-}
+_BODY = "JSON in UTF-8."
+_LINES = content("StreamResult", "One line for each line of the request, in order.", NDJSON)
 _LOADED: Responses = {
-    **answers("Loaded", *LOADS),
-    200: content("Loaded", JSON, "It has replaced `previous`."),
-    201: content("Loaded", JSON, "Nothing served under this name before."),
+    200: content("LoadedAdapter", "The adapter replaced the version `previous`."),
+    201: content("LoadedAdapter", "The name is new."),
 }
-_GONE: Responses = {
-    204: {"description": "It no longer serves."},
-    **problem_answers("forbidden", "internal", "unauthorized", *NAMED),
+_UNLOADED: Responses = {204: {"description": "The name is no longer served."}}
+_HEALTHY: Responses = {200: content("HealthStatus")}
+_READY: Responses = {
+    **_HEALTHY,
+    503: content("HealthStatus", "The service does not accept requests now."),
 }
-_LINES: Responses = {
-    **answers("StreamResult", *INPUTS),
-    200: content("StreamResult", stream.NDJSON, "A line for each line, in order."),
+_METRICS = {
+    "description": "Metrics in Prometheus's text format.",
+    "content": {"text/plain": {"schema": {"type": "string"}}},
 }
-_PAGE: Responses = {
-    200: {"description": "Text for Prometheus.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-    **problem_answers("forbidden", "internal", "unauthorized"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A route. responses, extra: of the document. status: of success."""
-
-    method: str
-    path: str
-    handler: Handler
-    responses: Responses
-    extra: Mapping[str, Any] = field(default_factory=described)
-    status: int = 200
-
 
 ROUTES = (
     Route(
         "POST",
         "/v1/predict",
-        predicting.predict,
-        answers("PredictResponse", *INPUTS),
-        described("PredictRequest"),
+        predict_routes.predict,
+        {200: content("PredictResponse")},
+        INPUT_PROBLEMS,
+        content("PredictRequest", _BODY),
     ),
     Route(
         "POST",
         "/v1/predict/stream",
-        stream.predict_stream,
-        _LINES,
-        described("StreamLine", stream.NDJSON),
+        predict_stream,
+        {200: _LINES},
+        INPUT_PROBLEMS,
+        content("StreamLine", _BODY, NDJSON),
     ),
-    Route("GET", _ADAPTERS, managing.list_adapters, answers("AdapterList")),
-    Route("GET", _ADAPTER, managing.show_adapter, answers("Adapter", *NAMED), described(named=True)),
-    Route("PUT", _ADAPTER, managing.put_adapter, _LOADED, described("LoadRequest", named=True)),
-    Route("DELETE", _ADAPTER, managing.delete_adapter, _GONE, described(named=True), status=204),
-    Route("GET", "/v1/status", state.show_status, answers("Status")),
-    Route("GET", "/healthz", state.live, answers("Health", secured=False), described(secured=False)),
-    Route("GET", "/readyz", state.ready, _READY, described(secured=False)),
-    Route("GET", "/metrics", state.metrics, _PAGE),
+    Route("GET", _ADAPTERS, management_routes.list_adapters, {200: content("AdapterList")}),
+    Route("GET", _ADAPTER, management_routes.show_adapter, {200: content("AdapterRecord")}, NAME_PROBLEMS),
+    Route(
+        "PUT",
+        _ADAPTER,
+        management_routes.put_adapter,
+        _LOADED,
+        LOAD_PROBLEMS,
+        content("LoadRequest", _BODY),
+    ),
+    Route("DELETE", _ADAPTER, management_routes.delete_adapter, _UNLOADED, NAME_PROBLEMS),
+    Route("GET", "/v1/status", management_routes.show_status, {200: content("ServiceStatus")}),
+    Route("GET", "/healthz", management_routes.live, _HEALTHY, secured=False),
+    Route("GET", "/readyz", management_routes.ready, _READY, secured=False),
+    Route("GET", "/metrics", management_routes.metrics, {200: _METRICS}),
 )
-"""All routes but those of the pages."""
+"""All routes except those of the web pages."""

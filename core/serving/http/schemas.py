@@ -1,14 +1,16 @@
-"""What goes in and out: requests are checked with these records, and the OpenAPI document is made from them."""
+"""Schemas of requests and responses, as pydantic models.
+
+Requests are validated with them. The OpenAPI document is made from them, with the docstrings as descriptions.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidation
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
-from onetrunk.adapters.format.strict_json import is_unicode
 from onetrunk.core.serving.engine.config import NAME
-from onetrunk.core.serving.http.problems import MOST_NAME
+from onetrunk.core.serving.http.problems import MAX_NAME_CHARACTERS
 
 _INPUT = {"text": "Ada Lovelace loved London.", "adapters": ["ner", "sentiment@prod"]}
 _ENTITY = {"start": 0, "end": 12, "text": "Ada Lovelace", "label": "PER", "score": 0.99}
@@ -43,17 +45,13 @@ _ADAPTER = {
     "p95_ms": 34.1,
 }
 
-AdapterName = Annotated[str, Field(max_length=MOST_NAME, description="A name that an adapter serves under.")]
+AdapterName = Annotated[
+    str, Field(max_length=MAX_NAME_CHARACTERS, description="The served name of an adapter.")
+]
 
 
-def _whole(text: str) -> str:
-    if not is_unicode(text):
-        raise ValueError("has half a surrogate pair, which is not a character; remove it")
-    return text
-
-
-Unicode = AfterValidator(_whole)
-"""The check that a text can be written in UTF-8, which not all that JSON can hold can."""
+UnicodeText = Annotated[str, Field(min_length=0)]
+"""Any text that UTF-8 can encode: pydantic refuses incomplete surrogate pairs in a string that has a constraint."""
 
 
 def _example(example: Any, *, closed: bool = False) -> ConfigDict:
@@ -61,43 +59,43 @@ def _example(example: Any, *, closed: bool = False) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [example]}, extra=extra, strict=True)
 
 
-class Input(BaseModel):
-    """A text, and the adapters that it is asked of."""
+class PredictInput(BaseModel):
+    """A text, and the adapters that answer it."""
 
     model_config = _example(_INPUT, closed=True)
 
-    text: Annotated[str, Unicode]
+    text: UnicodeText
     adapters: Annotated[list[AdapterName], Field(min_length=1)]
 
 
 class PredictRequest(BaseModel):
-    """Texts to answer. Each input is checked by itself, so that one that is wrong fails alone."""
+    """Texts to answer. Each input is checked separately: a wrong one does not affect the others."""
 
     model_config = _example({"inputs": [_INPUT]}, closed=True)
 
-    inputs: Annotated[list[SkipValidation[Input]], Field(min_length=1)]
+    inputs: Annotated[list[SkipValidation[PredictInput]], Field(min_length=1)]
 
 
-class StreamLine(Input):
-    """A line of a stream. id: comes back with the result."""
+class StreamLine(PredictInput):
+    """A line of a stream. The result has the same `id`."""
 
     model_config = _example({"id": 7, **_INPUT}, closed=True)
 
     id: str | int | float | None = None
 
 
-class Answer(BaseModel):
-    """What an adapter says of a text: with these keys those of its task's own record."""
+class AnswerRecord(BaseModel):
+    """The answer of an adapter to a text. Its other keys depend on the task."""
 
     model_config = _example(_NER)
 
-    adapter: Annotated[str, Field(description="The name that was asked for.")]
-    version: Annotated[str, Field(description="What answered.")]
+    adapter: Annotated[str, Field(description="The served name, as in the request.")]
+    version: Annotated[str, Field(description="The version that answered.")]
     task: str
 
 
-class Problem(BaseModel):
-    """RFC 9457 problem details. Some have further members, such as `known` or `errors`."""
+class ProblemDetails(BaseModel):
+    """Problem details (RFC 9457). Some types have further members, such as `known` or `errors`."""
 
     model_config = _example(_UNKNOWN)
 
@@ -105,63 +103,63 @@ class Problem(BaseModel):
     title: str
     status: Annotated[int, Field(ge=400, le=599)]
     detail: str
-    instance: Annotated[str, Field(description="The request's id, as in X-Request-Id.")] = ""
+    instance: Annotated[str, Field(description="The id of the request, as in X-Request-Id.")] = ""
 
 
-class Answers(BaseModel):
-    """The answers to an input, one an adapter, in the order asked."""
+class InputAnswers(BaseModel):
+    """The answers to an input: one for each adapter, in the order of the request."""
 
     model_config = _example(_RESULTS[0])
 
-    answers: list[Answer]
+    answers: list[AnswerRecord]
 
 
-class Failed(BaseModel):
-    """Why there is no answer to an input."""
+class InputProblem(BaseModel):
+    """The problem of an input that could not be answered."""
 
     model_config = _example(_RESULTS[1])
 
-    error: Problem
+    error: ProblemDetails
 
 
 class PredictResponse(BaseModel):
-    """One result an input, in order."""
+    """One result for each input, in order."""
 
     model_config = _example({"results": _RESULTS}, closed=True)
 
-    results: list[Answers | Failed]
+    results: list[InputAnswers | InputProblem]
 
 
 class StreamResult(BaseModel):
-    """A line of answers: `answers` or `error`, with the line's `id`; an error has the number of the `line`."""
+    """The result of a line: `answers` or `error`, and the `id` of the line. An error also has the `line` number."""
 
     model_config = _example({"id": 7, **_RESULTS[0]})
 
-    answers: list[Answer] = []
-    error: Problem | None = None
+    answers: list[AnswerRecord] = []
+    error: ProblemDetails | None = None
     id: str | int | float | None = None
     line: int = 0
 
 
-class Adapter(BaseModel):
-    """An adapter in service; the figures are of the last minute."""
+class AdapterRecord(BaseModel):
+    """A served adapter. The rate and the latency are those of the last minute."""
 
     model_config = _example(_ADAPTER)
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
     version: str
-    ref: Annotated[str, Field(description="What it was loaded as.")]
+    ref: Annotated[str, Field(description="The reference that it was loaded from.")]
     task: str
     labels: list[str]
     tier: Literal["device", "host", "disk"]
     since: str
-    requests: Annotated[int, Field(ge=0, description="Texts that it was asked, since it has served.")]
+    requests: Annotated[int, Field(ge=0, description="Number of texts since the name was first loaded.")]
     requests_per_second: Annotated[float, Field(ge=0)]
     p95_ms: float | None
 
 
-class Loaded(Adapter):
-    """An adapter that was loaded; `previous` is the version that served before."""
+class LoadedAdapter(AdapterRecord):
+    """An adapter that was loaded. `previous` is the version that it replaced, if any."""
 
     model_config = _example({**_ADAPTER, "previous": "ner@2"})
 
@@ -169,15 +167,15 @@ class Loaded(Adapter):
 
 
 class AdapterList(BaseModel):
-    """What is served."""
+    """The served adapters, sorted by name."""
 
     model_config = _example({"adapters": [_ADAPTER]})
 
-    adapters: list[Adapter]
+    adapters: list[AdapterRecord]
 
 
 class LoadRequest(BaseModel):
-    """What to load."""
+    """The reference of the adapter to load."""
 
     model_config = _example({"ref": "org/ner@v2"}, closed=True)
 
@@ -187,8 +185,8 @@ class LoadRequest(BaseModel):
     ]
 
 
-class Queue(BaseModel):
-    """What waits. tokens: accepted and not yet answered; texts: those that are in no batch yet."""
+class QueueStatus(BaseModel):
+    """The queue. `tokens`: accepted but not yet answered. `texts`: not in a batch yet."""
 
     texts: int
     tokens: int
@@ -196,8 +194,8 @@ class Queue(BaseModel):
     wait_ms_p95: float | None
 
 
-class Bounds(BaseModel):
-    """What a request may have."""
+class RequestLimits(BaseModel):
+    """The limits of a request."""
 
     max_inputs: int
     max_adapters: int
@@ -205,22 +203,22 @@ class Bounds(BaseModel):
     max_body_bytes: int
 
 
-class Status(BaseModel):
-    """How the service does."""
+class ServiceStatus(BaseModel):
+    """The state of the service."""
 
     status: Literal["ready", "overloaded", "draining", "broken"]
     backbone: str
     device: str
     precision: str
     uptime_seconds: float
-    queue: Queue
+    queue: QueueStatus
     requests_per_second: float
     adapters: int
-    limits: Bounds
+    limits: RequestLimits
 
 
-class Health(BaseModel):
-    """One word."""
+class HealthStatus(BaseModel):
+    """The state of the service in one word."""
 
     status: str
 
@@ -230,12 +228,12 @@ MODELS = (
     PredictResponse,
     StreamLine,
     StreamResult,
-    Adapter,
+    AdapterRecord,
     AdapterList,
     LoadRequest,
-    Loaded,
-    Problem,
-    Status,
-    Health,
+    LoadedAdapter,
+    ProblemDetails,
+    ServiceStatus,
+    HealthStatus,
 )
-"""All that the document refers to."""
+"""All schemas that the OpenAPI document refers to."""

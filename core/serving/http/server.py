@@ -1,4 +1,4 @@
-"""The server process: its signals, and how it ends."""
+"""The server process: uvicorn with our connections, its signals, and a shutdown that loses no accepted request."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from onetrunk.core.serving.http.app import App
 from onetrunk.core.serving.http.connection import Connection
 
 _BACKLOG = 2048
-_KEEP_SECONDS = 75
-"""How long a connection is kept open for a next request: longer than clients do, which else find it just closed."""
-_LINGER = 0.5
-"""Seconds that open connections are kept for, when the service ends: what is on its way then gets an answer."""
+_KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection stays open: longer than clients keep one, or they would send to a closed one."""
+_LINGER_SECONDS = 0.5
+"""How long open connections are kept at shutdown, so that requests already sent by clients still get a response."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Server(uvicorn.Server):
-    """Serves `app` on sockets: `run(sockets)` returns after SIGTERM or Ctrl-C, or once `should_exit` is set.
+    """Serves `app`. `run(sockets)` returns after SIGTERM or Ctrl-C, or once `should_exit` is set.
 
-    What was accepted until then is answered first; a second signal ends the process at once.
-    started: called once requests are answered.
+    Requests accepted until then are answered first. A second signal ends the process at once.
+    started: called once the server accepts requests.
     """
 
     def __init__(self, app: App, started: Callable[[], object]) -> None:
@@ -47,7 +47,7 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             backlog=_BACKLOG,
-            timeout_keep_alive=_KEEP_SECONDS,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=math.ceil(seconds) + 5,
         )
         config.load()
@@ -57,37 +57,36 @@ class Server(uvicorn.Server):
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept."""
+        """Start to accept connections; log it and call `started`."""
         await super().startup(sockets)
         self._app.service.log.write(
-            "serving", adapters=[each.name for each in self._app.service.engine.served()]
+            "serving", adapters=[each.name for each in self._app.service.engine.adapters()]
         )
         self._on_start()
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, answer what was accepted, end the connections."""
+        """Stop accepting, answer all accepted requests, and close the connections."""
         service = self._app.service
         service.log.write("stopping")
-        service.stop_reading()
+        service.begin_shutdown()
         drained = asyncio.ensure_future(service.engine.drain())
         await self._stop_accepting(sockets or [])
-        # A client that has just sent a request on an open connection is told, instead of finding it closed.
-        await asyncio.sleep(_LINGER)
+        await asyncio.sleep(_LINGER_SECONDS)
         await super().shutdown(sockets)
         drained.cancel()
         service.log.write("stopped")
 
     async def _stop_accepting(self, sockets: Sequence[socket.socket]) -> None:
-        """Take in the connections that wait to be accepted, which would else be cut, and then no more."""
+        """Accept the connections in the backlog, which closing would reset, and then no more."""
         waiting: list[socket.socket] = []
         for listener in sockets:
-            with contextlib.suppress(OSError):  # none waits any more
+            with contextlib.suppress(OSError):  # raised when the backlog is empty
                 while True:
                     accepted, _ = listener.accept()
                     accepted.setblocking(False)
                     waiting.append(accepted)
-            with contextlib.suppress(OSError):  # where only connections can be shut down
+            with contextlib.suppress(OSError):  # raised on systems that cannot shut down a listening socket
                 listener.shutdown(socket.SHUT_RDWR)
         for server in self.servers:
             server.close()
@@ -102,8 +101,11 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Hear signals for as long as the block runs, and leave nothing of them behind."""
-        if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+        """Handle signals while the block runs, and restore the previous handlers.
+
+        uvicorn's own method sends the captured signals again afterwards, which would end the process by a signal.
+        """
+        if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
             yield
             return
         before = {each: signal.signal(each, self.handle_exit) for each in _SIGNALS}
@@ -115,7 +117,7 @@ class Server(uvicorn.Server):
 
     @override
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end at the first signal, and end at the second."""
+        """Begin the shutdown at the first signal; end the process at the second."""
         if self.should_exit:
             os._exit(128 + sig)
         self.should_exit = True

@@ -1,59 +1,86 @@
-"""Where a service listens: addresses that can be had, and that it may have."""
+"""Listening sockets, and loopback addresses: without tokens, the service is reachable from this machine only."""
 
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 
 from onetrunk.core.errors import UsageError
-from onetrunk.core.serving.http.hosts import is_loopback
 
-_FILES = 65536
+_OPEN_FILES = 65536
+_REMEDIES = {
+    "EADDRINUSE": "choose another port with --port, or 0 for any free port",
+    "EACCES": "ports below 1024 need special rights; choose another port with --port",
+    "EADDRNOTAVAIL": "this machine does not have this address; try 127.0.0.1",
+}
 
 
-def listen(host: str, port: int, *, local: bool) -> list[socket.socket]:
-    """Return sockets that are bound to `host` and `port` (0: any that is free), and do not accept yet.
+def listen(host: str, port: int, *, loopback_only: bool) -> list[socket.socket]:
+    """Return one bound socket for each address of `host`; they do not accept connections yet.
 
-    local: only to loopback addresses. Raises UsageError for a place that cannot be had, or must not.
+    port: 0 for any free port; all sockets get the same one.
+    loopback_only: refuse addresses that other machines can reach.
+    Raises UsageError if an address is refused, does not exist or is in use.
     """
     found = _addresses(host, port)
-    if local and not all(is_loopback(address[0].partition("%")[0]) for _, address in found):
+    if loopback_only and not all(is_loopback(address[0].partition("%")[0]) for _, address in found):
         raise UsageError(
-            f"host {host}: others can reach it, and there are no tokens; name a file with --token-file, "
-            "or serve on 127.0.0.1"
+            f"host {host}: other machines can reach this address, which needs tokens; name a file with "
+            "--token-file, or listen on 127.0.0.1"
         )
     sockets: list[socket.socket] = []
     try:
         for family, address in found:
             chosen = sockets[0].getsockname()[1] if sockets else port
-            sockets.append(_bound(family, (address[0], chosen, *address[2:])))
+            sockets.append(_bind(family, (address[0], chosen, *address[2:])))
     except OSError as error:
         for each in sockets:
             each.close()
-        raise UsageError(_unbound(host, port, error)) from error
+        raise UsageError(_bind_fault(host, port, error)) from error
     return sockets
 
 
-def allow_connections() -> None:
-    """Let this process open as many files as it may, up to 65,536: each connection is one."""
+def raise_open_file_limit() -> None:
+    """Raise this process's limit on open files to 65,536, if the system allows it: each connection is a file."""
     if os.name == "posix":
         import resource
 
         now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = _FILES if most == resource.RLIM_INFINITY else min(most, _FILES)
+        wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, wanted), most))
 
 
 def url_of(host: str, sockets: Sequence[socket.socket]) -> str:
-    """Return the address of the service as a URL."""
+    """Return the base URL of a service that listens on `sockets`."""
     port = sockets[0].getsockname()[1]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def host_of(header: str) -> str:
+    """Return the host name or address in the value of a `Host` header, without the port."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0]
+
+
+@lru_cache(256)
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address is a loopback one, which other machines cannot reach."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _addresses(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
+    """Return the family and the address of each socket to bind. Raises UsageError."""
     if not 0 <= port <= 65535:
         raise UsageError(f"port {port}: expected a number from 0 to 65535")
     try:
@@ -63,7 +90,7 @@ def _addresses(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
     return [(family, address) for family, _, _, _, address in dict.fromkeys(found)]  # type: ignore[misc]
 
 
-def _bound(family: int, address: tuple[str | int, ...]) -> socket.socket:
+def _bind(family: int, address: tuple[str | int, ...]) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix" and sys.platform != "cygwin":
@@ -78,12 +105,8 @@ def _bound(family: int, address: tuple[str | int, ...]) -> socket.socket:
     return bound
 
 
-def _unbound(host: str, port: int, error: OSError) -> str:
-    why = (error.strerror or str(error)).lower()
-    remedy = {
-        "EADDRINUSE": "choose another with --port, or 0 for any that is free",
-        "EACCES": "ports below 1024 are the system's; choose another with --port",
-        "EADDRNOTAVAIL": "this machine has no such address; try 127.0.0.1",
-    }
-    name = errno.errorcode.get(error.errno or 0, "")
-    return f"cannot listen on {host}:{port}: {why}" + (f"; {remedy[name]}" if name in remedy else "")
+def _bind_fault(host: str, port: int, error: OSError) -> str:
+    """Return the message for an error of `bind`, with a remedy if there is one."""
+    reason = (error.strerror or str(error)).lower()
+    remedy = _REMEDIES.get(errno.errorcode.get(error.errno or 0, ""))
+    return f"cannot listen on {host}:{port}: {reason}" + (f"; {remedy}" if remedy else "")

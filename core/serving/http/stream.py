@@ -1,7 +1,7 @@
-"""`POST /v1/predict/stream`: lines in, lines out, in order, with a bounded number of them under way.
+"""Handler of `POST /v1/predict/stream`: JSON lines in, JSON lines out, in order, with a bounded number under way.
 
-A client must read answers while it sends: where it does not, the answers fill the connection, and then no more
-lines are read either.
+A client must read answers while it sends lines. Otherwise the unread answers fill the connection, and the service
+stops reading lines (backpressure).
 """
 
 from __future__ import annotations
@@ -18,34 +18,41 @@ from starlette.types import Receive, Scope, Send
 
 from onetrunk.adapters.format.strict_json import is_unicode
 from onetrunk.core.serving.engine.errors import Busy, ShuttingDown
-from onetrunk.core.serving.engine.requests import Answer
 from onetrunk.core.serving.http.auth import Grant
-from onetrunk.core.serving.http.body_limits import ClientGone, check_type, most_line_bytes, most_values
-from onetrunk.core.serving.http.json_codec import read_json
-from onetrunk.core.serving.http.predict_routes import results_of, written_one
+from onetrunk.core.serving.http.body_reader import (
+    ClientDisconnected,
+    check_content_type,
+    max_line_bytes,
+    max_values,
+    read_json,
+)
+from onetrunk.core.serving.http.predict_routes import Outcome, answer, encode_outcome
 from onetrunk.core.serving.http.problems import Problem, Refusal, problem_of
-from onetrunk.core.serving.http.request_context import Call, Service, granted
+from onetrunk.core.serving.http.request_context import RequestContext
+from onetrunk.core.serving.http.service import HttpService, authorize
 
 NDJSON = "application/x-ndjson"
-GROUP = 16
-"""Lines that are answered together, at most: those that have come."""
-WINDOW = 8
-"""Groups under way at the same time."""
-_Outcome = list[Answer] | Problem
+GROUP_LINES = 16
+"""Maximum number of lines that are answered together: those that have arrived at the same time."""
+MAX_GROUPS = 8
+"""Maximum number of groups under way."""
 
 
-async def predict_stream(service: Service, call: Call) -> Response:
-    """Answer each line as it comes; a bad one has its problem in its place, and the stream goes on."""
-    grant = granted(service, call, "predict")
-    check_type(call, NDJSON)
+async def predict_stream(service: HttpService, request: RequestContext) -> Response:
+    """Answer each line of the body with a line, in order; a wrong line gets a problem and the stream goes on."""
+    grant = authorize(service, request, "predict")
+    check_content_type(request, NDJSON)
     if service.draining:
         raise ShuttingDown
-    call.inputs = 0
-    return _Lines(_Stream(service, call, grant))
+    request.inputs = 0
+    return _StreamResponse(_Stream(service, request, grant))
 
 
-class _Lines(Response):
-    """Sends what a stream answers. Starlette's own would read the body away while it listens for a disconnect."""
+class _StreamResponse(Response):
+    """Sends the answers of a stream.
+
+    Starlette's StreamingResponse would read, and lose, parts of the body while it listens for a disconnect.
+    """
 
     media_type = NDJSON
 
@@ -64,21 +71,21 @@ class _Lines(Response):
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A line that has come; value: its JSON, or why it has none."""
+    """A line that was read. number: from 1. value: its JSON value, or the Refusal of a line that is not JSON."""
 
     number: int
     value: Any
 
     @property
     def id(self) -> dict[str, object]:
-        """The line's `id`, if it has one."""
+        """The line's `id` as a dict with this key; empty if there is none, or if it is not a string or a number."""
         given = self.value.get("id") if isinstance(self.value, dict) else None
-        sound = isinstance(given, str | int | float) and not isinstance(given, bool)
-        return {"id": given} if sound and (not isinstance(given, str) or is_unicode(given)) else {}
+        valid = isinstance(given, str | int | float) and not isinstance(given, bool)
+        return {"id": given} if valid and (not isinstance(given, str) or is_unicode(given)) else {}
 
     @property
     def input(self) -> Any:
-        """What remains of the line without it."""
+        """The line without its `id`."""
         if isinstance(self.value, dict):
             return {key: value for key, value in self.value.items() if key != "id" or not self.id}
         return self.value
@@ -86,131 +93,127 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Lines under way. last: the number of the last of them."""
+    """Lines that are answered together. last: number of the last line. answers: computes the lines to send."""
 
     last: int
     answers: asyncio.Task[bytes]
 
 
 class _Stream:
-    """One stream: a task reads lines and begins groups of them, `answers` waits for each group in its turn."""
+    """One stream. A reader task reads lines and starts a task for each group; `answers` awaits these in order."""
 
-    def __init__(self, service: Service, call: Call, grant: Grant) -> None:
-        self._service, self._call, self._grant = service, call, grant
-        self._groups: asyncio.Queue[_Group | None] = asyncio.Queue(WINDOW)
-        self._begun: set[asyncio.Task[bytes]] = set()
-        self._values = most_values(service.engine.limits, inputs=1)
+    def __init__(self, service: HttpService, request: RequestContext, grant: Grant) -> None:
+        self._service, self._request, self._grant = service, request, grant
+        self._groups: asyncio.Queue[_Group | None] = asyncio.Queue(MAX_GROUPS)
+        self._tasks: set[asyncio.Task[bytes]] = set()
+        self._max_values = max_values(service.engine.limits, inputs=1)
         self._number = self._answered = 0
 
     async def answers(self) -> AsyncGenerator[bytes]:
-        """Yield the answers of each group as lines; where the service shuts down, that as the last one."""
+        """Yield the answers of each group as lines; a stream that ends early has a problem as its last line.
+
+        Raises ClientDisconnected.
+        """
         reader = asyncio.create_task(self._read())
-        gone = self._call.gone
-        self._service.readers.add(reader)
+        self._service.stream_readers.add(reader)
         try:
             while (group := await self._groups.get()) is not None:
-                lines = await self._done(group.answers, reader, gone)
+                lines = await self._unless_disconnected(group.answers, reader)
                 self._answered = group.last
                 yield lines
             await asyncio.wait([reader])
             if reader.cancelled():
-                yield self._ended(problem_of(ShuttingDown()))
+                yield self._last_line(problem_of(ShuttingDown()))
             elif isinstance(error := reader.exception(), Refusal):
-                yield self._ended(error.problem)
+                yield self._last_line(error.problem)
             elif error is not None:
                 raise error
         finally:
-            self._service.readers.discard(reader)
-            for task in (reader, *self._begun):
+            self._service.stream_readers.discard(reader)
+            for task in (reader, *self._tasks):
                 task.cancel()
-            while not self._groups.empty():  # else the reader would wait to say that it has ended
+            while not self._groups.empty():  # a full queue would block the reader's last `put`
                 self._groups.get_nowait()
 
-    def _ended(self, problem: Problem) -> bytes:
-        """Return the line that says why no more lines are answered, and from which on."""
-        return written_one(self._service, problem, line=self._answered + 1) + b"\n"
+    def _last_line(self, problem: Problem) -> bytes:
+        """Return the line that says why the stream ends. Its `line` is the first line without an answer."""
+        return encode_outcome(self._service, problem, line=self._answered + 1) + b"\n"
 
-    async def _done(
-        self, group: asyncio.Task[bytes], reader: asyncio.Task[None], gone: asyncio.Future[None]
-    ) -> bytes:
-        """Return the answers of a group. Raises ClientGone as soon as that is known.
+    async def _unless_disconnected(self, group: asyncio.Task[bytes], reader: asyncio.Task[None]) -> bytes:
+        """Return the answers of a group. Raises ClientDisconnected at once when the client disconnects.
 
-        The reader hears of it as long as it reads; while it waits for a place in the window the connection tells.
+        The reader notices a disconnect while it reads; while it waits for a free group, the connection does.
         """
+        disconnected = self._request.disconnected
         while True:
-            heard = reader.done() and not reader.cancelled() and isinstance(reader.exception(), ClientGone)
-            if heard or gone.done():
-                raise ClientGone
+            read_failed = reader.done() and not reader.cancelled() and reader.exception()
+            if disconnected.done() or isinstance(read_failed, ClientDisconnected):
+                raise ClientDisconnected
             if group.done():
                 return group.result()
-            waited: list[asyncio.Future[Any]] = [group, gone, *([] if reader.done() else [reader])]
+            waited: list[asyncio.Future[Any]] = [group, disconnected, *([] if reader.done() else [reader])]
             await asyncio.wait(waited, return_when=FIRST_COMPLETED)
 
     async def _read(self) -> None:
-        """Begin groups until the lines end, the client goes away or the service shuts down."""
+        """Start groups until the body ends, the client disconnects or the service shuts down."""
         try:
             async for lines in self._lines():
-                for start in range(0, len(lines), GROUP):
-                    await self._begin(lines[start : start + GROUP])
+                for start in range(0, len(lines), GROUP_LINES):
+                    await self._start(lines[start : start + GROUP_LINES])
         finally:
             await self._groups.put(None)
 
-    async def _begin(self, lines: Sequence[_Line]) -> None:
-        task = asyncio.create_task(self._answers_to(lines))
-        self._begun.add(task)
-        task.add_done_callback(self._begun.discard)
+    async def _start(self, lines: Sequence[_Line]) -> None:
+        """Start a group; wait while `MAX_GROUPS` are under way."""
+        task = asyncio.create_task(self._answer(lines))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         await self._groups.put(_Group(lines[-1].number, task))
 
-    async def _answers_to(self, lines: Sequence[_Line]) -> bytes:
-        """Return the answers to a group, a line each."""
-        self._call.inputs = (self._call.inputs or 0) + len(lines)
-        sound = [line.input for line in lines if not isinstance(line.value, Refusal)]
-        results = iter(await self._results(sound))
-        out = []
-        for line in lines:
-            result = self._refused(line.value) if isinstance(line.value, Refusal) else next(results)
-            more = {**line.id, **({"line": line.number} if isinstance(result, Problem) else {})}
-            out.append(written_one(self._service, result, **more))
-        return b"\n".join(out) + b"\n"
+    async def _answer(self, lines: Sequence[_Line]) -> bytes:
+        """Return the answers to a group, one line each."""
+        self._request.inputs = (self._request.inputs or 0) + len(lines)
+        outcomes = await self._outcomes([line.input for line in lines])
+        sent = []
+        for line, outcome in zip(lines, outcomes, strict=True):
+            members = {**line.id, **({"line": line.number} if isinstance(outcome, Problem) else {})}
+            sent.append(encode_outcome(self._service, outcome, **members))
+        return b"\n".join(sent) + b"\n"
 
-    def _refused(self, refusal: Refusal) -> Problem:
-        self._service.metrics.failed(refusal)
-        return refusal.problem
-
-    async def _results(self, inputs: Sequence[Any]) -> Sequence[_Outcome]:
+    async def _outcomes(self, inputs: Sequence[Any]) -> Sequence[Outcome]:
+        """Return the outcome of each input; waits for capacity in the queue."""
         try:
-            return await results_of(self._service, inputs, self._grant, wait=True)
+            return await answer(self._service, inputs, self._grant, wait=True)
         except Busy as error:
             self._service.metrics.failed(error)
             return [problem_of(error)] * len(inputs)
 
     async def _lines(self) -> AsyncIterator[list[_Line]]:
-        """Yield the lines that each part of the body ends."""
-        most, more = most_line_bytes(self._service.engine.limits), True
-        rest: bytearray | None = bytearray()  # None: too long already, and forgotten
+        """Yield the lines that each part of the body completes."""
+        limit, more = max_line_bytes(self._service.engine.limits), True
+        rest: bytearray | None = bytearray()  # of a line that is not complete; None once it is over the limit
         while more:
-            part = await self._service.bodies.part(self._call)
+            part = await self._service.body_reader.read_part(self._request)
             more = part.get("more_body", False)
             first, *others = part.get("body", b"").split(b"\n")
             if rest is not None:
                 rest += first
-                rest = rest if len(rest) <= most else None
-            whole = [rest, *others] if not more else [rest, *others[:-1]] if others else []
+                rest = rest if len(rest) <= limit else None
+            complete = [rest, *others] if not more else [rest, *others[:-1]] if others else []
             if others:
                 rest = bytearray(others[-1])
-            if lines := [line for data in whole if (line := self._line(data, most)) is not None]:
+            if lines := [line for data in complete if (line := self._line(data, limit)) is not None]:
                 yield lines
 
-    def _line(self, data: bytes | bytearray | None, most: int) -> _Line | None:
-        """Return the next line; None if there is nothing in it. data: None for what was too long to keep."""
+    def _line(self, data: bytes | bytearray | None, limit: int) -> _Line | None:
+        """Return the next line; None if it is empty. data: None for a line that was over the limit."""
         self._number += 1
-        if data is None or len(data) > most:
-            return _Line(
-                self._number, Refusal("body-too-large", f"the line has over {most} bytes", most=most)
-            )
+        if data is None or len(data) > limit:
+            detail = f"the line has over {limit} bytes, the limit; shorten its text"
+            return _Line(self._number, Refusal("body-too-large", detail, most=limit))
         if not data.strip():
             return None
         try:
-            return _Line(self._number, read_json(bytes(data), self._values))
+            return _Line(self._number, read_json(bytes(data), self._max_values))
         except Refusal as refusal:
             return _Line(self._number, refusal)

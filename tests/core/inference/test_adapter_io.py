@@ -21,7 +21,7 @@ from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import AdapterRejected, BackboneMismatch, HashMismatch, OneTrunkError
 from onetrunk.core.inference.adapter_io import load_adapter, probe_logits
-from onetrunk.core.inference.logits import Job, compute_logits, encode_examples
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode_examples
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Example, TaskSpec
 from onetrunk.core.testing import TinyShape, tiny_backbone
@@ -49,7 +49,7 @@ def our_logits(artifact: Artifact, backbone: Backbone, examples: list[Example]) 
         Trunk.of(backbone),
         backbone.first_position,
         [adapter],
-        [Job(own, 0) for own in encoded],
+        [LogitsRequest(own, 0) for own in encoded],
         batch_tokens=400,
     )
 
@@ -279,7 +279,8 @@ def test_changed_weights_with_corrected_hashes_fail_their_probe(
 ) -> None:
     folder = tampered(artifact, "adapter_model.safetensors", flip(part), fix=True)
     with pytest.raises(
-        AdapterRejected, match=r"adapter x@1: probe .* gives logits that differ by .*, at most"
+        AdapterRejected,
+        match=r"adapter x@1: its probe gives logits that differ by .*, at most .* is allowed in fp32",
     ):
         load(read_artifact(folder), bert)
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onetrunk.core.inference.cpu_parallel import LEAST_TOKENS, MOST, cut, run_in_lanes
+from onetrunk.core.inference.cpu_parallel import LEAST_TOKENS, MOST, run_parallel, split_for_threads
 from onetrunk.core.trunk.batching import evenly
 
 CPU = torch.device("cpu")
@@ -35,11 +35,11 @@ def test_runs_are_about_even_and_have_everything_once_and_in_order(tokens: list[
 
 def test_a_batch_is_cut_by_key_where_each_lane_has_enough_to_do(threads: int) -> None:
     tokens, keys = [LEAST_TOKENS // 2] * 4, [7, 3, 7, 3]
-    assert cut(tokens, keys, CPU) == [[1, 3], [0, 2]]
-    assert cut(tokens[1:], keys[1:], CPU) == [[0, 1, 2]]
-    assert cut(tokens, keys, torch.device("cuda")) == [[0, 1, 2, 3]]
+    assert split_for_threads(tokens, keys, CPU) == [[1, 3], [0, 2]]
+    assert split_for_threads(tokens[1:], keys[1:], CPU) == [[0, 1, 2]]
+    assert split_for_threads(tokens, keys, torch.device("cuda")) == [[0, 1, 2, 3]]
     torch.set_num_threads(1)
-    assert cut(tokens, keys, CPU) == [[0, 1, 2, 3]]
+    assert split_for_threads(tokens, keys, CPU) == [[0, 1, 2, 3]]
 
 
 def test_results_come_in_order_from_several_threads_each_with_its_share(threads: int) -> None:
@@ -49,7 +49,7 @@ def test_results_come_in_order_from_several_threads_each_with_its_share(threads:
         both.wait()
         return item, torch.get_num_threads(), torch.is_grad_enabled()
 
-    assert run_in_lanes(work, range(6)) == [(item, 1, False) for item in range(6)]
+    assert run_parallel(work, range(6)) == [(item, 1, False) for item in range(6)]
     assert (torch.get_num_threads(), torch.is_grad_enabled()) == (2, True)
 
 
@@ -65,7 +65,7 @@ def test_a_thread_that_first_computes_during_a_run_has_all_threads(threads: int)
         other.start()
         other.join()
 
-    run_in_lanes(work, range(4))
+    run_parallel(work, range(4))
     assert found == [threads] * 4
 
 
@@ -78,10 +78,10 @@ def test_what_fails_in_a_lane_is_raised_once_all_have_ended(threads: int) -> Non
         ended.append(item)
 
     with pytest.raises(ValueError, match="the second"):
-        run_in_lanes(work, range(2))
+        run_parallel(work, range(2))
     assert ended == [0]
     assert torch.get_num_threads() == 2
-    assert run_in_lanes(abs, [-1, -2]) == [1, 2]
+    assert run_parallel(abs, [-1, -2]) == [1, 2]
 
 
 def test_who_comes_while_others_have_the_lanes_does_without(threads: int) -> None:
@@ -89,15 +89,15 @@ def test_who_comes_while_others_have_the_lanes_does_without(threads: int) -> Non
         return threading.current_thread().name
 
     def outer(item: int) -> list[str]:
-        return run_in_lanes(inner, range(2 * MOST))
+        return run_parallel(inner, range(2 * MOST))
 
-    assert all(len(set(names)) == 1 for names in run_in_lanes(outer, range(2)))
+    assert all(len(set(names)) == 1 for names in run_parallel(outer, range(2)))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_has_lanes_of_its_own(threads: int) -> None:
-    assert run_in_lanes(abs, [-1, -2]) == [1, 2]
+    assert run_parallel(abs, [-1, -2]) == [1, 2]
     child = os.fork()
     if not child:
-        os._exit(0 if run_in_lanes(abs, [-1, -2]) == [1, 2] else 1)
+        os._exit(0 if run_parallel(abs, [-1, -2]) == [1, 2] else 1)
     assert os.waitpid(child, 0)[1] == 0

@@ -28,12 +28,12 @@ from tests.core.inference.predictions import TASKS, Texts
 def logits_of(trunk: OneTrunk, reference: str, texts: list[str]) -> list[bytes]:
     """Return the logits of `texts`, each as its bytes."""
     spec = trunk.host.task(reference.partition("@")[0])
-    with trunk.residents.in_use([reference]) as (adapter,):
+    with trunk.registry.in_use([reference]) as (adapter,):
         return [each.tobytes() for each in trunk.logits([spec.unlabelled(text) for text in texts], adapter)]
 
 
 def size_of_largest(trunk: OneTrunk) -> int:
-    with trunk.residents.in_use(list(trunk.loaded)) as adapters:
+    with trunk.registry.in_use(list(trunk.loaded)) as adapters:
         return max(size_of(adapter.lora) for adapter in adapters)
 
 
@@ -74,7 +74,7 @@ def test_an_evicted_adapter_leaves_no_tensor_behind(bert: Backbone, store: Store
     memory = size_of_largest(trunk)
     trunk = OneTrunk(bert, store=store, memory=memory)
     trunk.load("sentiment@1")
-    with trunk.residents.in_use(["sentiment@1"]) as (adapter,):
+    with trunk.registry.in_use(["sentiment@1"]) as (adapter,):
         flat = weakref.ref(adapter.lora.flat)
     del adapter
     trunk.load("sentiment@2")
@@ -174,7 +174,7 @@ def test_an_adapter_in_the_bank_gives_the_logits_of_its_separate_factors(
     separate = load_adapter(stored.ref, artifact, spec, bert, trunk.trunk)
     assert {update.scale for update in separate.lora.updates.values()} == {alpha / 4}
     examples = [spec.unlabelled(text) for text in some_texts(20)]
-    with trunk.residents.in_use(["sentiment"]) as (adapter,):
+    with trunk.registry.in_use(["sentiment"]) as (adapter,):
         found = np.concatenate(trunk.logits(examples, adapter))
     expected = np.concatenate(trunk.logits(examples, separate))
     assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 2e-6

@@ -15,7 +15,7 @@ from onetrunk.adapters.methods.lora import Lora, LowRank, init_lora
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.families import sizes_of
 from onetrunk.core.inference.adapter import Adapter, build_head
-from onetrunk.core.inference.logits import Job, compute_logits
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import pack
@@ -58,11 +58,11 @@ def counting(backbone: Backbone) -> CountingTrunk:
     return trunk
 
 
-def jobs_of(backbone: Backbone, adapters: list[Adapter], texts: list[str]) -> list[Job]:
+def jobs_of(backbone: Backbone, adapters: list[Adapter], texts: list[str]) -> list[LogitsRequest]:
     encoder = backbone.encoder
     tokens = encoder.tokenise(texts)
     return [
-        Job(encoder.arrange(own, adapter.spec.unlabelled(text).words), slot)
+        LogitsRequest(encoder.arrange(own, adapter.spec.unlabelled(text).words), slot)
         for slot, adapter in enumerate(adapters)
         for own, text in zip(tokens, texts, strict=True)
     ]

@@ -161,26 +161,26 @@ def test_concurrent_loads_of_different_names_all_take_effect(bert: Backbone, sto
 
 def test_concurrent_loads_of_one_name_take_place_in_order(bert: Backbone, store: Store) -> None:
     trunk = OneTrunk(bert, store=store)
-    residents = trunk.residents
+    registry = trunk.registry
     references = [f"sentiment@{1 + i % 3}" for i in range(6)]
     befores: list[str | None] = []
 
     def load(reference: str) -> None:
-        _, before = residents.load(reference, "mood")
+        _, before = registry.load(reference, "mood")
         befores.append(None if before is None else before.version)
 
-    with ThreadPoolExecutor(6) as pool, residents._turn("mood"):
+    with ThreadPoolExecutor(6) as pool, registry._exclusive("mood"):
         for i, reference in enumerate(references):
             pool.submit(load, reference)
             until = time.monotonic() + 10
-            while len(residents._loading["mood"]) < i + 2 and time.monotonic() < until:
+            while len(registry._loading["mood"]) < i + 2 and time.monotonic() < until:
                 time.sleep(0.001)
     assert befores == [None, *references[:-1]]
-    assert residents._loading == {}
+    assert registry._loading == {}
 
 
 def test_a_backbone_folder_is_served_from_the_default_store(bert_folder: Path, home: Path) -> None:
-    trunk = OneTrunk(bert_folder, device="cpu", dtype="fp32")
+    trunk = OneTrunk(bert_folder)
     assert trunk.store.root == home
     assert trunk.loaded == {}
 

@@ -19,7 +19,7 @@ from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import ExportError, UsageError
 from onetrunk.core.inference.adapter_io import load_adapter
-from onetrunk.core.inference.logits import Job, compute_logits, encode_examples
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode_examples
 from onetrunk.core.interop.export import Exported, Format, export_adapter
 from onetrunk.core.interop.import_peft import import_peft
 from onetrunk.core.interop.onnx_graph import check_installed
@@ -49,7 +49,9 @@ def our_logits(stored: StoredVersion, backbone: Backbone, texts: list[str]) -> l
     spec = HOST.task(artifact.manifest.task)
     adapter = load_adapter(stored.ref, artifact, spec, backbone, trunk)
     encoded = encode_examples(backbone.encoder, spec, [spec.unlabelled(text) for text in texts])
-    return compute_logits(trunk, backbone.first_position, [adapter], [Job(own, 0) for own in encoded])
+    return compute_logits(
+        trunk, backbone.first_position, [adapter], [LogitsRequest(own, 0) for own in encoded]
+    )
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from onetrunk.adapters.store.version_index import Origin
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import AdapterRejected, UnsupportedBackbone, UsageError
 from onetrunk.core.inference.adapter_io import load_adapter
-from onetrunk.core.inference.logits import Job, compute_logits, encode_examples
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode_examples
 from onetrunk.core.interop.import_peft import base_of, import_peft
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.training.manifest_builder import Destination
@@ -132,7 +132,7 @@ def check_equal(
     spec, trunk = HOST.task(task), Trunk.of(backbone)
     adapter = load_adapter("x@1", stored.read(), spec, backbone, trunk)
     examples = [spec.unlabelled(text) for text in texts]
-    jobs = [Job(own, 0) for own in encode_examples(backbone.encoder, spec, examples)]
+    jobs = [LogitsRequest(own, 0) for own in encode_examples(backbone.encoder, spec, examples)]
     ours = compute_logits(trunk, backbone.first_position, [adapter], jobs)
     batch = AutoTokenizer.from_pretrained(backbone.name)(list(texts), padding=True, return_tensors="pt")
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The real service under the real server, in a thread of this process, on a port of its own."""
+"""Fixtures: the real service and server, in a thread of this process, on a free port."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TEXT = "the film is great"
 
 
 class Running:
-    """A service that runs. client: sends requests to it; url: where it is; log: what it has logged."""
+    """A running service. client: sends requests to it. url: its address."""
 
     def __init__(self, app: App, server: Server, url: str, log: io.StringIO) -> None:
         self.app, self.engine, self.server, self.url = app, app.service.engine, server, url
@@ -56,7 +56,7 @@ class Running:
         return self.client.post("/v1/predict", json={"inputs": list(inputs)}, **options)
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Return what was logged, of one kind or all."""
+        """Return the logged events, of one kind or all."""
         self.app.service.log.flush()
         every = [json.loads(line) for line in self._log.getvalue().splitlines()]
         return [event for event in every if name in (None, event["event"])]
@@ -69,10 +69,10 @@ def ask(text: str = TEXT, *adapters: str) -> dict[str, Any]:
 
 @contextmanager
 def running(trunk: OneTrunk, limits: Limits | None = None, access: Access | None = None) -> Iterator[Running]:
-    """Serve a trunk's adapters for as long as the block runs."""
+    """Serve the adapters of a trunk while the block runs."""
     log, started = io.StringIO(), threading.Event()
     engine = Engine(trunk, limits, Metrics())
-    sockets = listen("127.0.0.1", 0, local=True)
+    sockets = listen("127.0.0.1", 0, loopback_only=True)
     app = make_app(engine, access=access, log=EventLog(log))
     server = Server(app, started.set)
     thread = threading.Thread(target=server.run, args=(sockets,), name="server")
@@ -91,7 +91,7 @@ def running(trunk: OneTrunk, limits: Limits | None = None, access: Access | None
 
 @pytest.fixture(scope="session")
 def small(backbone: Path) -> Backbone:
-    """The backbone of the stock, in memory."""
+    """The backbone of the stock, loaded."""
     return Backbone.load(backbone, device="cpu", dtype="fp32")
 
 
@@ -115,7 +115,7 @@ Serve = Callable[..., AbstractContextManager[Running]]
 
 @pytest.fixture(scope="session")
 def serve(new_trunk: Callable[..., OneTrunk]) -> Serve:
-    """Return (access=…, **limits) → a running service of all the stock."""
+    """Return (access=…, **limits) → a running service of the whole stock."""
 
     @contextmanager
     def run(access: Access | None = None, **limits: Any) -> Iterator[Running]:
@@ -127,13 +127,13 @@ def serve(new_trunk: Callable[..., OneTrunk]) -> Serve:
 
 @pytest.fixture(scope="session")
 def service(serve: Serve) -> Iterator[Running]:
-    """A service without tokens, for tests that leave it as it is."""
+    """A service without tokens, shared by tests that do not change it."""
     with serve() as running_service:
         yield running_service
 
 
 class Gate:
-    """A plugin of the task sentiment that holds texts with the word "hold" back until it is opened."""
+    """A plugin whose decoder blocks on texts with the word "hold" until `opened` is set."""
 
     def __init__(self) -> None:
         self.opened, self.reached = threading.Event(), threading.Event()
@@ -156,29 +156,29 @@ class Gate:
 
 
 class Gated:
-    """A running service whose device is held up, once `hold` was called, until the gate is opened."""
+    """A running service whose device thread `hold` blocks until the gate is opened."""
 
     def __init__(self, service: Running, gate: Gate) -> None:
         self.service, self.gate = service, gate
         self._pool = ThreadPoolExecutor(16)
 
     def begin(self, *inputs: Any) -> Future[httpx2.Response]:
-        """Begin a request, and return what it will come to."""
+        """Begin a request; return its future response."""
         return self._pool.submit(self.service.predict, *inputs)
 
     def hold(self) -> Future[httpx2.Response]:
-        """Begin a request that keeps the device busy."""
+        """Begin a request that blocks the device thread."""
         held = self.begin(ask("hold"))
         assert self.gate.reached.wait(30)
         return held
 
     def queued(self, texts: int) -> bool:
-        """Wait until so many texts wait for a batch; tell whether they do."""
+        """Wait until this number of texts is queued; return whether it is."""
         return self.until(lambda: self.service.engine.status().waiting_texts == texts)
 
     @staticmethod
     def until(condition: Callable[[], bool], seconds: float = 10) -> bool:
-        """Wait until a condition holds, and tell whether it does."""
+        """Wait until a condition holds; return whether it does."""
         end = time.monotonic() + seconds
         while not condition() and time.monotonic() < end:
             time.sleep(0.01)
@@ -187,7 +187,7 @@ class Gated:
 
 @pytest.fixture
 def gated(new_trunk: Callable[..., OneTrunk]) -> Iterator[Callable[..., Gated]]:
-    """Return (**limits) → a running service of `mood` that can be held up."""
+    """Return (**limits) → a running service of `mood` whose device thread can be blocked."""
     with ExitStack() as stack:
 
         def make(**limits: Any) -> Gated:

@@ -1,4 +1,4 @@
-"""`adapters serve` as a process of its own."""
+"""Runs `adapters serve` in a process of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINE = [sys.executable, "-m", "onetrunk.cli.main", "serve"]
 
 
 class Process:
-    """`adapters serve` that runs. said: the lines of its stdout until it served."""
+    """A running `adapters serve`. said: the lines of its stdout until it serves."""
 
     def __init__(self, *arguments: object, store: Path) -> None:
         self._environment = {**os.environ, "ONETRUNK_HOME": str(store), "PYTHONUNBUFFERED": "1"}
@@ -42,7 +42,7 @@ class Process:
         return int(self.url.rpartition(":")[2])
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """Send a signal; return the exit code and what stood on stderr."""
+        """Send a signal; return the exit code and stderr."""
         self.process.send_signal(number)
         _, errors = self.process.communicate(timeout=60)
         self.client.close()

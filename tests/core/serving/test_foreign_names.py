@@ -12,7 +12,6 @@ ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = {
     "uvicorn": ("uvicorn",),
     "starlette": ("starlette.exceptions", "starlette.responses", "starlette.routing", "starlette.types"),
-    "fastapi": ("fastapi", "fastapi.openapi.utils"),
     "ray": (
         "ray",
         "ray.exceptions",

@@ -28,7 +28,7 @@ import sys
 from importlib.machinery import PathFinder
 class Without:
     def find_spec(name, path=None, target=None):
-        return None if name in ("fastapi", "uvicorn") else PathFinder.find_spec(name, path, target)
+        return None if name in ("starlette", "uvicorn") else PathFinder.find_spec(name, path, target)
 sys.meta_path = [Without if each is PathFinder else each for each in sys.meta_path]
 from onetrunk.cli.main import run
 sys.exit(run(["serve"]))
@@ -128,7 +128,7 @@ def test_a_configuration_is_read_and_options_win(start: Start, tmp_path: Path) -
     assert process.said[-1].endswith("1 adapter: feeling")
     code, errors = process.end()
     assert code == 0
-    assert "others may read the token file" in errors
+    assert "other users can read the token file" in errors
     assert token not in errors
 
 
@@ -174,14 +174,14 @@ def test_errors_are_told_in_a_line_before_anything_is_loaded(stock: Path, tmp_pa
         taken.listen()
         port = taken.getsockname()[1]
         assert f"cannot listen on 127.0.0.1:{port}: address already in use" in said("--port", port)
-    assert "others can reach it, and there are no tokens" in said("--host", "0.0.0.0")
-    assert "others can reach it" in said("--host", "::", "--port", "0")
+    assert "other machines can reach this address, which needs tokens" in said("--host", "0.0.0.0")
+    assert "other machines can reach this address" in said("--host", "::", "--port", "0")
     assert "host 'no.such.host.invalid': no such address" in said("--host", "no.such.host.invalid")
     assert "Invalid value for '--port'" in said("--port", "70000")
     assert "two adapters cannot serve as 'mood'" in said("mood", "mood=mood@1", "--port", "0")
     assert "names no adapter; expected NAME=REF" in said("mood=", "--port", "0")
     assert "no adapter 'nobody' in the store" in said("nobody", "--port", "0")
-    assert "an adapter cannot serve as 'a b'" in said("a b=mood", "--port", "0")
+    assert "invalid adapter name 'a b'" in said("a b=mood", "--port", "0")
     assert "trained on the local folder 'tiny'" in said("--port", "0")
     file = tmp_path / "serve.toml"
     file.write_text("prot = 1")
@@ -192,7 +192,7 @@ def test_errors_are_told_in_a_line_before_anything_is_loaded(stock: Path, tmp_pa
 def test_help_loads_nothing_heavy(stock: Path) -> None:
     program = (
         "import sys\nfrom onetrunk.cli.main import run\nrun(['serve', '--help'])\n"
-        "sys.exit(bool({'torch', 'fastapi', 'uvicorn'} & set(sys.modules)))"
+        "sys.exit(bool({'torch', 'starlette', 'uvicorn'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "adapters serve ner@prod mood=sentiment@3 --port 8080" in done.stdout
@@ -202,7 +202,7 @@ def test_a_missing_extra_is_told_with_what_installs_it() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRA], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == (
-        "error: serving needs fastapi, uvicorn, not installed here; pip install 'onetrunk[serve]'\n"
+        "error: serving needs starlette, uvicorn, not installed here; pip install 'onetrunk[serve]'\n"
     )
 
 

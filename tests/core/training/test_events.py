@@ -153,13 +153,13 @@ def test_an_import_of_plain_peft(
 def test_a_swap_has_the_serving_name_and_both_versions(ear: Ear, words: Store, bert: Backbone) -> None:
     trunk = OneTrunk(bert, store=words, host=PluginHost.of(ear))
     for reference in ("people@2", "mood@1", "mood"):
-        trunk.residents.load(reference, "served")
+        trunk.registry.load(reference, "served")
     assert ear.heard == [("swapped", "served", None, "people@2"), ("swapped", "served", "people@2", "mood@1")]
 
 
 def test_an_unload_has_the_serving_name_and_the_version(ear: Ear, words: Store, bert: Backbone) -> None:
     trunk = OneTrunk(bert, store=words, host=PluginHost.of(ear))
-    trunk.residents.load("people@1", "served")
+    trunk.registry.load("people@1", "served")
     trunk.unload("served")
     assert ear.heard[1:] == [("unloaded", "served", "people@1")]
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +32,15 @@ def test_sequences_of_equal_length_are_one_block_without_any_copy() -> None:
     plan = lay_out([9] * 5)
     assert [(block.count, block.length, block.keep) for block in plan.blocks] == [(5, 9, None)]
     assert plan.pad is None
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
+def test_blocks_without_waste_have_one_length_each_and_no_mask(lengths: list[int]) -> None:
+    plan = lay_out(lengths, waste=0, few=0)
+    found = {block.length: block.count for block in plan.blocks}
+    assert len(found) == len(plan.blocks)
+    assert found == Counter(lengths)
+    assert all(block.keep is None for block in plan.blocks)
 
 
 def test_few_short_sequences_are_one_block() -> None:

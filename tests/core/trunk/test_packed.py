@@ -16,12 +16,12 @@ from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.backbones.repository import OFFLINE_SHA256, offline_folder
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.inference.adapter import Adapter, build_head
-from onetrunk.core.inference.logits import Job, compute_logits
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.testing import TinyShape, tiny_backbone
 from onetrunk.core.trunk.dropout import Masks
-from onetrunk.core.trunk.packed import Trunk, joined
-from onetrunk.core.trunk.packing import pack
+from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.packing import joined, pack
 
 Slots = Callable[[int, int], list[int]]
 Texts = Callable[[int], list[str]]
@@ -176,9 +176,14 @@ def some_adapters(backbone: Backbone) -> list[Adapter]:
     return adapters
 
 
-def jobs_of(backbone: Backbone, adapters: list[Adapter], texts: list[str], slots: list[int]) -> list[Job]:
+def jobs_of(
+    backbone: Backbone, adapters: list[Adapter], texts: list[str], slots: list[int]
+) -> list[LogitsRequest]:
     words = [adapters[slot].spec.unlabelled(text).words for text, slot in zip(texts, slots, strict=True)]
-    return [Job(own, slot) for own, slot in zip(backbone.encoder.encode(texts, words), slots, strict=True)]
+    return [
+        LogitsRequest(own, slot)
+        for own, slot in zip(backbone.encoder.encode(texts, words), slots, strict=True)
+    ]
 
 
 def test_a_mixed_batch_gives_each_text_what_it_gets_alone(
@@ -188,7 +193,9 @@ def test_a_mixed_batch_gives_each_text_what_it_gets_alone(
     jobs = jobs_of(backbone, adapters, [*some_texts(39), "a b c " * 60], slots(40, len(adapters)))
     mixed = compute_logits(trunk, backbone.first_position, adapters, jobs, batch_tokens=10**9)
     for job, found in zip(jobs, mixed, strict=True):
-        (alone,) = compute_logits(trunk, backbone.first_position, [adapters[job.slot]], [Job(job.encoded, 0)])
+        (alone,) = compute_logits(
+            trunk, backbone.first_position, [adapters[job.slot]], [LogitsRequest(job.encoded, 0)]
+        )
         torch.testing.assert_close(torch.from_numpy(found), torch.from_numpy(alone), rtol=0, atol=1e-5)
 
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.tokenization import Encoded
-from onetrunk.core.trunk.packed import joined
-from onetrunk.core.trunk.packing import pack
+from onetrunk.core.trunk.packing import joined, pack
 
 MOST = st.sampled_from([None, 5, 12])
 """Tokens of a part, at most."""

@@ -1,6 +1,6 @@
 "use strict";
 
-// Shows /openapi.json: each route with its body, its answers and its problems. Nothing comes from outside.
+// Shows /openapi.json: each route with its body, its responses and its problems. Loads nothing from other hosts.
 
 function element(name, text, ...children) {
   const made = document.createElement(name);

@@ -1,20 +1,20 @@
-// The playground: asks the service it came from, and shows how that does. Nothing is loaded from elsewhere, and
-// whatever is foreign (texts, labels, names) becomes text, never markup.
+// The playground: sends texts to the service, and shows its answers and its state. It loads nothing from other
+// hosts, and inserts texts, labels and names as text, never as markup.
 
-const SHOWN = 60; // adapters that are listed at once
-const TOP = 5; // labels that are shown before the others are folded
-const TYPING = 400; // milliseconds after the last key before a text is asked
-const PERIOD = 1000; // milliseconds between looks at the service
-const FEW = 100; // adapters whose list is small enough to be asked for that often
-const LONGEST = 15000; // milliseconds between them while it does not answer
+const SHOWN = 60; // adapters in the list
+const TOP = 5; // labels shown; the others are in a closed <details>
+const TYPING = 400; // milliseconds from the last key until the text is sent
+const PERIOD = 1000; // milliseconds between two polls of the status
+const FEW = 100; // adapters in a list that is polled that often; longer lists are polled less often
+const LONGEST = 15000; // longest time between two polls while the service does not answer
 const COLOURS = 6;
 
 const at = (id) => document.getElementById(id);
 const chosen = new Set();
-let served = null; // until the service has said
+let served = null; // the served adapters; null until the first response
 let token = null;
-let asked = 0; // the newest question; answers to older ones are dropped
-let question = null; // aborts it
+let asked = 0; // number of the latest request; answers to older ones are dropped
+let question = null; // aborts the latest request
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -47,7 +47,7 @@ async function call(path, options = {}) {
   const response = await fetch(path, { ...options, headers, cache: "no-store" });
   const value = await response.json().catch(() => ({}));
   if (response.ok) return value;
-  if (response.status === 401) askForToken(token === null ? "" : "The service does not know this token.");
+  if (response.status === 401) askForToken(token === null ? "" : "The service does not have this token.");
   throw new Refused(response.status, value);
 }
 
@@ -68,7 +68,7 @@ at("access").addEventListener("submit", (event) => {
   if (served?.length) ask();
 });
 
-// ---- Which adapters
+// ---- Choice of adapters
 
 function drawChoices() {
   if (served === null) return;
@@ -83,9 +83,9 @@ function drawChoices() {
   if (inside) at("choices").querySelector(`input[value="${CSS.escape(focused)}"]`)?.focus();
   const hidden = found.length - listed.length;
   const missed = served.length > 0 && !served.some(fits);
-  if (served.length === 0) write(at("more"), "None serves.");
-  else if (missed) write(at("more"), "No other adapter fits.");
-  else write(at("more"), hidden > 0 ? `and ${hidden} more; find them by name` : "");
+  if (served.length === 0) write(at("more"), "No adapters are served.");
+  else if (missed) write(at("more"), "No other adapter matches.");
+  else write(at("more"), hidden > 0 ? `and ${hidden} more; search by name` : "");
 }
 
 function choice(each) {
@@ -104,7 +104,7 @@ at("filter").addEventListener("keydown", (event) => {
   if (event.key === "Enter") event.preventDefault();
 });
 
-// ---- Asking
+// ---- Requests for a text
 
 async function ask() {
   const mine = ++asked;
@@ -169,7 +169,7 @@ function drawRecord(text, record) {
   if (isEntities(entities)) parts.push(...drawEntities(text, entities));
   else if (entities !== undefined) rest.entities = entities;
   if (typeof label === "string") parts.push(...drawLabel({ label, score, scores, in_scope }));
-  else Object.assign(rest, { label, score, scores, in_scope }); // what is undefined is not written
+  else Object.assign(rest, { label, score, scores, in_scope }); // JSON.stringify leaves out undefined values
   const others = JSON.stringify(rest, null, 2);
   if (parts.length === 0 || others !== "{}") parts.push(element("pre", {}, others));
   return parts;
@@ -180,7 +180,7 @@ function isEntities(found) {
   return Array.isArray(found) && found.every(sound);
 }
 
-// Offsets count characters as Python does; a JavaScript string counts halves of some of them.
+// Offsets count Unicode characters, as in Python. JavaScript strings count UTF-16 units, so the text is split first.
 function drawEntities(text, entities) {
   const characters = Array.from(text);
   const ordered = [...entities].sort((a, b) => a.start - b.start || b.end - a.end);
@@ -220,7 +220,7 @@ function drawLabel(record) {
   const parts = [element("p", { class: out ? "verdict out" : "verdict" }, out ? "out of scope" : record.label)];
   const scores = Object.entries(record.scores ?? {}).filter(([, score]) => typeof score === "number");
   scores.sort((a, b) => b[1] - a[1]);
-  if (out) parts.push(element("p", { class: "hint" }, "None of the intents; these are the nearest:"));
+  if (out) parts.push(element("p", { class: "hint" }, "Not one of the intents; the nearest are:"));
   if (scores.length > 0) parts.push(drawScores(scores.slice(0, TOP)));
   else if (typeof record.score === "number") parts.push(drawScores([[record.label, record.score]]));
   const rest = scores.slice(TOP);
@@ -248,7 +248,7 @@ function percent(share) {
   return `${(100 * share).toFixed(1)} %`;
 }
 
-// ---- How the service does
+// ---- Status of the service
 
 let wait = PERIOD;
 let next = null;
@@ -292,15 +292,15 @@ function drawServed(list) {
   const changed = served === null || names(list) !== names(served);
   served = list;
   if (changed) {
-    const gone = [...chosen].filter((name) => !list.some((each) => each.name === name));
-    for (const name of gone) chosen.delete(name);
-    if (gone.length > 0 && !first) ask();
+    const unloaded = [...chosen].filter((name) => !list.some((each) => each.name === name));
+    for (const name of unloaded) chosen.delete(name);
+    if (unloaded.length > 0 && !first) ask();
     if (first) for (const each of list.slice(0, 3)) chosen.add(each.name);
     drawChoices();
   }
   const busiest = [...list].sort((a, b) => b.requests_per_second - a.requests_per_second).slice(0, SHOWN);
   show(at("served"), ...busiest.map(drawRow));
-  write(at("unseen"), list.length > SHOWN ? `and ${list.length - SHOWN} more with less to do` : "");
+  write(at("unseen"), list.length > SHOWN ? `and ${list.length - SHOWN} more with fewer requests` : "");
   if (first) ask();
 }
 

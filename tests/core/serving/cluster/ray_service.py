@@ -32,11 +32,16 @@ START_SECONDS = 120
 
 
 class RayService:
-    """`serve run` that runs. client: sends requests to it. store: the service's own copy of a store.
+    """A running `serve run`. Listens on loopback, except for one port of each replica, which Ray guards by a token.
 
-    folder: where its settings go. tokens: a token file. residents: the argument of docs/ray.yaml. trunk: options of
-    the deployment Trunk. adapters: references, None for all of the store. limits: those of serve.toml. Everything
-    listens on loopback, but for one port of each replica, which Ray opens on all addresses and guards by a token.
+    client: sends requests to it.
+    store: its own copy of a store.
+    folder: for its configuration files.
+    tokens: a token file.
+    max_loaded: `max_loaded_versions` of docs/ray.yaml.
+    trunk: options of the deployment Trunk.
+    adapters: references; None: every adapter of the store.
+    limits: those of serve.toml.
     """
 
     def __init__(
@@ -46,7 +51,7 @@ class RayService:
         backbone: Path,
         *,
         tokens: Path | None = None,
-        residents: int = 256,
+        max_loaded: int = 256,
         trunk: Mapping[str, Any] = MappingProxyType({}),
         adapters: Sequence[str] | None = ADAPTERS,
         limits: Mapping[str, float] = MappingProxyType({}),
@@ -59,7 +64,7 @@ class RayService:
         )  # a socket's path is short
         self._log = (folder / "log").open("w+b")
         self._write_toml(backbone, tokens, adapters, limits)
-        self._write_yaml(residents, trunk)
+        self._write_yaml(max_loaded, trunk)
         self.process = subprocess.Popen(
             [*LINE, str(folder / "ray.yaml")],
             env={**os.environ, **self._environment()},
@@ -135,12 +140,12 @@ class RayService:
         lines += ["[adapters]", *(f'"{name}" = "{name}"' for name in adapters)] if adapters else []
         (self._folder / "serve.toml").write_text("\n".join(lines), encoding="utf-8")
 
-    def _write_yaml(self, residents: int, trunk: Mapping[str, Any]) -> None:
+    def _write_yaml(self, max_loaded: int, trunk: Mapping[str, Any]) -> None:
         """Write the file of the documentation, for a small machine."""
         settings = yaml.safe_load((ROOT / "docs" / "ray.yaml").read_text(encoding="utf-8"))
         settings["http_options"]["port"] = self.port
         (application,) = settings["applications"]
-        application["args"] |= {"config": str(self._folder / "serve.toml"), "residents": residents}
+        application["args"] |= {"config": str(self._folder / "serve.toml"), "max_loaded_versions": max_loaded}
         for deployment in application["deployments"]:
             deployment["ray_actor_options"]["num_cpus"] = 0.1
             if deployment["name"] == "Trunk":

@@ -8,34 +8,34 @@ from pathlib import Path
 from typing import Any
 
 from onetrunk.core.errors import OneTrunkError, UnknownAdapter
-from onetrunk.core.serving.cluster.name_service import Names
-from onetrunk.core.serving.cluster.name_table import Entry, Table
+from onetrunk.core.serving.cluster.name_service import NameService
+from onetrunk.core.serving.cluster.name_table import NameEntry, NameTable
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def entry(reference: str) -> Entry:
-    return Entry(f"{reference}#id", reference, reference, "sentiment", ("bad", "good"), WHEN)
+def entry(reference: str) -> NameEntry:
+    return NameEntry(f"{reference}#id", reference, reference, "sentiment", ("bad", "good"), WHEN)
 
 
-async def found(reference: str) -> Entry | OneTrunkError:
+async def found(reference: str) -> NameEntry | OneTrunkError:
     """Resolve a reference: versions with a number exist, all others are unknown."""
     return entry(reference) if "@" in reference else UnknownAdapter(reference, ["mood@1"], Path("store"))
 
 
-async def epoch(names: Names) -> str:
+async def epoch(names: NameService) -> str:
     table = (await names.watch(("", 0))).table
     assert table is not None
     return table.epoch
 
 
-async def put(names: Names, name: str, reference: str) -> Any:
+async def put(names: NameService, name: str, reference: str) -> Any:
     return await names.put(await epoch(names), name, reference)
 
 
-def names_after(*loads: tuple[str, str]) -> tuple[Names, Table]:
-    async def load() -> tuple[Names, Table]:
-        names = Names(found, "settings")
+def names_after(*loads: tuple[str, str]) -> tuple[NameService, NameTable]:
+    async def load() -> tuple[NameService, NameTable]:
+        names = NameService(found, "settings")
         for pair in loads:
             await put(names, *pair)
         view = await names.watch(("", 0))

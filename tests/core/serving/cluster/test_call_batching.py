@@ -5,27 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from onetrunk.core.serving.cluster.call_batching import FULL, Lines
-from onetrunk.core.serving.engine.requests import Input
+from onetrunk.core.serving.cluster.call_batching import MAX_TEXTS, CallBatcher
+from onetrunk.core.serving.engine.requests import TextRequest
 
-Calls = list[tuple[str, list[Sequence[Input]], bool]]
+Calls = list[tuple[str, list[Sequence[TextRequest]], bool]]
 
 
-def lines(calls: Calls, seconds: float = 0.0, fails: bool = False) -> Lines[list[str]]:
-    """Return `Lines` that record each call in `calls` and answer each request with its texts."""
+def lines(calls: Calls, seconds: float = 0.0, fails: bool = False) -> CallBatcher[list[str]]:
+    """Return `CallBatcher` that record each call in `calls` and answer each request with its texts."""
 
-    async def call(key: str, requests: list[Sequence[Input]], wait: bool) -> list[list[str]]:
+    async def call(key: str, requests: list[Sequence[TextRequest]], wait: bool) -> list[list[str]]:
         calls.append((key, requests, wait))
         await asyncio.sleep(seconds)
         if fails:
             raise RuntimeError("lost")
         return [[each.text for each in inputs] for inputs in requests]
 
-    return Lines(call, 0.01)
+    return CallBatcher(call, 0.01)
 
 
-def some(*texts: str) -> list[Input]:
-    return [Input(text, ("mood",)) for text in texts]
+def some(*texts: str) -> list[TextRequest]:
+    return [TextRequest(text, ("mood",)) for text in texts]
 
 
 def test_requests_for_an_adapter_share_a_call_and_each_has_its_own_outcome() -> None:
@@ -33,7 +33,7 @@ def test_requests_for_an_adapter_share_a_call_and_each_has_its_own_outcome() -> 
 
     async def ask() -> list[list[str]]:
         shared = lines(calls)
-        wanted: list[tuple[str, list[Input], bool]] = [
+        wanted: list[tuple[str, list[TextRequest], bool]] = [
             ("a", some("1"), False),
             ("a", some("2", "3"), False),
             ("b", some("4"), False),
@@ -54,10 +54,10 @@ def test_a_full_call_takes_no_more_requests() -> None:
 
     async def ask() -> None:
         shared = lines(calls)
-        await asyncio.gather(*(shared.send("a", some("x"), False) for _ in range(FULL + 1)))
+        await asyncio.gather(*(shared.send("a", some("x"), False) for _ in range(MAX_TEXTS + 1)))
 
     asyncio.run(ask())
-    assert [len(requests) for _, requests, _ in calls] == [FULL, 1]
+    assert [len(requests) for _, requests, _ in calls] == [MAX_TEXTS, 1]
 
 
 def test_cancelling_one_request_leaves_the_others_in_its_call() -> None:
@@ -75,7 +75,7 @@ def test_cancelling_one_request_leaves_the_others_in_its_call() -> None:
 def test_a_call_whose_requests_are_all_cancelled_ends_and_the_next_request_starts_another() -> None:
     ended: list[str] = []
 
-    async def call(key: str, requests: list[Sequence[Input]], wait: bool) -> list[int]:
+    async def call(key: str, requests: list[Sequence[TextRequest]], wait: bool) -> list[int]:
         try:
             await asyncio.sleep(0.05 if requests[0][0].text == "quick" else 60)
         except asyncio.CancelledError:
@@ -84,7 +84,7 @@ def test_a_call_whose_requests_are_all_cancelled_ends_and_the_next_request_start
         return [len(inputs) for inputs in requests]
 
     async def ask() -> int:
-        shared: Lines[int] = Lines(call, 0.0)
+        shared: CallBatcher[int] = CallBatcher(call, 0.0)
         asked = [asyncio.create_task(shared.send("a", some("slow"), False)) for _ in range(2)]
         await asyncio.sleep(0.02)
         for each in asked:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 
 from onetrunk.adapters.methods.bank import Tier, Usage
-from onetrunk.core.serving.cluster.gateway_state import Known
-from onetrunk.core.serving.cluster.messages import Report
-from onetrunk.core.serving.engine.backend import About
-from onetrunk.core.serving.engine.status import Status
+from onetrunk.core.serving.cluster.gateway_state import GatewayState
+from onetrunk.core.serving.cluster.messages import ReplicaHealth
+from onetrunk.core.serving.engine.backend import BackendInfo
+from onetrunk.core.serving.engine.events import EventSink
+from onetrunk.core.serving.engine.status import EngineStatus
 from tests.core.serving.cluster.sample_names import entry, names_after
 
 
-def report(state: str, tier: Tier, waiting: int = 0) -> Report:
-    status = Status(state, waiting, waiting, 100, None, 0.0, 1, 0.0)
-    return Report(About("tiny", "cpu", "fp32"), status, Usage(*[1] * 10), {"mood@1#id": tier})
+def report(state: str, tier: Tier, waiting: int = 0) -> ReplicaHealth:
+    status = EngineStatus(state, waiting, waiting, 100, None, 0.0, 1, 0.0)
+    return ReplicaHealth(BackendInfo("tiny", "cpu", "fp32"), status, Usage(*[1] * 10), {"mood@1#id": tier})
 
 
 @pytest.mark.parametrize(
@@ -27,30 +28,30 @@ def report(state: str, tier: Tier, waiting: int = 0) -> Report:
     ],
 )
 def test_a_cluster_is_ready_as_long_as_one_replica_is(states: list[str], expected: str) -> None:
-    known = Known()
-    known.reports = {str(i): report(state, "disk", 3) for i, state in enumerate(states)}
-    status = known.status()
+    state = GatewayState(EventSink())
+    state.reports = {str(i): report(state, "disk", 3) for i, state in enumerate(states)}
+    status = state.status()
     assert status.state == expected
     assert (status.waiting_tokens, status.limit_tokens) == (3 * len(states), 100 * len(states))
-    assert known.usage.installed == len(states)
+    assert state.usage.installed == len(states)
 
 
 def test_the_tier_of_a_version_is_the_best_among_the_replicas() -> None:
-    known = Known()
-    known.take(names_after(("mood", "mood@1"))[1])
-    assert known.one("mood").tier == "disk"
-    known.reports = {
+    state = GatewayState(EventSink())
+    state.update(names_after(("mood", "mood@1"))[1])
+    assert state.adapter("mood").tier == "disk"
+    state.reports = {
         "a": report("ready", "host"),
         "b": report("ready", "device"),
         "c": report("ready", "disk"),
     }
-    assert known.one("mood").tier == "device"
+    assert state.adapter("mood").tier == "device"
 
 
 def test_a_gateway_keeps_the_newest_table() -> None:
     _, table = names_after(("mood", "mood@1"))
-    newer = table.changed("mood", entry("mood@2"))
-    known = Known()
-    known.take(newer)
-    known.take(table)
-    assert known.one("mood").version == "mood@2"
+    newer = table.with_entry("mood", entry("mood@2"))
+    state = GatewayState(EventSink())
+    state.update(newer)
+    state.update(table)
+    assert state.adapter("mood").version == "mood@2"

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from onetrunk.core.serving.cluster.proxy_middleware import Proxied
-from onetrunk.core.serving.http.request_context import ID
+from onetrunk.core.serving.cluster.proxy_middleware import ProxyMiddleware
+from onetrunk.core.serving.http.request_context import REQUEST_ID
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     """Answer with the id of the request in the header `x`."""
-    headers = [(b"x-request-id", b"own"), (b"x", scope[ID].encode())]
+    headers = [(b"x-request-id", b"own"), (b"x", scope[REQUEST_ID].encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 
@@ -35,7 +35,7 @@ def proxied(client: str, local: bool) -> tuple[int, dict[bytes, bytes]]:
         "client": (client, 9),
         "headers": [(b"x-request-id", b"1")],
     }
-    asyncio.run(Proxied(echo, local=local)(scope, receive, send))
+    asyncio.run(ProxyMiddleware(echo, local=local)(scope, receive, send))
     return sent[0]["status"], dict(sent[0]["headers"])
 
 

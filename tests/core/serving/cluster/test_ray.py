@@ -1,4 +1,4 @@
-"""The service on Ray Serve with two replicas: the tests of one process, and what only several processes have."""
+"""The service on Ray Serve with two replicas: the tests of a single process, and those of several processes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ import pytest
 
 from tests.core.serving.cluster.same_tests import those_of
 from tests.core.serving.conftest import ask
-from tests.core.serving.http import test_http, test_stream
-from tests.core.serving.http import test_prometheus as test_metrics
+from tests.core.serving.http import (
+    test_http,
+    test_management_routes,
+    test_openapi,
+    test_predict_routes,
+    test_prometheus,
+    test_stream,
+)
 
 if find_spec("ray") is None:
     pytest.skip("needs the extra [ray]", allow_module_level=True)
@@ -25,15 +31,21 @@ from tests.core.serving.cluster.ray_service import QUEUE, REPLICAS, RayService
 pytestmark = pytest.mark.ray
 
 OF_RAY = {
-    # Ray's proxy makes ids of its own, and tells that it is a uvicorn.
+    # Ray's proxy generates its own ids, and adds a Server header.
     "test_every_response_has_its_id_and_the_security_headers",
-    # Each replica, and each gateway, has its log in a file of Ray's.
+    # Ray writes the log of each replica and gateway to files of its own.
     "test_the_log_has_a_line_for_each_request_and_no_text",
     "test_the_log_counts_the_lines",
 }
-globals().update(
-    those_of(test_http, test_stream, test_metrics, fixtures={"service", "new_trunk"}, but=OF_RAY)
+MODULES = (
+    test_http,
+    test_management_routes,
+    test_openapi,
+    test_predict_routes,
+    test_prometheus,
+    test_stream,
 )
+globals().update(those_of(*MODULES, fixtures={"service", "new_trunk"}, but=OF_RAY))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +70,7 @@ def version(service: RayService, name: str) -> str:
 
 
 def lost_and_replaced(service: RayService, deployment: str) -> None:
-    """Kill a process of a deployment, and wait for the one that takes its place."""
+    """Kill a process of a deployment, and wait for its replacement."""
     lost = service.workers(deployment)
     lost[0].kill()
     assert service.until(
@@ -67,7 +79,7 @@ def lost_and_replaced(service: RayService, deployment: str) -> None:
 
 
 class Traffic:
-    """Texts that are asked all the time, as long as the block runs. answers: what came, failures among it."""
+    """Sends requests while the block runs. answers, failures: what came back."""
 
     def __init__(self, service: RayService, *names: str, threads: int = 4) -> None:
         self._service, self._names = service, names
@@ -98,12 +110,12 @@ class Traffic:
                 self.failures.append(answer.text)
 
 
-def test_every_replica_is_counted(service: RayService) -> None:
+def test_the_status_sums_the_limits_of_every_replica(service: RayService) -> None:
     limit = REPLICAS * QUEUE
     assert service.until(lambda: service.client.get("/v1/status").json()["queue"]["limit_tokens"] == limit)
 
 
-def test_a_response_has_one_id_that_a_client_may_choose(service: RayService) -> None:
+def test_a_response_has_one_id_which_the_client_may_choose(service: RayService) -> None:
     chosen = service.client.get("/nowhere", headers={"X-Request-Id": "mine"})
     assert (chosen.headers.get_list("X-Request-Id"), chosen.json()["instance"]) == (["mine"], "mine")
     headers = service.client.get("/").headers
@@ -130,7 +142,7 @@ def test_a_load_that_fails_its_checks_changes_nothing(service: RayService) -> No
     assert version(service, "mood") == "mood@2"
 
 
-def test_swaps_under_traffic_leave_every_answer_that_of_the_version_it_names(
+def test_during_swaps_every_answer_comes_from_the_version_it_names(
     service: RayService, new_trunk: Any
 ) -> None:
     alone = {
@@ -151,7 +163,7 @@ def test_swaps_under_traffic_leave_every_answer_that_of_the_version_it_names(
         assert answer["score"] == pytest.approx(alone[answer["version"]], abs=1e-4)
 
 
-def test_an_adapter_that_keeps_a_replica_busy_is_answered_by_the_others_too(service: RayService) -> None:
+def test_a_busy_adapter_is_answered_by_all_replicas(service: RayService) -> None:
     def seconds() -> list[float]:
         return [
             sum(each.cpu_times()[:2]) for each in sorted(service.workers("Trunk"), key=lambda own: own.pid)
@@ -164,7 +176,7 @@ def test_an_adapter_that_keeps_a_replica_busy_is_answered_by_the_others_too(serv
     assert min(spent) > 0.25 * sum(spent)
 
 
-def test_a_lost_replica_costs_no_answer(service: RayService) -> None:
+def test_no_answer_is_lost_with_a_replica(service: RayService) -> None:
     with Traffic(service, "mood", "mood@1", "names") as traffic:
         lost_and_replaced(service, "Trunk")
     assert traffic.failures == []
@@ -172,7 +184,9 @@ def test_a_lost_replica_costs_no_answer(service: RayService) -> None:
 
 
 @pytest.mark.parametrize("deployment", ["Names", "Gateway"])
-def test_names_outlive_the_process_that_keeps_or_uses_them(service: RayService, deployment: str) -> None:
+def test_names_survive_the_loss_of_the_name_service_and_of_a_gateway(
+    service: RayService, deployment: str
+) -> None:
     assert service.client.put("/v1/adapters/kept", json={"ref": "mood@1"}).status_code in (200, 201)
     lost_and_replaced(service, deployment)
     assert service.until(lambda: service.client.get("/readyz").status_code == 200)

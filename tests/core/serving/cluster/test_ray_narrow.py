@@ -1,4 +1,4 @@
-"""The service on Ray where there is little room: a version a replica, a call at a time, two that may wait."""
+"""The service on Ray at minimal capacity: one version and one running call a replica, two queued calls."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ VERSIONS = {"mood": "mood@2", "mood@1": "mood@1", "names": "names@1"}
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory, stock: Path, backbone: Path) -> Iterator[RayService]:
-    """A service of all that is in the store, and of `mood@1`."""
+    """A service of every adapter of the store, and of `mood@1`."""
     folder = tmp_path_factory.mktemp("ray")
     room = {"max_ongoing_requests": 1, "max_queued_requests": 2}
     running = RayService(
-        folder, stock, backbone, residents=1, trunk=room, adapters=None, limits={"adapters": 1}
+        folder, stock, backbone, max_loaded=1, trunk=room, adapters=None, limits={"adapters": 1}
     )
     try:
         running.client.put("/v1/adapters/mood@1", json={"ref": "mood@1"}).raise_for_status()
@@ -37,19 +37,19 @@ def narrow(tmp_path_factory: pytest.TempPathFactory, stock: Path, backbone: Path
         running.end()
 
 
-def test_all_of_the_store_serves_where_no_adapters_are_named(narrow: RayService) -> None:
+def test_without_configured_adapters_the_whole_store_is_served(narrow: RayService) -> None:
     listed = narrow.client.get("/v1/adapters").json()["adapters"]
     assert {each["name"]: each["version"] for each in listed} == VERSIONS
 
 
-def test_versions_that_push_each_other_out_are_brought_back_for_each_text(narrow: RayService) -> None:
+def test_versions_that_evict_each_other_are_reloaded_for_each_text(narrow: RayService) -> None:
     for _ in range(10):
         for name, version in VERSIONS.items():
             (answer,) = narrow.predict(ask("good film", name)).json()["results"][0]["answers"]
             assert (answer["adapter"], answer["version"]) == (name, version)
 
 
-def test_what_finds_no_room_is_refused_with_the_time_to_try_again_and_the_rest_is_answered(
+def test_requests_beyond_the_capacity_are_refused_with_retry_after_and_the_others_are_answered(
     narrow: RayService,
 ) -> None:
     with ThreadPoolExecutor(24) as pool:
@@ -65,7 +65,7 @@ def test_what_finds_no_room_is_refused_with_the_time_to_try_again_and_the_rest_i
             assert (answer.json()["type"], answer.headers["Retry-After"]) == ("/problems/queue-full", "1")
 
 
-def test_a_stream_waits_for_room(narrow: RayService) -> None:
+def test_a_stream_waits_for_capacity(narrow: RayService) -> None:
     body = lines(*({**ask("good film", name), "id": name} for _ in range(100) for name in VERSIONS))
-    found = stream(narrow, body)  # type: ignore[arg-type]  # it needs no more than a client
+    found = stream(narrow, body)  # type: ignore[arg-type]  # it uses only the attribute `client`
     assert [each["answers"][0]["version"] for each in found] == [*VERSIONS.values()] * 100

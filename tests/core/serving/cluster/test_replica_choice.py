@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onetrunk.core.serving.cluster.replica_choice import preferred
+from onetrunk.core.serving.cluster.replica_choice import preferred_replicas
 
 
 @pytest.mark.parametrize(
@@ -13,4 +13,4 @@ from onetrunk.core.serving.cluster.replica_choice import preferred
 def test_a_replica_that_has_the_adapter_is_preferred_until_it_is_much_busier(
     calls: list[int], expected: str
 ) -> None:
-    assert preferred(["a", "b"], dict(zip("abc", calls, strict=True))) == list(expected)
+    assert preferred_replicas(["a", "b"], dict(zip("abc", calls, strict=True))) == list(expected)

@@ -11,19 +11,19 @@ from typing import Any
 from onetrunk.core import OneTrunk
 from onetrunk.core.serving.engine.engine import Engine
 from onetrunk.core.serving.engine.errors import OverTime
-from onetrunk.core.serving.engine.events import Observer
+from onetrunk.core.serving.engine.events import EventSink
 from onetrunk.core.serving.engine.limits import Limits
-from onetrunk.core.serving.engine.requests import Input, Result
+from onetrunk.core.serving.engine.requests import Result, TextRequest
 
 TASKS = ("ner", "sentiment", "intent")
 TEXTS = ("good film", "Ada in London", "", "🙂 東京", "word " * 40)
 
 
 def answers(engine: Engine, *inputs: tuple[str, tuple[str, ...]]) -> list[Result]:
-    return asyncio.run(engine.answer([Input(*each) for each in inputs]))
+    return asyncio.run(engine.answer([TextRequest(*each) for each in inputs]))
 
 
-class Gate(Observer):
+class Gate(EventSink):
     """Blocks the device thread after each batch until `open` is set. ran: batches computed."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ def with_busy_device(
     engine = Engine(trunk, Limits(**limits), gate)
 
     async def run() -> None:
-        first = asyncio.create_task(engine.answer([Input("the first", ("ner",))]))
+        first = asyncio.create_task(engine.answer([TextRequest("the first", ("ner",))]))
         while not gate.ran:
             await asyncio.sleep(0.005)
         try:

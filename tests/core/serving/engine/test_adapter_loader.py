@@ -15,35 +15,35 @@ from onetrunk.adapters.store.store import Store
 from onetrunk.core import OneTrunk
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import HashMismatch, UnknownAdapter
-from onetrunk.core.inference.registry import Residents
+from onetrunk.core.inference.registry import AdapterRegistry
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.serving.engine.engine import Engine
 from onetrunk.core.serving.engine.errors import UnknownName
-from onetrunk.core.serving.engine.requests import Input
+from onetrunk.core.serving.engine.requests import TextRequest
 from tests.core.serving.engine.scenarios import Gate, with_busy_device
 
 
 def test_a_swap_keeps_the_old_version_until_its_requests_are_answered(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, gate: Gate) -> None:
         await engine.load("mood", "sentiment@1")
-        old = asyncio.create_task(engine.answer([Input("good", ("mood",))]))
+        old = asyncio.create_task(engine.answer([TextRequest("good", ("mood",))]))
         while engine.status().waiting_texts < 1:
             await asyncio.sleep(0.005)
         served, previous = await engine.load("mood", "sentiment@2")
         assert (served.version, previous) == ("sentiment@2", "sentiment@1")
-        new = asyncio.create_task(engine.answer([Input("good", ("mood",))]))
+        new = asyncio.create_task(engine.answer([TextRequest("good", ("mood",))]))
         await asyncio.sleep(0.02)
         gate.open.set()
         versions = [answer.version for task in (old, new) for answer in (await task)[0]]  # type: ignore[union-attr]
         assert versions == ["sentiment@1", "sentiment@2"]
 
     with_busy_device(trunk, scenario)
-    assert {key[0] for key in trunk.residents._versions} == {"ner@1", "sentiment@2", "intent@1"}
+    assert {key[0] for key in trunk.registry._versions} == {"ner@1", "sentiment@2", "intent@1"}
 
 
 def test_unloading_keeps_the_adapter_until_its_requests_are_answered(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, gate: Gate) -> None:
-        asked = asyncio.create_task(engine.answer([Input("good", ("intent",))]))
+        asked = asyncio.create_task(engine.answer([TextRequest("good", ("intent",))]))
         while engine.status().waiting_texts < 1:
             await asyncio.sleep(0.005)
         await engine.unload("intent")
@@ -51,21 +51,21 @@ def test_unloading_keeps_the_adapter_until_its_requests_are_answered(trunk: OneT
             await engine.unload("intent")
         gate.open.set()
         assert isinstance((await asked)[0], list)
-        assert isinstance((await engine.answer([Input("good", ("intent",))]))[0], UnknownName)
+        assert isinstance((await engine.answer([TextRequest("good", ("intent",))]))[0], UnknownName)
 
     with_busy_device(trunk, scenario)
 
 
 def test_statistics_of_a_name_end_with_it(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, gate: Gate) -> None:
-        asked = asyncio.create_task(engine.answer([Input("good", ("intent",))]))
+        asked = asyncio.create_task(engine.answer([TextRequest("good", ("intent",))]))
         while engine.status().waiting_texts < 1:
             await asyncio.sleep(0.005)
         await engine.unload("intent")
         gate.open.set()
         await asked
         await engine.load("intent", "intent")
-        assert engine.one("intent").requests == 0
+        assert engine.adapter("intent").requests == 0
 
     with_busy_device(trunk, scenario)
 
@@ -78,7 +78,7 @@ class Slow(PluginHost):
         self.asked: list[str] = []
 
     @classmethod
-    def around(cls, own: Residents) -> Slow:
+    def around(cls, own: AdapterRegistry) -> Slow:
         """Replace the host of `own` by a slow one, and return that."""
         slow = cls()
         slow.__dict__.update(own._host.__dict__)
@@ -95,7 +95,7 @@ def test_loads_of_one_name_take_place_in_order_and_do_not_block_other_names(
     bert: Backbone, store: Store
 ) -> None:
     trunk = OneTrunk(bert, store=store)
-    engine, slow = Engine(trunk), Slow.around(trunk.residents)
+    engine, slow = Engine(trunk), Slow.around(trunk.registry)
 
     async def scenario() -> None:
         asked = [asyncio.create_task(engine.load("one", each)) for each in ("ner", "intent", "sentiment@1")]
@@ -108,15 +108,15 @@ def test_loads_of_one_name_take_place_in_order_and_do_not_block_other_names(
         slow.go_on.set()
         await asyncio.gather(other, unload, *asked[1:])
         assert [task.result()[1] for task in asked[1:]] == ["ner@1", "intent@1", None]
-        assert engine.one("one").version == "sentiment@2"
+        assert engine.adapter("one").version == "sentiment@2"
 
     asyncio.run(scenario())
     engine.close()
-    assert (engine._loader._last, trunk.residents._loading) == ({}, {})
+    assert (engine._loader._last, trunk.registry._loading) == ({}, {})
 
 
 def test_close_does_not_wait_for_a_slow_load(trunk: OneTrunk) -> None:
-    engine, slow = Engine(trunk), Slow.around(trunk.residents)
+    engine, slow = Engine(trunk), Slow.around(trunk.registry)
 
     async def scenario() -> None:
         load = asyncio.create_task(engine.load("mood", "sentiment@1"))
@@ -136,7 +136,7 @@ def test_a_load_that_raises_system_exit_fails_alone(trunk: OneTrunk) -> None:
         def task(self, name: str) -> Any:
             raise SystemExit(len(name))
 
-    Leaving.around(trunk.residents)
+    Leaving.around(trunk.registry)
     engine = Engine(trunk)
     with pytest.raises(RuntimeError, match=r"SystemExit\(9\) was raised while loading"):
         asyncio.run(engine.load("mood", "sentiment@1"))
@@ -155,7 +155,7 @@ def test_a_failed_load_leaves_the_old_one_serving(bert: Backbone, store: Store, 
         for reference, kind in (("sentiment@2", HashMismatch), ("nobody", UnknownAdapter)):
             with pytest.raises(kind):
                 await engine.load("sentiment@1", reference)
-        (result,) = await engine.answer([Input("good", ("sentiment@1",))])
+        (result,) = await engine.answer([TextRequest("good", ("sentiment@1",))])
         assert isinstance(result, list)
         assert result[0].version == "sentiment@1"
 

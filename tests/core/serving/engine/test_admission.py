@@ -1,3 +1,5 @@
+"""Laws of admission control."""
+
 from __future__ import annotations
 
 import math
@@ -6,35 +8,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onetrunk.core.serving.engine.admission import MOST_SECONDS, Admission
+from onetrunk.core.serving.engine.admission import MAX_RETRY_SECONDS, AdmissionControl
 from onetrunk.core.serving.engine.limits import Limits
 
 
-def of(tokens: int, **limits: float) -> Admission:
-    return Admission(Limits(queue_tokens=tokens, **limits))  # type: ignore[arg-type]
+def of(tokens: int, **limits: float) -> AdmissionControl:
+    return AdmissionControl(Limits(queue_tokens=tokens, **limits))  # type: ignore[arg-type]
 
 
-def test_below_the_limit_everybody_is_let_in() -> None:
+def test_below_the_limit_every_request_is_admitted() -> None:
     admission = of(100)
     assert not admission.admit([("a", 99)])
-    assert not admission.admit([("a", 500)])  # the last one in may be large: nothing is too large for ever
+    assert not admission.admit(
+        [("a", 500)]
+    )  # the last one admitted may be large, so that every size can be admitted
 
 
-def test_at_the_limit_the_flood_is_refused_and_the_others_are_not() -> None:
+def test_at_the_limit_a_flooding_name_is_refused_and_others_are_admitted() -> None:
     admission = of(100)
     admission.admit([("flood", 100)])
     assert admission.admit([("flood", 1)]) == {"flood"}
     assert not admission.admit([("calm", 10)])
 
 
-def test_a_request_is_let_in_whole_or_not_at_all() -> None:
+def test_a_request_is_admitted_as_a_whole_or_not_at_all() -> None:
     admission = of(100)
     admission.admit([("flood", 100)])
     assert admission.admit([("calm", 10), ("flood", 10)]) == {"flood"}
     assert admission.tokens == 100
 
 
-def test_what_is_larger_than_the_limit_does_not_shut_out_the_others() -> None:
+def test_a_request_above_the_limit_does_not_block_other_names() -> None:
     admission = of(100)
     assert not admission.admit([("bulk", 100_000)])
     assert admission.admit([("bulk", 1)]) == {"bulk"}
@@ -43,17 +47,17 @@ def test_what_is_larger_than_the_limit_does_not_shut_out_the_others() -> None:
     assert admission.tokens == admission._counted == 50
 
 
-def test_half_as_much_again_is_never_passed_by_more_than_a_request() -> None:
+def test_the_hard_limit_is_exceeded_by_at_most_one_request() -> None:
     admission = of(100)
     for number in range(1000):
         admission.admit([(f"name {number}", 10)])
     assert admission.tokens < 1.5 * 100 + 10
 
 
-def test_each_has_waiting_what_is_answered_in_time_at_the_rate_of_its_own() -> None:
-    """Two ask without an end; of one 100 tokens a second are answered, of the other 900."""
+def test_a_name_may_queue_what_is_answered_in_time_at_its_own_rate() -> None:
+    """Two names request without pause; one is answered 100 tokens a second, the other 900."""
     now = 0.0
-    admission = Admission(Limits(queue_tokens=300, queue_seconds=0.3, batch_tokens=1000), lambda: now)
+    admission = AdmissionControl(Limits(queue_tokens=300, queue_seconds=0.3, batch_tokens=1000), lambda: now)
     rates, had = {"slow": 100, "fast": 900}, {"slow": 0, "fast": 0}
     for step in range(3000):
         now += 0.01
@@ -63,13 +67,13 @@ def test_each_has_waiting_what_is_answered_in_time_at_the_rate_of_its_own() -> N
             done = min(had[name], rate * (step + 1) // 100 - rate * step // 100)
             had[name] -= done
             admission.answered([(name, 1)] * done)
-    assert had["slow"] == pytest.approx(300 / 2, abs=5)  # an equal part, which is more than its rate gives it
+    assert had["slow"] == pytest.approx(300 / 2, abs=5)  # an equal share, which is more than its rate allows
     assert had["fast"] == pytest.approx(0.3 * 900, abs=15)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 300), st.floats(1e-3, 1.0)), max_size=30))
-def test_when_all_is_answered_all_the_room_is_there_again(steps: list[tuple[str, int, float]]) -> None:
-    """A limit that changes in the meantime changes what counts, which once was never given back."""
+def test_when_everything_is_answered_the_whole_capacity_is_free(steps: list[tuple[str, int, float]]) -> None:
+    """Also if the limit changes meanwhile, which changes how much of a large name counts."""
     admission = of(1000, batch_tokens=10)
     under_way = []
     for name, cost, seconds in steps:
@@ -80,10 +84,10 @@ def test_when_all_is_answered_all_the_room_is_there_again(steps: list[tuple[str,
     assert (admission.tokens, admission._counted) == (0, 0)
 
 
-def test_what_is_given_up_is_not_answered() -> None:
-    """Else clients that give up soon would have more and more waiting: at the rate at which they do."""
+def test_a_cancelled_request_does_not_raise_the_rate_of_its_name() -> None:
+    """Otherwise clients that cancel early could queue more and more."""
     now = 0.0
-    admission = Admission(Limits(queue_tokens=1000, batch_tokens=1000), lambda: now)
+    admission = AdmissionControl(Limits(queue_tokens=1000, batch_tokens=1000), lambda: now)
     most = 0
     admission.admit([("hasty", 1)])
     for _ in range(200):
@@ -96,7 +100,7 @@ def test_what_is_given_up_is_not_answered() -> None:
     assert most <= 1000 + 10
 
 
-def test_one_that_ended_at_an_instant_lets_no_more_in_than_the_limit() -> None:
+def test_a_huge_answer_does_not_raise_the_share_of_its_name_above_the_limit() -> None:
     admission = of(1000)
     admission.admit([("bulk", 60_000)])
     admission.admit([("bulk", 1)])
@@ -107,7 +111,7 @@ def test_one_that_ended_at_an_instant_lets_no_more_in_than_the_limit() -> None:
     assert had <= 1010
 
 
-def test_what_has_been_answered_makes_room() -> None:
+def test_an_answer_frees_its_capacity() -> None:
     admission = of(100)
     admission.admit([("a", 100)])
     admission.correct([("a", -100)])
@@ -115,18 +119,18 @@ def test_what_has_been_answered_makes_room() -> None:
     assert not admission.admit([("a", 100)])
 
 
-def test_the_advised_wait_is_what_waits_over_the_measured_speed() -> None:
+def test_retry_after_is_the_unanswered_tokens_over_the_measured_throughput() -> None:
     admission = of(10_000)
     admission.admit([("a", 5_000)])
-    hoped = admission.limit / Limits().queue_seconds
-    assert admission.retry_after() == math.ceil(5_000 / hoped)
-    admission.ran(10, 1.0)  # too little to go by
-    assert admission.retry_after() == math.ceil(5_000 / hoped)
+    assumed = admission.limit / Limits().queue_seconds
+    assert admission.retry_after() == math.ceil(5_000 / assumed)
+    admission.ran(10, 1.0)  # too small to be measured
+    assert admission.retry_after() == math.ceil(5_000 / assumed)
     for _ in range(100):
         admission.ran(1_000, 1.001)
     assert admission.retry_after() == 6
     admission.correct([("a", 10**9)])
-    assert admission.retry_after() == MOST_SECONDS
+    assert admission.retry_after() == MAX_RETRY_SECONDS
 
 
 def test_the_busiest_name_is_the_one_with_most_tokens() -> None:
@@ -135,10 +139,10 @@ def test_the_busiest_name_is_the_one_with_most_tokens() -> None:
     assert admission.busiest(["a", "b", "c"]) == "b"
 
 
-def test_the_limit_is_what_is_answered_in_time_at_the_speed_of_late() -> None:
+def test_the_limit_is_what_the_recent_throughput_answers_in_time() -> None:
     admission = of(10_000, queue_seconds=0.5, workers=2)
     for _ in range(100):
-        admission.ran(200, 0.1)  # twice, at the same time
+        admission.ran(200, 0.1)  # on two workers at the same time
     assert admission.limit == 2000
     admission.ran(200, 0.4)
     assert 1400 < admission.limit < 2000
@@ -147,7 +151,7 @@ def test_the_limit_is_what_is_answered_in_time_at_the_speed_of_late() -> None:
     assert admission.limit == pytest.approx(1000, abs=1)
 
 
-def test_a_batch_may_always_wait_and_never_more_than_the_limit_in_tokens() -> None:
+def test_the_limit_is_at_least_one_batch_and_at_most_queue_tokens() -> None:
     admission = of(10_000, batch_tokens=100)
     admission.ran(50, 500.0)
     assert admission.limit == 100

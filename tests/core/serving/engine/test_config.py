@@ -1,4 +1,4 @@
-"""`serve.toml`: read as the options are, its faults told with the file and the key."""
+"""Reading of `serve.toml`: values, defaults, and errors that name the file and the key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def written(folder: Path, text: str) -> Path:
     return file
 
 
-def test_the_example_in_the_documentation_of_the_module_is_understood(tmp_path: Path) -> None:
+def test_the_example_in_the_docstring_of_the_module_is_valid(tmp_path: Path) -> None:
     example = (config.__doc__ or "").partition("\n\n")[2]
     read = ServeConfig.read(written(tmp_path, example))
     assert (read.port, read.max_wait_ms, read.adapters) == (8000, 1.0, {"people": "ner@prod"})
@@ -37,7 +37,7 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
     assert (chosen.port, chosen.host, chosen.max_queue) == (2, "::1", 5)
 
 
-def test_what_is_left_out_is_the_default_of_the_device() -> None:
+def test_a_missing_limit_is_the_default_of_the_device() -> None:
     cpu, cuda = (ServeConfig(max_wait_ms=5).limits_on(device) for device in ("cpu", "cuda"))
     assert cpu.wait_ms == cuda.wait_ms == 5
     assert cpu.batch_tokens < cuda.batch_tokens
@@ -61,14 +61,14 @@ def test_what_is_left_out_is_the_default_of_the_device() -> None:
         ("port = 'x'\nhost = 1", "host must be .*; port must be"),
     ],
 )
-def test_a_fault_is_told_with_the_file_and_the_key(tmp_path: Path, text: str, fault: str) -> None:
+def test_a_fault_is_reported_with_the_file_and_the_key(tmp_path: Path, text: str, fault: str) -> None:
     file = written(tmp_path, text)
     with pytest.raises(UsageError, match=fault) as error:
         ServeConfig.read(file)
     assert str(error.value).startswith(f"{file}: ")
 
 
-def test_a_file_that_cannot_be_read_is_told_of(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"serve\.toml: cannot be read: No such file"):
         ServeConfig.read(tmp_path / "serve.toml")
     (tmp_path / "latin.toml").write_bytes(b"host = '\xff'")
@@ -77,14 +77,14 @@ def test_a_file_that_cannot_be_read_is_told_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limits", [{"inputs": 0}, {"request_seconds": 0}, {"body_bytes": -1}])
-def test_a_limit_that_makes_no_sense_is_refused(limits: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match=f"{next(iter(limits))} is .*; expected a number from"):
+def test_a_limit_out_of_range_is_refused(limits: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(limits))} is .*; expected a number of at least"):
         ServeConfig(limits=LimitOptions(**limits)).limits_on("cpu")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "-a", ".a", "a b", "é", "x" * 101])
-def test_an_odd_name_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="an adapter cannot serve as"):
+def test_an_invalid_name_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="invalid adapter name"):
         check_name(name)
 
 

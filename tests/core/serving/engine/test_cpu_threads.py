@@ -1,3 +1,5 @@
+"""Computations on short-lived threads."""
+
 from __future__ import annotations
 
 import subprocess
@@ -5,7 +7,7 @@ import sys
 
 import pytest
 
-from onetrunk.core.serving.engine.cpu_threads import apart
+from onetrunk.core.serving.engine.cpu_threads import run_in_thread
 
 TEAMS = """
 import os, time, torch
@@ -29,14 +31,14 @@ print(during - before, after - before, threads() - before)
 """
 
 
-def test_the_outcome_is_that_of_the_work() -> None:
-    assert apart(divmod, 7, 2) == (3, 1)
+def test_run_in_thread_returns_or_raises_what_its_work_does() -> None:
+    assert run_in_thread(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
-        apart(divmod, 1, 0)
+        run_in_thread(divmod, 1, 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
-def test_no_team_of_threads_stays_behind() -> None:
+def test_the_openmp_threads_of_the_work_end_with_it() -> None:
     line = [sys.executable, "-c", TEAMS]
     done = subprocess.run(line, env={"OMP_NUM_THREADS": "2"}, capture_output=True, text=True, check=True)
     during, after, on_main_thread = map(int, done.stdout.split())

@@ -1,4 +1,4 @@
-"""The engine answers as `OneTrunk.predict` does; a faulty input, text or observer fails alone."""
+"""The engine answers as `OneTrunk.predict` does; a faulty text or event sink fails alone."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from onetrunk.core.serving.engine.errors import (
     TooManyTokens,
     UnknownName,
 )
-from onetrunk.core.serving.engine.events import Observer
+from onetrunk.core.serving.engine.events import EventSink
 from onetrunk.core.serving.engine.limits import Limits
-from onetrunk.core.serving.engine.requests import Answer, Input, Result
+from onetrunk.core.serving.engine.requests import AdapterAnswer, Result, TextRequest
 from tests.core.serving.engine.scenarios import TASKS, TEXTS, answers
 
 
@@ -60,7 +60,9 @@ def test_many_requests_at_once_each_get_their_own_answer(trunk: OneTrunk, worker
     texts = [f"text number {number} is {'good' if number % 3 else 'bad'}" for number in range(60)]
 
     async def all_at_once() -> list[list[Result]]:
-        asked = [engine.answer([Input(text, (TASKS[i % 3],))], wait=True) for i, text in enumerate(texts)]
+        asked = [
+            engine.answer([TextRequest(text, (TASKS[i % 3],))], wait=True) for i, text in enumerate(texts)
+        ]
         return await asyncio.gather(*asked)
 
     for i, (result,) in enumerate(asyncio.run(all_at_once())):
@@ -83,23 +85,23 @@ def test_an_unknown_name_is_reported_with_the_known_ones(engine: Engine) -> None
     assert str(error) == "no adapter 'nobody' is served; served are: intent, ner, sentiment"
 
 
-class Faulty(Observer):
-    """An observer that raises, which observers must not do."""
+class Faulty(EventSink):
+    """An event sink that raises, against its contract."""
 
     def batch(self, *_: Any) -> None:
         raise SystemExit(1)
 
 
-def test_an_observer_that_raises_costs_no_answer_and_no_thread(trunk: OneTrunk) -> None:
-    engine = Engine(trunk, observer=Faulty())
+def test_an_event_sink_that_raises_loses_no_answer_and_ends_no_thread(trunk: OneTrunk) -> None:
+    engine = Engine(trunk, events=Faulty())
     for _ in range(2):
         assert [type(each) for each in answers(engine, ("good", ("ner",)))] == [list]
     assert engine.status().waiting_tokens == 0
     engine.close()
 
 
-def test_a_name_that_is_repeated_is_computed_once_and_answered_as_often_as_asked(trunk: OneTrunk) -> None:
-    class Counting(Observer):
+def test_a_repeated_name_is_computed_once_and_answered_as_often_as_requested(trunk: OneTrunk) -> None:
+    class Counting(EventSink):
         tokens = 0
 
         def batch(self, tokens: int, *_: Any) -> None:
@@ -107,8 +109,8 @@ def test_a_name_that_is_repeated_is_computed_once_and_answered_as_often_as_asked
 
     names = ("ner", "intent") * 32
     once, often = Counting(), Counting()
-    for observer, asked in ((once, names[:2]), (often, names)):
-        engine = Engine(trunk, observer=observer)
+    for events, asked in ((once, names[:2]), (often, names)):
+        engine = Engine(trunk, events=events)
         (result,) = answers(engine, ("Ada in London", asked))
         engine.close()
         assert isinstance(result, list)
@@ -121,7 +123,7 @@ def test_an_input_of_too_many_tokens_over_its_adapters_is_refused_alone(trunk: O
     text = "good " * 40
     found = answers(engine, (text, ("ner", "intent")), (text, TASKS), ("good", TASKS))
     assert [type(each) for each in found] == [list, TooManyTokens, list]
-    assert str(found[1]).startswith("the text has 40 tokens, for 3 adapters 120; at most 100 are computed")
+    assert str(found[1]).startswith("the text has 40 tokens, for 3 adapters 120; at most 100 are allowed")
     assert engine.status().waiting_tokens == 0
     engine.close()
 
@@ -160,14 +162,14 @@ def test_an_evicted_adapter_is_reloaded_and_answers(bert: Backbone, store: Store
     for task in TASKS:
         trunk.load(task)
     engine = Engine(trunk)
-    assert {each.tier for each in engine.served()} == {"disk"}
+    assert {each.tier for each in engine.adapters()} == {"disk"}
     assert all(isinstance(result, list) for result in answers(engine, *((text, TASKS) for text in TEXTS)))
     engine.close()
 
 
 def test_statistics_have_the_requests_and_the_latency_of_each_name(engine: Engine) -> None:
     answers(engine, *(("good film", ("ner", "sentiment")) for _ in range(5)))
-    by_name = {each.name: each for each in engine.served()}
+    by_name = {each.name: each for each in engine.adapters()}
     assert {name: each.requests for name, each in by_name.items()} == {"ner": 5, "sentiment": 5, "intent": 0}
     assert by_name["ner"].p95 is not None
     assert 0 < by_name["ner"].p95 < 20
@@ -184,7 +186,7 @@ def test_threads_end_with_the_engine(trunk: OneTrunk) -> None:
 
 
 def test_an_answer_is_one_flat_object_with_the_keys_of_the_task() -> None:
-    assert Answer("a", "a@1", "ner", {"entities": []}).to_json() == {
+    assert AdapterAnswer("a", "a@1", "ner", {"entities": []}).to_json() == {
         "adapter": "a",
         "version": "a@1",
         "task": "ner",

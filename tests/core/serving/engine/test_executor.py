@@ -1,4 +1,4 @@
-"""Batches in which something fails: who pays for it, and what is computed again. Real adapters, real engine."""
+"""Batches in which a text fails: the error of each text, and what is computed again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.serving.engine.engine import Engine
 from onetrunk.core.serving.engine.errors import AnswerFailed, ExitRefused
 from onetrunk.core.serving.engine.limits import Limits
-from onetrunk.core.serving.engine.requests import Input, Result
+from onetrunk.core.serving.engine.requests import Result, TextRequest
 from onetrunk.core.tasks.hookspecs import hookimpl
 from onetrunk.plugins import ner, sentiment
 
@@ -30,7 +30,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, train_tiny: Callable[..., An
 
 
 def answers(engine: Engine, *inputs: tuple[str, tuple[str, ...]]) -> list[Result]:
-    return asyncio.run(engine.answer([Input(*each) for each in inputs]))
+    return asyncio.run(engine.answer([TextRequest(*each) for each in inputs]))
 
 
 class Bad:

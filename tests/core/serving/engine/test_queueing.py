@@ -14,13 +14,13 @@ from onetrunk.core.backbones.tokenization import Encoded, TextEncoder
 from onetrunk.core.serving.engine.engine import Engine
 from onetrunk.core.serving.engine.errors import OverTime, QueueFull, ShuttingDown
 from onetrunk.core.serving.engine.limits import Limits
-from onetrunk.core.serving.engine.requests import Input
+from onetrunk.core.serving.engine.requests import TextRequest
 from tests.core.serving.engine.scenarios import TEXTS, Gate, with_busy_device
 
 
 def test_a_cancelled_request_leaves_the_queue(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, gate: Gate) -> None:
-        task = asyncio.create_task(engine.answer([Input("never mind", ("ner", "intent"))] * 3))
+        task = asyncio.create_task(engine.answer([TextRequest("never mind", ("ner", "intent"))] * 3))
         while engine.status().waiting_texts < 3:
             await asyncio.sleep(0.005)
         task.cancel()
@@ -32,13 +32,13 @@ def test_a_cancelled_request_leaves_the_queue(trunk: OneTrunk) -> None:
         assert engine.status().waiting_tokens == 0
 
     with_busy_device(trunk, scenario)
-    assert all(post.resident.users == 1 for post in trunk.residents.posts.values())
+    assert all(post.loaded.users == 1 for post in trunk.registry.served.values())
 
 
 def test_a_request_over_its_time_limit_fails_and_leaves_the_queue(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, _: Gate) -> None:
         with pytest.raises(OverTime, match=r"took over 0\.2 s and was dropped; try again in \d+ s"):
-            await engine.answer([Input("too late", ("intent",))])
+            await engine.answer([TextRequest("too late", ("intent",))])
         assert engine.status().waiting_texts == 0
 
     with_busy_device(trunk, scenario, request_seconds=0.2)
@@ -46,14 +46,16 @@ def test_a_request_over_its_time_limit_fails_and_leaves_the_queue(trunk: OneTrun
 
 def test_over_the_limit_a_request_is_refused_unless_it_may_wait(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, gate: Gate) -> None:
-        full = asyncio.create_task(engine.answer([Input("word " * 30, ("ner",))]))
+        full = asyncio.create_task(engine.answer([TextRequest("word " * 30, ("ner",))]))
         while engine.status().waiting_texts < 1:
             await asyncio.sleep(0.005)
         assert engine.status().state == "overloaded"
-        with pytest.raises(QueueFull, match=r"\d+ tokens wait, at most 20 may; try again in \d+ s") as caught:
-            await engine.answer([Input("one more", ("ner",))])
+        with pytest.raises(
+            QueueFull, match=r"\d+ tokens wait, the limit is 20; try again in \d+ s"
+        ) as caught:
+            await engine.answer([TextRequest("one more", ("ner",))])
         assert caught.value.retry_after >= 1
-        patient = asyncio.create_task(engine.answer([Input("one more", ("ner",))], wait=True))
+        patient = asyncio.create_task(engine.answer([TextRequest("one more", ("ner",))], wait=True))
         await asyncio.sleep(0.05)
         assert not patient.done()
         gate.open.set()
@@ -86,10 +88,10 @@ def test_capacity_freed_during_tokenisation_goes_to_a_waiting_request(trunk: One
     engine = Engine(trunk, Limits(queue_tokens=5))
 
     async def scenario() -> None:
-        gone = asyncio.create_task(engine.answer([Input("word " * 30, ("ner",))]))
+        gone = asyncio.create_task(engine.answer([TextRequest("word " * 30, ("ner",))]))
         while not slow.asked:
             await asyncio.sleep(0.005)
-        patient = asyncio.create_task(engine.answer([Input("one more", ("ner",))], wait=True))
+        patient = asyncio.create_task(engine.answer([TextRequest("one more", ("ner",))], wait=True))
         await asyncio.sleep(0.05)
         gone.cancel()
         await asyncio.wait([gone])
@@ -109,7 +111,7 @@ def test_a_cancelled_large_request_is_not_tokenised_to_its_end(trunk: OneTrunk) 
     engine = Engine(trunk, Limits(queue_tokens=10**6))
 
     async def scenario() -> None:
-        gone = asyncio.create_task(engine.answer([Input("word " * 6000, ("ner",))] * 40))
+        gone = asyncio.create_task(engine.answer([TextRequest("word " * 6000, ("ner",))] * 40))
         while not slow.asked:
             await asyncio.sleep(0.005)
         gone.cancel()
@@ -125,12 +127,12 @@ def test_a_cancelled_large_request_is_not_tokenised_to_its_end(trunk: OneTrunk) 
 
 def test_draining_answers_accepted_requests_and_refuses_new_ones(trunk: OneTrunk) -> None:
     async def scenario(engine: Engine, gate: Gate) -> None:
-        accepted = [asyncio.create_task(engine.answer([Input(text, ("ner",))])) for text in TEXTS]
+        accepted = [asyncio.create_task(engine.answer([TextRequest(text, ("ner",))])) for text in TEXTS]
         await asyncio.sleep(0.02)
         draining = asyncio.create_task(engine.drain())
         await asyncio.sleep(0)
         with pytest.raises(ShuttingDown, match="shutting down; try again in 5 s"):
-            await engine.answer([Input("more", ("ner",))])
+            await engine.answer([TextRequest("more", ("ner",))])
         gate.open.set()
         await draining
         assert all(task.done() and isinstance(task.result()[0], list) for task in accepted)

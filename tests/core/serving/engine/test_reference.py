@@ -1,4 +1,4 @@
-"""docs/serving.md keeps its word: it names every problem and metric, and its configuration is read."""
+"""docs/serving.md agrees with the code: problems, metrics and the configuration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from onetrunk.core.serving.engine.config import ServeConfig
 from onetrunk.core.serving.engine.limits import Limits
 from onetrunk.core.serving.http.problems import PROBLEMS
-from onetrunk.core.serving.http.stream import GROUP, WINDOW
+from onetrunk.core.serving.http.stream import GROUP_LINES, MAX_GROUPS
 from tests.core.serving.conftest import Running
 
 TEXT = (Path(__file__).parents[4] / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -35,13 +35,13 @@ def test_the_configuration_is_read_and_its_limits_are_the_defaults(tmp_path: Pat
     (example,) = re.findall(r"```toml\n(# serve\.toml.*?)```", TEXT, flags=re.DOTALL)
     file = tmp_path / "serve.toml"
     file.write_text(example, encoding="utf-8")
-    defaults = Limits.on("cpu", threads=2)
+    defaults = Limits.for_device("cpu", threads=2)
     written = {
         name: value for name, value in asdict(ServeConfig.read(file).limits).items() if value is not None
     }
     assert {name: getattr(defaults, name) for name in written} == written
 
 
-def test_about_as_many_lines_of_a_stream_are_under_way_as_it_says() -> None:
+def test_the_documented_lines_of_a_stream_under_way_are_those_of_the_code() -> None:
     (count,) = re.findall(r"About (\d+) lines are under way", TEXT)
-    assert abs((WINDOW + 1) * GROUP - int(count)) <= 10
+    assert abs((MAX_GROUPS + 1) * GROUP_LINES - int(count)) <= 10

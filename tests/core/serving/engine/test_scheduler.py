@@ -1,3 +1,5 @@
+"""Device threads, batches and the demotion of a flooding name."""
+
 from __future__ import annotations
 
 import threading
@@ -9,15 +11,17 @@ from typing import Any
 
 import pytest
 
-from onetrunk.core.serving.engine.scheduler import Batcher
+from onetrunk.core.serving.engine.scheduler import Scheduler
 
 
-def works(*costs: int, flow: str = "one") -> list[Any]:
-    return [SimpleNamespace(flow=flow, costs=[cost], since=0.0, place=None) for cost in costs]
+def works(*costs: int, queue_name: str = "one") -> list[Any]:
+    return [
+        SimpleNamespace(queue_name=queue_name, costs=[cost], queued_at=0.0, ticket=None) for cost in costs
+    ]
 
 
 class Device:
-    """Takes batches, and is done with them when it is told to be. taken: the costs of each batch."""
+    """Computes each batch until `done` is released. taken: the costs of each batch."""
 
     def __init__(self) -> None:
         self.taken: list[list[int]] = []
@@ -37,17 +41,17 @@ class Device:
 
 
 @contextmanager
-def batcher(device: Device, workers: int, tokens: int = 1000, wait: float = 0.0) -> Iterator[Batcher]:
-    with closing(Batcher(device, tokens, wait, workers)) as own:
+def scheduler(device: Device, workers: int, tokens: int = 1000, wait: float = 0.0) -> Iterator[Scheduler]:
+    with closing(Scheduler(device, tokens, wait, workers)) as own:
         yield own
         device.done.release(1000)
 
 
 @contextmanager
-def busy(device: Device, workers: int, tokens: int = 1000) -> Iterator[Batcher]:
-    """Have one thread of a batcher at work, on something of a calm flow."""
-    with batcher(device, workers, tokens) as own:
-        own.put(works(10, flow="calm"))
+def busy(device: Device, workers: int, tokens: int = 1000) -> Iterator[Scheduler]:
+    """Yield a scheduler, one of whose threads computes an item of the name `calm`."""
+    with scheduler(device, workers, tokens) as own:
+        own.put(works(10, queue_name="calm"))
         assert device.has_taken(1)
         yield own
 
@@ -55,7 +59,7 @@ def busy(device: Device, workers: int, tokens: int = 1000) -> Iterator[Batcher]:
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_as_many_batches_are_under_way_as_there_are_workers(workers: int) -> None:
     device = Device()
-    with batcher(device, workers, tokens=100) as own:
+    with scheduler(device, workers, tokens=100) as own:
         own.put(works(*[100] * 5))
         assert device.has_taken(workers)
         time.sleep(0.05)
@@ -64,29 +68,29 @@ def test_as_many_batches_are_under_way_as_there_are_workers(workers: int) -> Non
         assert device.has_taken(workers + 1)
 
 
-def test_what_waits_is_shared_between_the_workers_that_are_idle() -> None:
+def test_queued_items_are_split_between_idle_workers() -> None:
     device = Device()
-    with batcher(device, 2) as own:
+    with scheduler(device, 2) as own:
         own.put(works(*[100] * 4))
         assert device.has_taken(2)
         assert device.taken == [[100, 100]] * 2
         own.put(works(*[100] * 4))
         device.done.release()
         assert device.has_taken(3)
-        assert device.taken[2] == [100] * 4  # nobody else is idle
+        assert device.taken[2] == [100] * 4  # no other worker is idle
 
 
-def test_little_is_not_shared() -> None:
+def test_a_few_tokens_are_not_split() -> None:
     device = Device()
-    with batcher(device, 2) as own:
+    with scheduler(device, 2) as own:
         own.put(works(30, 30))
         assert device.has_taken(1)
         assert device.taken == [[30, 30]]
 
 
-def test_one_worker_gathers_a_batch_while_the_other_leaves_it_alone() -> None:
+def test_only_one_worker_waits_for_a_batch_to_fill() -> None:
     device = Device()
-    with batcher(device, 2, tokens=60, wait=5.0) as own:
+    with scheduler(device, 2, tokens=60, wait=5.0) as own:
         for _ in range(5):
             own.put(works(10))
             time.sleep(0.01)
@@ -96,9 +100,9 @@ def test_one_worker_gathers_a_batch_while_the_other_leaves_it_alone() -> None:
         assert device.taken == [[10] * 6]
 
 
-def test_a_batch_that_wants_to_end_the_process_costs_no_worker() -> None:
+def test_a_batch_that_raises_system_exit_ends_no_worker() -> None:
     device = Device()
-    with batcher(device, 2, tokens=13) as own:
+    with scheduler(device, 2, tokens=13) as own:
         own.put(works(*[13] * 6))
         device.done.release(6)
         assert device.has_taken(6)
@@ -106,60 +110,60 @@ def test_a_batch_that_wants_to_end_the_process_costs_no_worker() -> None:
     assert own.waiting == (0, 0)
 
 
-def test_closing_answers_what_waits_and_ends_the_threads() -> None:
+def test_closing_computes_the_queued_items_and_ends_the_threads() -> None:
     device = Device()
-    with batcher(device, 3, tokens=10) as own:
+    with scheduler(device, 3, tokens=10) as own:
         own.put(works(*[10] * 20))
     assert len(device.taken) == 20
     assert not own.alive
 
 
-def test_a_flow_that_is_mostly_refused_waits_until_nothing_else_is_under_way() -> None:
+def test_a_flooding_name_waits_until_half_of_the_workers_are_idle() -> None:
     device = Device()
     with busy(device, 2) as own:
         own.refused(["flood"] * 40)
-        own.put(works(*[16] * 80, flow="flood"))
-        own.put(works(70, flow="calm"))
+        own.put(works(*[16] * 80, queue_name="flood"))
+        own.put(works(70, queue_name="calm"))
         assert device.has_taken(2)
-        assert sorted(device.taken[1]) == [16, 70]  # one of the flood rides along
+        assert sorted(device.taken[1]) == [16, 70]  # one item of the flood is added
         device.done.release()
         time.sleep(0.05)
         assert len(device.taken) == 2
         device.done.release()
         assert device.has_taken(3)
-        assert device.taken[2] == [16] * 15  # and some go by themselves: a quarter of a batch
+        assert device.taken[2] == [16] * 15  # a batch of its own
 
 
-def test_who_is_refused_among_others_is_no_flood() -> None:
+def test_a_name_that_is_refused_among_others_does_not_count_as_flooding() -> None:
     device = Device()
     with busy(device, 2, 200) as own:
         own.refused(["busy", "calm"] * 40)
-        own.put(works(*[50] * 4, flow="busy"))
+        own.put(works(*[50] * 4, queue_name="busy"))
         assert device.has_taken(2)
 
 
-def test_a_guest_is_none_any_more_when_the_flood_has_ended() -> None:
+def test_a_demotion_ends_with_the_flood() -> None:
     device = Device()
     with busy(device, 2) as own:
         own.refused(["flood"] * 40)
-        own.put(works(16, flow="flood"))
-        assert device.has_taken(2)  # nothing tells of the end, and the first batch is not done
+        own.put(works(16, queue_name="flood"))
+        assert device.has_taken(2)  # although no event marks the end, and the first batch still runs
 
 
-def test_a_flood_has_half_of_many_threads() -> None:
+def test_a_flooding_name_gets_half_of_the_workers() -> None:
     device = Device()
     with busy(device, 4, 64) as own:
         own.refused(["flood"] * 40)
-        own.put(works(*[16] * 40, flow="flood"))
+        own.put(works(*[16] * 40, queue_name="flood"))
         assert device.has_taken(2)
-        own.put(works(20, flow="calm"))
+        own.put(works(20, queue_name="calm"))
         assert device.has_taken(3)
         assert 20 in device.taken[2]
 
 
-def test_one_large_request_that_is_refused_makes_no_flood() -> None:
+def test_one_refused_request_does_not_count_as_a_flood() -> None:
     device = Device()
     with busy(device, 2) as own:
         own.refused({"busy"})
-        own.put(works(*[16] * 40, flow="busy"))
+        own.put(works(*[16] * 40, queue_name="busy"))
         assert device.has_taken(2)

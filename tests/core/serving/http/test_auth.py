@@ -1,4 +1,4 @@
-"""Tokens: how their file is read, and what each opens on each route."""
+"""Tokens: the token file, and the rights of a token on each route."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_token_with_every_scope_opens_every_route(guarded: Running, route: tup
 
 
 @pytest.mark.parametrize("path", OPEN)
-def test_what_has_no_data_in_it_is_open(guarded: Running, path: str) -> None:
+def test_pages_and_health_checks_need_no_token(guarded: Running, path: str) -> None:
     assert guarded.client.get(path).status_code == 200
 
 
@@ -135,7 +135,7 @@ def test_a_token_for_other_adapters_gets_403_whether_the_adapter_exists_or_not(
     shown = guarded.client.get(f"/v1/adapters/{name}", headers=bearer(MOBILE))
     assert (predicted.status_code, shown.status_code) == (403, 403)
     details = {answer.json()["detail"].replace(name, "X") for answer in (predicted, shown)}
-    assert details == {"this token may not use 'X'"}
+    assert details == {"this token may not use the adapter 'X'"}
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
@@ -143,7 +143,7 @@ def test_an_admin_of_some_names_cannot_touch_others(guarded: Running, method: st
     body = {"ref": "mood@1"} if method == "PUT" else None
     answer = send(guarded, (method, "/v1/adapters/mood", body), bearer(OPS))
     assert answer.status_code == 403
-    assert guarded.engine.one("mood").version == "mood@2"
+    assert guarded.engine.adapter("mood").version == "mood@2"
 
 
 def test_an_input_for_a_forbidden_adapter_fails_alone(guarded: Running) -> None:
@@ -167,7 +167,7 @@ def test_lists_have_only_the_adapters_of_the_token(guarded: Running) -> None:
     assert guarded.client.get("/v1/status", headers=bearer(MOBILE)).json()["adapters"] == 2
 
 
-def test_an_unknown_adapter_is_told_of_no_names_but_those_of_the_token(guarded: Running) -> None:
+def test_the_problem_of_an_unknown_adapter_lists_only_names_of_the_token(guarded: Running) -> None:
     answer = guarded.predict(ask("good", "mooX"), headers=bearer(MOBILE)).json()
     assert (answer["status"], answer["known"]) == (404, ["mood", "names"])
     assert "mood@1" not in answer["detail"]
@@ -189,11 +189,11 @@ def test_with_tokens_any_host_name_is_answered(guarded: Running) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "has no table \\[\\[token\\]\\]"),
+        ("", "has no entry; add a table \\[\\[token\\]\\]"),
         ("token = 3", "token must be a list, not a number"),
         ("x = [", "is not TOML"),
         ("[[tokens]]", "unknown key 'tokens'"),
-        ('[[token]]\nname = "a"\nscopes = ["predict"]', "token 'a': needs sha256 or token"),
+        ('[[token]]\nname = "a"\nscopes = ["predict"]', "token 'a': must have either sha256 or token"),
         ('[[token]]\nname = "a"\ntoken = "short"\nscopes = ["predict"]', "at least 16 characters"),
         ('[[token]]\nname = "a"\ntoken = "has a blank in it"\nscopes = ["predict"]', "letters, digits"),
         ('[[token]]\nname = "a"\nsha256 = "12"\nscopes = ["predict"]', "64 hex digits"),
@@ -212,11 +212,11 @@ def test_with_tokens_any_host_name_is_answered(guarded: Running) -> None:
         (
             f'[[token]]\nname = "a"\ntoken = "{ALL}"\nscopes = ["predict"]\n'
             f'[[token]]\nname = "b"\ntoken = "{ALL}"\nscopes = ["admin"]',
-            "token 'b' is there twice",
+            "token 'b' appears twice",
         ),
     ],
 )
-def test_a_faulty_token_file_is_told_of_with_its_name_and_entry(
+def test_the_error_of_an_invalid_token_file_names_file_and_entry(
     tmp_path: Path, text: str, fault: str
 ) -> None:
     file = written(tmp_path, text)
@@ -226,19 +226,19 @@ def test_a_faulty_token_file_is_told_of_with_its_name_and_entry(
     assert ALL not in str(error.value)
 
 
-def test_a_token_file_that_is_not_there_is_told_of(tmp_path: Path) -> None:
+def test_a_missing_token_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.toml: cannot be read: No such file"):
         Access.read(tmp_path / "nowhere.toml")
 
 
-def test_a_token_file_that_others_may_read_is_warned_of(
+def test_a_token_file_that_other_users_can_read_gives_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = written(tmp_path, FILE)
     file.chmod(0o644)
     with caplog.at_level(logging.WARNING, "onetrunk"):
         Access.read(file)
-    assert "others may read the token file" in caplog.text
+    assert "other users can read the token file" in caplog.text
 
 
 def test_an_empty_list_of_adapters_covers_none(tmp_path: Path) -> None:
@@ -247,11 +247,11 @@ def test_an_empty_list_of_adapters_covers_none(tmp_path: Path) -> None:
     assert not grant.covers("mood")
 
 
-def test_the_scheme_is_read_in_any_case(tmp_path: Path) -> None:
+def test_the_scheme_bearer_may_be_in_upper_or_lower_case(tmp_path: Path) -> None:
     assert Access.read(written(tmp_path, FILE)).grant(f"bEARER  {ALL} ").name == "all"
 
 
-def test_a_digest_is_not_taken_for_the_token(tmp_path: Path) -> None:
+def test_the_digest_of_a_token_is_not_accepted_as_the_token(tmp_path: Path) -> None:
     access = Access.read(written(tmp_path, FILE))
-    with pytest.raises(Refusal, match="not known"):
+    with pytest.raises(Refusal, match="does not have this token"):
         access.grant("Bearer " + hashlib.sha256(MOBILE.encode()).hexdigest())

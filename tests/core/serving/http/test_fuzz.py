@@ -1,4 +1,4 @@
-"""Thousands of requests that are none, on a real process: no fault of the service, no leak, and it still serves."""
+"""Thousands of invalid requests to a real process: no server error, no leak, and it still serves."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ class Fuzzer:
         return HEAD + b"Content-Length: " + length + b"\r\n\r\n" + BODY
 
 
-def test_bytes_that_are_nearly_requests_are_never_the_service_s_fault(watched: Process) -> None:
+def test_bytes_close_to_a_request_cause_no_server_error(watched: Process) -> None:
     fuzzer = Fuzzer(5)
     statuses: Counter[int] = Counter()
     made = [fuzzer.next() for _ in range(RAW)]
@@ -240,7 +240,7 @@ def exchanged(port: int, sent: bytes, half_close: bool) -> list[int]:
     return [int(line[9:12]) for line in starts]
 
 
-def test_clients_that_dawdle_are_let_go_and_do_not_hold_up_others(watched: Process) -> None:
+def test_slow_clients_are_disconnected_and_do_not_block_others(watched: Process) -> None:
     """Half a head, half a body, and answers that nobody reads, while others are answered as quickly as ever."""
     halves = [
         b"",
@@ -274,7 +274,7 @@ def test_clients_that_dawdle_are_let_go_and_do_not_hold_up_others(watched: Proce
         connection.close()
 
 
-def test_a_client_that_sends_requests_without_waiting_for_answers_takes_no_memory(watched: Process) -> None:
+def test_a_client_that_pipelines_many_requests_takes_no_memory(watched: Process) -> None:
     """100,000 requests a second for some seconds, of which a few thousand can be answered."""
     requests = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000
     watch, most = psutil.Process(watched.process.pid), 0

@@ -1,4 +1,4 @@
-"""Bounds: on bodies, inputs, texts, time and the queue; and what becomes of clients that dawdle or go away."""
+"""Limits on bodies, inputs, texts, time and the queue; slow clients and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def test_a_body_that_announces_too_much_is_not_read(strict: Running) -> None:
     assert b'"most":1000' in answer
 
 
-def test_a_client_that_asks_before_it_sends_too_much_is_refused_and_the_connection_ends(
+def test_expect_100_continue_with_too_large_a_body_is_refused_and_closes_the_connection(
     strict: Running,
 ) -> None:
     answer = raw(strict, HEAD + b"Content-Length: 5000\r\nExpect: 100-continue\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_client_that_asks_before_it_sends_is_told_to(strict: Running) -> None:
+def test_expect_100_continue_is_answered_with_100(strict: Running) -> None:
     body = json.dumps({"inputs": [ask()]}).encode()
     head = HEAD + b"Connection: close\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body)
     with closing(connect(strict)) as connection:
@@ -66,7 +66,7 @@ def test_a_client_that_asks_before_it_sends_is_told_to(strict: Running) -> None:
         assert rest(connection).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_body_that_turns_out_too_long_is_read_no_further(strict: Running) -> None:
+def test_a_body_of_unknown_length_is_read_up_to_the_limit_only(strict: Running) -> None:
     sent = 0
 
     def endless() -> Iterator[bytes]:
@@ -98,7 +98,7 @@ def test_a_body_of_millions_of_values_is_refused_before_it_is_decoded(service: R
     body = b'{"inputs":[' + piece * (8_000_000 // len(piece)) + b"1]}"
     answer = service.client.post("/v1/predict", content=body, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["type"]) == (413, "/problems/body-too-large")
-    assert "values, which no sound request needs" in answer.json()["detail"]
+    assert "values, the limit for its inputs" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("text", ["[" * 32_000, "{,[" * 10_000, '",[\\' * 8_000, "\\" * 32_000])
@@ -125,7 +125,7 @@ def test_a_text_that_is_too_long_fails_alone(strict: Running) -> None:
     )
 
 
-def test_a_body_that_does_not_come_is_waited_for_no_longer_than_a_request_may_take(strict: Running) -> None:
+def test_a_body_that_does_not_arrive_in_time_is_refused(strict: Running) -> None:
     began = time.monotonic()
     answer = raw(strict, HEAD + b"Content-Length: 100\r\n\r\n" + b'{"inputs"')
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -133,7 +133,7 @@ def test_a_body_that_does_not_come_is_waited_for_no_longer_than_a_request_may_ta
     assert 0.4 < time.monotonic() - began < 5
 
 
-def test_a_body_that_drips_is_not_waited_for_either(strict: Running) -> None:
+def test_a_body_that_arrives_byte_by_byte_is_refused_after_the_same_time(strict: Running) -> None:
     with closing(connect(strict)) as connection:
         connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n")
         with suppress(ConnectionError):
@@ -143,7 +143,7 @@ def test_a_body_that_drips_is_not_waited_for_either(strict: Running) -> None:
     assert strict.events("request")[-1]["status"] == 408
 
 
-def test_headers_without_end_are_refused(strict: Running) -> None:
+def test_endless_headers_are_refused(strict: Running) -> None:
     with closing(connect(strict)) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
         try:
@@ -156,7 +156,7 @@ def test_headers_without_end_are_refused(strict: Running) -> None:
     assert strict.client.get("/healthz").status_code == 200
 
 
-def test_one_header_without_end_is_refused(strict: Running) -> None:
+def test_one_endless_header_is_refused(strict: Running) -> None:
     with closing(connect(strict)) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nX: ")
         sent = 0
@@ -191,13 +191,13 @@ def test_what_is_not_http_is_answered_with_400_and_the_end_of_the_connection(
     assert b"connection: close" in head
 
 
-def test_requests_one_behind_the_other_on_a_connection_are_all_answered(service: Running) -> None:
+def test_pipelined_requests_are_all_answered(service: Running) -> None:
     get = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     last = get.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     assert raw(service, get * 500 + last).count(b"HTTP/1.1 200 OK") == 501
 
 
-def test_the_queue_being_full_is_told_with_the_time_to_try_again(gated: Make) -> None:
+def test_a_full_queue_is_answered_with_429_and_retry_after(gated: Make) -> None:
     held = gated(queue_tokens=8, batch_tokens=8)
     first = held.hold()
     waiting = [held.begin(ask(f"good {number}")) for number in range(4)]
@@ -213,7 +213,7 @@ def test_the_queue_being_full_is_told_with_the_time_to_try_again(gated: Make) ->
     assert held.until(lambda: held.service.client.get("/readyz").status_code == 200)
 
 
-def test_a_request_over_time_is_told_so_and_leaves_the_queue(gated: Make) -> None:
+def test_a_request_over_its_time_limit_gets_a_problem_and_leaves_the_queue(gated: Make) -> None:
     held = gated(request_seconds=0.3)
     held.hold()
     answer = held.service.predict(ask("good"))
@@ -222,7 +222,7 @@ def test_a_request_over_time_is_told_so_and_leaves_the_queue(gated: Make) -> Non
     assert held.queued(0)
 
 
-def test_a_client_that_goes_away_frees_the_queue(gated: Make) -> None:
+def test_the_texts_of_a_disconnected_client_leave_the_queue(gated: Make) -> None:
     held = gated()
     held.hold()
     body = json.dumps({"inputs": [ask("good"), ask("bad")]}).encode()
@@ -236,7 +236,7 @@ def test_a_client_that_goes_away_frees_the_queue(gated: Make) -> None:
     assert [event["status"] for event in held.service.events("request")] == [499] * 5
 
 
-def test_a_client_that_goes_away_before_its_body_has_come_is_forgotten(service: Running) -> None:
+def test_a_client_that_disconnects_within_its_body_leaves_nothing_behind(service: Running) -> None:
     before = len(service.events("request"))
     with closing(connect(service)) as connection:
         connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
@@ -244,7 +244,7 @@ def test_a_client_that_goes_away_before_its_body_has_come_is_forgotten(service: 
     assert service.events("request")[-1]["status"] == 499
 
 
-def test_a_service_that_ends_answers_what_it_has_accepted_and_refuses_the_rest(gated: Make) -> None:
+def test_a_shutdown_answers_accepted_requests_and_refuses_new_ones(gated: Make) -> None:
     held = gated()
     first = held.hold()
     waiting = [held.begin(ask("good")) for _ in range(5)]

@@ -1,4 +1,4 @@
-"""The playground in headless Chromium, with every host but the service out of reach."""
+"""The playground in headless Chromium, which can reach no host but the service."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def test_a_token_is_asked_for_and_kept_in_the_page_alone(visit: Open, serve: Ser
         page.wait_for_selector("#access:not([hidden])")
         page.fill("#token", "no such token, but long enough")
         page.keyboard.press("Enter")
-        expect(page.locator("#access-error")).to_contain_text("does not know this token")
+        expect(page.locator("#access-error")).to_contain_text("does not have this token")
         page.fill("#token", "a-secret-of-the-tests")
         page.keyboard.press("Enter")
         page.wait_for_selector("article")

@@ -1,4 +1,4 @@
-"""Errors as problem details: each has its kind, and none tells what is none of a client's business."""
+"""Problem details: each error has a kind, and no problem contains private data."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ CASES = [
     (errors.TooManyAdapters(9, 8), 413, "too-many-adapters"),
     (errors.AdapterUnavailable("ner@3", "/store/ner/3 is gone"), 503, "adapter-unavailable"),
     (errors.AnswerFailed("ner@3"), 500, "internal"),
+    (errors.ExitRefused("ner@3"), 500, "internal"),
     (UnknownAdapter("x", ["a"], Path("/store")), 404, "unknown-reference"),
     (RemoteNotFound("org/x", "no such repo"), 404, "unknown-reference"),
     (RemoteUnreachable("org/x", "no connection"), 503, "remote-unavailable"),
@@ -58,16 +59,16 @@ def test_an_error_is_a_problem_of_its_kind(error: Exception, status: int, kind: 
 
 
 @pytest.mark.parametrize("error", [case[0] for case in CASES if case[1] in (429, 503)], ids=repr)
-def test_what_may_succeed_later_says_when(error: Exception) -> None:
+def test_problems_that_may_pass_have_retry_after(error: Exception) -> None:
     assert int(problem_of(error).headers["Retry-After"]) >= 1
 
 
-def test_an_error_that_nobody_expected_tells_nothing_of_itself() -> None:
+def test_the_message_of_an_unexpected_error_is_not_sent() -> None:
     assert "secret" not in str(problem_of(ValueError("a secret")).to_json())
 
 
 @pytest.mark.parametrize("error", [case[0] for case in CASES], ids=repr)
-def test_no_problem_tells_a_path_of_the_store(error: Exception) -> None:
+def test_no_problem_contains_a_path_of_the_store(error: Exception) -> None:
     assert "/store" not in str(problem_of(error).to_json())
 
 

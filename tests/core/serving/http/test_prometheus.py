@@ -1,4 +1,4 @@
-"""Metrics: what Prometheus is told, and how many rows that can be at most."""
+"""Prometheus metrics: what is counted, and the bound on labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from onetrunk.core.serving.engine.errors import AnswerFailed, QueueFull
-from onetrunk.core.serving.http.prometheus import NAMED, OTHER, Metrics
+from onetrunk.core.serving.http.prometheus import MAX_LABELS, OTHER, Metrics
 from tests.core.serving.conftest import Gated, Running, Serve, ask
 
 
@@ -91,17 +91,17 @@ def test_a_route_is_counted_by_its_pattern_and_never_by_its_path(service: Runnin
     assert not [labels for labels in routes if "x1" in labels]
 
 
-def test_of_adapters_the_first_hundred_names_are_told_apart() -> None:
+def test_the_first_hundred_names_have_labels_of_their_own() -> None:
     metrics = Metrics()
-    for number in range(3 * NAMED):
+    for number in range(3 * MAX_LABELS):
         for _ in range(2):
             metrics.answered(f"adapter-{number}", 0.1)
-    found = samples(metrics.page().decode())
+    found = samples(metrics.render().decode())
     rows = {
         labels: value for (name, labels), value in found.items() if name == "onetrunk_adapter_answers_total"
     }
-    assert len(rows) == NAMED + 1
-    assert rows[f"adapter={OTHER}"] == 2 * 2 * NAMED
+    assert len(rows) == MAX_LABELS + 1
+    assert rows[f"adapter={OTHER}"] == 2 * 2 * MAX_LABELS
     assert rows["adapter=adapter-0"] == 2
 
 
@@ -114,14 +114,14 @@ def test_errors_are_counted_by_the_version_that_failed(gated: Callable[..., Gate
     assert rows == {"adapter=mood@2,type=internal": 2}
 
 
-def test_of_versions_that_fail_the_first_hundred_are_told_apart() -> None:
+def test_the_first_hundred_failed_versions_have_labels_of_their_own() -> None:
     metrics = Metrics()
-    for number in range(3 * NAMED):
+    for number in range(3 * MAX_LABELS):
         metrics.failed(AnswerFailed(f"ner@{number}"))
-    found = samples(metrics.page().decode())
+    found = samples(metrics.render().decode())
     rows = {labels: value for (name, labels), value in found.items() if "adapter_errors_total" in name}
-    assert len(rows) == NAMED + 1
-    assert rows[f"adapter={OTHER},type=internal"] == 2 * NAMED
+    assert len(rows) == MAX_LABELS + 1
+    assert rows[f"adapter={OTHER},type=internal"] == 2 * MAX_LABELS
 
 
 def answered(page: str) -> set[str]:
@@ -130,7 +130,7 @@ def answered(page: str) -> set[str]:
 
 def test_a_name_that_is_unloaded_frees_its_label(serve: Serve) -> None:
     with serve() as service:
-        for number in range(NAMED + 5):
+        for number in range(MAX_LABELS + 5):
             name = f"customer-{number}"
             assert service.client.put(f"/v1/adapters/{name}", json={"ref": "mood@1"}).status_code == 201
             assert service.predict(ask("good", name)).status_code == 200
@@ -152,10 +152,10 @@ def test_a_label_that_is_freed_and_used_again_counts_from_zero(serve: Serve) -> 
     assert found["onetrunk_adapter_seconds_count", "adapter=new"] == 1
 
 
-def test_versions_that_failed_and_are_gone_make_room_where_there_is_none_left(serve: Serve) -> None:
+def test_unloaded_versions_free_their_labels_if_none_is_left(serve: Serve) -> None:
     with serve() as service:
         metrics = service.app.service.metrics
-        for number in range(NAMED):
+        for number in range(MAX_LABELS):
             metrics.failed(AnswerFailed(f"gone@{number}"))
         metrics.failed(AnswerFailed("mood@2"))  # which serves, and has no label yet
         scraped(service)
@@ -165,11 +165,11 @@ def test_versions_that_failed_and_are_gone_make_room_where_there_is_none_left(se
     assert rows == {f"adapter={OTHER},type=internal": 1, "adapter=mood@2,type=internal": 1}
 
 
-def test_two_services_of_one_process_count_apart() -> None:
+def test_two_services_of_one_process_have_separate_metrics() -> None:
     one, other = Metrics(), Metrics()
     one.failed(QueueFull(9, 8, 1))
-    assert samples(one.page().decode())["onetrunk_errors_total", "type=queue-full"] == 1
-    assert ("onetrunk_errors_total", "type=queue-full") not in samples(other.page().decode())
+    assert samples(one.render().decode())["onetrunk_errors_total", "type=queue-full"] == 1
+    assert ("onetrunk_errors_total", "type=queue-full") not in samples(other.render().decode())
 
 
 @pytest.mark.parametrize("text", ["secret-text-123"])

@@ -1,4 +1,4 @@
-"""The stream: a line for each line, in order, as they come, with few of them under way."""
+"""The stream: one line for each line, in order and at once, with a bounded number of lines under way."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from onetrunk.core.serving.http.stream import GROUP, WINDOW
+from onetrunk.core.serving.http.stream import GROUP_LINES, MAX_GROUPS
 from tests.core.serving.conftest import Gated, Running, Serve, ask
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -75,7 +75,7 @@ def test_each_line_has_its_answer_in_order_with_its_id(service: Running) -> None
 
 
 @pytest.mark.parametrize("key", ["a", 7, 1.5, "ü", 0, ""])
-def test_an_id_comes_back_as_it_was(service: Running, key: object) -> None:
+def test_the_result_of_a_line_has_its_id(service: Running, key: object) -> None:
     assert stream(service, lines({**ask(), "id": key}))[0]["id"] == key
 
 
@@ -94,16 +94,16 @@ def test_an_id_of_another_type_is_a_problem(service: Running) -> None:
     assert stream(service, lines({**ask(), "id": [1]}))[0]["error"]["status"] == 422
 
 
-def test_nothing_comes_back_for_nothing(service: Running) -> None:
+def test_empty_lines_get_no_answer(service: Running) -> None:
     assert stream(service, b"") == []
     assert stream(service, b"\n\r\n  \n") == []
 
 
-def test_the_last_line_needs_no_end(service: Running) -> None:
+def test_the_last_line_needs_no_newline(service: Running) -> None:
     assert len(stream(service, lines(ask(), ask()).rstrip())) == 2
 
 
-def test_lines_are_found_however_they_are_cut(service: Running) -> None:
+def test_lines_may_be_split_anywhere_between_parts_of_the_body(service: Running) -> None:
     body = lines(*(ask(f"good film {number} ü") for number in range(8)))
     parts = (body[start : start + 7] for start in range(0, len(body), 7))
     assert len(stream(service, parts)) == 8
@@ -127,13 +127,13 @@ def test_a_line_may_be_as_long_as_the_longest_text_written_in_escapes(serve: Ser
     assert second["error"]["type"] == "/problems/body-too-large"
 
 
-def test_a_line_of_lists_in_lists_does_not_hold_up_others(service: Running) -> None:
+def test_a_line_of_deeply_nested_lists_does_not_block_other_requests(service: Running) -> None:
     heavy = b"[" + b"[[],[]]," * 50_000 + b"[]]\n"
     began = time.perf_counter()
     first, second = stream(service, heavy + lines(ask()))
     assert time.perf_counter() - began < 5
     assert (first["line"], first["error"]["type"]) == (1, "/problems/body-too-large")
-    assert first["error"]["detail"].startswith("it has over ")
+    assert first["error"]["detail"].startswith("the JSON has over ")
     assert "answers" in second
 
 
@@ -147,7 +147,7 @@ def test_an_answer_comes_before_the_next_line_is_sent(service: Running) -> None:
         assert list(answers) == []
 
 
-def test_no_more_lines_are_read_than_the_window_while_nothing_is_answered(
+def test_reading_stops_while_the_maximum_of_groups_is_under_way(
     gated: Callable[..., Gated],
 ) -> None:
     held = gated(queue_tokens=100_000)
@@ -161,7 +161,7 @@ def test_no_more_lines_are_read_than_the_window_while_nothing_is_answered(
                 sent += 8
         time.sleep(0.2)
         under_way = held.service.engine.status().waiting_texts
-        assert under_way <= (WINDOW + 2) * GROUP < sent < 100_000
+        assert under_way <= (MAX_GROUPS + 2) * GROUP_LINES < sent < 100_000
     held.gate.opened.set()
     assert held.queued(0)
 
@@ -173,7 +173,7 @@ def test_a_full_queue_makes_a_stream_wait_and_not_fail(serve: Serve) -> None:
     assert all("answers" in each for each in found)
 
 
-def test_a_stream_whose_client_goes_away_leaves_nothing_behind(gated: Callable[..., Gated]) -> None:
+def test_a_stream_whose_client_disconnects_leaves_nothing_behind(gated: Callable[..., Gated]) -> None:
     held = gated()
     held.hold()
     with closing(Duplex(held.service)) as duplex:
@@ -182,10 +182,12 @@ def test_a_stream_whose_client_goes_away_leaves_nothing_behind(gated: Callable[.
     assert held.queued(0)
     assert held.until(lambda: bool(held.service.events("request")))
     assert held.service.events("request")[0]["status"] == 499
-    assert held.service.app.service.readers == set()
+    assert held.service.app.service.stream_readers == set()
 
 
-def test_a_stream_is_told_that_the_service_ends_after_what_it_has_sent(gated: Callable[..., Gated]) -> None:
+def test_at_shutdown_the_last_line_of_a_stream_is_a_problem_after_all_answers(
+    gated: Callable[..., Gated],
+) -> None:
     held = gated()
     held.hold()
     with closing(Duplex(held.service)) as duplex:
@@ -199,35 +201,35 @@ def test_a_stream_is_told_that_the_service_ends_after_what_it_has_sent(gated: Ca
     assert (last["line"], last["error"]["type"]) == (4, "/problems/shutting-down")
 
 
-def test_a_stream_that_the_service_ends_loses_no_line_that_it_has_read(gated: Callable[..., Gated]) -> None:
+def test_at_shutdown_every_line_that_was_read_is_answered(gated: Callable[..., Gated]) -> None:
     held = gated(queue_tokens=100_000)
     held.hold()
     with closing(Duplex(held.service)) as duplex:
         duplex.send(*[ask("good")] * 3000)
-        assert held.until(lambda: held.service.engine.status().waiting_texts >= WINDOW * GROUP)
+        assert held.until(lambda: held.service.engine.status().waiting_texts >= MAX_GROUPS * GROUP_LINES)
         held.service.server.should_exit = True
         assert held.until(lambda: held.service.app.service.draining)
         held.gate.opened.set()
         *answered, last = duplex.answers()
     assert all("answers" in each for each in answered)
-    assert WINDOW * GROUP <= len(answered) < 3000
+    assert MAX_GROUPS * GROUP_LINES <= len(answered) < 3000
     assert (last["line"], last["error"]["type"]) == (len(answered) + 1, "/problems/shutting-down")
 
 
-def test_a_stream_that_is_not_read_on_is_dropped_when_its_client_goes_away(
+def test_a_stream_whose_reading_has_stopped_ends_when_its_client_disconnects(
     gated: Callable[..., Gated],
 ) -> None:
     held = gated(queue_tokens=100_000)
     held.hold()
     with closing(Duplex(held.service)) as duplex:
         duplex.send(*[ask("good")] * 300)
-        assert held.until(lambda: held.service.engine.status().waiting_texts >= WINDOW * GROUP)
+        assert held.until(lambda: held.service.engine.status().waiting_texts >= MAX_GROUPS * GROUP_LINES)
     assert held.queued(0)
     assert held.until(lambda: bool(held.service.events("request")))
     assert held.service.events("request")[0]["status"] == 499
 
 
-def test_a_stream_that_says_nothing_for_too_long_ends(serve: Serve) -> None:
+def test_a_stream_without_data_for_too_long_ends(serve: Serve) -> None:
     with serve(request_seconds=0.3) as service, closing(Duplex(service)) as duplex:
         duplex.send(ask())
         first, last = duplex.answers()

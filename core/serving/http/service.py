@@ -1,0 +1,56 @@
+"""`HttpService`: the objects that all handlers share, and the check of a request's token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from starlette.responses import Response
+
+from onetrunk.core.serving.engine.backend import ServingBackend
+from onetrunk.core.serving.http.auth import Access, Grant
+from onetrunk.core.serving.http.body_reader import BodyReader
+from onetrunk.core.serving.http.json_log import EventLog
+from onetrunk.core.serving.http.prometheus import Metrics
+from onetrunk.core.serving.http.request_context import RequestContext
+
+
+@dataclass(slots=True)
+class HttpService:
+    """The objects that all handlers share.
+
+    engine: the backend that answers texts and loads adapters.
+    loopback_only: refuse requests whose `Host` is not a loopback name.
+    draining: refuse new texts, and close each connection after its next response.
+    stream_readers: the tasks that read the bodies of open streams.
+    """
+
+    engine: ServingBackend
+    access: Access
+    metrics: Metrics
+    log: EventLog
+    body_reader: BodyReader
+    loopback_only: bool
+    draining: bool = False
+    stream_readers: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def begin_shutdown(self) -> None:
+        """Set `draining`, and stop reading the open streams; the lines read so far are still answered."""
+        self.draining = True
+        for reader in self.stream_readers:
+            reader.cancel()
+
+
+Handler = Callable[[HttpService, RequestContext], Awaitable[Response]]
+"""Answers the requests of a route. May raise OneTrunkError and ClientDisconnected."""
+
+
+def authorize(service: HttpService, request: RequestContext, scope: str | None = None) -> Grant:
+    """Check the token of a request, and return its grant.
+
+    Raises Refusal: 401 if the token is missing or unknown, 403 if it lacks `scope`.
+    """
+    grant = service.access.grant(request.header(b"authorization"), scope)
+    request.token = grant.name
+    return grant
