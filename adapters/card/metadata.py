@@ -43,7 +43,8 @@ def metadata(facts: CardFacts) -> str:
     if data.eval_results is None:
         data.pop("model_name")
     # ASCII only: PyYAML does not escape line separators of Unicode otherwise, and reads them back as spaces.
-    text = yaml.safe_dump(data.to_dict(), sort_keys=False, allow_unicode=False)
+    fields = data.to_dict()  # type: ignore[no-untyped-call]
+    text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=False)
     return f"---\n{text}---"
 
 

@@ -53,11 +53,6 @@ def our_logits(stored: StoredVersion, backbone: Backbone, texts: list[str]) -> l
     )
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 @pytest.fixture(scope="session")
 def words(train_tiny: Train, bert: Backbone, tmp_path_factory: pytest.TempPathFactory) -> StoredVersion:
     """An adapter for words, only to be read."""
