@@ -1,22 +1,22 @@
-"""The root of the error tree, and the faults of artifacts, references and the store.
+"""The root of the exception tree, and the exceptions of references, artifacts, the store and remotes.
 
-OneTrunkError                every expected failure; the command line prints one line for it
-├── ReferenceSyntaxError     a reference that cannot be read
-├── StoreError
+OneTrunkError                an expected failure; the command line prints it as one line
+├── ReferenceSyntaxError     a reference has invalid syntax
+├── StoreError               the store cannot do what was requested
 │   ├── UnknownAdapter       the store has no such name, version or alias
 │   ├── NameTaken            the name belongs to an adapter of another origin or task
 │   └── StoreBusy            another process holds the lock for too long
-├── ArtifactError            a folder that is not a sound artifact
-│   └── HashMismatch         a file is not what `task.json` says
-├── RemoteError              a Hub or shared folder that cannot do what was asked
-│   ├── RemoteNotFound       no such repo, revision or file there, or none that this token may see
-│   ├── RemoteConflict       somebody else has published meanwhile
-│   ├── RemoteDamaged        a file there is not what was published
+├── ArtifactError            a folder is not a valid artifact
+│   └── HashMismatch         a file differs from what `task.json` records
+├── RemoteError              a Hub or a shared folder cannot do what was requested
+│   ├── RemoteNotFound       no such repo, revision or file, or the token may not see it
+│   ├── RemoteConflict       another push was faster
+│   ├── RemoteDamaged        a file differs from what was published
 │   └── RemoteUnreachable    the connection failed, or offline mode is on
-├── PublishError             an adapter that must not be published as it is
+├── PublishError             an adapter must not be published as it is
 └── (continued in `onetrunk.core.errors`)
 
-Errors carry what they are about as attributes, so that a program need not read the message.
+Exceptions carry their data as attributes, so a program does not have to parse messages.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from pathlib import Path
 
 
 class OneTrunkError(Exception):
-    """An expected failure: the message says what, where, what was expected and what to do."""
+    """An expected failure. The message says what is wrong, where, what was expected and what to do."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle as what it is, whatever its constructor takes: it may have to be told in another process."""
+        """Make every subclass picklable, whatever its constructor takes: errors cross process boundaries."""
         return _restored, (type(self), self.args), self.__dict__
 
 
@@ -44,11 +44,11 @@ class ReferenceSyntaxError(OneTrunkError):
 
 
 class StoreError(OneTrunkError):
-    """The store cannot do what was asked."""
+    """The store cannot do what was requested."""
 
 
 class UnknownAdapter(StoreError):
-    """No adapter answers to `reference`; `known` lists what would."""
+    """The store has no adapter for `reference`; `known` lists references that exist."""
 
     def __init__(self, reference: str, known: Sequence[str], where: Path) -> None:
         offer = f"known: {', '.join(known)}" if known else "it is empty; `adapters train` fills it"
@@ -58,7 +58,7 @@ class UnknownAdapter(StoreError):
 
 
 class NameTaken(StoreError):
-    """`name` belongs to an adapter of another origin or another task; nothing was stored."""
+    """`name` belongs to an adapter of another origin or task. Nothing was stored."""
 
     def __init__(self, name: str, why: str, location: str) -> None:
         super().__init__(
@@ -69,7 +69,7 @@ class NameTaken(StoreError):
 
 
 class StoreBusy(StoreError):
-    """Another process has held the store's lock for `seconds`."""
+    """Another process has held the lock of the store `where` for `seconds`."""
 
     def __init__(self, where: Path, seconds: float) -> None:
         super().__init__(f"the store {where} is locked by another process for over {seconds:g} s; try again")
@@ -77,7 +77,7 @@ class StoreBusy(StoreError):
 
 
 class ArtifactError(OneTrunkError):
-    """What is in `where`, a folder or the name of a remote, is not a sound artifact."""
+    """`where`, a folder or the name of a remote, does not hold a valid artifact."""
 
     def __init__(self, where: Path | str, message: str) -> None:
         super().__init__(f"{where}: {message}")
@@ -86,7 +86,7 @@ class ArtifactError(OneTrunkError):
 
 
 class HashMismatch(ArtifactError):
-    """`file` does not have the sha256 that `task.json` records."""
+    """`file` has another sha256 than `task.json` records."""
 
     def __init__(self, where: Path, file: str, expected: str, found: str) -> None:
         super().__init__(
@@ -96,7 +96,7 @@ class HashMismatch(ArtifactError):
 
 
 class RemoteError(OneTrunkError):
-    """The Hub or shared folder `place` cannot do what was asked."""
+    """The Hub or shared folder `place` cannot do what was requested."""
 
     def __init__(self, place: str, message: str) -> None:
         super().__init__(f"{place}: {message}")
@@ -104,21 +104,22 @@ class RemoteError(OneTrunkError):
 
 
 class RemoteNotFound(RemoteError):
-    """There is no such repo, revision or file, or none that may be seen with this token."""
+    """There is no such repo, revision or file, or the token may not see it."""
 
 
 class RemoteConflict(RemoteError):
-    """The branch has moved since it was read; nothing was changed."""
+    """The branch has moved since it was read. Nothing was changed."""
 
 
 class RemoteDamaged(RemoteError):
-    """A file is not what was published."""
+    """A file differs from what was published."""
 
 
 class RemoteUnreachable(RemoteError):
-    """The connection failed, also when tried again, or offline mode is on.
+    """The connection failed after several attempts, or offline mode is on.
 
-    wait: seconds that the remote asks for before the next try. final: whether it was tried for long already.
+    wait: seconds to wait before the next attempt, as the remote requests; 0 if it requests nothing.
+    final: whether another attempt is useless, because the client has already retried.
     """
 
     wait = 0.0
@@ -126,7 +127,13 @@ class RemoteUnreachable(RemoteError):
 
 
 class PublishError(OneTrunkError):
-    """An adapter that must not be published as it is; nothing was changed."""
+    """The adapter must not be published as it is. Nothing was changed."""
+
+
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """Return the first `most` names, and the number of the others: `a, b, c and 4 more`."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _restored(kind: type[OneTrunkError], args: tuple[object, ...]) -> OneTrunkError:

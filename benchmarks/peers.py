@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.equality import Precision
 from benchmarks.variants import Gives, Setup, Skipped, Variant, bare_model, merged_weights
 from benchmarks.workloads import Batch
-from onetrunk.adapters.format.peft_format import peft_config
+from onetrunk.adapters.format.peft_format import PeftOptions, peft_config
 from onetrunk.adapters.methods.lora import Lora
 from onetrunk.adapters.methods.target_modules import BERT_LAYOUT
 from onetrunk.core.backbones.device import DTYPES
@@ -184,16 +184,7 @@ def peft_model(setup: Setup, dtype: torch.dtype) -> Any:
 
 def peft_targets(lora: Lora) -> Any:
     """Return PEFT's `target_modules` for the modules that `lora` changes."""
-    settings = peft_config(
-        lora,
-        BERT_LAYOUT,
-        task_type="FEATURE_EXTRACTION",
-        base_model="",
-        revision=None,
-        dropout=0.0,
-        modules_to_save=(),
-    )
-    return settings["target_modules"]
+    return peft_config(lora, BERT_LAYOUT, PeftOptions())["target_modules"]
 
 
 def fill_peft(model: Any, name: str, lora: Lora) -> None:

@@ -63,8 +63,8 @@ IN_PATHS = tuple(
         (".bashrc", "files has the key"),
         ("task.json", "files has the key 'task.json'"),
         ("x\x1b[31m", r"files has the key"),
-        ("weights.bin", "lists weights.bin, unknown to the format"),
-        ("run.py", "lists run.py, unknown to the format"),
+        ("weights.bin", "lists weights.bin, which the format does not have"),
+        ("run.py", "lists run.py, which the format does not have"),
     )
 )
 
@@ -114,7 +114,7 @@ IN_TASK = (
          r"has \d+ texts, at most \d+ are allowed"),
     Case("a path as source", task(data__train__source="/home/ada/x"), "source must be the name of a file"),
     Case("a time that is none", task(created="yesterday"), "created must be a time in UTC"),
-    Case("a head in two places", task(head="peft"), "which has no place for head.safetensors"),
+    Case("a head in two places", task(head="peft"), "which does not allow head.safetensors"),
 )  # fmt: skip
 
 IN_CONFIG = (

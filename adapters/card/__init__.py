@@ -1,12 +1,20 @@
-"""The model card: what an artifact is and how to use it, for people, with Hub metadata on top."""
+"""The model card: Markdown that describes an artifact and shows how to use it, with Hub metadata on top."""
 
 from __future__ import annotations
 
 from onetrunk.adapters.card.curve import training_curve
-from onetrunk.adapters.card.facts import CardFacts
+from onetrunk.adapters.card.facts import CardFacts, CardMetadata
 from onetrunk.adapters.card.notes import user_text
 from onetrunk.adapters.card.page import render_card
 from onetrunk.adapters.card.results import CALIBRATED_ON_DEV
-from onetrunk.adapters.card.usage import RECIPES
+from onetrunk.adapters.card.samples import RECIPES
 
-__all__ = ["CALIBRATED_ON_DEV", "RECIPES", "CardFacts", "render_card", "training_curve", "user_text"]
+__all__ = [
+    "CALIBRATED_ON_DEV",
+    "RECIPES",
+    "CardFacts",
+    "CardMetadata",
+    "render_card",
+    "training_curve",
+    "user_text",
+]

@@ -1,4 +1,4 @@
-"""The training curve as a picture: the loss, and the dev metric that picked the best epoch."""
+"""The training curve as a picture: the loss, and the dev metric that selected the best epoch."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 900, 450
-"""Of the picture, in pixels."""
+"""Size of the picture in pixels."""
 
 _DPI = 100
-_LOSS, _METRIC = "#0072b2", "#d55e00"  # told apart by colour-blind eyes too
-_LIKELY = ("accuracy", "f1", "macro_f1")
-_LARGEST = 1e100  # beyond it matplotlib's own arithmetic overflows
+_LOSS, _METRIC = "#0072b2", "#d55e00"  # distinct to colour-blind readers
+_LARGEST = 1e100  # matplotlib's arithmetic overflows on larger numbers
 _LONGEST_NAME = 40
 
 
-def training_curve(history: Sequence[JSONObject], metric: str | None = None) -> bytes | None:
-    """Return a PNG of `WIDTH` x `HEIGHT` with loss and `metric` on dev by epoch, the same bytes for equal input.
+def training_curve(history: Sequence[JSONObject], metric: str) -> bytes | None:
+    """Return a PNG of `WIDTH` x `HEIGHT` with the loss and a dev metric by epoch. Equal input gives equal bytes.
 
-    history: the rows of `history.jsonl`; those without an epoch and a loss are left out. metric: by default the one
-    that picked the best epochs, as far as the rows tell. None for fewer than two epochs, and without matplotlib.
+    history: the rows of `history.jsonl`; rows without an epoch or a loss are left out.
+    metric: name of the dev metric, usually the one that selected the best epoch.
+
+    Returns None for fewer than two epochs, and if matplotlib is not installed.
     """
     rows = [row for row in history if _drawable(row.get("epoch")) and _drawable(row.get("loss"))]
     if len(rows) < 2 or find_spec("matplotlib") is None:
@@ -37,24 +38,7 @@ def training_curve(history: Sequence[JSONObject], metric: str | None = None) -> 
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's own style would change the bytes
-        return _png(_drawn(rows, metric or primary(rows)))
-
-
-def primary(history: Sequence[JSONObject]) -> str | None:
-    """Return the dev metric that grew in exactly the rows that are marked as best; None where there is none."""
-    names = sorted({name for row in history for name in _dev(row)})
-    ranked = sorted(names, key=lambda name: _LIKELY.index(name) if name in _LIKELY else len(_LIKELY))
-    return next((name for name in ranked if _picked_by(name, history)), None)
-
-
-def _picked_by(name: str, history: Sequence[JSONObject]) -> bool:
-    best = -_LARGEST
-    for row in history:
-        value = _dev(row).get(name, 0.0)  # as training takes a figure that has no value
-        if (value > best) != (row.get("best") is True):
-            return False
-        best = max(best, value)
-    return True
+        return _png(_drawn(rows, metric))
 
 
 def _dev(row: JSONObject) -> dict[str, float]:
@@ -66,7 +50,7 @@ def _drawable(value: Any) -> bool:
     return is_number(value) and abs(value) < _LARGEST
 
 
-def _drawn(rows: Sequence[JSONObject], metric: str | None) -> Figure:
+def _drawn(rows: Sequence[JSONObject], metric: str) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -76,7 +60,7 @@ def _drawn(rows: Sequence[JSONObject], metric: str | None) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="#e0e0e0")
     _line(axes, rows, [row["loss"] for row in rows], "training loss", _LOSS, "o")
-    if metric is not None:
+    if any(metric in _dev(row) for row in rows):
         _draw_metric(axes.twinx(), rows, metric)
     return figure
 
@@ -88,8 +72,8 @@ def _draw_metric(axes: Axes, rows: Sequence[JSONObject], metric: str) -> None:
     best = max((i for i, row in enumerate(rows) if row.get("best") is True), default=None)
     if best is not None and values[best] == values[best]:
         axes.plot(rows[best]["epoch"], values[best], "s", markersize=13, fillstyle="none", color=_METRIC)
-        told = f"best: {shown} {values[best]:.4g} after epoch {rows[best]['epoch']}"
-        axes.set_title(told, loc="right", size="medium", color=_METRIC, parse_math=False)
+        title = f"best: {shown} {values[best]:.4g} after epoch {rows[best]['epoch']}"
+        axes.set_title(title, loc="right", size="medium", color=_METRIC, parse_math=False)
 
 
 def _line(

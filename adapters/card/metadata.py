@@ -1,4 +1,4 @@
-"""The YAML on top of a card, as the Hub's filters read it."""
+"""The YAML block on top of a card, which the Hub's search filters read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _HUB_METRICS = ("accuracy", "f1", "precision", "recall")
 
 
 def metadata(facts: CardFacts) -> str:
-    """Return the block of YAML with its fences; what is not known is left out."""
+    """Return the YAML block between its `---` lines. Unknown values are left out."""
+    import yaml
     from huggingface_hub import ModelCardData
 
     manifest = facts.manifest
@@ -32,20 +33,22 @@ def metadata(facts: CardFacts) -> str:
         base_model_relation=None if base is None else "adapter",
         pipeline_tag=_pipeline(manifest),
         tags=list(tags(manifest)),
-        language=list(facts.languages) or None,
-        license=facts.license,
-        datasets=list(facts.datasets) or None,
+        language=list(facts.metadata.languages) or None,
+        license=facts.metadata.license,
+        datasets=list(facts.metadata.datasets) or None,
         metrics=_metrics(manifest) or None,
         model_name=facts.name,
         eval_results=_results(facts) or None,
     )
     if data.eval_results is None:
         data.pop("model_name")
-    return f"---\n{data.to_yaml()}\n---"
+    # ASCII only: PyYAML does not escape line separators of Unicode otherwise, and reads them back as spaces.
+    text = yaml.safe_dump(data.to_dict(), sort_keys=False, allow_unicode=False)
+    return f"---\n{text}---"
 
 
 def tags(manifest: Manifest) -> tuple[str, ...]:
-    """Return the words by which the adapter is found on the Hub."""
+    """Return the tags by which a search on the Hub finds the adapter."""
     task = manifest.task
     return tuple(
         dict.fromkeys(("onetrunk", f"onetrunk-format-{SCHEMA}", "lora", f"onetrunk-task:{task}", task))
@@ -53,7 +56,7 @@ def tags(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _base(backbone: BackboneRecord) -> str | None:
-    """Return the Hub id that the adapter is linked to; None for a folder, whose name means nothing there."""
+    """Return the backbone's Hub id, to which the Hub links the adapter; None for a local folder."""
     name = backbone.name
     known = _HUB_ID.fullmatch(name) or (backbone.revision is not None and _OLD_HUB_ID.fullmatch(name))
     return name if known else None
@@ -64,7 +67,7 @@ def _pipeline(manifest: Manifest) -> str:
 
 
 def _metrics(manifest: Manifest) -> list[str]:
-    kinds = {_kind(name) for split in manifest.metrics for name, _ in _figures(manifest, split)}
+    kinds = {_kind(name) for split in manifest.metrics for name, _ in _scores(manifest, split)}
     return [name for name in _HUB_METRICS if name in kinds]
 
 
@@ -74,7 +77,7 @@ def _results(facts: CardFacts) -> list[EvalResult]:
     manifest, found = facts.manifest, []
     for split in SPLITS:
         dataset, kind = _dataset(facts, split)
-        figures = _figures(manifest, split) if split in manifest.metrics else ()
+        scores = _scores(manifest, split) if split in manifest.metrics else ()
         found += [
             EvalResult(
                 task_type=_pipeline(manifest),
@@ -86,28 +89,28 @@ def _results(facts: CardFacts) -> list[EvalResult]:
                 metric_type=_kind(name),
                 metric_value=round(value, 6),
             )
-            for name, value in figures
+            for name, value in scores
         ]
     return found
 
 
 def _dataset(facts: CardFacts, split: str) -> tuple[str, str]:
-    """Return a data set's name and its type, which the Hub wants to look like an id."""
-    if len(facts.datasets) == 1:
-        return facts.datasets[0], facts.datasets[0]
+    """Return name and type of the data set. The Hub requires a type that looks like an id."""
+    if len(facts.metadata.datasets) == 1:
+        return facts.metadata.datasets[0], facts.metadata.datasets[0]
     record = facts.manifest.data.get(split)
     name = facts.manifest.task if record is None else record.source
     return name, _NOT_IN_DATASET.sub("-", name).strip("-.") or facts.manifest.task
 
 
-def _figures(manifest: Manifest, split: str) -> Iterator[tuple[str, float]]:
-    """Yield the figures of merit of a split; how many rows there were, say, is none."""
+def _scores(manifest: Manifest, split: str) -> Iterator[tuple[str, float]]:
+    """Yield the metrics of a split by name, without counts such as the number of rows."""
     for name, value in sorted(manifest.metrics[split].items()):
         if is_number(value) and (isinstance(value, float) or _kind(name) in _HUB_METRICS):
             yield name, float(value)
 
 
 def _kind(name: str) -> str:
-    """Return the metric's name on the Hub, the last word of ours (f1 of `macro_f1`), or ours where it has none."""
+    """Return the Hub's name of a metric: its last word (`f1` of `macro_f1`) if the Hub has it, else all."""
     last = name.rpartition("_")[2]
     return last if last in _HUB_METRICS else name

@@ -1,24 +1,24 @@
-"""What a person has written into a card: it stands between two comments, and survives the next card."""
+"""The user's own section of a card: text between two comments, which is copied to the next card."""
 
 from __future__ import annotations
 
 import re
 
-_HINT = "your own text, up to the closing line; it survives the next push"
+_HINT = "write your own text between these two lines; the next push keeps it"
 _BEGIN = re.compile(r"^<!-- onetrunk:notes:begin\b[^\r\n]*-->[ \t]*(\r?\n)", re.MULTILINE)
 _END = re.compile(r"^<!-- onetrunk:notes:end -->[ \t]*\r?$", re.MULTILINE)
 
 
 def notes_section(text: str | None) -> str:
-    """Return the section that holds `text` as it is. It must be the last one: text may leave a fence open."""
+    """Return the section with `text` unchanged. It must be the last one: the text may leave a code fence open."""
     return f"## Notes\n\n<!-- onetrunk:notes:begin ({_HINT}) -->\n{text or ''}\n<!-- onetrunk:notes:end -->"
 
 
 def user_text(card: str) -> str | None:
-    """Return what a person has written into `card`, byte for byte; None where there is nothing.
+    """Return the user's text in `card`, unchanged; None if there is none.
 
-    All between the first opening comment and the last closing one, so that text may hold either; without a closing
-    one, all to the end.
+    The text is everything between the first opening comment and the last closing comment, so it may contain either;
+    without a closing comment, everything to the end.
     """
     begin = _BEGIN.search(card)
     if begin is None:

@@ -1,4 +1,4 @@
-"""The figures of a card: by split, by class, and who is taken for whom."""
+"""The results on a card: metrics by split, metrics by class, and confusion matrices."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from onetrunk.adapters.card.markup import cell, is_number, number, plain, table
 from onetrunk.adapters.format.manifest import SPLITS, Manifest
 from onetrunk.adapters.format.strict_json import JSONObject
 
-CALIBRATED_ON_DEV = "The rows of dev also calibrated the decoder: figures on dev that depend on it flatter."
-"""What is said beside the results of an adapter whose decoder has settings."""
+CALIBRATED_ON_DEV = "The decoder was calibrated on dev, so dev metrics that depend on it are optimistic."
+"""The note beside the results of an adapter whose decoder has settings."""
 
 MOST_ROWS = 40
-"""How many rows a table of classes has, at most."""
+"""The most rows of a table of classes."""
 MOST_LABELS = 20
-"""How many labels a confusion matrix has, at most."""
+"""The most labels of a confusion matrix that is shown."""
 
 _FIRST = ("accuracy", "precision", "recall", "f1", "macro_f1", "support")
 _SCORE = "f1"
 
 
 def results(manifest: Manifest) -> str:
-    """Return the results as Markdown: figures by split, then the tables of test, or of dev where test has none."""
+    """Return the results as Markdown: metrics by split, then the tables of test, or of dev if test has none."""
     parts = [_by_split(manifest)]
     if manifest.settings and "dev" in manifest.metrics:
         parts.append(CALIBRATED_ON_DEV)
@@ -32,9 +32,9 @@ def results(manifest: Manifest) -> str:
 
 
 def in_order(names: Iterable[str], first: Collection[str]) -> list[str]:
-    """Return the names once each: those of `first` in their order, then the others by the alphabet.
+    """Return the distinct names: those of `first` in the order of `first`, then the others in alphabetical order.
 
-    The order within a JSON object is lost on the disk, and no card may depend on it.
+    JSON objects are stored with sorted keys, so a card must not depend on their order.
     """
     seen = set(names)
     return [name for name in first if name in seen] + sorted(seen.difference(first))
@@ -42,17 +42,17 @@ def in_order(names: Iterable[str], first: Collection[str]) -> list[str]:
 
 def _by_split(manifest: Manifest) -> str:
     splits = in_order(manifest.metrics, SPLITS)
-    figures = [
+    metrics = [
         {key: value for key, value in manifest.metrics[split].items() if is_number(value)} for split in splits
     ]
-    if not any(figures):
-        return "There are no figures."
-    keys = in_order((key for own in figures for key in own), _FIRST)
-    return table(["", *splits], ([plain(key), *(number(own.get(key)) for own in figures)] for key in keys))
+    if not any(metrics):
+        return "No metrics."
+    keys = in_order((key for own in metrics for key in own), _FIRST)
+    return table(["", *splits], ([plain(key), *(number(own.get(key)) for own in metrics)] for key in keys))
 
 
 def _named(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Yield the name of each metric that is no number, with the split to show: test where it has it, else dev."""
+    """Yield the name of each metric that is an object, and the split to show: test if it has it, else dev."""
     splits = in_order(manifest.metrics, SPLITS)
     for name in sorted({name for split in splits for name in manifest.metrics[split]}):
         found = [split for split in splits if isinstance(manifest.metrics[split].get(name), dict)]
@@ -71,7 +71,7 @@ def _tables(name: str, split: str, value: JSONObject, labels: Sequence[str]) -> 
 
 
 def _is_table(value: JSONObject) -> bool:
-    """Tell whether this is a table: objects of numbers, some of which may be None, under names."""
+    """Tell whether `value` is a table: name → row, an object of numbers of which some may be None."""
     return bool(value) and all(
         isinstance(row, dict) and row and all(each is None or is_number(each) for each in row.values())
         for row in value.values()
@@ -88,13 +88,15 @@ def _by_class(value: Mapping[str, JSONObject], labels: Sequence[str]) -> Iterato
     )
     if len(shown) < len(names):
         which = (
-            f"The {len(shown)} with the lowest {_SCORE}" if _SCORE in columns else f"The first {len(shown)}"
+            f"The {len(shown)} classes with the lowest {_SCORE}"
+            if _SCORE in columns
+            else f"The first {len(shown)} classes"
         )
-        yield f"{which} of {len(names):,}; `task.json` has the rest."
+        yield f"{which} of {len(names):,}. See `task.json` for the rest."
 
 
 def _picked(names: list[str], value: Mapping[str, JSONObject], score: str | None) -> list[str]:
-    """Return `MOST_ROWS` of the names: where there is a score, those that are worst, in the order of the score."""
+    """Return at most `MOST_ROWS` names: the lowest scores first or, without a score, in their order."""
     if len(names) <= MOST_ROWS or score is None:
         return names[:MOST_ROWS]
     scores = {name: value[name].get(score) for name in names}
@@ -121,7 +123,7 @@ def _is_square(rows: Any, side: int) -> bool:
 
 def _confusion(labels: Sequence[str], rows: Sequence[Sequence[float]]) -> str:
     if len(labels) > MOST_LABELS:
-        return f"{len(labels):,} labels are too many to be shown here; `task.json` has the matrix."
+        return f"The matrix of {len(labels):,} labels is in `task.json`."
     names = [cell(label) for label in labels]
     body = ([name, *map(number, row)] for name, row in zip(names, rows, strict=True))
-    return "Rows are what is right, columns what was answered.\n\n" + table(["", *names], body)
+    return "Rows: true labels. Columns: predicted labels.\n\n" + table(["", *names], body)

@@ -1,7 +1,8 @@
 """An artifact: an adapter as a folder on disk, in PEFT's format plus `task.json`.
 
-Writing gives the same bytes for the same content, `task.json` last. Reading trusts nothing: only the format's
-regular files, only JSON and safetensors, sizes and sha256 as `task.json` says. torch is imported on use.
+Writing gives equal bytes for equal content, and writes `task.json` last. Reading trusts nothing: it accepts only
+the format's own regular files, only JSON and safetensors, and only the sizes and hashes in `task.json`. torch is
+imported on use.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ HISTORY = "history.jsonl"
 PICTURE = "training.png"
 
 FORMAT_FILES = (CONFIG, MODEL, HEAD, TASK, CARD, HISTORY, PICTURE)
-"""Every file that an artifact may have; head.safetensors, history.jsonl and training.png are optional."""
+"""All possible files of an artifact; head.safetensors, history.jsonl and training.png are optional."""
 WEIGHTS = (MODEL, HEAD)
-"""Those that hold tensors."""
+"""The files that hold tensors."""
 
 MAX_WEIGHTS = 2**30
 """The largest safetensors file that is read, in bytes."""
@@ -43,10 +44,11 @@ _SAFE_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Artifact:
-    """An artifact, read and verified.
+    """A verified artifact.
 
-    id: sha256 of task.json, which has that of every other file: artifacts of one id are the same in every byte.
-    adapter_model and head: tensors by the names of their file, on the CPU.
+    id: sha256 of task.json, which has the sha256 of every other file. Artifacts with equal ids are equal.
+    adapter_model: tensors of adapter_model.safetensors by name, on the CPU.
+    head: tensors of head.safetensors by name, on the CPU; None without that file.
     """
 
     path: Path
@@ -57,46 +59,55 @@ class Artifact:
     head: dict[str, Tensor] | None
 
 
-def write_artifact(
-    folder: Path,
-    manifest: Manifest,
-    *,
-    adapter_config: JSONObject,
-    adapter_model: Mapping[str, Tensor],
-    head: Mapping[str, Tensor] | None,
-    card: str,
-    history: Sequence[JSON],
-) -> Manifest:
-    """Write an artifact into the existing empty `folder` and return its manifest with `files` filled.
+@dataclass(frozen=True, slots=True, eq=False)
+class ArtifactContent:
+    """The files of an artifact beside `task.json`, before they are written.
 
-    Each file is on the disk when this returns, and task.json was last. Raises ArtifactError, before anything is
-    written, for a folder that is not empty and for content that `read_artifact` would refuse.
+    adapter_model, head: tensors by name. head: None for a head that is stored in `adapter_model`.
+    card: Markdown. history: a record for each epoch, empty if there is none.
+    """
+
+    adapter_config: JSONObject
+    adapter_model: Mapping[str, Tensor]
+    head: Mapping[str, Tensor] | None = None
+    card: str = ""
+    history: Sequence[JSON] = ()
+
+
+def write_artifact(folder: Path, manifest: Manifest, content: ArtifactContent) -> Manifest:
+    """Write an artifact into the existing empty `folder`. Return its manifest with `files` filled.
+
+    All files are on the disk when this returns. Raises ArtifactError, before anything is written, if the folder is
+    not empty or if `read_artifact` would refuse the content.
     """
     if not folder.is_dir() or any(folder.iterdir()):
         raise ArtifactError(folder, "an existing empty folder was expected to write an adapter into")
-    contents = {CONFIG: _dump(folder, CONFIG, adapter_config), MODEL: _save(folder, MODEL, adapter_model)}
-    if head is not None:
-        contents[HEAD] = _save(folder, HEAD, head)
-    contents[CARD] = _encode(folder, CARD, card)
-    if history:
-        contents[HISTORY] = b"".join(_dump(folder, HISTORY, each, line=True) for each in history)
+    contents = {
+        CONFIG: _dump(folder, CONFIG, content.adapter_config),
+        MODEL: _save(folder, MODEL, content.adapter_model),
+    }
+    if content.head is not None:
+        contents[HEAD] = _save(folder, HEAD, content.head)
+    contents[CARD] = _encode(folder, CARD, content.card)
+    if content.history:
+        contents[HISTORY] = b"".join(_dump(folder, HISTORY, each, line=True) for each in content.history)
     records = {name: FileRecord(sha256=sha256(data), bytes=len(data)) for name, data in contents.items()}
     complete = manifest.with_files(records)
     contents[TASK] = _dump(folder, TASK, complete.to_json())
     _check_readable(folder, contents)
-    for name, data in contents.items():  # task.json is the last one
+    for name, data in contents.items():  # task.json comes last
         write_new(folder / name, data)
     sync_folder(folder)
     return complete
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read `task.json` only: cheap, and says nothing about the other files. Raises ArtifactError."""
+    """Read `task.json` only, without verifying the other files. Raises ArtifactError."""
     return _manifest(folder, _read(folder, TASK))
 
 
 def read_id(folder: Path) -> str:
-    """Return the `id` that a sound artifact in `folder` has; nothing is verified. Raises ArtifactError."""
+    """Return the id of the artifact in `folder` without verifying it. Raises ArtifactError."""
     return sha256(_read(folder, TASK))
 
 
@@ -107,8 +118,8 @@ def _manifest(folder: Path, data: bytes) -> Manifest:
 def read_artifact(folder: Path) -> Artifact:
     """Read and verify a whole artifact.
 
-    Raises HashMismatch for a changed file, and ArtifactError for anything else that is not as `write_artifact`
-    leaves it; both name the file.
+    Raises HashMismatch for a changed file, and ArtifactError for anything else that `write_artifact` would not
+    write. Both name the file.
     """
     entries = _entries(folder)
     task = _read(folder, TASK)
@@ -129,19 +140,19 @@ def read_artifact(folder: Path) -> Artifact:
 
 
 def read_object(folder: Path, name: str) -> JSONObject:
-    """Read a JSON object out of any folder, as carefully as out of an artifact. Raises ArtifactError."""
+    """Read a JSON object from any folder, with the checks for artifacts. Raises ArtifactError."""
     return _parse_object(folder, name, _read(folder, name))
 
 
 def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
-    """Read safetensors out of any folder, as carefully as out of an artifact. Raises ArtifactError."""
+    """Read safetensors from any folder, with the checks for artifacts. Raises ArtifactError."""
     return _load(folder, name, _read(folder, name))
 
 
 def _entries(folder: Path) -> list[str]:
-    """Return the names in `folder`, all of the format and regular files, but for those that begin with a dot.
+    """Return the names of the files in `folder`. Raises ArtifactError for files that the format does not have.
 
-    File managers and synchronisation leave such files of their own (`.DS_Store`); they are never opened.
+    Files whose names begin with a dot, such as `.DS_Store` of file managers, are ignored.
     """
     try:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
@@ -149,35 +160,38 @@ def _entries(folder: Path) -> list[str]:
         raise ArtifactError(folder, f"cannot be read as a folder ({error.strerror}); {_REMEDY}") from error
     for entry in entries:
         if entry.name not in FORMAT_FILES:
-            raise ArtifactError(folder, f"{entry.name!r} does not belong into an adapter; move it elsewhere")
+            raise ArtifactError(folder, f"{entry.name!r} is not a file of an adapter; move it elsewhere")
         if entry.is_symlink() or not entry.is_file():
             raise ArtifactError(folder, f"{entry.name} is not a regular file; {_REMEDY}")
     return [entry.name for entry in entries]
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
-    """Check that `manifest.files` is a set of files that the format allows, and fits `manifest.head`."""
+    """Raise ArtifactError unless `manifest.files` are files of the format that fit `manifest.head`."""
     listed = set(manifest.files)
     if foreign := sorted(listed - set(FORMAT_FILES)):
-        raise ArtifactError(folder, f"task.json lists {', '.join(foreign)}, unknown to the format; {_REMEDY}")
+        raise ArtifactError(
+            folder, f"task.json lists {', '.join(foreign)}, which the format does not have; {_REMEDY}"
+        )
     if missing := [name for name in _REQUIRED if name not in listed]:
         raise ArtifactError(folder, f"task.json does not list {', '.join(missing)}; {_REMEDY}")
     if (manifest.head == "file") != (HEAD in listed):
-        want = "needs" if manifest.head == "file" else "has no place for"
+        want = "needs" if manifest.head == "file" else "does not allow"
         raise ArtifactError(folder, f"task.json says head {manifest.head!r}, which {want} {HEAD}; {_REMEDY}")
 
 
 def _check_readable(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Check before writing what reading would refuse."""
+    """Raise ArtifactError, before writing, for content that reading would refuse."""
     for name, data in contents.items():
-        if len(data) > _limit(name):
+        if len(data) > size_limit(name):
             raise ArtifactError(
-                folder, f"{name} would have {len(data)} bytes, at most {_limit(name)} are allowed"
+                folder, f"{name} would have {len(data)} bytes, at most {size_limit(name)} are allowed"
             )
     _check_files(folder, Manifest.from_json(strict_json.parse(contents[TASK]), folder))
 
 
-def _limit(name: str) -> int:
+def size_limit(name: str) -> int:
+    """Return the largest size in bytes of the file `name` of an artifact."""
     return MAX_WEIGHTS if name in WEIGHTS else strict_json.MAX_BYTES
 
 
@@ -201,7 +215,7 @@ def _check_text(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 def _read(folder: Path, name: str) -> bytes:
     try:
-        return read_regular(folder / name, _limit(name))
+        return read_regular(folder / name, size_limit(name))
     except FileFault as error:
         raise ArtifactError(folder, f"{name} {error}; {_REMEDY}") from error
 
@@ -234,12 +248,12 @@ def _encode(folder: Path, name: str, text: str) -> bytes:
 
 
 def _save(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> bytes:
-    """Return the safetensors bytes of `tensors`, the same for equal tensors in whatever order or layout."""
+    """Return `tensors` as safetensors. Equal tensors give equal bytes, in any order or memory layout."""
     import torch
     from safetensors.torch import save
 
     _check_tensors(folder, name, tensors)
-    # A clone each: safetensors refuses tensors that share memory, as slices of a fused weight do.
+    # Clones: safetensors refuses tensors that share memory, such as slices of a fused weight.
     plain = {
         key: tensors[key].detach().to("cpu").clone(memory_format=torch.contiguous_format)
         for key in sorted(tensors)
@@ -252,7 +266,7 @@ def _load(folder: Path, name: str, data: bytes) -> dict[str, Tensor]:
     from safetensors.torch import load
 
     try:
-        # `load` knows fewer types than the format has, and fails on the others with a bare KeyError.
+        # `load` raises a bare KeyError for types of the format that it does not know.
         for key, view in deserialize(data):  # type: ignore[no-untyped-call]
             _check_dtype(folder, name, key, _SAFE_DTYPES.get(view["dtype"], view["dtype"]))
         tensors = load(data)
@@ -270,7 +284,7 @@ def _check_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> No
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Whether every number is finite; by numpy, in a sixth of torch's time for many small ones."""
+    """Tell whether all numbers are finite. For many small tensors numpy takes a sixth of torch's time."""
     import numpy as np
     import torch
 

@@ -1,4 +1,4 @@
-"""Bounds that tasks and artifacts share. Imports nothing, so that the contract of a task stays quick to import."""
+"""Limits that tasks and artifacts share. Imports nothing: plugins import this module at start-up."""
 
 MAX_PROBE = 64
-"""The most texts that a probe may have: each is computed whenever the adapter is loaded."""
+"""The most texts of a probe. All of them are computed whenever the adapter is loaded."""

@@ -1,23 +1,29 @@
-"""Files as the store needs them: read whole and only when regular, written durably, replaced atomically."""
+"""Files and folders of artifacts and stores: regular files read whole, and new content that appears at once."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 _OPEN_FLAGS = (
     os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 )
+_NAME_KEPT = 60
+"""Characters of a file's name that its temporary file's name repeats; with all of them it could be too long."""
 
 
 class FileFault(ValueError):
-    """A file that cannot be used; the message says why, without its path. Callers turn it into their own error."""
+    """A file cannot be used. The message says why, without the path; callers add the path."""
 
 
 class FileMissing(FileFault):
-    """A file that is not there."""
+    """The file does not exist."""
 
 
 def sha256(data: bytes) -> str:
@@ -28,18 +34,16 @@ def sha256(data: bytes) -> str:
 def read_regular(path: Path, limit: int) -> bytes:
     """Return the whole content of a regular file of at most `limit` bytes.
 
-    Raises FileMissing, and FileFault for a link, a pipe or a folder, for more bytes, and when it cannot be opened.
+    Raises FileMissing if there is no such file. Raises FileFault for a link, a pipe or a folder, for a larger file,
+    and if the file cannot be opened.
     """
     try:
         data, size = _read(path, limit)
     except FileNotFoundError as error:
         raise FileMissing("is missing") from error
     except OSError as error:
-        why = (
-            "is a link, a regular file was expected"
-            if path.is_symlink()
-            else f"cannot be read: {error.strerror}"
-        )
+        is_link = path.is_symlink()
+        why = "is a link, a regular file was expected" if is_link else f"cannot be read: {error.strerror}"
         raise FileFault(why) from error
     if size > limit:
         raise FileFault(f"has {size} bytes, at most {limit} are allowed")
@@ -47,8 +51,8 @@ def read_regular(path: Path, limit: int) -> bytes:
 
 
 def _read(path: Path, limit: int) -> tuple[bytes, int]:
-    """Return the content and its size; nothing is read of a file that says it is larger than `limit`."""
-    # Without O_NONBLOCK a named pipe would hold us here for ever.
+    """Return the content and its size. A file whose size is above `limit` is not read."""
+    # Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
     descriptor = os.open(path, _OPEN_FLAGS)
     try:
         status = os.fstat(descriptor)
@@ -57,9 +61,9 @@ def _read(path: Path, limit: int) -> tuple[bytes, int]:
         if status.st_size > limit:
             return b"", status.st_size
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            # Room for `limit` bytes would take longer to get than most files.
+            # A buffer of `limit` bytes would take longer to allocate than most files take to read.
             data = file.read(status.st_size + 1)
-            if len(data) > status.st_size:  # it has grown
+            if len(data) > status.st_size:  # the file has grown
                 data += file.read(limit + 1 - len(data))
         return data, len(data)
     finally:
@@ -67,28 +71,70 @@ def _read(path: Path, limit: int) -> tuple[bytes, int]:
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write a file that must not exist yet, and return when it is on the disk. Raises OSError."""
+    """Write a file that must not exist yet. It is on the disk when this returns. Raises OSError."""
     with path.open("xb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        _sync(file)
+
+
+@contextmanager
+def replacing(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path`, which replaces `path` when the block ends without an error.
+
+    A reader, and a crash, see the old or the new content whole. After an error the temporary file is deleted.
+
+    mode: permission bits of the new file; None for the default of the process.
+
+    Raises OSError.
+    """
+    aside = path.with_name(f".{path.name[:_NAME_KEPT]}.{secrets.token_hex(4)}.part")
+
+    def create(name: str, flags: int) -> int:
+        return os.open(name, flags, 0o666 if mode is None else 0o600)  # never more permissions than `mode`
+
+    try:
+        with open(aside, "xb", opener=create) as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            yield file
+            _sync(file)
+        os.replace(aside, path)
+        sync_folder(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Replace `path` so that a reader, or a crash, sees the old or the new content whole. Raises OSError.
+    """Replace the content of `path` as `replacing` does, and delete temporary files that a crash has left.
 
-    The caller holds the lock that keeps other writers of `path` away.
+    The caller holds the lock that keeps other writers of `path` away. Raises OSError.
     """
-    aside = path.with_name(f"{path.name}.new")
-    aside.unlink(missing_ok=True)
-    write_new(aside, data)
-    os.replace(aside, path)
-    sync_folder(path.parent)
+    for left in path.parent.glob(f".{path.name[:_NAME_KEPT]}.*.part"):
+        left.unlink()
+    with replacing(path) as file:
+        file.write(data)
+
+
+def move_folder(folder: Path, target: Path) -> None:
+    """Rename a complete flat folder to `target`, which must not exist or be an empty folder.
+
+    All files are on the disk before the rename, so that a crash leaves the whole folder or none. Raises OSError.
+    """
+    for path in sorted(folder.iterdir()):
+        with path.open(
+            "rb+" if os.name == "nt" else "rb"
+        ) as file:  # files may be read-only, except on Windows
+            os.fsync(file.fileno())
+    sync_folder(folder)
+    if target.exists():
+        target.rmdir()  # Windows does not rename onto an existing folder, even an empty one
+    folder.rename(target)
+    sync_folder(target.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the entries of `folder` to the disk: a rename survives a power cut only after this. Raises OSError."""
-    if os.name == "nt":  # Windows gives no handle to a folder and orders its own metadata
+    """Write the entries of `folder` to the disk: only then does a rename survive a power cut. Raises OSError."""
+    if os.name == "nt":  # Windows opens no folders, and orders its own metadata
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -97,10 +143,6 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sync_files(folder: Path) -> None:
-    """Bring every file of a flat folder, then the folder, to the disk. Raises OSError."""
-    mode = "rb+" if os.name == "nt" else "rb"  # files may be read-only, which only Windows minds
-    for path in sorted(folder.iterdir()):
-        with path.open(mode) as file:
-            os.fsync(file.fileno())
-    sync_folder(folder)
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

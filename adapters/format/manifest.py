@@ -1,4 +1,4 @@
-"""`task.json`: what an adapter says about itself, beside its weights. No torch is imported here."""
+"""The manifest of an adapter, `task.json`: everything about it except its weights. Does not import torch."""
 
 from __future__ import annotations
 
@@ -25,16 +25,23 @@ from onetrunk.adapters.format.records import (
 )
 from onetrunk.adapters.format.strict_json import JSON, JSONObject, faults
 
-SCHEMA = 1
-"""The schema of `task.json` that this version writes and reads."""
+SCHEMA = 2
+"""The schema of `task.json` that this version writes. It also reads schema 1, which has no `recipe`."""
+
+Recipe: TypeAlias = Literal["token", "cls", "words", "first", "mean"]
+"""How a head computes logits, for those heads that a few lines without OneTrunk can compute.
+
+token, cls: transformers' own heads, stored under PEFT's keys, for tokens and for texts.
+words, first, mean: a linear layer in `head.safetensors` on every token, on the first token, on the mean of a text.
+"""
 
 SPLITS = ("train", "dev", "test")
-"""The keys that `Manifest.data` may have; `Manifest.metrics` has no `train`."""
+"""The possible keys of `Manifest.data`; `Manifest.metrics` has no `train`."""
 
 Word: TypeAlias = Annotated[
     str, matching("[a-z][a-z0-9_-]{0,63}", "lower-case letters, digits, '_' or '-', at most 64")
 ]
-"""The name of a task, of a level or of a style of encoders."""
+"""The name of a task, of a level or of an encoder's head style."""
 
 
 def _check_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -56,7 +63,7 @@ def _check_probe(probe: Probe) -> Probe:
 
 
 def _numbers(value: JSON) -> bool:
-    """Tell whether `value` is a number or a list of such; its depth has been checked."""
+    """Tell whether `value` is a number or a nested list of numbers. The depth has been checked before."""
     return all(map(_numbers, value)) if isinstance(value, list) else type(value) in (int, float)
 
 
@@ -72,7 +79,7 @@ def _check_time(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginRecord:
-    """The distribution that offered the task, and its version."""
+    """The distribution whose plugin offered the task, and its version."""
 
     distribution: Text
     version: Text
@@ -80,10 +87,15 @@ class PluginRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackboneRecord:
-    """The trunk that the adapter was trained on.
+    """The backbone that the adapter was trained on.
 
-    name: Hub id or folder name. revision: commit, None for a folder. fingerprint: of the weights; tokenizer: of
-    the tokenizer. style: which head layout it has (`bert`, `roberta`, …). hidden_size: width; layers: their number.
+    name: Hub id, or name of a folder.
+    revision: commit on the Hub; None for a folder.
+    fingerprint: hash of the weights.
+    tokenizer: hash of the tokenizer.
+    style: form of transformers' classification head (`bert`, `roberta`, …).
+    hidden_size: width of the hidden states.
+    layers: number of layers.
     """
 
     name: Text
@@ -97,7 +109,12 @@ class BackboneRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRecord:
-    """One split: sha256 of the file's bytes, its `rows`, and `source`, a file name without its folder."""
+    """A split of the data set.
+
+    sha256: hash of the content of its examples.
+    rows: number of examples.
+    source: name of its file, without the folder.
+    """
 
     sha256: Sha256
     rows: Whole
@@ -106,7 +123,7 @@ class DataRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """How many numbers were trained, and how many the frozen backbone has."""
+    """The number of trained parameters, and of parameters of the frozen backbone."""
 
     trained: Whole
     backbone: Count
@@ -114,7 +131,10 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """Inputs and what they must give. logits: for each text a list of numbers, nested as the task's logits are."""
+    """Texts, and the logits that the adapter must give them when it is loaded.
+
+    logits: for each text, nested lists of numbers with the shape of the task's logits.
+    """
 
     texts: Strings
     logits: Annotated[tuple[list[JSON], ...], FailFast()]
@@ -122,7 +142,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
-    """A file of the artifact: sha256 of its content, and its length in `bytes`."""
+    """A file of the artifact: the sha256 of its content, and its size in bytes."""
 
     sha256: Sha256
     bytes: Whole
@@ -133,11 +153,19 @@ class FileRecord:
 class Manifest:
     """The content of `task.json`.
 
-    onetrunk: version that wrote it. level: `token` or `text`. pooling: how a text becomes one vector, None for
-    tokens. head: `peft` when it is stored under PEFT's keys in adapter_model.safetensors, `file` when in
-    head.safetensors. method: what was trained, `lora` with the head or the `head` alone. settings: of the
-    decoder. data: by split. metrics: by split, `dev` and `test`. training: its settings. parent: the version it
-    was started from. created: ISO 8601 in UTC. files: all but task.json; `write_artifact` fills it.
+    onetrunk: version of OneTrunk that wrote the file.
+    level: what gets a row of logits, `token` or `text`.
+    pooling: how a text becomes one vector; None for the level `token`.
+    head: where its weights are, `peft` for adapter_model.safetensors under PEFT's keys, `file` for
+    head.safetensors.
+    method: what was trained, `lora` with the head, or the `head` alone.
+    recipe: how the head computes logits; None if only the plugin defines it.
+    settings: settings of the decoder.
+    data: split → data set. metrics: split → metrics, of `dev` and `test`.
+    training: settings of the training.
+    parent: reference of the version that the training continued; None for a new adapter.
+    created: ISO 8601 in UTC.
+    files: all files of the artifact except task.json; `write_artifact` fills it.
     """
 
     onetrunk: Text
@@ -148,6 +176,7 @@ class Manifest:
     pooling: Literal["cls", "mean"] | None
     head: Literal["peft", "file"]
     method: Literal["lora", "head"]
+    recipe: Recipe | None = None
     settings: JSONObject
     backbone: BackboneRecord
     data: Mapping[Annotated[str, matching("train|dev|test", "train, dev or test")], DataRecord]
@@ -169,7 +198,7 @@ class Manifest:
     schema: Annotated[int, Field(ge=1, le=SCHEMA)]
 
     def to_json(self) -> JSONObject:
-        """Return the content of `task.json`; it shares nothing with the manifest."""
+        """Return the content of `task.json`, a deep copy."""
         value = asdict(self)
         value["labels"] = list(self.labels)
         value["probe"] = {key: list(each) for key, each in value["probe"].items()}
@@ -181,9 +210,9 @@ class Manifest:
 
     @classmethod
     def from_json(cls, obj: JSON, where: Path) -> Manifest:
-        """Read `task.json` of the artifact `where`.
+        """Return the manifest with the content `obj`. where: folder of the artifact, for messages.
 
-        Raises ArtifactError with every fault found, or one that names the schema when it is a newer one.
+        Raises ArtifactError with all faults, or with the schema alone if it is newer than this version reads.
         """
         schema = obj.get("schema") if isinstance(obj, dict) else None
         if type(schema) is int and schema > SCHEMA:
@@ -193,7 +222,7 @@ class Manifest:
         try:
             if wrong := next(faults(obj), None):
                 raise RecordFault([wrong])
-            return read(cls, obj)
+            return replace(read(cls, obj), schema=SCHEMA)
         except RecordFault as error:
             raise ArtifactError(
                 where, f"task.json is faulty: {error}; get the adapter again, or train it again"

@@ -1,12 +1,13 @@
-"""PEFT's format: LoRA weights and heads under PEFT's key names, and what its `adapter_config.json` says of them.
+"""PEFT's format: LoRA weights and heads under PEFT's key names, and `adapter_config.json`.
 
-Written so that `PeftModel.from_pretrained` gives the same logits, read without importing PEFT.
+`PeftModel.from_pretrained` loads the written files and gives the same logits. Reading does not import PEFT.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +46,17 @@ _HARMLESS = frozenset(
         *("megatron_config", "megatron_core", "qalora_group_size"),
     )
 )
-"""Options that are read here, say how weights came about, or have a meaning only with one of `_UNSUPPORTED`."""
+"""Options that are supported, that do not change the computation, or that matter only with an unsupported one."""
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Values of `init_lora_weights` with which PEFT subtracts from the backbone what the adapter starts with."""
+"""Values of `init_lora_weights` with which PEFT changes the weights of the backbone."""
 
 
 def peft_tensors(lora: Lora, layout: Layout, prefix: str, head: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what `adapter_model.safetensors` holds, float32 on the CPU.
+    """Return the tensors of `adapter_model.safetensors` by name, float32 on the CPU.
 
-    layout: of the encoder; prefix: of it in the model that PEFT wraps, `bert.` or empty for a bare encoder.
-    head: weights by their name in that model.
+    layout: where the modules are in the encoder.
+    prefix: path of the encoder in the model that PEFT wraps, such as `bert.`; empty for a bare encoder.
+    head: weights of the head by their names in that model.
     """
     tensors = {f"{ROOT}{name}": tensor for name, tensor in head.items()}
     for (layer, module), update in lora.updates.items():
@@ -63,40 +65,48 @@ def peft_tensors(lora: Lora, layout: Layout, prefix: str, head: Mapping[str, Ten
     return {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
 
 
-def peft_config(
-    lora: Lora,
-    layout: Layout,
-    *,
-    task_type: str,
-    base_model: str,
-    revision: str | None,
-    dropout: float,
-    modules_to_save: Sequence[str],
-) -> dict[str, Any]:
-    """Return `adapter_config.json`, made by PEFT's own `LoraConfig`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeftOptions:
+    """Options of `adapter_config.json` that do not follow from the weights.
 
-    All updates must have one rank and one scale, as a run gives them; alpha is scale * rank.
+    task_type: PEFT's name of the task.
+    base_model, revision: of the backbone.
+    dropout: dropout of the training, 0 to 1.
+    modules_to_save: names of the head's modules.
+    """
+
+    task_type: str = "FEATURE_EXTRACTION"
+    base_model: str = ""
+    revision: str | None = None
+    dropout: float = 0.0
+    modules_to_save: Sequence[str] = ()
+
+
+def peft_config(lora: Lora, layout: Layout, options: PeftOptions) -> dict[str, Any]:
+    """Return the content of `adapter_config.json`, made by PEFT's own `LoraConfig`.
+
+    All updates must have the same rank and the same scale (see `with_uniform_rank`); alpha is scale * rank.
     """
     from peft import LoraConfig
 
     first = next(iter(lora.updates.values()))
     rank = first.a.shape[0]
     config = LoraConfig(
-        task_type=task_type,
+        task_type=options.task_type,
         r=rank,
         lora_alpha=first.scale * rank,  # type: ignore[arg-type]
-        lora_dropout=dropout,
+        lora_dropout=options.dropout,
         target_modules=_target_pattern(lora.updates, layout),
-        modules_to_save=list(modules_to_save) or None,
-        base_model_name_or_path=base_model,
-        revision=revision,
+        modules_to_save=list(options.modules_to_save) or None,
+        base_model_name_or_path=options.base_model,
+        revision=options.revision,
         inference_mode=True,
     )
     return {key: _plain(value) for key, value in config.to_dict().items()}
 
 
 def _target_pattern(updates: Mapping[Target, LowRank], layout: Layout) -> str:
-    """Return a pattern for exactly the adapted modules; suffixes could not tell BERT's two output.dense apart."""
+    """Return a pattern for exactly the adapted modules. A suffix would match both of BERT's `output.dense`."""
     layers = "|".join(str(layer) for layer in sorted({layer for layer, _ in updates}))
     targets = {module for _, module in updates}
     paths = "|".join(re.escape(path) for module, path in layout.modules.items() if module in targets)
@@ -104,7 +114,7 @@ def _target_pattern(updates: Mapping[Target, LowRank], layout: Layout) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a JSON value for what PEFT's dictionary holds (enumerations, sets)."""
+    """Return a value of PEFT's configuration, such as an enumeration or a set, as JSON."""
     if isinstance(value, set | frozenset):
         return sorted(value)
     return value.value if hasattr(value, "value") else value
@@ -113,10 +123,15 @@ def _plain(value: Any) -> Any:
 def read_peft(
     where: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], layout: Layout, prefix: str
 ) -> tuple[Lora, dict[str, Tensor]]:
-    """Return the LoRA updates, and the other tensors by their name in the model that PEFT wraps.
+    """Return the LoRA updates, and all other tensors by their names in the model that PEFT wraps.
 
-    Ranks and scales may differ from module to module. Raises ArtifactError for another PEFT method, an option that
-    changes the computation in a way that is not supported, or keys that do not belong together.
+    where: folder of the adapter, for messages.
+    config: content of `adapter_config.json`.
+    tensors: content of `adapter_model.safetensors`.
+    layout, prefix: as for `peft_tensors`.
+
+    Ranks and scales may differ between modules. Raises ArtifactError for another PEFT method than LoRA, for an
+    unsupported option, and for tensors that do not fit together.
     """
     _check_options(where, config)
     lora_key = re.compile(rf"{re.escape(layout.layers)}\.(\d{{1,6}})\.(.+)\.lora_([AB])\.weight")
@@ -130,7 +145,8 @@ def read_peft(
             rest[name] = tensor
         elif match[2] not in modules:
             raise ArtifactError(
-                where, f"adapter_model.safetensors adapts {match[2]!r}, not an encoder linear"
+                where,
+                f"adapter_model.safetensors adapts {match[2]!r}, which is not a linear module of the encoder",
             )
         else:
             halves.setdefault((int(match[1]), modules[match[2]]), {})[match[3]] = tensor
@@ -143,7 +159,7 @@ def read_peft(
 
 
 def _check_options(where: Path, config: Mapping[str, Any]) -> None:
-    """Raise ArtifactError for another method, and for options with which PEFT computes something else."""
+    """Raise ArtifactError for another method, and for options that change the computation."""
     if config.get("peft_type") != "LORA":
         raise ArtifactError(where, f"peft_type is {config.get('peft_type')!r}, expected 'LORA'")
     options = [f"{key}={config[key]!r:.60}" for key in _UNSUPPORTED if config.get(key)]
@@ -155,14 +171,14 @@ def _check_options(where: Path, config: Mapping[str, Any]) -> None:
         raise ArtifactError(
             where,
             f"adapter_config.json has options that are not supported: {', '.join(options)}; train it again without "
-            "them, or have PEFT merge it into its model (merge_and_unload) and give that as a backbone",
+            "them, or merge it into its model with PEFT (merge_and_unload) and use that as a backbone",
         )
 
 
 def unknown_options(config: Mapping[str, Any]) -> list[str]:
-    """Return the options of an `adapter_config.json` of which nobody here knows what they do, as `name=value`.
+    """Return the options of an `adapter_config.json` whose meaning is unknown, as `name=value`.
 
-    An option of a newer PEFT that has the installed one's default value, or is off, does nothing.
+    An unknown option that is off, or has the default value of the installed PEFT, is not returned.
     """
     from peft import LoraConfig
 
@@ -175,19 +191,19 @@ def unknown_options(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def of_one_rank(lora: Lora) -> Lora:
-    """Return the same updates with one rank and one scale, as `peft_config` needs them.
+def with_uniform_rank(lora: Lora) -> Lora:
+    """Return equivalent updates that all have the same rank and scale, as `peft_config` requires.
 
-    Where they differ, lower ranks are filled up with zeros to the highest, and each scale is folded into its B, so
-    that it is 1.
+    If they differ, lower ranks are padded with zeros to the highest, and each scale is multiplied into its B, so
+    that all scales are 1.
     """
     if len({(update.a.shape[0], update.scale) for update in lora.updates.values()}) < 2:
         return lora
     rank = max(update.a.shape[0] for update in lora.updates.values())
-    return Lora({target: _filled_up(update, rank) for target, update in lora.updates.items()})
+    return Lora({target: _padded(update, rank) for target, update in lora.updates.items()})
 
 
-def _filled_up(update: LowRank, rank: int) -> LowRank:
+def _padded(update: LowRank, rank: int) -> LowRank:
     more = rank - update.a.shape[0]
     a, b = F.pad(update.a, (0, 0, 0, more)), F.pad(update.b * update.scale, (0, more))
     return LowRank(a, b, 1.0)

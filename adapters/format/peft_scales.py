@@ -1,34 +1,32 @@
-"""PEFT's ranks and scales: what `r`, `lora_alpha`, their patterns and `use_rslora` say of each module.
+"""PEFT's ranks and scales: reads `r`, `lora_alpha`, their patterns and `use_rslora` for each module.
 
-A pattern is a regular expression of a stranger's. One that could take very long to match is refused.
+The keys of `rank_pattern` and `alpha_pattern` are regular expressions written by a stranger, and such an expression
+can take exponential time to match. All matches of one file together get `_MOST_SECONDS` of CPU time.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import regex
 from torch import Tensor
 
 from onetrunk.adapters.errors import ArtifactError
+from onetrunk.adapters.format.artifact import CONFIG, MODEL
 from onetrunk.adapters.methods.lora import LowRank
 
-_ONE_CHARACTER = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]", re.DOTALL)
-"""What matches one character: an escape, or a set."""
-_REPEAT = re.compile(r"[*+?{][?+]?")
-_REPEATED_GROUP = re.compile(r"\)[*+?{]")
-_LONGEST = 256
-_MOST_REPEATS = 3
-_MOST_REPEATS_OF_ALL = 64
-_MOST_CHOICES = 32
-_MOST_PATTERNS = 4096
+_MOST_SECONDS = 1.0
+_MOST_PATTERNS = 1024
+_LONGEST_PATTERN = 1024
 
 
 class Scales:
-    """What `adapter_config.json` says of ranks and scales. Raises ArtifactError for what cannot be read."""
+    """The ranks and scales in `adapter_config.json`. Raises ArtifactError for patterns that cannot be read."""
 
     def __init__(self, where: Path, config: Mapping[str, Any]) -> None:
         self._where = where
@@ -38,23 +36,23 @@ class Scales:
         self._alphas = _Patterns(where, "alpha_pattern", config.get("alpha_pattern"))
 
     def update(self, name: str, path: str, pair: Mapping[str, Tensor]) -> LowRank:
-        """Return the update of the module at `path` in the model that PEFT wraps, float32.
+        """Return the low-rank update of one module in float32.
 
-        name: of the module in messages; pair: its `A` and `B`. Raises ArtifactError for halves that do not belong
-        together, and for a rank or an alpha that is no positive number.
+        name: how messages name the module.
+        path: dotted path of the module in the model that PEFT wraps.
+        pair: the two matrices, `A` (rank, d_in) and `B` (d_out, rank).
+
+        Raises ArtifactError if a matrix is missing, if the shapes do not fit the rank, or if the rank or the alpha
+        is not a positive number.
         """
         given = {"r": self._ranks.of(path, self._given["r"])}
         given["lora_alpha"] = self._alphas.of(path, self._given["lora_alpha"])
         rank, alpha = (_positive(value) for value in given.values())
         if not isinstance(rank, int) or not rank or not alpha:
             shown = ", ".join(f"{key}={value!r}" for key, value in given.items())
-            raise ArtifactError(
-                self._where, f"adapter_config.json: {shown} for {name}; expected positive numbers"
-            )
+            raise ArtifactError(self._where, f"{CONFIG}: {shown} for {name}; expected positive numbers")
         if set(pair) != {"A", "B"}:
-            raise ArtifactError(
-                self._where, f"adapter_model.safetensors has only lora_{next(iter(pair))} for {name}"
-            )
+            raise ArtifactError(self._where, f"{MODEL} has only lora_{next(iter(pair))} for {name}")
         a, b = pair["A"], pair["B"]
         if a.ndim != 2 or b.ndim != 2 or a.shape[0] != rank or b.shape[1] != rank:
             raise ArtifactError(
@@ -64,54 +62,48 @@ class Scales:
 
 
 class _Patterns:
-    """Values of single modules: the first pattern that matches a module's path, or the end of it, counts."""
+    """Values for single modules: the first pattern that matches a module's path, or the end of it, counts."""
 
     def __init__(self, where: Path, option: str, value: Any) -> None:
         if value is not None and not isinstance(value, Mapping):
-            raise ArtifactError(where, f"adapter_config.json: {option} is {value!r:.60}, expected an object")
+            raise ArtifactError(where, f"{CONFIG}: {option} is {value!r:.60}, expected an object")
+        self._where, self._option = where, option
         self._values: Mapping[str, Any] = value or {}
         if len(self._values) > _MOST_PATTERNS:
             raise ArtifactError(
                 where, f"{option} has {len(self._values)} patterns, at most {_MOST_PATTERNS} are read"
             )
-        repeats = 0
-        self._patterns = {}
-        for pattern in self._values:
-            plain = _ONE_CHARACTER.sub("x", pattern)
-            own = len(_REPEAT.findall(plain.replace("(?:", "(")))
-            repeats += own
-            if own > _MOST_REPEATS or repeats > _MOST_REPEATS_OF_ALL or _is_hard(pattern, plain):
-                raise ArtifactError(
-                    where,
-                    f"{option} has the pattern {pattern[:60]!r}, which might take very long to match; write it "
-                    "with fewer repeats and groups, or name the modules",
-                )
-            try:
-                self._patterns[pattern] = re.compile(rf"(.*\.)?({pattern})$")  # as PEFT has it
-            except (re.error, OverflowError) as error:
-                raise ArtifactError(
-                    where,
-                    f"{option} has the pattern {pattern[:60]!r}, which is no regular expression: {error}",
-                ) from error
+        self._patterns = {key: self._compiled(key) for key in self._values}
+        self._seconds_left = _MOST_SECONDS
 
     def of(self, path: str, default: Any) -> Any:
         """Return the value for the module at `path`."""
-        found = next((pattern for pattern, own in self._patterns.items() if own.match(path)), path)
+        found = next((key for key in self._patterns if self._matches(key, path)), path)
         return self._values.get(found, default)
 
+    def _compiled(self, key: str) -> regex.Pattern[str]:
+        if len(key) > _LONGEST_PATTERN:
+            raise self._fault(key, f"has {len(key)} characters, at most {_LONGEST_PATTERN} are read")
+        whole = rf"(.*\.)?({key})$"  # as PEFT matches it, with `re`
+        try:
+            re.compile(whole)
+            return regex.compile(whole)
+        except (re.error, regex.error, OverflowError, RecursionError) as error:
+            raise self._fault(key, f"is not a regular expression: {error}") from error
 
-def _is_hard(pattern: str, plain: str) -> bool:
-    """Tell whether a pattern has what can make a match take exponential time; plain: with `x` for each set."""
-    bare = plain.replace("(?:", "(")
-    return (
-        len(pattern) > _LONGEST
-        or "(?" in bare
-        or bare.count("(") > 1
-        or bare.count("|") > _MOST_CHOICES
-        or _REPEATED_GROUP.search(bare) is not None
-    )
+    def _matches(self, key: str, path: str) -> bool:
+        started = time.thread_time()
+        try:
+            found = self._patterns[key].match(path, timeout=max(self._seconds_left, 0.01))
+        except TimeoutError as error:
+            raise self._fault(key, "takes too long to match; name the modules instead") from error
+        self._seconds_left -= time.thread_time() - started
+        return found is not None
+
+    def _fault(self, key: str, why: str) -> ArtifactError:
+        return ArtifactError(self._where, f"{CONFIG}: the pattern {key[:60]!r} of {self._option} {why}")
 
 
 def _positive(value: Any) -> int | float:
-    """Return `value`, or 0 for what is no positive number."""
+    """Return `value`, or 0 if it is not a positive number."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else 0

@@ -1,7 +1,7 @@
-"""Typed records from JSON and TOML: pydantic checks them, and every fault is told at once, with its place.
+"""Typed records from JSON and TOML. pydantic validates them; all faults are reported at once, each with its place.
 
-A record is a frozen dataclass, decorated with `closed`, which refuses a key that the record does not have.
-Types are strict: no bool or float is a whole number, no number is text.
+A record is a frozen dataclass. The decorator `closed` makes it refuse unknown keys. Types are strict: a bool or a
+float is not accepted as a whole number, nor a number as a string.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def _some(items: tuple[T, ...]) -> tuple[T, ...]:
 
 
 Some = AfterValidator(_some)
-"""The check that a tuple is not empty; unlike a length of pydantic's, it says nothing where an item is wrong."""
+"""The check that a tuple is not empty. pydantic's own check would also report a tuple whose items are faulty."""
 Strings: TypeAlias = Annotated[tuple[str, ...], FailFast(), Some]
-"""At least one string; they may be empty or equal."""
+"""At least one string. Strings may be empty or repeated."""
 
 MAX_TOML_BYTES = 2**20
 """The longest TOML file that is read, in bytes."""
 MAX_KEYS = 2**16
-"""The most keys that all objects of a record have together: each could be a fault, which takes memory to tell."""
+"""The most keys of all objects of a record together: each could be a fault, and faults take memory."""
 
 _SHOWN = 20
 _KEY = "[key]"
@@ -56,16 +56,16 @@ _KINDS = {
     "list_type": "a list",
     "string_unicode": "a string without half a surrogate pair",
 }
-"""What was expected, by pydantic's name of the fault, where its own words are not plain."""
+"""The expected type, by pydantic's name of the fault, where pydantic's own message is unclear."""
 _OBJECTS = ("dict_type", "mapping_type", "dataclass_type", "model_type")
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 
 closed = with_config(ConfigDict(extra="forbid"))
-"""Decorates a record, and with it the records within it: unknown keys are refused."""
+"""Decorator for a record: it, and the records within it, refuse unknown keys."""
 
 
 class RecordFault(ValueError):
-    """Data that are not a record of the expected kind. faults: each begins with the dotted name of its place."""
+    """Data are not a valid record. faults: one message each, which begins with the dotted path of its place."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("; ".join(faults))
@@ -73,14 +73,14 @@ class RecordFault(ValueError):
 
 
 def shown(value: object) -> str:
-    """Return scalars as written, shortened; of larger things only the kind."""
+    """Return a scalar as it is written, shortened; for a list or an object, only its kind."""
     if isinstance(value, list | tuple | dict):
         return "this object" if isinstance(value, dict) else "this list"
     return "null" if value is None else f"{value!r:.60}"
 
 
 def kind_of(value: object) -> str:
-    """Return what a value is, in words; for a message that must not tell the value."""
+    """Return the kind of a value in words, for messages that must not reveal the value."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else "true or false"
     if isinstance(value, dict | list | tuple):
@@ -89,21 +89,21 @@ def kind_of(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """How faults are told. show: what is told of a wrong value. table: what an object is called."""
+class FaultStyle:
+    """How messages describe faults. show: describes a wrong value. table: the name for an object."""
 
     show: Callable[[object], str] = shown
     table: str = "an object"
 
 
-JSON_WORDS = Words()
-TOML_WORDS = Words(table="a table")
-SECRET_TOML_WORDS = Words(kind_of, "a table")
-REQUEST_WORDS = Words(kind_of)
+JSON_STYLE = FaultStyle()
+TOML_STYLE = FaultStyle(table="a table")
+SECRET_TOML_STYLE = FaultStyle(kind_of, "a table")
+REQUEST_STYLE = FaultStyle(kind_of)
 
 
 def matching(pattern: str, expected: str) -> AfterValidator:
-    """Return the check that a text matches `pattern` whole. expected: the pattern in words."""
+    """Return the check that a whole string matches `pattern`. expected: the pattern in words."""
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
@@ -115,13 +115,13 @@ def matching(pattern: str, expected: str) -> AfterValidator:
 
 
 Sha256: TypeAlias = Annotated[str, matching("[0-9a-f]{64}", "64 hexadecimal digits in lower case")]
-"""A sha256 as it is written everywhere."""
+"""A sha256 in hexadecimal."""
 
 
-def read(kind: type[T], value: object, words: Words = JSON_WORDS) -> T:
-    """Return `value`, as JSON or TOML was parsed, as the record `kind`; a date, which TOML has, is read as text.
+def read(kind: type[T], value: object, style: FaultStyle = JSON_STYLE) -> T:
+    """Return parsed JSON or TOML as a record of the class `kind`. A date of TOML is read as a string.
 
-    Raises RecordFault with every fault.
+    Raises RecordFault with all faults.
     """
     if _count_keys(value) > MAX_KEYS:
         raise RecordFault([f"has over {MAX_KEYS} keys, more than are read"])
@@ -129,24 +129,24 @@ def read(kind: type[T], value: object, words: Words = JSON_WORDS) -> T:
         adapter = _adapter(kind)  # type: ignore[arg-type] # mypy takes a class for unhashable
         record: T = adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
-        raise RecordFault(faults_of(error, kind, words)) from None
+        raise RecordFault(faults_of(error, kind, style)) from None
     return record
 
 
-def faults_of(error: ValidationError, kind: Any, words: Words) -> list[str]:
-    """Return what pydantic found wrong in a record of this kind: the first twenty faults, and how many more."""
+def faults_of(error: ValidationError, kind: Any, style: FaultStyle) -> list[str]:
+    """Return messages for the first twenty faults that pydantic found, and the number of the others."""
     rest = error.error_count() - _SHOWN
-    told = [_told(each, kind, words) for each in error.errors(include_url=False)[:_SHOWN]]
-    return [*told, f"and {rest} more"] if rest > 0 else told
+    messages = [_message(each, kind, style) for each in error.errors(include_url=False)[:_SHOWN]]
+    return [*messages, f"and {rest} more"] if rest > 0 else messages
 
 
 def load_toml(file: Path) -> dict[str, Any]:
-    """Return what a TOML file has. Raises FileFault that says why it cannot be read."""
+    """Return the content of a TOML file. Raises FileFault with the reason if it cannot be read."""
     try:
         with file.open("rb") as opened:
             data = opened.read(MAX_TOML_BYTES + 1)
         if len(data) > MAX_TOML_BYTES:
-            raise FileFault(f"has over {MAX_TOML_BYTES} bytes; this is no file of settings")
+            raise FileFault(f"has over {MAX_TOML_BYTES} bytes; a file of settings is smaller")
         return tomllib.loads(data.decode("utf-8"))
     except OSError as error:
         raise FileFault(f"cannot be read: {error.strerror}") from error
@@ -157,7 +157,7 @@ def load_toml(file: Path) -> dict[str, Any]:
 
 
 def _count_keys(value: object) -> int:
-    """Return how many keys the objects within objects have; those within lists hold no records of strangers."""
+    """Return the number of keys of all nested objects, except those within lists."""
     if not isinstance(value, dict):
         return 0
     return len(value) + sum(map(_count_keys, value.values()))
@@ -168,8 +168,8 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _told(error: Any, kind: Any, words: Words) -> str:
-    """Return one fault with its place."""
+def _message(error: Any, kind: Any, style: FaultStyle) -> str:
+    """Return the message for one fault, with its place."""
     *parents, last = error["loc"] or ("",)
     if error["type"] in _UNKNOWN:
         known = ", ".join(_keys(kind, parents))
@@ -179,15 +179,15 @@ def _told(error: Any, kind: Any, words: Words) -> str:
     if error["type"] == "value_error":
         what = str(error["ctx"]["error"])
     else:
-        what = f"must {_expected(error, words)}, not {words.show(error['input'])}"
+        what = f"must {_expected(error, style)}, not {style.show(error['input'])}"
     if last == _KEY:
         return _at(parents[:-1], f"has the key {parents[-1][:64]!r}, which {what.partition(', not ')[0]}")
     return _at(error["loc"], what)
 
 
-def _expected(error: Any, words: Words) -> str:
+def _expected(error: Any, style: FaultStyle) -> str:
     if error["type"] in _OBJECTS:
-        return f"be {words.table}"
+        return f"be {style.table}"
     if kind := _KINDS.get(error["type"]):
         return f"be {kind}"
     return re.sub(r"^\w+ should | after validation.*", "", error["msg"])
@@ -198,10 +198,10 @@ def _at(place: Iterable[int | str], message: str) -> str:
 
 
 def _keys(kind: Any, place: Iterable[int | str]) -> list[str]:
-    """Return the keys of the record at `place` within a record of this kind."""
+    """Return the keys of the record at `place` within a record of the class `kind`."""
     for step in place:
         kind = _bare(kind)
-        if get_args(kind):  # a mapping or a tuple: what it holds
+        if get_args(kind):  # a mapping or a tuple: the type of its items
             kind = next(each for each in reversed(get_args(kind)) if each is not Ellipsis)
         else:
             kind = get_type_hints(kind)[str(step)]
@@ -209,5 +209,5 @@ def _keys(kind: Any, place: Iterable[int | str]) -> list[str]:
 
 
 def _bare(kind: Any) -> Any:
-    """Return the record of an optional one."""
+    """Return the type within an optional type."""
     return next((each for each in get_args(kind) if NoneType in get_args(kind)), kind)

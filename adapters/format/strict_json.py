@@ -1,12 +1,13 @@
-"""JSON as it is read everywhere: UTF-8, no key twice in an object, no NaN, no number that a float cannot hold.
+"""The strict JSON reader: UTF-8, no repeated keys in an object, no NaN, no number that a float cannot hold.
 
-Four kinds of readers differ in what else they ask:
+Its four users have further rules of their own:
 
-- files of artifacts and of the store (`parse`): at most 16 MiB, 64 levels deep, and no half of a surrogate pair;
-- data sets (core/data): records of one long text (`decode_at`), whose lines messages name;
-- requests: a bound on the values, which comes before any is decoded; half a surrogate pair is refused later, by the
-  check of each input, so that this input fails alone;
-- answers of a service: nothing else, as each is bounded by the client that reads it.
+- files of artifacts and of the store (`parse`): at most 16 MiB, 64 levels deep, no lone surrogates;
+- data sets (core/data): many records in one long text (`decode_at`), with line numbers in messages;
+- requests of the service: a limit on the number of values, checked before decoding. Lone surrogates are refused
+later,
+  for each input by itself;
+- responses of the service: none; the client limits their size.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 64
 """The deepest nesting of arrays and objects that is read."""
 _BEYOND = 2**1023
-"""No whole number so large is read: floats, which others read numbers as, end a little above it."""
+"""Whole numbers from here on are refused: other readers use floats, which end a little above it."""
 
 
 class JSONFault(FileFault):
-    """A text that is not JSON as we read it. line, column: where, from 1, if it is not JSON at all."""
+    """The text is not strict JSON. line, column: place of a syntax error, from 1; 0 for other faults."""
 
     def __init__(self, why: str, line: int = 0, column: int = 0) -> None:
         where = f" at line {line}, column {column}" if line else ""
@@ -42,7 +43,7 @@ class JSONFault(FileFault):
 
 
 def parse(data: bytes) -> JSON:
-    """Read one JSON document of a file. Raises FileFault saying what is wrong with it."""
+    """Return the value of a JSON file's content. Raises FileFault with the reason if it is not strict JSON."""
     if len(data) > MAX_BYTES:
         raise FileFault(f"has {len(data)} bytes of JSON, at most {MAX_BYTES} are allowed")
     value = loads(data)
@@ -62,14 +63,14 @@ def loads(data: bytes | str) -> JSON:
 
 
 def decode_at(text: str, at: int) -> tuple[JSON, int]:
-    """Return the JSON value that begins at `at` in a text, and where it ends. Raises JSONFault."""
+    """Return the JSON value that begins at index `at` of a text, and the index of its end. Raises JSONFault."""
     with _faults():
         return _DECODER.raw_decode(text, at)
 
 
 @contextmanager
 def _faults() -> Iterator[None]:
-    """Turn what Python's decoder raises into JSONFault."""
+    """Turn exceptions of Python's decoder into JSONFault."""
     try:
         yield
     except json.JSONDecodeError as error:
@@ -78,12 +79,12 @@ def _faults() -> Iterator[None]:
         raise JSONFault(f"is nested deeper than {MAX_DEPTH} levels") from None
     except JSONFault:
         raise
-    except ValueError:  # int() does not take what has thousands of digits
+    except ValueError:  # int() refuses thousands of digits
         raise JSONFault("has a whole number with too many digits") from None
 
 
 def is_unicode(text: str) -> bool:
-    """Tell whether `text` can be written in UTF-8: JSON can hold half a surrogate pair, and UTF-8 cannot."""
+    """Tell whether UTF-8 can encode `text`. JSON can contain lone surrogates, UTF-8 cannot."""
     if text.isascii():
         return True
     try:
@@ -94,29 +95,32 @@ def is_unicode(text: str) -> bool:
 
 
 def dump(value: JSON) -> bytes:
-    """Return `value` as indented UTF-8 with sorted keys, the same bytes for equal values.
+    """Return `value` as indented JSON in UTF-8 with sorted keys. Equal values give equal bytes.
 
-    Raises ValueError or TypeError for what is no JSON; ask `faults` first.
+    Raises ValueError or TypeError for a value that is not JSON; call `faults` first.
     """
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode("utf-8")
 
 
 def dump_line(value: JSON) -> bytes:
-    """Return `value` as one line of UTF-8 with sorted keys. Raises like `dump`."""
+    """Return `value` as one line of JSON in UTF-8 with sorted keys. Raises the errors of `dump`."""
     return (json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
 
 
 def faults(value: object) -> Iterator[str]:
-    """Yield what keeps `value` from being JSON that we read back: depth, NaN, broken text, other types."""
-    # A stack instead of recursion: the depth is what is not trusted here.
+    """Yield the reasons why `parse` would refuse `value`: depth, NaN, lone surrogates, other types."""
+    # A stack instead of recursion, because the depth is untrusted.
     stack: list[tuple[object, int]] = [(value, 0)]
     while stack:
         item, depth = stack.pop()
         if isinstance(item, dict | list) and depth >= MAX_DEPTH:
             yield f"is nested deeper than {MAX_DEPTH} levels"
         elif isinstance(item, dict):
-            stack += [(key if isinstance(key, str) else _NoKey(key), depth + 1) for key in item]
+            yield from (
+                f"has the key {key!r}, which is not a string" for key in item if not isinstance(key, str)
+            )
+            stack += [(key, depth + 1) for key in item if isinstance(key, str)]
             stack += [(each, depth + 1) for each in item.values()]
         elif isinstance(item, list):
             stack += [(each, depth + 1) for each in item]
@@ -124,16 +128,7 @@ def faults(value: object) -> Iterator[str]:
             yield fault
 
 
-class _NoKey:
-    """A key that is no text."""
-
-    def __init__(self, key: object) -> None:
-        self.key = key
-
-
 def _scalar_fault(item: object) -> str | None:
-    if isinstance(item, _NoKey):
-        return f"has the key {item.key!r}, which is no text"
     if isinstance(item, str):
         return (
             None
@@ -144,11 +139,11 @@ def _scalar_fault(item: object) -> str | None:
         return None if math.isfinite(item) else f"has the number {item}, only finite ones are allowed"
     if type(item) is int and abs(item) >= _BEYOND:
         return f"has a number of {len(str(item))} digits, only those that a float holds are allowed"
-    # Exact types: numpy's scalars, some of which are subclasses, would be written otherwise than they are read.
+    # Exact types: numpy's scalars, some of which are subclasses, are not read back as they are written.
     return (
         None
         if item is None or type(item) in (bool, int)
-        else f"has a {type(item).__name__}, which is no JSON"
+        else f"has a {type(item).__name__}, which is not JSON"
     )
 
 

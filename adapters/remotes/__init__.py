@@ -1,1 +1,1 @@
-"""Where adapters are published to and pulled from: the Hub and shared folders."""
+"""Remotes, which adapters are published to and pulled from: the Hugging Face Hub and shared folders."""

@@ -1,9 +1,9 @@
-"""A shared folder as a remote, for teams without the Hub: commits that never change, branches and tags as one file.
+"""A shared folder as a remote, for teams without the Hub.
 
-<folder>/refs.json        branches and tags, replaced atomically
-<folder>/commits/<id>/    the files of a commit, and `.commit.json` with its parent, its message and their hashes;
-                          the id is the hash of `.commit.json`, so that it always means the same content
-<folder>/.staging/, .lock commits being prepared; the lock of those who publish
+<folder>/refs.json        branches and tags; replaced atomically
+<folder>/commits/<id>/    the files of one commit, and `.commit.json` with its parent, its message and the hashes of
+                          its files; the id is the hash of `.commit.json`, so an id always means the same content
+<folder>/.staging/, .lock commits in preparation; the lock that a push holds
 """
 
 from __future__ import annotations
@@ -33,12 +33,10 @@ from onetrunk.adapters.format.files import (
     FileMissing,
     read_regular,
     sha256,
-    sync_files,
-    sync_folder,
 )
 from onetrunk.adapters.format.records import RecordFault, Sha256, closed, read
 from onetrunk.adapters.remotes.locations import Location, is_commit
-from onetrunk.adapters.remotes.remote import MAIN, Advance, Commit, Published, RemoteFile
+from onetrunk.adapters.remotes.remote import MAIN, Commit, OnBytes, Published, RemoteFile
 from onetrunk.adapters.store.staging import locked, stage
 
 REFS = "refs.json"
@@ -61,9 +59,10 @@ _Commit: TypeAlias = Annotated[str, AfterValidator(_check_commit)]
 @closed
 @dataclass(frozen=True, slots=True)
 class _Refs:
-    """The content of `refs.json`; schema 1 has no rubbish.
+    """The content of `refs.json`; schema 1 has no `rubbish`.
 
-    rubbish: commits whose folders, if there are any, were not published and can be deleted.
+    branches, tags: name → id of a commit.
+    rubbish: ids of commits that were never published; the next push deletes their folders.
     """
 
     branches: Mapping[str, _Commit]
@@ -75,7 +74,7 @@ class _Refs:
 @closed
 @dataclass(frozen=True, slots=True)
 class _CommitRecord:
-    """The content of `.commit.json`. files: the sha256 of each file of the commit."""
+    """The content of `.commit.json`. created: ISO 8601 in UTC. files: name → sha256."""
 
     schema: Literal[1]
     parent: _Commit | None
@@ -85,7 +84,7 @@ class _CommitRecord:
 
 
 class FolderRemote:
-    """The adapter that is shared in a folder. Safe to use from many processes, on one machine or a shared disk."""
+    """An adapter in a shared folder. Safe for many processes at once, on one machine or on a shared disk."""
 
     def __init__(self, location: Location) -> None:
         self.location = location
@@ -93,11 +92,11 @@ class FolderRemote:
 
     @property
     def endpoint(self) -> str | None:
-        """As `Remote` has it."""
+        """None: a folder has no endpoint."""
         return None
 
     def commit(self, revision: str | None) -> Commit:
-        """As `Remote` has it."""
+        """Return the commit that a branch, tag or commit id names now. Raises RemoteNotFound."""
         with self._reading():
             refs = self._refs()
             wanted = revision or MAIN
@@ -117,33 +116,37 @@ class FolderRemote:
                 {own.name: RemoteFile(own.name, own.lstat().st_size, hashes[own.name]) for own in entries},
             )
 
-    def fetch(self, commit: Commit, name: str, limit: int, advance: Advance) -> bytes:
-        """As `Remote` has it."""
+    def fetch(self, commit: Commit, name: str, limit: int, advance: OnBytes) -> bytes:
+        """Return a file, checked against its hash. Raises RemoteNotFound, RemoteError, RemoteDamaged."""
         data = self._read(commit.id, name, limit)
-        if name not in commit.files or not commit.files[name].is_content(data):
+        if name not in commit.files or not commit.files[name].matches(data):
             raise self._damaged(commit.id, name)
         advance(len(data))
         return data
 
     def create(self, private: bool) -> bool:
-        """As `Remote` has it; who may read a folder is for its owner to say."""
+        """Create the folder; return whether it was new. Raises RemoteError, also for `private`."""
         if private:
             raise RemoteError(
-                str(self.location), "a folder is as private as its permissions; leave --private out"
+                str(self.location), "the permissions of a folder decide who may read it; leave --private out"
             )
         try:
             new = not self._root.exists()
             self._root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RemoteError(str(self.location), f"cannot be made ({error.strerror})") from error
+            raise RemoteError(
+                str(self.location), f"the folder cannot be created ({error.strerror})"
+            ) from error
         return new
 
     def publish(
         self, files: Mapping[str, Path], *, branch: str, parent: str | None, message: str, pull_request: bool
     ) -> Published:
-        """As `Remote` has it."""
+        """Publish a commit of exactly `files` and move `branch` to it. Raises RemoteConflict, RemoteError."""
         if pull_request:
-            raise RemoteError(str(self.location), "a folder has no pull requests; push to a --branch")
+            raise RemoteError(
+                str(self.location), "a folder has no pull requests; push to another branch with --branch"
+            )
         try:
             with stage(self._root, _LOCK_SECONDS) as work, locked(self._root, _LOCK_SECONDS):
                 return self._enter(work / "commit", files, branch, parent, message)
@@ -153,7 +156,7 @@ class FolderRemote:
             raise RemoteError(str(self.location), f"it cannot be written to ({error.__cause__})") from error
 
     def tag(self, name: str, commit: str) -> None:
-        """As `Remote` has it."""
+        """Create the tag `name` on `commit`. Raises RemoteConflict if the tag is on another commit."""
         try:
             with locked(self._root, _LOCK_SECONDS):
                 refs = self._refs()
@@ -168,7 +171,7 @@ class FolderRemote:
     def _enter(
         self, folder: Path, new: Mapping[str, Path], branch: str, parent: str | None, message: str
     ) -> Published:
-        """Make the commit and move the branch; the caller holds the lock."""
+        """Make the commit in the empty path `folder` and move the branch to it. The caller holds the lock."""
         refs = self._refs()
         head = refs.branches.get(branch)
         if head != parent:
@@ -187,16 +190,16 @@ class FolderRemote:
         content = strict_json.dump(record)
         identity = _identity(content)
         files.write_new(folder / RECORD, content)
-        sync_files(folder)
         commits = self._root / COMMITS
         commits.mkdir(exist_ok=True)
         for each in refs.rubbish:
             if (commits / each).is_dir():
-                (commits / each).rename(folder.with_name(each))  # deleted with the stage
+                (commits / each).rename(folder.with_name(each))  # deleted together with the stage
         self._write(replace(refs, rubbish=(identity,)))
-        folder.rename(commits / identity)
-        sync_folder(commits)
-        self._write(_Refs({**refs.branches, branch: identity}, refs.tags))  # now it is published
+        files.move_folder(folder, commits / identity)
+        self._write(
+            _Refs({**refs.branches, branch: identity}, refs.tags)
+        )  # from here on the commit is published
         return Published(identity, str(self.location))
 
     def _read(self, commit: str, name: str, limit: int) -> bytes:
@@ -209,7 +212,7 @@ class FolderRemote:
             raise RemoteError(str(self.location), f"{name} {error}") from error
 
     def _hashes(self, commit: str) -> Mapping[str, str]:
-        """Return the sha256 of each file of a commit, as it was published."""
+        """Return the recorded sha256 of each file of a commit, by name."""
         data = self._read(commit, RECORD, strict_json.MAX_BYTES)
         if _identity(data) != commit:
             raise self._damaged(commit, RECORD)
@@ -227,7 +230,7 @@ class FolderRemote:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Turn an OSError, such as of a name that is too long for the disk, into a RemoteError."""
+        """Turn an OSError, such as for a name that is too long for the disk, into a RemoteError."""
         try:
             yield
         except OSError as error:

@@ -1,8 +1,8 @@
 """The Hugging Face Hub as a remote.
 
-The client checks no hash of what it downloads, gives up a file at the first broken connection, and can make two
-commits of one push when a reply is lost. So hashes are compared here, what is safe to repeat is repeated, and after
-a commit without a reply the branch is looked at.
+huggingface_hub does not check hashes of downloads, does not retry a file after a broken connection, and can make
+two commits of one push if a reply is lost. This module therefore compares hashes, retries requests that are safe to
+repeat, and looks at the branch if a commit gets no reply.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from onetrunk.adapters.errors import (
     RemoteUnreachable,
 )
 from onetrunk.adapters.format.files import FileFault, read_regular
-from onetrunk.adapters.remotes.hub_client import endpoint, hub_api, mapped, offline
+from onetrunk.adapters.remotes.hub_client import endpoint, hub_api, hub_errors, offline
 from onetrunk.adapters.remotes.locations import Location
-from onetrunk.adapters.remotes.remote import MAIN, Advance, Commit, Published, RemoteFile
+from onetrunk.adapters.remotes.remote import MAIN, Commit, OnBytes, Published, RemoteFile
 
 PAUSES = (0.3, 1.0, 3.0)
-"""Seconds before each further try of a request that failed for a reason that may pass."""
+"""Seconds before each further attempt of a request that failed temporarily."""
 LONGEST_PAUSE = 60.0
-"""Seconds that a Hub may ask us to wait, at most, before we give up instead."""
+"""The longest `Retry-After` in seconds that is waited for; after a longer one the request fails."""
 
 _T = TypeVar("_T")
 
 
 class HubRemote:
-    """A repo of the Hub. token: in place of `HF_TOKEN` and of the one that `hf auth login` keeps."""
+    """A repo on the Hub. token: used in place of `HF_TOKEN` and of the token of `hf auth login`."""
 
     def __init__(self, location: Location, token: str | None = None) -> None:
         self.location = location
@@ -42,11 +42,14 @@ class HubRemote:
 
     @property
     def endpoint(self) -> str | None:
-        """As `Remote` has it."""
+        """The URL of the Hub."""
         return endpoint()
 
     def commit(self, revision: str | None) -> Commit:
-        """As `Remote` has it; in offline mode what the client's cache knows."""
+        """Return the commit that a branch, tag or commit id names now; in offline mode, from the client's cache.
+
+        Raises RemoteNotFound, RemoteUnreachable, RemoteError.
+        """
         api = hub_api(self._token)
         if offline():
             return self._cached(revision or MAIN)
@@ -56,12 +59,15 @@ class HubRemote:
         files = {}
         for entry in info.siblings or ():
             lfs = entry.lfs.sha256 if entry.lfs is not None else None
-            blob = None if lfs else entry.blob_id  # an LFS file's is that of its pointer
+            blob = None if lfs else entry.blob_id  # of an LFS file it is the id of the pointer
             files[entry.rfilename] = RemoteFile(entry.rfilename, int(entry.size or 0), lfs, blob)
         return Commit(str(info.sha), files)
 
-    def fetch(self, commit: Commit, name: str, limit: int, advance: Advance) -> bytes:
-        """As `Remote` has it; through the client's cache, of which a damaged file is downloaded again."""
+    def fetch(self, commit: Commit, name: str, limit: int, advance: OnBytes) -> bytes:
+        """Return a file of `commit` through the client's cache. A damaged file is downloaded again.
+
+        Raises RemoteNotFound, RemoteError, RemoteDamaged, RemoteUnreachable.
+        """
         expected = commit.files.get(name)
         if expected is None:
             raise RemoteNotFound(str(self.location), f"{name} is missing in commit {commit.id[:12]}")
@@ -71,15 +77,19 @@ class HubRemote:
             )
         for force in (False,) if offline() else (False, True, True):
             data = self._download(commit.id, name, limit, force)
-            if expected.is_content(data):
+            if expected.matches(data):
                 advance(len(data))
                 return data
         raise RemoteDamaged(
-            str(self.location), f"{name} came damaged again and again; it is not what the Hub says; try later"
+            str(self.location),
+            f"every download of {name} differs from the hash that the Hub gives; try later",
         )
 
     def create(self, private: bool) -> bool:
-        """As `Remote` has it. Raises RemoteError for `private` where there is a public one."""
+        """Create the repo if it does not exist, and return whether it was created.
+
+        Raises RemoteError if `private` is requested and a public repo exists.
+        """
         api, place = hub_api(self._token), self.location.place
         try:
             known = self._tried(lambda: api.model_info(place))
@@ -88,14 +98,15 @@ class HubRemote:
             return True
         if private and not known.private:
             raise RemoteError(
-                str(self.location), "it is public already; make it private on the Hub, or leave --private out"
+                str(self.location),
+                "the repo exists and is public; make it private on the Hub, or leave --private out",
             )
         return False
 
     def publish(
         self, files: Mapping[str, Path], *, branch: str, parent: str | None, message: str, pull_request: bool
     ) -> Published:
-        """As `Remote` has it."""
+        """Make one commit on `branch` of exactly `files`. Raises RemoteConflict, RemoteError."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         api, place = hub_api(self._token), self.location.place
@@ -103,9 +114,7 @@ class HubRemote:
             self._tried(lambda: api.create_branch(place, branch=branch, exist_ok=True))
             base = self.commit(branch)
             if branch == MAIN and any(not name.startswith(".") for name in base.files):
-                raise RemoteConflict(
-                    str(self.location), "somebody else has published there first; push again"
-                )
+                raise RemoteConflict(str(self.location), "another push was faster; push again")
             parent = base.id
         before = self.commit(parent).files
         operations: list[Any] = [CommitOperationAdd(name, path) for name, path in sorted(files.items())]
@@ -119,11 +128,11 @@ class HubRemote:
 
         def send() -> Published:
             nonlocal sent
-            # The reply was lost before, or the request: the branch tells which.
+            # Either the request or its reply was lost: the branch shows which.
             if sent and (landed := self._landed(files, branch, parent)) is not None:
                 return landed
             sent = True
-            with mapped(str(self.location), self._token):
+            with hub_errors(str(self.location), self._token):
                 done = api.create_commit(
                     place,
                     operations,
@@ -134,11 +143,11 @@ class HubRemote:
                 )
             return Published(str(done.oid), str(done.commit_url), done.pr_url)
 
-        # No branch tells whether a pull request has come to be: it is never repeated.
+        # No branch shows whether a pull request was created, so it is never repeated.
         return send() if pull_request else _retrying()(send)
 
     def tag(self, name: str, commit: str) -> None:
-        """As `Remote` has it."""
+        """Create the tag `name` on `commit`. Raises RemoteConflict if the tag is on another commit."""
         api, place = hub_api(self._token), self.location.place
         refs = self._tried(lambda: api.list_repo_refs(place))
         at = {ref.name: ref.target_commit for ref in refs.tags}.get(name)
@@ -150,7 +159,7 @@ class HubRemote:
     def _landed(self, files: Mapping[str, Path], branch: str, parent: str) -> Published | None:
         """Return the commit that a push without a reply has made; None if it has made none.
 
-        Raises RemoteConflict if the branch has moved to anything else.
+        Raises RemoteConflict if the branch has moved to other content.
         """
         head = self.commit(branch)
         if head.id == parent:
@@ -177,7 +186,7 @@ class HubRemote:
             )
         )
         try:
-            return read_regular(Path(path).resolve(), limit)  # the cache keeps links to its files
+            return read_regular(Path(path).resolve(), limit)  # the cache holds links to its files
         except FileFault as error:
             raise RemoteError(str(self.location), f"{name} in the client's cache {error}") from error
 
@@ -196,17 +205,17 @@ class HubRemote:
         return Commit(folder.name, files)
 
     def _tried(self, ask: Callable[[], _T]) -> _T:
-        """Return what `ask`, which may be repeated, returns, after some tries."""
+        """Return the result of `ask`, which is called again after temporary failures."""
 
         def once() -> _T:
-            with mapped(str(self.location), self._token):
+            with hub_errors(str(self.location), self._token):
                 return ask()
 
         return _retrying()(once)
 
 
 def _retrying() -> Retrying:
-    """Return what repeats a request that failed for a reason that may pass, and raises its last error."""
+    """Return the policy for temporary failures: wait and retry, then raise the last error."""
     return Retrying(
         retry=retry_if_exception(_may_pass),
         wait=lambda state: max(PAUSES[state.attempt_number - 1], _asked_for(state)),
@@ -224,10 +233,10 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _asked_for(state: RetryCallState) -> float:
-    """Return the seconds that the Hub asks for in Retry-After, 0 where it asks for nothing."""
+    """Return the seconds of the Hub's `Retry-After`, 0 without one."""
     error = state.outcome.exception() if state.outcome is not None else None
     return error.wait if isinstance(error, RemoteUnreachable) else 0.0
 
 
 def _ignore(count: int) -> None:
-    """Hear of bytes and do nothing."""
+    """Ignore the progress of a download."""

@@ -1,4 +1,4 @@
-"""The client of the Hugging Face Hub: how it is made, and its faults turned into ours in one place."""
+"""The client of the Hugging Face Hub, and the mapping of its exceptions to RemoteError."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
 def hub_api(token: str | None) -> Any:
-    """Return the client; without a token it uses that of the environment, or of `hf auth login`."""
+    """Return the client. token: None for the token of the environment or of `hf auth login`."""
     from huggingface_hub import HfApi
 
     return HfApi(token=token, library_name="onetrunk")
 
 
 @contextmanager
-def mapped(place: str, token: str | None) -> Iterator[None]:
-    """Turn every fault of the client into one of ours."""
+def hub_errors(place: str, token: str | None) -> Iterator[None]:
+    """Turn every exception of the client into a RemoteError about `place`. token: never shown in messages."""
     import httpx2
     from huggingface_hub import errors
 
@@ -30,14 +30,14 @@ def mapped(place: str, token: str | None) -> Iterator[None]:
         raise RemoteNotFound(place, "there is no such revision") from error
     except errors.LocalEntryNotFoundError as error:
         raise _unreachable(
-            place, "the Hub cannot be reached, and the client's cache lacks the file; try later", error
+            place, "the Hub cannot be reached, and the file is not in the client's cache; try later", error
         ) from error
     except errors.EntryNotFoundError as error:
-        raise RemoteNotFound(place, "a file of it is missing") from error
-    except errors.RepositoryNotFoundError as error:  # gated ones, too
+        raise RemoteNotFound(place, "the repo lacks a file") from error
+    except errors.RepositoryNotFoundError as error:  # also for gated repos
         raise RemoteNotFound(
             place,
-            "there is no such repo, or none that you may see; check the name, and the token (`hf auth login`)",
+            "there is no such repo, or the token may not see it; check the name, and the token (`hf auth login`)",
         ) from error
     except errors.HFValidationError as error:
         raise RemoteError(place, _first(error, token)) from error
@@ -50,20 +50,22 @@ def mapped(place: str, token: str | None) -> Iterator[None]:
             place, f"the connection to {endpoint()} failed: {_first(error, token)}"
         ) from error
     except UnicodeEncodeError as error:
-        raise RemoteError(place, "the token has letters that no token has; check HF_TOKEN") from error
+        raise RemoteError(
+            place, "the token has characters that are not allowed in a token; check HF_TOKEN"
+        ) from error
     except RuntimeError as error:
         if error.__cause__ is None:
             raise RemoteError(place, _first(error, token)) from error
-        # Of the upload of a file, before the commit: it may have been damaged on its way, and can be repeated.
+        # The upload of a file, before the commit, failed; it can be repeated.
         raise _unreachable(
             place, f"{_first(error, token)} ({_first(error.__cause__, token)})", error
         ) from error
-    except (ValueError, OSError) as error:  # of the uploads, and of what a server answers
+    except (ValueError, OSError) as error:  # from uploads, and from malformed responses
         raise RemoteError(place, _first(error, token)) from error
 
 
 def _unreachable(place: str, message: str, error: BaseException) -> RemoteUnreachable:
-    """Return the error for what the client raises where it has repeated certain answers, for half a minute."""
+    """Return the error for a failure after the client's own retries, which take up to half a minute."""
     found = RemoteUnreachable(place, message)
     status = getattr(getattr(error.__cause__, "response", None), "status_code", None)
     found.final = status in _PASSING
@@ -74,17 +76,15 @@ def _by_status(place: str, error: Any, token: str | None) -> RemoteError:
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     reason = (_clean(str(error.server_message or ""), token)).rstrip(".!")
-    said = f"the Hub answers {status}" + (f": {reason}" if reason else "")
+    said = f"the Hub responded with status {status}" + (f": {reason}" if reason else "")
     if status == 401:
         return RemoteError(
-            place, "the Hub does not know this token; check HF_TOKEN or --token, or `hf auth login`"
+            place, "the Hub rejects the token; check HF_TOKEN or --token, or use `hf auth login`"
         )
     if status == 403:
         return RemoteError(place, f"{said}; use a token that may write there (`hf auth login`)")
     if status in (409, 412):
-        return RemoteConflict(
-            place, "somebody else has published there meanwhile; nothing was changed, push again"
-        )
+        return RemoteConflict(place, "another push was faster; nothing was changed, push again")
     if status in _PASSING:
         passing = RemoteUnreachable(place, f"{said}; try later")
         after = str(response.headers.get("Retry-After", "")) if response is not None else ""
@@ -94,22 +94,22 @@ def _by_status(place: str, error: Any, token: str | None) -> RemoteError:
 
 
 def _first(error: BaseException, token: str | None) -> str:
-    """Return the first line of what the client says, short."""
+    """Return the first line of the client's message, shortened."""
     return _clean(str(error), token) or type(error).__name__
 
 
 def _clean(text: str, token: str | None) -> str:
-    """Return the first line of `text`, short, and never with a token in it."""
+    """Return the first line of `text`, shortened, with tokens removed."""
     from huggingface_hub import get_token
 
     text = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    for secret in filter(None, (token, get_token())):  # a server, or a proxy, may say it back
+    for secret in filter(None, (token, get_token())):  # a server or a proxy may echo it
         text = text.replace(secret, "…")
     return text[:300]
 
 
 def offline() -> bool:
-    """Tell whether the client is told to ask nothing of the network."""
+    """Tell whether the client is in offline mode (HF_HUB_OFFLINE)."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)

@@ -1,4 +1,4 @@
-"""Adapters on the Hub: found by the tags that the format's cards carry."""
+"""Search for adapters on the Hub, by the tags of their cards."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from onetrunk.adapters.remotes.hub_client import hub_api, mapped
-from onetrunk.adapters.remotes.locations import Location
+from onetrunk.adapters.remotes.hub_client import hub_api, hub_errors
 
 FORMAT_TAG = "onetrunk"
 TASK_TAG = "onetrunk-task:"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A repo of the Hub that says it is an adapter; nothing of it has been checked.
+class SearchResult:
+    """A repo whose card says that it is an adapter. Nothing in it has been verified.
 
-    updated: ISO 8601, None where the Hub does not say. metric: name and value of its first result.
+    metric: name and value of the first result on the card.
+    bytes: size of the repo.
+    updated: ISO 8601 in UTC.
+    Values are None if the Hub or the card does not give them.
     """
 
     repo: str
@@ -32,17 +34,21 @@ class Found:
 
 def search(
     query: str | None, task: str | None, backbone: str | None, limit: int, token: str | None = None
-) -> list[Found]:
-    """Return adapters whose repo matches `query`, of `task` and of `backbone`, those updated last first.
+) -> list[SearchResult]:
+    """Return adapters on the Hub, the latest update first. Raises RemoteError.
 
-    Raises RemoteError.
+    query: part of the repo's name; None for any.
+    task: name of the task; None for any.
+    backbone: Hub id of the backbone; None for any.
+    limit: the most results.
+    token: None for the token of the environment.
     """
     tags = [FORMAT_TAG]
     if task is not None:
         tags.append(f"{TASK_TAG}{task}")
     if backbone is not None:
         tags.append(f"base_model:{backbone}")
-    with mapped("the Hub", token):
+    with hub_errors("the Hub", token):
         models = hub_api(token).list_models(
             filter=tags,
             search=query,
@@ -53,12 +59,12 @@ def search(
         return [_found(model) for model in models]
 
 
-def _found(model: Any) -> Found:
+def _found(model: Any) -> SearchResult:
     card = model.card_data.to_dict() if model.card_data is not None else {}
     tags = [str(tag) for tag in model.tags or ()]
     task = next((tag.removeprefix(TASK_TAG) for tag in tags if tag.startswith(TASK_TAG)), None)
     base = card.get("base_model")
-    return Found(
+    return SearchResult(
         repo=str(model.id),
         task=task,
         backbone=base if isinstance(base, str) else None,
@@ -71,9 +77,9 @@ def _found(model: Any) -> Found:
 
 
 def _metric(card: Mapping[str, Any]) -> tuple[str, float] | None:
-    """Return name and value of the first result of a card, None where it has none.
+    """Return name and value of the first result of a card; None if there is none.
 
-    A stranger wrote the card, so that any part may be missing or of another type.
+    Cards are untrusted: any part may be missing or have another type.
     """
     metric = _first(_first(_first(card, "model-index"), "results"), "metrics")
     name, value = metric.get("type"), metric.get("value")
@@ -83,12 +89,7 @@ def _metric(card: Mapping[str, Any]) -> tuple[str, float] | None:
 
 
 def _first(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return the first object of the list under `key`, an empty one where there is none."""
+    """Return the first object of the list under `key`; an empty object if there is none."""
     found = holder.get(key)
     first = found[0] if isinstance(found, list) and found else None
     return first if isinstance(first, dict) else {}
-
-
-def location_of(found: Found) -> Location:
-    """Return what to pull."""
-    return Location("hub", found.repo)

@@ -1,4 +1,4 @@
-"""Where adapters are shared: a repo of the Hugging Face Hub, `org/repo@rev`, or a folder, `file:///path@rev`."""
+"""Locations of shared adapters: `org/repo@rev` on the Hugging Face Hub, or a folder, `file:///path@rev`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place that shares one adapter.
+    """The place of one shared adapter.
 
-    place: `org/repo`, or the path of a folder. revision: branch, tag or commit; None for the newest on `main`.
+    kind: `hub` or `folder`.
+    place: `org/repo`, or the path of the folder.
+    revision: branch, tag or commit; None for the newest commit of `main`.
     """
 
     kind: Literal["hub", "folder"]
@@ -30,7 +32,7 @@ class Location:
     revision: str | None = None
 
     def __str__(self) -> str:
-        """Return the text that `parse` reads back."""
+        """Return the text that `parse` reads back to an equal location."""
         return self.base if self.revision is None else f"{self.base}@{self.revision}"
 
     @classmethod
@@ -41,7 +43,7 @@ class Location:
             return cls("folder", _folder(text, path), revision)
         place, revision = _cut(text, text)
         if not _REPO.fullmatch(place) or ".." in place or "--" in place or place.endswith((".git", ".", "-")):
-            raise ReferenceSyntaxError(text, f"{place!r} is no repo of the Hub", EXPECTED)
+            raise ReferenceSyntaxError(text, f"{place!r} is not a valid repo id of the Hub", EXPECTED)
         return cls("hub", place, revision)
 
     @property
@@ -51,17 +53,17 @@ class Location:
 
     @property
     def name(self) -> str:
-        """The last part of the place: the default name of an adapter from there."""
+        """The default name of an adapter from here: the last part of the place."""
         return self.place.rstrip("/").rpartition("/")[2].lower().replace(" ", "-")
 
 
 def is_location(text: str) -> bool:
-    """Tell whether `text` is meant as a location: a name in the store has no slash."""
+    """Tell whether `text` is a location and not a reference to the store: references have no slash."""
     return "/" in text
 
 
 def is_commit(revision: str | None) -> bool:
-    """Tell whether `revision` is a whole commit id, which always means the same."""
+    """Tell whether `revision` is a full commit id, which always means the same content."""
     return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
@@ -77,7 +79,7 @@ def is_revision(text: str) -> bool:
 
 def _checked(text: str, revision: str) -> str:
     if not is_revision(revision):
-        raise ReferenceSyntaxError(text, f"{revision!r} is no branch, tag or commit", EXPECTED)
+        raise ReferenceSyntaxError(text, f"{revision!r} is not a valid branch, tag or commit", EXPECTED)
     return revision
 
 
@@ -90,7 +92,7 @@ def _folder(text: str, url: str) -> str:
     parts = urlsplit(url)
     path = unquote(parts.path)
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not path.startswith("/"):
-        raise ReferenceSyntaxError(text, "a folder is named by its whole path", "expected file:///FOLDER")
+        raise ReferenceSyntaxError(text, "the path of a folder must be absolute", "expected file:///FOLDER")
     if "\0" in path or path.strip("/") == "":
-        raise ReferenceSyntaxError(text, "it names no folder", "expected file:///FOLDER")
+        raise ReferenceSyntaxError(text, "the path is not that of a folder", "expected file:///FOLDER")
     return str(Path(path))

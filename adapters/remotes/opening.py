@@ -1,4 +1,4 @@
-"""Open the remote that a location names."""
+"""Make the remote for a location."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from onetrunk.adapters.remotes.remote import Remote
 
 
 def open_remote(location: Location, token: str | None = None) -> Remote:
-    """Return what `location` names; nothing is asked of it yet. token: in place of the one of the environment."""
+    """Return the remote at `location`. Nothing is sent to it yet.
+
+    token: Hub token, used in place of the one of the environment.
+    """
     if location.kind == "folder":
         from onetrunk.adapters.remotes.folder import FolderRemote
 

@@ -1,1 +1,1 @@
-"""The local store: names, versions, aliases, and changes that happen whole or not at all."""
+"""The local store of adapters: names, versions and aliases. Every change is atomic."""

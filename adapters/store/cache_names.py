@@ -1,4 +1,4 @@
-"""Names in the store of adapters that are used by their location, without `adapters pull`."""
+"""The store's names for adapters that were used by their location, without `adapters pull`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ _FOLDER = "file://"
 
 
 def cache_name(base: str, endpoint: str | None) -> str:
-    """Return the name in the store of an adapter that is used by its location, without `adapters pull`.
+    """Return the store's name for an adapter that was used by its location, without `adapters pull`.
 
-    base: as in `Location`. endpoint: of its Hub, None for a folder. For a repo of the public Hub it is `org--repo`;
-    any other place, and a repo whose name is not a valid name in the store, also has a hash of the whole place, so
-    that two places never have the same name. No repo of the Hub has "--" in its name.
+    base: `Location.base`.
+    endpoint: URL of the Hub; None for a folder.
+
+    A repo of the public Hub gets the name `org--repo`; repos never have "--" in their names. Any other location,
+    and a repo whose name is not valid in the store, gets a name with a hash of the location, so that names never
+    collide.
     """
     plain = base.replace("/", "--")
     if endpoint == HUB and is_name(plain):

@@ -1,4 +1,4 @@
-"""References: how a user names an adapter of the store, `ner`, `ner@3`, `ner@prod`."""
+"""References to adapters in the store: `ner`, `ner@3`, `ner@prod`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from onetrunk.adapters.errors import ReferenceSyntaxError
 
 LATEST = "latest"
-"""The reserved alias that always means the newest version."""
+"""The reserved alias of the newest version."""
 
 MAX_VERSION = 999_999_999
-"""The highest version number that a reference can carry."""
+"""The highest version number in a reference."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _DIGITS = re.compile(r"[0-9]+")
@@ -23,9 +23,9 @@ _DEVICES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An adapter's name with a version, with an alias, or with neither (the newest version).
+    """The name of an adapter with a version, with an alias, or with neither, which means the newest version.
 
-    Raises ReferenceSyntaxError for parts that `Reference.parse` could not have read.
+    Raises ReferenceSyntaxError for parts that `Reference.parse` would not accept.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Read `ner`, `ner@3` or `ner@prod`. Raises ReferenceSyntaxError with the exact reason."""
+        """Parse `ner`, `ner@3` or `ner@prod`. Raises ReferenceSyntaxError with the reason."""
         if fault := _shape_fault(text):
             raise ReferenceSyntaxError(text, fault)
         name, at, tail = text.partition("@")
@@ -56,26 +56,26 @@ class Reference:
 
 
 def validate_name(name: str) -> str:
-    """Return `name` when an adapter can have it. Raises ReferenceSyntaxError."""
+    """Return `name` if it is a valid adapter name. Raises ReferenceSyntaxError."""
     if fault := _shape_fault(name) or ("a name has no '@'" if "@" in name else _word_fault("the name", name)):
         raise ReferenceSyntaxError(name, fault)
     return name
 
 
 def validate_alias(alias: str) -> str:
-    """Return `alias` when a version can be given it: not a number, not `latest`. Raises ReferenceSyntaxError."""
+    """Return `alias` if it is a valid alias: not a number, and not `latest`. Raises ReferenceSyntaxError."""
     if fault := _alias_fault(alias):
         raise ReferenceSyntaxError(alias, fault)
     return alias
 
 
 def is_name(text: str) -> bool:
-    """Tell whether an adapter can have the name `text`."""
+    """Tell whether `text` is a valid adapter name."""
     return _word_fault("the name", text) is None
 
 
 def is_alias(text: str) -> bool:
-    """Tell whether a version can be given the alias `text`."""
+    """Tell whether `text` is a valid alias."""
     return _alias_fault(text) is None
 
 
@@ -120,7 +120,7 @@ def _tail_fault(tail: str) -> str | None:
 
 
 def _word_fault(what: str, word: str) -> str | None:
-    """Return why `word` is no name or alias: it must be a folder name on every platform, in one spelling."""
+    """Return why `word` is not a valid name or alias; None if it is: a folder name that all platforms allow."""
     if not word:
         return f"{what} is empty"
     if "/" in word or "\\" in word or ":" in word or "\0" in word:

@@ -1,7 +1,7 @@
-"""Work aside: folders in which a change of the store is prepared, and the locks that keep them and it safe.
+"""Temporary folders in which a change of the store is prepared, and the store's lock.
 
-A stage is `<root>/.staging/<token>/` with a file `lock` that its process holds while it lives. Who finds a stage
-whose lock is free knows that its process died, and deletes it.
+A stage is `<root>/.staging/<token>/` with a file `lock`, which its process holds as long as it runs. A stage whose
+lock is free belongs to a dead process; the next change deletes it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _STAGE_LOCK = "lock"
 
 @contextmanager
 def locked(root: Path, seconds: float) -> Iterator[None]:
-    """Hold the store's lock, across threads and processes; makes `root` if need be.
+    """Hold the store's lock, which excludes other threads and processes. Creates `root` if it does not exist.
 
-    Raises StoreBusy after waiting for `seconds`, StoreError where the store cannot be written.
+    Raises StoreBusy if the lock is not free within `seconds`, StoreError if the store cannot be written to.
     """
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def locked(root: Path, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def writing(root: Path) -> Iterator[None]:
-    """Turn an OSError of the store's own writing into a StoreError that says what to do."""
+    """Turn an OSError of a write to the store into a StoreError that says what to do."""
     try:
         yield
     except OSError as error:
@@ -55,11 +55,11 @@ def writing(root: Path) -> Iterator[None]:
 
 @contextmanager
 def stage(root: Path, seconds: float) -> Iterator[Path]:
-    """Give a new empty folder on the store's file system; it is deleted at the end, whatever is left in it.
+    """Give a new empty folder on the store's file system, and delete it with its content at the end.
 
-    Deletes the stages of dead processes first. Raises like `locked`.
+    Deletes the stages of dead processes first. Raises the errors of `locked`.
     """
-    with locked(root, seconds):  # so that nobody takes the new stage, not yet locked, for a dead one
+    with locked(root, seconds):  # otherwise another process could delete the new stage before it is locked
         _delete_dead(root / _STAGING)
         folder = root / _STAGING / uuid.uuid4().hex
         (folder / "work").mkdir(parents=True)
@@ -77,12 +77,12 @@ def _delete_dead(staging: Path) -> None:
         lock = FileLock(folder / _STAGE_LOCK, timeout=0)
         try:
             lock.acquire()
-        except OSError:  # Timeout is one: its process lives; any other: it is just being deleted, or foreign
+        except OSError:  # Timeout (an OSError): its process lives. Others: it is being deleted, or not ours
             continue
         _delete(folder)
         lock.release()
 
 
 def _delete(folder: Path) -> None:
-    """Delete as much of `folder` as can be: it is rubbish, and what stays is tried again at the next change."""
+    """Delete `folder` as far as possible; the next change of the store deletes the rest."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,11 +1,11 @@
-"""The store: artifacts by name and version on this machine, with aliases. No torch is imported until one is added.
+"""The store of this machine: artifacts by name and version, with aliases. Adding an artifact imports torch.
 
-    <root>/ner/adapter.json    the index: versions, aliases, the last number given
-    <root>/ner/3/              an artifact, never changed
-    <root>/.staging/, .lock    changes being prepared; the lock of those who write
+    <root>/ner/adapter.json    the index: versions, aliases, the last number used
+    <root>/ner/3/              an artifact, which never changes
+    <root>/.staging/, .lock    changes in preparation; the lock that a writer holds
 
-Readers take no lock: they read the index, which is replaced atomically, and everything it lists is in place.
-Anything else in the root is ignored.
+Readers need no lock: the index is replaced atomically, and everything that it lists exists. Other files in the root
+are ignored.
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ import platformdirs
 
 from onetrunk.adapters.errors import ArtifactError, StoreError, UnknownAdapter
 from onetrunk.adapters.format.artifact import TASK, Artifact, read_artifact
-from onetrunk.adapters.format.files import sync_files, sync_folder
+from onetrunk.adapters.format.files import move_folder, sync_folder
 from onetrunk.adapters.store.references import LATEST, Reference, is_name, validate_alias, validate_name
 from onetrunk.adapters.store.staging import locked, stage, writing
-from onetrunk.adapters.store.version_index import Index, Origin, read_index, version_folders, write_index
+from onetrunk.adapters.store.version_index import (
+    Origin,
+    VersionIndex,
+    read_index,
+    version_folders,
+    write_index,
+)
 
 _SHOWN = 20
 
@@ -33,8 +39,10 @@ _SHOWN = 20
 class StoredVersion:
     """A version in the store.
 
-    path: its folder. aliases: sorted, as they were when this was read. id: of the artifact as it was stored; None
-        for a folder that was put into the store by hand.
+    path: folder of the artifact.
+    aliases: sorted, at the time when the index was read.
+    id: id of the artifact when it was stored; None for a folder that a user has copied into the store.
+    origin: where it was pulled from; None for a version that was trained or imported here.
     """
 
     name: str
@@ -51,11 +59,11 @@ class StoredVersion:
 
     @property
     def is_cached(self) -> bool:
-        """Whether it was used by its location, without `adapters pull`, so that nobody has named it."""
+        """Whether it was used by its location, without `adapters pull`, and has no name of its own."""
         return self.origin is not None and self.name == self.origin.cache_name
 
     def read(self) -> Artifact:
-        """Read and verify the artifact. Raises ArtifactError, also for a sound one that is not what was stored."""
+        """Read and verify the artifact. Raises ArtifactError, also for a valid artifact that was exchanged."""
         artifact = read_artifact(self.path)
         if self.id not in (None, artifact.id):
             raise ArtifactError(
@@ -66,24 +74,22 @@ class StoredVersion:
 
 
 class Store:
-    """The adapters in the folder `root`; safe to use from many threads and processes at once.
+    """The adapters in the folder `root`. Safe to use from many threads and processes at once.
 
-    root: default `$ONETRUNK_HOME`, else the user's data folder of the platform; it is made at the first change.
-    lock_seconds: how long a change waits for another one. Any method raises StoreError for an index that is
-    damaged and for a root that is no folder; those that change something also StoreBusy.
+    root: None for `$ONETRUNK_HOME` or, if that is not set, the user's data folder of the platform. The first change
+        creates it.
+    lock_seconds: how long a change waits for the lock.
+
+    Every method raises StoreError if an index is damaged or the root is not a folder; changes also raise StoreBusy.
     """
 
     def __init__(self, root: Path | None = None, *, lock_seconds: float = 30.0) -> None:
-        chosen = (
-            root
-            or os.environ.get("ONETRUNK_HOME")
-            or platformdirs.user_data_path("onetrunk", appauthor=False)
-        )
-        self.root = Path(chosen).expanduser().absolute()
+        default = os.environ.get("ONETRUNK_HOME") or platformdirs.user_data_path("onetrunk", appauthor=False)
+        self.root = Path(root or default).expanduser().absolute()
         self.lock_seconds = lock_seconds
 
     def names(self) -> list[str]:
-        """Return the names of the folders that may hold an adapter, sorted; nothing in them is read."""
+        """Return the sorted names of the folders that may hold an adapter, without reading them."""
         try:
             return sorted(path.name for path in self.root.iterdir() if is_name(path.name) and path.is_dir())
         except FileNotFoundError:
@@ -94,14 +100,14 @@ class Store:
             ) from error
 
     def versions(self, name: str | None = None) -> list[StoredVersion]:
-        """Return all versions, or those of `name`, by name and number; [] for a name that is not there."""
+        """Return all versions, or those of `name`, sorted by name and number; [] for an unknown name."""
         names = self.names() if name is None else [validate_name(name)]
         return [stored for each in names for stored in self._listed(each)]
 
     def is_cached(self, name: str) -> bool:
         """Tell whether the newest version of `name` was used by its location, without `adapters pull`.
 
-        False for a name without versions, and for one whose index is damaged, which is for its reader to report.
+        False for a name without versions, and for a damaged index, which other methods report.
         """
         try:
             versions = self.versions(name)
@@ -112,15 +118,15 @@ class Store:
     def resolve(self, ref: str | Reference) -> StoredVersion:
         """Return the version that `ref` means now, the newest for a bare name.
 
-        Raises UnknownAdapter with what is near, ReferenceSyntaxError.
+        Raises UnknownAdapter with similar references, ReferenceSyntaxError.
         """
         ref = _reference(ref)
         return self._pick(ref, self._index(ref.name))
 
     def check_writable(self, name: str) -> None:
-        """Raise StoreError if a version of `name` could not be added now; nothing is written.
+        """Raise StoreError if a version of `name` could not be added now. Writes nothing.
 
-        For work that ends in `add` and should not be done in vain.
+        Call it before long work whose result is to be added.
         """
         home = self.root / validate_name(name)
         with writing(self.root):
@@ -138,11 +144,14 @@ class Store:
         origin: Origin | None = None,
         check: Callable[[Sequence[StoredVersion]], object] | None = None,
     ) -> StoredVersion:
-        """Store what `write` puts into the empty folder it is given, as the next version of `name`.
+        """Store an artifact as the next version of `name`. Version numbers are never reused.
 
-        origin: where it was pulled from. check: called with the versions of `name` when nobody else can add one any
-        more. The artifact is verified first: raises ArtifactError and what `write` and `check` raise, and then
-        nothing changes. A number is never given twice, not even after `remove`.
+        write: called with an empty folder; writes the artifact into it.
+        origin: where the artifact was pulled from.
+        check: called with the versions of `name` under the lock, when no other process can add one.
+
+        The artifact is verified first. Raises ArtifactError and the errors of `write` and `check`; then nothing has
+        changed.
         """
         validate_name(name)
         with stage(self.root, self.lock_seconds) as work:
@@ -151,139 +160,140 @@ class Store:
                 folder.mkdir()
             write(folder)
             identity = read_artifact(folder).id
-            with writing(self.root):
-                sync_files(folder)
             with locked(self.root, self.lock_seconds):
                 if check is not None:
                     check(self._listed(name))
-                return self._enter(name, folder, work, identity, origin)
+                return self._add_version(name, folder, work, identity, origin)
 
     def alias(self, name: str, alias: str, version: int) -> StoredVersion:
-        """Put `alias` on a version, and off any other. Raises UnknownAdapter, ReferenceSyntaxError."""
+        """Move `alias` to a version, and return the version. Raises UnknownAdapter, ReferenceSyntaxError."""
         ref = Reference(validate_name(name), version)
         validate_alias(alias)
-        self.resolve(ref)  # before a lock is taken, which would make the root
+        self.resolve(ref)  # before the lock, which would create the root
         with locked(self.root, self.lock_seconds):
-            return self._change(ref, lambda index: index.point(alias, version))
+            return self._change(ref, lambda index: index.with_alias(alias, version))
 
     def unalias(self, name: str, alias: str) -> StoredVersion:
-        """Take `alias` away and return the version that had it. Raises UnknownAdapter, ReferenceSyntaxError."""
+        """Delete `alias` and return the version that had it. Raises UnknownAdapter, ReferenceSyntaxError."""
         ref = Reference(validate_name(name), alias=validate_alias(alias))
         self.resolve(ref)
         with locked(self.root, self.lock_seconds):
-            return self._change(ref, lambda index: index.point(alias, None))
+            return self._change(ref, lambda index: index.with_alias(alias, None))
 
     def remove(
         self, ref: str | Reference, *, whole: bool = False, force: bool = False
     ) -> list[StoredVersion]:
-        """Remove the version that `ref` names, or all of a bare name with `whole`; return what was removed.
+        """Remove one version, or all versions of a name, at once. Return what was removed.
 
-        It happens at once. Raises StoreError for a version with an alias unless `force` is given (its aliases
-        then go with it), and for a bare name without `whole`; UnknownAdapter.
+        ref: a version; with `whole`, a name without a version.
+        whole: remove all versions.
+        force: remove versions that have aliases, with their aliases.
+
+        Raises UnknownAdapter, and StoreError for a version with an alias without `force`, or a name without
+        `whole`.
         """
         ref = _reference(ref)
-        self._condemned(ref, whole, force)
+        self._versions_to_remove(ref, whole, force)
         with stage(self.root, self.lock_seconds) as work, locked(self.root, self.lock_seconds):
-            gone = self._condemned(ref, whole, force)
+            gone = self._versions_to_remove(ref, whole, force)
             index = self._index(ref.name).remove([each.version for each in gone])
-            write_index(self.root / ref.name, index)  # now they are gone
-            _sweep(self.root / ref.name, index, work)
+            write_index(self.root / ref.name, index)  # from here on they do not exist
+            _move_leftovers(self.root / ref.name, index, work)
         return gone
 
-    def _enter(
+    def _add_version(
         self, name: str, folder: Path, work: Path, identity: str, origin: Origin | None
     ) -> StoredVersion:
-        """Make the verified `folder` the next version; the caller holds the lock."""
+        """Make the verified `folder` the next version. The caller holds the lock."""
         home = self.root / name
         home.mkdir(exist_ok=True)
         sync_folder(self.root)
         index = self._index(name)
-        _sweep(home, index, work)
+        _move_leftovers(home, index, work)
         number = max(index.last, *version_folders(home), 0) + 1
         write_index(home, index.reserve(number))
-        folder.rename(home / str(number))
-        sync_folder(home)
+        move_folder(folder, home / str(number))
         index = index.reserve(number).add(number, identity, origin)
-        write_index(home, index)  # now it is there
+        write_index(home, index)  # from here on it exists
         return self._stored(name, number, index)
 
-    def _change(self, ref: Reference, edit: Callable[[Index], Index]) -> StoredVersion:
-        """Change the index of the version `ref`, which must still be there; the caller holds the lock."""
+    def _change(self, ref: Reference, edit: Callable[[VersionIndex], VersionIndex]) -> StoredVersion:
+        """Change the index of the version `ref`, which must still exist. The caller holds the lock."""
         index = self._index(ref.name)
         number = self._pick(ref, index).version
         write_index(self.root / ref.name, edit(index))
         return self._stored(ref.name, number, edit(index))
 
-    def _condemned(self, ref: Reference, whole: bool, force: bool) -> list[StoredVersion]:
-        """Return what `remove` is to remove, or raise why it may not."""
+    def _versions_to_remove(self, ref: Reference, whole: bool, force: bool) -> list[StoredVersion]:
+        """Return the versions that `remove` removes. Raises StoreError if it must not."""
         index = self._index(ref.name)
         picked = self._pick(ref, index)
         bare = ref == Reference(ref.name)
         if bare and not whole:
             raise StoreError(
-                f"{ref} names no version: name one, as in {picked.ref}, or remove the whole adapter"
+                f"{ref} has no version: give one, as in {picked.ref}, or remove the whole adapter"
             )
         if whole and not bare:
-            raise StoreError(f"{ref} names one version: give {ref.name} to remove the whole adapter")
+            raise StoreError(f"{ref} is one version: give {ref.name} to remove the whole adapter")
         gone = self._listed(ref.name) if whole else [picked]
         held = [f"{each.ref} ({', '.join(each.aliases)})" for each in gone if each.aliases]
         if held and not force:
-            raise StoreError(f"{', '.join(held)} has an alias: take it away first, or force the removal")
+            raise StoreError(f"{', '.join(held)} has an alias: delete the alias first, or force the removal")
         return gone
 
-    def _pick(self, ref: Reference, index: Index) -> StoredVersion:
+    def _pick(self, ref: Reference, index: VersionIndex) -> StoredVersion:
         newest = index.versions[-1] if index.versions else None
         if ref.version is not None:
             number = ref.version if ref.version in index.versions else None
         else:
             number = newest if ref.alias in (None, LATEST) else index.aliases.get(str(ref.alias))
         if number is None:
-            raise UnknownAdapter(str(ref), self._near(ref, index), self.root)
+            raise UnknownAdapter(str(ref), self._suggestions(ref, index), self.root)
         return self._stored(ref.name, number, index)
 
-    def _near(self, ref: Reference, index: Index) -> list[str]:
-        """Return references that the user may have meant: of the same name, else of similar ones, else any."""
+    def _suggestions(self, ref: Reference, index: VersionIndex) -> list[str]:
+        """Return references that the user may have meant: of the same name, of similar names, or any."""
         if index.versions:
             tails = [*index.versions[-_SHOWN:], *sorted(index.aliases)[:_SHOWN]]
             return [f"{ref.name}@{tail}" for tail in tails]
-        names = [name for name in self.names() if self._is_filled(name)]
+        names = [name for name in self.names() if self._has_versions(name)]
         return get_close_matches(ref.name, names) or names[:_SHOWN]
 
-    def _is_filled(self, name: str) -> bool:
+    def _has_versions(self, name: str) -> bool:
         try:
             return bool(self._listed(name))
-        except StoreError:  # damaged, which is no fault of the name that was asked for
+        except StoreError:  # damaged, which is not the fault of the requested name
             return False
 
     def _listed(self, name: str) -> list[StoredVersion]:
         index = self._index(name)
         return [self._stored(name, number, index) for number in index.versions]
 
-    def _stored(self, name: str, number: int, index: Index) -> StoredVersion:
+    def _stored(self, name: str, number: int, index: VersionIndex) -> StoredVersion:
         folder, aliases = self.root / name / str(number), index.aliases_of(number)
         return StoredVersion(name, number, folder, aliases, index.ids.get(number), index.origins.get(number))
 
-    def pulled(self, origin: Origin) -> list[StoredVersion]:
-        """Return the versions that were pulled from the place of `origin`, of any commit, by name and number."""
+    def pulled_from(self, origin: Origin) -> list[StoredVersion]:
+        """Return the versions of any commit that were pulled from the place of `origin`, by name and number."""
         return [own for own in self.versions() if own.origin is not None and own.origin.is_at(origin)]
 
-    def _index(self, name: str) -> Index:
-        """Return the index without versions whose folder somebody has deleted by hand."""
+    def _index(self, name: str) -> VersionIndex:
+        """Return the index without versions whose folder a user has deleted."""
         home = self.root / name
         index = read_index(home)
         while True:
-            present = index.only([each for each in index.versions if (home / str(each)).is_dir()])
+            present = index.restricted_to([each for each in index.versions if (home / str(each)).is_dir()])
             if present == index or (again := read_index(home)) == index:
                 return present
-            index = again  # it was replaced while we looked at the folders
+            index = again  # it was replaced while the folders were checked
 
 
 def _reference(ref: str | Reference) -> Reference:
     return Reference.parse(ref) if isinstance(ref, str) else ref
 
 
-def _sweep(home: Path, index: Index, work: Path) -> None:
-    """Move the folders that the index calls rubbish to the stage, each at once, to be deleted with it."""
+def _move_leftovers(home: Path, index: VersionIndex, work: Path) -> None:
+    """Move the folders that the index lists as rubbish to the stage, which is deleted later."""
     for number in index.rubbish:
         if (home / str(number)).is_dir():
             (home / str(number)).rename(work / str(number))

@@ -1,8 +1,8 @@
-"""The index of one adapter in the store: which versions there are, and their aliases.
+"""The index of one adapter in the store: its versions and their aliases.
 
-Replacing `adapter.json` is the one moment at which a change happens, for a reader and for a crash alike: what it
-does not list does not exist. Folders are moved in before it says so, and moved away after; a crash between leaves a
-folder that the index calls rubbish, for the next change to delete.
+Every change of an adapter happens when its `adapter.json` is replaced: a version exists if and only if the index
+lists it. A new folder is moved in before that, and a removed folder is moved out after. A crash in between leaves a
+folder that the index lists as rubbish; the next change deletes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from onetrunk.adapters.store.references import is_alias
 INDEX = "adapter.json"
 """The index's file name, in the adapter's folder."""
 
-_SCHEMA = 4
+SCHEMA = 4
+"""The schema of `adapter.json` that this version writes; it reads all older ones."""
+
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -29,8 +31,10 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 class Origin:
     """Where a version was pulled from.
 
-    place: `org/repo` or `file:///folder`; commit: its id there; follows: the branch or tag that was asked for.
-    endpoint: URL of the Hub; None for a folder, and for a version that was pulled when it was not recorded yet.
+    place: `org/repo` or `file:///folder`.
+    commit: id of the commit.
+    follows: the branch, tag or commit that was requested.
+    endpoint: URL of the Hub; None for a folder, and for versions of an old index, which did not record it.
     """
 
     place: Text
@@ -39,53 +43,71 @@ class Origin:
     endpoint: Text | None = None
 
     def __str__(self) -> str:
-        """Return the reference that always means this: `org/repo@commit`."""
+        """Return the location that always means this commit: `org/repo@commit`."""
         return f"{self.place}@{self.commit}"
 
     @property
     def cache_name(self) -> str:
-        """The name in the store of what is used by this location, without `adapters pull`."""
+        """The store's name for an adapter that is used by this location, without `adapters pull`."""
         return cache_name(self.place, self.endpoint)
 
     def is_at(self, other: Origin) -> bool:
-        """Tell whether `other` is of the same place; an endpoint that was not recorded may be any."""
+        """Tell whether `other` has the same place and endpoint; an unknown endpoint equals any."""
         known = {self.endpoint, other.endpoint} - {None}
         return self.place == other.place and len(known) < 2
 
 
+@closed
 @dataclass(frozen=True, slots=True)
-class Index:
-    """One adapter. versions: ascending. last: the highest number ever given. aliases: to one of `versions`.
+class VersionIndex:
+    """The versions of one adapter, the content of `adapter.json`. Raises ValueError for numbers that do not fit.
 
-    rubbish: numbers whose folders, if there are any, belong to no version and can be deleted.
-    ids: of the artifacts, as they were stored; a version that was put here by hand has none.
-    origins: of the versions that were pulled.
+    versions: numbers of the versions, ascending.
+    last: the highest number that was ever used.
+    aliases: alias → number of a version.
+    rubbish: numbers that are not versions; their folders, if they exist, can be deleted.
+    ids: number → id of the artifact when it was stored; a version whose folder a user has copied here has none.
+    origins: number → where the version was pulled from.
+    schema: of the file; schema 1 has no ids, and schema 2 no origins.
     """
 
     versions: tuple[int, ...] = ()
-    last: int = 0
+    last: Whole = 0
     aliases: Mapping[str, int] = field(default_factory=dict)
     rubbish: tuple[int, ...] = ()
-    ids: Mapping[int, str] = field(default_factory=dict)
+    ids: Mapping[int, Sha256] = field(default_factory=dict)
     origins: Mapping[int, Origin] = field(default_factory=dict)
+    schema: int = SCHEMA
 
-    def reserve(self, number: int) -> Index:
-        """Return the index after giving away `number`, whose folder is rubbish until it is a version."""
+    def __post_init__(self) -> None:
+        for name in ("versions", "rubbish"):
+            numbers = getattr(self, name)
+            in_range = all(1 <= number <= self.last for number in numbers)
+            if not in_range or list(numbers) != sorted(set(numbers)):
+                raise ValueError(f"{name} must be whole numbers from 1 to last, ascending")
+        if not all(is_alias(alias) and number in self.versions for alias, number in self.aliases.items()):
+            raise ValueError("aliases must be aliases of the versions")
+        for name in ("ids", "origins"):
+            if not set(getattr(self, name)) <= set(self.versions):
+                raise ValueError(f"{name} must be those of the versions")
+
+    def reserve(self, number: int) -> VersionIndex:
+        """Return the index with `number` as used; its folder is rubbish until `add` makes it a version."""
         return replace(self, last=number, rubbish=(number,))
 
-    def add(self, number: int, identity: str, origin: Origin | None = None) -> Index:
-        """Return the index with the reserved `number`, whose artifact has this id, as its newest version."""
+    def add(self, number: int, identity: str, origin: Origin | None = None) -> VersionIndex:
+        """Return the index with the reserved `number` as the newest version. identity: id of the artifact."""
         versions, ids = (*self.versions, number), {**self.ids, number: identity}
         origins = self.origins if origin is None else {**self.origins, number: origin}
         return replace(self, versions=versions, rubbish=(), ids=ids, origins=origins)
 
-    def remove(self, numbers: Collection[int]) -> Index:
-        """Return the index without the versions `numbers` and their aliases; their folders are rubbish."""
+    def remove(self, numbers: Collection[int]) -> VersionIndex:
+        """Return the index without the versions `numbers` and their aliases. Their folders become rubbish."""
         rubbish = tuple(sorted({*self.rubbish, *numbers}))
-        return replace(self.only(set(self.versions) - set(numbers)), rubbish=rubbish)
+        return replace(self.restricted_to(set(self.versions) - set(numbers)), rubbish=rubbish)
 
-    def only(self, numbers: Collection[int]) -> Index:
-        """Return the index without any version, or alias of one, that is not among `numbers`."""
+    def restricted_to(self, numbers: Collection[int]) -> VersionIndex:
+        """Return the index with only those versions, and their aliases, that are in `numbers`."""
         return replace(
             self,
             versions=tuple(each for each in self.versions if each in numbers),
@@ -94,8 +116,8 @@ class Index:
             origins={number: origin for number, origin in self.origins.items() if number in numbers},
         )
 
-    def point(self, alias: str, number: int | None) -> Index:
-        """Return the index with `alias` on version `number`, or without it."""
+    def with_alias(self, alias: str, number: int | None) -> VersionIndex:
+        """Return the index with `alias` on version `number`; None: without the alias."""
         others = {each: at for each, at in self.aliases.items() if each != alias}
         return replace(self, aliases=others if number is None else {**others, alias: number})
 
@@ -105,7 +127,7 @@ class Index:
 
 
 def version_folders(home: Path) -> dict[int, Path]:
-    """Return the folders of `home` that are named as versions, whether the index lists them or not."""
+    """Return the folders of `home` whose names are version numbers, listed in the index or not."""
     if not home.is_dir():
         return {}
     return {
@@ -113,81 +135,36 @@ def version_folders(home: Path) -> dict[int, Path]:
     }
 
 
-def read_index(home: Path) -> Index:
-    """Return the index of the adapter folder `home`; without one, of the version folders that have a task.json.
+def read_index(home: Path) -> VersionIndex:
+    """Return the index of the adapter folder `home`. Raises StoreError.
 
-    The latter takes up a folder that was copied here, or whose index was lost. Raises StoreError.
+    Without `adapter.json`, the versions are the folders that have a `task.json`. This adopts a folder that a user
+    has copied here, or whose index was lost.
     """
     try:
-        return _from_json(strict_json.parse(files.read_regular(home / INDEX, strict_json.MAX_BYTES)), home)
+        value = strict_json.parse(files.read_regular(home / INDEX, strict_json.MAX_BYTES))
+        schema = value.get("schema") if isinstance(value, dict) else None
+        if type(schema) is int and schema > SCHEMA:
+            raise StoreError(
+                f"{home / INDEX} has schema {schema}, this version reads schema {SCHEMA}; upgrade onetrunk"
+            )
+        return replace(read(VersionIndex, value), schema=SCHEMA)
     except files.FileMissing:
         found = (number for number, path in version_folders(home).items() if (path / "task.json").is_file())
         versions = tuple(sorted(found))
-        return Index(versions, max(versions, default=0))
+        return VersionIndex(versions, max(versions, default=0))
     except files.FileFault as error:
         raise _damaged(home, str(error)) from error
-
-
-def write_index(home: Path, index: Index) -> None:
-    """Replace the index of `home`, atomically and durably. The caller holds the store's lock. Raises OSError."""
-    value = {
-        "schema": _SCHEMA,
-        "versions": list(index.versions),
-        "last": index.last,
-        "aliases": dict(index.aliases),
-        "rubbish": list(index.rubbish),
-        "ids": {str(number): identity for number, identity in index.ids.items()},
-        "origins": {str(number): asdict(origin) for number, origin in index.origins.items()},
-    }
-    files.replace(home / INDEX, strict_json.dump(value))
-
-
-@closed
-@dataclass(frozen=True, slots=True)
-class _File:
-    """The content of the file; schema 1 has no ids, and 2 no origins."""
-
-    schema: int
-    last: Whole
-    versions: tuple[int, ...]
-    rubbish: tuple[int, ...]
-    aliases: Mapping[str, int]
-    ids: Mapping[str, Sha256] = field(default_factory=dict)
-    origins: Mapping[str, Origin] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for numbers that are not those of versions."""
-        for name in ("versions", "rubbish"):
-            numbers = getattr(self, name)
-            sound = all(1 <= number <= self.last for number in numbers)
-            if not sound or list(numbers) != sorted(set(numbers)):
-                raise ValueError(f"{name} must be whole numbers from 1 to last, ascending")
-        if not all(is_alias(alias) and number in self.versions for alias, number in self.aliases.items()):
-            raise ValueError("aliases must be aliases of the versions")
-        for name in ("ids", "origins"):
-            if not set(getattr(self, name)) <= set(map(str, self.versions)):
-                raise ValueError(f"{name} must be those of the versions")
-
-
-def _from_json(value: strict_json.JSON, home: Path) -> Index:
-    schema = value.get("schema") if isinstance(value, dict) else None
-    if type(schema) is int and schema > _SCHEMA:
-        raise StoreError(
-            f"{home / INDEX} has schema {schema}, this version reads schema {_SCHEMA}; upgrade onetrunk"
-        )
-    try:
-        found = read(_File, value)
     except RecordFault as error:
         raise _damaged(home, f"is faulty: {error}") from error
-    return Index(
-        found.versions,
-        found.last,
-        found.aliases,
-        found.rubbish,
-        {int(number): own for number, own in found.ids.items()},
-        {int(number): own for number, own in found.origins.items()},
-    )
+
+
+def write_index(home: Path, index: VersionIndex) -> None:
+    """Replace the index of `home` atomically. The caller holds the store's lock. Raises OSError."""
+    files.replace(home / INDEX, strict_json.dump(asdict(index)))
 
 
 def _damaged(home: Path, why: str) -> StoreError:
-    return StoreError(f"{home / INDEX} {why}; delete it to have the versions beside it back, without aliases")
+    return StoreError(
+        f"{home / INDEX} {why}; delete the file to get the versions back, without their aliases"
+    )

@@ -16,7 +16,7 @@ from onetrunk.cli.quiet import load_backbone
 from onetrunk.cli.sharing import located
 
 if TYPE_CHECKING:
-    from onetrunk.core.interop.export import Format
+    from onetrunk.adapters.card.samples import ExportFormat
 
 
 @click.command("export")
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def command(
-    context: click.Context, ref: str, folder: Path, form: Format, backbone: str | None, as_json: bool
+    context: click.Context, ref: str, folder: Path, form: ExportFormat, backbone: str | None, as_json: bool
 ) -> None:
     """Export the adapter REF to the folder DIR, which must be empty or not there yet.
 
@@ -60,7 +60,7 @@ def command(
     from onetrunk.core.interop.export import export_adapter
 
     loaded = load_backbone(name, revision, device="cpu", dtype="fp32")
-    done = export_adapter(stored.ref, stored.read(), spec, loaded, form, folder, _tell)
+    done = export_adapter(stored, spec, loaded, form, folder, _tell)
     if as_json:
         emit_json(
             {

@@ -10,7 +10,7 @@ from onetrunk.adapters.store.store import Store
 from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.quiet import quiet_hub
 from onetrunk.cli.sharing import read_token, token_option
-from onetrunk.core.sharing.outdated import Followed, followed
+from onetrunk.core.sharing.outdated import TrackedAdapter, tracked_adapters
 
 
 @click.command("outdated")
@@ -28,7 +28,7 @@ def command(name: str | None, token_file: str | None, as_json: bool) -> None:
       adapters outdated --json
     """
     quiet_hub()
-    found = followed(Store(), name, read_token(token_file))
+    found = tracked_adapters(Store(), name, read_token(token_file))
     if as_json:
         emit_json([_record(each) for each in found])
         return
@@ -43,11 +43,11 @@ def command(name: str | None, token_file: str | None, as_json: bool) -> None:
     table(("adapter", "from", "follows", "has", "there now"), rows)
 
 
-def _now(each: Followed) -> str:
+def _now(each: TrackedAdapter) -> str:
     return each.fault if each.fault is not None else str(each.newest)[:12]
 
 
-def _record(each: Followed) -> dict[str, Any]:
+def _record(each: TrackedAdapter) -> dict[str, Any]:
     return {
         "ref": each.stored.ref,
         "place": each.origin.place,

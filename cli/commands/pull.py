@@ -13,7 +13,7 @@ from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.output import emit_json, json_option, printable, say
 from onetrunk.cli.sharing import base_loader, pulling, read_token, token_option
 from onetrunk.core.errors import UsageError
-from onetrunk.core.sharing.pull import Pulled
+from onetrunk.core.sharing.pull import PullResult
 
 
 @click.command("pull")
@@ -84,7 +84,7 @@ def _labels(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(label.strip() for label in text.split(","))
 
 
-def _tell(location: Location, pulled: Pulled, as_json: bool) -> None:
+def _tell(location: Location, pulled: PullResult, as_json: bool) -> None:
     stored = pulled.stored
     for note in pulled.notes:
         click.echo(printable(f"note: {note}"), err=True)
@@ -95,7 +95,7 @@ def _tell(location: Location, pulled: Pulled, as_json: bool) -> None:
         say(printable(f"{verb} {stored.ref} from {stored.origin or location}"))
 
 
-def record_of(pulled: Pulled) -> dict[str, Any]:
+def record_of(pulled: PullResult) -> dict[str, Any]:
     """Return what a script wants to know of a pull."""
     stored = pulled.stored
     return {

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from onetrunk.adapters.card import CardMetadata
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.remotes.locations import Location, is_revision
 from onetrunk.adapters.remotes.opening import open_remote
@@ -19,8 +20,7 @@ from onetrunk.cli.output import emit_json, json_option, printable, say
 from onetrunk.cli.quiet import quiet_hub
 from onetrunk.cli.sharing import read_token, token_option
 from onetrunk.core.errors import UsageError
-from onetrunk.core.sharing.cards import CardChoices
-from onetrunk.core.sharing.push import Push, PushOptions, Requirement, check_push, publish
+from onetrunk.core.sharing.push import PreparedPush, PushOptions, Requirement, check_push, publish
 
 
 @click.command("push")
@@ -77,7 +77,7 @@ def command(
     spec = plugin_host(context).task(read_manifest(stored.path).task)
     quiet_hub()
     remote = open_remote(location, read_token(token_file))
-    push = check_push(stored, spec, remote, spec.summary, options)
+    push = check_push(stored, spec, remote, options)
     done = None
     if not dry_run and not push.unchanged:
         remote.create(options.private)
@@ -104,12 +104,17 @@ def _options(
     return PushOptions(
         **given,
         require=tuple(map(Requirement.parse, require)),
-        card=CardChoices(license=license_, languages=tuple(language), datasets=tuple(dataset)),
+        card=CardMetadata(license=license_, languages=tuple(language), datasets=tuple(dataset)),
     )
 
 
 def _tell(
-    location: Location, push: Push, done: Published | None, options: PushOptions, dry_run: bool, as_json: bool
+    location: Location,
+    push: PreparedPush,
+    done: Published | None,
+    options: PushOptions,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     total = sum(map(len, push.files.values()))
     if as_json:

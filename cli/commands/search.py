@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from onetrunk.adapters.remotes.hub_search import Found, search
+from onetrunk.adapters.remotes.hub_search import SearchResult, search
 from onetrunk.cli.number_format import figure, size
 from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.quiet import quiet_hub
@@ -49,7 +49,7 @@ def command(
         )
 
 
-def _row(each: Found) -> tuple[str, ...]:
+def _row(each: SearchResult) -> tuple[str, ...]:
     metric = "" if each.metric is None else f"{each.metric[0]} {figure(each.metric[1])}"
     updated = (each.updated or "")[:16].replace("T", " ")
     size_of = "" if each.bytes is None else size(each.bytes)

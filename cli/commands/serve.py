@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onetrunk.adapters.errors import first_few
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.remotes.locations import Location, is_location
@@ -236,8 +237,7 @@ def _ready(url: str, trunk: OneTrunk) -> str:
             f"serving at {url}, no adapters yet; train or pull one, then: "
             f"curl -X PUT {url}/v1/adapters/NAME -H 'Content-Type: application/json' -d '{{\"ref\": \"NAME\"}}'"
         )
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"serving at {url}, {counted(len(names), 'adapter')}: {', '.join(names[:_SHOWN])}{more}"
+    return f"serving at {url}, {counted(len(names), 'adapter')}: {first_few(names, _SHOWN)}"
 
 
 def _say(text: str) -> None:

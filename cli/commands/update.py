@@ -11,7 +11,7 @@ from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.output import emit_json, json_option, printable, say
 from onetrunk.cli.sharing import pulling, read_token, token_option
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.sharing.outdated import Followed, followed
+from onetrunk.core.sharing.outdated import TrackedAdapter, tracked_adapters
 
 
 @click.command("update")
@@ -35,7 +35,7 @@ def command(
       adapters update ner --json
     """
     token = read_token(token_file)
-    found = followed(Store(), name, token)
+    found = tracked_adapters(Store(), name, token)
     faults = [each.fault for each in found if each.fault is not None]
     skipped: list[str] = []
     records = []
@@ -62,7 +62,7 @@ def command(
         raise RemoteError("update", "; ".join(faults))
 
 
-def _left(each: Followed, later: StoredVersion) -> str:
+def _left(each: TrackedAdapter, later: StoredVersion) -> str:
     """Return why a name is not updated: it means a version that was trained here."""
     return (
         f"{later.name} is not updated: {later.ref} was trained here after {each.stored.ref} had been pulled; "

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from onetrunk.adapters.errors import first_few
 from onetrunk.core.errors import BackboneError
 
 FileStamps = tuple[tuple[str, int, int], ...]
@@ -29,7 +30,7 @@ def read_weights(
     """
     found = _read(name, folder, prefix, shapes)
     if missing := [key for key in shapes if key not in found]:
-        raise BackboneError(name, f"weights are missing: {shortened(missing)}")
+        raise BackboneError(name, f"weights are missing: {first_few(missing)}")
     for key, shape in shapes.items():
         if (own := tuple(found[key].shape)) != shape:
             raise BackboneError(name, f"{key} has shape {own}, config.json says {shape}")
@@ -72,13 +73,8 @@ def check_finite(name: str, tensors: Mapping[str, Tensor]) -> None:
     """Raise BackboneError for a weight with NaN or infinity, which every answer would turn into."""
     if broken := [key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
         raise BackboneError(
-            name, f"weights have numbers that are not finite: {shortened(broken)}; fetch or convert it again"
+            name, f"weights have numbers that are not finite: {first_few(broken)}; fetch or convert it again"
         )
-
-
-def shortened(items: list[str]) -> str:
-    """Return the first three of `items`, and how many more there are."""
-    return ", ".join(items[:3]) + (f" and {len(items) - 3} more" if len(items) > 3 else "")
 
 
 def weight_files(name: str, folder: Path) -> list[Path]:

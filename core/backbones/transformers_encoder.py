@@ -16,8 +16,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from onetrunk.adapters.errors import first_few
 from onetrunk.adapters.methods.target_modules import BERT_LAYOUT, Layout
-from onetrunk.core.backbones.checkpoint import check_finite, first_line, shortened, weight_files
+from onetrunk.core.backbones.checkpoint import check_finite, first_line, weight_files
 from onetrunk.core.backbones.families import FAMILIES, Family
 from onetrunk.core.backbones.rng import global_generators
 from onetrunk.core.errors import BackboneError, UnsupportedBackbone
@@ -102,7 +103,7 @@ def _read_model(name: str, folder: Path) -> Any:
     ) as error:
         raise BackboneError(name, f"transformers cannot load it: {first_line(error)}") from error
     if missing := sorted(key for key in found["missing_keys"] if not key.startswith("pooler")):
-        raise BackboneError(name, f"weights are missing: {shortened(missing)}")
+        raise BackboneError(name, f"weights are missing: {first_few(missing)}")
     return _bare(model).requires_grad_(False).eval()
 
 

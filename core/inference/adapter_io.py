@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from onetrunk.adapters.format.artifact import Artifact
 from onetrunk.adapters.format.manifest import Probe
-from onetrunk.adapters.format.peft_format import peft_config, peft_tensors, read_peft
+from onetrunk.adapters.format.peft_format import PeftOptions, peft_config, peft_tensors, read_peft
 from onetrunk.adapters.methods.lora import Lora, LowRank
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.device import name_of
@@ -45,9 +45,7 @@ def stored_form(
     prefix, inside = ("", {}) if task_type is None else (f"{backbone.family.prefix}.", weights)
     named = {name_in_model(key, backbone.family, prefix): tensor for key, tensor in inside.items()}
     layout = backbone.family.layout
-    config = peft_config(
-        lora,
-        layout,
+    options = PeftOptions(
         task_type=adapter.format.stored_type,
         base_model=backbone.public_name,
         revision=backbone.revision,
@@ -55,7 +53,7 @@ def stored_form(
         modules_to_save=sorted({key.partition(".")[0] for key in inside}),
     )
     head = {key: tensor.cpu().contiguous() for key, tensor in weights.items()} if task_type is None else None
-    return config, peft_tensors(lora, layout, prefix, named), head
+    return peft_config(lora, layout, options), peft_tensors(lora, layout, prefix, named), head
 
 
 def name_in_model(key: str, family: Family, prefix: str) -> str:

@@ -1,1 +1,1 @@
-"""Adapters to and from PEFT, transformers and ONNX."""
+"""Export of adapters to PEFT, transformers and ONNX, and import from PEFT."""

@@ -1,29 +1,31 @@
-"""Adapters for others: as a plain PEFT folder, merged into a model of transformers, or as ONNX.
+"""Export of an adapter: as a plain PEFT adapter, as a transformers model with the adapter merged in, or as ONNX.
 
-What is exported is read back by the tools it is for and compared with our own logits before its folder appears.
+Every export is loaded again by its own library, and its logits are compared with OneTrunk's, before its folder
+appears.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from onetrunk.adapters.card.samples import GRAPH, LABELS, ExportFormat
 from onetrunk.adapters.format import strict_json
 from onetrunk.adapters.format.artifact import CARD, CONFIG, HEAD, MODEL, Artifact
-from onetrunk.adapters.format.files import sync_files, sync_folder, write_new
+from onetrunk.adapters.format.files import move_folder, write_new
 from onetrunk.adapters.methods.target_modules import MODELS
+from onetrunk.adapters.store.store import StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.transformers_encoder import build_model
 from onetrunk.core.errors import ExportError
@@ -36,16 +38,18 @@ from onetrunk.core.interop.onnx_graph import check_installed, open_onnx, write_o
 from onetrunk.core.tasks import TaskSpec
 from onetrunk.core.trunk.packed import Trunk
 
-Format = Literal["peft", "merged", "onnx"]
-GRAPH = "model.onnx"
-LABELS = "labels.json"
 TOLERANCE = 1e-4
-"""Largest difference between the logits of an export and our own."""
+"""The largest allowed difference between a logit of an export and OneTrunk's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was exported. files: their bytes by name; difference: the largest of logits, over so many `texts`."""
+    """The result of an export.
+
+    files: name → size in bytes.
+    texts: number of texts that were compared.
+    difference: largest difference of a logit.
+    """
 
     folder: Path
     files: dict[str, int]
@@ -54,71 +58,70 @@ class Exported:
 
 
 def export_adapter(
-    ref: str,
-    artifact: Artifact,
+    stored: StoredVersion,
     spec: TaskSpec,
     backbone: Backbone,
-    form: Format,
+    form: ExportFormat,
     folder: Path,
-    tell: Callable[[str], object] = lambda _step: None,
+    on_step: Callable[[str], object] = lambda _step: None,
 ) -> Exported:
-    """Export a verified artifact to `folder`, which must be empty or not there yet; it appears whole or not at all.
+    """Export a stored adapter to `folder`, which must be empty or not exist; it appears whole or not at all.
 
-    backbone: on the CPU, in float32. tell: hears of each step as it begins. Raises ExportError (folder, head, other
-    logits than ours), UsageError (ONNX is not installed) and what `load_adapter` raises.
+    spec: the adapter's task.
+    backbone: the adapter's backbone, on the CPU in float32.
+    on_step: called with the name of each step before the step begins.
+
+    Raises ExportError (unusable folder or head, or logits that differ from OneTrunk's), UsageError (ONNX is not
+    installed) and the errors of `load_adapter`.
     """
     if form == "onnx":
         check_installed()
-    target = _target(folder)
-    adapter = load_adapter(ref, artifact, spec, backbone, Trunk.of(backbone, torch.float32))
-    with _aside(target) as aside:
-        tell(f"writing {form}")
+    target, artifact = _target(folder), stored.read()
+    adapter = load_adapter(stored.ref, artifact, spec, backbone, Trunk.of(backbone, torch.float32))
+    with _new_folder(target) as aside:
+        on_step(f"writing {form}")
         run = _WRITERS[form](adapter, artifact, backbone, aside)
-        tell("checking its logits against ours")
+        on_step("comparing its logits with OneTrunk's")
         texts, difference = compare(adapter, backbone, run, aside)
         _check(form, difference)
-        about = readme(ref, artifact, adapter, form, texts, difference)
+        about = readme(artifact, adapter, form, texts, difference)
         write_new(aside / CARD, about.encode())
         usual = stat.S_IMODE((aside / CARD).stat().st_mode)
         for path in aside.iterdir():
-            path.chmod(usual)  # transformers keeps weights to their owner
+            path.chmod(usual)  # transformers makes weights readable for their owner only
         files = {path.name: path.stat().st_size for path in sorted(aside.iterdir())}
     return Exported(target, files, texts, difference)
 
 
 def _target(folder: Path) -> Path:
-    """Return the real path of `folder`. Raises ExportError where nothing can be put, or something is."""
+    """Return the real path of `folder`. Raises ExportError if it is not empty or its parent does not exist."""
     target = Path(os.path.realpath(folder))
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ExportError(f"{folder} is not empty; name a folder that is not there yet")
+        raise ExportError(f"{folder} is not empty; name a new folder")
     if not target.parent.is_dir():
-        raise ExportError(f"there is no folder {folder.parent}; make it first, or name another")
+        raise ExportError(f"the folder {folder.parent} does not exist; create it, or name another")
     return target
 
 
 @contextmanager
-def _aside(target: Path) -> Iterator[Path]:
-    """Give a new folder that becomes `target` when the block ends without an error, and vanishes else."""
-    aside = target.with_name(f".{target.name[:60]}.{secrets.token_hex(4)}.part")
+def _new_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder. It becomes `target` when the block ends without an error, else it is deleted."""
     try:
-        try:
-            aside.mkdir()
-            yield aside
-            sync_files(aside)
-            if target.exists():
-                target.rmdir()  # not every system renames onto a folder, be it empty
-            aside.rename(target)
-            sync_folder(target.parent)
-        except OSError as error:
-            raise ExportError(
-                f"cannot write {target} ({error.strerror or error}); name another folder"
-            ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        with TemporaryDirectory(
+            prefix=f".{target.name[:60]}.", suffix=".part", dir=target.parent, ignore_cleanup_errors=True
+        ) as aside:
+            folder = Path(aside) / "export"
+            folder.mkdir()
+            yield folder
+            move_folder(folder, target)
+    except OSError as error:
+        raise ExportError(
+            f"cannot write {target} ({error.strerror or error}); name another folder"
+        ) from error
 
 
 def _write_peft(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside: Path) -> Run:
-    """Copy what PEFT reads of the artifact, as it is; return the base model with it, as PEFT loads it."""
+    """Copy the files of the artifact that PEFT reads. Return the model as PEFT loads it."""
     from peft import PeftModel
 
     for name in (CONFIG, MODEL, HEAD):
@@ -133,12 +136,12 @@ def _write_peft(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside:
         labelled_config(backbone, adapter.labels).save_pretrained(aside)
         base = model_with_head(backbone, adapter.labels, kind, in_model(backbone, backbone.read_tensors()))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what PEFT misses in the files shows in the logits
+        warnings.simplefilter("ignore")  # the comparison of logits finds whatever PEFT warns about
         return _as_run(PeftModel.from_pretrained(base, str(aside)).eval())
 
 
 def _write_merged(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside: Path) -> Run:  # noqa: ARG001
-    """Write a model of transformers with its tokenizer; return it as transformers loads it."""
+    """Write a transformers model with its tokenizer. Return the model as transformers loads it."""
     import transformers
 
     model, kind = merged_model(adapter, backbone), adapter.format.task_type
@@ -156,14 +159,14 @@ def _write_merged(adapter: Adapter, artifact: Artifact, backbone: Backbone, asid
 
 
 def _write_onnx(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside: Path) -> Run:  # noqa: ARG001
-    """Write the graph with the tokenizer; return it as onnxruntime runs it."""
+    """Write the ONNX graph and the tokenizer. Return the graph as onnxruntime runs it."""
     write_onnx(adapter, backbone, aside / GRAPH)
     backbone.read_tokenizer().save_pretrained(aside)
     _write_labels(adapter, aside)
     return open_onnx(aside / GRAPH)
 
 
-_WRITERS: dict[Format, Callable[[Adapter, Artifact, Backbone, Path], Run]] = {
+_WRITERS: dict[ExportFormat, Callable[[Adapter, Artifact, Backbone, Path], Run]] = {
     "peft": _write_peft,
     "merged": _write_merged,
     "onnx": _write_onnx,
@@ -171,7 +174,7 @@ _WRITERS: dict[Format, Callable[[Adapter, Artifact, Backbone, Path], Run]] = {
 
 
 def _write_labels(adapter: Adapter, aside: Path) -> None:
-    """Write the labels in the order of the logits, and what the task's decoder was set to."""
+    """Write the labels in the order of the logits, and the settings of the decoder."""
     about = {"task": adapter.spec.name, "labels": list(adapter.labels), "settings": adapter.settings}
     write_new(aside / LABELS, strict_json.dump(about))
 
@@ -193,9 +196,9 @@ def _as_run(model: Any) -> Run:
     return run
 
 
-def _check(form: Format, difference: float) -> None:
+def _check(form: ExportFormat, difference: float) -> None:
     if not difference <= TOLERANCE:
         raise ExportError(
-            f"the logits of the export ({form}) differ from ours by {difference:.3g}, at most {TOLERANCE:g} is "
-            "right; nothing was exported"
+            f"the logits of the export ({form}) differ from OneTrunk's by {difference:.3g}; expected at most "
+            f"{TOLERANCE:g}; nothing was exported"
         )

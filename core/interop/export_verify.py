@@ -1,4 +1,4 @@
-"""What was exported, held against our own logits: texts of many lengths, alone and together in a batch."""
+"""Comparison of an export with OneTrunk: the logits of texts of many lengths, each alone and all in one batch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,21 @@ from onetrunk.core.tasks import Example, Rows
 from onetrunk.core.trunk.packed import Trunk
 
 Run = Callable[[Tensor, Tensor], "np.ndarray[Any, Any]"]
-"""From input_ids and attention_mask, (texts, length), to logits, or to hidden states where a head stands apart."""
+"""Runs an export: (input_ids, attention_mask), each (texts, length) int64 → logits.
 
-_LENGTHS = (1, 2, 3, 5, 9, 17, 33, 65, 129)  # words
+If the head is in a file of its own, the result is hidden states (texts, length, hidden size).
+"""
+
+_LENGTHS = (1, 2, 3, 5, 9, 17, 33, 65, 129)  # in words
 
 
 def compare(adapter: Adapter, backbone: Backbone, run: Run, aside: Path) -> tuple[int, float]:
-    """Return how many texts were compared, alone and together in a batch, and the largest difference of logits."""
+    """Return the number of texts that were compared, and the largest difference of a logit.
+
+    aside: folder of the export.
+
+    Raises ExportError if the shapes of the logits or the ids of the tokenizer differ.
+    """
     examples = [adapter.spec.unlabelled(text) for text in _texts(adapter.spec.probe)]
     pairs = zip(examples, encode_examples(backbone.encoder, adapter.spec, examples), strict=True)
     whole = [(example, own) for example, own in pairs if len(own.windows) == 1]
@@ -43,19 +51,21 @@ def compare(adapter: Adapter, backbone: Backbone, run: Run, aside: Path) -> tupl
         for row, i in zip(rows, batch, strict=True):
             found = finish(row, texts[i])
             if found.shape != ours[i].shape:
-                raise ExportError(f"the export gives logits {found.shape}, ours are {ours[i].shape}")
+                raise ExportError(
+                    f"the logits of the export have shape {found.shape}, OneTrunk's have {ours[i].shape}"
+                )
             worst = max(worst, float(np.nan_to_num(np.abs(found - ours[i]), nan=np.inf).max(initial=0.0)))
     return len(texts), worst
 
 
 def _texts(probe: Sequence[str]) -> list[str]:
-    """Return the texts of the probe, and made of their words some of many lengths."""
+    """Return the texts of the probe, and texts of many lengths made of their words."""
     words = " ".join(probe).split() or ["a"]
     return [*probe, *(" ".join(islice(cycle(words), length)) for length in _LENGTHS)]
 
 
 def _padded(texts: Sequence[Encoded], backbone: Backbone) -> tuple[Tensor, Tensor]:
-    """Return input_ids and attention_mask, (texts, length)."""
+    """Return input_ids and attention_mask, both (texts, length) int64."""
     ids = torch.full((len(texts), max(own.rows for own in texts)), int(backbone.config.pad_token_id or 0))
     mask = torch.zeros_like(ids)
     for i, own in enumerate(texts):
@@ -65,7 +75,7 @@ def _padded(texts: Sequence[Encoded], backbone: Backbone) -> tuple[Tensor, Tenso
 
 
 def _finish(adapter: Adapter, backbone: Backbone, aside: Path) -> Callable[[Any, Encoded], Any]:
-    """Return what makes (units, labels) of a text's rows: of logits, or of hidden states by the exported head."""
+    """Return the function from the output for one text to its logits (units, labels)."""
     if (aside / HEAD).exists():
         return _head_in(aside, adapter, backbone)
     if adapter.spec.level == "token":
@@ -88,7 +98,7 @@ def _head_in(aside: Path, adapter: Adapter, backbone: Backbone) -> Callable[[Any
 
 
 def _check_tokenizer(backbone: Backbone, aside: Path, examples: Sequence[Example]) -> None:
-    """Raise ExportError where the exported tokenizer gives other ids than ours."""
+    """Raise ExportError if the exported tokenizer gives other ids than OneTrunk's."""
     from transformers import AutoTokenizer
 
     if not (aside / "tokenizer.json").exists():
@@ -98,6 +108,6 @@ def _check_tokenizer(backbone: Backbone, aside: Path, examples: Sequence[Example
     for text, own in zip(texts, backbone.encoder.encode(texts, [()] * len(texts)), strict=True):
         if len(own.windows) == 1 and tokenizer(text)["input_ids"] != own.windows[0].tolist():
             raise ExportError(
-                f"the tokenizer, saved and loaded by transformers, reads {text[:60]!r} otherwise than here; "
-                "nothing was exported"
+                f"the tokenizer as transformers saves and loads it gives other ids for {text[:60]!r}; nothing was "
+                "exported"
             )

@@ -1,4 +1,4 @@
-"""The labels of an adapter that was not made here: given, or as its own files or its base model say them."""
+"""The labels of a plain PEFT adapter: as the user gives them, or from its files or its backbone."""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ from onetrunk.core.errors import UsageError
 from onetrunk.core.tasks import Labels, TaskSpec, label_faults
 
 MODEL_CONFIG = "config.json"
-"""A transformers configuration, which some people put beside their adapter; it names the labels."""
+"""transformers' configuration, which may lie beside an adapter and lists the labels."""
 
 _log = logging.getLogger(__name__)
 _MAX_CARD = 2**20
 _MAX_HEAD = 2**16
 _ANCHOR = re.compile(r"(?<!\w)&\S")
-"""With anchors a few lines of YAML can stand for more than any memory holds."""
+"""A YAML anchor: with anchors, a few lines can expand to more than fits in memory."""
 _PLACEHOLDER = re.compile(r"LABEL_\d+")
 
 
 def find_labels(folder: Path, spec: TaskSpec, count: int, given: Sequence[str] | None, base: Any) -> Labels:
-    """Return the `count` labels of the adapter in `folder`, in the order of its logits.
+    """Return the labels of the adapter in `folder`, in the order of its logits.
 
-    given: by the user, else config.json beside the adapter is asked, then the metadata of its card, then `base`,
-    the configuration of the backbone. Raises UsageError where nobody says them, for labels that are none or are not
-    as many as the head has rows, and for others than those of a task that fixes them.
+    count: number of rows of the head.
+    given: labels that the user gives. None: the labels are looked up in config.json beside the adapter, then in the
+        metadata of its card, then in `base`.
+    base: transformers' configuration of the backbone.
+
+    Raises UsageError if the labels are not found, are not valid, do not have the number `count`, or differ from
+    those that the task fixes.
     """
     if given is not None:
         return _checked("--labels", tuple(given), spec, count)
@@ -41,13 +45,13 @@ def find_labels(folder: Path, spec: TaskSpec, count: int, given: Sequence[str] |
     if not callable(spec.labels) and len(spec.labels) == count:
         return spec.labels
     raise UsageError(
-        f"the adapter does not say what its {count} labels are: give --labels with all of them, in the order of "
-        "its logits, with commas between"
+        f"the files of the adapter do not list its {count} labels: give all of them with --labels, in the order "
+        "of the logits, separated by commas"
     )
 
 
 def _sources(folder: Path, base: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what may name the labels, with the name of each place."""
+    """Yield possible tables of labels, each with a description of its place."""
     if (folder / MODEL_CONFIG).exists():
         yield MODEL_CONFIG, read_object(folder, MODEL_CONFIG).get("id2label")
     card = _metadata(folder)
@@ -57,7 +61,7 @@ def _sources(folder: Path, base: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _metadata(folder: Path) -> Mapping[str, Any]:
-    """Return the metadata on top of the card, {} where there is none that can be read."""
+    """Return the metadata on top of the card; {} if there are none or if they cannot be read."""
     if not (folder / CARD).exists():
         return {}
     try:
@@ -73,16 +77,16 @@ def _metadata(folder: Path) -> Mapping[str, Any]:
 
     try:
         found = yaml.safe_load(head.removeprefix("---"))
-    except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError) as error:  # a stranger wrote it
+    except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError) as error:  # untrusted YAML
         _log.warning(
-            "the metadata of %s cannot be read, no labels are taken from it: %s", folder / CARD, error
+            "the metadata of %s cannot be read, so the labels are not taken from it: %s", folder / CARD, error
         )
         return {}
     return found if isinstance(found, Mapping) else {}
 
 
 def _listed(table: Any) -> tuple[str, ...]:
-    """Return the labels of a list, or of a table from index to label; () for what is neither."""
+    """Return the labels of a list, or of a table index → label; () for anything else."""
     if isinstance(table, Mapping):
         keys = [str(i) for i in range(len(table))]
         by_key = {str(key): label for key, label in table.items()}
@@ -94,7 +98,7 @@ def _listed(table: Any) -> tuple[str, ...]:
 
 def _checked(where: str, labels: Labels, spec: TaskSpec, count: int) -> Labels:
     if len(labels) != count:
-        raise UsageError(f"{where} has {len(labels)} labels, the adapter's head is for {count}")
+        raise UsageError(f"{where} has {len(labels)} labels, but the adapter's head has {count}")
     if faults := list(label_faults(labels)):
         raise UsageError(f"{where}: {'; '.join(faults)}")
     if not callable(spec.labels) and labels != spec.labels:

@@ -1,7 +1,7 @@
-"""Adapters that were not made here: a folder of plain PEFT becomes an artifact in the store.
+"""Import of plain PEFT adapters: a folder becomes an artifact in the store.
 
-What is in the folder is data from a stranger: only `FILES` are read, regular ones of bounded size, never a pickle.
-The stored adapter gives PEFT's logits; what PEFT can do and this cannot is refused by name.
+The folder is untrusted: only `FILES` are read, only regular files of limited size, and never a pickle. The stored
+adapter gives the same logits as PEFT; features of PEFT that are not supported are refused by name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from onetrunk.adapters.errors import ArtifactError
 from onetrunk.adapters.format.artifact import CARD, CONFIG, MAX_WEIGHTS, MODEL, read_object, read_tensors
-from onetrunk.adapters.format.peft_format import of_one_rank, read_peft, unknown_options
+from onetrunk.adapters.format.peft_format import read_peft, unknown_options, with_uniform_rank
 from onetrunk.adapters.methods.lora import Lora, Target
 from onetrunk.adapters.store.store import StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
@@ -31,17 +31,18 @@ from onetrunk.core.training.manifest_builder import Destination, bare_manifest, 
 from onetrunk.core.trunk.packed import Trunk
 
 FILES = (CONFIG, MODEL, MODEL_CONFIG, CARD)
-"""The files of a plain PEFT adapter that are read; the first two must be there."""
+"""The files of a plain PEFT adapter that are read. The first two are required."""
 
-_PICKLE = "adapter_model.bin"
+PICKLE = "adapter_model.bin"
+"""The file of old versions of PEFT, which is never read."""
 _TASK_TYPES = {"token": "TOKEN_CLS", "text": "SEQ_CLS"}
-_TOLD = ("peft_version", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "lora_dropout")
+_RECORDED = ("peft_version", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "lora_dropout")
 
 
 def base_of(folder: Path) -> tuple[str | None, str | None]:
-    """Return name and revision of the model that a plain PEFT adapter says it was trained on, else None.
+    """Return name and revision of the backbone in `adapter_config.json`; None for a value that is missing.
 
-    The name may be a path on somebody else's disk. Raises ArtifactError.
+    The name may be a path on another machine. Raises ArtifactError.
     """
     config = read_object(folder, CONFIG)
     name, revision = (config.get(key) for key in ("base_model_name_or_path", "revision"))
@@ -60,18 +61,18 @@ def import_peft(
 ) -> StoredVersion:
     """Store the plain PEFT adapter in `folder` at `destination`, as an adapter for the task `spec`.
 
-    backbone: what it was trained on, which PEFT's files only name. labels: in the order of its logits; without
-    them config.json beside the adapter, its card or the backbone must say them.
+    backbone: the backbone that it was trained on.
+    labels: in the order of the logits; None to look them up (see `find_labels`).
+
     Raises ArtifactError (files, options, keys), AdapterRejected (shapes), UnsupportedBackbone and UsageError
-    (labels or task do not fit); the store is as it was then.
+    (labels or task do not fit); then the store has not changed.
     """
     config, name = read_object(folder, CONFIG), destination.name
     _check_task(spec, config, backbone)
     if unknown := unknown_options(config):
         raise ArtifactError(
             folder,
-            f"{CONFIG} has options that this version does not know: {', '.join(unknown)}; upgrade onetrunk, and "
-            "peft with it",
+            f"{CONFIG} has unknown options: {', '.join(unknown)}; upgrade onetrunk and peft",
         )
     tensors = _tensors(folder)
     prefix = f"{backbone.family.prefix}."
@@ -81,7 +82,8 @@ def import_peft(
     head = build_head(spec, backbone, found, "cls")
     if HeadFormat.of(head).task_type is None:
         raise UsageError(
-            f"the head of task {spec.name!r} is its plugin's own, which no adapter of plain PEFT has; train one"
+            f"only the plugin of task {spec.name!r} defines its head, so a plain PEFT adapter cannot have it; "
+            "train one"
         )
     load_head(name, head, head_weights(folder, config, rest, head, backbone))
     adapter = Adapter(
@@ -89,19 +91,19 @@ def import_peft(
         spec=spec,
         labels=found,
         pooling="cls",
-        lora=of_one_rank(lora),
+        lora=with_uniform_rank(lora),
         head=head.requires_grad_(False).eval(),
         settings={},
     )
     _check_answers(adapter, backbone)
     trained = sum(tensor.numel() for tensor in tensors.values())
     manifest = bare_manifest(destination.host, adapter, backbone, trained)
-    manifest = replace(manifest, training={"imported": _told(config)})
+    manifest = replace(manifest, training={"imported": _training_record(config)})
     return store_adapter(destination, adapter, backbone, manifest, dropout=_dropout(config))
 
 
 def _check_task(spec: TaskSpec, config: JSONObject, backbone: Backbone) -> None:
-    """Raise where the adapter is for another kind of task, or on a backbone whose heads are not ours."""
+    """Raise UsageError for another PEFT task type, UnsupportedBackbone if its heads are not supported."""
     needed, found = _TASK_TYPES[spec.level], config.get("task_type")
     if found not in (None, needed):
         raise UsageError(
@@ -110,23 +112,23 @@ def _check_task(spec: TaskSpec, config: JSONObject, backbone: Backbone) -> None:
     if backbone.family.style == "plain":
         raise UnsupportedBackbone(
             backbone.name,
-            f"transformers' heads for {backbone.family.model_type} are not ours, so that an adapter of plain PEFT "
-            "cannot be taken in with its head; train one",
+            f"the classification heads of {backbone.family.model_type} in transformers are not supported, so a "
+            "plain PEFT adapter cannot be imported with its head; train one",
         )
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
-    if not (folder / MODEL).exists() and (folder / _PICKLE).exists():
+    if not (folder / MODEL).exists() and (folder / PICKLE).exists():
         raise ArtifactError(
             folder,
-            f"{MODEL} is missing; {_PICKLE} is a pickle, which can run code and is never read; load the adapter "
-            "with PEFT where you trust it, and save it again",
+            f"{MODEL} is missing; {PICKLE} is a pickle, which can run code and is never read; if you trust it, "
+            "load it with PEFT and save it again",
         )
     return read_tensors(folder, MODEL)
 
 
 def _check_updates(folder: Path, name: str, config: JSONObject, lora: Lora, backbone: Backbone) -> None:
-    """Raise unless there are updates, all of linears of the backbone, each that was targeted, and not too large."""
+    """Raise ArtifactError unless the updates match `config`, fit the backbone and are not too large."""
     if not lora.updates:
         raise ArtifactError(
             folder,
@@ -138,8 +140,8 @@ def _check_updates(folder: Path, name: str, config: JSONObject, lora: Lora, back
         layer, module = missing[0]
         raise ArtifactError(
             folder,
-            f"{CONFIG} targets layer {layer} {module}, but {MODEL} has no update of it; it is not whole, or the "
-            "backbone is another",
+            f"{CONFIG} targets layer {layer} {module}, but {MODEL} has no update of it; the file is incomplete, or "
+            "it was trained on another backbone",
         )
     rank = max(update.a.shape[0] for update in lora.updates.values())
     width = sum(update.a.shape[1] + update.b.shape[0] for update in lora.updates.values())
@@ -152,7 +154,7 @@ def _check_updates(folder: Path, name: str, config: JSONObject, lora: Lora, back
 
 
 def _targeted(config: JSONObject, backbone: Backbone) -> set[Target]:
-    """Return the linears that a plain list of target_modules names, as PEFT has it; none for what is less plain."""
+    """Return the linear modules that a plain list of target_modules means to PEFT; none for other forms."""
     names = config.get("target_modules")
     if names == "all-linear":
         return set(backbone.linear_shapes)
@@ -165,7 +167,7 @@ def _targeted(config: JSONObject, backbone: Backbone) -> set[Target]:
 
 
 def _check_answers(adapter: Adapter, backbone: Backbone) -> None:
-    """Raise UsageError where the task cannot read the logits, as it may be with labels that are no tags."""
+    """Raise UsageError if the task cannot decode the logits, for example if the labels are not IOB2 tags."""
     exact = replace(adapter, lora=adapter.lora.to(backbone.device, torch.float32))
     texts = adapter.spec.probe
     logits = probe_logits(exact, Trunk.of(backbone, torch.float32), backbone, texts)
@@ -176,9 +178,9 @@ def _check_answers(adapter: Adapter, backbone: Backbone) -> None:
             raise UsageError(f"the labels {', '.join(adapter.labels)[:200]} do not fit: {error}") from error
 
 
-def _told(config: Mapping[str, Any]) -> JSONObject:
-    """Return what PEFT's configuration tells of the training; a path on somebody's disk is not among it."""
-    return {"by": "peft", **{key: config[key] for key in _TOLD if config.get(key)}}
+def _training_record(config: Mapping[str, Any]) -> JSONObject:
+    """Return the options of PEFT's configuration that describe the training, without paths."""
+    return {"by": "peft", **{key: config[key] for key in _RECORDED if config.get(key)}}
 
 
 def _dropout(config: JSONObject) -> float:

@@ -1,4 +1,4 @@
-"""An adapter merged into transformers' models: with a head where transformers has it, else the bare encoder."""
+"""Transformers models with an adapter merged in: with the head if transformers has it, else the bare encoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from onetrunk.adapters.format.artifact import read_artifact
-from onetrunk.adapters.methods.lora import Lora
+from onetrunk.adapters.methods.lora import Lora, LowRank
 from onetrunk.adapters.methods.target_modules import MODELS
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.rng import global_generators
@@ -23,16 +23,24 @@ _CPU = torch.device("cpu")
 
 
 def merged_weights(backbone: Backbone, lora: Lora) -> dict[str, Tensor]:
-    """Return all weights of the bare encoder, W + scale * B A where `lora` has an update; float32 on the CPU."""
+    """Return all weights of the bare encoder by name, W + scale * B A where `lora` has an update.
+
+    The tensors are float32 on the CPU, with the shapes of the checkpoint.
+    """
     merged = backbone.read_tensors()
     for target, update in lora.to(_CPU, torch.float32).updates.items():
         name = f"{backbone.family.layout.path(*target)}.weight"
-        merged[name] = merged[name] + update.scale * (update.b @ update.a)
+        merged[name] = merge_update(merged[name], update)
     return merged
 
 
+def merge_update(weight: Tensor, update: LowRank) -> Tensor:
+    """Return W + scale * B A, a new tensor (d_out, d_in), for the weight W of a linear module."""
+    return weight + update.scale * (update.b @ update.a)
+
+
 def labelled_config(backbone: Backbone, labels: Sequence[str]) -> Any:
-    """Return the configuration of a model of `backbone` with a head for `labels`."""
+    """Return transformers' configuration of `backbone` with a head for `labels`."""
     config = copy.deepcopy(backbone.config)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
@@ -42,9 +50,10 @@ def labelled_config(backbone: Backbone, labels: Sequence[str]) -> Any:
 def model_with_head(
     backbone: Backbone, labels: Sequence[str], kind: str, weights: Mapping[str, Tensor]
 ) -> Any:
-    """Return transformers' model with a head, in evaluation mode.
+    """Return transformers' model with a head, in evaluation mode, float32.
 
-    kind: a key of `MODELS`. weights: by their name in that model; what they leave out is drawn at random.
+    kind: a key of `MODELS`.
+    weights: tensors by their names in that model; the others are initialised at random.
     """
     import transformers
 
@@ -57,12 +66,12 @@ def model_with_head(
 
 
 def in_model(backbone: Backbone, encoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of the bare encoder under their names in a model with a head."""
+    """Return the weights of the bare encoder, renamed as in a model with a head."""
     return {f"{backbone.family.prefix}.{key}": tensor for key, tensor in encoder.items()}
 
 
 def merged_model(adapter: Adapter, backbone: Backbone) -> Any:
-    """Return a model of transformers with the adapter in it; a bare one where it has no head like the adapter's."""
+    """Return a transformers model with the adapter merged in; the bare encoder if no model has its head."""
     encoder = merged_weights(backbone, adapter.lora)
     kind = adapter.format.task_type
     if kind is None:
@@ -76,7 +85,12 @@ def merged_model(adapter: Adapter, backbone: Backbone) -> Any:
 
 
 def peft_model(base: str, adapter: Path, labels: int) -> Any:
-    """Return PEFT's model of a stored adapter with so many labels, on the encoder `base`, in evaluation mode."""
+    """Return a stored adapter as PEFT loads it, in evaluation mode.
+
+    base: Hub id or folder of the backbone.
+    adapter: folder of the artifact.
+    labels: number of labels.
+    """
     import transformers
     from peft import PeftModel
 

@@ -1,6 +1,6 @@
-"""An adapter as one ONNX graph: encoder with merged updates and head, for texts of any number and length.
+"""An adapter as one ONNX graph: encoder with merged updates and head, for batches of any size and length.
 
-onnx, onnxruntime and onnxscript, the extra [onnx], are imported on use.
+onnx, onnxruntime and onnxscript (the extra `[onnx]`) are imported on use.
 """
 
 from __future__ import annotations
@@ -29,24 +29,25 @@ from onetrunk.core.tasks import Rows
 REQUIRED = ("onnx", "onnxruntime", "onnxscript")
 _MOST_TEXTS = 4096
 _MOST_INSIDE = 3 * 2**29
-"""Bytes of weights beyond which they stand in a file beside the graph: a file of ONNX has 2 GB at most."""
+"""Bytes of weights from which they are written to a second file: an ONNX file has at most 2 GB."""
 
 
 def check_installed(required: Sequence[str] = REQUIRED) -> None:
-    """Raise UsageError where the extra is not installed."""
+    """Raise UsageError if the extra `[onnx]` is not installed."""
     if missing := [name for name in required if find_spec(name) is None]:
         raise UsageError(f"ONNX needs {', '.join(missing)}: pip install 'onetrunk[onnx]'")
 
 
 def write_onnx(adapter: Adapter, backbone: Backbone, file: Path) -> None:
-    """Write the graph: input_ids, attention_mask, token_type_ids where the encoder tells them apart → logits.
+    """Write the graph to `file`. Raises ExportError.
 
-    All int64, (texts, length). logits: (texts, length, labels) for words, else (texts, labels). Raises ExportError.
+    Inputs: input_ids, attention_mask and, if the encoder has several types, token_type_ids: (texts, length) int64.
+    Output: logits float32, (texts, length, labels) for tokens, else (texts, labels).
     """
     weights = merged_weights(backbone, adapter.lora)
     # Eager attention becomes fewer operators than SDPA, whose mask handling stays in the graph.
     encoder = build_model(backbone.config, weights, torch.device("cpu"), attention="eager")
-    model = _Answering(encoder, copy.deepcopy(adapter.head).cpu(), _form(adapter)).eval()
+    model = _EncoderWithHead(encoder, copy.deepcopy(adapter.head).cpu(), _form(adapter)).eval()
     names = _inputs(backbone)
     ids = torch.full((3, 7), backbone.encoder.unknown)
     ones, zeros = torch.ones_like(ids), torch.zeros_like(ids)
@@ -67,7 +68,7 @@ def write_onnx(adapter: Adapter, backbone: Backbone, file: Path) -> None:
                 output_names=["logits"],
                 dynamic_shapes=dict.fromkeys(names, axes),
             )
-    except Exception as error:  # whatever the exporter stumbles over in an architecture
+    except Exception as error:  # the exporter raises anything
         raise ExportError(
             f"torch cannot export {backbone.family.model_type} to ONNX: {first_line(error)}; take --format merged"
         ) from error
@@ -75,7 +76,7 @@ def write_onnx(adapter: Adapter, backbone: Backbone, file: Path) -> None:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Keep off the terminal what the exporter has to say of its own parts and of packages that it would like."""
+    """Silence the exporter's messages about itself and about optional packages."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -88,7 +89,7 @@ def _quiet_exporter() -> Iterator[None]:
 
 
 def open_onnx(file: Path) -> Callable[[Tensor, Tensor], np.ndarray]:
-    """Return a function from (input_ids, attention_mask) to logits, computed by onnxruntime."""
+    """Return the function (input_ids, attention_mask) → logits that runs `file` with onnxruntime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -104,8 +105,8 @@ def open_onnx(file: Path) -> Callable[[Tensor, Tensor], np.ndarray]:
     return run
 
 
-class _Answering(nn.Module):
-    """Encoder and head over padded texts, with tensors alone for arguments and result."""
+class _EncoderWithHead(nn.Module):
+    """Encoder and head over padded texts. Arguments and result are tensors only, as the exporter requires."""
 
     def __init__(self, encoder: nn.Module, head: Any, form: str) -> None:
         super().__init__()
@@ -123,24 +124,24 @@ class _Answering(nn.Module):
             keep = attention_mask.to(hidden.dtype)[..., None]
             logits = self.head.classifier((hidden * keep).sum(1) / keep.sum(1))  # (texts, labels)
         else:
-            first = hidden[:, 0]  # (texts, width): for the head, texts of one row each
+            first = hidden[:, 0]  # (texts, hidden size): to the head, texts of one row each
             offsets = torch.arange(first.shape[0] + 1)
             logits = self.head(first, Rows(offsets, offsets[:0]))
         return logits
 
 
 def _form(adapter: Adapter) -> str:
-    """Return how the head reads the hidden states. Raises ExportError for a head of a plugin's own."""
+    """Return the recipe of the head. Raises ExportError for a head that only its plugin defines."""
     form = adapter.format.recipe
     if form is None:
         raise ExportError(
-            f"{adapter.ref}: the head of task {adapter.spec.name!r} is its plugin's own, which ONNX is not made of "
-            "here; --format peft has its weights"
+            f"{adapter.ref}: only the plugin of task {adapter.spec.name!r} defines its head, so it cannot be "
+            "exported to ONNX; --format peft exports its weights"
         )
     return form
 
 
 def _inputs(backbone: Backbone) -> tuple[str, ...]:
-    """Return the names of the inputs: token types only where there are several."""
+    """Return the names of the inputs; token types only if there are several."""
     several = int(getattr(backbone.config, "type_vocab_size", None) or 0) > 1
     return ("input_ids", "attention_mask", *(("token_type_ids",) if several else ()))

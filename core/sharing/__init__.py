@@ -1,1 +1,1 @@
-"""Adapters between stores: publishing to the Hub or a shared folder, and pulling from there."""
+"""Publishing adapters to the Hub or a shared folder, pulling them, and looking for newer commits."""

@@ -1,4 +1,4 @@
-"""Which name of the store a pull may take: a name belongs to the origin and the task of its newest version."""
+"""Which name in the store a pull may use: a name belongs to the origin and the task of its newest version."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from onetrunk.adapters.store.store import StoredVersion
 from onetrunk.adapters.store.version_index import Origin
 
 
-class StoredMeanwhile(Exception):
-    """Another pull has stored the same commit as `stored`."""
+class AlreadyStored(Exception):
+    """Another pull has stored the same commit, as the version `stored`."""
 
     def __init__(self, stored: StoredVersion) -> None:
         super().__init__(stored.ref)
@@ -21,11 +21,13 @@ class StoredMeanwhile(Exception):
 
 
 @dataclass(slots=True)
-class Claim:
-    """A pull's claim on `name`.
+class NameClaim:
+    """The request of a pull to store a version under `name`.
 
-    origin: of what is pulled; None for a plain folder, which has no commits. task: of what is pulled; None as long
-    as that is not known. into: take the name whatever it belongs to.
+    location: where the adapter is pulled from.
+    origin: the same as a record of the store; None for a plain folder, which has no commits.
+    task: task of the adapter; None until it is known.
+    into: use the name even if it belongs to another origin or task.
     """
 
     name: str
@@ -35,11 +37,11 @@ class Claim:
     into: bool = False
 
     def known(self, versions: Sequence[StoredVersion]) -> StoredVersion | None:
-        """Return the newest of `versions` that is the commit that is pulled, for the same task."""
+        """Return the newest of `versions` of the same commit and the same task; None without one."""
         return next((own for own in reversed(versions) if self._is_same(own)), None)
 
     def check(self, versions: Sequence[StoredVersion]) -> None:
-        """Raise NameTaken if `versions`, those of the name, belong to another origin or task."""
+        """Raise NameTaken if `versions`, all of the name, belong to another origin or task."""
         if not versions or self.into:
             return
         newest = versions[-1]
@@ -49,12 +51,12 @@ class Claim:
             place, endpoint = newest.origin.place, newest.origin.endpoint
             raise self._taken(f"{newest.ref} comes from {place}" + (f" of {endpoint}" if endpoint else ""))
         if self.task is not None and (own := read_manifest(newest.path).task) != self.task:
-            raise self._taken(f"{newest.ref} is for the task {own}, the one to pull for {self.task}")
+            raise self._taken(f"{newest.ref} is for the task {own}, the adapter to pull is for {self.task}")
 
     def enter(self, versions: Sequence[StoredVersion]) -> None:
-        """Check again, when nobody else can add a version. Raises NameTaken, and StoredMeanwhile."""
+        """Check again under the store's lock. Raises NameTaken, and AlreadyStored if another pull was faster."""
         if meanwhile := self.known(versions):
-            raise StoredMeanwhile(meanwhile)
+            raise AlreadyStored(meanwhile)
         self.check(versions)
 
     def _is_same(self, own: StoredVersion) -> bool:

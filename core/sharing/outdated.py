@@ -1,4 +1,4 @@
-"""Versions that were pulled, and what their remotes have by now."""
+"""Which pulled versions have newer commits at their remotes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from onetrunk.adapters.store.version_index import Origin
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
-    """The newest pulled version of a name.
+class TrackedAdapter:
+    """The newest pulled version of a name, compared with its remote.
 
-    newest: the commit of its branch or tag now; fault: why that is not known. later: the newest version of the
-    name, where that was trained here.
+    stored: the version.
+    origin: where it was pulled from.
+    newest: commit of its branch or tag now; None if it is not known.
+    fault: why `newest` is not known.
+    later: a newer version of the name that was trained here; None without one.
     """
 
     stored: StoredVersion
@@ -27,24 +30,28 @@ class Followed:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether the remote has another commit by now."""
+        """Whether the remote has another commit now."""
         return self.newest not in (None, self.origin.commit)
 
     @property
     def location(self) -> Location:
-        """What to pull to be up to date."""
+        """The location to pull for the newest commit."""
         place = Location.parse(self.origin.place)
         return Location(place.kind, place.place, self.origin.follows)
 
 
-def followed(store: Store, name: str | None, token: str | None = None) -> list[Followed]:
-    """Return what the remotes of the pulled adapters have now; of one `name`, or of all.
+def tracked_adapters(store: Store, name: str | None, token: str | None = None) -> list[TrackedAdapter]:
+    """Return the newest pulled version of `name`, or of every name, compared with its remote.
 
-    All are those that were pulled under a name: what is used by its location is looked up at each use. Raises
-    UnknownAdapter.
+    name: None for all names, except those of adapters that are used by their location: each use looks for the
+    newest
+        commit.
+    token: Hub token; None for the one of the environment.
+
+    Raises UnknownAdapter. A remote that fails is reported in `fault`.
     """
     if name is not None:
-        store.resolve(name)  # raises, and names what is near
+        store.resolve(name)  # raises UnknownAdapter with similar names
     found = []
     for each in store.names() if name is None else [name]:
         versions = store.versions(each)
@@ -58,14 +65,14 @@ def followed(store: Store, name: str | None, token: str | None = None) -> list[F
 
 def _compare(
     stored: StoredVersion, origin: Origin, later: StoredVersion | None, token: str | None
-) -> Followed:
-    """Return what the remote of `stored` has now."""
+) -> TrackedAdapter:
+    """Compare `stored` with its remote."""
     remote = open_remote(Location.parse(origin.place), token)
     if origin.endpoint not in (None, remote.endpoint):
         fault = f"it was pulled from {origin.endpoint}, and HF_ENDPOINT is {remote.endpoint} now"
-        return Followed(stored, origin, None, fault, later)
+        return TrackedAdapter(stored, origin, None, fault, later)
     try:
         commit = remote.commit(origin.follows)
     except RemoteError as error:
-        return Followed(stored, origin, None, str(error), later)
-    return Followed(stored, origin, commit.id, later=later)
+        return TrackedAdapter(stored, origin, None, str(error), later)
+    return TrackedAdapter(stored, origin, commit.id, later=later)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from onetrunk.adapters.errors import first_few
 from onetrunk.adapters.format.bounds import MAX_PROBE
 from onetrunk.core.errors import TaskSpecError
 
@@ -277,5 +278,4 @@ def label_index(example: Example, labels: Labels) -> int:
     try:
         return labels.index(example.target)
     except ValueError:
-        known = ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
-        raise ValueError(f"unknown label {example.target!r}; known: {known}") from None
+        raise ValueError(f"unknown label {example.target!r}; known: {first_few(labels, 20)}") from None

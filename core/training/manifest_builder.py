@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from onetrunk.adapters.card import CardFacts, render_card
-from onetrunk.adapters.format.artifact import write_artifact
+from onetrunk.adapters.format.artifact import ArtifactContent, write_artifact
 from onetrunk.adapters.format.manifest import (
     SCHEMA,
     BackboneRecord,
@@ -67,6 +67,7 @@ def bare_manifest(host: PluginHost, adapter: Adapter, backbone: Backbone, traine
         pooling=adapter.pooling if spec.level == "text" else None,
         head="file" if adapter.format.task_type is None else "peft",
         method="lora",
+        recipe=adapter.format.recipe,
         settings=adapter.settings,
         backbone=backbone_record(backbone),
         data={},
@@ -119,17 +120,7 @@ def store_adapter(
         name=destination.name,
         manifest=manifest,
         summary=adapter.spec.summary,
-        recipe=adapter.format.recipe,
         weight_bytes=sum(tensor.nbytes for tensor in (*model.values(), *(head or {}).values())),
     )
-    return destination.add(
-        lambda folder: write_artifact(
-            folder,
-            manifest,
-            adapter_config=config,
-            adapter_model=model,
-            head=head,
-            card=render_card(facts),
-            history=history,
-        )
-    )
+    content = ArtifactContent(config, model, head, render_card(facts), history)
+    return destination.add(lambda folder: write_artifact(folder, manifest, content))

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from onetrunk.adapters.format.files import FileFault
-from onetrunk.adapters.format.records import TOML_WORDS, RecordFault, Text, load_toml, read
+from onetrunk.adapters.format.records import TOML_STYLE, RecordFault, Text, load_toml, read
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.core.errors import OneTrunkError, PlanError, UsageError
 from onetrunk.core.training.settings import TrainSettings
@@ -93,7 +93,7 @@ def read_plan(file: str | Path) -> Plan:
     path = Path(file)
     try:
         table = load_toml(path)
-        content = read(_File, table, TOML_WORDS)
+        content = read(_File, table, TOML_STYLE)
     except (FileFault, RecordFault) as error:
         raise PlanError(str(path), getattr(error, "faults", [str(error)])) from error
     faults = _unknown(table, [own.name for own in fields(_File)])
@@ -125,7 +125,7 @@ def _adapter(folder: Path, table: Mapping[str, Any], plan: _File) -> PlannedAdap
     }
     own, settings = None, None
     try:
-        own = read(_Own, {key: table[key] for key in _OWN if key in table}, TOML_WORDS)
+        own = read(_Own, {key: table[key] for key in _OWN if key in table}, TOML_STYLE)
         validate_name(own.name or own.task)
     except (RecordFault, OneTrunkError) as error:
         faults += getattr(error, "faults", [str(error)])
@@ -151,7 +151,7 @@ def _settings(given: Mapping[str, Any], precision: str) -> TrainSettings:
     """Return the settings in `given`. Raises RecordFault for wrong types, UsageError for wrong values."""
     targets = given.get("targets")
     names = {"targets": [name.strip() for name in targets.split(",")]} if isinstance(targets, str) else {}
-    settings = read(TrainSettings, {**given, **names, "precision": precision}, TOML_WORDS)
+    settings = read(TrainSettings, {**given, **names, "precision": precision}, TOML_STYLE)
     if settings.method == "full":
         raise RecordFault(["method 'full' trains no adapter; run it alone, with `adapters train`"])
     return settings

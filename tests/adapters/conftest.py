@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from onetrunk.adapters.format.artifact import write_artifact
+from onetrunk.adapters.format.artifact import ArtifactContent, write_artifact
 from onetrunk.adapters.format.manifest import (
     SCHEMA,
     BackboneRecord,
@@ -35,6 +35,7 @@ def manifest() -> Manifest:
         pooling="cls",
         head="peft",
         method="lora",
+        recipe="cls",
         settings={"threshold": 0.5, "deep": {"er": [1, None, True]}},
         backbone=BackboneRecord(
             name="acme/tiny",
@@ -65,15 +66,8 @@ def sample(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path
     model = {"lora_A.weight": torch.randn(4, 8, generator=generator), "lora_B.weight": torch.zeros(8, 4)}
     config = {"peft_type": "LORA", "r": 4}
     history = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]
-    write_artifact(
-        folder,
-        manifest,
-        adapter_config=config,
-        adapter_model=model,
-        head=None,
-        card="# Card\n",
-        history=history,
-    )
+    content = ArtifactContent(config, model, card="# Card\n", history=history)
+    write_artifact(folder, manifest, content)
     return folder
 
 

@@ -41,7 +41,7 @@ def test_a_script_gets_json(stocked: Path, backbone: Path, run: Run, tmp_path: P
     ("arguments", "message"),
     [
         (("nothing", "DIR", "--format", "peft"), "no adapter 'nothing' in the store"),
-        (("names", "DIR/more", "--format", "peft", "--backbone", "B"), "there is no folder"),
+        (("names", "DIR/more", "--format", "peft", "--backbone", "B"), "the folder DIR does not exist"),
         (("names", ".", "--format", "peft", "--backbone", "B"), "is not empty"),
         (("names", "DIR", "--format", "peft"), "give it with --backbone PATH"),
     ],

@@ -66,7 +66,7 @@ def test_an_answer_that_is_not_json_is_told_with_its_text(fragile: Any, form: tu
     done = fragile("predict", "good", "odd", *form)
     assert done.exit_code == 1
     where = "error: text 2: adapter fragile@1 fails on 'odd'"
-    fault = f"{where}: decode returns a value that has a set, which is no JSON"
+    fault = f"{where}: decode returns a value that has a set, which is not JSON"
     assert done.stderr.splitlines()[-1].startswith(fault)
 
 

@@ -14,7 +14,7 @@ from tests.hub_server import HubServer
 from tests.hub_world import Files, World, files_of, is_whole
 
 ROUNDS = 10
-CONFLICT = r"^error: .*(somebody else has published there|has moved to|is locked by another push)"
+CONFLICT = r"^error: .*(another push was faster|has moved to|is locked by another push)"
 
 
 class Rivals(World):

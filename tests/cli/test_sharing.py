@@ -74,12 +74,12 @@ def test_a_dry_run_changes_nothing(world: World) -> None:
 
 
 def test_a_requirement_that_is_not_kept_refuses(world: World) -> None:
-    refused(world.push("--require", "accuracy>=1.01"), r"accuracy >= 1.01 is required, on test it has")
+    refused(world.push("--require", "accuracy>=1.01"), r"accuracy >= 1.01 is required, but on test it is")
     assert REPO not in world.hub.repos
 
 
 def test_a_figure_that_is_not_there_refuses(world: World) -> None:
-    refused(world.push("--require", "f2>=0.1"), "f2 >= 0.1 is required, and its figures on held-out data are")
+    refused(world.push("--require", "f2>=0.1"), "f2 >= 0.1 is required, but its metrics on held-out data are")
 
 
 def test_what_is_worse_on_the_same_data_needs_force(world: World) -> None:
@@ -94,12 +94,14 @@ def test_what_is_worse_on_the_same_data_needs_force(world: World) -> None:
 
 def test_a_repo_that_holds_something_else_is_left_alone(world: World) -> None:
     world.hub.create_repo(REPO).commit({"model.bin": b"weights"})
-    refused(world.push(), r"holds something that is no adapter \(model.bin\)")
+    refused(world.push(), r"holds files that are not of an adapter \(model.bin\)")
 
 
 def test_an_adapter_of_another_task_is_not_replaced(world: World) -> None:
     done(world.push())
-    refused(world.push(ref="names", target=REPO), "an adapter for sentiment is there, this one is for ner")
+    refused(
+        world.push(ref="names", target=REPO), "the remote has an adapter for sentiment, this one is for ner"
+    )
 
 
 def test_a_text_of_the_user_survives_the_next_push(world: World) -> None:
@@ -118,7 +120,7 @@ def test_an_edited_card_can_be_pulled(world: World) -> None:
     done(world.push())
     world.hub.repo(REPO).commit({"README.md": b"# Mine\n"})
     told = done(world.pull()).json
-    assert told["notes"] == ["its card was edited there after it had been published; the text is kept"]
+    assert told["notes"] == ["its card was edited after it was published; the new text is kept"]
 
 
 def test_a_commit_that_is_there_is_not_downloaded_again(world: World) -> None:
@@ -184,7 +186,7 @@ def test_a_branch_that_moves_during_a_push_is_a_conflict(world: World) -> None:
     done(world.push())
     repo = world.hub.repo(REPO)
     world.hub.faults.before(1, lambda: repo.commit({"README.md": b"# Mine\n"}), match="POST .*/commit/")
-    refused(world.push("--force", ref="mood@2"), "somebody else has published there meanwhile")
+    refused(world.push("--force", ref="mood@2"), "another push was faster")
     assert repo.files()["README.md"] == b"# Mine\n"
 
 
@@ -209,7 +211,7 @@ def test_bytes_that_stay_flipped_leave_the_store_empty(world: World) -> None:
     done(world.push())
     world.hub.repo(REPO).commit({"README.md": b"# A card that no cache has\n"})
     world.hub.faults.at(1, "flip", match=r"GET /.*/resolve/.*README", times=9)
-    refused(world.pull(), r"README\.md came damaged again and again")
+    refused(world.pull(), r"every download of README\.md differs from the hash")
     assert Store(world.bob).versions() == []
 
 
@@ -235,11 +237,11 @@ def test_a_folder_is_a_remote(world: World, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("ada/", "is no repo of the Hub"),
-        ("ada/mo od", "is no repo of the Hub"),
-        ("ada/mood@", "is no branch, tag or commit"),
-        ("ada/mood@../x", "is no branch, tag or commit"),
-        ("file://host/x", "a folder is named by its whole path"),
+        ("ada/", "is not a valid repo id of the Hub"),
+        ("ada/mo od", "is not a valid repo id of the Hub"),
+        ("ada/mood@", "is not a valid branch, tag or commit"),
+        ("ada/mood@../x", "is not a valid branch, tag or commit"),
+        ("file://host/x", "the path of a folder must be absolute"),
         ("ada/none", "there is no such repo"),
         ("file:///none/there", "nothing has been published there"),
     ],
@@ -250,7 +252,7 @@ def test_a_source_that_is_none_is_refused_in_words(world: World, source: str, re
 
 def test_a_repo_without_an_adapter_says_what_to_do(world: World) -> None:
     world.hub.create_repo(REPO).commit({"adapter_config.json": b"{}"})
-    refused(world.pull(), "it is no adapter of OneTrunk; for one of plain PEFT give --task")
+    refused(world.pull(), "it is not a OneTrunk adapter; for a plain PEFT adapter give --task")
 
 
 def test_another_backbone_is_refused_unless_it_is_asked_for(world: World, tmp_path: Path) -> None:
@@ -261,7 +263,7 @@ def test_another_backbone_is_refused_unless_it_is_asked_for(world: World, tmp_pa
     line = world.run("pull", REPO, "--backbone", other, home=world.bob)
     refused(line, "was trained on")
     told = world.run("pull", REPO, "--backbone", other, "--allow-backbone-mismatch", "--json", home=world.bob)
-    assert "unchecked" in done(told).json["notes"][0]
+    assert "without checking its probe" in done(told).json["notes"][0]
 
 
 def test_a_file_that_was_damaged_in_a_shared_folder_is_pushed_again(world: World, tmp_path: Path) -> None:

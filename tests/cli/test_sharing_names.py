@@ -205,7 +205,7 @@ def test_a_repo_that_changed_its_task_is_refused(world: World) -> None:
     done(world.push(ref="names", target="ada/names"))
     words = world.hub.repo("ada/names").files()
     world.hub.repo(REPO).commit({name: data for name, data in words.items() if not name.startswith(".")})
-    refused(world.pull(), "mood@1 is for the task sentiment, the one to pull for ner")
+    refused(world.pull(), "mood@1 is for the task sentiment, the adapter to pull is for ner")
     assert own(world) == {"mood": "mood@1"}
 
 

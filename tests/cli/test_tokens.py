@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from onetrunk.adapters.errors import RemoteError
-from onetrunk.adapters.remotes.hub_client import mapped
+from onetrunk.adapters.remotes.hub_client import hub_errors
 from tests.hub_child import Child, Line
 from tests.hub_server import HubServer
 from tests.hub_world import REPO, World, done, refused
@@ -112,13 +112,16 @@ def test_a_token_that_a_server_says_back_is_not_repeated(known: str, monkeypatch
     monkeypatch.setenv("HF_TOKEN", "hf_secret" if known == "in the environment" else "")
     with (
         pytest.raises(RemoteError, match=r"^ada/mood: no such token as …$"),
-        mapped("ada/mood", "hf_secret" if known == "given" else None),
+        hub_errors("ada/mood", "hf_secret" if known == "given" else None),
     ):
         raise OSError("no such token as hf_secret")
 
 
 def test_letters_that_no_token_has_are_named(world: World) -> None:
-    refused(world.pull(token="hf_ünicode"), "the token has letters that no token has; check HF_TOKEN")
+    refused(
+        world.pull(token="hf_ünicode"),
+        "the token has characters that are not allowed in a token; check HF_TOKEN",
+    )
 
 
 @pytest.mark.parametrize("who", ["nobody", "a stranger", "an unknown token"])

@@ -18,7 +18,9 @@ from tests.hub_server import HubServer
 from tests.hub_world import REPO, Files, World, done, files_of, is_whole, refused, rubbish
 
 EACH, NORMAL = 50, 5
-LASTING = "(the Hub answers 500: .*; try later|the Hub cannot be reached|the connection to .* failed)"
+LASTING = (
+    "(the Hub responded with status 500: .*; try later|the Hub cannot be reached|the connection to .* failed)"
+)
 KINDS = ("500", "429", "drop", "reset", "truncate", "flip", "slow")
 SEEDS = [
     pytest.param(seed, marks=() if seed < NORMAL else pytest.mark.slow, id=str(seed)) for seed in range(EACH)

@@ -88,7 +88,7 @@ class Library:
         """Export a model of transformers."""
         stored, spec = self._store.resolve("mood"), self._host.task("sentiment")
         folder = self._folder / "exported"
-        export_adapter(stored.ref, stored.read(), spec, self._backbone, "merged", folder)
+        export_adapter(stored, spec, self._backbone, "merged", folder)
 
     def load_padded(self) -> None:
         """Load an encoder that transformers runs."""

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from onetrunk.adapters.format.files import FileFault
-from onetrunk.adapters.format.records import TOML_WORDS, RecordFault, Text, closed, load_toml, matching, read
+from onetrunk.adapters.format.records import TOML_STYLE, RecordFault, Text, closed, load_toml, matching, read
 from onetrunk.core.errors import UsageError
 from onetrunk.core.serving.engine.limits import Limits
 
@@ -81,7 +81,7 @@ class ServeConfig:
     def read(cls, file: Path) -> ServeConfig:
         """Read a file. Raises a UsageError that lists every fault."""
         try:
-            config = read(cls, load_toml(file), TOML_WORDS)
+            config = read(cls, load_toml(file), TOML_STYLE)
         except (FileFault, RecordFault) as error:
             raise UsageError(f"{file}: {error}") from error
         found = None if config.token_file is None else str(file.parent / config.token_file)

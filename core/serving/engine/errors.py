@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onetrunk.adapters.errors import first_few
 from onetrunk.core.errors import OneTrunkError
 
 
@@ -58,8 +59,7 @@ class UnknownName(ServingError):
     """No adapter serves as `name`; `known` has all served names."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
-        few = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
-        super().__init__(f"no adapter {name!r} is served; served are: {few or 'none'}")
+        super().__init__(f"no adapter {name!r} is served; served are: {first_few(known, 20) or 'none'}")
         self.name = name
         self.known = tuple(known)
 

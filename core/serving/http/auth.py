@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 
 from onetrunk.adapters.format.files import FileFault
 from onetrunk.adapters.format.records import (
-    SECRET_TOML_WORDS,
+    SECRET_TOML_STYLE,
     RecordFault,
     Some,
     Text,
@@ -166,7 +166,7 @@ def _digest(token: bytes) -> bytes:
 def _grants(file: Path) -> dict[bytes, Grant]:
     """Return the grants of a token file by the digest of the token. Raises UsageError that lists every fault."""
     try:
-        tables = read(_File, load_toml(file), SECRET_TOML_WORDS).token
+        tables = read(_File, load_toml(file), SECRET_TOML_STYLE).token
     except (FileFault, RecordFault) as error:
         raise UsageError(f"{file}: {error}") from error
     if os.name == "posix" and file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
@@ -177,7 +177,7 @@ def _grants(file: Path) -> dict[bytes, Grant]:
         name = table.get("name")
         where = f"token {name!r}" if name and isinstance(name, str) else f"token {number}"
         try:
-            token = read(_Token, table, SECRET_TOML_WORDS)
+            token = read(_Token, table, SECRET_TOML_STYLE)
         except RecordFault as error:
             faults += [f"{where}: {fault}" for fault in error.faults]
             continue

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
-from onetrunk.adapters.format.records import REQUEST_WORDS, faults_of
+from onetrunk.adapters.format.records import REQUEST_STYLE, faults_of
 from onetrunk.core.errors import UnknownAdapter
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, UnknownName
 from onetrunk.core.serving.engine.requests import AdapterAnswer, Result, TextRequest
@@ -73,7 +73,7 @@ def parse_record(kind: type[Model], value: Any) -> Model:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        faults = "; ".join(faults_of(error, kind, REQUEST_WORDS))
+        faults = "; ".join(faults_of(error, kind, REQUEST_STYLE))
         raise Refusal("invalid-request", faults) from None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from onetrunk.adapters.card.curve import HEIGHT, WIDTH, primary, training_curve
+from onetrunk.adapters.card.curve import HEIGHT, WIDTH, training_curve
 
 ACCURACY = (0.5, 0.625, 0.75, 0.7)
 
@@ -29,7 +29,7 @@ def rows(**dev: tuple[Any, ...]) -> list[dict[str, Any]]:
 HISTORY = rows(accuracy=ACCURACY)
 
 
-def drawn(history: list[dict[str, Any]], metric: str | None = None) -> bytes:
+def drawn(history: list[dict[str, Any]], metric: str = "accuracy") -> bytes:
     picture = training_curve(history, metric)
     assert picture is not None
     return picture
@@ -73,45 +73,30 @@ def test_loss_and_metric_are_both_drawn() -> None:
     "history", [[], HISTORY[:1], [HISTORY[0], {"epoch": 2}], [{"epoch": 1, "loss": None}] * 2]
 )
 def test_fewer_than_two_epochs_are_no_curve(history: list[dict[str, Any]]) -> None:
-    assert training_curve(history) is None
+    assert training_curve(history, "accuracy") is None
 
 
 def test_without_matplotlib_there_is_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert training_curve(HISTORY) is None
+    assert training_curve(HISTORY, "accuracy") is None
 
 
-def test_the_metric_is_the_one_that_picked_the_best_epochs() -> None:
-    assert primary(rows(f1=(0.5, 0.6), accuracy=(0.9, 0.9))) == "f1"
-    assert primary(rows(own=(0.5, 0.4), accuracy=(0.5, 0.6))) == "own"
-    assert primary([{**row, "best": False} for row in HISTORY]) is None
-
-
-def test_where_several_may_have_picked_it_is_the_most_usual() -> None:
-    same = {"zeta": ACCURACY, "f1": ACCURACY, "accuracy": ACCURACY}
-    assert primary(rows(**same)) == "accuracy"
-    del same["accuracy"]
-    assert primary(rows(**same)) == "f1"
-
-
-def test_a_metric_without_a_value_counts_as_training_counts_it() -> None:
-    history = rows(f1=(0.0, 0.5))
-    history[0]["dev"] = {}
-    assert primary(history) == "f1"
-
-
-def test_the_caller_may_name_the_metric() -> None:
+def test_the_metric_that_is_named_is_drawn() -> None:
     both = rows(accuracy=(0.1, 0.2), f1=(0.5, 0.9))
-    assert drawn(both, "f1") != drawn(both) == drawn(both, "accuracy")
+    assert drawn(both, "f1") != drawn(both, "accuracy")
+
+
+def test_a_metric_that_no_epoch_has_is_left_out() -> None:
+    assert drawn(HISTORY, "f1") == drawn([{**row, "dev": {}} for row in HISTORY])
 
 
 @pytest.mark.parametrize("name", ["$x_{", "\\frac{", "a\nb", "日本", "", "x" * 5000])
 def test_no_name_of_a_metric_breaks_the_drawing(name: str) -> None:
-    assert drawn(rows(**{name: ACCURACY}))
+    assert drawn(rows(**{name: ACCURACY}), name)
 
 
 @pytest.mark.parametrize("value", [1e99, -1e99, 1e-320, 10**400, float("nan"), None, "x", True, [1]])
 def test_no_value_breaks_the_drawing(value: object) -> None:
-    assert drawn([{**row, "dev": {"f1": value}} for row in HISTORY])
+    assert drawn([{**row, "dev": {"accuracy": value}} for row in HISTORY])
     assert drawn([*HISTORY, {**HISTORY[-1], "loss": value}])
     assert drawn([{**row, "dev": value} for row in HISTORY])

@@ -23,7 +23,13 @@ from torch import Tensor
 
 from onetrunk.adapters.errors import ArtifactError, HashMismatch
 from onetrunk.adapters.format import strict_json
-from onetrunk.adapters.format.artifact import FORMAT_FILES, read_artifact, read_manifest, write_artifact
+from onetrunk.adapters.format.artifact import (
+    FORMAT_FILES,
+    ArtifactContent,
+    read_artifact,
+    read_manifest,
+    write_artifact,
+)
 from onetrunk.adapters.format.files import sha256
 from onetrunk.adapters.format.manifest import Manifest
 
@@ -37,11 +43,10 @@ def write(folder: Path, manifest: Manifest, **changes: Any) -> Manifest:
     parts: dict[str, Any] = {
         "adapter_config": {"r": 4, "peft_type": "LORA"},
         "adapter_model": {"a": A, "b": B},
-        "head": None,
         "card": "# Card\n",
         "history": [{"epoch": 1}],
     }
-    return write_artifact(folder, manifest, **{**parts, **changes})
+    return write_artifact(folder, manifest, ArtifactContent(**{**parts, **changes}))
 
 
 def spoil(folder: Path, name: str, data: bytes) -> None:
@@ -97,12 +102,12 @@ def test_no_history_makes_no_history_file(tmp_path: Path, manifest: Manifest) ->
         ({"adapter_model": {"a": A / 0}}, r"adapter_model.safetensors: 'a' has numbers that are not finite"),
         ({"adapter_model": {"a": A.long()}}, "'a' is int64, expected one of float16"),
         ({"adapter_config": {"x": float("nan")}}, r"adapter_config.json has the number nan"),
-        ({"adapter_config": {"x": {1, 2}}}, r"adapter_config.json has a set, which is no JSON"),
-        ({"adapter_config": {1: 2}}, "has the key 1, which is no text"),
+        ({"adapter_config": {"x": {1, 2}}}, r"adapter_config.json has a set, which is not JSON"),
+        ({"adapter_config": {1: 2}}, "has the key 1, which is not a string"),
         ({"history": [3]}, r"history.jsonl must be a JSON object"),
         ({"card": "\ud800"}, r"README.md has half a surrogate pair"),
         ({"card": "x" * (strict_json.MAX_BYTES + 1)}, r"README.md would have 16777217 bytes"),
-        ({"head": {"w": A}}, r"head 'peft', which has no place for head.safetensors"),
+        ({"head": {"w": A}}, r"head 'peft', which does not allow head.safetensors"),
     ],
 )
 def test_what_could_not_be_read_is_not_written(
@@ -122,7 +127,7 @@ def test_a_faulty_manifest_is_not_written(tmp_path: Path, manifest: Manifest) ->
 
 def test_a_folder_with_something_in_it_is_not_written_to(folder: Path, manifest: Manifest) -> None:
     with pytest.raises(ArtifactError, match="an existing empty folder was expected"):
-        write_artifact(folder, manifest, adapter_config={}, adapter_model={}, head=None, card="", history=[])
+        write_artifact(folder, manifest, ArtifactContent({}, {}))
 
 
 @given(data=st.data())
@@ -184,7 +189,7 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "task.json.new", "code.py"])
 def test_a_file_beside_the_format_is_refused(folder: Path, name: str) -> None:
     (folder / name).touch()
-    with pytest.raises(ArtifactError, match=f"'{name}' does not belong into an adapter"):
+    with pytest.raises(ArtifactError, match=f"'{name}' is not a file of an adapter"):
         read_artifact(folder)
 
 
@@ -333,7 +338,7 @@ def test_a_card_in_another_encoding_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "why"),
     [
-        ({"model.bin": {"sha256": "a" * 64, "bytes": 1}}, r"lists model.bin, unknown to the format"),
+        ({"model.bin": {"sha256": "a" * 64, "bytes": 1}}, r"lists model.bin, which the format does not have"),
         ({}, r"does not list adapter_config.json, adapter_model.safetensors, README.md"),
     ],
 )

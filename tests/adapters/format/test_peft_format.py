@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -10,11 +11,12 @@ from torch import Tensor
 
 from onetrunk.adapters.errors import ArtifactError
 from onetrunk.adapters.format.peft_format import (
-    of_one_rank,
+    PeftOptions,
     peft_config,
     peft_tensors,
     read_peft,
     unknown_options,
+    with_uniform_rank,
 )
 from onetrunk.adapters.methods.lora import MODULES, Lora, LowRank, Target
 from onetrunk.adapters.methods.target_modules import BERT_LAYOUT
@@ -33,14 +35,8 @@ def lora_of(*targets: Target, rank: int = 2) -> Lora:
 
 
 def config_of(lora: Lora, **options: Any) -> dict[str, Any]:
-    given = {
-        "task_type": "TOKEN_CLS",
-        "base_model": "x",
-        "revision": None,
-        "dropout": 0.1,
-        "modules_to_save": (),
-    }
-    return peft_config(lora, BERT_LAYOUT, **{**given, **options})
+    given = {"task_type": "TOKEN_CLS", "base_model": "x", "dropout": 0.1}
+    return peft_config(lora, BERT_LAYOUT, PeftOptions(**{**given, **options}))
 
 
 def pair(rank: int = 2) -> dict[str, Tensor]:
@@ -206,7 +202,7 @@ def test_an_alpha_that_is_no_positive_number_is_refused(alpha: Any) -> None:
         ({f"{QUERY}.{B}": torch.ones(8)}, r"layer 0 query: A is \(2, 6\) and B \(8,\), but r is 2"),
         (
             {QUERY.replace("query", "norm") + "." + A: torch.ones(2, 6)},
-            "adapts 'attention.self.norm', not an encoder linear",
+            "adapts 'attention.self.norm', which is not a linear module",
         ),
     ],
 )
@@ -243,29 +239,48 @@ def test_patterns_are_matched_as_peft_matches_them(patterns: dict[str, int]) -> 
     assert lora.updates[0, "query"].scale == (2.0 if rank == 2 else 1.0)
 
 
+HARD = "(.|.)*[jz]"
+"""A pattern that takes exponential time on the path of a module."""
+
+
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("(a+)+", "might take very long"),
-        ("(.|.)(.|.)", "might take very long"),
-        ("(?=x)", "might take very long"),
-        (".*.*.*.*", "might take very long"),
-        ("x" * 300, "might take very long"),
-        ("(", "is no regular expression"),
-        ("[", "is no regular expression"),
-        ("a{99999999999999999999}", "is no regular expression"),
+        ("x" * 1025, "has 1025 characters, at most 1024 are read"),
+        ("(", "is not a regular expression"),
+        ("[", "is not a regular expression"),
+        ("a{99999999999999999999}", "is not a regular expression"),
+        (r"\p{L}", "is not a regular expression"),  # to `regex` it is one, to PEFT it is not
     ],
 )
 @pytest.mark.parametrize("option", ["rank_pattern", "alpha_pattern"])
-def test_a_pattern_that_is_none_or_hard_to_match_is_refused(option: str, pattern: str, message: str) -> None:
-    with pytest.raises(ArtifactError, match=f"{option} has the pattern .*{message}"):
+def test_a_pattern_that_cannot_be_read_is_refused(option: str, pattern: str, message: str) -> None:
+    with pytest.raises(ArtifactError, match=f"the pattern .* of {option} {message}"):
         read_peft(WHERE, {**CONFIG, option: {pattern: 3}}, pair(), BERT_LAYOUT, "bert.")
 
 
-def test_many_patterns_together_cannot_take_long_either() -> None:
-    patterns = {f".*{'.?' * 2}{i}": 3 for i in range(100)}
-    with pytest.raises(ArtifactError, match="might take very long"):
+def test_a_pattern_that_takes_exponential_time_is_refused_in_bounded_time() -> None:
+    started = process_time()
+    with pytest.raises(ArtifactError, match=r"the pattern .* of rank_pattern takes too long to match"):
+        read_peft(WHERE, {**CONFIG, "rank_pattern": {HARD: 3}}, pair(), BERT_LAYOUT, "bert.")
+    assert process_time() - started < 4
+
+
+def test_many_patterns_share_one_time_limit() -> None:
+    started = process_time()
+    patterns = {f"({HARD}|{i})": 3 for i in range(100)}
+    with pytest.raises(ArtifactError, match="takes too long to match"):
         read_peft(WHERE, {**CONFIG, "rank_pattern": patterns}, pair(), BERT_LAYOUT, "bert.")
+    assert process_time() - started < 4
+
+
+@pytest.mark.parametrize(
+    "pattern", [".*.*.*.*query", "(a+)+|query", "(?:[a-z0-9]+\\.)+query", "(?=.*query).*"]
+)
+def test_a_pattern_that_is_quick_to_match_is_read_however_it_is_written(pattern: str) -> None:
+    config = {**CONFIG, "rank_pattern": {pattern: 3}, "alpha_pattern": {pattern: 3}}
+    lora, _ = read_peft(WHERE, config, pair(3), BERT_LAYOUT, "bert.")
+    assert lora.updates[0, "query"].scale == 1.0
 
 
 def test_patterns_that_are_no_object_are_refused() -> None:
@@ -285,7 +300,7 @@ def test_one_rank_and_scale_change_no_update() -> None:
             (1, "query"): LowRank(torch.randn(5, 6), torch.randn(8, 5), 3.0),
         }
     )
-    found = of_one_rank(lora)
+    found = with_uniform_rank(lora)
     assert {(own.a.shape[0], own.scale) for own in found.updates.values()} == {(5, 1.0)}
     for target, own in lora.updates.items():
         new = found.updates[target]
@@ -295,7 +310,7 @@ def test_one_rank_and_scale_change_no_update() -> None:
 
 def test_updates_of_one_rank_and_scale_stay_as_they_are() -> None:
     lora = lora_of((0, "query"), (1, "key"))
-    assert of_one_rank(lora) is lora
+    assert with_uniform_rank(lora) is lora
 
 
 def test_every_option_of_the_installed_peft_is_known() -> None:

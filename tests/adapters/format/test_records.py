@@ -15,13 +15,13 @@ from onetrunk.adapters.format.files import FileFault
 from onetrunk.adapters.format.records import (
     MAX_KEYS,
     MAX_TOML_BYTES,
-    SECRET_TOML_WORDS,
-    TOML_WORDS,
+    SECRET_TOML_STYLE,
+    TOML_STYLE,
     Count,
+    FaultStyle,
     RecordFault,
     Strings,
     Text,
-    Words,
     closed,
     load_toml,
     matching,
@@ -49,7 +49,7 @@ class Whole:
 SOUND = {"name": "x", "parts": {"a": {"size": 1}}}
 
 
-def faults(change: Mapping[str, object], words: Words = TOML_WORDS) -> list[str]:
+def faults(change: Mapping[str, object], words: FaultStyle = TOML_STYLE) -> list[str]:
     with pytest.raises(RecordFault, match=r"\w") as caught:
         read(Whole, {**SOUND, **change}, words)
     return caught.value.faults
@@ -105,7 +105,7 @@ def test_keys_beyond_all_sense_are_refused_before_each_is_told_of() -> None:
 
 
 def test_words_for_secrets_tell_no_value() -> None:
-    told = str(faults({"name": 123456789, "words": "hidden"}, SECRET_TOML_WORDS))
+    told = str(faults({"name": 123456789, "words": "hidden"}, SECRET_TOML_STYLE))
     assert "name must be a string, not a number" in told
     assert "hidden" not in told
     assert "123456789" not in told

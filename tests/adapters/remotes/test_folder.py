@@ -40,7 +40,7 @@ def commits(remote: FolderRemote) -> set[str]:
 
 def test_a_commit_has_the_hashes_of_its_files(remote: FolderRemote) -> None:
     commit = remote.commit(publish(remote, "one").commit)
-    assert all(file.is_content(b"one") and file.sha256 for file in commit.files.values())
+    assert all(file.matches(b"one") and file.sha256 for file in commit.files.values())
 
 
 def test_a_file_that_was_replaced_is_refused(remote: FolderRemote) -> None:

@@ -15,12 +15,13 @@ import pytest
 import torch
 from torch import nn
 
+from onetrunk.adapters.card.samples import ExportFormat
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import ExportError, UsageError
 from onetrunk.core.inference.adapter_io import load_adapter
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode_examples
-from onetrunk.core.interop.export import Exported, Format, export_adapter
+from onetrunk.core.interop.export import Exported, export_adapter
 from onetrunk.core.interop.import_peft import import_peft
 from onetrunk.core.interop.onnx_graph import check_installed
 from onetrunk.core.plugin_system.host import PluginHost
@@ -35,12 +36,10 @@ STRONG = {"lr": 0.05, "head_lr": 0.05, "epochs": 2, "patience": 0}  # so that th
 
 
 def exported(
-    stored: StoredVersion, backbone: Backbone, form: Format, folder: Path, spec: Any = None
+    stored: StoredVersion, backbone: Backbone, form: ExportFormat, folder: Path, spec: Any = None
 ) -> Exported:
-    artifact = stored.read()
-    return export_adapter(
-        stored.ref, artifact, spec or HOST.task(artifact.manifest.task), backbone, form, folder
-    )
+    spec = spec or HOST.task(stored.read().manifest.task)
+    return export_adapter(stored, spec, backbone, form, folder)
 
 
 def our_logits(stored: StoredVersion, backbone: Backbone, texts: list[str]) -> list[np.ndarray]:
@@ -84,7 +83,7 @@ CASES = [("ner", "cls"), ("sentiment", "cls"), ("sentiment", "mean")]
 @pytest.mark.parametrize("form", ["peft", "merged"])
 @pytest.mark.parametrize(("task", "pooling"), CASES)
 def test_the_lines_of_the_readme_give_our_logits(
-    form: Format,
+    form: ExportFormat,
     task: str,
     pooling: str,
     backbone: Backbone,
@@ -165,7 +164,7 @@ def test_a_merged_model_answers_in_a_pipeline_with_our_labels(
 
 @pytest.mark.parametrize("form", ["peft", "merged"])
 def test_an_export_tells_nothing_of_this_disk(
-    form: Format, words: StoredVersion, bert: Backbone, tmp_path: Path
+    form: ExportFormat, words: StoredVersion, bert: Backbone, tmp_path: Path
 ) -> None:
     done = exported(words, bert, form, tmp_path / "out")
     for path in done.folder.iterdir():
@@ -225,7 +224,7 @@ def test_what_is_there_is_never_touched(
 
 
 def test_a_folder_that_is_not_there_is_named(words: StoredVersion, bert: Backbone, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"there is no folder .*nowhere"):
+    with pytest.raises(ExportError, match=r"the folder .*nowhere does not exist"):
         exported(words, bert, "peft", tmp_path / "nowhere" / "out")
 
 
@@ -288,13 +287,13 @@ def own(bert: Backbone, records: Any, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.mark.parametrize("form", ["peft", "merged"])
 def test_a_head_of_a_plugins_own_stands_in_a_file_and_is_checked_as_well(
-    form: Format, own: tuple[StoredVersion, Any], bert: Backbone, tmp_path: Path
+    form: ExportFormat, own: tuple[StoredVersion, Any], bert: Backbone, tmp_path: Path
 ) -> None:
     stored, spec = own
     done = exported(stored, bert, form, tmp_path / "out", spec)
     assert done.difference < 1e-4
     assert "head.safetensors" in done.files
-    assert "The head is the plugin's own" in (done.folder / "README.md").read_text()
+    assert "Only the task's plugin defines how the weights" in (done.folder / "README.md").read_text()
 
 
 def test_a_head_of_a_plugins_own_is_no_onnx(
@@ -302,7 +301,7 @@ def test_a_head_of_a_plugins_own_is_no_onnx(
 ) -> None:
     pytest.importorskip("onnxruntime")
     stored, spec = own
-    with pytest.raises(ExportError, match="the head of task 'sentiment' is its plugin's own"):
+    with pytest.raises(ExportError, match="only the plugin of task 'sentiment' defines its head"):
         exported(stored, bert, "onnx", tmp_path / "out", spec)
     assert list(tmp_path.iterdir()) == []
 

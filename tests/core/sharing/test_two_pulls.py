@@ -38,7 +38,7 @@ def shared(trained: StoredVersion, tmp_path: Path) -> Publish:
         remote, options, aside = open_remote(location), PushOptions(), tmp_path / f"{name}-aside"
         aside.mkdir()
         remote.create(private=False)
-        push = check_push(trained, HOST.task("sentiment"), remote, "A task", options)
+        push = check_push(trained, HOST.task("sentiment"), remote, options)
         publish(push, remote, aside, options)
         return location
 

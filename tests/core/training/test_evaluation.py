@@ -75,11 +75,11 @@ def numpys(*arguments: object) -> JSONObject:
         (
             "evaluate",
             numpys,
-            "evaluate returns a value that has a float32, which is no JSON, under 'macro_f1'",
+            "evaluate returns a value that has a float32, which is not JSON, under 'macro_f1'",
         ),
     ],
 )
-def test_a_fault_in_what_measures_is_told_before_the_first_step(
+def test_a_fault_in_calibrate_or_evaluate_is_found_before_the_first_step(
     train: Train, part: str, function: Callable[..., Any], fault: str
 ) -> None:
     steps: list[StepEvent] = []

@@ -98,7 +98,7 @@ def share(stored: Any, folder: Path) -> Location:
     remote, options = open_remote(location), PushOptions(force=True)
     aside.mkdir(parents=True)
     remote.create(private=False)
-    push = check_push(stored, TASKS["ner"], remote, "A task", options)
+    push = check_push(stored, TASKS["ner"], remote, options)
     publish(push, remote, aside, options)
     return location
 
@@ -143,7 +143,7 @@ def test_an_import_of_plain_peft(
     ear: Ear, store: Store, words: Store, bert: Backbone, tmp_path: Path
 ) -> None:
     stored, folder = words.resolve("people@1"), tmp_path / "plain"
-    export_adapter(stored.ref, stored.read(), TASKS["ner"], bert, "peft", folder)
+    export_adapter(stored, TASKS["ner"], bert, "peft", folder)
     labels = stored.read().manifest.labels
     puller = Puller(store, PluginHost.of(ear), lambda _: bert)
     puller.pull_peft(Location.parse(folder.as_uri()), TASKS["ner"], lambda *_: bert, labels)

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from onetrunk.adapters.format.artifact import read_artifact
-from onetrunk.adapters.format.peft_format import ROOT, peft_config, peft_tensors
+from onetrunk.adapters.format.peft_format import ROOT, PeftOptions, peft_config, peft_tensors
 from onetrunk.adapters.methods.lora import Lora, LowRank, init_lora
 from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import Backbone
@@ -59,15 +59,7 @@ def peft_model(backbone: Backbone, lora: Lora) -> Any:
     from transformers import AutoModel
 
     layout = backbone.family.layout
-    config = peft_config(
-        lora,
-        layout,
-        task_type="FEATURE_EXTRACTION",
-        base_model="",
-        revision=None,
-        dropout=0.0,
-        modules_to_save=(),
-    )
+    config = peft_config(lora, layout, PeftOptions())
     used = {key: config[key] for key in ("r", "lora_alpha", "target_modules")}
     model = get_peft_model(AutoModel.from_pretrained(backbone.name), LoraConfig(**used)).eval()
     parameters = {name.replace(".default.", "."): p for name, p in model.named_parameters() if "lora" in name}
