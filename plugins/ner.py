@@ -74,7 +74,7 @@ def _read_words(words: Any, tags: Any) -> Example:
 
 
 def _read_tags(tags: Any, words: int) -> tuple[str, ...]:
-    from onetrunk.core.data.conll import to_iob2
+    from onetrunk.core.tasks.iob2 import to_iob2
 
     _check_strings("tags", tags)
     if len(tags) != words:
@@ -189,14 +189,6 @@ def make_head(context: HeadContext) -> nn.Module:
     return token_head(context)
 
 
-def repair(tags: Sequence[str]) -> list[str]:
-    """Return valid IOB2 tags: an I-X that does not continue an entity of type X becomes B-X."""
-    return [
-        "B-" + tag[2:] if tag.startswith("I-") and before[2:] != tag[2:] else tag
-        for before, tag in pairwise([OUTSIDE, *tags])
-    ]
-
-
 def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSONObject) -> JSONObject:
     """Return {"entities": [{"start", "end", "label", "text", "score"}]}, in the order of the text.
 
@@ -222,7 +214,7 @@ def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSON
 def _best_tags(logits: np.ndarray, labels: Labels, words: int) -> list[str]:
     if len(logits) != words:
         raise ValueError(f"{len(logits)} rows of logits for {words} words; expected one row per word")
-    from onetrunk.core.tasks.viterbi import best_iob2
+    from onetrunk.core.tasks.iob2 import best_iob2
 
     return best_iob2(logits, labels)
 
@@ -246,9 +238,9 @@ def evaluate(
     None if its denominator is 0: precision without predicted entities, recall without gold entities.
     Raises ValueError unless each example has one row of logits per word.
     """
-    from onetrunk.core.tasks.span_metrics import entity_metrics
+    from onetrunk.core.tasks.iob2 import entity_metrics, to_iob2
 
-    gold = [repair(example.target) for example in examples]
+    gold = [to_iob2(example.target) for example in examples]
     predicted = [_best_tags(rows, labels, len(tags)) for tags, rows in zip(gold, logits, strict=True)]
     return {**entity_metrics(gold, predicted), "token": _token_metrics(gold, predicted)}
 

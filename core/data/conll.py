@@ -1,4 +1,4 @@
-"""Reader of CoNLL files (one token per line, a blank line between sentences), and their tag schemes."""
+"""Reader of CoNLL files: one token per line, a blank line between sentences."""
 
 from __future__ import annotations
 
@@ -8,45 +8,9 @@ from dataclasses import dataclass
 from onetrunk.core.data.lines import NumberedLine
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Record
-
-TAGS_EXPECTED = "O, B-TYPE or I-TYPE (IOB1, IOB2), or also E-, S- (BIOES), L-, U- (BILOU)"
+from onetrunk.core.tasks.iob2 import TAGS_EXPECTED, is_tag, to_iob2
 
 _DOCSTART = "-DOCSTART-"
-_STARTS = frozenset("BSU")
-_CLOSES = frozenset("ESLU")
-_PREFIXES = frozenset("BIESLU")
-
-
-def is_tag(value: object) -> bool:
-    """Return whether `value` is `O` or a tag of IOB, BIOES or BILOU with a type, such as `B-person`."""
-    if not isinstance(value, str):
-        return False
-    prefix, dash, kind = value.partition("-")
-    return value == "O" or (dash == "-" and prefix in _PREFIXES and bool(kind.strip()))
-
-
-def to_iob2(tags: Sequence[str]) -> list[str]:
-    """Convert the tags of one sentence from IOB1, IOB2, BIOES or BILOU to IOB2.
-
-    One rule holds for all schemes. `B-`, `S-` and `U-` begin an entity. `I-`, `E-` and `L-` continue the entity of
-    the word before if it has the same type and did not end with `E-`, `L-`, `S-` or `U-`; otherwise they begin an
-    entity. A word that begins an entity gets `B-`, one that continues it gets `I-`.
-    Raises ValueError for any other tag.
-    """
-    result: list[str] = []
-    open_type: str | None = None  # the type of the entity that the next word can continue
-    for position, tag in enumerate(tags, 1):
-        if not is_tag(tag):
-            raise ValueError(f"tag {position} is {tag!r}; expected {TAGS_EXPECTED}")
-        prefix, _, kind = tag.partition("-")
-        if not kind:
-            result.append("O")
-            open_type = None
-            continue
-        begins = prefix in _STARTS or kind != open_type
-        result.append(f"B-{kind}" if begins else f"I-{kind}")
-        open_type = None if prefix in _CLOSES else kind
-    return result
 
 
 def read_conll(name: str, lines: Iterable[NumberedLine]) -> Iterator[tuple[int, Record]]:

@@ -110,13 +110,13 @@ def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None)
     return Dataset(tuple(examples), name, content_sha256(examples), columns)
 
 
-def check_targets(spec: TaskSpec, dataset: Dataset, labels: Labels) -> None:
-    """Check that the targets of all examples are valid for `labels`.
+def check_targets(spec: TaskSpec, dataset: Dataset, labels: Labels) -> list[Targets]:
+    """Return the targets of all examples, after a check that they are valid for `labels`.
 
     Raises DataError that lists the lines with an unknown label, a number that is not finite, or integers mixed with
     floats.
     """
-    _check(spec, dataset, dataset.examples, labels)
+    return _targets(spec, dataset, dataset.examples, labels)
 
 
 def check_any_missing(spec: TaskSpec, dataset: Dataset) -> None:
@@ -124,7 +124,7 @@ def check_any_missing(spec: TaskSpec, dataset: Dataset) -> None:
 
     Raises DataError as `check_targets` does.
     """
-    _check(spec, dataset, [example for example in dataset.examples if example.target is None], ())
+    _targets(spec, dataset, [example for example in dataset.examples if example.target is None], ())
 
 
 def content_sha256(examples: Sequence[Example]) -> str:
@@ -203,15 +203,18 @@ def _example(spec: TaskSpec, source: SourceRecord) -> Example:
         return replace(spec.read(source.record), where=source.where)
 
 
-def _check(spec: TaskSpec, dataset: Dataset, examples: Sequence[Example], labels: Labels) -> None:
+def _targets(spec: TaskSpec, dataset: Dataset, examples: Sequence[Example], labels: Labels) -> list[Targets]:
     faults = _Faults()
-    targets: Targets = ()
+    found: list[Targets] = []
+    before: Targets = ()
     for example in examples:
         try:
-            targets = targets_of(spec, example, labels, targets) or targets
+            found.append(targets_of(spec, example, labels, before))
+            before = found[-1] or before
         except ValueError as fault:
             faults.add(example.where or dataset.source, str(fault))
     faults.raise_any(dataset.source, len(dataset.examples), dataset.columns)
+    return found
 
 
 def _part(dataset: Dataset, examples: Sequence[Example], source: str) -> Dataset:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from onetrunk.core.data.conll import is_tag, read_conll
+from onetrunk.core.data.conll import read_conll
 from onetrunk.core.data.csv_files import read_table
 from onetrunk.core.data.jsonl import read_json, read_jsonl
 from onetrunk.core.data.lines import NumberedLine, check_file, is_stream, peek, read_lines, source_name
 from onetrunk.core.errors import DataError, UsageError
 from onetrunk.core.tasks import Record
+from onetrunk.core.tasks.iob2 import is_tag
 
 SUFFIXES = {
     ".jsonl": "jsonl",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from onetrunk.core.data.dataset import (
     load_dataset,
 )
 from onetrunk.core.errors import DataError
-from onetrunk.core.tasks import Labels, TaskSpec
-from onetrunk.core.tasks.guarded_calls import calling, targets_of
+from onetrunk.core.tasks import Labels, Targets, TaskSpec
+from onetrunk.core.tasks.guarded_calls import calling
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +70,20 @@ def read_train_data(
     parts = hold_out(data, seed=seed) if dev_file is None else (data, load_dataset(spec, dev_file))
     test = None if test_file is None else load_dataset(spec, test_file)
     known = _labels(spec, data) if labels is None else labels
-    for dataset in (*parts, test):
-        if dataset is not None:
-            check_targets(spec, dataset, known)
     for dataset in parts:
-        _check_any_label(spec, dataset, known)
+        _check_any_label(dataset.source, check_targets(spec, dataset, known), known)
+    if test is not None:
+        check_targets(spec, test, known)
     return TrainData(parts[0], parts[1], test, known, held_out)
 
 
-def _check_any_label(spec: TaskSpec, dataset: Dataset, labels: Labels) -> None:
+def _check_any_label(source: str, targets: Iterable[Targets], labels: Labels) -> None:
     """Raise DataError if no unit has a label, for example if all rows are `oos`. Float targets always count.
 
     Such a train split teaches nothing, and such a dev split cannot select an epoch.
     """
-    targets = (target for example in dataset.examples for target in targets_of(spec, example, labels))
-    if not any(isinstance(target, float) or target >= 0 for target in targets):
-        raise DataError(dataset.source, f"no row has one of the labels: {', '.join(labels[:20]) or 'none'}")
+    if not any(isinstance(target, float) or target >= 0 for own in targets for target in own):
+        raise DataError(source, f"no row has one of the labels: {', '.join(labels[:20]) or 'none'}")
 
 
 def _labels(spec: TaskSpec, data: Dataset) -> Labels:

@@ -18,7 +18,7 @@ from onetrunk.core.errors import PluginError, UnknownTask
 from onetrunk.core.plugin_system.discovery import PluginSource, installed, source_of
 from onetrunk.core.plugin_system.registration import by_name, new_manager, provided, registered
 from onetrunk.core.tasks import TaskSpec
-from onetrunk.core.tasks.error_reason import reason
+from onetrunk.core.tasks.guarded_calls import reason
 from onetrunk.core.tasks.hookspecs import CommandSpec
 
 OWN_COMMANDS = frozenset(

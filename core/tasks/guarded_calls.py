@@ -1,15 +1,22 @@
-"""Guarded calls of a task's functions: an error names the task, the function and the line of the plugin."""
+"""Guarded calls of plugin code: an error names the task, the function and the line of the plugin."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from numbers import Integral, Real
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
+import pluggy
+
 from onetrunk.adapters.format import strict_json
+from onetrunk.core import errors
 from onetrunk.core.errors import OneTrunkError, TaskSpecError
-from onetrunk.core.tasks.error_reason import reason
 from onetrunk.core.tasks.spec import Example, JSONObject, Labels, Targets, TaskSpec
 
 _LARGEST = 3.4028234e38
@@ -17,8 +24,18 @@ _LARGEST = 3.4028234e38
 
 _NAMES = {int: "an int", float: "a float"}
 
+_CORE_FILES = (
+    "<",
+    contextlib.__file__,
+    *(str(Path(file).parent) + os.sep for file in (errors.__file__, pluggy.__file__, importlib.__file__)),
+)
+"""Prefixes of the files whose frames lie between the host and the plugin; they do not explain the error."""
 
-@contextmanager
+_LIBRARIES = ("torch", "numpy", "transformers")
+"""Libraries that plugins call; their frames do not show the author where to look."""
+
+
+@contextlib.contextmanager
 def calling(
     spec: TaskSpec, name: str, where: str = "", *, passing: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
@@ -96,3 +113,30 @@ def notes_on(spec: TaskSpec, examples: Sequence[Example]) -> tuple[str, ...]:
     if odd := [note for note in notes if not isinstance(note, str)]:
         raise TaskSpecError(spec.name, [f"notes returns {odd[0]!r}, expected strings"])
     return notes
+
+
+def reason(error: BaseException, place: str) -> str:
+    """Return `error` as one line that ends with the innermost line of plugin code in its traceback.
+
+    place: used if the traceback has no plugin code.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return _one_line(error, error.msg, f"{error.filename}:{error.lineno}")
+    loaded = (getattr(sys.modules.get(name), "__file__", None) for name in _LIBRARIES)
+    libraries = tuple(os.path.dirname(file) + os.sep for file in loaded if file)
+    for frame, line in walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        if not file.startswith(_CORE_FILES + libraries):
+            place = f"{file}:{line}"
+    return _one_line(error, _message(error), place)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as fault:  # __str__ of a plugin can raise; the report must still be made
+        return f"its message cannot be shown: __str__ raises {type(fault).__name__}"
+
+
+def _one_line(error: BaseException, message: str, place: str) -> str:
+    return " ".join(f"{type(error).__name__}: {message} ({place})".split())

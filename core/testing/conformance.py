@@ -106,15 +106,16 @@ class ConformanceChecks:
             if self.spec.read(record) != example:
                 yield f"record {number}: returns another Example when it is read again"
             self.examples.append(example)
-        yield from self._no_record_faults()
+        yield from self._rejection_faults("an empty record", lambda: self.spec.read({}))
 
-    def _no_record_faults(self) -> Iterator[str]:
+    def _rejection_faults(self, what: str, call: Callable[[], object]) -> Iterator[str]:
+        """Yield a fault unless `call` raises ValueError; the core adds file and line to no other exception."""
         try:
-            self.spec.read({})
+            call()
         except ValueError:
             return
-        except Exception as error:  # the core adds file and line to ValueError only
-            yield f"an empty record raises {type(error).__name__}, expected a ValueError for the user"
+        except Exception as error:  # the code of a plugin can raise anything
+            yield f"{what} raises {type(error).__name__}, expected a ValueError for the user"
 
     def _word_faults(self, example: Example) -> Iterator[str]:
         end = 0
@@ -155,15 +156,8 @@ class ConformanceChecks:
             yield "no record has a target that can be trained on"
         if callable(self.spec.labels) and not any(map(self._needs_its_label, self.examples)):
             yield "with labels = () no target raises ValueError"
-        yield from self._missing_target_faults()
-
-    def _missing_target_faults(self) -> Iterator[str]:
-        try:
-            self.spec.targets(replace(self.examples[0], target=None), ())
-        except ValueError:
-            return
-        except Exception as error:  # only for ValueError does the core name the line
-            yield f"a target of None raises {type(error).__name__}, expected a ValueError"
+        unlabelled = replace(self.examples[0], target=None)
+        yield from self._rejection_faults("a target of None", lambda: self.spec.targets(unlabelled, ()))
 
     def _needs_its_label(self, example: Example) -> bool:
         try:

@@ -31,7 +31,7 @@ def threshold_at(height: float) -> dict[str, Any]:
     return {"threshold": score(height), "score": SCORE, "rule": "set by hand"}
 
 
-def test_the_task_keeps_the_contract() -> None:
+def test_the_task_follows_the_contract() -> None:
     texts = [("book a table", "book"), ("cancel my flight", "cancel"), ("the great london", "oos")]
     check_task(SPEC, [{"text": text, "label": label} for text, label in texts * 4])
     assert list(tasks()) == [SPEC]

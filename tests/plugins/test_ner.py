@@ -15,8 +15,9 @@ from seqeval.scheme import IOB2
 
 from onetrunk.core.tasks import Example
 from onetrunk.core.tasks.guarded_calls import notes_on
+from onetrunk.core.tasks.iob2 import to_iob2
 from onetrunk.core.testing import check_task
-from onetrunk.plugins.ner import SPEC, repair, tasks
+from onetrunk.plugins.ner import SPEC, tasks
 
 LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 TAGS = st.lists(st.sampled_from(LABELS), max_size=12)
@@ -40,7 +41,7 @@ def texts(example: Example) -> list[str]:
     return [example.text[start:end] for start, end in example.words]
 
 
-def test_the_task_keeps_the_contract() -> None:
+def test_the_task_follows_the_contract() -> None:
     tagged = [(["ada", "love", "london"], ["B-PER", "O", "B-LOC"]), (["book", "a", "table"], ["O", "O", "O"])]
     check_task(SPEC, [{"words": words, "tags": tags} for words, tags in tagged * 6])
     assert list(tasks()) == [SPEC]
@@ -207,14 +208,14 @@ def test_an_unknown_or_missing_target_is_refused(target: tuple[str, ...] | None,
     ],
 )
 def test_an_inside_tag_that_continues_nothing_begins_an_entity(tags: list[str], repaired: list[str]) -> None:
-    assert repair(tags) == repaired
+    assert to_iob2(tags) == repaired
 
 
 @settings(deadline=None)
 @given(TAGS)
 def test_repaired_tags_need_no_repair_and_keep_every_type(tags: list[str]) -> None:
-    assert repair(repair(tags)) == repair(tags)
-    assert [tag[2:] for tag in repair(tags)] == [tag[2:] for tag in tags]
+    assert to_iob2(to_iob2(tags)) == to_iob2(tags)
+    assert [tag[2:] for tag in to_iob2(tags)] == [tag[2:] for tag in tags]
 
 
 def test_decode_gives_offsets_text_and_the_mean_probability_of_the_words_tags() -> None:
@@ -296,9 +297,9 @@ def test_a_type_of_any_name_has_its_row(name: str) -> None:
 @settings(deadline=None)
 @given(st.lists(st.tuples(TAGS, st.randoms(use_true_random=False)), min_size=1, max_size=4))
 def test_figures_are_those_of_seqeval(rows: list[tuple[list[str], Any]]) -> None:
-    gold = [repair(tags) for tags, _ in rows]
+    gold = [to_iob2(tags) for tags, _ in rows]
     predicted = [
-        repair([tag if draw.random() < 0.6 else draw.choice(LABELS) for tag in tags]) for tags, draw in rows
+        to_iob2([tag if draw.random() < 0.6 else draw.choice(LABELS) for tag in tags]) for tags, draw in rows
     ]
     assume(
         any(tag != "O" for tags in [*gold, *predicted] for tag in tags)
@@ -315,7 +316,7 @@ def test_figures_are_those_of_seqeval(rows: list[tuple[list[str], Any]]) -> None
     assert list(metrics["per_type"]) == [name for name in report if not name.endswith(" avg")]
 
 
-def test_token_figures_stand_beside_them_and_leave_out_o() -> None:
+def test_token_metrics_leave_out_o() -> None:
     token = SPEC.evaluate(examples(*GOLD), [logits_of(row) for row in PREDICTED], LABELS, {})["token"]
     assert token == pytest.approx(
         {
@@ -356,7 +357,7 @@ def test_a_figure_that_divides_by_nothing_has_no_value_and_gives_no_warning(
 @settings(deadline=None)
 @given(st.lists(TAGS.filter(bool), min_size=1, max_size=4))
 def test_evaluate_finds_exactly_the_entities_of_decode(rows: list[list[str]]) -> None:
-    rows = [repair(row) for row in rows]
+    rows = [to_iob2(row) for row in rows]
     gold = examples(*rows)
     found = [
         SPEC.decode(example, logits_of(row), LABELS, {})["entities"]

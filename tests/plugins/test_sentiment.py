@@ -22,7 +22,7 @@ def logits(*values: float) -> np.ndarray:
     return np.array([values], dtype=np.float32)
 
 
-def test_the_task_keeps_the_contract() -> None:
+def test_the_task_follows_the_contract() -> None:
     texts = [("good film", "good"), ("bad film", "bad"), ("awful book", "bad"), ("great book", "good")]
     check_task(SPEC, [{"text": text, "label": label} for text, label in texts * 3])
     assert list(tasks()) == [SPEC]

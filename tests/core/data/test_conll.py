@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onetrunk.core.data.conll import is_tag, read_conll, to_iob2
+from onetrunk.core.data.conll import read_conll
 from onetrunk.core.data.readers import read_records
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Record
+from onetrunk.core.tasks.iob2 import is_tag, to_iob2
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 

@@ -72,7 +72,7 @@ def test_a_table_without_the_column_of_labels_is_told_by_its_header(
         ),
     ],
 )
-def test_what_are_no_labels_is_the_tasks_fault_before_anything_is_trained(
+def test_invalid_labels_are_a_fault_of_the_task(
     sentiment: TaskSpec, moods: Path, labels: Callable[..., Any], fault: str
 ) -> None:
     with pytest.raises(TaskSpecError, match=f"^task 'sentiment': {fault}"):

@@ -42,7 +42,7 @@ def train(spec: TaskSpec, backbone: Backbone, folder: Path, **settings: Any) -> 
     return train_adapter(host, Store(folder), TrainJob("stars", "x", splits, chosen), backbone)
 
 
-def test_a_regression_keeps_the_contract() -> None:
+def test_a_regression_follows_the_contract() -> None:
     check_task(STARS, RECORDS)
 
 
@@ -67,7 +67,7 @@ def test_the_loss_is_given_integers_as_int64(bert: Backbone) -> None:
 
 @pytest.mark.parametrize("good", [0.5, 1])
 @pytest.mark.parametrize("bad", [True, np.True_, float("nan"), float("inf"), -1e300, "0.5", [0.5]])
-def test_what_is_no_target_is_told_with_its_line(good: float, bad: object) -> None:
+def test_an_invalid_target_is_refused_with_its_line(good: float, bad: object) -> None:
     with pytest.raises(
         DataError, match=r"^x\.jsonl:2: the target .* is neither an integer nor a finite float"
     ):
@@ -81,12 +81,12 @@ def test_what_is_no_target_is_told_with_its_line(good: float, bad: object) -> No
         ([1, 0.5], "0.5 is a float, but other targets are ints"),
     ],
 )
-def test_integers_among_floats_are_told_with_their_line(values: list[float], fault: str) -> None:
+def test_integers_among_floats_are_refused_with_their_line(values: list[float], fault: str) -> None:
     with pytest.raises(DataError, match=rf"^x\.jsonl:2: .*{fault}; expected all integers or all floats"):
         check_targets(STARS, dataset(values), ())
 
 
-def test_without_a_check_before_it_a_corpus_refuses_them_too(bert: Backbone) -> None:
+def test_encoding_refuses_them_too(bert: Backbone) -> None:
     with pytest.raises(DataError, match=r"^x\.jsonl:2: the target 1 is an int, but other targets are floats"):
         encode_dataset(STARS, bert, dataset([0.5, 1]).examples, ())
 

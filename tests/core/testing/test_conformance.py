@@ -80,7 +80,7 @@ def test_the_built_in_tasks_keep_the_contract(task: str, records: dict[str, list
     check_task(import_module(f"onetrunk.plugins.{task}").SPEC, records[task])
 
 
-def test_a_multi_label_task_of_a_stranger_keeps_the_contract(plugin: Plugin, tmp_path: Path) -> None:
+def test_a_multi_label_task_of_a_plugin_follows_the_contract(plugin: Plugin, tmp_path: Path) -> None:
     check_task(plugin("", ""), TOPICS, folder=tmp_path / "trial")
 
 
@@ -157,12 +157,12 @@ def test_a_multi_label_task_of_a_stranger_keeps_the_contract(plugin: Plugin, tmp
         ),
     ],
 )
-def test_a_faulty_task_is_told_its_fault(plugin: Plugin, part: str, instead: str, fault: str) -> None:
+def test_each_fault_of_a_task_is_found(plugin: Plugin, part: str, instead: str, fault: str) -> None:
     with pytest.raises(TaskSpecError, match=f"(?s)task 'topics': .*{fault}"):
         check_task(plugin(part, instead), TOPICS)
 
 
-def test_a_head_that_mixes_the_texts_of_a_batch_is_told(plugin: Plugin) -> None:
+def test_a_head_that_mixes_the_texts_of_a_batch_fails(plugin: Plugin) -> None:
     mixing = """
     head = text_head(context)
     forward = head.forward
@@ -173,7 +173,7 @@ def test_a_head_that_mixes_the_texts_of_a_batch_is_told(plugin: Plugin) -> None:
         check_task(plugin("    return text_head(context)\n", mixing), TOPICS)
 
 
-def test_a_head_that_claims_a_form_of_peft_that_it_has_not_is_told(plugin: Plugin) -> None:
+def test_a_head_that_declares_a_wrong_format_fails(plugin: Plugin) -> None:
     claiming = """
     head = text_head(context)
     from onetrunk.core.tasks import HeadFormat

@@ -16,7 +16,9 @@ from onetrunk.core.training.run_state import TrainingCallback
 from tests.core.training.short_runs import SHORT, run, same_weights, scored_by
 
 
-def test_the_best_epoch_is_what_comes_back(spec: TaskSpec, dataset: EncodedDataset, bert: Backbone) -> None:
+def test_the_result_has_the_weights_of_the_best_epoch(
+    spec: TaskSpec, dataset: EncodedDataset, bert: Backbone
+) -> None:
     shy = replace(spec, evaluate=scored_by(lambda logits: -abs(float(np.abs(logits).mean()) - 0.5)))
     trained = run(shy, dataset, bert, replace(SHORT, epochs=8, patience=0, lr=0.03))
     scores = [row["dev"]["accuracy"] for row in trained.history]
@@ -50,7 +52,7 @@ def test_a_run_that_stops_early_is_the_start_of_the_whole_one(
     assert same_weights(short, whole)  # of both the first epoch is the best
 
 
-def test_epochs_that_find_nothing_do_not_end_a_run_and_the_last_of_them_is_the_best(
+def test_epochs_with_metric_zero_do_not_end_a_run_and_the_last_of_them_is_the_best(
     spec: TaskSpec, dataset: EncodedDataset, bert: Backbone
 ) -> None:
     values = iter([0.0, None, 0.0, 0.0, 0.5, 0.25, 0.5])
@@ -59,23 +61,23 @@ def test_epochs_that_find_nothing_do_not_end_a_run_and_the_last_of_them_is_the_b
     assert [row["best"] for row in trained.history] == [True] * 5 + [False] * 2
 
 
-def test_a_metric_that_is_no_number_is_told(spec: TaskSpec, dataset: EncodedDataset, bert: Backbone) -> None:
+def test_a_metric_that_is_not_finite_is_refused(
+    spec: TaskSpec, dataset: EncodedDataset, bert: Backbone
+) -> None:
     with pytest.raises(
         TaskSpecError, match=r"evaluate returns a value that has the number nan, .* under 'accuracy'"
     ):
         run(replace(spec, evaluate=scored_by(lambda _: float("nan"))), dataset, bert, SHORT)
 
 
-def test_an_epoch_whose_metric_has_no_value_counts_as_nothing(
-    spec: TaskSpec, dataset: EncodedDataset, bert: Backbone
-) -> None:
+def test_an_undefined_metric_counts_as_zero(spec: TaskSpec, dataset: EncodedDataset, bert: Backbone) -> None:
     values = iter([None, 0.5, None, 0.25])  # as the f1 of a dev set without entities while none is predicted
     trained = run(replace(spec, evaluate=scored_by(lambda _: next(values))), dataset, bert, SHORT)
     assert trained.best_epoch == 2
     assert [row["dev"] for row in trained.history] == [{}, {"accuracy": 0.5}, {}, {"accuracy": 0.25}]
 
 
-def test_every_step_and_every_epoch_is_heard_of(
+def test_the_callback_gets_every_step_and_every_epoch(
     spec: TaskSpec, dataset: EncodedDataset, bert: Backbone
 ) -> None:
     steps, epochs = list[StepEvent](), list[EpochEvent]()

@@ -79,7 +79,7 @@ def numpys(*arguments: object) -> JSONObject:
         ),
     ],
 )
-def test_a_fault_in_what_measures_is_told_before_the_first_step(
+def test_a_fault_in_calibrate_or_evaluate_is_found_before_the_first_step(
     train: Train, part: str, function: Callable[..., Any], fault: str
 ) -> None:
     steps: list[StepEvent] = []

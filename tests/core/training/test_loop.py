@@ -133,7 +133,7 @@ def test_the_generators_of_the_process_are_left_alone(
     assert before[1:] == (random.getstate(), str(np.random.get_state()))
 
 
-def test_what_was_drawn_before_changes_nothing(
+def test_random_numbers_drawn_before_do_not_change_the_weights(
     spec: TaskSpec, dataset: EncodedDataset, bert: Backbone
 ) -> None:
     first = run(spec, dataset, bert, SHORT)
@@ -141,7 +141,7 @@ def test_what_was_drawn_before_changes_nothing(
     assert same_weights(first, run(spec, dataset, bert, SHORT))
 
 
-def test_who_listens_cannot_change_what_is_drawn_from_python(
+def test_a_callback_that_reseeds_python_does_not_change_the_weights(
     spec: TaskSpec, dataset: EncodedDataset, bert: Backbone
 ) -> None:
     first = run(spec, dataset, bert, SHORT)
@@ -154,7 +154,7 @@ def test_who_listens_cannot_change_what_is_drawn_from_python(
 # What goes wrong
 
 
-def test_a_batch_of_nothing_but_empty_texts_is_passed_over(
+def test_a_batch_of_empty_texts_does_not_stop_training(
     train_tiny: Train, bert: Backbone, tmp_path: Path
 ) -> None:
     empty = [{"text": "", "entities": []}] * 40
@@ -176,7 +176,7 @@ def test_a_run_that_diverges_says_so_and_stores_nothing(
     assert store.versions() == []
 
 
-def test_weights_that_are_finite_but_too_large_for_logits_are_told(
+def test_finite_weights_with_infinite_logits_are_refused(
     train_tiny: Train, bert: Backbone, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingDiverged, match=r"or a lower --head-lr than 0\.01"):
@@ -220,7 +220,7 @@ def test_a_warm_start_begins_from_the_very_weights_of_its_parent(
 
 @pytest.mark.parametrize("parent_method", ["lora", "head"])
 @pytest.mark.parametrize("method", ["lora", "head"])
-def test_what_a_warm_start_gives_loads_again(
+def test_the_result_of_a_warm_start_loads(
     train_tiny: Train, bert: Backbone, spec: TaskSpec, tmp_path: Path, parent_method: str, method: str
 ) -> None:
     store = Store(tmp_path)

@@ -118,7 +118,7 @@ def test_ctrl_c_ends_all(host: PluginHost, bert: Backbone, records: Records) -> 
 
 @pytest.mark.parametrize("room", [2**30, 2_000, 0])  # all is kept, a few texts are, nothing is
 @pytest.mark.parametrize("first", [0, 1, 2])
-def test_lower_states_are_those_of_the_bare_trunk_and_stay_the_same(
+def test_cached_hidden_states_equal_those_of_the_frozen_trunk(
     first: int, room: int, backbone: Backbone, records: Records, host: PluginHost
 ) -> None:
     trunk, spec = Trunk.of(backbone), host.task("ner")

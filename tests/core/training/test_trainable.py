@@ -1,4 +1,4 @@
-"""What trains: how it begins, and how its loss is weighted."""
+"""Trainable adapters: initial weights and class weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_class_weights_make_every_label_count_the_same() -> None:
     assert sum(float(weights[t]) for t in (0, 0, 0, 2)) == pytest.approx(2)
 
 
-def test_a_learner_begins_as_the_backbone_with_a_fresh_head(bert: Backbone) -> None:
+def test_a_trainable_adapter_starts_with_zero_updates_and_a_fresh_head(bert: Backbone) -> None:
     spec, settings = PluginHost.discover().task("sentiment"), TrainSettings(rank=4)
     trainable = TrainableAdapter(spec, ("a", "b"), bert, Trunk.of(bert), settings)
     assert all(not own.b.any() for own in trainable.lora.updates.values())

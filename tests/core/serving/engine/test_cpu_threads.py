@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from onetrunk.core.serving.engine.cpu_threads import run_in_thread
 
 TEAMS = """
 import os, time, torch
-from onetrunk.core.serving.engine.cpu_threads import apart
+from onetrunk.core.serving.engine.cpu_threads import run_in_thread
 
 def threads():
     return len(os.listdir("/proc/self/task"))
@@ -21,7 +22,7 @@ def compute():
     return threads()
 
 before = threads()
-during = apart(compute)
+during = run_in_thread(compute)
 until = time.monotonic() + 5
 while threads() > before and time.monotonic() < until:  # the system ends a thread a little after Python does
     time.sleep(0.01)
@@ -40,6 +41,8 @@ def test_run_in_thread_returns_or_raises_what_its_work_does() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 def test_the_openmp_threads_of_the_work_end_with_it() -> None:
     line = [sys.executable, "-c", TEAMS]
-    done = subprocess.run(line, env={"OMP_NUM_THREADS": "2"}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        line, env=os.environ | {"OMP_NUM_THREADS": "2"}, capture_output=True, text=True, check=True
+    )
     during, after, on_main_thread = map(int, done.stdout.split())
     assert (during, after, on_main_thread) == (2, 0, 1)

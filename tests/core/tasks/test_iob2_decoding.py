@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onetrunk.core.tasks.iob2 import best_iob2, is_valid
 from onetrunk.core.tasks.metrics import log_softmax
-from onetrunk.core.tasks.viterbi import best_iob2, is_valid
 
 LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 

@@ -1,0 +1,131 @@
+"""Tags of words in IOB2: conversion from other schemes, Viterbi decoding, and metrics of whole entities."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from onetrunk.core.tasks.spec import JSONObject
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TAGS_EXPECTED = "O, B-TYPE or I-TYPE (IOB1, IOB2), or also E-, S- (BIOES), L-, U- (BILOU)"
+
+_STARTS = frozenset("BSU")
+_CLOSES = frozenset("ESLU")
+_PREFIXES = frozenset("BIESLU")
+
+
+def is_tag(value: object) -> bool:
+    """Return whether `value` is `O` or a tag of IOB, BIOES or BILOU with a type, such as `B-person`."""
+    if not isinstance(value, str):
+        return False
+    prefix, dash, kind = value.partition("-")
+    return value == "O" or (dash == "-" and prefix in _PREFIXES and bool(kind.strip()))
+
+
+def to_iob2(tags: Sequence[str]) -> list[str]:
+    """Convert the tags of one sentence from IOB1, IOB2, BIOES or BILOU to IOB2.
+
+    One rule holds for all schemes. `B-`, `S-` and `U-` begin an entity. `I-`, `E-` and `L-` continue the entity of
+    the word before if it has the same type and did not end with `E-`, `L-`, `S-` or `U-`; otherwise they begin an
+    entity. A word that begins an entity gets `B-`, one that continues it gets `I-`.
+    Raises ValueError for any other tag.
+    """
+    result: list[str] = []
+    open_type: str | None = None  # the type of the entity that the next word can continue
+    for position, tag in enumerate(tags, 1):
+        if not is_tag(tag):
+            raise ValueError(f"tag {position} is {tag!r}; expected {TAGS_EXPECTED}")
+        prefix, _, kind = tag.partition("-")
+        if not kind:
+            result.append("O")
+            open_type = None
+            continue
+        begins = prefix in _STARTS or kind != open_type
+        result.append(f"B-{kind}" if begins else f"I-{kind}")
+        open_type = None if prefix in _CLOSES else kind
+    return result
+
+
+def best_iob2(logits: np.ndarray, labels: Sequence[str]) -> list[str]:
+    """Return the most probable valid sequence of tags, one tag per word (Viterbi 1967).
+
+    A sequence is valid if each I-X follows a B-X or an I-X. Its probability is the product of the probabilities of
+    its tags. Of equally probable tags, the one with the lower label index is taken.
+
+    logits: (words, labels).
+    labels: O, B-X and I-X for any types X, in any order.
+    """
+    from onetrunk.core.tasks.metrics import log_softmax
+
+    best = [labels[i] for i in logits.argmax(axis=-1).tolist()]
+    return best if is_valid(best) else [labels[i] for i in _viterbi(log_softmax(logits), labels)]
+
+
+def is_valid(tags: Sequence[str]) -> bool:
+    """Whether each I-X of `tags` follows a B-X or an I-X."""
+    return all(not tag.startswith("I-") or before[2:] == tag[2:] for before, tag in pairwise(["O", *tags]))
+
+
+def _viterbi(scores: np.ndarray, labels: Sequence[str]) -> list[int]:
+    """Return the label indices of the best valid path. scores: (words, labels), with at least one word."""
+    import numpy as np
+
+    every = np.arange(len(labels))
+    inside = np.array([label.startswith("I-") for label in labels])
+    index = {label: i for i, label in enumerate(labels)}
+    # An I-X can follow B-X or I-X only; any other tag can follow the tag with the best score.
+    begin = np.array([index.get(f"B-{label[2:]}", i) if inside[i] else i for i, label in enumerate(labels)])
+    total = np.where(inside, -np.inf, scores[0])
+    steps = []
+    for row in scores[1:]:
+        own = np.where(total[begin] >= total, begin, every)
+        steps.append(np.where(inside, own, total.argmax()))
+        total = total[steps[-1]] + row
+    path = [int(total.argmax())]
+    for before in reversed(steps):
+        path.append(int(before[path[-1]]))
+    return path[::-1]
+
+
+def entity_metrics(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:
+    """Return {precision, recall, f1, per_type} of whole entities: seqeval's strict mode with IOB2, micro average.
+
+    A metric is None if its denominator is 0.
+
+    gold, predicted: one list of valid IOB2 tags per text.
+    """
+    from seqeval.metrics import classification_report
+    from seqeval.scheme import IOB2
+
+    types = sorted({tag[2:] for tags in [*gold, *predicted] for tag in tags if tag != "O"})
+    if not types:  # seqeval raises for data without entities
+        return {"precision": None, "recall": None, "f1": None, "per_type": {}}
+    # A type can have the name of a row of averages in seqeval's report; numbers avoid the clash.
+    codes = {name: str(code) for code, name in enumerate(types)}
+    coded = [[_renamed(tags, codes) for tags in rows] for rows in (gold, predicted)]
+    report = classification_report(*coded, mode="strict", scheme=IOB2, output_dict=True, zero_division=0)
+    found = Counter(tag[2:] for tags in predicted for tag in tags if tag.startswith("B-"))
+    table = {name: _metrics(report[codes[name]], found[name]) for name in types}
+    micro = _metrics(report["micro avg"], found.total())
+    del micro["support"]
+    return {**micro, "per_type": table}
+
+
+def _renamed(tags: list[str], names: dict[str, str]) -> list[str]:
+    return [tag if tag == "O" else tag[:2] + names[tag[2:]] for tag in tags]
+
+
+def _metrics(row: JSONObject, predicted: int) -> JSONObject:
+    """Return the metrics of one row of seqeval's report, with None in place of its 0 for a zero denominator."""
+    support = int(row["support"])
+    return {
+        "precision": float(row["precision"]) if predicted else None,
+        "recall": float(row["recall"]) if support else None,
+        "f1": float(row["f1-score"]),
+        "support": support,
+    }
