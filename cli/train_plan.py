@@ -1,4 +1,4 @@
-"""`adapters train --plan`: several adapters over one trunk; what ends one of them ends no other."""
+"""`adapters train --plan`: train several adapters over one encoder; an error in one does not stop the others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def train_plan(host: PluginHost, file: str, device: str, as_json: bool) -> int:
-    """Train what the plan in `file` says, and report each adapter; return the exit code, 1 where one failed."""
+    """Train the adapters of the plan `file` and report each; return the exit code, 1 if one failed."""
     plan = read_plan(file)
     began = time.monotonic()
     outcomes = _train(host, plan, device)
@@ -40,7 +40,7 @@ def train_plan(host: PluginHost, file: str, device: str, as_json: bool) -> int:
 
 
 def _train(host: PluginHost, plan: Plan, device: str) -> list[Outcome]:
-    """Return what became of each adapter of the plan, in its order."""
+    """Return the result, or the error, of each adapter of the plan, in its order."""
 
     parents: dict[int, Parent] = {}
     outcomes: dict[int, Outcome] = {}
@@ -97,7 +97,7 @@ def _end(progress: TrainingProgress, name: str, outcome: Outcome) -> None:
         progress.say(name, f"stored as {outcome.stored.ref}" if outcome.stored else "done")
     elif isinstance(outcome, OneTrunkError):
         progress.say(name, f"failed: {outcome}")
-    else:  # a bug, of ours or of a plugin: where it arose is what helps
+    else:  # a bug of OneTrunk or of a plugin: the traceback helps
         progress.say(name, "failed:\n" + "".join(traceback.format_exception(outcome)).rstrip())
 
 

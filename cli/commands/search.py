@@ -1,4 +1,4 @@
-"""`adapters search`: adapters on the Hub."""
+"""`adapters search`: find adapters on the Hub."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from onetrunk.cli.sharing import read_token, token_option
 @click.command("search")
 @click.argument("query", required=False)
 @click.option("--task", metavar="T", help="Only adapters of this task.")
-@click.option("--backbone", metavar="B", help="Only adapters of this backbone, a Hub id.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Most results.")
+@click.option("--backbone", metavar="B", help="Only adapters for this backbone (a Hub id).")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number of results."
+)
 @token_option
 @json_option
 def command(
@@ -28,9 +30,9 @@ def command(
     token_file: str | None,
     as_json: bool,
 ) -> None:
-    """List adapters on the Hub whose name has QUERY, the newest first.
+    """List adapters on the Hub whose name contains QUERY, newest first.
 
-    What they say of themselves is shown as it is; `adapters pull` checks it.
+    The metadata is shown as published; `adapters pull` checks it.
 
     \b
     Example:
@@ -42,7 +44,7 @@ def command(
     if as_json:
         emit_json([{**asdict(each), "metric": each.metric and dict([each.metric])} for each in found])
     elif not found:
-        say("No adapter was found.")
+        say("No adapters found.")
     else:
         table(
             ("repo", "task", "result", "backbone", "size", "updated (UTC)"), map(_row, found), right=["size"]

@@ -1,4 +1,4 @@
-"""`adapters train`: from labelled files to an adapter in the store."""
+"""`adapters train`: train an adapter on labelled files and store it."""
 
 from __future__ import annotations
 
@@ -32,20 +32,30 @@ if TYPE_CHECKING:
 @click.argument("task", required=False)
 @click.option("--train", "train_file", metavar="F", help="Training data: a file, a folder, or - for stdin.")
 @click.option(
-    "--dev", "dev_file", metavar="F", help="Data that picks the best epoch.  [default: a tenth of train]"
+    "--dev",
+    "dev_file",
+    metavar="F",
+    help="Dev data, which selects the best epoch.  [default: a tenth of the training data]",
 )
-@click.option("--test", "test_file", metavar="F", help="Data that is measured once, at the end.")
-@click.option("--name", metavar="N", help="Name of the adapter in the store.  [default: that of the task]")
-@click.option("--from", "start", metavar="REF", help="Adapter to train on from; its labels and shape stay.")
+@click.option("--test", "test_file", metavar="F", help="Test data, evaluated once after training.")
+@click.option(
+    "--name", metavar="N", help="Name of the adapter in the store.  [default: the name of the task]"
+)
+@click.option(
+    "--from",
+    "start",
+    metavar="REF",
+    help="Adapter to continue training from; its labels and LoRA settings are kept.",
+)
 @click.option(
     "--backbone",
     metavar="B",
-    help=f"Hub id or folder.  [default: that of --from, or {OFFLINE_NAME}]",
+    help=f"Hub id or folder of the backbone.  [default: the one of --from, or {OFFLINE_NAME}]",
 )
 @click.option(
     "--plan",
     metavar="F",
-    help="Train what this TOML file says, several adapters at once over one trunk.",
+    help="TOML file that lists adapters to train together over one encoder.",
 )
 @device_option
 @training_options
@@ -61,10 +71,10 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train an adapter for TASK and keep it in the store as the next version of its name.
+    """Train an adapter for TASK and store it as the next version of its name.
 
-    Files are JSONL, JSON, CSV, TSV or CoNLL; a folder has train, dev and test files. `adapters plugins` lists
-    the tasks. Nothing is stored before the whole run has succeeded.
+    Data files are JSONL, JSON, CSV, TSV or CoNLL; a folder holds train, dev and test files. `adapters plugins`
+    lists the tasks. The adapter is stored only after the whole run has succeeded.
 
     \b
     Example:
@@ -79,7 +89,7 @@ def command(
         context.exit(train_plan(plugin_host(context), plan, device, as_json))
     if task is None or options["train_file"] is None:
         missing = "argument 'TASK'" if task is None else "option '--train'"
-        raise click.UsageError(f"Missing {missing}; only --plan goes without.", context)
+        raise click.UsageError(f"Missing {missing}; it is required unless --plan is given.", context)
     files = [options.pop(f"{split}_file") for split in ("train", "dev", "test")]
     start, backbone = options.pop("start"), options.pop("backbone")
     settings, name = TrainSettings(**options), validate_name(task if name is None else name)
@@ -99,17 +109,17 @@ def command(
 
 
 def _given(context: click.Context) -> list[str]:
-    """Return the parameters that stand on the command line."""
+    """Return the names of the parameters that were given on the command line."""
     return [
         name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
 
 
 def _refuse_beside_plan(context: click.Context) -> None:
-    """Raise UsageError for a parameter that the plan has to give: it would hold for one adapter or for all?"""
+    """Raise UsageError for an option that belongs into the plan: it could be meant for one adapter or for all."""
     for name in _given(context):
         if name not in ("plan", "device", "as_json"):
-            raise UsageError(f"{name.replace('_', '-')} is for the plan to say; leave it out beside --plan")
+            raise UsageError(f"{name.replace('_', '-')} cannot be combined with --plan; set it in the plan")
 
 
 def _read(
@@ -119,14 +129,14 @@ def _read(
     settings: TrainSettings,
     parent: Parent | None,
 ) -> TrainData:
-    """Read and check the data; say what a user should know of it, such as that dev is held out."""
+    """Read and check the data; print notes on it, such as that dev rows are held out."""
     spec = plugin_host(context).task(task)
     if "" in files:
         raise UsageError(
-            "the name of a file is empty; give one after --train, --dev and --test, or leave it out"
+            "--train, --dev or --test has an empty file name; give the name of a file, or leave the option out"
         )
     if files.count("-") > 1:
-        raise UsageError("stdin can be read only once; give a file for all but one of --train, --dev, --test")
+        raise UsageError("only one of --train, --dev and --test can read stdin; give files for the others")
     from onetrunk.core.data.training_data import read_train_data
 
     labels = None if parent is None else parent[1].labels
@@ -175,14 +185,14 @@ def _print(result: TrainResult, seconds: float) -> None:
         say(CALIBRATED_ON_DEV)
     epochs = f"{len(result.run.history)} of {counted(result.run.learner.settings.epochs or 0, 'epoch')}"
     about = [
-        ("loss", f"{result.loss:.4f}, at the best epoch, {result.run.best_epoch}; {epochs} run"),
-        ("parameters", f"{result.trained:,} trained, {result.share:.2%} of the backbone's"),
+        ("loss", f"{result.loss:.4f} in the best epoch, {result.run.best_epoch}; {epochs} run"),
+        ("parameters", f"{result.trained:,} trained, {result.share:.2%} of those of the backbone"),
         ("size", size(result.bytes) if result.stored else "-"),
         ("speed", f"{result.run.tokens_per_second:,.0f} tokens/s"),
         ("wall time", duration(seconds)),
         (
             "stored",
-            result.stored.ref if result.stored else "nothing: method full is the baseline to compare with",
+            result.stored.ref if result.stored else "not stored: method full is a baseline for comparison",
         ),
     ]
     say()
