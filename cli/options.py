@@ -69,7 +69,7 @@ class ModuleList(click.ParamType[Any]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """Return the names without duplicates. Raises BadParameter for an empty one; the backbone checks the rest."""
+        """Return the names without duplicates. Raises BadParameter for an empty name."""
         if not isinstance(value, str):
             return tuple(value)
         names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))

@@ -73,9 +73,9 @@ def command(
     """Serve adapters over HTTP. A page to try them is at /, the API documentation at /docs.
 
     REF is an adapter of the store, a Hub repo or file:///FOLDER. It is served as NAME; by default, as REF itself,
-    or as the last part of a location. Without REF, the newest version of every adapter of the store that was trained
-    on the backbone is served, except adapters that were only used by their location. The log goes to stderr as JSON
-    lines.
+    or as the last part of a location. Without REF, the newest version of every adapter of the store that was
+    trained on the backbone is served, except adapters that were only used by their location. The log goes to stderr
+    as JSON lines.
 
     \b
     Example:
@@ -178,9 +178,7 @@ def _newest(store: Store) -> dict[str, Manifest]:
             versions = store.versions(name)
             if versions and versions[-1].is_cached:
                 origin = versions[-1].origin
-                _say(
-                    f"not served: {name}: it was only used by its location {origin}; to serve it, name it on the command line"
-                )
+                _say(f"not served: {name}: it was only used by its location {origin}; name it to serve it")
             elif versions:
                 manifests[name] = read_manifest(versions[-1].path)
         except (StoreError, ArtifactError) as error:
