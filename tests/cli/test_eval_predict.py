@@ -142,7 +142,7 @@ def test_a_run_that_fails_leaves_the_report_as_it_was(
 
 def test_of_a_folder_the_test_file_is_measured_and_said_so(evaluate: Any, data: Path) -> None:
     folder, file = (evaluate("mood", data / "mood" / name, "--json") for name in ("", "test.jsonl"))
-    assert f"{data / 'mood'} is a folder: measured is {data / 'mood' / 'test.jsonl'}" in folder.stderr
+    assert f"{data / 'mood'} is a folder; evaluating on {data / 'mood' / 'test.jsonl'}" in folder.stderr
     assert folder.stdout == file.stdout
 
 
@@ -239,10 +239,10 @@ def test_how_many_texts_there_are_is_known_on_the_command_line_only() -> None:
 def test_an_empty_name_of_a_file_is_refused(predict: Any, evaluate: Any) -> None:
     done = predict("mood", "--input", "", input="good")  # an unset variable of a script, say
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "the name of a file is empty; give one after --input" in done.stderr
+    assert "--input has an empty file name" in done.stderr
     done = evaluate("mood", "")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "the name of a file is empty; give one after --data" in done.stderr
+    assert "--data has an empty file name" in done.stderr
 
 
 def test_output_holds_what_json_prints(predict: Any, tmp_path: Path) -> None:

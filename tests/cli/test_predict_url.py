@@ -151,14 +151,14 @@ def test_options_of_a_trunk_are_wrong_usage_with_a_service(
 ) -> None:
     done = run("predict", "mood", "good", "--url", "http://127.0.0.1:1", *options)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert f"not with --url: {named}; the service runs as it was started" in done.stderr
+    assert f"{named} cannot be combined with --url; the service decides these settings" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("good", "--url", ""), "the URL is empty; give one after --url"),
-        (("good", "--token", "file"), "--token is for a service; give its --url, too"),
+        (("good", "--url", ""), "--url is empty; give the URL of a service"),
+        (("good", "--token", "file"), "--token is only for a service; give --url, too"),
         (("--url", "http://h", "--token", "-"), "stdin cannot be both, the token and the texts"),
         (("-", "--url", "http://h", "--token", "-"), "stdin cannot be both, the token and the texts"),
         (("--input", "-", "--url", "http://h", "--token", "-"), "stdin cannot be both"),

@@ -96,7 +96,7 @@ def test_what_is_cached_is_listed_and_shown_with_its_place(world: World) -> None
     (entry,) = done(world.run("list", "--json", home=world.bob)).json
     assert (entry["cached"], entry["origin"].partition("@")[0]) == (True, OTHER)
     shown = done(world.run("show", entry["name"], home=world.bob)).out
-    assert "following main, used by its location without a pull" in shown
+    assert "following main, used by its location without `adapters pull`" in shown
 
 
 def test_what_is_cached_can_be_removed(world: World) -> None:
@@ -266,7 +266,8 @@ def trained_on(world: World, data: Path) -> World:
 def test_an_update_of_all_leaves_a_name_that_was_trained_on_and_says_so(trained_on: World) -> None:
     line = done(trained_on.run("update", "--backbone", trained_on.backbone, home=trained_on.bob))
     assert (
-        f"mood@2 was trained here after mood@1 had been pulled; `adapters pull {REPO}@main --into" in line.err
+        f"mood@2 was trained here after mood@1 was pulled; to add the new commit anyway, run `adapters pull {REPO}@main --into"
+        in line.err
     )
     assert own(trained_on) == {"mood": "mood@2"}
 
