@@ -23,12 +23,12 @@ from onetrunk.cli.sharing import located, read_token
 if TYPE_CHECKING:
     from onetrunk.core.tasks.prediction import Prediction
 
-Answer = Callable[[Iterable[str]], Iterator[Sequence["Prediction"]]]
+Predict = Callable[[Iterable[str]], Iterator[Sequence["Prediction"]]]
 """Predicts a stream of texts with fixed adapters; a bounded number of texts is in memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PredictBackend:
     """The choice of a backend.
 
     url: URL of a service, None for this process.  token: file with its token, - for stdin, None for no token.
@@ -60,31 +60,31 @@ class Place:
 
 
 @contextmanager
-def answering(
-    place: Place,
+def open_backend(
+    backend: PredictBackend,
     context: click.Context,
     adapters: Sequence[str],
     running: Mapping[str, Any],
     chunk: int | None,
-) -> Iterator[Answer]:
+) -> Iterator[Predict]:
     """Yield a function that predicts with `adapters`.
 
     running: values of `running_options`. chunk: texts read ahead, as in `OneTrunk.predict_stream`; None for the
     default.
     """
-    if place.url is None:
+    if backend.url is None:
         yield _by_trunk(context, adapters, running, chunk)
         return
     from onetrunk.core.client import Client
     from onetrunk.core.client.requests import CHUNK
 
-    with Client(place.url, read_token(place.token)) as client:
+    with Client(backend.url, read_token(backend.token)) as client:
         yield lambda texts: client.predict_stream(texts, adapters, chunk=chunk or CHUNK)
 
 
 def _by_trunk(
     context: click.Context, references: Sequence[str], running: Mapping[str, Any], chunk: int | None
-) -> Answer:
+) -> Predict:
     """Load the adapters and their backbone. Raises UsageError if they need different backbones."""
     stored = [located(lambda: plugin_host(context), each, running["backbone"]) for each in references]
     name, revision = needed_backbone(

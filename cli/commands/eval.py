@@ -70,7 +70,7 @@ def command(
     with (
         nullcontext() if report is None else whole_file(report) as file
     ):  # opened first: a file that cannot be written fails early
-        metrics = _measure(host, stored.ref, manifest, dataset, **running)
+        metrics = _evaluate(host, stored.ref, manifest, dataset, running)
         if file is not None:
             file.write(json.dumps({**about, "metrics": metrics}, ensure_ascii=False, indent=2) + "\n")
     if as_json:
@@ -94,25 +94,20 @@ def _file_of(data: str) -> str | Path:
     return file
 
 
-def _measure(
-    host: PluginHost,
-    ref: str,
-    manifest: Manifest,
-    dataset: Dataset,
-    *,
-    backbone: str | None,
-    device: str,
-    precision: str,
-    batch_tokens: int | None,
+def _evaluate(
+    host: PluginHost, ref: str, manifest: Manifest, dataset: Dataset, running: Mapping[str, Any]
 ) -> JSONObject:
+    """Return the metrics of `ref` on `dataset`. running: values of `running_options`."""
     from onetrunk.core.inference.logits import BATCH_TOKENS
     from onetrunk.core.inference.predictor import OneTrunk
 
-    name, revision = needed_backbone({ref: manifest}, backbone)
-    trunk = OneTrunk(load_backbone(name, revision, device=device, dtype=precision), host=host)
+    name, revision = needed_backbone({ref: manifest}, running["backbone"])
+    backbone = load_backbone(name, revision, device=running["device"], dtype=running["precision"])
+    trunk = OneTrunk(backbone, host=host)
     trunk.load(ref)
     with counting(len(dataset.examples)) as advance:
-        return trunk.evaluate(ref, dataset, batch_tokens=batch_tokens or BATCH_TOKENS, advance=advance)
+        tokens = running["batch_tokens"] or BATCH_TOKENS
+        return trunk.evaluate(ref, dataset, batch_tokens=tokens, advance=advance)
 
 
 def _print(title: str, metrics: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ import click
 
 from onetrunk.cli.options import running_options
 from onetrunk.cli.output import emit_json, json_line, json_option, results, whole_file
-from onetrunk.cli.predict_backend import Answer, Place, answering
+from onetrunk.cli.predict_backend import Predict, PredictBackend, open_backend
 from onetrunk.cli.progress import counting
 from onetrunk.core.errors import PredictionFailed
 from onetrunk.core.tasks.guarded_calls import json_faults
@@ -52,8 +52,6 @@ def command(
     texts: tuple[str, ...],
     source: str | None,
     output: Path | None,
-    url: str | None,
-    token_file: str | None,
     as_json: bool,
     **running: Any,
 ) -> None:
@@ -70,8 +68,8 @@ def command(
       adapters predict ner@prod --input mails.jsonl --url http://127.0.0.1:8080
     """
     stdin = source == "-" or (source is None and texts in ((), ("-",)))
-    place = Place(url, token_file)
-    place.check(context, running, stdin=stdin)
+    backend = PredictBackend(running.pop("url"), running.pop("token_file"))
+    backend.check(context, running, stdin=stdin)
     records = _begun(_records(texts, source))
     # Answer each line at once when it is typed.
     chunk = 1 if stdin and source is None and sys.stdin.isatty() else None
@@ -79,10 +77,10 @@ def command(
     shown = output is not None or not results().isatty()
     with (
         _writer(output, as_json) as write,
-        answering(place, context, adapters, running, chunk) as answer,
+        open_backend(backend, context, adapters, running, chunk) as predict,
         counting(texts_given(texts), shown=shown) as advance,
     ):
-        for predictions, record in predict_records(answer, records):
+        for predictions, record in predict_records(predict, records):
             with _naming_what_is_not_json(predictions, record):
                 write(predictions, record.extra)
             advance(1)
@@ -148,7 +146,7 @@ def _to_json(answers: Sequence[Prediction], extra: Mapping[str, Any]) -> Iterato
 
 
 def predict_records(
-    answer: Answer, records: Iterable[TextRecord]
+    predict: Predict, records: Iterable[TextRecord]
 ) -> Iterator[tuple[Sequence[Prediction], TextRecord]]:
     """Yield the predictions for each text with its record. Raises PredictionFailed with file and line."""
     waiting: deque[TextRecord] = deque()
@@ -160,7 +158,7 @@ def predict_records(
             yield record.text
 
     try:
-        for answers in answer(texts()):
+        for answers in predict(texts()):
             yield answers, waiting.popleft()
             answered += 1
     except PredictionFailed as error:

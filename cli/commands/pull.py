@@ -44,18 +44,7 @@ from onetrunk.core.sharing.pull import Pulled
 @token_option
 @json_option
 @click.pass_context
-def command(
-    context: click.Context,
-    source: str,
-    name: str | None,
-    into: str | None,
-    backbone: str | None,
-    allow_mismatch: bool,
-    task: str | None,
-    labels: str | None,
-    token_file: str | None,
-    as_json: bool,
-) -> None:
+def command(context: click.Context, /, source: str, as_json: bool, **options: Any) -> None:
     """Pull the adapter SOURCE (ORG/REPO, ORG/REPO@REVISION or file:///FOLDER) into the store.
 
     The adapter is checked before it is stored: file hashes, shapes, the fingerprint of the backbone, and the logits
@@ -72,27 +61,34 @@ def command(
       adapters pull file:///mnt/models/ner
       adapters pull somebody/bert-ner-lora --task ner --labels O,B-PER,I-PER
     """
-    location, host, token = Location.parse(source), plugin_host(context), read_token(token_file)
+    location, host, token = Location.parse(source), plugin_host(context), read_token(options["token_file"])
+    task, labels, backbone, into = (options[key] for key in ("task", "labels", "backbone", "into"))
     if task is None and labels is not None:
         raise UsageError("--labels is only for plain PEFT adapters; give --task, too")
-    if into is not None:
-        if name is not None:
-            raise click.UsageError("--as and --into cannot be combined; leave one out")
-        name = Store().resolve(validate_name(into)).name
-    with pulling(host, backbone, token, allow_mismatch=allow_mismatch) as puller:
+    name = _name(options["name"], into)
+    with pulling(host, backbone, token, allow_mismatch=options["allow_mismatch"]) as puller:
         if task is None:
             pulled = puller.pull(location, name, into=into is not None)
         else:
             base, spec = base_loader(backbone), host.task(task)
             pulled = puller.pull_peft(location, spec, base, _labels(labels), name, into=into is not None)
-    _tell(location, pulled, as_json)
+    _report(location, pulled, as_json)
+
+
+def _name(new: str | None, into: str | None) -> str | None:
+    """Return the name in the store, None for the default. Raises UsageError, UnknownAdapter for `into`."""
+    if into is None:
+        return new
+    if new is not None:
+        raise click.UsageError("--as and --into cannot be combined; leave one out")
+    return Store().resolve(validate_name(into)).name
 
 
 def _labels(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(label.strip() for label in text.split(","))
 
 
-def _tell(location: Location, pulled: Pulled, as_json: bool) -> None:
+def _report(location: Location, pulled: Pulled, as_json: bool) -> None:
     stored = pulled.stored
     for note in pulled.notes:
         click.echo(printable(f"note: {note}"), err=True)

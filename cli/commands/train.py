@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,7 +26,8 @@ from onetrunk.core.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from onetrunk.core.data.training_data import TrainData
-    from onetrunk.core.training.pipeline import TrainResult
+    from onetrunk.core.plugin_system.host import PluginHost
+    from onetrunk.core.training.pipeline import TrainJob, TrainResult
 
 
 @click.command("train")
@@ -99,8 +101,11 @@ def command(
         else parent_of(lambda: plugin_host(context), start, task, _given(context), backbone)
     )
     data = _read(context, task, files, settings, parent)
+    from onetrunk.core.training.pipeline import TrainJob
+
     began = time.monotonic()
-    result = _train(context, task, name, data, settings, parent, backbone, device)
+    job = TrainJob(task, name, data, settings, parent and parent[0])
+    result = _train(plugin_host(context), job, parent, backbone, device)
     seconds = time.monotonic() - began
     if as_json:
         emit_json(record_of(result, seconds))
@@ -148,32 +153,25 @@ def _read(
 
 
 def _train(
-    context: click.Context,
-    task: str,
-    name: str,
-    data: TrainData,
-    settings: TrainSettings,
-    parent: Parent | None,
-    backbone: str | None,
-    device: str,
+    host: PluginHost, job: TrainJob, parent: Parent | None, backbone: str | None, device: str
 ) -> TrainResult:
+    """Run one training, with its progress on stderr."""
     from onetrunk.cli.progress import TrainingProgress
     from onetrunk.core.training.full_finetuning import train_full
-    from onetrunk.core.training.pipeline import TrainJob, train_adapter
+    from onetrunk.core.training.pipeline import train_adapters
     from onetrunk.core.training.run_state import Listener
 
-    host = plugin_host(context)
     parents = {} if parent is None else {parent[0].ref: parent[1]}
     where, revision = needed_backbone(parents, backbone)
-    trunk = load_backbone(where, revision, device=device, dtype=settings.precision)
-    with TrainingProgress({name: host.task(task).primary}) as progress:
-        listener = Listener(progress.step, progress.epoch)
-        job = TrainJob(task, name, data, settings, parent and parent[0], listener)
-        if settings.method == "full":
-            return train_full(host, job, trunk)
-        return train_adapter(
-            host, Store(), task, name, data, trunk, settings, start=parent and parent[0], listener=listener
-        )
+    loaded = load_backbone(where, revision, device=device, dtype=job.settings.precision)
+    with TrainingProgress({job.name: host.task(job.task).primary}) as progress:
+        job = replace(job, listener=Listener(progress.step, progress.epoch))
+        if job.settings.method == "full":
+            return train_full(host, job, loaded)
+        (outcome,) = train_adapters(host, Store(), [job], loaded)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _print(result: TrainResult, seconds: float) -> None:
