@@ -10,7 +10,7 @@ from onetrunk.core.backbones.repository import OFFLINE_NAME, offline_folder
 from onetrunk.core.errors import UsageError
 
 
-def needed_backbone(manifests: Mapping[str, Manifest], chosen: str | None) -> tuple[str, str | None]:
+def choose_backbone(manifests: Mapping[str, Manifest], chosen: str | None) -> tuple[str, str | None]:
     """Return name and revision of the backbone to load: the user's choice, else that of the adapters.
 
     manifests: by reference; without any, the default backbone is returned. Raises UsageError if the adapters need

@@ -7,22 +7,22 @@ from typing import Any
 
 from onetrunk.adapters.format.manifest import Manifest
 
-Figures = dict[str, float | int | None]
+Metrics = dict[str, float | int | None]
 """Metrics by name; None is an undefined metric, such as the recall of a label that does not occur."""
 
 
-def figures_of(metrics: Mapping[str, Any]) -> Figures:
+def scalar_metrics(metrics: Mapping[str, Any]) -> Metrics:
     """Return the numbers at the top level of `metrics`, without its tables."""
     return {name: value for name, value in metrics.items() if value is None or isinstance(value, int | float)}
 
 
-def headline(by_split: Mapping[str, Mapping[str, Any]]) -> tuple[str, Figures]:
+def headline(by_split: Mapping[str, Mapping[str, Any]]) -> tuple[str, Metrics]:
     """Return the name and metrics of the test split, or of dev if there is no test; ("", {}) for neither."""
     split = next((name for name in ("test", "dev") if name in by_split), "")
-    return split, figures_of(by_split.get(split, {}))
+    return split, scalar_metrics(by_split.get(split, {}))
 
 
-def figure(value: float | int | None) -> str:
+def format_metric(value: float | int | None) -> str:
     """Return an int as it is, a float with four decimals, and a dash for None."""
     if value is None:
         return "-"

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 import click
 
-from onetrunk.cli.streams import Opener, open_told, told
+from onetrunk.cli.streams import Opener, clear_errors, open_output
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters (C0, DEL, C1), line separators, direction overrides and lone surrogates."""
@@ -93,17 +93,17 @@ def whole_file(path: Path) -> Iterator[TextIO]:
     cannot be written or the disk is full.
     """
     target = Path(os.path.realpath(path))  # a symbolic link is kept; its target is replaced
-    with told(str(path)):
+    with clear_errors(str(path)):
         before = _mode(target)
     if before is not None and not stat.S_ISREG(before):
-        with open_told(target, "w", str(path)) as file:
+        with open_output(target, "w", str(path)) as file:
             yield file
         return
     aside = target.with_name(f".{target.name[:_LONGEST]}.{secrets.token_hex(4)}.part")
     try:
-        with open_told(aside, "x", str(path), _opener(before)) as file:
+        with open_output(aside, "x", str(path), _opener(before)) as file:
             yield file
-        with told(str(path)):
+        with clear_errors(str(path)):
             aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)

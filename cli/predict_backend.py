@@ -15,10 +15,10 @@ from click.core import ParameterSource
 
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.remotes.locations import is_location
-from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.quiet import load_backbone
-from onetrunk.cli.sharing import located, read_token
+from onetrunk.cli.sharing import read_token, resolve_version
 
 if TYPE_CHECKING:
     from onetrunk.core.tasks.prediction import Prediction
@@ -86,8 +86,8 @@ def _by_trunk(
     context: click.Context, references: Sequence[str], running: Mapping[str, Any], chunk: int | None
 ) -> Predict:
     """Load the adapters and their backbone. Raises UsageError if they need different backbones."""
-    stored = [located(lambda: plugin_host(context), each, running["backbone"]) for each in references]
-    name, revision = needed_backbone(
+    stored = [resolve_version(lambda: plugin_host(context), each, running["backbone"]) for each in references]
+    name, revision = choose_backbone(
         {each.ref: read_manifest(each.path) for each in stored}, running["backbone"]
     )
     from onetrunk.core.inference.logits import BATCH_TOKENS

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onetrunk.cli.number_format import duration, figure
+from onetrunk.cli.number_format import duration, format_metric
 from onetrunk.cli.output import printable
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 
@@ -67,7 +67,7 @@ class TrainingProgress:
         """Print the line of an epoch. Its evaluation does not count as training time."""
         self._paces[event.name].pause()
         primary = self._runs[event.name]
-        value = figure(event.metrics.get(primary))
+        value = format_metric(event.metrics.get(primary))
         self.say(
             event.name,
             f"epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}  loss {event.loss:.4f}  "

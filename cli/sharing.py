@@ -12,7 +12,7 @@ import click
 
 from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.adapters.store.store import Store, StoredVersion
-from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.output import printable
 from onetrunk.cli.progress import counting
 from onetrunk.cli.quiet import load_backbone, quiet_hub
@@ -67,7 +67,7 @@ def backbone_loader(choice: str | None, device: str = "cpu") -> Callable[[Manife
 
     def load(manifest: Manifest) -> Backbone:
 
-        name, revision = needed_backbone({manifest.task: manifest}, choice)
+        name, revision = choose_backbone({manifest.task: manifest}, choice)
         return load_backbone(name, revision, device=device, dtype="fp32")
 
     return load
@@ -97,7 +97,9 @@ def pulling(
         yield Puller(Store(), host, backbone_loader(backbone), token=token, advance=advance, **options)
 
 
-def located(host: Callable[[], PluginHost], reference: str, backbone: str | None = None) -> StoredVersion:
+def resolve_version(
+    host: Callable[[], PluginHost], reference: str, backbone: str | None = None
+) -> StoredVersion:
     """Return the stored version of `reference`; a location is pulled first, and its version printed on stderr.
 
     host: returns the plugins. torch is imported only for a location. Raises what `Puller.resolve` raises.

@@ -38,7 +38,7 @@ Opener = Callable[[str, int], int]
 
 
 @contextmanager
-def told(name: str) -> Iterator[None]:
+def clear_errors(name: str) -> Iterator[None]:
     """Turn an OSError of the block, except a closed pipe, into UsageError: `name` cannot be written, and why."""
     try:
         yield
@@ -50,28 +50,28 @@ def told(name: str) -> Iterator[None]:
         raise UsageError(f"cannot write {name}: {why}{remedy}") from error
 
 
-class _ToldFile(io.FileIO):
+class _OutputFile(io.FileIO):
     """A file or descriptor to write bytes to. shown: its name in messages."""
 
     def __init__(
         self, file: Path | int, mode: str, shown: str, *, closefd: bool = True, opener: Opener | None = None
     ) -> None:
         self._shown = shown
-        with told(shown):
+        with clear_errors(shown):
             super().__init__(str(file) if isinstance(file, Path) else file, mode, closefd, opener)
 
     def write(self, data: Any, /) -> int:
-        with told(self._shown):
+        with clear_errors(self._shown):
             return super().write(data)
 
     def close(self) -> None:
-        with told(self._shown):  # a network file system may report a full disk only now
+        with clear_errors(self._shown):  # a network file system may report a full disk only now
             super().close()
 
 
-def open_told(file: Path, mode: str, shown: str, opener: Opener | None = None) -> TextIO:
+def open_output(file: Path, mode: str, shown: str, opener: Opener | None = None) -> TextIO:
     """Open `file` to write UTF-8. Errors of opening, writing and closing are raised as UsageError."""
-    raw = _ToldFile(file, mode, shown, opener=opener)
+    raw = _OutputFile(file, mode, shown, opener=opener)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", newline="\n")
 
 
@@ -103,7 +103,7 @@ def _told_stdout(stdout: io.TextIOWrapper) -> TextIO:
 
     Characters that its encoding does not have are written as escapes.
     """
-    raw = _ToldFile(stdout.fileno(), "w", "stdout", closefd=False)
+    raw = _OutputFile(stdout.fileno(), "w", "stdout", closefd=False)
     buffer: Any = raw if stdout.write_through else io.BufferedWriter(raw)  # as Python itself does
     return io.TextIOWrapper(
         buffer,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.store import StoredVersion
-from onetrunk.cli.sharing import located
+from onetrunk.cli.sharing import resolve_version
 from onetrunk.core.errors import UsageError
 from onetrunk.core.plugin_system.host import PluginHost
 
@@ -17,7 +17,7 @@ INHERITED = ("method", "pooling", "rank", "alpha", "targets", "layers")
 Parent = tuple[StoredVersion, Manifest]
 
 
-def parent_of(
+def parent_adapter(
     host: Callable[[], PluginHost], ref: str, task: str, given: Collection[str], backbone: str | None
 ) -> Parent:
     """Return the adapter `ref` to continue training from, with its manifest.
@@ -26,7 +26,7 @@ def parent_of(
     user's choice, None for the adapter's own. Raises UnknownAdapter; UsageError if the adapter has another task, or
     the user set one of `INHERITED`.
     """
-    stored = located(host, ref, backbone)
+    stored = resolve_version(host, ref, backbone)
     manifest = read_manifest(stored.path)
     if manifest.task != task:
         raise UsageError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from onetrunk.cli.number_format import counted, figures_of, headline
+from onetrunk.cli.number_format import counted, headline, scalar_metrics
 from onetrunk.cli.output import printable
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _held_out_lines(data: TrainData, seed: int) -> Iterator[str]:
 
 def record_of(result: TrainResult, seconds: float) -> dict[str, Any]:
     """Return the result of a training run as JSON. seconds: wall time of the command."""
-    by_split = {split: figures_of(metrics) for split, metrics in result.metrics.items()}
+    by_split = {split: scalar_metrics(metrics) for split, metrics in result.metrics.items()}
     return {
         "adapter": result.stored and result.stored.ref,
         "metrics": headline(result.metrics)[1],

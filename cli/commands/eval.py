@@ -14,14 +14,14 @@ import click
 
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
-from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.lazy import plugin_host
-from onetrunk.cli.number_format import counted, figure, figures_of
+from onetrunk.cli.number_format import counted, format_metric, scalar_metrics
 from onetrunk.cli.options import running_options
 from onetrunk.cli.output import emit_json, json_option, printable, say, table, whole_file
 from onetrunk.cli.progress import counting
 from onetrunk.cli.quiet import load_backbone
-from onetrunk.cli.sharing import located
+from onetrunk.cli.sharing import resolve_version
 from onetrunk.cli.train_report import notes_lines
 from onetrunk.core.errors import UsageError
 
@@ -59,7 +59,7 @@ def command(
     from onetrunk.core.data.dataset import check_targets, load_dataset
 
     host = plugin_host(context)
-    stored = located(lambda: host, ref, running["backbone"])
+    stored = resolve_version(lambda: host, ref, running["backbone"])
     manifest = read_manifest(stored.path)
     spec = host.task(manifest.task)
     dataset = load_dataset(spec, _file_of(data))
@@ -74,7 +74,7 @@ def command(
         if file is not None:
             file.write(json.dumps({**about, "metrics": metrics}, ensure_ascii=False, indent=2) + "\n")
     if as_json:
-        emit_json({**about, "metrics": figures_of(metrics)})
+        emit_json({**about, "metrics": scalar_metrics(metrics)})
     else:
         _print(f"{stored.ref} on {dataset.source}, {counted(len(dataset.examples), 'row')}", metrics)
 
@@ -101,7 +101,7 @@ def _evaluate(
     from onetrunk.core.inference.logits import BATCH_TOKENS
     from onetrunk.core.inference.predictor import OneTrunk
 
-    name, revision = needed_backbone({ref: manifest}, running["backbone"])
+    name, revision = choose_backbone({ref: manifest}, running["backbone"])
     backbone = load_backbone(name, revision, device=running["device"], dtype=running["precision"])
     trunk = OneTrunk(backbone, host=host)
     trunk.load(ref)
@@ -112,7 +112,9 @@ def _evaluate(
 
 def _print(title: str, metrics: Mapping[str, Any]) -> None:
     say(printable(title))
-    table(("metric", "value"), ((name, figure(value)) for name, value in _flat(metrics)), right=["value"])
+    table(
+        ("metric", "value"), ((name, format_metric(value)) for name, value in _flat(metrics)), right=["value"]
+    )
     for name, rows in metrics.items():
         if isinstance(rows, Mapping) and rows and all(isinstance(row, Mapping) for row in rows.values()):
             print_rows(name.removeprefix("per_"), rows)
@@ -120,10 +122,10 @@ def _print(title: str, metrics: Mapping[str, Any]) -> None:
 
 def _flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float | int | None]]:
     """Yield the metrics, and those one level deeper as `group metric`."""
-    yield from figures_of(metrics).items()
+    yield from scalar_metrics(metrics).items()
     for name, table_of in metrics.items():
         if isinstance(table_of, Mapping):
-            yield from ((f"{name} {key}", value) for key, value in figures_of(table_of).items())
+            yield from ((f"{name} {key}", value) for key, value in scalar_metrics(table_of).items())
 
 
 def print_rows(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
@@ -132,9 +134,11 @@ def print_rows(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     if len(shown) > _ROWS_SHOWN:
         shown = sorted(shown, key=lambda row: _f1(row[1]))[:_ROWS_SHOWN]
     say()
-    columns = list(dict.fromkeys(key for _, row in shown for key in figures_of(row)))
+    columns = list(dict.fromkeys(key for _, row in shown for key in scalar_metrics(row)))
     table(
-        (name, *columns), ([key, *(figure(row.get(c)) for c in columns)] for key, row in shown), right=columns
+        (name, *columns),
+        ([key, *(format_metric(row.get(c)) for c in columns)] for key, row in shown),
+        right=columns,
     )
     if len(shown) < len(rows):
         say(f"{len(shown)} of {len(rows)} rows shown (lowest f1 first); --report writes all")

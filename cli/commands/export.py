@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from onetrunk.adapters.format.artifact import read_manifest
-from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import size
 from onetrunk.cli.output import emit_json, json_option, printable, say
 from onetrunk.cli.quiet import load_backbone
-from onetrunk.cli.sharing import located
+from onetrunk.cli.sharing import resolve_version
 
 if TYPE_CHECKING:
     from onetrunk.core.interop.export import Format
@@ -53,10 +53,10 @@ def command(
       adapters export sentiment sentiment-onnx --format onnx
     """
     host = plugin_host(context)
-    stored = located(lambda: host, ref, backbone)
+    stored = resolve_version(lambda: host, ref, backbone)
     manifest = read_manifest(stored.path)
     spec = host.task(manifest.task)
-    name, revision = needed_backbone({stored.ref: manifest}, backbone)
+    name, revision = choose_backbone({stored.ref: manifest}, backbone)
     _tell(f"loading {name}")
     from onetrunk.core.interop.export import export_adapter
 

@@ -13,7 +13,7 @@ from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.lazy import plugin_host
-from onetrunk.cli.number_format import figure, headline, size, weight_bytes
+from onetrunk.cli.number_format import headline, size, weight_bytes
 from onetrunk.cli.output import emit_json, json_option, printable, say, table
 
 if TYPE_CHECKING:
@@ -140,4 +140,4 @@ def _result(manifest: Manifest, tasks: Mapping[str, TaskSpec]) -> str:
     split, figures = headline(manifest.metrics)
     spec = tasks.get(manifest.task)
     name = spec.primary if spec is not None and spec.primary in figures else next(iter(figures), None)
-    return "" if name is None else f"{name} {figure(figures[name])} ({split})"
+    return "" if name is None else f"{name} {format_metric(figures[name])} ({split})"

@@ -14,7 +14,7 @@ import click
 from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.lazy import plugin_host
-from onetrunk.cli.number_format import counted, duration, figure, figures_of
+from onetrunk.cli.number_format import counted, duration, format_metric, scalar_metrics
 from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.quiet import load_backbone
 from onetrunk.core.backbones.repository import OFFLINE_NAME
@@ -136,7 +136,7 @@ def _record(trials: Sequence[_Trial], answers: Sequence[Sequence[Prediction]]) -
                 "adapter": trial.ref,
                 "task": trial.task,
                 "rows": {split: len(data.examples) for split, data in trial.data.splits.items()},
-                "metrics": figures_of(trial.result.metrics["dev"]),
+                "metrics": scalar_metrics(trial.result.metrics["dev"]),
                 "seconds": round(trial.seconds, 3),
             }
             for trial in trials
@@ -165,6 +165,6 @@ def _rows(trial: _Trial) -> Iterator[tuple[str, ...]]:
     """Yield a row for each metric; the first row also has the adapter, the rows and the time."""
     rows = f"{len(trial.data.train.examples)}, dev {len(trial.data.dev.examples)}"
     about: tuple[str, ...] = (trial.ref, rows, duration(trial.seconds))
-    for name, value in figures_of(trial.result.metrics["dev"]).items():
-        yield *about, name, figure(value)
+    for name, value in scalar_metrics(trial.result.metrics["dev"]).items():
+        yield *about, name, format_metric(value)
         about = ("",) * len(about)

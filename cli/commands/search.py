@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from onetrunk.adapters.remotes.hub_search import Found, search
-from onetrunk.cli.number_format import figure, size
+from onetrunk.cli.number_format import size
 from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.quiet import quiet_hub
 from onetrunk.cli.sharing import read_token, token_option
@@ -52,7 +52,7 @@ def command(
 
 
 def _row(each: Found) -> tuple[str, ...]:
-    metric = "" if each.metric is None else f"{each.metric[0]} {figure(each.metric[1])}"
+    metric = "" if each.metric is None else f"{each.metric[0]} {format_metric(each.metric[1])}"
     updated = (each.updated or "")[:16].replace("T", " ")
     size_of = "" if each.bytes is None else size(each.bytes)
     return each.repo, each.task or "", metric, each.backbone or "", size_of, updated

@@ -16,12 +16,12 @@ from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.remotes.locations import Location, is_location
 from onetrunk.adapters.store.store import Store
-from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted
 from onetrunk.cli.output import printable
 from onetrunk.cli.quiet import load_backbone
-from onetrunk.cli.sharing import located
+from onetrunk.cli.sharing import resolve_version
 from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.errors import ArtifactError, StoreError, UsageError
 from onetrunk.core.serving.engine.config import ServeConfig, check_name
@@ -158,15 +158,15 @@ def _chosen(context: click.Context, config: ServeConfig) -> tuple[OneTrunk, dict
     if config.adapters is None:
         manifests = _newest(Store())
         same = len({(own.backbone.fingerprint, own.backbone.tokenizer) for own in manifests.values()}) == 1
-        own = needed_backbone(manifests, config.backbone) if same else (config.backbone or OFFLINE_NAME, None)
+        own = choose_backbone(manifests, config.backbone) if same else (config.backbone or OFFLINE_NAME, None)
         trunk = _trunk(context, config, *own)
         return trunk, {name: name for name in _fitting(manifests, trunk.backbone)}, True
     found = {
-        reference: located(lambda: plugin_host(context), reference, config.backbone)
+        reference: resolve_version(lambda: plugin_host(context), reference, config.backbone)
         for reference in config.adapters.values()
     }
     manifests = {reference: read_manifest(stored.path) for reference, stored in found.items()}
-    own = needed_backbone(manifests, config.backbone)
+    own = choose_backbone(manifests, config.backbone)
     return _trunk(context, config, *own), dict(config.adapters), False
 
 

@@ -12,7 +12,7 @@ from onetrunk.adapters.errors import OneTrunkError
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import BackboneRecord, Manifest
 from onetrunk.adapters.store.store import Store, StoredVersion
-from onetrunk.cli.number_format import counted, figure, figures_of, size, weight_bytes
+from onetrunk.cli.number_format import counted, format_metric, scalar_metrics, size, weight_bytes
 from onetrunk.cli.output import emit_json, json_option, say, table
 
 Rows = Iterator[tuple[str, str]]
@@ -115,9 +115,9 @@ def _data(manifest: Manifest) -> Iterator[tuple[str, int, str, str]]:
 
 
 def _metrics(manifest: Manifest) -> Iterator[tuple[str, ...]]:
-    figures = {split: figures_of(metrics) for split, metrics in manifest.metrics.items()}
+    figures = {split: scalar_metrics(metrics) for split, metrics in manifest.metrics.items()}
     for name in dict.fromkeys(name for own in figures.values() for name in own):
-        yield name, *(figure(own.get(name)) for own in figures.values())
+        yield name, *(format_metric(own.get(name)) for own in figures.values())
 
 
 def _plain(value: Any) -> str:

@@ -12,13 +12,13 @@ from click.core import ParameterSource
 from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.store import Store
-from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.lazy import plugin_host
-from onetrunk.cli.number_format import counted, duration, figure, figures_of, size
+from onetrunk.cli.number_format import counted, duration, format_metric, scalar_metrics, size
 from onetrunk.cli.options import device_option, training_options
 from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.quiet import load_backbone
-from onetrunk.cli.train_from import Parent, parent_of
+from onetrunk.cli.train_from import Parent, parent_adapter
 from onetrunk.cli.train_report import notices, record_of
 from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.errors import UsageError
@@ -98,7 +98,7 @@ def command(
     parent = (
         None
         if start is None
-        else parent_of(lambda: plugin_host(context), start, task, _given(context), backbone)
+        else parent_adapter(lambda: plugin_host(context), start, task, _given(context), backbone)
     )
     data = _read(context, task, files, settings, parent)
     from onetrunk.core.training.pipeline import TrainJob
@@ -162,7 +162,7 @@ def _train(
     from onetrunk.core.training.run_state import Listener
 
     parents = {} if parent is None else {parent[0].ref: parent[1]}
-    where, revision = needed_backbone(parents, backbone)
+    where, revision = choose_backbone(parents, backbone)
     loaded = load_backbone(where, revision, device=device, dtype=job.settings.precision)
     with TrainingProgress({job.name: host.task(job.task).primary}) as progress:
         job = replace(job, listener=Listener(progress.step, progress.epoch))
@@ -175,9 +175,9 @@ def _train(
 
 
 def _print(result: TrainResult, seconds: float) -> None:
-    by_split = {split: figures_of(metrics) for split, metrics in result.metrics.items()}
+    by_split = {split: scalar_metrics(metrics) for split, metrics in result.metrics.items()}
     names = dict.fromkeys(name for figures in by_split.values() for name in figures)
-    rows = [(name, *(figure(own.get(name)) for own in by_split.values())) for name in names]
+    rows = [(name, *(format_metric(own.get(name)) for own in by_split.values())) for name in names]
     table(("result", *by_split), rows, right=list(by_split))
     if result.decoder:
         say(CALIBRATED_ON_DEV)

@@ -13,10 +13,10 @@ import httpx2
 from onetrunk.core.client import requests as calls
 from onetrunk.core.client import responses as answers
 from onetrunk.core.client.errors import ServiceError
-from onetrunk.core.client.requests import CHUNK, Call, Chunk, Chunks
-from onetrunk.core.client.responses import MOST_BYTES, MOST_PROBLEM_BYTES, PROBLEM, Body, LineReader
+from onetrunk.core.client.requests import CHUNK, ApiCall, Chunk, Chunks
+from onetrunk.core.client.responses import MOST_BYTES, MOST_PROBLEM_BYTES, PROBLEM, LineReader, ResponseBody
 from onetrunk.core.client.retry import PATIENT, Retries
-from onetrunk.core.client.transport import SECONDS, Service
+from onetrunk.core.client.transport import SECONDS, Transport
 from onetrunk.core.tasks import JSONObject
 from onetrunk.core.tasks.prediction import Prediction, check_strings
 
@@ -32,7 +32,7 @@ class AsyncClient:
         timeout: float = SECONDS,
         retries: Retries = PATIENT,
     ) -> None:
-        self._service = Service(url, token, timeout, retries)
+        self._service = Transport(url, token, timeout, retries)
         self._http = httpx2.AsyncClient(**self._service.settings())
 
     async def __aenter__(self) -> AsyncClient:
@@ -98,7 +98,7 @@ class AsyncClient:
         """Return how the service is: its backbone, queue, limits and more."""
         return answers.json_object(self.url, await self._ask(calls.STATUS))
 
-    async def _ask(self, call: Call) -> bytes:
+    async def _ask(self, call: ApiCall) -> bytes:
         """Return the whole answer."""
         async with self._opened(call) as response:
             return await self._read(call, response, MOST_BYTES)
@@ -123,7 +123,7 @@ class AsyncClient:
             await asyncio.sleep(wait)
 
     @asynccontextmanager
-    async def _opened(self, call: Call) -> AsyncIterator[httpx2.Response]:
+    async def _opened(self, call: ApiCall) -> AsyncIterator[httpx2.Response]:
         """Yield the wanted answer, of which no more than the head is read. Raises ClientError for another one."""
         response = await self._send(call)
         try:
@@ -135,7 +135,7 @@ class AsyncClient:
         finally:
             await response.aclose()
 
-    async def _send(self, call: Call) -> httpx2.Response:
+    async def _send(self, call: ApiCall) -> httpx2.Response:
         """Send until there is an answer that stands."""
         tries = self._service.tries(call)
         while True:
@@ -151,8 +151,8 @@ class AsyncClient:
                 await response.aclose()
             await asyncio.sleep(wait)
 
-    async def _read(self, call: Call, response: httpx2.Response, most: int) -> bytes:
-        body = Body(self.url, most)
+    async def _read(self, call: ApiCall, response: httpx2.Response, most: int) -> bytes:
+        body = ResponseBody(self.url, most)
         with self._service.reading(call, lambda: "in the middle"):
             async for data in response.aiter_bytes():
                 body.add(data)

@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ApiCall:
     """A request.
 
     path: below the URL of the service. sends, accepts: the media types of body and answer; None for no answer.
@@ -45,29 +45,29 @@ class Call:
     repeatable: bool = True
 
 
-STATUS = Call("GET", "/v1/status")
-ADAPTERS = Call("GET", "/v1/adapters")
+STATUS = ApiCall("GET", "/v1/status")
+ADAPTERS = ApiCall("GET", "/v1/adapters")
 
 
-def predict(texts: Sequence[str], adapters: Sequence[str]) -> Call:
+def predict(texts: Sequence[str], adapters: Sequence[str]) -> ApiCall:
     """Return the request for all answers at once."""
     inputs = [{"text": text, "adapters": list(adapters)} for text in texts]
-    return Call("POST", "/v1/predict", _encoded({"inputs": inputs}))
+    return ApiCall("POST", "/v1/predict", _encoded({"inputs": inputs}))
 
 
-def adapter(name: str) -> Call:
+def adapter(name: str) -> ApiCall:
     """Return the request for what is known of an adapter. Raises UsageError for what is no name."""
-    return Call("GET", _path(name))
+    return ApiCall("GET", _path(name))
 
 
-def load(name: str, ref: str) -> Call:
+def load(name: str, ref: str) -> ApiCall:
     """Return the request to serve `ref` as `name`. Raises UsageError for what is no name."""
-    return Call("PUT", _path(name), _encoded({"ref": ref}), seconds=_LOAD_SECONDS)
+    return ApiCall("PUT", _path(name), _encoded({"ref": ref}), seconds=_LOAD_SECONDS)
 
 
-def unload(name: str) -> Call:
+def unload(name: str) -> ApiCall:
     """Return the request to end `name`. Raises UsageError for what is no name."""
-    return Call("DELETE", _path(name), accepts=None, repeatable=False)  # the second would find nothing
+    return ApiCall("DELETE", _path(name), accepts=None, repeatable=False)  # the second would find nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ class Chunk:
     lines: tuple[bytes, ...]
 
     @property
-    def call(self) -> Call:
+    def call(self) -> ApiCall:
         """The request."""
-        return Call("POST", "/v1/predict/stream", b"".join(self.lines), LINES, LINES)
+        return ApiCall("POST", "/v1/predict/stream", b"".join(self.lines), LINES, LINES)
 
     def after(self, count: int) -> Chunk:
         """Return what remains when `count` texts are answered."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from onetrunk.adapters.format.strict_json import JSONFault, loads
 from onetrunk.core.client.errors import AnswerError, ClientError, ServiceError
-from onetrunk.core.client.requests import Call, Chunk
+from onetrunk.core.client.requests import ApiCall, Chunk
 from onetrunk.core.client.retry import Tries
 from onetrunk.core.tasks import JSONObject
 from onetrunk.core.tasks.prediction import Prediction
@@ -26,7 +26,7 @@ def kind(headers: Mapping[str, str]) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def is_wanted(call: Call, status: int, headers: Mapping[str, str]) -> bool:
+def is_wanted(call: ApiCall, status: int, headers: Mapping[str, str]) -> bool:
     """Tell whether this begins the answer that `call` is for."""
     if call.accepts is None:
         return status == 204
@@ -48,7 +48,7 @@ def refusal(url: str, status: int, headers: Mapping[str, str], text: str) -> Cli
     return ServiceError(url, problem, number if isinstance(number, int) else None)
 
 
-class Body:
+class ResponseBody:
     """Gathers the bytes of an answer, at most `most`."""
 
     def __init__(self, url: str, most: int = MOST_BYTES) -> None:
@@ -80,7 +80,7 @@ class LineReader:
         self.left = chunk
         self._url, self._tries = url, tries
         self._sent = len(chunk.texts)
-        self._line = Body(url)
+        self._line = ResponseBody(url)
         self._moved = False
 
     @property

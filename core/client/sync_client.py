@@ -13,10 +13,10 @@ import httpx2
 from onetrunk.core.client import requests as calls
 from onetrunk.core.client import responses as answers
 from onetrunk.core.client.errors import ServiceError
-from onetrunk.core.client.requests import CHUNK, Call, Chunk, Chunks
-from onetrunk.core.client.responses import MOST_BYTES, MOST_PROBLEM_BYTES, PROBLEM, Body, LineReader
+from onetrunk.core.client.requests import CHUNK, ApiCall, Chunk, Chunks
+from onetrunk.core.client.responses import MOST_BYTES, MOST_PROBLEM_BYTES, PROBLEM, LineReader, ResponseBody
 from onetrunk.core.client.retry import PATIENT, Retries
-from onetrunk.core.client.transport import SECONDS, Service
+from onetrunk.core.client.transport import SECONDS, Transport
 from onetrunk.core.tasks import JSONObject
 from onetrunk.core.tasks.prediction import Prediction, check_strings
 
@@ -41,7 +41,7 @@ class Client:
         timeout: float = SECONDS,
         retries: Retries = PATIENT,
     ) -> None:
-        self._service = Service(url, token, timeout, retries)
+        self._service = Transport(url, token, timeout, retries)
         self._http = httpx2.Client(**self._service.settings())
 
     def __enter__(self) -> Client:
@@ -114,7 +114,7 @@ class Client:
         """Return how the service is: its backbone, queue, limits and more."""
         return answers.json_object(self.url, self._ask(calls.STATUS))
 
-    def _ask(self, call: Call) -> bytes:
+    def _ask(self, call: ApiCall) -> bytes:
         """Return the whole answer."""
         with self._opened(call) as response:
             return self._read(call, response, MOST_BYTES)
@@ -137,7 +137,7 @@ class Client:
             time.sleep(wait)
 
     @contextmanager
-    def _opened(self, call: Call) -> Iterator[httpx2.Response]:
+    def _opened(self, call: ApiCall) -> Iterator[httpx2.Response]:
         """Yield the wanted answer, of which no more than the head is read. Raises ClientError for another one."""
         response = self._send(call)
         try:
@@ -149,7 +149,7 @@ class Client:
         finally:
             response.close()
 
-    def _send(self, call: Call) -> httpx2.Response:
+    def _send(self, call: ApiCall) -> httpx2.Response:
         """Send until there is an answer that stands."""
         tries = self._service.tries(call)
         while True:
@@ -165,8 +165,8 @@ class Client:
                 response.close()
             time.sleep(wait)
 
-    def _read(self, call: Call, response: httpx2.Response, most: int) -> bytes:
-        body = Body(self.url, most)
+    def _read(self, call: ApiCall, response: httpx2.Response, most: int) -> bytes:
+        body = ResponseBody(self.url, most)
         with self._service.reading(call, lambda: "in the middle"):
             for data in response.iter_bytes():
                 body.add(data)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 
 from onetrunk.core.client.errors import AnswerError, ClientError, ServiceUnreachable
-from onetrunk.core.client.requests import Call
+from onetrunk.core.client.requests import ApiCall
 from onetrunk.core.client.responses import refusal
 from onetrunk.core.client.retry import Retries, Tries
 from onetrunk.core.errors import UsageError
@@ -24,7 +24,7 @@ _LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 _MOST_TOKEN = 1024
 
 
-class Service:
+class Transport:
     """A service as a client sees it.
 
     url: as users give it. token: the token, or the path of a file with it. seconds: how long no byte may come.
@@ -50,7 +50,7 @@ class Service:
             "mounts": dict.fromkeys(_LOOPBACK),  # never by a proxy: it would ask itself
         }
 
-    def request(self, call: Call) -> dict[str, Any]:
+    def request(self, call: ApiCall) -> dict[str, Any]:
         """Return what a request of httpx2 is made with."""
         headers = {"Accept": call.accepts or "*/*"}
         if call.body:
@@ -64,7 +64,7 @@ class Service:
             "timeout": httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
         }
 
-    def tries(self, call: Call) -> Tries:
+    def tries(self, call: ApiCall) -> Tries:
         """Return the tries that `call` has."""
         return Tries(self._retries, call.repeatable)
 
@@ -72,7 +72,7 @@ class Service:
         """Return the error for an answer that is not the wanted one."""
         return refusal(self.url, status, headers, self._blanked(body.decode("utf-8", "replace")))
 
-    def failure(self, call: Call, error: httpx2.HTTPError) -> ClientError:
+    def failure(self, call: ApiCall, error: httpx2.HTTPError) -> ClientError:
         """Return the error for a request that got no answer."""
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             why = f"cannot be reached ({self._first_line(error)})"
@@ -82,7 +82,7 @@ class Service:
         return ServiceUnreachable(self.url, f"the connection broke ({self._first_line(error)})")
 
     @contextmanager
-    def reading(self, call: Call, so_far: Callable[[], str]) -> Iterator[None]:
+    def reading(self, call: ApiCall, so_far: Callable[[], str]) -> Iterator[None]:
         """Turn the failures of an answer that has begun into ours. so_far: says where it stands."""
         try:
             yield

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.store.store import Store
-from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.commands.eval import print_rows
 from onetrunk.cli.commands.predict import predict_records, texts_given
 from onetrunk.cli.highlight import Highlighter
-from onetrunk.cli.number_format import counted, duration, figure, figures_of, size
+from onetrunk.cli.number_format import counted, duration, format_metric, scalar_metrics, size
 from onetrunk.cli.options import ModuleList
 from onetrunk.cli.output import printable, whole_file
 from onetrunk.core import OneTrunk, Prediction
@@ -57,7 +57,7 @@ def test_eval_on_dev_gives_the_figures_of_training(evaluate: Any, data: Path, re
     record = json.loads(done.stdout.splitlines()[-1])
     stored = Store().resolve(ref)
     assert record["adapter"] == stored.ref
-    assert record["metrics"] == pytest.approx(figures_of(read_manifest(stored.path).metrics["dev"]))
+    assert record["metrics"] == pytest.approx(scalar_metrics(read_manifest(stored.path).metrics["dev"]))
 
 
 def test_eval_shows_figures_for_each_type(evaluate: Any, data: Path) -> None:
@@ -116,7 +116,7 @@ def test_the_report_has_every_figure_the_data_and_the_adapter(
     assert report["rows"] == 10
     assert report["sha256"] == read_manifest(Store().resolve("mood").path).data["dev"].sha256
     assert report["metrics"]["confusion"]["labels"] == ["negative", "positive"]
-    assert figures_of(report["metrics"]) == printed["metrics"]
+    assert scalar_metrics(report["metrics"]) == printed["metrics"]
 
 
 @pytest.mark.parametrize("place", ["missing/report.json", "."])
@@ -393,13 +393,13 @@ def test_what_is_no_regular_file_is_written_directly() -> None:
 
 def test_a_chosen_backbone_is_taken_whatever_the_adapters_need(stocked: Path) -> None:
     manifest = read_manifest(Store().resolve("mood").path)
-    assert needed_backbone({"mood@2": manifest}, "some/where") == ("some/where", None)
+    assert choose_backbone({"mood@2": manifest}, "some/where") == ("some/where", None)
 
 
 def test_a_backbone_of_the_hub_is_loaded_at_its_revision(stocked: Path) -> None:
     manifest = read_manifest(Store().resolve("mood").path)
     hub = replace(manifest, backbone=replace(manifest.backbone, name="org/model", revision="abc"))
-    assert needed_backbone({"mood@2": hub}, None) == ("org/model", "abc")
+    assert choose_backbone({"mood@2": hub}, None) == ("org/model", "abc")
 
 
 @pytest.mark.parametrize("found", [(), ("tiny",)])
@@ -411,7 +411,7 @@ def test_a_local_backbone_must_be_given_and_is_never_looked_for_by_its_bare_name
     monkeypatch.chdir(tmp_path)
     manifest = read_manifest(Store().resolve("mood").path)
     with pytest.raises(UsageError, match=r"mood@2 was trained on the local folder 'tiny'.*--backbone PATH"):
-        needed_backbone({"mood@2": manifest}, None)
+        choose_backbone({"mood@2": manifest}, None)
 
 
 @given(st.lists(st.sampled_from(["query", "value", "output"]), min_size=1))
@@ -432,9 +432,9 @@ def test_modules_are_read_once_each(names: list[str]) -> None:
         (duration(59.96), "1 min 00 s"),
         (duration(125.4), "2 min 05 s"),
         (duration(3725), "1 h 02 min"),
-        (figure(None), "-"),
-        (figure(7), "7"),
-        (figure(0.5), "0.5000"),
+        (format_metric(None), "-"),
+        (format_metric(7), "7"),
+        (format_metric(0.5), "0.5000"),
     ],
 )
 def test_numbers_read_well(shown: str, expected: str) -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 import pytest
 
 from onetrunk.core.client import AnswerError, Client, ServiceUnreachable
-from onetrunk.core.client.responses import Body
+from onetrunk.core.client.responses import ResponseBody
 from tests.core.client.answers import ONCE, TOKEN, Ask, labels, mood, result
 from tests.peer import LINES, PROBLEM, Asked, Peer, Said, listening, said
 
@@ -193,7 +193,7 @@ def test_a_server_that_does_not_speak_http_is_reported(ask: Ask) -> None:
 
 
 def test_a_response_above_the_size_limit_is_refused() -> None:
-    body = Body("http://h", most=2**20)
+    body = ResponseBody("http://h", most=2**20)
     body.add(b"x" * 2**20)
     with pytest.raises(AnswerError, match="the answer has over 1 MiB, more than is read"):
         body.add(b"x")
