@@ -13,7 +13,7 @@ from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.lazy import plugin_host
-from onetrunk.cli.number_format import headline, size, weight_bytes
+from onetrunk.cli.number_format import format_metric, headline, size, weight_bytes
 from onetrunk.cli.output import emit_json, json_option, printable, say, table
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from onetrunk.adapters.remotes.hub_search import Found, search
-from onetrunk.cli.number_format import size
+from onetrunk.cli.number_format import format_metric, size
 from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.quiet import quiet_hub
 from onetrunk.cli.sharing import read_token, token_option

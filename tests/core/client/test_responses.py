@@ -70,13 +70,13 @@ def test_a_redirection_is_not_followed_and_the_token_is_not_sent_on(ask: Ask, pe
         (b"\xff", "the answer is not UTF-8"),
         (b"[" * 100_000, "the answer is nested deeper"),
         (b'{"results": [{"answers": [{"version": "a@1", "score": NaN}]}]}', "the answer has the number NaN"),
-        (b"[]", "the answer is no JSON object"),
+        (b"[]", "the answer is not a JSON object"),
         (b"{}", "the answer has no list of 1 results"),
         (b'{"results": []}', "the answer has no list of 1 results"),
         (b'{"results": [{}, {}]}', "the answer has no list of 1 results"),
         (b'{"results": [[]]}', "text 1: the answer has no list of 1 answers"),
         (b'{"results": [{"answers": []}]}', "text 1: the answer has no list of 1 answers"),
-        (b'{"results": [{"answers": [{"label": "x"}]}]}', "text 1: an answer does not say its version"),
+        (b'{"results": [{"answers": [{"label": "x"}]}]}', "text 1: an answer has no version"),
     ],
 )
 def test_a_response_of_the_wrong_shape_is_refused(ask: Ask, peer: Peer, body: bytes, message: str) -> None:
@@ -129,7 +129,7 @@ def test_half_a_line_at_the_end_of_a_complete_body_is_not_json(ask: Ask, peer: P
 
 def test_more_answers_than_texts_are_refused(ask: Ask, peer: Peer) -> None:
     peer.says(Said(_stream_of_two(), kind=LINES))
-    with pytest.raises(AnswerError, match="answers more than 1 texts"):
+    with pytest.raises(AnswerError, match="responds with more results than the 1 texts"):
         ask("predict_stream", ["a"], ["mood"])
 
 
@@ -142,7 +142,7 @@ def test_a_silent_service_raises_after_the_timeout(ask: Ask, peer: Peer) -> None
 
     peer.says(silent)
     try:
-        with pytest.raises(ServiceUnreachable, match=r"sends nothing for 0\.3 s"):
+        with pytest.raises(ServiceUnreachable, match=r"no data for 0\.3 s"):
             ask("status", timeout=0.3)
         assert len(peer.asked) == 1
     finally:
@@ -168,7 +168,7 @@ def test_a_silent_stream_raises_after_the_timeout(ask: Ask, peer: Peer) -> None:
 
     peer.says(Said(parts(), kind=LINES))
     try:
-        with pytest.raises(ServiceUnreachable, match=r"sends nothing for 0\.3 s"):
+        with pytest.raises(ServiceUnreachable, match=r"no data for 0\.3 s"):
             ask("predict_stream", list("abc"), ["mood"], timeout=0.3)
     finally:
         over.set()
@@ -195,5 +195,5 @@ def test_a_server_that_does_not_speak_http_is_reported(ask: Ask) -> None:
 def test_a_response_above_the_size_limit_is_refused() -> None:
     body = ResponseBody("http://h", most=2**20)
     body.add(b"x" * 2**20)
-    with pytest.raises(AnswerError, match="the answer has over 1 MiB, more than is read"):
+    with pytest.raises(AnswerError, match="the response has over 1 MiB, the limit of the client"):
         body.add(b"x")

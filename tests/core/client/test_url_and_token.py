@@ -77,7 +77,7 @@ def test_a_token_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none with the token cannot be read \(No such file"):
         Client("http://host", tmp_path / "none")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match=r"binary with the token cannot be read \(it is no text\)"):
+    with pytest.raises(UsageError, match=r"binary with the token cannot be read \(it is not text\)"):
         Client("http://host", tmp_path / "binary")
 
 
