@@ -36,15 +36,16 @@ def is_wanted(call: ApiCall, status: int, headers: Mapping[str, str]) -> bool:
 def refusal(url: str, status: int, headers: Mapping[str, str], text: str) -> ClientError:
     """Return the error for an unsuccessful response. text: its body."""
     if kind(headers) != PROBLEM:
-        where = f", to {headers['location']}" if 300 <= status < 400 and "location" in headers else ""
-        said = f"{status}{where} with {kind(headers) or 'no content type'}"
+        where = (
+            f" (a redirect to {headers['location']})" if 300 <= status < 400 and "location" in headers else ""
+        )
+        said = f"status {status}{where} and content type {kind(headers) or '(none)'}"
         return AnswerError(url, f"responds with {said}; a OneTrunk service does not; check the URL")
     problem = _parsed(url, text)
     if not isinstance(problem, dict):
-        raise AnswerError(url, f"responds with {status} and a problem that is not a JSON object")
-    failed = problem.get(
-        "errors"
-    )  # if every text failed, the problem of the request is that of the first text
+        raise AnswerError(url, f"responds with status {status} and a problem that is not a JSON object")
+    # If every text failed, the problem of the request is that of the first text.
+    failed = problem.get("errors")
     first = failed[0] if isinstance(failed, list) and failed and isinstance(failed[0], dict) else {}
     number = first.get("input")
     return ServiceError(url, problem, number if isinstance(number, int) else None)

@@ -27,7 +27,7 @@ _UNSURE = (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
 class Retries:
     """How often, and for how long, requests to a busy service are repeated.
 
-    tries: maximum number of tries, including the first.  seconds: no try begins later than this after the first one.
+    tries: maximum number of tries, including the first.  seconds: no try starts later than this after the first.
     """
 
     tries: int = 8

@@ -68,8 +68,8 @@ class Client:
     def predict(self, texts: Sequence[str], adapters: Sequence[str]) -> list[list[Prediction]]:
         """Predict each text with each adapter. Returns a list per text with one prediction per adapter, in order.
 
-        All texts go into one request, which a service limits to a few hundred; `predict_stream` takes any number. If
-        one text fails, ServiceError is raised. Raises TypeError unless both arguments are lists of strings.
+        All texts go into one request, which a service limits to a few hundred; `predict_stream` takes any number.
+        Raises ServiceError if one text fails, TypeError unless both arguments are lists of strings.
         """
         check_strings(texts, adapters)
         if not texts:
@@ -102,8 +102,8 @@ class Client:
     def load(self, name: str, ref: str) -> JSONObject:
         """Load `ref` and serve it as `name`, in place of the version that served before; return its status.
 
-        `previous` in it is the version before, if any. Raises ServiceError, and nothing changes, if `ref` is unknown
-        or fails its checks. The token needs the scope admin.
+        `previous` in the status is the replaced version, if any. Raises ServiceError, and nothing changes, if `ref`
+        is unknown or fails its checks. The token needs the scope admin.
         """
         return answers.json_object(self.url, self._ask(calls.load(name, ref)))
 

@@ -159,9 +159,9 @@ def test_options_of_a_trunk_are_wrong_usage_with_a_service(
     [
         (("good", "--url", ""), "--url is empty; give the URL of a service"),
         (("good", "--token", "file"), "--token is only for a service; give --url, too"),
-        (("--url", "http://h", "--token", "-"), "stdin cannot be both, the token and the texts"),
-        (("-", "--url", "http://h", "--token", "-"), "stdin cannot be both, the token and the texts"),
-        (("--input", "-", "--url", "http://h", "--token", "-"), "stdin cannot be both"),
+        (("--url", "http://h", "--token", "-"), "stdin cannot hold both the token and the texts"),
+        (("-", "--url", "http://h", "--token", "-"), "stdin cannot hold both the token and the texts"),
+        (("--input", "-", "--url", "http://h", "--token", "-"), "stdin cannot hold both"),
     ],
 )
 def test_options_that_do_not_go_together_are_wrong_usage(

@@ -190,7 +190,7 @@ def test_into_needs_a_name_that_is_there(trained: World) -> None:
 
 def test_as_and_into_do_not_go_together(trained: World) -> None:
     line = trained.pull(OTHER, "--into", "mood", "--as", "mood")
-    assert (line.code, "--as and --into both give the name" in line.err) == (2, True)
+    assert (line.code, "--as and --into cannot be combined" in line.err) == (2, True)
 
 
 def test_the_same_repo_at_another_revision_is_the_next_version(world: World) -> None:

@@ -23,16 +23,19 @@ from tests.peer import LINES, PROBLEM, Asked, Peer, Said, listening, said
     [
         (
             Said(b"<html>hello</html>", 200, "text/html; charset=utf-8"),
-            "answers 200 with text/html, which is no",
+            "responds with status 200 and content type text/html; a OneTrunk service does not",
         ),
         (
             Said(b"<html>bad gateway</html>", 502, "text/html"),
-            "answers 502 with text/html, which is no answer",
+            "responds with status 502 and content type text/html; a OneTrunk",
         ),
-        (Said(b"", 404, ""), "answers 404 with no content type, which is no answer of a OneTrunk service"),
-        (Said(b"{}", 500, "application/json"), "answers 500 with application/json, which is no answer"),
+        (Said(b"", 404, ""), "responds with status 404 and content type \\(none\\); a OneTrunk"),
+        (
+            Said(b"{}", 500, "application/json"),
+            "responds with status 500 and content type application/json; a OneTrunk",
+        ),
         (Said(b"oops", 400, PROBLEM), "the answer is not JSON"),
-        (Said(b"[]", 400, PROBLEM), "a problem that is no JSON object"),
+        (Said(b"[]", 400, PROBLEM), "a problem that is not a JSON object"),
     ],
 )
 def test_a_response_that_is_not_from_the_service_is_refused(
@@ -49,7 +52,7 @@ def test_a_503_page_of_a_proxy_is_retried(ask: Ask, peer: Peer) -> None:
     peer.says(Said(b"<html>", 503, "text/html"), said({"status": "ready"}))
     assert ask("status") == {"status": "ready"}
     peer.says(Said(b"<html>", 503, "text/html"))
-    with pytest.raises(AnswerError, match="answers 503 with text/html"):
+    with pytest.raises(AnswerError, match="responds with status 503 and content type text/html"):
         ask("status", retries=ONCE)
 
 
@@ -57,7 +60,9 @@ def test_a_redirection_is_not_followed_and_the_token_is_not_sent_on(ask: Ask, pe
     with listening() as other:
         other.says(said({"status": "ready"}))
         peer.says(Said(b"", 307, "text/html", {"Location": f"{other.url}/v1/status"}))
-        with pytest.raises(AnswerError, match=f"answers 307, to {other.url}/v1/status"):
+        with pytest.raises(
+            AnswerError, match=f"responds with status 307 \\(a redirect to {other.url}/v1/status\\)"
+        ):
             ask("status", token=TOKEN)
         assert other.asked == []
 
