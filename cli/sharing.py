@@ -66,7 +66,6 @@ def backbone_loader(choice: str | None, device: str = "cpu") -> Callable[[Manife
     """Return a function that loads the backbone of an adapter in fp32; choice: a backbone to load instead."""
 
     def load(manifest: Manifest) -> Backbone:
-
         name, revision = choose_backbone({manifest.task: manifest}, choice)
         return load_backbone(name, revision, device=device, dtype="fp32")
 
@@ -77,7 +76,6 @@ def base_loader(choice: str | None, device: str = "cpu") -> Callable[[str | None
     """Return a function that loads the base model named in PEFT's files; choice: a backbone to load instead."""
 
     def load(name: str | None, revision: str | None) -> Backbone:
-
         if choice is None and name is None:
             raise UsageError("the files of the adapter do not name a base model; give it with --backbone")
         return load_backbone(choice or str(name), None if choice else revision, device=device, dtype="fp32")

@@ -35,6 +35,6 @@ def parent_adapter(
     for name in INHERITED:
         if name in given:
             raise UsageError(
-                f"--{name} cannot be combined with --from, which takes it from {stored.ref}; leave one of them out"
+                f"--{name} cannot be combined with --from: the setting of {stored.ref} is kept; leave one of them out"
             )
     return stored, manifest

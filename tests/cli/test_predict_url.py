@@ -247,7 +247,9 @@ def test_a_page_in_place_of_a_service_is_an_error_in_a_line(run: Any, peer: Peer
     peer.says(Said(b"<html>hello</html>", kind="text/html"))
     done = run("predict", "m", "good", "--url", peer.url)
     assert done.exit_code == 1
-    expected = "answers 200 with text/html; a OneTrunk service does not; check the URL"
+    expected = (
+        "responds with status 200 and content type text/html; a OneTrunk service does not; check the URL"
+    )
     assert done.stderr == f"error: {peer.url}: {expected}\n"
 
 

@@ -103,7 +103,7 @@ def test_what_is_no_token_is_refused_without_saying_it(world: World, tmp_path: P
 
 def test_a_token_is_no_argument(world: World) -> None:
     line = world.run("push", "mood@1", REPO, "--token", "hf_secret")
-    refused(line, "--token takes the name of a file")
+    refused(line, "--token expects the name of a file")
     assert "hf_secret" not in line.out + line.err
 
 

@@ -170,8 +170,11 @@ def test_from_keeps_labels_and_records_the_parent(train: Any, stocked: Path) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--from", "names"), "names@1 is an adapter for ner, not for sentiment"),
-        (("--from", "mood", "--rank", "4"), "--rank is as mood@2 has it"),
+        (("--from", "names"), "names@1 is an adapter for task ner, not for sentiment"),
+        (
+            ("--from", "mood", "--rank", "4"),
+            "--rank cannot be combined with --from: the setting of mood@2 is kept",
+        ),
         (("--from", "mood@9"), "no adapter 'mood@9'"),
     ],
 )
@@ -243,7 +246,7 @@ def test_a_store_that_cannot_be_written_is_told_before_anything_is_trained(
         (("--name", ""), "it is empty"),
         (("--rank", "0"), "rank must be 1 to 1024, not 0"),
         (("--name", "No Name"), "is not a reference"),
-        (("--dev", "-", "--test", "-"), "stdin can be read only once"),
+        (("--dev", "-", "--test", "-"), "only one of --train, --dev and --test can read stdin"),
         (("--device", "tpu9"), "device 'tpu9' is"),
     ],
 )

@@ -91,7 +91,10 @@ def test_an_adapter_may_start_from_another(run: Any, plan: Any, data: Path, stoc
     assert done.exit_code == 0, done.stderr
     assert read_artifact(Store().resolve("mood").path).manifest.parent == "mood@1"
     refused = run("train", "--plan", plan({**mood(data), "from": "mood@1", "rank": 2}), "--json")
-    assert "--rank is as mood@1 has it" in json.loads(refused.stdout)["error"]
+    assert (
+        "--rank cannot be combined with --from: the setting of mood@1 is kept"
+        in json.loads(refused.stdout)["error"]
+    )
 
 
 @pytest.mark.parametrize(
