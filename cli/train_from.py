@@ -35,6 +35,6 @@ def parent_adapter(
     for name in INHERITED:
         if name in given:
             raise UsageError(
-                f"--{name} cannot be combined with --from: the setting of {stored.ref} is kept; leave one of them out"
+                f"--{name} cannot be combined with --from: the setting of {stored.ref} is kept; leave one out"
             )
     return stored, manifest
