@@ -229,7 +229,7 @@ def _ready(url: str, trunk: OneTrunk) -> str:
     names = sorted(trunk.residents.posts)
     if not names:
         return (
-            f"serving at {url} without adapters; train or pull one, then load it: "
+            f"serving at {url}, no adapters loaded; train or pull one, then load it: "
             f"curl -X PUT {url}/v1/adapters/NAME -H 'Content-Type: application/json' -d '{{\"ref\": \"NAME\"}}'"
         )
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""

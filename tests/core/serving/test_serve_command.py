@@ -104,7 +104,7 @@ def test_references_serve_under_themselves_or_under_a_name(start: Start) -> None
 def test_an_empty_store_is_served_and_said_how_to_fill(start: Start, stock: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     process = start(store=store)
-    assert "without adapters" in process.said[-1]
+    assert "no adapters loaded" in process.said[-1]
     assert f"curl -X PUT {process.url}/v1/adapters/NAME" in process.said[-1]
     shutil.copytree(stock, store)
     assert process.client.put("/v1/adapters/mood", json={"ref": "mood"}).status_code == 201
@@ -162,7 +162,7 @@ def test_adapters_of_another_backbone_are_left_out(start: Start, stock: Path, tm
     other = tiny_backbone(tmp_path / "other", mean_pooling=True, seed=7)
     process = start(on=other)
     assert "not served: mood: it needs the backbone tiny" in process.said
-    assert "without adapters" in process.said[-1]
+    assert "no adapters loaded" in process.said[-1]
 
 
 def test_errors_are_told_in_a_line_before_anything_is_loaded(stock: Path, tmp_path: Path) -> None:
