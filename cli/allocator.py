@@ -1,4 +1,4 @@
-"""How the C library keeps memory: settings of the whole process, for a command that owns it."""
+"""Memory settings of the C library, for the whole process of a command."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _ARENA_MAX = -8
 
 
 def share_one_heap() -> None:
-    """Let all threads allocate from one heap; call it before threads start. Only glibc has more than one.
+    """Let all threads share one glibc heap. Call it before threads start.
 
-    It gives every thread a heap of its own, which keeps the most that its batches ever took, and what a thread that
-    loaded something has freed is there for no other.
+    By default glibc gives each thread its own heap, which keeps the peak of that thread's batches: memory that one
+    thread has freed is not reused by another. Other C libraries have one heap.
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 
 
 def give_back_freed() -> None:
-    """Give the system what has been freed, after a load that took far more than it left. Only glibc keeps it."""
+    """Return freed memory to the system, after a load with a high peak. Does nothing without glibc."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""Which backbone a command has to load for the adapters it was given. No torch is imported."""
+"""Choose the backbone that a set of adapters needs. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from onetrunk.core.backbones.repository import OFFLINE_NAME, offline_folder
 from onetrunk.core.errors import UsageError
 
 
-def needed_backbone(manifests: Mapping[str, Manifest], chosen: str | None) -> tuple[str, str | None]:
-    """Return name and revision of the backbone to load: what the user has chosen, else the adapters' own.
+def choose_backbone(manifests: Mapping[str, Manifest], chosen: str | None) -> tuple[str, str | None]:
+    """Return name and revision of the backbone to load: the user's choice, else that of the adapters.
 
-    manifests: by reference; for none it is the default backbone. Raises UsageError when they need different ones,
-    and for one that was a local folder, whose path an adapter does not keep: a folder of that name in the
-    working directory may be another one.
+    manifests: by reference; without any, the default backbone is returned. Raises UsageError if the adapters need
+    different backbones, or one that was a local folder: an adapter does not store its path, and a folder of that
+    name in the working directory could be another one.
     """
     if chosen is not None:
         return chosen, None
@@ -27,13 +27,13 @@ def needed_backbone(manifests: Mapping[str, Manifest], chosen: str | None) -> tu
         if (other.backbone.fingerprint, other.backbone.tokenizer) != (own.fingerprint, own.tokenizer):
             raise UsageError(
                 f"{first} needs the backbone {_described(manifest)}, {ref} needs {_described(other)}; "
-                "one run has one backbone, so use a run for each"
+                "one command can use only one backbone; run the command once for each"
             )
     if own.name == OFFLINE_NAME and offline_folder() is not None:
-        return own.name, None  # the same weights whatever the revision; loading compares them
+        return own.name, None  # same weights in every revision; the loader compares fingerprints
     if own.revision is None and own.name != OFFLINE_NAME:
         raise UsageError(
-            f"{first} was trained on the local folder {own.name!r}, and keeps no path; "
+            f"{first} was trained on the local folder {own.name!r}, whose path is not stored; "
             "give it with --backbone PATH"
         )
     return own.name, own.revision

@@ -1,7 +1,6 @@
-"""Predictions for people: entities marked in their text, labels with a bar.
+"""Print predictions for people: entities marked in their text, labels with a bar for the score.
 
-In colour where a terminal shows it. Elsewhere, and with NO_COLOR, in plain signs:
-`[Ada Lovelace PER] loved [London LOC].`
+Colour is used on a terminal unless NO_COLOR is set; otherwise plain text: `[Ada Lovelace PER] loved [London LOC].`
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 _BAR_CELLS = 10
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _WIDEST_LABEL = 24
-_ALSO_SHOWN = 0.1  # probability from which on a label that was not chosen is shown, too
+_ALSO_SHOWN = 0.1  # minimum score of other labels to be shown
 
 
 class Highlighter:
-    """Prints predictions. A label keeps its colour for as long as the highlighter lives."""
+    """Prints predictions. Each label has the same colour in all of them."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -36,7 +35,7 @@ class Highlighter:
         self._colours: dict[str, str] = {}
 
     def show(self, predictions: Sequence[Prediction]) -> None:
-        """Print what all adapters say of one text: one line for one adapter, a block for several."""
+        """Print the predictions of all adapters for one text: one line for one adapter, a block for several."""
         lines = [self._answer(each.text, each.result) for each in predictions]
         if len(predictions) > 1:
             lines = list(_block(predictions, lines))
@@ -48,7 +47,7 @@ class Highlighter:
     def _print(self, line: Text) -> None:
         with self._console.capture() as captured:
             self._console.print(line, soft_wrap=True)
-        # Printed by click, which flushes, so that a closed pipe is met here; rich has already decided on colour.
+        # click flushes, so a closed pipe raises here; rich has already applied colours.
         say(captured.get().rstrip("\n"), color=True)
 
     def _answer(self, text: str, result: Mapping[str, Any]) -> Text:
@@ -61,7 +60,7 @@ class Highlighter:
         return Text(printable(json.dumps(result, ensure_ascii=False)))
 
     def mark(self, text: str, entities: Iterable[Mapping[str, Any]]) -> Text:
-        """Mark the entities in the text. One that overlaps another before it stands behind the text."""
+        """Mark the entities in the text. An entity that overlaps an earlier one is listed after the text."""
         from rich.text import Text
 
         line, at, behind = Text(), 0, []
@@ -86,12 +85,12 @@ class Highlighter:
         return Text.assemble((f"{inside} ", self._style(label, "bold ")), named)
 
     def _label(self, label: str, scores: Mapping[str, float]) -> Text:
-        """Return the label with the bar of its probability, then what else is likely."""
+        """Return the label with a bar for its score, then other labels with a high score."""
         from rich.text import Text
 
         widest = min(_WIDEST_LABEL, max(map(len, scores), default=0))
         line = Text().append(f"{printable(label):{widest}}", self._style(label, "bold "))
-        score = scores.get(label)  # a label for "none of them" has no probability of its own
+        score = scores.get(label)  # an out-of-scope label has no score of its own
         if self._colour:
             line.append(f" {_bar(score or 0.0)}", self._style(label))
         line.append("      " if score is None else f"  {score:.2f}")
@@ -107,7 +106,7 @@ class Highlighter:
 
 
 def _block(predictions: Sequence[Prediction], answers: Sequence[Text]) -> Iterator[Text]:
-    """Yield the text, then an indented line an adapter, then an empty line."""
+    """Yield the text, an indented line for each adapter, and an empty line."""
     from rich.text import Text
 
     widest = max(len(each.adapter) for each in predictions)
@@ -118,7 +117,7 @@ def _block(predictions: Sequence[Prediction], answers: Sequence[Text]) -> Iterat
 
 
 def _bar(share: float) -> str:
-    """Return a bar of `_BAR_CELLS` signs, of which `share` (0 to 1) is filled, to an eighth of a sign."""
+    """Return a bar of `_BAR_CELLS` characters, filled to `share` (0 to 1) in steps of an eighth."""
     full, eighths = divmod(round(share * _BAR_CELLS * 8), 8)
     bar = "█" * full + (_EIGHTHS[eighths] if eighths else "")
     return f"{bar:{_BAR_CELLS}}"

@@ -1,7 +1,7 @@
-"""A click group that knows its commands by table, and imports one only when it is used.
+"""A click group that imports a command only when it is used.
 
-To show `--help` costs no import of any command, so it stays quick and cannot be stopped by one. Plugins are
-looked for only when a list of all commands is wanted, or a name is not in the table.
+`--help` imports no command, so it is fast, and a broken command cannot stop it. Plugins are discovered only to list
+all commands, and for a command that is not built in.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ _HOST = "onetrunk.plugin_host"
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
-    """A command that is not imported yet: `attribute` of `module`, and its line in the list of commands."""
+    """A command that is not imported yet.
+
+    module, attribute: where it is.  summary: its line in the list of commands.
+    """
 
     module: str
     attribute: str
@@ -36,11 +39,11 @@ class LazyCommand:
 
 
 def plugin_host(context: click.Context) -> PluginHost:
-    """Return the host of all installed plugins; they are looked for once in a run of the command line."""
+    """Return the host of all installed plugins; they are discovered once per process."""
     if _HOST not in context.meta:
         from onetrunk.core.plugin_system.host import PluginHost
 
-        with redirect_stdout(sys.stderr):  # what a plugin prints when imported must not get into JSON
+        with redirect_stdout(sys.stderr):  # output of a plugin's import must not mix with results
             context.meta[_HOST] = PluginHost.discover()
     host: PluginHost = context.meta[_HOST]
     return host
@@ -58,7 +61,7 @@ class LazyGroup(click.Group):
         return [*self.table, *plugin_host(ctx).commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command; None for an unknown one. Raises PluginError for a plugin's that does not load."""
+        """Import and return a command, None for an unknown one. Raises PluginError if a plugin's command fails."""
         if entry := self.table.get(cmd_name):
             command: click.Command = getattr(importlib.import_module(entry.module), entry.attribute)
             return command
@@ -67,14 +70,14 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that `args` begin with. Raises UsageError with near names for an unknown one."""
+        """Find the command that `args` begin with. Raises UsageError, with similar names, for an unknown one."""
         command = self.get_command(ctx, args[0])
         if command is None and not ctx.resilient_parsing:
             raise click.UsageError(_unknown(args[0], self.list_commands(ctx), plugin_host(ctx)), ctx)
         return args[0] if command else None, command, args[1:]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the sections of built-in commands, of plugins' commands and of plugins that did not load."""
+        """Write one section each for built-in commands, plugin commands and plugins that failed to load."""
         host = plugin_host(ctx)
         _section(formatter, "Commands", ((name, entry.summary) for name, entry in self.table.items()))
         _section(
@@ -87,7 +90,7 @@ class LazyGroup(click.Group):
         )
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete names of commands and options; like the help, without importing a command."""
+        """Complete the names of commands and options without importing a command."""
         from click.shell_completion import CompletionItem
 
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]

@@ -1,4 +1,4 @@
-"""The command `adapters`: the table of its commands, and what becomes of errors, signals and a closed pipe."""
+"""The command `adapters`: its subcommands, and how it handles errors, signals and a closed pipe."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ def _at(name: str, summary: str) -> LazyCommand:
 COMMANDS = MappingProxyType(
     {
         "quickstart": _at("quickstart", "Train three adapters on samples and try them, offline."),
-        "train": _at("train", "Train an adapter on your data and keep it in the store."),
-        "eval": _at("eval", "Measure an adapter on labelled data."),
+        "train": _at("train", "Train an adapter on your data and store it."),
+        "eval": _at("eval", "Evaluate an adapter on labelled data."),
         "predict": _at("predict", "Predict texts with one or several adapters at once."),
-        "serve": _at("serve", "Serve adapters over HTTP, many tasks at once."),
+        "serve": _at("serve", "Serve adapters of many tasks over HTTP."),
         "list": _at("list", "List the adapters in the store."),
-        "show": _at("show", "Show all that is known of an adapter."),
-        "alias": _at("alias", "Give a version a name of its own, such as prod."),
+        "show": _at("show", "Show the details of an adapter."),
+        "alias": _at("alias", "Point an alias such as prod at a version."),
         "push": _at("push", "Publish an adapter to the Hub or a shared folder."),
         "pull": _at("pull", "Pull an adapter from the Hub or a shared folder into the store."),
         "search": _at("search", "Find adapters on the Hub."),
-        "outdated": _at("outdated", "List pulled adapters that are newer where they came from."),
-        "update": _at("update", "Pull what is outdated."),
-        "export": _at("export", "Export an adapter for PEFT, transformers or ONNX, checked."),
-        "remove": _at("remove", "Remove a version, or all versions of an adapter."),
-        "plugins": _at("plugins", "List the plugins with their tasks, hooks and faults."),
+        "outdated": _at("outdated", "List pulled adapters with newer remote commits."),
+        "update": _at("update", "Pull the newer commits of pulled adapters."),
+        "export": _at("export", "Export an adapter to PEFT, transformers or ONNX, and verify it."),
+        "remove": _at("remove", "Remove versions from the store."),
+        "plugins": _at("plugins", "List the plugins, their tasks and hooks, and errors in them."),
     }
 )
-"""The built-in commands by name, in the order of the help."""
+"""The built-in commands by name, in the order of `--help`."""
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM: whatever ends or cleans up at Ctrl-C does so here."""
+    """Raised on SIGTERM, so that the same cleanup runs as after Ctrl-C."""
 
 
 class _Frame(LazyGroup):
-    """Turns an expected failure of a command into a line a fault on stderr, a closed stdout into silence."""
+    """Prints expected errors on stderr without a traceback, and ends quietly when stdout is closed."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -70,17 +70,17 @@ class _Frame(LazyGroup):
         try:
             with nullcontext() if ctx.params["traceback"] else _failing_in_a_line():
                 super().invoke(ctx)
-                sys.stdout.flush()  # here a closed pipe can still be told apart
+                sys.stdout.flush()  # a pipe that is closed raises here, inside the try block
         except BrokenPipeError as error:
             if stdout_is_closed():
                 ctx.exit(_PIPE_CLOSED)
-            # Under its own name click would take it for stdout's and end in silence.
+            # click would take a BrokenPipeError for one of stdout, and end without a message.
             raise RuntimeError("the other end of a pipe or connection was closed") from error
 
 
 @contextmanager
 def _failing_in_a_line() -> Iterator[None]:
-    """Print an expected failure of the block, and end the command line with exit code 1."""
+    """Print an expected error that the block raises, and exit with code 1."""
     try:
         yield
     except OneTrunkError as error:
@@ -93,17 +93,20 @@ def _failing_in_a_line() -> Iterator[None]:
 @click.group(cls=_Frame, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="onetrunk", prog_name="adapters")
 @click.option(
-    "--traceback", is_flag=True, envvar="ONETRUNK_TRACEBACK", help="Show where an expected error arose, too."
+    "--traceback",
+    is_flag=True,
+    envvar="ONETRUNK_TRACEBACK",
+    help="Print the traceback of expected errors, too.",
 )
 def cli(traceback: bool) -> None:  # read from the context by _Frame
-    """Train, keep and use adapters: many text tasks on one frozen BERT."""
+    """Train, store and run adapters: many text tasks on one frozen BERT."""
 
 
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line (by default that of the process) and return its exit code.
 
-    0 done; 1 an expected failure; 2 wrong usage; 130 Ctrl-C; 141 the reader of stdout went away; 143
-    SIGTERM. Errors that nobody expected are raised.
+    0: success. 1: expected error. 2: wrong usage. 130: Ctrl-C. 141: the reader of stdout closed the pipe.
+    143: SIGTERM. Unexpected errors are raised.
     """
     try:
         code: int | None = cli.main(args, prog_name="adapters", standalone_mode=False)
@@ -118,35 +121,34 @@ def run(args: Sequence[str] | None = None) -> int:
 def main() -> None:
     """Run the command line of this process and exit; the entry point of the console script."""
     csv.field_size_limit(_LONGEST_CELL)
-    # Before torch is loaded. By default its threads wait for each other by spinning, for long: where anything else
-    # wants one of the cores, training with two threads then ran at a fifth of this speed. Not to spin at all costs
-    # a quarter of it on idle cores. A short spin is as fast there, and bounds what a busy core can lose: see
-    # docs/performance.md.
+    # Must be set before torch is imported. By default, OpenMP threads spin for a long time while they wait for each
+    # other. If another process uses one of the cores, training on two threads then runs at a fifth of its speed.
+    # Without spinning it loses a quarter on idle cores; a short spin avoids both (docs/performance.md).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     guard_standard_streams()
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # who started us may have had it ignored
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # the parent process may have set it to be ignored
         signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run())
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    """End as at Ctrl-C. `timeout`, for one, sends the signal twice; the second must not stop the cleaning up."""
+    """Raise _Terminated. A second SIGTERM, as `timeout` sends, is ignored, so that the cleanup can finish."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise _Terminated
 
 
 def _show(error: click.ClickException) -> None:
-    """Print a usage error; it may quote what the user typed, escape sequences and all."""
+    """Print a usage error. It can quote the command line, so escape sequences are made visible."""
     text = io.StringIO()
     error.show(text)
     click.echo(printable(text.getvalue(), keep="\n\t"), nl=False, err=True)
 
 
 def _aborted(abort: click.Abort) -> int:
-    """Return the exit code for a signal, or for a prompt that was answered with no."""
+    """Return the exit code after a signal, or after a prompt that was answered with no."""
     cause = abort.__cause__
-    if isinstance(cause, EOFError):  # click takes any for the end of a prompt; here it is a bug's
+    if isinstance(cause, EOFError):  # click turns every EOFError into Abort; this one is a bug
         raise cause
     word, code = "aborted", 1
     if isinstance(cause, KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Numbers for people: figures of merit, sizes, times. And which figures of a task's metrics are shown at all."""
+"""Format metrics, sizes and times for people, and select the metrics to show."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Any
 
 from onetrunk.adapters.format.manifest import Manifest
 
-Figures = dict[str, float | int | None]
-"""Metrics by name; None is one that has no value, such as a recall without anything to find."""
+Metrics = dict[str, float | int | None]
+"""Metrics by name; None is an undefined metric, such as the recall of a label that does not occur."""
 
 
-def figures_of(metrics: Mapping[str, Any]) -> Figures:
-    """Return the numbers at the top level of a task's `metrics`; tables are for reports."""
+def scalar_metrics(metrics: Mapping[str, Any]) -> Metrics:
+    """Return the numbers at the top level of `metrics`, without its tables."""
     return {name: value for name, value in metrics.items() if value is None or isinstance(value, int | float)}
 
 
-def headline(by_split: Mapping[str, Mapping[str, Any]]) -> tuple[str, Figures]:
-    """Return the split that counts, test where there is one, else dev, and its numbers; ("", {}) for none."""
+def headline(by_split: Mapping[str, Mapping[str, Any]]) -> tuple[str, Metrics]:
+    """Return the name and metrics of the test split, or of dev if there is no test; ("", {}) for neither."""
     split = next((name for name in ("test", "dev") if name in by_split), "")
-    return split, figures_of(by_split.get(split, {}))
+    return split, scalar_metrics(by_split.get(split, {}))
 
 
-def figure(value: float | int | None) -> str:
-    """Return a count as it is, anything else with four decimals; a dash for None."""
+def format_metric(value: float | int | None) -> str:
+    """Return an int as it is, a float with four decimals, and a dash for None."""
     if value is None:
         return "-"
     return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
 def counted(count: int, noun: str) -> str:
-    """Return how many there are of what a regular `noun` names: `1 row`, `8 rows`."""
+    """Return a count with its noun: `1 row`, `8 rows`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 

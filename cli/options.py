@@ -1,5 +1,7 @@
-"""Options that several commands share. Those of training take their defaults from `TrainSettings`, the only
-place where they stand. No torch is imported."""
+"""Options that several commands share. The training options take their defaults from `TrainSettings`.
+
+Importing this module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -21,53 +23,53 @@ from onetrunk.core.training.settings import (
 )
 
 Decorated = Callable[..., Any]
-"""What click decorates: the function of a command, or what another decorator made of it."""
+"""A function that click can decorate."""
 
 _TRAINING = {
     "method": "What to train: LoRA and a head, the head alone, or the full encoder as a baseline.",
-    "pooling": "How a text becomes one vector; auto is what the backbone declares.",
+    "pooling": "How token vectors become one text vector; auto uses the setting of the backbone.",
     "rank": "Rank of the LoRA updates.",
     "alpha": "The updates are scaled by alpha / rank.",
-    "targets": "Modules to adapt, with commas: all, or some of "
+    "targets": "Modules to adapt, separated by commas: all, or some of "
     + ", ".join(MODULES)
-    + "; some encoders have others.",
+    + "; other encoders have other modules.",
     "layers": "Layers to adapt: all, or last-K.",
-    "optimizer": "How the weights are updated.",
+    "optimizer": "Optimizer.",
     "lr": "Peak learning rate.",
     "head_lr": "Peak learning rate of the head.",
     "weight_decay": "Weight decay.",
-    "warmup": "Share of all steps over which the learning rates rise.",
-    "epochs": "Passes over the training data, at most.",
+    "warmup": "Fraction of all steps with a rising learning rate.",
+    "epochs": "Maximum number of epochs.",
     "batch_tokens": "Tokens in a batch.",
-    "dropout": "Probability of dropout on the updates and in the head.",
-    "clip": "Largest norm of the gradient; 0 leaves it as it is.",
-    "patience": "Epochs without a better dev result before stopping; 0 never stops early.",
-    "class_weights": "Weigh labels by the inverse of their frequency, or not.",
-    "seed": "Start of all randomness; the same seed gives the same adapter.",
-    "precision": "Precision of the frozen trunk; auto is bf16 where the device computes in it natively.",
+    "dropout": "Dropout probability of the LoRA updates and the head.",
+    "clip": "Maximum gradient norm; 0 disables clipping.",
+    "patience": "Stop after this many epochs without a better dev result; 0 disables early stopping.",
+    "class_weights": "balanced weighs each label by the inverse of its frequency.",
+    "seed": "Random seed; the same seed reproduces the same adapter.",
+    "precision": "Precision of the frozen encoder; auto is bf16 if the device supports it natively, else fp32.",
 }
 
 _SHOWN_DEFAULTS = {
     "lr": ", ".join(f"{rate:g} for {method}" for method, rate in LEARNING_RATES.items()),
     "head_lr": f"{HEAD_LEARNING_RATE:g}",
     "targets": "all",
-    "batch_tokens": f"{MAX_TOKENS}, and down to {MIN_TOKENS} where data are few",
-    "epochs": f"{MIN_EPOCHS}, and up to {MAX_EPOCHS} where data are few",
+    "batch_tokens": f"{MAX_TOKENS}, down to {MIN_TOKENS} for small data sets",
+    "epochs": f"{MIN_EPOCHS}, up to {MAX_EPOCHS} for small data sets",
 }
-"""Defaults that depend on other settings, or read better in words."""
+"""Defaults that depend on other settings, in words."""
 
 _CHOICES = {"precision": click.Choice(["auto", "fp32", "bf16"])}
 
 
 class ModuleList(click.ParamType[Any]):
-    """Modules to adapt, with commas between them, or `all`; becomes a tuple of names."""
+    """A comma-separated list of modules, or `all`, converted to a tuple of names."""
 
     name = "modules"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """Return the names, each once; which there are is the backbone's to say. Raises BadParameter for none."""
+        """Return the names without duplicates. Raises BadParameter for an empty name."""
         if not isinstance(value, str):
             return tuple(value)
         names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
@@ -77,7 +79,7 @@ class ModuleList(click.ParamType[Any]):
 
 
 def training_options(command: Decorated) -> Decorated:
-    """Give a command an option for each field of `TrainSettings`, as an argument of the field's name."""
+    """Add an option for each field of `TrainSettings`, passed as an argument of the same name."""
     for name in reversed(_TRAINING):
         command = _training_option(name)(command)
     return command
@@ -96,7 +98,7 @@ def _training_option(name: str) -> Decorated:
 
 
 def _type_of(name: str) -> click.ParamType[Any]:
-    """Return how click reads the field `name`; whether a number makes sense is for `TrainSettings` to say."""
+    """Return the click type of the field `name`; `TrainSettings` checks the range of a number."""
     hint = get_type_hints(TrainSettings)[name]
     if name == "targets":
         return ModuleList()
@@ -112,7 +114,7 @@ def _type_of(name: str) -> click.ParamType[Any]:
 
 
 def device_option(command: Decorated) -> Decorated:
-    """Give a command `--device` as `device`."""
+    """Add the option `--device`, passed as `device`."""
     option = click.option(
         "--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N."
     )
@@ -120,12 +122,12 @@ def device_option(command: Decorated) -> Decorated:
 
 
 def running_options(command: Decorated) -> Decorated:
-    """Give a command that runs stored adapters `--backbone --device --precision --batch-tokens`."""
+    """Add the options of commands that run stored adapters: `--backbone --device --precision --batch-tokens`."""
     options = (
         click.option(
             "--backbone",
             metavar="B",
-            help="Hub id or folder of the backbone.  [default: the adapter's own, unless that was a folder]",
+            help="Hub id or folder of the backbone.  [default: the adapter's own; required if that was a folder]",
         ),
         device_option,
         click.option(
@@ -133,12 +135,12 @@ def running_options(command: Decorated) -> Decorated:
             type=click.Choice(["auto", "fp32", "bf16", "int8"]),
             default="auto",
             show_default=True,
-            help=f"{_TRAINING['precision']} int8 is for x86 CPUs: faster than fp32, with small errors.",
+            help=f"{_TRAINING['precision']} int8 needs an x86 CPU: faster than fp32, slightly less accurate.",
         ),
         click.option(
             "--batch-tokens",
             type=click.IntRange(min=1),
-            help="Tokens in a batch; fewer need less memory.  [default: what is fastest on most machines]",
+            help="Maximum tokens in a batch; fewer need less memory.  [default: chosen for speed]",
         ),
     )
     for option in reversed(options):

@@ -1,7 +1,7 @@
-"""What all commands print with: JSON for scripts, tables for people, and nothing that moves a terminal.
+"""Output of all commands: JSON for scripts, tables for people, and safe text.
 
-Text of users and files is foreign: a file name or a label may hold escape sequences that recolour, overwrite
-or retitle a terminal, or signs that turn the direction of writing. They are shown, never obeyed.
+File names, labels and texts can hold terminal escape sequences or characters that change the writing direction.
+They are printed as visible escapes.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from typing import Any, TextIO
 
 import click
 
-from onetrunk.cli.streams import Opener, open_told, told
+from onetrunk.cli.streams import Opener, clear_errors, open_output
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters (C0, DEL, C1), line separators, overrides of direction, halves of surrogate pairs."""
+"""Control characters (C0, DEL, C1), line separators, direction overrides and lone surrogates."""
 
 _UNLIMITED = 100_000
-"""Columns of a table that no terminal shows: a program that reads it must not meet wrapped cells."""
+"""Width of tables that are not written to a terminal, so that cells are not wrapped."""
 
 _LONGEST = 60
-"""Letters of a file's name that the name of the file written aside has, too: with all it might be too long."""
+"""Characters of a file name used in the name of its temporary file, so that it does not get too long."""
 
 _RESULTS = "onetrunk.results"
-"""Where a command's context keeps the stdout that is for its results."""
+"""Key in the context of a command: the stdout for its results."""
 
 
 def json_option(body: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the flag `--json` as the argument `as_json`, and keep stdout for its results.
+    """Add the flag `--json`, passed as `as_json`, and reserve stdout for results.
 
-    While the command runs, what plugins and libraries print goes to stderr; `say`, `table` and `emit_json` print to
+    While the command runs, output of plugins and libraries goes to stderr. `say`, `table` and `emit_json` write to
     stdout.
     """
 
@@ -52,19 +52,19 @@ def json_option(body: Callable[..., None]) -> Callable[..., None]:
 
 
 def results() -> TextIO:
-    """Return the stdout of this command, wherever `print` goes."""
+    """Return the stdout for the results of this command."""
     context = click.get_current_context(silent=True)
     kept: TextIO | None = None if context is None else context.meta.get(_RESULTS)
     return sys.stdout if kept is None else kept
 
 
 def say(text: str | bytes = "", *, fg: str | None = None, color: bool | None = None) -> None:
-    """Print a line of the results. fg: a colour of click's; color: as for `click.echo`."""
+    """Print a line of results. fg: foreground colour; color: as in `click.echo`."""
     click.echo(text if fg is None else click.style(text, fg=fg), file=results(), color=color)
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Return `text` with every unsafe character outside `keep` as its escape, such as `\x1b` or `\n`."""
+    r"""Return `text` with each unsafe character, except those in `keep`, as an escape such as `\x1b` or `\n`."""
 
     def escape(match: re.Match[str]) -> str:
         sign = match.group()
@@ -74,43 +74,43 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def json_line(obj: object) -> str:
-    """Return `obj` as JSON without a line break. Raises ValueError for NaN and infinity, which JSON lacks."""
+    """Return `obj` as one line of JSON. Raises ValueError for NaN and infinity."""
     text = json.dumps(obj, ensure_ascii=False, allow_nan=False)
-    # json leaves DEL, C1 and the like as they are; inside a string their \u form means the same.
+    # json does not escape DEL and C1; inside a string their \u form is equal.
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def emit_json(obj: object) -> None:
-    """Print `json_line(obj)`, in UTF-8 whatever the encoding of stdout."""
+    """Print `json_line(obj)`, always in UTF-8."""
     say(json_line(obj).encode("utf-8"))
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
-    """Open `path` for writing UTF-8; what is written appears there when the block ends without an error, whole.
+    """Open `path` for writing UTF-8; the file is replaced as a whole when the block ends without an error.
 
-    A file that was there before keeps its permissions. What is no regular file, such as a device or a pipe, is
-    written directly. Raises UsageError for a place that cannot be written to, and when it is full.
+    An existing file keeps its permissions. A device or a pipe is written to directly. Raises UsageError if the file
+    cannot be written or the disk is full.
     """
-    target = Path(os.path.realpath(path))  # a link stays, and what it leads to is replaced
-    with told(str(path)):
+    target = Path(os.path.realpath(path))  # a symbolic link is kept; its target is replaced
+    with clear_errors(str(path)):
         before = _mode(target)
     if before is not None and not stat.S_ISREG(before):
-        with open_told(target, "w", str(path)) as file:
+        with open_output(target, "w", str(path)) as file:
             yield file
         return
     aside = target.with_name(f".{target.name[:_LONGEST]}.{secrets.token_hex(4)}.part")
     try:
-        with open_told(aside, "x", str(path), _opener(before)) as file:
+        with open_output(aside, "x", str(path), _opener(before)) as file:
             yield file
-        with told(str(path)):
+        with clear_errors(str(path)):
             aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)
 
 
 def _mode(target: Path) -> int | None:
-    """Return kind and permissions of the file that is there, None if none is."""
+    """Return type and permissions of the existing file, None if there is none."""
     try:
         return target.stat().st_mode
     except FileNotFoundError:
@@ -118,7 +118,7 @@ def _mode(target: Path) -> int | None:
 
 
 def _opener(before: int | None) -> Opener:
-    """Return what creates a file that never has more permissions than `before`; None: the usual ones."""
+    """Return an opener for a file with at most the permissions `before`, None for the default ones."""
 
     def create(name: str, flags: int) -> int:
         descriptor = os.open(name, flags, 0o666 if before is None else 0o600)
@@ -130,9 +130,9 @@ def _opener(before: int | None) -> Opener:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Collection[str] = ()) -> None:
-    """Print a table: the heads `columns`, the cells of `rows` as text, flush right in the columns `right`.
+    """Print a table. columns: headers; rows: cells; right: columns that are aligned to the right.
 
-    On a terminal long cells fold at its width; elsewhere each row is one line.
+    On a terminal, long cells are folded at its width; elsewhere each row is one line.
     """
     from rich.box import SIMPLE
     from rich.console import Console
@@ -149,5 +149,5 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Co
         grid.add_row(*(Text(printable(str(cell))) for cell in row))
     with console.capture() as captured:
         console.print(grid)
-    # Printed by click, which flushes, so that a closed pipe is met here; rich has already decided on colour.
+    # click flushes, so a closed pipe raises here; rich has already applied colours.
     say("\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n"), color=True)

@@ -1,6 +1,6 @@
-"""Where the answers of `adapters predict` come from: a trunk in this process, or a service.
+"""Backends of `adapters predict`: an encoder in this process, or a running service.
 
-No torch is imported where it is a service.
+torch is not imported for a service.
 """
 
 from __future__ import annotations
@@ -15,76 +15,79 @@ from click.core import ParameterSource
 
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.remotes.locations import is_location
-from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.quiet import load_backbone
-from onetrunk.cli.sharing import located, read_token
+from onetrunk.cli.sharing import read_token, resolve_version
 
 if TYPE_CHECKING:
     from onetrunk.core.tasks.prediction import Prediction
 
-Answer = Callable[[Iterable[str]], Iterator[Sequence["Prediction"]]]
-"""Answers a stream of texts with the adapters that it was made for; holds a bounded number of them."""
+Predict = Callable[[Iterable[str]], Iterator[Sequence["Prediction"]]]
+"""Predicts a stream of texts with fixed adapters; a bounded number of texts is in memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where it is done.
+class PredictBackend:
+    """The choice of a backend.
 
-    url: of a service; None for this process. token: the file with the token for it, - for stdin; None for none.
+    url: URL of a service, None for this process.  token: file with its token, - for stdin, None for no token.
     """
 
     url: str | None
     token: str | None
 
     def check(self, context: click.Context, running: Iterable[str], *, stdin: bool) -> None:
-        """Raise UsageError for options that do not go together.
+        """Raise UsageError for options that cannot be combined.
 
-        running: the names of those that say how to run a trunk. stdin: whether the texts come from there.
+        running: names of the options that configure an encoder in this process. stdin: texts are read from stdin.
         """
         if self.url == "":
-            raise click.UsageError("the URL is empty; give one after --url")
+            raise click.UsageError("--url is empty; give the URL of a service")
         if self.url is None and self.token is not None:
-            raise click.UsageError("--token is for a service; give its --url, too")
+            raise click.UsageError("--token is only for a service; give --url, too")
         if self.token == "-" and stdin:
             raise click.UsageError(
-                "stdin cannot be both, the token and the texts; give one of them in a file"
+                "stdin cannot hold both the token and the texts; put one of them into a file"
             )
         default = ParameterSource.DEFAULT
         given = [name for name in running if context.get_parameter_source(name) is not default]
         if self.url is not None and given:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise click.UsageError(f"not with --url: {options}; the service runs as it was started")
+            raise click.UsageError(
+                f"{options} cannot be combined with --url; the service decides these settings"
+            )
 
 
 @contextmanager
-def answering(
-    place: Place,
+def open_backend(
+    backend: PredictBackend,
     context: click.Context,
     adapters: Sequence[str],
     running: Mapping[str, Any],
     chunk: int | None,
-) -> Iterator[Answer]:
-    """Yield what answers with `adapters`.
+) -> Iterator[Predict]:
+    """Yield a function that predicts with `adapters`.
 
-    running: the values of `running_options`. chunk: as for `OneTrunk.predict_stream`; None for the default.
+    running: values of `running_options`. chunk: texts read ahead, as in `OneTrunk.predict_stream`; None for the
+    default.
     """
-    if place.url is None:
+    if backend.url is None:
         yield _by_trunk(context, adapters, running, chunk)
         return
     from onetrunk.core.client import Client
     from onetrunk.core.client.requests import CHUNK
 
-    with Client(place.url, read_token(place.token)) as client:
+    with Client(backend.url, read_token(backend.token)) as client:
         yield lambda texts: client.predict_stream(texts, adapters, chunk=chunk or CHUNK)
 
 
 def _by_trunk(
     context: click.Context, references: Sequence[str], running: Mapping[str, Any], chunk: int | None
-) -> Answer:
-    """Load the backbone that all `references` need, and them. Raises UsageError if they need different ones."""
-    stored = [located(lambda: plugin_host(context), each, running["backbone"]) for each in references]
-    name, revision = needed_backbone(
+) -> Predict:
+    """Load the adapters and their backbone. Raises UsageError if they need different backbones."""
+    stored = [resolve_version(lambda: plugin_host(context), each, running["backbone"]) for each in references]
+    name, revision = choose_backbone(
         {each.ref: read_manifest(each.path) for each in stored}, running["backbone"]
     )
     from onetrunk.core.inference.logits import BATCH_TOKENS

@@ -1,4 +1,4 @@
-"""How far a command is, on stderr: a bar where a terminal shows it, else plain lines. Stdout is for results."""
+"""Progress on stderr: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onetrunk.cli.number_format import duration, figure
+from onetrunk.cli.number_format import duration, format_metric
 from onetrunk.cli.output import printable
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-_PATIENCE = 1.0  # seconds that a command may take without showing a bar
-_MEMORY = 0.95  # what a step leaves of the running mean before it
+_PATIENCE = 1.0  # seconds before a bar appears
+_MEMORY = 0.95  # decay of the moving averages per step
 
 
 class TrainingProgress:
-    """Shows training runs: for each a bar with epoch, tokens/s, loss and time to go, and a line for each epoch.
+    """Progress of training runs: a bar with epoch, tokens/s, loss and remaining time, and a line per epoch.
 
-    runs: the metric to show of each, by the name of the adapter. A context manager; the bars are gone when it ends.
+    runs: the metric to show, by adapter name. A context manager; it removes the bars at its end.
     """
 
     def __init__(self, runs: Mapping[str, str]) -> None:
@@ -64,10 +64,10 @@ class TrainingProgress:
             )
 
     def epoch(self, event: EpochEvent) -> None:
-        """Print the line of an epoch; those that follow do not count its evaluation as training time."""
+        """Print the line of an epoch. Its evaluation does not count as training time."""
         self._paces[event.name].pause()
         primary = self._runs[event.name]
-        value = figure(event.metrics.get(primary))
+        value = format_metric(event.metrics.get(primary))
         self.say(
             event.name,
             f"epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}  loss {event.loss:.4f}  "
@@ -89,7 +89,7 @@ class TrainingProgress:
 
 
 class _Pace:
-    """Running means of the loss and of the tokens a second; pauses between steps can be left out."""
+    """Moving averages of the loss and of tokens per second, without pauses between steps."""
 
     def __init__(self) -> None:
         self._tokens = self._seconds = self._losses = self._weight = 0.0
@@ -97,7 +97,7 @@ class _Pace:
 
     def step(self, tokens: int, loss: float) -> None:
         now = time.monotonic()
-        if self._since is not None:  # the time of the very first step would hold all the preparation
+        if self._since is not None:  # the first step has no start time
             self._tokens = _MEMORY * self._tokens + tokens
             self._seconds = _MEMORY * self._seconds + now - self._since
         self._losses, self._weight = _MEMORY * self._losses + loss, _MEMORY * self._weight + 1
@@ -113,9 +113,9 @@ class _Pace:
 
 @contextmanager
 def counting(total: int | None, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
-    """Yield a function that is told how many more texts are done; a bar appears after about a second.
+    """Yield a function to call with the number of further texts that are done; a bar appears after a second.
 
-    total: number of texts, None if not known. shown: False keeps the bar away from results on the same terminal.
+    total: number of texts, None if unknown. shown: False hides the bar, if results go to the same terminal.
     """
     console = _terminal() if shown else None
     if console is None:
@@ -129,12 +129,12 @@ def counting(total: int | None, *, shown: bool = True) -> Iterator[Callable[[int
         yield lambda texts: bar.advance(task, texts)
     finally:
         late.cancel()
-        late.join()  # else the bar could start after it was stopped
+        late.join()  # so that the bar cannot start after it was stopped
         bar.stop()
 
 
 def _terminal() -> Console | None:
-    """Return stderr as a console that can show a bar; None if it is none."""
+    """Return stderr as a console, None if it is not a terminal that can show a bar."""
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""Hide messages and progress bars of libraries in the process of a command; as a library, OneTrunk shows them."""
+"""Hide messages and progress bars of libraries in commands. As a library, OneTrunk does not change them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def quiet_hub() -> None:
-    """Hide the progress bars and warnings of the Hub's client: commands show their own bar, and errors say why."""
+    """Hide progress bars and warnings of huggingface_hub; commands show their own progress and errors."""
     from huggingface_hub.utils import logging
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -20,9 +20,9 @@ def quiet_hub() -> None:
 
 
 def load_backbone(name: str, revision: str | None = None, **options: Any) -> Backbone:
-    """Return `Backbone.load(name, revision, **options)`, without the bars and warnings of transformers.
+    """Return `Backbone.load(name, revision, **options)` without the progress bars and warnings of transformers.
 
-    The bar of a download stays. transformers also lists weights that it does not use (a head's).
+    The progress bar of a download is kept.
     """
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
     from transformers.utils import logging

@@ -1,4 +1,4 @@
-"""What the commands that share adapters have in common: the token, and the backbone of the checks."""
+"""Parts of the commands that push and pull: the token, the backbone for the checks, and locations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.adapters.store.store import Store, StoredVersion
-from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.output import printable
 from onetrunk.cli.progress import counting
 from onetrunk.cli.quiet import load_backbone, quiet_hub
@@ -30,27 +30,30 @@ token_option = click.option(
     "--token",
     "token_file",
     metavar="FILE",
-    help="File with the token for the Hub, - for stdin.  [default: HF_TOKEN, else that of `hf auth login`]",
+    help="File with the Hub token; - reads stdin.  [default: HF_TOKEN, else the login of `hf auth login`]",
 )
-"""Gives a command `--token`. A token itself is never an argument: others could read it in the list of processes."""
+"""Adds `--token FILE`. The token itself is never an argument: the list of processes would show it."""
 
 
 def read_token(source: str | None) -> str | None:
-    """Return the token in the file `source`; None for none, where the client's own is used."""
+    """Return the token in the file `source`, None for None: the Hub client then uses its own login.
+
+    Raises UsageError if the file cannot be read or does not hold one token.
+    """
     if source is None:
         return None
     if source.startswith("hf_"):
         raise UsageError(
-            "--token takes the name of a file, not a token, which others could read in the list of processes; "
-            "set HF_TOKEN, or give a file, or - for stdin"
+            "--token expects the name of a file, not a token: other users could read it in the list of processes; "
+            "set HF_TOKEN, give a file, or - for stdin"
         )
     try:
         text = sys.stdin.read(_LONGEST_TOKEN) if source == "-" else _read(Path(source))
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
+        why = getattr(error, "strerror", None) or "it is not text"
         raise UsageError(f"--token {source}: cannot be read ({why})") from error
     if not (token := text.strip()) or not (token.isascii() and token.isprintable()) or " " in token:
-        raise UsageError(f"--token {source}: expected one line, a token and nothing else")
+        raise UsageError(f"--token {source}: expected a single line with the token")
     return token
 
 
@@ -60,23 +63,21 @@ def _read(path: Path) -> str:
 
 
 def backbone_loader(choice: str | None, device: str = "cpu") -> Callable[[Manifest], Backbone]:
-    """Return what loads the backbone that an adapter needs, in fp32; choice: one that the user names instead."""
+    """Return a function that loads the backbone of an adapter in fp32; choice: a backbone to load instead."""
 
     def load(manifest: Manifest) -> Backbone:
-
-        name, revision = needed_backbone({manifest.task: manifest}, choice)
+        name, revision = choose_backbone({manifest.task: manifest}, choice)
         return load_backbone(name, revision, device=device, dtype="fp32")
 
     return load
 
 
 def base_loader(choice: str | None, device: str = "cpu") -> Callable[[str | None, str | None], Backbone]:
-    """Return what loads the backbone that plain PEFT's files name; choice: one that the user names instead."""
+    """Return a function that loads the base model named in PEFT's files; choice: a backbone to load instead."""
 
     def load(name: str | None, revision: str | None) -> Backbone:
-
         if choice is None and name is None:
-            raise UsageError("the adapter's files do not say its backbone; give it with --backbone")
+            raise UsageError("the files of the adapter do not name a base model; give it with --backbone")
         return load_backbone(choice or str(name), None if choice else revision, device=device, dtype="fp32")
 
     return load
@@ -86,7 +87,7 @@ def base_loader(choice: str | None, device: str = "cpu") -> Callable[[str | None
 def pulling(
     host: PluginHost, backbone: str | None, token: str | None = None, **options: Any
 ) -> Iterator[Puller]:
-    """Yield what pulls into the user's store; the bytes that come are shown on stderr."""
+    """Yield a puller for the user's store; a progress bar of the download is shown on stderr."""
     from onetrunk.core.sharing.pull import Puller
 
     quiet_hub()
@@ -94,10 +95,12 @@ def pulling(
         yield Puller(Store(), host, backbone_loader(backbone), token=token, advance=advance, **options)
 
 
-def located(host: Callable[[], PluginHost], reference: str, backbone: str | None = None) -> StoredVersion:
-    """Return the version that `reference` means, as `Puller.resolve` does; say which one a location means.
+def resolve_version(
+    host: Callable[[], PluginHost], reference: str, backbone: str | None = None
+) -> StoredVersion:
+    """Return the stored version of `reference`; a location is pulled first, and its version printed on stderr.
 
-    host: returns the plugins. No torch is imported unless `reference` is a location.
+    host: returns the plugins. torch is imported only for a location. Raises what `Puller.resolve` raises.
     """
     if not is_location(reference):
         return Store().resolve(reference)

@@ -1,8 +1,7 @@
-"""Streams that fail in one clear line: files to write, and stdin, stdout and stderr where they are full or closed.
+"""Standard streams and output files whose I/O errors become UsageError.
 
-Only where it is written can be told what a write fails with: further up a full disk is an OSError as a bug's is.
-So a stream turns its failures into a UsageError itself, but for that of a closed pipe, which ends a command in
-silence.
+The stream itself converts the error, because callers could not tell a full disk from an OSError of a bug. A closed
+pipe stays a BrokenPipeError, which ends a command without a message.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ Opener = Callable[[str, int], int]
 
 
 @contextmanager
-def told(name: str) -> Iterator[None]:
-    """Raise UsageError, that `name` cannot be written and why, for an OSError other than that of a closed pipe."""
+def clear_errors(name: str) -> Iterator[None]:
+    """Turn an OSError of the block, except a closed pipe, into UsageError: `name` cannot be written, and why."""
     try:
         yield
     except BrokenPipeError:
@@ -51,37 +50,37 @@ def told(name: str) -> Iterator[None]:
         raise UsageError(f"cannot write {name}: {why}{remedy}") from error
 
 
-class _ToldFile(io.FileIO):
-    """Bytes to write to a file or descriptor, which `shown` is the name of in messages."""
+class _OutputFile(io.FileIO):
+    """A file or descriptor to write bytes to. shown: its name in messages."""
 
     def __init__(
         self, file: Path | int, mode: str, shown: str, *, closefd: bool = True, opener: Opener | None = None
     ) -> None:
         self._shown = shown
-        with told(shown):
+        with clear_errors(shown):
             super().__init__(str(file) if isinstance(file, Path) else file, mode, closefd, opener)
 
     def write(self, data: Any, /) -> int:
-        with told(self._shown):
+        with clear_errors(self._shown):
             return super().write(data)
 
     def close(self) -> None:
-        with told(self._shown):  # a disk across a network may tell only now that it is full
+        with clear_errors(self._shown):  # a network file system may report a full disk only now
             super().close()
 
 
-def open_told(file: Path, mode: str, shown: str, opener: Opener | None = None) -> TextIO:
-    """Open `file` to write UTF-8; opening, writing and closing raise UsageError where they fail."""
-    raw = _ToldFile(file, mode, shown, opener=opener)
+def open_output(file: Path, mode: str, shown: str, opener: Opener | None = None) -> TextIO:
+    """Open `file` to write UTF-8. Errors of opening, writing and closing are raised as UsageError."""
+    raw = _OutputFile(file, mode, shown, opener=opener)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", newline="\n")
 
 
 def guard_standard_streams() -> None:
-    """Give this process streams in place of closed ones, and a stdout that tells what it fails with.
+    """Replace closed standard streams of this process, and give stdout clear errors.
 
-    A closed stdin or stdout becomes one that fails, as a closed one does, once it is read from or written to; a
-    closed stderr leads nowhere. That also takes their descriptors, which are the lowest that are free: a file that
-    is opened later must not get the number 1, or a library that prints would write into it.
+    A closed stdin or stdout is replaced by a stream that fails when it is used; output to a closed stderr is
+    discarded. This also occupies their descriptors: otherwise a file opened later could get number 1, and a library
+    that prints would write into it.
     """
     if sys.stdin is None:
         sys.stdin = _stand_in(os.O_WRONLY, "r")
@@ -100,11 +99,11 @@ def _stand_in(access: int, mode: Literal["r", "w"]) -> TextIO:
 
 
 def _told_stdout(stdout: io.TextIOWrapper) -> TextIO:
-    """Return a stream to the same place, buffered as `stdout` is.
+    """Return a stream with the same target and buffering as `stdout`.
 
-    What an old encoding cannot express is shown as an escape, and never ends a command.
+    Characters that its encoding does not have are written as escapes.
     """
-    raw = _ToldFile(stdout.fileno(), "w", "stdout", closefd=False)
+    raw = _OutputFile(stdout.fileno(), "w", "stdout", closefd=False)
     buffer: Any = raw if stdout.write_through else io.BufferedWriter(raw)  # as Python itself does
     return io.TextIOWrapper(
         buffer,
@@ -116,7 +115,7 @@ def _told_stdout(stdout: io.TextIOWrapper) -> TextIO:
 
 
 def settle_stdout() -> None:
-    """Let stdout lead nowhere if it fails: the interpreter flushes once more at its end, and would complain."""
+    """Discard the output if stdout fails, so that the final flush of the interpreter does not fail again."""
     try:
         sys.stdout.flush()
     except UsageError:
@@ -124,7 +123,7 @@ def settle_stdout() -> None:
 
 
 def stdout_is_closed() -> bool:
-    """Whether the reader of stdout went away. If so stdout leads nowhere from here on."""
+    """Whether the reader of stdout has closed the pipe. If so, further output is discarded."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), select.POLLOUT)
     if not any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(0)):

@@ -1,4 +1,4 @@
-"""`adapters train --plan`: several adapters over one trunk; what ends one of them ends no other."""
+"""`adapters train --plan`: train several adapters over one encoder; an error in one does not stop the others."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import click
 
 from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.store.store import Store
-from onetrunk.cli.backbones import needed_backbone
-from onetrunk.cli.number_format import duration, figure
+from onetrunk.cli.backbones import choose_backbone
+from onetrunk.cli.number_format import duration, format_metric
 from onetrunk.cli.output import emit_json, printable, say, table
 from onetrunk.cli.quiet import load_backbone
-from onetrunk.cli.train_from import Parent, parent_of
+from onetrunk.cli.train_from import Parent, parent_adapter
 from onetrunk.cli.train_report import notices, record_of
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.training.train_plan import Plan, PlannedAdapter, read_plan
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def train_plan(host: PluginHost, file: str, device: str, as_json: bool) -> int:
-    """Train what the plan in `file` says, and report each adapter; return the exit code, 1 where one failed."""
+    """Train the adapters of the plan `file` and report each; return the exit code, 1 if one failed."""
     plan = read_plan(file)
     began = time.monotonic()
     outcomes = _train(host, plan, device)
@@ -40,7 +40,7 @@ def train_plan(host: PluginHost, file: str, device: str, as_json: bool) -> int:
 
 
 def _train(host: PluginHost, plan: Plan, device: str) -> list[Outcome]:
-    """Return what became of each adapter of the plan, in its order."""
+    """Return the result, or the error, of each adapter of the plan, in its order."""
 
     parents: dict[int, Parent] = {}
     outcomes: dict[int, Outcome] = {}
@@ -48,14 +48,14 @@ def _train(host: PluginHost, plan: Plan, device: str) -> list[Outcome]:
     for index, own in enumerate(plan.adapters):
         try:
             if own.start is not None:
-                parents[index] = parent_of(lambda: host, own.start, own.task, own.chosen, plan.backbone)
+                parents[index] = parent_adapter(lambda: host, own.start, own.task, own.chosen, plan.backbone)
             jobs[index] = _job(host, own, parents.get(index))
         except OneTrunkError as error:
             outcomes[index] = error
             _tell(own.name, error)
     if jobs:
         chosen = {stored.ref: manifest for index, (stored, manifest) in parents.items() if index in jobs}
-        name, revision = needed_backbone(chosen, plan.backbone)
+        name, revision = choose_backbone(chosen, plan.backbone)
         backbone = load_backbone(name, revision, device=device, dtype=plan.precision)
         outcomes |= _train_jobs(host, backbone, jobs)
     return [outcomes[index] for index in range(len(plan.adapters))]
@@ -97,7 +97,7 @@ def _end(progress: TrainingProgress, name: str, outcome: Outcome) -> None:
         progress.say(name, f"stored as {outcome.stored.ref}" if outcome.stored else "done")
     elif isinstance(outcome, OneTrunkError):
         progress.say(name, f"failed: {outcome}")
-    else:  # a bug, of ours or of a plugin: where it arose is what helps
+    else:  # a bug of OneTrunk or of a plugin: the traceback helps
         progress.say(name, "failed:\n" + "".join(traceback.format_exception(outcome)).rstrip())
 
 
@@ -128,7 +128,7 @@ def _row(host: PluginHost, own: PlannedAdapter, outcome: Outcome) -> tuple[str, 
     dev, test = (outcome.metrics.get(split, {}).get(primary) for split in ("dev", "test"))
     ref = outcome.stored.ref if outcome.stored else own.name
     epochs = f"{outcome.run.best_epoch} of {len(outcome.run.history)}"
-    return ref, own.task, primary, figure(dev), figure(test), epochs, ""
+    return ref, own.task, primary, format_metric(dev), format_metric(test), epochs, ""
 
 
 def _reason(error: Exception) -> str:

@@ -1,11 +1,11 @@
-"""What is said of a training, alone or one of several."""
+"""The report of a training run: notes before it, and its result as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from onetrunk.cli.number_format import counted, figures_of, headline
+from onetrunk.cli.number_format import counted, headline, scalar_metrics
 from onetrunk.cli.output import printable
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from onetrunk.core.training.pipeline import TrainResult
 
 _FEW = 20
-"""Rows of dev below which one more that is right moves a metric by more than 5 points."""
+"""Below this many dev rows, a single example changes a metric by more than 5 points."""
 
 
 def notices(spec: TaskSpec, data: TrainData, seed: int) -> Iterator[str]:
-    """Yield the lines that a user should see before a training: what is held out, what the task has to note."""
+    """Yield the notes to print before training: held-out rows, and notes of the task on each data set."""
     if data.held_out:
         yield from _held_out_lines(data, seed)
     for dataset in data.splits.values():
@@ -27,7 +27,7 @@ def notices(spec: TaskSpec, data: TrainData, seed: int) -> Iterator[str]:
 
 
 def notes_lines(spec: TaskSpec, dataset: Dataset) -> Iterator[str]:
-    """Yield what the task has to note on a data set, each with its source."""
+    """Yield the notes of the task on a data set, each with the source of the data."""
     from onetrunk.core.tasks.guarded_calls import notes_on
 
     yield from (printable(f"{dataset.source}: {note}") for note in notes_on(spec, dataset.examples))
@@ -37,19 +37,19 @@ def _held_out_lines(data: TrainData, seed: int) -> Iterator[str]:
     held, kept = len(data.dev.examples), len(data.train.examples)
     source = printable(data.train.source.partition(" (")[0])
     yield (
-        f"no dev data given: {held} of {held + kept} rows of {source} held out as dev, "
-        f"a stratified tenth (seed {seed})"
+        f"no dev data given: {held} of {held + kept} rows of {source} are held out as dev "
+        f"(a stratified tenth, seed {seed})"
     )
     if held < _FEW:
         yield (
-            f"{counted(held, 'row')} of dev, fewer than {_FEW}: which epoch is best, and the figures on dev, are "
-            "largely chance; give --dev a file of its own"
+            f"dev has only {counted(held, 'row')} (fewer than {_FEW}): the choice of the best epoch and the dev "
+            "metrics are largely chance; give a larger dev file with --dev"
         )
 
 
 def record_of(result: TrainResult, seconds: float) -> dict[str, Any]:
-    """Return a training as JSON for scripts; seconds: wall time of the command."""
-    by_split = {split: figures_of(metrics) for split, metrics in result.metrics.items()}
+    """Return the result of a training run as JSON. seconds: wall time of the command."""
+    by_split = {split: scalar_metrics(metrics) for split, metrics in result.metrics.items()}
     return {
         "adapter": result.stored and result.stored.ref,
         "metrics": headline(result.metrics)[1],

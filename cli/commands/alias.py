@@ -1,4 +1,4 @@
-"""`adapters alias`: names of their own for versions."""
+"""`adapters alias`: point an alias at a version, or delete it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from onetrunk.core.errors import UsageError
 @click.command("alias")
 @click.argument("ref")
 @click.argument("alias")
-@click.option("--delete", is_flag=True, help="Take the alias away; REF is the name alone then.")
+@click.option("--delete", is_flag=True, help="Delete the alias; REF is then a name without a version.")
 @json_option
 def command(ref: str, alias: str, delete: bool, as_json: bool) -> None:
-    """Put ALIAS on the version that REF means now, taking it from another version of that name.
+    """Point ALIAS at the version REF. If another version of that name has the alias, it is moved.
 
     \b
     Example:
@@ -48,7 +48,7 @@ def _point(ref: str, alias: str) -> StoredVersion:
 def _delete(name: str, alias: str) -> StoredVersion:
     if Reference.parse(name).name != name:
         raise UsageError(
-            f"{name} names one version; to take an alias away give the name alone, as in "
+            f"{name} is a version; to delete an alias give only the name, as in "
             f"`adapters alias {Reference.parse(name).name} {alias} --delete`"
         )
     return Store().unalias(name, alias)

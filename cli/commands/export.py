@@ -1,4 +1,4 @@
-"""`adapters export`: an adapter for other tools."""
+"""`adapters export`: write an adapter for other tools, and verify it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from onetrunk.adapters.format.artifact import read_manifest
-from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import size
 from onetrunk.cli.output import emit_json, json_option, printable, say
 from onetrunk.cli.quiet import load_backbone
-from onetrunk.cli.sharing import located
+from onetrunk.cli.sharing import resolve_version
 
 if TYPE_CHECKING:
     from onetrunk.adapters.card.samples import ExportFormat
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     "form",
     type=click.Choice(["peft", "merged", "onnx"]),
     required=True,
-    help="A plain PEFT adapter, a model of transformers with it merged in, or ONNX (extra [onnx]).",
+    help="peft: a plain PEFT adapter. merged: a transformers model with the adapter merged in. onnx: an ONNX graph "
+    "(extra [onnx]).",
 )
 @click.option(
     "--backbone",
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
 def command(
     context: click.Context, ref: str, folder: Path, form: ExportFormat, backbone: str | None, as_json: bool
 ) -> None:
-    """Export the adapter REF to the folder DIR, which must be empty or not there yet.
+    """Export the adapter REF to the folder DIR, which must be empty or must not exist.
 
-    What was written is loaded again by the tool it is for, and its logits are compared with ours; DIR appears only
-    if they are the same. A head that transformers does not have, such as one over the mean of a text, stands in
+    The export is loaded with the tool it is for, and its logits are compared with those of OneTrunk. DIR is created
+    only if they are equal. A head that transformers does not have, such as one with mean pooling, is written to
     head.safetensors beside the encoder; in ONNX it is part of the graph.
 
     \b
@@ -52,10 +53,10 @@ def command(
       adapters export sentiment sentiment-onnx --format onnx
     """
     host = plugin_host(context)
-    stored = located(lambda: host, ref, backbone)
+    stored = resolve_version(lambda: host, ref, backbone)
     manifest = read_manifest(stored.path)
     spec = host.task(manifest.task)
-    name, revision = needed_backbone({stored.ref: manifest}, backbone)
+    name, revision = choose_backbone({stored.ref: manifest}, backbone)
     _tell(f"loading {name}")
     from onetrunk.core.interop.export import export_adapter
 
@@ -75,8 +76,8 @@ def command(
     else:
         say(
             printable(
-                f"exported {stored.ref} to {done.folder} ({size(sum(done.files.values()))}); on {done.texts} texts "
-                f"its logits differ from ours by {done.difference:.1e} at most"
+                f"exported {stored.ref} to {done.folder} ({size(sum(done.files.values()))}); "
+                f"verified on {done.texts} texts: the logits differ by at most {done.difference:.1e}"
             )
         )
 

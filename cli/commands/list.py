@@ -1,4 +1,4 @@
-"""`adapters list`: what the store has."""
+"""`adapters list`: list the adapters in the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.lazy import plugin_host
-from onetrunk.cli.number_format import figure, headline, size, weight_bytes
+from onetrunk.cli.number_format import format_metric, headline, size, weight_bytes
 from onetrunk.cli.output import emit_json, json_option, printable, say, table
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _COLUMNS = ("adapter", "aliases", "task", "result", "size", "created (UTC)", "fr
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A version and what its artifact says, or why that cannot be read."""
+    """A version with its manifest, or with the reason why it cannot be read."""
 
     stored: StoredVersion
     manifest: Manifest | None
@@ -38,9 +38,10 @@ class _Entry:
 def command(context: click.Context, name: str | None, as_json: bool) -> None:
     """List the adapters in the store, or the versions of the adapter NAME.
 
-    The result is the task's main metric, on test data where there was any, else on dev. A version that cannot
-    be read is listed as broken, with the reason; an adapter whose versions are not known is an error, after
-    the others are listed. One that was used by its location, without a pull, has a name such as org--repo.
+    The result is the main metric of the task on test data, or on dev data if there were no test data. A version
+    that cannot be read is listed as broken, with the reason. If the index of an adapter is damaged, the command
+    lists the others and then fails. An adapter that was used by its location, without `adapters pull`, has a name
+    such as org--repo.
 
     \b
     Example:
@@ -55,7 +56,7 @@ def command(context: click.Context, name: str | None, as_json: bool) -> None:
     if as_json:
         emit_json([_record(entry) for entry in entries])
     elif not entries and not faults:
-        say(f"The store {printable(str(store.root))} is empty; `adapters quickstart` is a way to begin.")
+        say(f"The store {printable(str(store.root))} is empty; try `adapters quickstart`.")
     else:
         _print(entries, plugin_host(context).tasks)
     if faults:
@@ -63,7 +64,7 @@ def command(context: click.Context, name: str | None, as_json: bool) -> None:
 
 
 def _versions(store: Store, names: Sequence[str]) -> tuple[list[StoredVersion], list[str]]:
-    """Return the versions of all names, and why those of some cannot be known."""
+    """Return the versions of all names, and the errors of names whose index cannot be read."""
     found: list[StoredVersion] = []
     faults: list[str] = []
     for name in names:
@@ -97,7 +98,7 @@ def _record(entry: _Entry) -> dict[str, Any]:
 
 
 def _told(manifest: Manifest | None) -> dict[str, Any]:
-    """Return what the artifact says; the same keys with null for one that is broken."""
+    """Return fields of the manifest; for a broken version all are null."""
     return {
         "task": manifest and manifest.task,
         "metrics": manifest and headline(manifest.metrics)[1],
@@ -139,4 +140,4 @@ def _result(manifest: Manifest, tasks: Mapping[str, TaskSpec]) -> str:
     split, figures = headline(manifest.metrics)
     spec = tasks.get(manifest.task)
     name = spec.primary if spec is not None and spec.primary in figures else next(iter(figures), None)
-    return "" if name is None else f"{name} {figure(figures[name])} ({split})"
+    return "" if name is None else f"{name} {format_metric(figures[name])} ({split})"

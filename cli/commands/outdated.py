@@ -1,4 +1,4 @@
-"""`adapters outdated`: which pulled adapters have newer commits where they came from."""
+"""`adapters outdated`: list pulled adapters with newer remote commits."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from onetrunk.core.sharing.outdated import TrackedAdapter, tracked_adapters
 @token_option
 @json_option
 def command(name: str | None, token_file: str | None, as_json: bool) -> None:
-    """List pulled adapters (or NAME alone) whose branch or tag has another commit by now.
+    """List pulled adapters whose branch or tag has a newer commit; with NAME, only that adapter.
 
-    An adapter that was used by its location, without a pull, is looked up at each use, and is listed only by NAME.
+    An adapter that was used by its location, without `adapters pull`, is checked at each use, so it is listed only
+    if NAME names it.
 
     \b
     Example:
@@ -34,13 +35,13 @@ def command(name: str | None, token_file: str | None, as_json: bool) -> None:
         return
     shown = [each for each in found if each.is_outdated or each.fault]
     if not shown:
-        say("Nothing that was pulled is outdated." if found else "Nothing was pulled.")
+        say("All pulled adapters are up to date." if found else "The store has no pulled adapters.")
         return
     rows = [
         (each.stored.ref, each.origin.place, each.origin.follows, each.origin.commit[:12], _now(each))
         for each in shown
     ]
-    table(("adapter", "from", "follows", "has", "there now"), rows)
+    table(("adapter", "from", "branch or tag", "commit", "newest commit"), rows)
 
 
 def _now(each: TrackedAdapter) -> str:

@@ -1,4 +1,4 @@
-"""`adapters plugins`: which plugins there are, what they give, and why one is broken."""
+"""`adapters plugins`: list the plugins, what they provide, and errors in them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COLUMNS = ("plugin", "distribution", "tasks", "hooks", "commands", "state")
 def command(context: click.Context, as_json: bool) -> None:
     """List the installed plugins with their tasks, hooks and commands.
 
-    A broken plugin is listed with the reason and stops nothing else: the exit code stays 0.
+    A broken plugin is listed with the reason. It does not affect other plugins, and the exit code is 0.
 
     \b
     Example:
@@ -53,5 +53,5 @@ def _row(report: PluginReport) -> tuple[str, ...]:
 def _state(report: PluginReport) -> str:
     if report.error is not None:
         return "broken"
-    # The usual mistake: a hook without its decorator is an ordinary function, which pluggy passes over.
+    # A common mistake: pluggy ignores a hook function without the decorator.
     return "ok" if report.hooks else "no function marked @hookimpl"

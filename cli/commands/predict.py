@@ -1,4 +1,4 @@
-"""`adapters predict`: texts through one or several adapters, in one pass."""
+"""`adapters predict`: predict texts with one or several adapters in one pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 
 from onetrunk.cli.options import running_options
 from onetrunk.cli.output import emit_json, json_line, json_option, results, whole_file
-from onetrunk.cli.predict_backend import Answer, Place, answering
+from onetrunk.cli.predict_backend import Predict, PredictBackend, open_backend
 from onetrunk.cli.progress import counting
 from onetrunk.core.errors import PredictionFailed
 from onetrunk.core.tasks.guarded_calls import json_faults
@@ -25,17 +25,22 @@ if TYPE_CHECKING:
     from onetrunk.core.tasks.prediction import Prediction
 
 Write = Callable[[Sequence["Prediction"], Mapping[str, Any]], object]
-"""Takes the answers of all adapters to a text, and the other keys of its record."""
+"""Writes the predictions of all adapters for one text; also takes the other keys of its record."""
 
 
 @click.command("predict")
 @click.argument("refs", metavar="REF[,REF...]")
 @click.argument("texts", metavar="[TEXT...|-]", nargs=-1)
-@click.option("--input", "source", metavar="F", help="Texts: JSONL, JSON, CSV or TSV with `text`, or .txt.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="F", help="Write JSON lines to this file.")
-@click.option("--url", metavar="URL", help="Ask this service, in place of a trunk of this process.")
 @click.option(
-    "--token", "token_file", metavar="FILE", help="File with the token for the service, - for stdin."
+    "--input",
+    "source",
+    metavar="F",
+    help="File with texts: JSONL, JSON, CSV or TSV with the key `text`, or .txt with one text a line.",
+)
+@click.option("--output", type=click.Path(path_type=Path), metavar="F", help="Write JSON lines to this file.")
+@click.option("--url", metavar="URL", help="URL of a running service that predicts, instead of this process.")
+@click.option(
+    "--token", "token_file", metavar="FILE", help="File with the token for the service; - reads stdin."
 )
 @running_options
 @json_option
@@ -47,15 +52,13 @@ def command(
     texts: tuple[str, ...],
     source: str | None,
     output: Path | None,
-    url: str | None,
-    token_file: str | None,
     as_json: bool,
     **running: Any,
 ) -> None:
-    """Predict each TEXT with every adapter named; stdin has one text a line, answered at once where it is typed.
+    """Predict each TEXT with every adapter REF. Without TEXT, texts are read from stdin, one a line.
 
-    With --json or --output there is a line of JSON for each text and adapter, in order; other keys of an input
-    record come back under "input".
+    --json and --output write one line of JSON for each text and adapter, in the order of the input. Other keys of
+    an input record are returned under "input".
 
     \b
     Example:
@@ -65,54 +68,56 @@ def command(
       adapters predict ner@prod --input mails.jsonl --url http://127.0.0.1:8080
     """
     stdin = source == "-" or (source is None and texts in ((), ("-",)))
-    place = Place(url, token_file)
-    place.check(context, running, stdin=stdin)
+    backend = PredictBackend(running.pop("url"), running.pop("token_file"))
+    backend.check(context, running, stdin=stdin)
     records = _begun(_records(texts, source))
-    # Whoever types waits for each answer.
+    # Answer each line at once when it is typed.
     chunk = 1 if stdin and source is None and sys.stdin.isatty() else None
     adapters = [ref.strip() for ref in refs.split(",")]
     shown = output is not None or not results().isatty()
     with (
         _writer(output, as_json) as write,
-        answering(place, context, adapters, running, chunk) as answer,
+        open_backend(backend, context, adapters, running, chunk) as predict,
         counting(texts_given(texts), shown=shown) as advance,
     ):
-        for predictions, record in predict_records(answer, records):
+        for predictions, record in predict_records(predict, records):
             with _naming_what_is_not_json(predictions, record):
                 write(predictions, record.extra)
             advance(1)
 
 
 def _records(texts: Sequence[str], source: str | None) -> Iterator[TextRecord]:
-    """Return the texts to predict. Raises UsageError unless they come from one place, DataError on iteration."""
+    """Return the texts to predict. Raises UsageError unless there is one source; DataError on iteration."""
     from onetrunk.core.data.dataset import TextRecord, load_unlabelled
 
     if source == "":
-        raise click.UsageError("the name of a file is empty; give one after --input")
+        raise click.UsageError("--input has an empty file name; give the name of a file")
     if source is not None and texts:
-        raise click.UsageError("give texts, or --input, not both")
+        raise click.UsageError("give either texts or --input, not both")
     if "-" in texts and len(texts) > 1:
-        raise click.UsageError("'-' is stdin, and stands alone; give other texts in a file, with --input")
+        raise click.UsageError(
+            "'-' reads stdin and cannot be combined with other texts; put the texts into a file for --input"
+        )
     if texts and texts != ("-",):
         return (TextRecord(text, {}, f"text {number}") for number, text in enumerate(texts, 1))
     if source is None and not texts and sys.stdin.isatty():
-        raise click.UsageError("no text; give some, or '-' to type them, or a file with --input")
+        raise click.UsageError("no text given; give texts, '-' to type them, or a file with --input")
     return load_unlabelled(source or "-")
 
 
 def texts_given(texts: Sequence[str]) -> int | None:
-    """Return how many texts stand on the command line; None where they come from stdin or a file."""
+    """Return the number of texts on the command line, None if they come from stdin or a file."""
     return None if tuple(texts) in ((), ("-",)) else len(texts)
 
 
 def _begun(records: Iterator[TextRecord]) -> Iterator[TextRecord]:
-    """Return `records` with the first one read, so that a file that is not there fails before a model is loaded."""
+    """Return `records` after reading the first one, so that a missing file fails before a model is loaded."""
     return chain(list(islice(records, 1)), records)
 
 
 @contextmanager
 def _writer(output: Path | None, as_json: bool) -> Iterator[Write]:
-    """Yield what prints answers, or puts them into the file `output`, which appears when all are there."""
+    """Yield a function that prints predictions, or writes them to `output`, which is created at the end."""
     if output is not None:
         with whole_file(output) as file:
             yield lambda answers, extra: file.writelines(
@@ -136,14 +141,14 @@ def _to_json(answers: Sequence[Prediction], extra: Mapping[str, Any]) -> Iterato
     for answer in answers:
         record = answer.to_json()
         if extra:
-            record.setdefault("input", dict(extra))  # what the task says is never overridden
+            record.setdefault("input", dict(extra))  # a key `input` of the task's own result is kept
         yield record
 
 
 def predict_records(
-    answer: Answer, records: Iterable[TextRecord]
+    predict: Predict, records: Iterable[TextRecord]
 ) -> Iterator[tuple[Sequence[Prediction], TextRecord]]:
-    """Yield the answers to each text with its record. Raises PredictionFailed, with file and line."""
+    """Yield the predictions for each text with its record. Raises PredictionFailed with file and line."""
     waiting: deque[TextRecord] = deque()
     answered = 0
 
@@ -153,7 +158,7 @@ def predict_records(
             yield record.text
 
     try:
-        for answers in answer(texts()):
+        for answers in predict(texts()):
             yield answers, waiting.popleft()
             answered += 1
     except PredictionFailed as error:

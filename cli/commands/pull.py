@@ -1,4 +1,4 @@
-"""`adapters pull`: an adapter from the Hub or a shared folder into the store."""
+"""`adapters pull`: download an adapter from the Hub or a shared folder into the store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ from onetrunk.core.sharing.pull import PullResult
 @click.option(
     "--as", "name", metavar="NAME", help="Name in the store.  [default: that of the repo or folder]"
 )
-@click.option("--into", metavar="NAME", help="Name in the store, even one of another origin or task.")
+@click.option(
+    "--into",
+    metavar="NAME",
+    help="Existing name in the store to add the version to, even if its origin or task differs.",
+)
 @click.option(
     "--backbone", metavar="B", help="Hub id or folder of the backbone.  [default: the adapter's own]"
 )
@@ -29,32 +33,25 @@ from onetrunk.core.sharing.pull import PullResult
     "--allow-backbone-mismatch",
     "allow_mismatch",
     is_flag=True,
-    help="Store an adapter of another backbone, too; it cannot be checked then.",
+    help="Store the adapter even if it was trained on another backbone; its probe is then not checked.",
 )
-@click.option("--task", metavar="T", help="Task of an adapter that plain PEFT has made.")
-@click.option("--labels", metavar="A,B,…", help="Its labels, in order.  [default: what its files say]")
+@click.option("--task", metavar="T", help="Import a plain PEFT adapter for task T.")
+@click.option(
+    "--labels",
+    metavar="A,B,…",
+    help="Labels of the PEFT adapter, in the order of its logits.  [default: read from its files]",
+)
 @token_option
 @json_option
 @click.pass_context
-def command(
-    context: click.Context,
-    source: str,
-    name: str | None,
-    into: str | None,
-    backbone: str | None,
-    allow_mismatch: bool,
-    task: str | None,
-    labels: str | None,
-    token_file: str | None,
-    as_json: bool,
-) -> None:
+def command(context: click.Context, /, source: str, as_json: bool, **options: Any) -> None:
     """Pull the adapter SOURCE (ORG/REPO, ORG/REPO@REVISION or file:///FOLDER) into the store.
 
-    Everything is checked before it is stored: hashes, shapes, the backbone's fingerprint, and the answers to the
-    texts that the adapter carries for it. A commit that is stored already is not downloaded again.
+    The adapter is checked before it is stored: file hashes, shapes, the fingerprint of the backbone, and the logits
+    for the probe texts that come with it. A commit that is in the store is not downloaded again.
 
-    A name belongs to the place that its newest version comes from, and to its task. A pull of anything else into it
-    is refused, unless --into says so.
+    A name in the store has one origin and one task, those of its newest version. To pull an adapter of another
+    origin or task, choose a new name with --as, or add it to an existing name with --into.
 
     \b
     Example:
@@ -64,39 +61,46 @@ def command(
       adapters pull file:///mnt/models/ner
       adapters pull somebody/bert-ner-lora --task ner --labels O,B-PER,I-PER
     """
-    location, host, token = Location.parse(source), plugin_host(context), read_token(token_file)
+    location, host, token = Location.parse(source), plugin_host(context), read_token(options["token_file"])
+    task, labels, backbone, into = (options[key] for key in ("task", "labels", "backbone", "into"))
     if task is None and labels is not None:
-        raise UsageError("--labels are for an adapter of plain PEFT; give its --task, too")
-    if into is not None:
-        if name is not None:
-            raise click.UsageError("--as and --into both give the name; leave one of them out")
-        name = Store().resolve(validate_name(into)).name  # a new name is for --as
-    with pulling(host, backbone, token, allow_mismatch=allow_mismatch) as puller:
+        raise UsageError("--labels is only for plain PEFT adapters; give --task, too")
+    name = _name(options["name"], into)
+    with pulling(host, backbone, token, allow_mismatch=options["allow_mismatch"]) as puller:
         if task is None:
             pulled = puller.pull(location, name, into=into is not None)
         else:
             base, spec = base_loader(backbone), host.task(task)
             pulled = puller.pull_peft(location, spec, base, _labels(labels), name, into=into is not None)
-    _tell(location, pulled, as_json)
+    _report(location, pulled, as_json)
+
+
+def _name(new: str | None, into: str | None) -> str | None:
+    """Return the name in the store, None for the default. Raises UsageError, UnknownAdapter for `into`."""
+    if into is None:
+        return new
+    if new is not None:
+        raise click.UsageError("--as and --into cannot be combined; leave one out")
+    return Store().resolve(validate_name(into)).name
 
 
 def _labels(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(label.strip() for label in text.split(","))
 
 
-def _tell(location: Location, pulled: PullResult, as_json: bool) -> None:
+def _report(location: Location, pulled: PullResult, as_json: bool) -> None:
     stored = pulled.stored
     for note in pulled.notes:
         click.echo(printable(f"note: {note}"), err=True)
     if as_json:
         emit_json(record_of(pulled))
     else:
-        verb = "pulled" if pulled.new else "already there:"
+        verb = "pulled" if pulled.new else "already in the store:"
         say(printable(f"{verb} {stored.ref} from {stored.origin or location}"))
 
 
 def record_of(pulled: PullResult) -> dict[str, Any]:
-    """Return what a script wants to know of a pull."""
+    """Return the result of a pull as JSON."""
     stored = pulled.stored
     return {
         "ref": stored.ref,

@@ -1,4 +1,4 @@
-"""`adapters push`: a version of the store to the Hub or a shared folder."""
+"""`adapters push`: publish a version of the store to the Hub or a shared folder."""
 
 from __future__ import annotations
 
@@ -26,26 +26,28 @@ from onetrunk.core.sharing.push import PreparedPush, PushOptions, Requirement, c
 @click.command("push")
 @click.argument("ref")
 @click.argument("target")
-@click.option("--private", is_flag=True, help="Make the repo private, where it is new.")
-@click.option("--tag", metavar="V", help="Tag the commit, as v3.")
+@click.option("--private", is_flag=True, help="Create the repo as a private one, if it does not exist.")
+@click.option("--tag", metavar="V", help="Tag for the commit, such as v3.")
 @click.option("--branch", metavar="B", default=MAIN, show_default=True, help="Branch to push to.")
-@click.option("--create-pr", "pull_request", is_flag=True, help="Open a pull request, in place of pushing.")
-@click.option("--message", "-m", metavar="M", help="Message of the commit.  [default: the version]")
+@click.option(
+    "--create-pr", "pull_request", is_flag=True, help="Open a pull request instead of pushing to the branch."
+)
+@click.option("--message", "-m", metavar="M", help="Commit message.  [default: the version]")
 @click.option(
     "--require",
     metavar="METRIC>=X",
     multiple=True,
-    help="Refuse to publish what does not keep this; repeatable.",
+    help="Require METRIC>=X on held-out data; repeatable.",
 )
 @click.option(
-    "--force", is_flag=True, help="Publish also what is worse than what is there, on the same data."
+    "--force", is_flag=True, help="Publish even if worse than the published version on the same data."
 )
-@click.option("--allow-unevaluated", is_flag=True, help="Publish also without figures on held-out data.")
-@click.option("--license", "license_", metavar="L", help="License of the adapter, as apache-2.0.")
-@click.option("--language", metavar="L", multiple=True, help="Language of its texts, as en; repeatable.")
-@click.option("--dataset", metavar="D", multiple=True, help="Hub id of its training data; repeatable.")
+@click.option("--allow-unevaluated", is_flag=True, help="Publish without held-out metrics.")
+@click.option("--license", "license_", metavar="L", help="License of the adapter, such as apache-2.0.")
+@click.option("--language", metavar="L", multiple=True, help="Language of the texts, such as en; repeatable.")
+@click.option("--dataset", metavar="D", multiple=True, help="Hub id of the training data; repeatable.")
 @click.option(
-    "--dry-run", is_flag=True, help="Check everything and say what would be published; change nothing."
+    "--dry-run", is_flag=True, help="Run all checks and print what would be published, without publishing it."
 )
 @token_option
 @json_option
@@ -62,9 +64,9 @@ def command(
 ) -> None:
     """Publish the adapter REF to TARGET (ORG/REPO or file:///FOLDER), as one commit.
 
-    The folder is verified first. Refused are an adapter without figures on held-out data, one that is worse than
-    what the branch holds on the same data, and a repo that holds something else. A text under `## Notes` in the
-    card that is there survives.
+    The adapter is verified first. It is not published if it has no metrics on held-out data, if it is worse than
+    the version on the branch on the same data, or if the repo holds something other than this task's adapter. The
+    section `## Notes` of the published model card is kept.
 
     \b
     Example:
@@ -91,7 +93,9 @@ def command(
 def _target(text: str) -> Location:
     location = Location.parse(text)
     if location.revision is not None:
-        raise UsageError(f"{text} names a revision; push to {location.place}, with --branch or --tag")
+        raise UsageError(
+            f"{text} has a revision; push to {location.place} and name the branch or tag with --branch or --tag"
+        )
     return location
 
 
@@ -135,9 +139,9 @@ def _tell(
         return
     what = f"{push.stored.ref}, {counted(len(push.files), 'file')}, {size(total)}"
     if push.unchanged:
-        text = f"{location} has {push.stored.ref} already, in commit {push.parent}; nothing was changed"
+        text = f"{location} already has {push.stored.ref}, in commit {push.parent}; nothing was published"
         if options.tag is not None and not dry_run:
-            text += f" but the tag {options.tag}"
+            text += f", except for the new tag {options.tag}"
     elif done is None:
         text = f"would publish {what} to {location}, branch {options.branch}"
     else:

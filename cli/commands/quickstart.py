@@ -1,4 +1,4 @@
-"""`adapters quickstart`: three adapters trained on the package's samples, and tried at once."""
+"""`adapters quickstart`: train three adapters on the samples of the package, and predict with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.lazy import plugin_host
-from onetrunk.cli.number_format import counted, duration, figure, figures_of
+from onetrunk.cli.number_format import counted, duration, format_metric, scalar_metrics
 from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.quiet import load_backbone
 from onetrunk.core.backbones.repository import OFFLINE_NAME
@@ -31,7 +31,7 @@ SETTINGS = MappingProxyType(
     {
         "ner": TrainSettings(epochs=12, lr=2e-3, head_lr=2e-3),
         "sentiment": TrainSettings(epochs=6, lr=2e-3, head_lr=2e-3),
-        # A lower rate leaves the head less sure of itself, so that texts out of scope can be told apart.
+        # A lower rate gives less confident scores, which separate out-of-scope texts better.
         "intent": TrainSettings(epochs=6, lr=5e-4, head_lr=5e-3),
     }
 )
@@ -71,15 +71,19 @@ class _Trial:
     show_default=True,
     help="Hub id or folder of the backbone.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="Epochs a task.  [default: what each task needs]")
-@click.option("--seed", default=0, show_default=True, help="Start of all randomness.")
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    help="Epochs for each task.  [default: 12 for ner, 6 for the others]",
+)
+@click.option("--seed", default=0, show_default=True, help="Random seed.")
 @json_option
 @click.pass_context
 def command(context: click.Context, backbone: str, epochs: int | None, seed: int, as_json: bool) -> None:
-    """Train ner, sentiment and intent on samples, keep them in the store, and predict with all three at once.
+    """Train adapters for ner, sentiment and intent on samples, store them, and predict with all three at once.
 
-    The samples are a few hundred sentences a task, written for this purpose: enough to see how it works, not to
-    measure how good it is.
+    The samples are a few hundred sentences for each task, written for this purpose. They show how OneTrunk works;
+    they are too few to measure its quality.
 
     \b
     Example:
@@ -133,7 +137,7 @@ def _record(trials: Sequence[_Trial], answers: Sequence[Sequence[Prediction]]) -
                 "adapter": trial.ref,
                 "task": trial.task,
                 "rows": {split: len(data.examples) for split, data in trial.data.splits.items()},
-                "metrics": figures_of(trial.result.metrics["dev"]),
+                "metrics": scalar_metrics(trial.result.metrics["dev"]),
                 "seconds": round(trial.seconds, 3),
             }
             for trial in trials
@@ -153,15 +157,15 @@ def _print(trials: Sequence[_Trial], answers: Sequence[Sequence[Prediction]]) ->
     for own in answers:
         highlighter.show(own)
     references = ",".join(trial.ref.partition("@")[0] for trial in trials)
-    say("They are in the store (`adapters list`). What next?")
-    say(f'  adapters predict {references} "A text of yours."')
+    say("The adapters are in the store (`adapters list`). Next steps:")
+    say(f'  adapters predict {references} "Your text."')
     say("  adapters train ner --train your-data.jsonl --name mine")
 
 
 def _rows(trial: _Trial) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each figure; the first one also says what it is about."""
+    """Yield a row for each metric; the first row also has the adapter, the rows and the time."""
     rows = f"{len(trial.data.train.examples)}, dev {len(trial.data.dev.examples)}"
     about: tuple[str, ...] = (trial.ref, rows, duration(trial.seconds))
-    for name, value in figures_of(trial.result.metrics["dev"]).items():
-        yield *about, name, figure(value)
+    for name, value in scalar_metrics(trial.result.metrics["dev"]).items():
+        yield *about, name, format_metric(value)
         about = ("",) * len(about)

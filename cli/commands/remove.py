@@ -1,4 +1,4 @@
-"""`adapters remove`: versions out of the store, for good."""
+"""`adapters remove`: delete versions from the store."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from onetrunk.core.errors import UsageError
 @click.command("remove")
 @click.argument("refs", metavar="REF...", nargs=-1, required=True)
 @click.option("--all", "whole", is_flag=True, help="Remove all versions of the names given.")
-@click.option("--force", is_flag=True, help="Remove versions that have an alias, too, with their aliases.")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Also remove versions that have an alias, with the alias.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 def command(refs: tuple[str, ...], whole: bool, force: bool, yes: bool, as_json: bool) -> None:
-    """Remove versions, or with --all whole adapters, from the store. There is no way back.
+    """Remove versions from the store, or all versions of a name with --all. This cannot be undone.
 
     \b
     Example:
@@ -43,16 +43,16 @@ def command(refs: tuple[str, ...], whole: bool, force: bool, yes: bool, as_json:
 
 
 def _planned(store: Store, ref: Reference, whole: bool) -> list[StoredVersion]:
-    """Return what `ref` condemns. Raises UsageError where that is not clear."""
+    """Return the versions that `ref` means. Raises UsageError if `ref` and --all do not fit."""
     newest = store.resolve(ref)
     bare = ref == Reference(ref.name)
     if bare and not whole:
         raise UsageError(
-            f"{ref} names no version: give one, as in {newest.ref}, or --all for every version of {ref}"
+            f"{ref} has no version number: give one, such as {newest.ref}, or --all to remove all versions"
         )
     if whole and not bare:
         raise UsageError(
-            f"{ref} names one version, --all means every one: give {ref.name} --all, or {ref} alone"
+            f"{ref} is one version, but --all removes every version: give {ref.name} --all, or {ref} without --all"
         )
     return store.versions(ref.name) if whole else [newest]
 
@@ -60,16 +60,16 @@ def _planned(store: Store, ref: Reference, whole: bool) -> list[StoredVersion]:
 def _check_aliases(doomed: Sequence[StoredVersion], force: bool) -> None:
     held = [f"{each.ref} is {each.name}@{alias}" for each in doomed for alias in each.aliases]
     if held and not force:
-        raise UsageError(f"{', '.join(held)}: take the alias away first, or give --force")
+        raise UsageError(f"{', '.join(held)}: delete the alias first, or give --force")
 
 
 def _confirm(doomed: Sequence[StoredVersion]) -> None:
     if not sys.stdin.isatty():
-        raise UsageError("there is no terminal to ask on; give --yes to remove without being asked")
+        raise UsageError("there is no terminal to ask for confirmation; give --yes to remove without it")
     names = ", ".join(each.ref for each in doomed)
-    click.confirm(f"Remove {names} for good?", abort=True, err=True)
+    click.confirm(f"Remove {names} permanently?", abort=True, err=True)
 
 
 def _steps(refs: Sequence[str], doomed: Sequence[StoredVersion], whole: bool) -> list[str]:
-    """Return the references to remove one by one; a version that was named twice goes once."""
+    """Return the references to remove, without duplicates."""
     return list(dict.fromkeys(refs)) if whole else [each.ref for each in doomed]

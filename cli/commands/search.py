@@ -1,4 +1,4 @@
-"""`adapters search`: adapters on the Hub."""
+"""`adapters search`: find adapters on the Hub."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from onetrunk.adapters.remotes.hub_search import SearchResult, search
-from onetrunk.cli.number_format import figure, size
+from onetrunk.cli.number_format import format_metric, size
 from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.quiet import quiet_hub
 from onetrunk.cli.sharing import read_token, token_option
@@ -16,8 +16,10 @@ from onetrunk.cli.sharing import read_token, token_option
 @click.command("search")
 @click.argument("query", required=False)
 @click.option("--task", metavar="T", help="Only adapters of this task.")
-@click.option("--backbone", metavar="B", help="Only adapters of this backbone, a Hub id.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Most results.")
+@click.option("--backbone", metavar="B", help="Only adapters for this backbone (a Hub id).")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number of results."
+)
 @token_option
 @json_option
 def command(
@@ -28,9 +30,9 @@ def command(
     token_file: str | None,
     as_json: bool,
 ) -> None:
-    """List adapters on the Hub whose name has QUERY, the newest first.
+    """List adapters on the Hub whose name contains QUERY, newest first.
 
-    What they say of themselves is shown as it is; `adapters pull` checks it.
+    The metadata is shown as published; `adapters pull` checks it.
 
     \b
     Example:
@@ -42,7 +44,7 @@ def command(
     if as_json:
         emit_json([{**asdict(each), "metric": each.metric and dict([each.metric])} for each in found])
     elif not found:
-        say("No adapter was found.")
+        say("No adapters found.")
     else:
         table(
             ("repo", "task", "result", "backbone", "size", "updated (UTC)"), map(_row, found), right=["size"]
@@ -50,7 +52,7 @@ def command(
 
 
 def _row(each: SearchResult) -> tuple[str, ...]:
-    metric = "" if each.metric is None else f"{each.metric[0]} {figure(each.metric[1])}"
+    metric = "" if each.metric is None else f"{each.metric[0]} {format_metric(each.metric[1])}"
     updated = (each.updated or "")[:16].replace("T", " ")
     size_of = "" if each.bytes is None else size(each.bytes)
     return each.repo, each.task or "", metric, each.backbone or "", size_of, updated

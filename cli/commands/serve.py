@@ -1,4 +1,4 @@
-"""`adapters serve`: all tasks over HTTP, from one trunk."""
+"""`adapters serve`: serve adapters of many tasks over HTTP from one encoder."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.remotes.locations import Location, is_location
 from onetrunk.adapters.store.store import Store
-from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted
 from onetrunk.cli.output import printable
 from onetrunk.cli.quiet import load_backbone
-from onetrunk.cli.sharing import located
+from onetrunk.cli.sharing import resolve_version
 from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.errors import ArtifactError, StoreError, UsageError
 from onetrunk.core.serving.engine.config import ServeConfig, check_name
@@ -38,7 +38,7 @@ _SHOWN = 20
 @click.command("serve")
 @click.argument("refs", metavar="[[NAME=]REF...]", nargs=-1)
 @click.option("--host", metavar="H", help="Address to listen on.  [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 for any that is free.  [default: 8000]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 picks a free one.  [default: 8000]")
 @click.option(
     "--backbone", metavar="B", help="Hub id or folder of the backbone.  [default: the adapters' own]"
 )
@@ -46,39 +46,37 @@ _SHOWN = 20
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "int8"]),
-    help="Precision of the frozen trunk.  [default: auto]",
+    help="Precision of the frozen encoder.  [default: auto]",
 )
-@click.option("--max-batch-tokens", type=click.IntRange(min=1), help="Tokens in a batch, at most.")
+@click.option("--max-batch-tokens", type=click.IntRange(min=1), help="Maximum number of tokens in a batch.")
 @click.option(
     "--max-wait-ms",
     type=click.FloatRange(min=0),
     help="How long an idle device waits for a batch to fill.  [default: 1]",
 )
-@click.option(
-    "--max-queue", type=click.IntRange(min=1), help="Tokens that may wait, even where the device is fast."
-)
+@click.option("--max-queue", type=click.IntRange(min=1), help="Maximum number of tokens in the queue.")
 @click.option(
     "--token-file",
     metavar="F",
-    help="Bearer tokens with their scopes, TOML; without it only this machine is served.",
+    help="TOML file with bearer tokens and their scopes; without it, only loopback is served.",
 )
 @click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path),
     metavar="F",
-    help="These options and more limits, in TOML.",
+    help="TOML file with these options and more limits.",
 )
 @click.pass_context
 def command(
     context: click.Context, /, refs: tuple[str, ...], config_file: Path | None, **options: Any
 ) -> None:
-    """Serve adapters over HTTP, with a page to try them at /, and the API's description at /docs.
+    """Serve adapters over HTTP. A page to try them is at /, the API documentation at /docs.
 
-    REF is an adapter of the store, a repo of the Hub or file:///FOLDER. It serves as NAME, else under its own name;
-    that of a location is its last part. Without any REF, the newest version of every adapter of the store that was
-    trained on the backbone is served, but not one that was only used by its location. The log goes to stderr, as
-    JSON lines.
+    REF is an adapter of the store, a Hub repo or file:///FOLDER. It is served as NAME; by default, as REF itself,
+    or as the last part of a location. Without REF, the newest version of every adapter of the store that was
+    trained on the backbone is served, except adapters that were only used by their location. The log goes to stderr
+    as JSON lines.
 
     \b
     Example:
@@ -96,25 +94,23 @@ def command(
 
 
 def _check_extra() -> None:
-    """Raise UsageError unless what serving needs is installed."""
+    """Raise UsageError if the packages of the extra [serve] are missing."""
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise UsageError(
-            f"serving needs {', '.join(missing)}, not installed here; pip install 'onetrunk[serve]'"
-        )
+        raise UsageError(f"missing packages: {', '.join(missing)}; pip install 'onetrunk[serve]'")
 
 
 def _named(refs: Sequence[str]) -> dict[str, str]:
-    """Return the references by the name to serve as. Raises UsageError, ReferenceSyntaxError."""
+    """Return the references by served name. Raises UsageError and ReferenceSyntaxError."""
     adapters: dict[str, str] = {}
     for given in refs:
         name, equals, reference = given.partition("=")
         if not equals or "/" in name:
             name, reference = (Location.parse(given).name if is_location(given) else given), given
         if not reference:
-            raise click.UsageError(f"{given!r} names no adapter; expected NAME=REF")
+            raise click.UsageError(f"{given!r} has no adapter after the =; expected NAME=REF")
         name = check_name(name)
         if name in adapters:
-            raise click.UsageError(f"two adapters cannot serve as {name!r}; name one otherwise: NAME=REF")
+            raise click.UsageError(f"two adapters have the served name {name!r}; rename one with NAME=REF")
         adapters[name] = reference
     return adapters
 
@@ -130,9 +126,8 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     log.capture_logging()
     access = Access() if config.token_file is None else Access.read(Path(config.token_file))
     raise_open_file_limit()
-    sockets = listen(
-        config.host, config.port, loopback_only=access.is_open
-    )  # a port in use is told before a long load
+    # Before the long load, so that a port in use fails early.
+    sockets = listen(config.host, config.port, loopback_only=access.is_open)
 
     import torch
 
@@ -154,36 +149,36 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
         url = url_of(config.host, sockets)
         app = make_app(engine, access=access, log=log)
         gc.collect()
-        gc.freeze()  # what is there by now stays, and to look through it takes 0.1 s each time
+        gc.freeze()  # these objects stay; each collection would take 0.1 s to scan them
         Server(app, lambda: _say(_ready(url, trunk))).run(sockets)
 
 
 def _chosen(context: click.Context, config: ServeConfig) -> tuple[OneTrunk, dict[str, str], bool]:
-    """Load the backbone; return the references to serve by their names, and whether they are all of the store."""
+    """Return the loaded backbone, the references by served name, and whether they are the whole store."""
     if config.adapters is None:
         manifests = _newest(Store())
         same = len({(own.backbone.fingerprint, own.backbone.tokenizer) for own in manifests.values()}) == 1
-        own = needed_backbone(manifests, config.backbone) if same else (config.backbone or OFFLINE_NAME, None)
+        own = choose_backbone(manifests, config.backbone) if same else (config.backbone or OFFLINE_NAME, None)
         trunk = _trunk(context, config, *own)
         return trunk, {name: name for name in _fitting(manifests, trunk.backbone)}, True
     found = {
-        reference: located(lambda: plugin_host(context), reference, config.backbone)
+        reference: resolve_version(lambda: plugin_host(context), reference, config.backbone)
         for reference in config.adapters.values()
     }
     manifests = {reference: read_manifest(stored.path) for reference, stored in found.items()}
-    own = needed_backbone(manifests, config.backbone)
+    own = choose_backbone(manifests, config.backbone)
     return _trunk(context, config, *own), dict(config.adapters), False
 
 
 def _newest(store: Store) -> dict[str, Manifest]:
-    """Return the description of the newest version of each adapter; print a line for each that is left out."""
+    """Return the manifest of the newest version of each name; print a line for each one that is skipped."""
     manifests = {}
     for name in store.names():
         try:
             versions = store.versions(name)
             if versions and versions[-1].is_cached:
                 origin = versions[-1].origin
-                _say(f"not served: {name}, which was used as {origin} without a pull; name it to serve it")
+                _say(f"not served: {name}: it was only used by its location {origin}; name it to serve it")
             elif versions:
                 manifests[name] = read_manifest(versions[-1].path)
         except (StoreError, ArtifactError) as error:
@@ -205,19 +200,19 @@ def _trunk(context: click.Context, config: ServeConfig, name: str, revision: str
 
 
 def _fitting(manifests: Mapping[str, Manifest], backbone: Backbone) -> list[str]:
-    """Return the names of the adapters that were trained on `backbone`; the others are told of."""
+    """Return the names of the adapters that were trained on `backbone`; print a line for each other one."""
     names = []
     for name, manifest in manifests.items():
         own = manifest.backbone
         if (own.fingerprint, own.tokenizer) == (backbone.fingerprint, backbone.tokenizer_fingerprint):
             names.append(name)
         else:
-            _say(f"not served: {name}, which needs the backbone {own.name}")
+            _say(f"not served: {name}: it needs the backbone {own.name}")
     return names
 
 
 def _load(trunk: OneTrunk, name: str, reference: str, *, skip: bool) -> None:
-    """Put an adapter in service. skip: tell of one that cannot be, instead of raising why."""
+    """Load an adapter to serve it as `name`. skip: print the error of one that fails instead of raising it."""
     from onetrunk.core.errors import OneTrunkError
 
     try:
@@ -234,7 +229,7 @@ def _ready(url: str, trunk: OneTrunk) -> str:
     names = sorted(trunk.registry.served)
     if not names:
         return (
-            f"serving at {url}, no adapters yet; train or pull one, then: "
+            f"serving at {url}, no adapters loaded; train or pull one, then load it: "
             f"curl -X PUT {url}/v1/adapters/NAME -H 'Content-Type: application/json' -d '{{\"ref\": \"NAME\"}}'"
         )
     return f"serving at {url}, {counted(len(names), 'adapter')}: {first_few(names, _SHOWN)}"

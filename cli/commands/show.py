@@ -1,4 +1,4 @@
-"""`adapters show`: everything that an adapter says about itself."""
+"""`adapters show`: show the details of an adapter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onetrunk.adapters.errors import OneTrunkError
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import BackboneRecord, Manifest
 from onetrunk.adapters.store.store import Store, StoredVersion
-from onetrunk.cli.number_format import counted, figure, figures_of, size, weight_bytes
+from onetrunk.cli.number_format import counted, format_metric, scalar_metrics, size, weight_bytes
 from onetrunk.cli.output import emit_json, json_option, say, table
 
 Rows = Iterator[tuple[str, str]]
@@ -22,9 +22,9 @@ Rows = Iterator[tuple[str, str]]
 @click.argument("ref")
 @json_option
 def command(ref: str, as_json: bool) -> None:
-    """Show all that is known of the adapter REF: task, labels, backbone, data, results, settings, lineage.
+    """Show the details of the adapter REF: task, labels, backbone, data, results, settings, lineage.
 
-    In JSON it is the whole of task.json, with the tables of the results and the numbers of the probe, too.
+    --json prints the whole task.json, including the result tables and the logits of the probe.
 
     \b
     Example:
@@ -50,13 +50,13 @@ def command(ref: str, as_json: bool) -> None:
 
 
 def _lineage(store: Store, stored: StoredVersion, manifest: Manifest) -> list[str]:
-    """Return the version, its parent, and so on; it ends with one that is no longer in the store, or a root."""
+    """Return the version, its parent, and so on, as far as they are in the store."""
     chain, parent = [stored.ref], manifest.parent
     while parent is not None and parent not in chain:
         chain.append(parent)
         try:
             parent = read_manifest(store.resolve(parent).path).parent
-        except OneTrunkError:  # removed or broken: what came before it is not known
+        except OneTrunkError:  # removed or broken: its own parent is unknown
             parent = None
     return chain
 
@@ -83,7 +83,7 @@ def _about(stored: StoredVersion, manifest: Manifest, lineage: list[str]) -> Row
     if stored.aliases:
         yield "aliases", ", ".join(stored.aliases)
     if stored.origin is not None:
-        use = ", used by its location without a pull" if stored.is_cached else ""
+        use = ", used by its location without `adapters pull`" if stored.is_cached else ""
         yield "origin", f"{stored.origin}, following {stored.origin.follows}{use}"
     yield "task", f"{manifest.task}, of {manifest.plugin.distribution} {manifest.plugin.version}"
     yield "level", manifest.level + ("" if manifest.pooling is None else f", pooling {manifest.pooling}")
@@ -115,9 +115,9 @@ def _data(manifest: Manifest) -> Iterator[tuple[str, int, str, str]]:
 
 
 def _metrics(manifest: Manifest) -> Iterator[tuple[str, ...]]:
-    figures = {split: figures_of(metrics) for split, metrics in manifest.metrics.items()}
+    figures = {split: scalar_metrics(metrics) for split, metrics in manifest.metrics.items()}
     for name in dict.fromkeys(name for own in figures.values() for name in own):
-        yield name, *(figure(own.get(name)) for own in figures.values())
+        yield name, *(format_metric(own.get(name)) for own in figures.values())
 
 
 def _plain(value: Any) -> str:

@@ -1,8 +1,9 @@
-"""`adapters train`: from labelled files to an adapter in the store."""
+"""`adapters train`: train an adapter on labelled files and store it."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,13 +12,13 @@ from click.core import ParameterSource
 from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.store import Store
-from onetrunk.cli.backbones import needed_backbone
+from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.lazy import plugin_host
-from onetrunk.cli.number_format import counted, duration, figure, figures_of, size
+from onetrunk.cli.number_format import counted, duration, format_metric, scalar_metrics, size
 from onetrunk.cli.options import device_option, training_options
 from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.quiet import load_backbone
-from onetrunk.cli.train_from import Parent, parent_of
+from onetrunk.cli.train_from import Parent, parent_adapter
 from onetrunk.cli.train_report import notices, record_of
 from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.errors import UsageError
@@ -25,27 +26,38 @@ from onetrunk.core.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from onetrunk.core.data.training_data import TrainData
-    from onetrunk.core.training.pipeline import TrainResult
+    from onetrunk.core.plugin_system.host import PluginHost
+    from onetrunk.core.training.pipeline import TrainJob, TrainResult
 
 
 @click.command("train")
 @click.argument("task", required=False)
 @click.option("--train", "train_file", metavar="F", help="Training data: a file, a folder, or - for stdin.")
 @click.option(
-    "--dev", "dev_file", metavar="F", help="Data that picks the best epoch.  [default: a tenth of train]"
+    "--dev",
+    "dev_file",
+    metavar="F",
+    help="Dev data, which selects the best epoch.  [default: a tenth of the training data]",
 )
-@click.option("--test", "test_file", metavar="F", help="Data that is measured once, at the end.")
-@click.option("--name", metavar="N", help="Name of the adapter in the store.  [default: that of the task]")
-@click.option("--from", "start", metavar="REF", help="Adapter to train on from; its labels and shape stay.")
+@click.option("--test", "test_file", metavar="F", help="Test data, evaluated once after training.")
+@click.option(
+    "--name", metavar="N", help="Name of the adapter in the store.  [default: the name of the task]"
+)
+@click.option(
+    "--from",
+    "start",
+    metavar="REF",
+    help="Adapter to continue training from; its labels and LoRA settings are kept.",
+)
 @click.option(
     "--backbone",
     metavar="B",
-    help=f"Hub id or folder.  [default: that of --from, or {OFFLINE_NAME}]",
+    help=f"Hub id or folder of the backbone.  [default: the one of --from, or {OFFLINE_NAME}]",
 )
 @click.option(
     "--plan",
     metavar="F",
-    help="Train what this TOML file says, several adapters at once over one trunk.",
+    help="TOML file that lists adapters to train together over one encoder.",
 )
 @device_option
 @training_options
@@ -61,10 +73,10 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train an adapter for TASK and keep it in the store as the next version of its name.
+    """Train an adapter for TASK and store it as the next version of its name.
 
-    Files are JSONL, JSON, CSV, TSV or CoNLL; a folder has train, dev and test files. `adapters plugins` lists
-    the tasks. Nothing is stored before the whole run has succeeded.
+    Data files are JSONL, JSON, CSV, TSV or CoNLL; a folder holds train, dev and test files. `adapters plugins`
+    lists the tasks. The adapter is stored only after the whole run has succeeded.
 
     \b
     Example:
@@ -79,18 +91,21 @@ def command(
         context.exit(train_plan(plugin_host(context), plan, device, as_json))
     if task is None or options["train_file"] is None:
         missing = "argument 'TASK'" if task is None else "option '--train'"
-        raise click.UsageError(f"Missing {missing}; only --plan goes without.", context)
+        raise click.UsageError(f"Missing {missing}; it is required unless --plan is given.", context)
     files = [options.pop(f"{split}_file") for split in ("train", "dev", "test")]
     start, backbone = options.pop("start"), options.pop("backbone")
     settings, name = TrainSettings(**options), validate_name(task if name is None else name)
     parent = (
         None
         if start is None
-        else parent_of(lambda: plugin_host(context), start, task, _given(context), backbone)
+        else parent_adapter(lambda: plugin_host(context), start, task, _given(context), backbone)
     )
     data = _read(context, task, files, settings, parent)
+    from onetrunk.core.training.pipeline import TrainJob
+
     began = time.monotonic()
-    result = _train(context, task, name, data, settings, parent, backbone, device)
+    job = TrainJob(task, name, data, settings, parent and parent[0])
+    result = _train(plugin_host(context), job, parent, backbone, device)
     seconds = time.monotonic() - began
     if as_json:
         emit_json(record_of(result, seconds))
@@ -99,17 +114,17 @@ def command(
 
 
 def _given(context: click.Context) -> list[str]:
-    """Return the parameters that stand on the command line."""
+    """Return the names of the parameters that were given on the command line."""
     return [
         name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
 
 
 def _refuse_beside_plan(context: click.Context) -> None:
-    """Raise UsageError for a parameter that the plan has to give: it would hold for one adapter or for all?"""
+    """Raise UsageError for an option that belongs into the plan: it could be meant for one adapter or for all."""
     for name in _given(context):
         if name not in ("plan", "device", "as_json"):
-            raise UsageError(f"{name.replace('_', '-')} is for the plan to say; leave it out beside --plan")
+            raise UsageError(f"{name.replace('_', '-')} cannot be combined with --plan; set it in the plan")
 
 
 def _read(
@@ -119,14 +134,14 @@ def _read(
     settings: TrainSettings,
     parent: Parent | None,
 ) -> TrainData:
-    """Read and check the data; say what a user should know of it, such as that dev is held out."""
+    """Read and check the data; print notes on it, such as that dev rows are held out."""
     spec = plugin_host(context).task(task)
     if "" in files:
         raise UsageError(
-            "the name of a file is empty; give one after --train, --dev and --test, or leave it out"
+            "--train, --dev or --test has an empty file name; give the name of a file, or leave the option out"
         )
     if files.count("-") > 1:
-        raise UsageError("stdin can be read only once; give a file for all but one of --train, --dev, --test")
+        raise UsageError("only one of --train, --dev and --test can read stdin; give files for the others")
     from onetrunk.core.data.training_data import read_train_data
 
     labels = None if parent is None else parent[1].labels
@@ -138,49 +153,41 @@ def _read(
 
 
 def _train(
-    context: click.Context,
-    task: str,
-    name: str,
-    data: TrainData,
-    settings: TrainSettings,
-    parent: Parent | None,
-    backbone: str | None,
-    device: str,
+    host: PluginHost, job: TrainJob, parent: Parent | None, backbone: str | None, device: str
 ) -> TrainResult:
+    """Run one training, with its progress on stderr."""
     from onetrunk.cli.progress import TrainingProgress
     from onetrunk.core.training.full_finetuning import train_full
-    from onetrunk.core.training.pipeline import TrainJob, train_adapter
+    from onetrunk.core.training.pipeline import train_adapter
     from onetrunk.core.training.run_state import TrainingCallback
 
-    host = plugin_host(context)
     parents = {} if parent is None else {parent[0].ref: parent[1]}
-    where, revision = needed_backbone(parents, backbone)
-    trunk = load_backbone(where, revision, device=device, dtype=settings.precision)
-    with TrainingProgress({name: host.task(task).primary}) as progress:
-        callback = TrainingCallback(progress.step, progress.epoch)
-        job = TrainJob(task, name, data, settings, parent and parent[0], callback)
-        if settings.method == "full":
-            return train_full(host, job, trunk)
-        return train_adapter(host, Store(), job, trunk)
+    where, revision = choose_backbone(parents, backbone)
+    loaded = load_backbone(where, revision, device=device, dtype=job.settings.precision)
+    with TrainingProgress({job.name: host.task(job.task).primary}) as progress:
+        job = replace(job, callback=TrainingCallback(progress.step, progress.epoch))
+        if job.settings.method == "full":
+            return train_full(host, job, loaded)
+        return train_adapter(host, Store(), job, loaded)
 
 
 def _print(result: TrainResult, seconds: float) -> None:
-    by_split = {split: figures_of(metrics) for split, metrics in result.metrics.items()}
+    by_split = {split: scalar_metrics(metrics) for split, metrics in result.metrics.items()}
     names = dict.fromkeys(name for figures in by_split.values() for name in figures)
-    rows = [(name, *(figure(own.get(name)) for own in by_split.values())) for name in names]
+    rows = [(name, *(format_metric(own.get(name)) for own in by_split.values())) for name in names]
     table(("result", *by_split), rows, right=list(by_split))
     if result.decoder:
         say(CALIBRATED_ON_DEV)
     epochs = f"{len(result.run.history)} of {counted(result.run.trainable.settings.epochs or 0, 'epoch')}"
     about = [
-        ("loss", f"{result.loss:.4f}, at the best epoch, {result.run.best_epoch}; {epochs} run"),
-        ("parameters", f"{result.trained:,} trained, {result.share:.2%} of the backbone's"),
+        ("loss", f"{result.loss:.4f} in the best epoch, {result.run.best_epoch}; {epochs} run"),
+        ("parameters", f"{result.trained:,} trained, {result.share:.2%} of those of the backbone"),
         ("size", size(result.bytes) if result.stored else "-"),
         ("speed", f"{result.run.tokens_per_second:,.0f} tokens/s"),
         ("wall time", duration(seconds)),
         (
             "stored",
-            result.stored.ref if result.stored else "nothing: method full is the baseline to compare with",
+            result.stored.ref if result.stored else "not stored: method full is a baseline for comparison",
         ),
     ]
     say()

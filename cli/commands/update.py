@@ -1,4 +1,4 @@
-"""`adapters update`: pull newer commits of what was pulled."""
+"""`adapters update`: pull the newer commits of pulled adapters."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from onetrunk.core.sharing.outdated import TrackedAdapter, tracked_adapters
 def command(
     context: click.Context, name: str | None, backbone: str | None, token_file: str | None, as_json: bool
 ) -> None:
-    """Pull what `adapters outdated` lists (or NAME alone), each as a new version.
+    """Pull the newer commits that `adapters outdated` lists, each as a new version; with NAME, only for it.
 
-    A name whose newest version was trained here is left as it is.
+    A name is skipped if its newest version was trained here.
 
     \b
     Example:
@@ -46,7 +46,7 @@ def command(
                 continue
             try:
                 pulled = puller.pull(each.location, each.stored.name)
-            except OneTrunkError as error:  # one that is damaged there keeps no other from its update
+            except OneTrunkError as error:  # the other adapters are still updated
                 faults.append(f"{each.stored.ref}: {error}")
                 continue
             records.append(record_of(pulled))
@@ -57,14 +57,14 @@ def command(
     if as_json:
         emit_json({"updated": records, "skipped": skipped, "errors": faults})
     elif not records and not faults and not skipped:
-        say("Nothing that was pulled is outdated." if found else "Nothing was pulled.")
+        say("All pulled adapters are up to date." if found else "The store has no pulled adapters.")
     if faults:
         raise RemoteError("update", "; ".join(faults))
 
 
 def _left(each: TrackedAdapter, later: StoredVersion) -> str:
-    """Return why a name is not updated: it means a version that was trained here."""
+    """Return the note for a name that is skipped because its newest version was trained here."""
     return (
-        f"{later.name} is not updated: {later.ref} was trained here after {each.stored.ref} had been pulled; "
-        f"`adapters pull {each.location} --into {later.name}` adds the new commit all the same"
+        f"{later.name} is not updated: {later.ref} was trained here after {each.stored.ref} was pulled; "
+        f"to add the new commit anyway, run `adapters pull {each.location} --into {later.name}`"
     )

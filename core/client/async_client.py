@@ -1,4 +1,4 @@
-"""`AsyncClient`: a service from code on an event loop of asyncio."""
+"""`AsyncClient`: a client for asyncio."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import httpx2
 from onetrunk.core.client import requests as calls
 from onetrunk.core.client import responses as answers
 from onetrunk.core.client.errors import ServiceError
-from onetrunk.core.client.requests import CHUNK, Call, Chunk, Chunks
-from onetrunk.core.client.responses import MOST_BYTES, MOST_PROBLEM_BYTES, PROBLEM, Body, LineReader
+from onetrunk.core.client.requests import CHUNK, ApiCall, Chunk, Chunks
+from onetrunk.core.client.responses import MOST_BYTES, MOST_PROBLEM_BYTES, PROBLEM, LineReader, ResponseBody
 from onetrunk.core.client.retry import PATIENT, Retries
-from onetrunk.core.client.transport import SECONDS, Service
+from onetrunk.core.client.transport import SECONDS, Transport
 from onetrunk.core.tasks import JSONObject
 from onetrunk.core.tasks.prediction import Prediction, check_strings
 
 
 class AsyncClient:
-    """`Client` for an event loop of asyncio: the same arguments, methods and errors."""
+    """`Client` for asyncio: the same arguments, methods and errors."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class AsyncClient:
         timeout: float = SECONDS,
         retries: Retries = PATIENT,
     ) -> None:
-        self._service = Service(url, token, timeout, retries)
+        self._service = Transport(url, token, timeout, retries)
         self._http = httpx2.AsyncClient(**self._service.settings())
 
     async def __aenter__(self) -> AsyncClient:
@@ -47,16 +47,16 @@ class AsyncClient:
         return f"{type(self).__name__}({self.url!r})"
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close all connections."""
         await self._http.aclose()
 
     @property
     def url(self) -> str:
-        """Where the service is."""
+        """The base URL of the service."""
         return self._service.url
 
     async def predict(self, texts: Sequence[str], adapters: Sequence[str]) -> list[list[Prediction]]:
-        """Answer every text with every adapter, in one request, as `Client.predict` does."""
+        """Predict each text with each adapter in one request; see `Client.predict`."""
         check_strings(texts, adapters)
         if not texts:
             return []
@@ -66,7 +66,7 @@ class AsyncClient:
     async def predict_stream(
         self, texts: Iterable[str] | AsyncIterable[str], adapters: Sequence[str], *, chunk: int = CHUNK
     ) -> AsyncGenerator[list[Prediction], None]:
-        """Answer a stream of any length in bounded memory, as `Client.predict_stream` does."""
+        """Predict a stream of any length in bounded memory; see `Client.predict_stream`."""
         chunks = Chunks(adapters, chunk)
         async for text in _each(texts):
             if (full := chunks.add(text)) is not None:
@@ -79,27 +79,27 @@ class AsyncClient:
                     yield each
 
     async def adapters(self) -> list[JSONObject]:
-        """Return what the service tells of each adapter that it serves, of those that the token may use."""
+        """Return the status of each served adapter that the token may use."""
         return answers.json_objects(self.url, await self._ask(calls.ADAPTERS), "adapters")
 
     async def adapter(self, name: str) -> JSONObject:
-        """Return what the service tells of the adapter `name`. Raises UsageError for what is no name."""
+        """Return the status of the served adapter `name`. Raises UsageError for an invalid name."""
         return answers.json_object(self.url, await self._ask(calls.adapter(name)))
 
     async def load(self, name: str, ref: str) -> JSONObject:
-        """Serve `ref` as `name`, as `Client.load` does."""
+        """Serve `ref` as `name`; see `Client.load`."""
         return answers.json_object(self.url, await self._ask(calls.load(name, ref)))
 
     async def unload(self, name: str) -> None:
-        """Serve nothing as `name` any more. The token must have the scope admin."""
+        """Unload the served name `name`. The token needs the scope admin."""
         await self._ask(calls.unload(name))
 
     async def status(self) -> JSONObject:
-        """Return how the service is: its backbone, queue, limits and more."""
+        """Return the status of the service: backbone, queue, limits and more."""
         return answers.json_object(self.url, await self._ask(calls.STATUS))
 
-    async def _ask(self, call: Call) -> bytes:
-        """Return the whole answer."""
+    async def _ask(self, call: ApiCall) -> bytes:
+        """Send `call` and return the body of the response."""
         async with self._opened(call) as response:
             return await self._read(call, response, MOST_BYTES)
 
@@ -123,8 +123,8 @@ class AsyncClient:
             await asyncio.sleep(wait)
 
     @asynccontextmanager
-    async def _opened(self, call: Call) -> AsyncIterator[httpx2.Response]:
-        """Yield the wanted answer, of which no more than the head is read. Raises ClientError for another one."""
+    async def _opened(self, call: ApiCall) -> AsyncIterator[httpx2.Response]:
+        """Yield the successful response with an unread body. Raises ClientError for any other response."""
         response = await self._send(call)
         try:
             if not answers.is_wanted(call, response.status_code, response.headers):
@@ -135,8 +135,8 @@ class AsyncClient:
         finally:
             await response.aclose()
 
-    async def _send(self, call: Call) -> httpx2.Response:
-        """Send until there is an answer that stands."""
+    async def _send(self, call: ApiCall) -> httpx2.Response:
+        """Send the request, and retry as configured; yield the response."""
         tries = self._service.tries(call)
         while True:
             request = self._http.build_request(**self._service.request(call))
@@ -151,8 +151,8 @@ class AsyncClient:
                 await response.aclose()
             await asyncio.sleep(wait)
 
-    async def _read(self, call: Call, response: httpx2.Response, most: int) -> bytes:
-        body = Body(self.url, most)
+    async def _read(self, call: ApiCall, response: httpx2.Response, most: int) -> bytes:
+        body = ResponseBody(self.url, most)
         with self._service.reading(call, lambda: "in the middle"):
             async for data in response.aiter_bytes():
                 body.add(data)

@@ -1,9 +1,9 @@
-"""What a client can meet.
+"""Client exceptions.
 
-ClientError               the service at `url` did not do what was asked
-├── ServiceError          it refuses, for the reason in `problem`
-├── ServiceUnreachable    no answer: nothing listens, the connection broke, or it takes too long
-└── AnswerError           an answer that no service of ours gives, or one that breaks off
+ClientError               a request to the service at `url` failed
+├── ServiceError          the service refused it; `problem` has the reason
+├── ServiceUnreachable    no response: connection refused, broken or timed out
+└── AnswerError           a malformed or truncated response
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from onetrunk.core.errors import OneTrunkError
 
 
 class ClientError(OneTrunkError):
-    """The service at `url` did not do what was asked."""
+    """A request to the service at `url` failed."""
 
     def __init__(self, url: str, message: str) -> None:
         super().__init__(f"{url}: {message}")
@@ -23,10 +23,10 @@ class ClientError(OneTrunkError):
 
 
 class ServiceError(ClientError):
-    """The service refuses the request, or one text of it.
+    """The service refused a request, or one text of it.
 
-    problem: the members of its RFC 9457 answer: `type`, `title`, `status`, `detail` and what they are about.
-    input: the number of the text that it is about, from 0; None if it is about the request.
+    problem: the problem details (RFC 9457): `type`, `title`, `status`, `detail` and further members.
+    input: index of the text that it is about, from 0; None if it is about the request.
     """
 
     def __init__(self, url: str, problem: Mapping[str, Any], input: int | None = None) -> None:
@@ -37,19 +37,19 @@ class ServiceError(ClientError):
 
     @property
     def status(self) -> int:
-        """The HTTP status that the problem has; 0 if it does not say."""
+        """The HTTP status of the problem, 0 if it has none."""
         status = self.problem.get("status")
         return status if isinstance(status, int) else 0
 
     @property
     def type(self) -> str:
-        """What kind of problem it is, such as `unknown-adapter`."""
+        """The type of the problem, such as `unknown-adapter`."""
         return str(self.problem.get("type", "")).rpartition("/")[2]
 
 
 class ServiceUnreachable(ClientError):
-    """No answer: nothing listens there, the connection broke, or it takes too long."""
+    """No response: the connection was refused, broke or timed out."""
 
 
 class AnswerError(ClientError):
-    """An answer that no service of ours gives, or one that breaks off."""
+    """A malformed or truncated response: not from a OneTrunk service, or cut off."""

@@ -1,4 +1,4 @@
-"""What is sent to a service: one value a request, and texts gathered into requests."""
+"""Requests to a service, and the grouping of texts into requests."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ JSON = "application/json"
 LINES = "application/x-ndjson"
 
 CHUNK = 512
-"""Texts of a stream that go into one request, by default; bounds what is held."""
+"""Default number of texts of a stream in one request; it bounds the memory."""
 
 _CHUNK_BYTES = 48 * 1024
-"""Bytes of a request of several texts.
+"""Maximum bytes of a request with several texts.
 
-HTTP/1.1 reads no answer before the request has left, while a service with many answers to deliver reads no further.
-What fits into the buffers between them leaves in any case.
+A client reads the response only after it has sent the request, and a service with many results to send stops
+reading. A request of this size fits into the socket buffers, so that neither waits for the other.
 """
 
 _LOAD_SECONDS = 600.0  # an adapter may have to come from the Hub first
@@ -29,11 +29,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A request.
+class ApiCall:
+    """A request to the service.
 
-    path: below the URL of the service. sends, accepts: the media types of body and answer; None for no answer.
-    seconds: how long no byte may come; None as the client is told. repeatable: as for `Tries`.
+    path: below the base URL.  sends, accepts: media types of body and response; None for no response body.
+    seconds: read timeout, None for that of the client.  repeatable: whether it can be sent again after a failed
+    connection.
     """
 
     method: str
@@ -45,34 +46,34 @@ class Call:
     repeatable: bool = True
 
 
-STATUS = Call("GET", "/v1/status")
-ADAPTERS = Call("GET", "/v1/adapters")
+STATUS = ApiCall("GET", "/v1/status")
+ADAPTERS = ApiCall("GET", "/v1/adapters")
 
 
-def predict(texts: Sequence[str], adapters: Sequence[str]) -> Call:
-    """Return the request for all answers at once."""
+def predict(texts: Sequence[str], adapters: Sequence[str]) -> ApiCall:
+    """Return the request that predicts `texts` in one response."""
     inputs = [{"text": text, "adapters": list(adapters)} for text in texts]
-    return Call("POST", "/v1/predict", _encoded({"inputs": inputs}))
+    return ApiCall("POST", "/v1/predict", _encoded({"inputs": inputs}))
 
 
-def adapter(name: str) -> Call:
-    """Return the request for what is known of an adapter. Raises UsageError for what is no name."""
-    return Call("GET", _path(name))
+def adapter(name: str) -> ApiCall:
+    """Return the request for the status of an adapter. Raises UsageError for an invalid name."""
+    return ApiCall("GET", _path(name))
 
 
-def load(name: str, ref: str) -> Call:
-    """Return the request to serve `ref` as `name`. Raises UsageError for what is no name."""
-    return Call("PUT", _path(name), _encoded({"ref": ref}), seconds=_LOAD_SECONDS)
+def load(name: str, ref: str) -> ApiCall:
+    """Return the request to serve `ref` as `name`. Raises UsageError for an invalid name."""
+    return ApiCall("PUT", _path(name), _encoded({"ref": ref}), seconds=_LOAD_SECONDS)
 
 
-def unload(name: str) -> Call:
-    """Return the request to end `name`. Raises UsageError for what is no name."""
-    return Call("DELETE", _path(name), accepts=None, repeatable=False)  # the second would find nothing
+def unload(name: str) -> ApiCall:
+    """Return the request to unload `name`. Raises UsageError for an invalid name."""
+    return ApiCall("DELETE", _path(name), accepts=None, repeatable=False)  # a repeated request would get 404
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Texts of a stream that go into one request, and the line for each. first: the number of the first, from 0."""
+    """Texts of a stream in one request, with the line of each. first: index of the first text in the stream."""
 
     first: int
     texts: tuple[str, ...]
@@ -80,17 +81,17 @@ class Chunk:
     lines: tuple[bytes, ...]
 
     @property
-    def call(self) -> Call:
+    def call(self) -> ApiCall:
         """The request."""
-        return Call("POST", "/v1/predict/stream", b"".join(self.lines), LINES, LINES)
+        return ApiCall("POST", "/v1/predict/stream", b"".join(self.lines), LINES, LINES)
 
     def after(self, count: int) -> Chunk:
-        """Return what remains when `count` texts are answered."""
+        """Return the chunk without its first `count` texts."""
         return Chunk(self.first + count, self.texts[count:], self.adapters, self.lines[count:])
 
 
 class Chunks:
-    """Gathers the texts of a stream. most: texts in a request."""
+    """Groups the texts of a stream into chunks. most: texts per chunk."""
 
     def __init__(self, adapters: Sequence[str], most: int) -> None:
         if isinstance(adapters, str):
@@ -103,7 +104,7 @@ class Chunks:
         self._lines: list[bytes] = []
 
     def add(self, text: str) -> Chunk | None:
-        """Take a text; return those that are now to be sent, if any. Raises TypeError for what is no text."""
+        """Add a text; return a chunk if one is complete. Raises TypeError if `text` is not a string."""
         if not isinstance(text, str):
             raise TypeError("texts must be strings")
         line = _encoded({"text": text, "adapters": self._adapters}) + b"\n"
@@ -111,11 +112,11 @@ class Chunks:
         self._texts.append(text)
         self._lines.append(line)
         self._bytes += len(line)
-        # Never both: where one text is the most, nothing is gathered before it.
+        # At most one chunk is complete: with most = 1 nothing was collected before this text.
         return self.rest() if len(self._texts) == self._most else full
 
     def rest(self) -> Chunk | None:
-        """Return what has been gathered, if anything, and begin anew."""
+        """Return the collected texts as a chunk, None if there are none, and start a new one."""
         if not self._texts:
             return None
         chunk = Chunk(self._first, tuple(self._texts), self._adapters, tuple(self._lines))
@@ -137,4 +138,4 @@ def _encoded(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         near = error.object[max(0, error.start - 20) : error.end]
-        raise UsageError(f"half a surrogate pair is no character, and cannot be sent: …{near!r}") from error
+        raise UsageError(f"the text has a lone surrogate, which cannot be sent: …{near!r}") from error

@@ -1,4 +1,4 @@
-"""When a request is sent again: never one that is wrong, and for a bounded time."""
+"""Retries: which requests are sent again, when, and for how long at most."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import httpx2
 from onetrunk.core.errors import UsageError
 
 LATER = (429, 503)
-"""The answers that mean: the same request may succeed later."""
+"""Status codes after which the same request may succeed later."""
 
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 10.0
@@ -25,16 +25,16 @@ _UNSURE = (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """How patient a client is with a service that is busy.
+    """How often, and for how long, requests to a busy service are repeated.
 
-    tries: of a request in all; 1 never tries again. seconds: from the first try on, after which none begins.
+    tries: maximum number of tries, including the first.  seconds: no try starts later than this after the first.
     """
 
     tries: int = 8
     seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        """Raise UsageError for what means nothing."""
+        """Raise UsageError for invalid values."""
         if self.tries < 1 or not self.seconds >= 0:
             raise UsageError(
                 f"tries is {self.tries} and seconds {self.seconds}; expected at least 1, and at least 0"
@@ -42,11 +42,11 @@ class Retries:
 
 
 PATIENT = Retries()
-"""What a client does by default."""
+"""The default of a client."""
 
 
 class Tries:
-    """The tries of one request. repeatable: whether it does no harm where it may have been carried out already."""
+    """Retry state of one request. repeatable: whether it can be sent again if it may have been executed already."""
 
     def __init__(self, retries: Retries, repeatable: bool) -> None:
         self._retries, self._repeatable = retries, repeatable
@@ -55,12 +55,12 @@ class Tries:
         self.restart()
 
     def restart(self) -> None:
-        """Count anew, as something has come of it."""
+        """Reset the number of tries after progress."""
         self._done = 0
         self._began = time.monotonic()
 
     def after_answer(self, status: int, headers: Mapping[str, str]) -> float | None:
-        """Return the seconds to wait before the next try; None for an answer that stands."""
+        """Return the seconds to wait before the next try, None if the response is final."""
         self._done += 1
         self._failed = 0
         if status not in LATER:
@@ -69,7 +69,7 @@ class Tries:
         return self._within(wait, self._began + self._retries.seconds)
 
     def after_failure(self, error: httpx2.HTTPError) -> float | None:
-        """Return the seconds to wait before the next try; None if `error` stands."""
+        """Return the seconds to wait before the next try, None if `error` is to be raised."""
         self._done += 1
         unsent = isinstance(error, httpx2.ConnectError)
         if not unsent and not (self._repeatable and isinstance(error, _UNSURE)):
@@ -82,23 +82,23 @@ class Tries:
         return self._within(wait, self._unreached + brief)
 
     def _within(self, wait: float, end: float) -> float | None:
-        """Return `wait` if there are tries left, and time."""
+        """Return `wait` if tries and time are left, else None."""
         return wait if self._done < self._retries.tries and time.monotonic() + wait <= end else None
 
 
 def pause(tried: int, asked: float | None, chance: float) -> float:
-    """Return the seconds to wait after `tried` tries: at least what the service `asked` for, and longer each time.
+    """Return the seconds to wait after `tried` tries: exponential backoff, at least `asked` (Retry-After).
 
-    chance: from 0 to 1; lets those that were refused together come back one after the other.
+    chance: random number from 0 to 1, which spreads the retries of clients that were refused at once.
     """
     own = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(tried - 1, 16))
     return max(own, asked or 0.0) * (1 + chance / 4)
 
 
 def asked_for(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Return the seconds from `now` on that the header Retry-After asks for, if it can be read.
+    """Return the seconds of the header Retry-After, counted from `now`; None if it cannot be read.
 
-    A date is one of the service's clock, which its header Date tells.
+    A date is compared with the header Date, the clock of the service.
     """
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdecimal():
@@ -112,6 +112,6 @@ def asked_for(headers: Mapping[str, str], now: datetime) -> float | None:
 def _date(text: str) -> datetime | None:
     try:
         found = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # another header than HTTP knows says nothing
+    except (ValueError, OverflowError):  # not a date: the header is ignored
         return None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""`Client`: a service from code that waits."""
+"""`Client`: a synchronous client."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ import httpx2
 from onetrunk.core.client import requests as calls
 from onetrunk.core.client import responses as answers
 from onetrunk.core.client.errors import ServiceError
-from onetrunk.core.client.requests import CHUNK, Call, Chunk, Chunks
-from onetrunk.core.client.responses import MOST_BYTES, MOST_PROBLEM_BYTES, PROBLEM, Body, LineReader
+from onetrunk.core.client.requests import CHUNK, ApiCall, Chunk, Chunks
+from onetrunk.core.client.responses import MOST_BYTES, MOST_PROBLEM_BYTES, PROBLEM, LineReader, ResponseBody
 from onetrunk.core.client.retry import PATIENT, Retries
-from onetrunk.core.client.transport import SECONDS, Service
+from onetrunk.core.client.transport import SECONDS, Transport
 from onetrunk.core.tasks import JSONObject
 from onetrunk.core.tasks.prediction import Prediction, check_strings
 
 
 class Client:
-    """A service of OneTrunk, such as `adapters serve` starts. Safe to share between threads.
+    """A client of a OneTrunk service (`adapters serve`). Safe to share between threads.
 
-    url: where it is, `http://HOST:PORT`. token: the token, or the `Path` of a file with it; no message has it.
-    timeout: seconds in which no byte comes, after which it is given up; a load may take longer.
-    retries: how often, and how long, a request is sent again that the service has no room for (429, 503), when it
-    says (Retry-After), or whose connection failed, for a few seconds; an unload only if it was not sent yet.
+    url: base URL, `http://HOST:PORT`.
+    token: the token, or the `Path` of a file with it. Messages never contain it.
+    timeout: read timeout in seconds; loads have a longer one.
+    retries: how often, and for how long, a request is repeated after 429 and 503, at the time in Retry-After, or
+        after a failed connection. An unload is repeated only if it was not sent.
 
-    Every method raises ServiceError where the service refuses, ServiceUnreachable where there is no answer, and
-    AnswerError for an answer that is none of such a service.
+    Every method raises ServiceError if the service refuses the request, ServiceUnreachable without a response, and
+    AnswerError for a malformed response.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Client:
         timeout: float = SECONDS,
         retries: Retries = PATIENT,
     ) -> None:
-        self._service = Service(url, token, timeout, retries)
+        self._service = Transport(url, token, timeout, retries)
         self._http = httpx2.Client(**self._service.settings())
 
     def __enter__(self) -> Client:
@@ -56,19 +57,19 @@ class Client:
         return f"{type(self).__name__}({self.url!r})"
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close all connections."""
         self._http.close()
 
     @property
     def url(self) -> str:
-        """Where the service is."""
+        """The base URL of the service."""
         return self._service.url
 
     def predict(self, texts: Sequence[str], adapters: Sequence[str]) -> list[list[Prediction]]:
-        """Answer every text with every adapter: a list a text, in it a prediction an adapter, in the order asked.
+        """Predict each text with each adapter. Returns a list per text with one prediction per adapter, in order.
 
-        All in one request, of which a service takes a few hundred texts; `predict_stream` takes any number. A text
-        that fails raises ServiceError for all. Raises TypeError for what is no list of strings.
+        All texts go into one request, which a service limits to a few hundred; `predict_stream` takes any number.
+        Raises ServiceError if one text fails, TypeError unless both arguments are lists of strings.
         """
         check_strings(texts, adapters)
         if not texts:
@@ -79,9 +80,9 @@ class Client:
     def predict_stream(
         self, texts: Iterable[str], adapters: Sequence[str], *, chunk: int = CHUNK
     ) -> Iterator[list[Prediction]]:
-        """Answer a stream of any length in bounded memory, as fast as it is read; otherwise as `predict`.
+        """Predict a stream of any length in bounded memory; otherwise like `predict`.
 
-        chunk: texts that are read before they are answered together; 1 answers each as it comes, more slowly.
+        chunk: number of texts per request; with 1, each text is predicted as soon as it is read, which is slower.
         """
         chunks = Chunks(adapters, chunk)
         for text in texts:
@@ -91,31 +92,31 @@ class Client:
             yield from self._answer(rest)
 
     def adapters(self) -> list[JSONObject]:
-        """Return what the service tells of each adapter that it serves, of those that the token may use."""
+        """Return the status of each served adapter that the token may use."""
         return answers.json_objects(self.url, self._ask(calls.ADAPTERS), "adapters")
 
     def adapter(self, name: str) -> JSONObject:
-        """Return what the service tells of the adapter `name`. Raises UsageError for what is no name."""
+        """Return the status of the served adapter `name`. Raises UsageError for an invalid name."""
         return answers.json_object(self.url, self._ask(calls.adapter(name)))
 
     def load(self, name: str, ref: str) -> JSONObject:
-        """Serve `ref` as `name`, in place of what served so; return its record.
+        """Load `ref` and serve it as `name`, in place of the version that served before; return its status.
 
-        In it `previous` is the version before, if any. Raises ServiceError, and changes nothing, for what the
-        service cannot find or does not accept. The token must have the scope admin.
+        `previous` in the status is the replaced version, if any. Raises ServiceError, and nothing changes, if `ref`
+        is unknown or fails its checks. The token needs the scope admin.
         """
         return answers.json_object(self.url, self._ask(calls.load(name, ref)))
 
     def unload(self, name: str) -> None:
-        """Serve nothing as `name` any more. The token must have the scope admin."""
+        """Unload the served name `name`. The token needs the scope admin."""
         self._ask(calls.unload(name))
 
     def status(self) -> JSONObject:
-        """Return how the service is: its backbone, queue, limits and more."""
+        """Return the status of the service: backbone, queue, limits and more."""
         return answers.json_object(self.url, self._ask(calls.STATUS))
 
-    def _ask(self, call: Call) -> bytes:
-        """Return the whole answer."""
+    def _ask(self, call: ApiCall) -> bytes:
+        """Send `call` and return the body of the response."""
         with self._opened(call) as response:
             return self._read(call, response, MOST_BYTES)
 
@@ -137,8 +138,8 @@ class Client:
             time.sleep(wait)
 
     @contextmanager
-    def _opened(self, call: Call) -> Iterator[httpx2.Response]:
-        """Yield the wanted answer, of which no more than the head is read. Raises ClientError for another one."""
+    def _opened(self, call: ApiCall) -> Iterator[httpx2.Response]:
+        """Yield the successful response with an unread body. Raises ClientError for any other response."""
         response = self._send(call)
         try:
             if not answers.is_wanted(call, response.status_code, response.headers):
@@ -149,8 +150,8 @@ class Client:
         finally:
             response.close()
 
-    def _send(self, call: Call) -> httpx2.Response:
-        """Send until there is an answer that stands."""
+    def _send(self, call: ApiCall) -> httpx2.Response:
+        """Send the request, and retry as configured; yield the response."""
         tries = self._service.tries(call)
         while True:
             request = self._http.build_request(**self._service.request(call))
@@ -165,8 +166,8 @@ class Client:
                 response.close()
             time.sleep(wait)
 
-    def _read(self, call: Call, response: httpx2.Response, most: int) -> bytes:
-        body = Body(self.url, most)
+    def _read(self, call: ApiCall, response: httpx2.Response, most: int) -> bytes:
+        body = ResponseBody(self.url, most)
         with self._service.reading(call, lambda: "in the middle"):
             for data in response.iter_bytes():
                 body.add(data)

@@ -1,4 +1,4 @@
-"""What both clients share: where the service is, the token, and what a failed connection is told as."""
+"""Connection settings that both clients share: URL, token, timeouts, and errors of the connection."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from typing import Any
 import httpx2
 
 from onetrunk.core.client.errors import AnswerError, ClientError, ServiceUnreachable
-from onetrunk.core.client.requests import Call
+from onetrunk.core.client.requests import ApiCall
 from onetrunk.core.client.responses import refusal
 from onetrunk.core.client.retry import Retries, Tries
 from onetrunk.core.errors import UsageError
 
 SECONDS = 60.0
-"""How long no byte may come, by default."""
+"""Default read timeout in seconds."""
 
 _CONNECT_SECONDS = 10.0
 _LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 _MOST_TOKEN = 1024
 
 
-class Service:
-    """A service as a client sees it.
+class Transport:
+    """How a client reaches a service.
 
-    url: as users give it. token: the token, or the path of a file with it. seconds: how long no byte may come.
+    url: base URL.  token: the token, or the path of a file with it.  seconds: read timeout.
+    retries: how failed requests are repeated.  Raises UsageError for an invalid URL, token or timeout.
     """
 
     def __init__(self, url: str, token: str | Path | None, seconds: float, retries: Retries) -> None:
@@ -40,18 +41,18 @@ class Service:
         self._seconds, self._retries = seconds, retries
 
     def settings(self) -> dict[str, Any]:
-        """Return what a client of httpx2 is made with."""
+        """Return the arguments of an httpx2 client."""
         plain = self.url.startswith("http:")
         return {
-            # Without TLS nothing is to be trusted; to read what a machine trusts takes longer than an answer.
+            # Loading the certificates of the system takes longer than a request, and plain HTTP needs none.
             "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True,
             "headers": {} if self._token is None else {"Authorization": f"Bearer {self._token}"},
-            "follow_redirects": False,  # to wherever: the token would go there, too
-            "mounts": dict.fromkeys(_LOOPBACK),  # never by a proxy: it would ask itself
+            "follow_redirects": False,  # a redirect would get the token, too
+            "mounts": dict.fromkeys(_LOOPBACK),  # a proxy would connect to its own loopback
         }
 
-    def request(self, call: Call) -> dict[str, Any]:
-        """Return what a request of httpx2 is made with."""
+    def request(self, call: ApiCall) -> dict[str, Any]:
+        """Return the arguments of an httpx2 request."""
         headers = {"Accept": call.accepts or "*/*"}
         if call.body:
             headers["Content-Type"] = call.sends
@@ -64,26 +65,26 @@ class Service:
             "timeout": httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
         }
 
-    def tries(self, call: Call) -> Tries:
-        """Return the tries that `call` has."""
+    def tries(self, call: ApiCall) -> Tries:
+        """Return the retry state of a new request."""
         return Tries(self._retries, call.repeatable)
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> ClientError:
-        """Return the error for an answer that is not the wanted one."""
+        """Return the error for a response that is not the expected one."""
         return refusal(self.url, status, headers, self._blanked(body.decode("utf-8", "replace")))
 
-    def failure(self, call: Call, error: httpx2.HTTPError) -> ClientError:
-        """Return the error for a request that got no answer."""
+    def failure(self, call: ApiCall, error: httpx2.HTTPError) -> ClientError:
+        """Return the error for a request without a response."""
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             why = f"cannot be reached ({self._first_line(error)})"
-            return ServiceUnreachable(self.url, f"{why}; check the URL, and that the service runs")
+            return ServiceUnreachable(self.url, f"{why}; check the URL and whether the service is running")
         if isinstance(error, httpx2.TimeoutException):
-            return ServiceUnreachable(self.url, f"sends nothing for {call.seconds or self._seconds:g} s")
+            return ServiceUnreachable(self.url, f"no data for {call.seconds or self._seconds:g} s")
         return ServiceUnreachable(self.url, f"the connection broke ({self._first_line(error)})")
 
     @contextmanager
-    def reading(self, call: Call, so_far: Callable[[], str]) -> Iterator[None]:
-        """Turn the failures of an answer that has begun into ours. so_far: says where it stands."""
+    def reading(self, call: ApiCall, so_far: Callable[[], str]) -> Iterator[None]:
+        """Turn errors while a response is read into ClientError. so_far: returns how much was read."""
         try:
             yield
         except httpx2.TimeoutException as error:
@@ -97,17 +98,17 @@ class Service:
         return lines[0][:300] if lines else type(error).__name__
 
     def _blanked(self, text: str) -> str:
-        """Return `text` without the token, which a service may say back."""
+        """Return `text` without the token, which a response could repeat."""
         return text if self._token is None else text.replace(self._token, "…")
 
 
 def _checked(url: str) -> str:
-    """Return `url` without a slash at its end. Raises UsageError for what is no URL of a service."""
+    """Return `url` without a trailing slash. Raises UsageError if it is not the URL of a service."""
     expected = "expected http://HOST:PORT or https://HOST"
     try:
         parts = httpx2.URL(url)
     except (httpx2.InvalidURL, TypeError) as error:
-        raise UsageError(f"this is no URL ({error}); {expected}") from error
+        raise UsageError(f"this is not a URL ({error}); {expected}") from error
     if parts.userinfo:
         raise UsageError(f"the URL of {parts.host} has a name or password in it; give a token instead")
     if parts.scheme not in ("http", "https") or not parts.host:
@@ -122,11 +123,13 @@ def _read(file: Path) -> str:
         with file.open(encoding="utf-8") as lines:
             return lines.read(_MOST_TOKEN).strip()
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
+        why = getattr(error, "strerror", None) or "it is not text"
         raise UsageError(f"the file {file} with the token cannot be read ({why})") from error
 
 
 def _check_token(token: str, name: str) -> None:
-    """Raise UsageError, without the token, for what no header can hold."""
+    """Raise UsageError for a token that cannot be sent in a header; the message does not show it."""
     if not token or not (token.isascii() and token.isprintable()) or " " in token:
-        raise UsageError(f"{name} is no token; expected letters, digits and signs, without spaces")
+        raise UsageError(
+            f"{name} is not a valid token; expected letters, digits and punctuation, without spaces"
+        )

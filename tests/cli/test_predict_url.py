@@ -151,17 +151,17 @@ def test_options_of_a_trunk_are_wrong_usage_with_a_service(
 ) -> None:
     done = run("predict", "mood", "good", "--url", "http://127.0.0.1:1", *options)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert f"not with --url: {named}; the service runs as it was started" in done.stderr
+    assert f"{named} cannot be combined with --url; the service decides these settings" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("good", "--url", ""), "the URL is empty; give one after --url"),
-        (("good", "--token", "file"), "--token is for a service; give its --url, too"),
-        (("--url", "http://h", "--token", "-"), "stdin cannot be both, the token and the texts"),
-        (("-", "--url", "http://h", "--token", "-"), "stdin cannot be both, the token and the texts"),
-        (("--input", "-", "--url", "http://h", "--token", "-"), "stdin cannot be both"),
+        (("good", "--url", ""), "--url is empty; give the URL of a service"),
+        (("good", "--token", "file"), "--token is only for a service; give --url, too"),
+        (("--url", "http://h", "--token", "-"), "stdin cannot hold both the token and the texts"),
+        (("-", "--url", "http://h", "--token", "-"), "stdin cannot hold both the token and the texts"),
+        (("--input", "-", "--url", "http://h", "--token", "-"), "stdin cannot hold both"),
     ],
 )
 def test_options_that_do_not_go_together_are_wrong_usage(
@@ -247,7 +247,9 @@ def test_a_page_in_place_of_a_service_is_an_error_in_a_line(run: Any, peer: Peer
     peer.says(Said(b"<html>hello</html>", kind="text/html"))
     done = run("predict", "m", "good", "--url", peer.url)
     assert done.exit_code == 1
-    expected = "answers 200 with text/html, which is no answer of a OneTrunk service; check the URL"
+    expected = (
+        "responds with status 200 and content type text/html; a OneTrunk service does not; check the URL"
+    )
     assert done.stderr == f"error: {peer.url}: {expected}\n"
 
 

@@ -14,7 +14,7 @@ from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.commands.quickstart import SETTINGS, TEXTS
 from onetrunk.cli.main import cli
-from onetrunk.cli.number_format import figures_of
+from onetrunk.cli.number_format import scalar_metrics
 
 Done = tuple[Result, Path]
 
@@ -44,7 +44,7 @@ def test_its_figures_are_those_of_dev_data_that_was_not_trained_on(done: Done) -
     result, root = done
     for adapter in json.loads(result.stdout)["adapters"]:
         manifest = read_manifest(Store(root).resolve(adapter["adapter"]).path)
-        assert adapter["metrics"] == figures_of(manifest.metrics["dev"])
+        assert adapter["metrics"] == scalar_metrics(manifest.metrics["dev"])
         assert adapter["rows"]["dev"] == manifest.data["dev"].rows >= 60
         assert adapter["rows"]["train"] == manifest.data["train"].rows >= 240
         assert adapter["seconds"] > 0

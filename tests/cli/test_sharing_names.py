@@ -96,7 +96,7 @@ def test_what_is_cached_is_listed_and_shown_with_its_place(world: World) -> None
     (entry,) = done(world.run("list", "--json", home=world.bob)).json
     assert (entry["cached"], entry["origin"].partition("@")[0]) == (True, OTHER)
     shown = done(world.run("show", entry["name"], home=world.bob)).out
-    assert "following main, used by its location without a pull" in shown
+    assert "following main, used by its location without `adapters pull`" in shown
 
 
 def test_what_is_cached_can_be_removed(world: World) -> None:
@@ -190,7 +190,7 @@ def test_into_needs_a_name_that_is_there(trained: World) -> None:
 
 def test_as_and_into_do_not_go_together(trained: World) -> None:
     line = trained.pull(OTHER, "--into", "mood", "--as", "mood")
-    assert (line.code, "--as and --into both give the name" in line.err) == (2, True)
+    assert (line.code, "--as and --into cannot be combined" in line.err) == (2, True)
 
 
 def test_the_same_repo_at_another_revision_is_the_next_version(world: World) -> None:
@@ -265,9 +265,8 @@ def trained_on(world: World, data: Path) -> World:
 
 def test_an_update_of_all_leaves_a_name_that_was_trained_on_and_says_so(trained_on: World) -> None:
     line = done(trained_on.run("update", "--backbone", trained_on.backbone, home=trained_on.bob))
-    assert (
-        f"mood@2 was trained here after mood@1 had been pulled; `adapters pull {REPO}@main --into" in line.err
-    )
+    assert "mood@2 was trained here after mood@1 was pulled; to add the new commit anyway, run" in line.err
+    assert f"`adapters pull {REPO}@main --into" in line.err
     assert own(trained_on) == {"mood": "mood@2"}
 
 

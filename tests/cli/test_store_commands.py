@@ -170,10 +170,10 @@ def test_remove_all_takes_every_version_of_a_name(run: Any, stocked: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("mood", "--yes"), "mood names no version: give one, as in mood@2, or --all"),
-        (("mood@2", "--all", "--yes"), "--all means every one"),
-        (("mood@1",), "there is no terminal to ask on; give --yes"),
-        (("mood@2", "--yes"), "mood@2 is mood@prod: take the alias away first, or give --force"),
+        (("mood", "--yes"), "mood has no version number: give one, such as mood@2, or --all"),
+        (("mood@2", "--all", "--yes"), "--all removes every version"),
+        (("mood@1",), "there is no terminal to ask for confirmation; give --yes"),
+        (("mood@2", "--yes"), "mood@2 is mood@prod: delete the alias first, or give --force"),
         (("mood@1", "mood@9", "--yes"), "no adapter 'mood@9'"),
     ],
 )
@@ -201,7 +201,7 @@ def test_on_a_terminal_remove_asks_first(stocked: Path, answer: str, code: int, 
     done = subprocess.run(line, stdin=theirs, capture_output=True, text=True)
     os.close(ours)
     os.close(theirs)
-    assert "Remove mood@1 for good? [y/N]" in done.stderr
+    assert "Remove mood@1 permanently? [y/N]" in done.stderr
     assert (done.returncode, len(refs())) == (code, left)
 
 

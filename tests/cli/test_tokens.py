@@ -98,12 +98,12 @@ def test_a_token_is_in_no_output_and_in_no_file(
 @pytest.mark.parametrize("token", ["hf_\x1b[2Jx", "", "two words", "ünicode", "a\nb"])
 def test_what_is_no_token_is_refused_without_saying_it(world: World, tmp_path: Path, token: str) -> None:
     line = world.run("pull", REPO, "--token", "-", home=world.bob, token=None, input=token)
-    refused(line, "error: --token -: expected one line, a token and nothing else")
+    refused(line, "error: --token -: expected a single line with the token")
 
 
 def test_a_token_is_no_argument(world: World) -> None:
     line = world.run("push", "mood@1", REPO, "--token", "hf_secret")
-    refused(line, "--token takes the name of a file")
+    refused(line, "--token expects the name of a file")
     assert "hf_secret" not in line.out + line.err
 
 

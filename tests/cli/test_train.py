@@ -107,7 +107,9 @@ def test_a_held_out_dev_of_fewer_than_20_rows_is_warned_of(
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:rows]))
     done = train("--epochs", "1", source=file)
     assert f"{rows // 10} of {rows} rows" in done.stderr
-    assert (f"{rows // 10} rows of dev, fewer than 20: which epoch is best" in done.stderr) == warned
+    assert (
+        f"dev has only {rows // 10} rows (fewer than 20): the choice of the best epoch" in done.stderr
+    ) == warned
 
 
 def test_a_dev_file_of_few_rows_is_the_users_choice(train: Any) -> None:
@@ -168,8 +170,11 @@ def test_from_keeps_labels_and_records_the_parent(train: Any, stocked: Path) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--from", "names"), "names@1 is an adapter for ner, not for sentiment"),
-        (("--from", "mood", "--rank", "4"), "--rank is as mood@2 has it"),
+        (("--from", "names"), "names@1 is an adapter for task ner, not for sentiment"),
+        (
+            ("--from", "mood", "--rank", "4"),
+            "--rank cannot be combined with --from: the setting of mood@2 is kept",
+        ),
         (("--from", "mood@9"), "no adapter 'mood@9'"),
     ],
 )
@@ -191,7 +196,7 @@ def test_from_refuses_labels_that_the_parent_lacks(train: Any, stocked: Path, tm
 
 def test_method_full_stores_nothing_and_says_so(train: Any) -> None:
     shown = train("--method", "full", "--lr", "0.001").stdout
-    assert "nothing: method full is the baseline" in shown
+    assert "not stored: method full is a baseline" in shown
     assert json.loads(train("--method", "full", "--lr", "0.001", "--json").stdout)["adapter"] is None
     assert Store().versions() == []
 
@@ -237,11 +242,11 @@ def test_a_store_that_cannot_be_written_is_told_before_anything_is_trained(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--dev", ""), "the name of a file is empty"),
+        (("--dev", ""), "--dev or --test has an empty file name"),
         (("--name", ""), "it is empty"),
         (("--rank", "0"), "rank must be 1 to 1024, not 0"),
         (("--name", "No Name"), "is not a reference"),
-        (("--dev", "-", "--test", "-"), "stdin can be read only once"),
+        (("--dev", "-", "--test", "-"), "only one of --train, --dev and --test can read stdin"),
         (("--device", "tpu9"), "device 'tpu9' is"),
     ],
 )

@@ -61,7 +61,7 @@ def test_the_table_has_a_row_each(run: Any, plan: Any, data: Path) -> None:
 def test_notices_and_marks_name_their_adapter(run: Any, plan: Any, data: Path) -> None:
     intents = {"task": "intent", "name": "own", "train": str(data / "mood" / "train.jsonl")}
     done = run("train", "--plan", plan(mood(data), intents))
-    assert "own: 4 rows of dev, fewer than 20: " in done.stderr
+    assert "own: dev has only 4 rows (fewer than 20): " in done.stderr
     assert f"own: {CALIBRATED_ON_DEV}" in done.stdout.splitlines()
     assert f"mood: {CALIBRATED_ON_DEV}" not in done.stdout
 
@@ -91,15 +91,18 @@ def test_an_adapter_may_start_from_another(run: Any, plan: Any, data: Path, stoc
     assert done.exit_code == 0, done.stderr
     assert read_artifact(Store().resolve("mood").path).manifest.parent == "mood@1"
     refused = run("train", "--plan", plan({**mood(data), "from": "mood@1", "rank": 2}), "--json")
-    assert "--rank is as mood@1 has it" in json.loads(refused.stdout)["error"]
+    assert (
+        "--rank cannot be combined with --from: the setting of mood@1 is kept"
+        in json.loads(refused.stdout)["error"]
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rank", "3"], "rank is for the plan to say; leave it out beside --plan"),
-        (["sentiment"], "task is for the plan to say"),
-        (["--train", "x"], "train-file is for the plan to say"),
+        (["--rank", "3"], "rank cannot be combined with --plan; set it in the plan"),
+        (["sentiment"], "task cannot be combined with --plan"),
+        (["--train", "x"], "train-file cannot be combined with --plan"),
     ],
 )
 def test_what_the_plan_has_to_say_is_refused_beside_it(

@@ -67,8 +67,8 @@ def test_a_stream_needs_a_list_of_adapters_and_strings(ask: Ask) -> None:
         ask("predict_stream", [7], ["mood"])
 
 
-def test_a_text_with_half_a_surrogate_pair_is_refused_and_quoted(ask: Ask) -> None:
-    with pytest.raises(UsageError, match=r"half a surrogate pair is no character.*caf\\udce9"):
+def test_a_text_with_a_lone_surrogate_is_refused_and_quoted(ask: Ask) -> None:
+    with pytest.raises(UsageError, match=r"the text has a lone surrogate, which cannot be sent.*caf\\udce9"):
         ask("predict", ["caf\udce9"], ["mood"])
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 import pytest
 
 from onetrunk.core.client import AnswerError, Client, ServiceUnreachable
-from onetrunk.core.client.responses import Body
+from onetrunk.core.client.responses import ResponseBody
 from tests.core.client.answers import ONCE, TOKEN, Ask, labels, mood, result
 from tests.peer import LINES, PROBLEM, Asked, Peer, Said, listening, said
 
@@ -23,16 +23,19 @@ from tests.peer import LINES, PROBLEM, Asked, Peer, Said, listening, said
     [
         (
             Said(b"<html>hello</html>", 200, "text/html; charset=utf-8"),
-            "answers 200 with text/html, which is no",
+            "responds with status 200 and content type text/html; a OneTrunk service does not",
         ),
         (
             Said(b"<html>bad gateway</html>", 502, "text/html"),
-            "answers 502 with text/html, which is no answer",
+            "responds with status 502 and content type text/html; a OneTrunk",
         ),
-        (Said(b"", 404, ""), "answers 404 with no content type, which is no answer of a OneTrunk service"),
-        (Said(b"{}", 500, "application/json"), "answers 500 with application/json, which is no answer"),
+        (Said(b"", 404, ""), "responds with status 404 and content type \\(none\\); a OneTrunk"),
+        (
+            Said(b"{}", 500, "application/json"),
+            "responds with status 500 and content type application/json; a OneTrunk",
+        ),
         (Said(b"oops", 400, PROBLEM), "the answer is not JSON"),
-        (Said(b"[]", 400, PROBLEM), "a problem that is no JSON object"),
+        (Said(b"[]", 400, PROBLEM), "a problem that is not a JSON object"),
     ],
 )
 def test_a_response_that_is_not_from_the_service_is_refused(
@@ -49,7 +52,7 @@ def test_a_503_page_of_a_proxy_is_retried(ask: Ask, peer: Peer) -> None:
     peer.says(Said(b"<html>", 503, "text/html"), said({"status": "ready"}))
     assert ask("status") == {"status": "ready"}
     peer.says(Said(b"<html>", 503, "text/html"))
-    with pytest.raises(AnswerError, match="answers 503 with text/html"):
+    with pytest.raises(AnswerError, match="responds with status 503 and content type text/html"):
         ask("status", retries=ONCE)
 
 
@@ -57,7 +60,9 @@ def test_a_redirection_is_not_followed_and_the_token_is_not_sent_on(ask: Ask, pe
     with listening() as other:
         other.says(said({"status": "ready"}))
         peer.says(Said(b"", 307, "text/html", {"Location": f"{other.url}/v1/status"}))
-        with pytest.raises(AnswerError, match=f"answers 307, to {other.url}/v1/status"):
+        with pytest.raises(
+            AnswerError, match=f"responds with status 307 \\(a redirect to {other.url}/v1/status\\)"
+        ):
             ask("status", token=TOKEN)
         assert other.asked == []
 
@@ -70,13 +75,13 @@ def test_a_redirection_is_not_followed_and_the_token_is_not_sent_on(ask: Ask, pe
         (b"\xff", "the answer is not UTF-8"),
         (b"[" * 100_000, "the answer is nested deeper"),
         (b'{"results": [{"answers": [{"version": "a@1", "score": NaN}]}]}', "the answer has the number NaN"),
-        (b"[]", "the answer is no JSON object"),
+        (b"[]", "the answer is not a JSON object"),
         (b"{}", "the answer has no list of 1 results"),
         (b'{"results": []}', "the answer has no list of 1 results"),
         (b'{"results": [{}, {}]}', "the answer has no list of 1 results"),
         (b'{"results": [[]]}', "text 1: the answer has no list of 1 answers"),
         (b'{"results": [{"answers": []}]}', "text 1: the answer has no list of 1 answers"),
-        (b'{"results": [{"answers": [{"label": "x"}]}]}', "text 1: an answer does not say its version"),
+        (b'{"results": [{"answers": [{"label": "x"}]}]}', "text 1: an answer has no version"),
     ],
 )
 def test_a_response_of_the_wrong_shape_is_refused(ask: Ask, peer: Peer, body: bytes, message: str) -> None:
@@ -129,7 +134,7 @@ def test_half_a_line_at_the_end_of_a_complete_body_is_not_json(ask: Ask, peer: P
 
 def test_more_answers_than_texts_are_refused(ask: Ask, peer: Peer) -> None:
     peer.says(Said(_stream_of_two(), kind=LINES))
-    with pytest.raises(AnswerError, match="answers more than 1 texts"):
+    with pytest.raises(AnswerError, match="responds with more results than the 1 texts"):
         ask("predict_stream", ["a"], ["mood"])
 
 
@@ -142,7 +147,7 @@ def test_a_silent_service_raises_after_the_timeout(ask: Ask, peer: Peer) -> None
 
     peer.says(silent)
     try:
-        with pytest.raises(ServiceUnreachable, match=r"sends nothing for 0\.3 s"):
+        with pytest.raises(ServiceUnreachable, match=r"no data for 0\.3 s"):
             ask("status", timeout=0.3)
         assert len(peer.asked) == 1
     finally:
@@ -168,7 +173,7 @@ def test_a_silent_stream_raises_after_the_timeout(ask: Ask, peer: Peer) -> None:
 
     peer.says(Said(parts(), kind=LINES))
     try:
-        with pytest.raises(ServiceUnreachable, match=r"sends nothing for 0\.3 s"):
+        with pytest.raises(ServiceUnreachable, match=r"no data for 0\.3 s"):
             ask("predict_stream", list("abc"), ["mood"], timeout=0.3)
     finally:
         over.set()
@@ -193,7 +198,7 @@ def test_a_server_that_does_not_speak_http_is_reported(ask: Ask) -> None:
 
 
 def test_a_response_above_the_size_limit_is_refused() -> None:
-    body = Body("http://h", most=2**20)
+    body = ResponseBody("http://h", most=2**20)
     body.add(b"x" * 2**20)
-    with pytest.raises(AnswerError, match="the answer has over 1 MiB, more than is read"):
+    with pytest.raises(AnswerError, match="the response has over 1 MiB, the limit of the client"):
         body.add(b"x")

@@ -65,10 +65,12 @@ def test_a_token_in_a_response_is_masked(
 
 @pytest.mark.parametrize("token", ["", " ", "two words", "ünicode", "a\nb", "\x1b[2J"])
 def test_an_invalid_token_is_refused_without_repeating_it(token: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^the token is no token; expected"):
+    with pytest.raises(UsageError, match=r"^the token is not a valid token; expected"):
         Client("http://host", token)
     (tmp_path / "token").write_text(token, encoding="utf-8")
-    with pytest.raises(UsageError, match=f"^the file {tmp_path / 'token'} is no token; expected") as caught:
+    with pytest.raises(
+        UsageError, match=f"^the file {tmp_path / 'token'} is not a valid token; expected"
+    ) as caught:
         Client("http://host", tmp_path / "token")
     assert not token.strip() or token not in str(caught.value)
 
@@ -77,7 +79,7 @@ def test_a_token_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none with the token cannot be read \(No such file"):
         Client("http://host", tmp_path / "none")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match=r"binary with the token cannot be read \(it is no text\)"):
+    with pytest.raises(UsageError, match=r"binary with the token cannot be read \(it is not text\)"):
         Client("http://host", tmp_path / "binary")
 
 

@@ -104,7 +104,7 @@ def test_references_serve_under_themselves_or_under_a_name(start: Start) -> None
 def test_an_empty_store_is_served_and_said_how_to_fill(start: Start, stock: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     process = start(store=store)
-    assert "no adapters yet" in process.said[-1]
+    assert "no adapters loaded" in process.said[-1]
     assert f"curl -X PUT {process.url}/v1/adapters/NAME" in process.said[-1]
     shutil.copytree(stock, store)
     assert process.client.put("/v1/adapters/mood", json={"ref": "mood"}).status_code == 201
@@ -161,8 +161,8 @@ def test_a_location_that_was_used_is_not_served_unless_it_is_named(
 def test_adapters_of_another_backbone_are_left_out(start: Start, stock: Path, tmp_path: Path) -> None:
     other = tiny_backbone(tmp_path / "other", mean_pooling=True, seed=7)
     process = start(on=other)
-    assert "not served: mood, which needs the backbone tiny" in process.said
-    assert "no adapters yet" in process.said[-1]
+    assert "not served: mood: it needs the backbone tiny" in process.said
+    assert "no adapters loaded" in process.said[-1]
 
 
 def test_errors_are_told_in_a_line_before_anything_is_loaded(stock: Path, tmp_path: Path) -> None:
@@ -178,8 +178,8 @@ def test_errors_are_told_in_a_line_before_anything_is_loaded(stock: Path, tmp_pa
     assert "other machines can reach this address" in said("--host", "::", "--port", "0")
     assert "host 'no.such.host.invalid': no such address" in said("--host", "no.such.host.invalid")
     assert "Invalid value for '--port'" in said("--port", "70000")
-    assert "two adapters cannot serve as 'mood'" in said("mood", "mood=mood@1", "--port", "0")
-    assert "names no adapter; expected NAME=REF" in said("mood=", "--port", "0")
+    assert "two adapters have the served name 'mood'" in said("mood", "mood=mood@1", "--port", "0")
+    assert "has no adapter after the =; expected NAME=REF" in said("mood=", "--port", "0")
     assert "no adapter 'nobody' in the store" in said("nobody", "--port", "0")
     assert "invalid adapter name 'a b'" in said("a b=mood", "--port", "0")
     assert "trained on the local folder 'tiny'" in said("--port", "0")
@@ -201,9 +201,7 @@ def test_help_loads_nothing_heavy(stock: Path) -> None:
 def test_a_missing_extra_is_told_with_what_installs_it() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRA], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == (
-        "error: serving needs starlette, uvicorn, not installed here; pip install 'onetrunk[serve]'\n"
-    )
+    assert done.stderr == "error: missing packages: starlette, uvicorn; pip install 'onetrunk[serve]'\n"
 
 
 def test_a_second_signal_ends_the_process_at_once(start: Start) -> None:
