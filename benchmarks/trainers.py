@@ -25,8 +25,9 @@ from onetrunk.core.training.loop import AdapterRun, train_together
 from onetrunk.core.training.run_state import Listener, Run, planned
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import Learner
+from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.batching import training_batches
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +94,7 @@ class OursTrainer(Trainer):
     def run(self, course: Course) -> Outcome:
         """Train; the evaluation on dev is not counted."""
         losses: list[float] = []
-        trunk = Trunk.of(course.backbone, DTYPES[self.precision])
+        trunk = trunk_of(course.backbone, DTYPES[self.precision])
         listener = Listener(step=lambda event: losses.append(event.loss))
         (ended,) = train_together([run_of(course, trunk, listener=listener)], trunk)
         return Outcome(tuple(losses), course.tokens / ended.result().tokens_per_second)

@@ -56,7 +56,7 @@ class Backbone:
     fingerprint: sha256 over names, shapes and values of the weights; tokenizer_fingerprint: over the vocabulary
         and over what the tokenizer makes of `TOKENIZER_PROBE`.
     device, dtype: where a trunk of this backbone runs, and in what its frozen products do.
-    trunks: the trunks of this backbone that are in use, by the dtype of their products; `Trunk.of` fills it.
+    trunks: the trunks of this backbone that are in use, by the dtype of their products; `trunk_of` fills it.
     """
 
     name: str
@@ -100,6 +100,7 @@ class Backbone:
         tokenizer = _read_tokenizer(name, folder)
         _check_tokens(name, tokenizer, config)
         tokenizer_fingerprint = _tokenizer_fingerprint(tokenizer)
+        first = _first_position(family, config)
         return cls(
             name=name,
             revision=files.revision,
@@ -108,9 +109,7 @@ class Backbone:
             family=family,
             config=config,
             shapes={key: tuple(tensor.shape) for key, tensor in tensors.items()},
-            encoder=TextEncoder(
-                tokenizer, int(config.max_position_embeddings) - _first_position(family, config)
-            ),
+            encoder=TextEncoder(tokenizer, int(config.max_position_embeddings) - first, first),
             pooler=pooler,
             pooling=_declared_pooling(name, folder),
             fingerprint=fingerprint(tensors),

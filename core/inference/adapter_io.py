@@ -21,7 +21,8 @@ from onetrunk.core.errors import AdapterRejected, BackboneMismatch, TaskSpecErro
 from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode_examples
 from onetrunk.core.tasks import Example, HeadFormat, TaskSpec
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.base import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 PROBE_TOLERANCE = 1e-3
 """Root mean square error of the probe's logits allowed in float32, as a share of the largest (at least 1)."""
@@ -76,7 +77,7 @@ def _no_change(backbone: Backbone) -> Lora:
 def record_probe(adapter: Adapter, backbone: Backbone) -> Probe:
     """Return the task's probe texts and the logits that this adapter gives them, computed in float32."""
     exact = replace(adapter, lora=adapter.lora.to(backbone.device, torch.float32))
-    logits = probe_logits(exact, Trunk.of(backbone, torch.float32), backbone, adapter.spec.probe)
+    logits = probe_logits(exact, trunk_of(backbone, torch.float32), backbone, adapter.spec.probe)
     return Probe(texts=adapter.spec.probe, logits=tuple(each.tolist() for each in logits))
 
 
@@ -85,9 +86,7 @@ def probe_logits(
 ) -> list[np.ndarray[Any, Any]]:
     """Return the logits of `texts`, one array (units, labels) each."""
     encoded = encode_examples(backbone.encoder, adapter.spec, [Example(text) for text in texts])
-    return compute_logits(
-        trunk, backbone.first_position, [adapter], [LogitsRequest(each, 0) for each in encoded]
-    )
+    return compute_logits(trunk, [adapter], [LogitsRequest(each, 0) for each in encoded])
 
 
 def load_adapter(
@@ -223,7 +222,7 @@ def _check_probe(adapter: Adapter, probe: Probe, backbone: Backbone, trunk: Trun
     for seed in range(_DRAWS if trunk.error else 0):
         if worst <= allowed:
             break
-        drawn.append(_distance(compute(trunk.perturbed(seed)), found))
+        drawn.append(_distance(compute(trunk.with_noise(trunk.noise, seed)), found))
         allowed = floor + PROBE_MARGIN * float(np.sqrt(np.square(drawn).mean()))
     if not worst <= allowed:
         raise AdapterRejected(

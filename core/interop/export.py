@@ -34,7 +34,7 @@ from onetrunk.core.interop.export_verify import Run, compare
 from onetrunk.core.interop.merging import in_model, labelled_config, merged_model, model_with_head
 from onetrunk.core.interop.onnx_graph import check_installed, open_onnx, write_onnx
 from onetrunk.core.tasks import TaskSpec
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 Format = Literal["peft", "merged", "onnx"]
 GRAPH = "model.onnx"
@@ -70,7 +70,7 @@ def export_adapter(
     if form == "onnx":
         check_installed()
     target = _target(folder)
-    adapter = load_adapter(ref, artifact, spec, backbone, Trunk.of(backbone, torch.float32))
+    adapter = load_adapter(ref, artifact, spec, backbone, trunk_of(backbone, torch.float32))
     with _aside(target) as aside:
         tell(f"writing {form}")
         run = _WRITERS[form](adapter, artifact, backbone, aside)

@@ -10,9 +10,9 @@ from torch import Tensor
 from onetrunk.core.training.hidden_cache import LowerStates, StateBudget
 from onetrunk.core.training.run_state import Run
 from onetrunk.core.training.trainable import Learner
+from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.batching import by_budget
 from onetrunk.core.trunk.dropout import Masks
-from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import PART_TOKENS, Packed
 from onetrunk.core.trunk.partial_forward import LayerEntry, run_entries
 
@@ -48,7 +48,7 @@ def train_together(
 
 def _lower_states(run: AdapterRun, budget: StateBudget) -> LowerStates:
     learner = run.learner
-    return LowerStates(learner.trunk, learner.first_position, run.corpus.encoded, learner.first_layer, budget)
+    return LowerStates(learner.trunk, run.corpus.encoded, learner.first_layer, budget)
 
 
 def _sharing(runs: Sequence[AdapterRun], trunk: Trunk) -> list[list[AdapterRun]]:
@@ -88,5 +88,4 @@ def _forward(
     drawn = {slot: run.learner.masks(len(entries[slot].hidden)) for slot, run in enumerate(runs)}
     masks = {slot: own for slot, own in drawn.items() if own}
     most = sum(max(run.batch_tokens, PART_TOKENS) for run in runs)
-    first_position = runs[0].learner.first_position
-    return run_entries(trunk, first_position, entries, loras, Masks(masks) if masks else None, most)
+    return run_entries(trunk, entries, loras, Masks(masks) if masks else None, most)

@@ -26,7 +26,8 @@ from onetrunk.core.training.manifest_builder import Destination, manifest_of, st
 from onetrunk.core.training.run_state import Listener, Run, Trained, planned
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import Learner
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.base import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def train_adapters(
     what ends one run ends no other.
     """
     check_trainable(backbone)
-    trunk = Trunk.of(backbone)
+    trunk = trunk_of(backbone)
     outcomes: dict[int, Outcome] = {}
     pending: dict[int, _Pending] = {}
 
@@ -236,7 +237,7 @@ def check_countable(spec: TaskSpec, data: TrainData) -> None:
 
 def _load_exactly(start: StoredVersion, spec: TaskSpec, backbone: Backbone) -> Adapter:
     """Load the adapter to start from in float32: the precision of the trunk would round its weights."""
-    exact = Trunk.of(backbone, torch.float32)
+    exact = trunk_of(backbone, torch.float32)
     return load_adapter(start.ref, start.read(), spec, backbone, exact)
 
 

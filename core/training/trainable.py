@@ -19,8 +19,8 @@ from onetrunk.core.tasks import Labels, Rows, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling
 from onetrunk.core.training.encoded_dataset import Corpus
 from onetrunk.core.training.settings import TrainSettings
+from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.dropout import Dropout
-from onetrunk.core.trunk.packed import Trunk
 
 
 class Trainable(ABC):
@@ -135,7 +135,7 @@ class Learner(Trainable):
         start: Adapter | None = None,
     ) -> None:
         self.pooling = settings.chosen_pooling(backbone.pooling)
-        self.trunk, self.first_position = trunk, backbone.first_position
+        self.trunk = trunk
         randomness = Randomness(settings.seed, trunk.device)
         with randomness.as_global():
             head = build_head(spec, backbone, labels, self.pooling, settings.dropout)
@@ -155,7 +155,7 @@ class Learner(Trainable):
         with torch.no_grad():
             adapter = self.adapter("training")
         jobs = [LogitsRequest(encoded, 0) for encoded in corpus.encoded]
-        return compute_logits(self.trunk, self.first_position, [adapter], jobs)
+        return compute_logits(self.trunk, [adapter], jobs)
 
     def running_lora(self) -> Lora:
         """Return the updates as the trunk computes with them; the cast keeps the graph."""

@@ -101,8 +101,7 @@ class Answering:
                     slots[resident.key] = len(adapters)
                     adapters += self._trunk.registry.adapters([resident])
                 jobs.append(LogitsRequest(encoded, slots[resident.key]))
-        first = self._trunk.backbone.first_position
-        logits = iter(compute_logits(self._trunk.trunk, first, adapters, jobs, self._batch_tokens))
+        logits = iter(compute_logits(self._trunk.trunk, adapters, jobs, self._batch_tokens))
         return [list(islice(logits, len(work.held))) for work in works]
 
     def _blamed(self, work: Work, error: BaseException) -> OneTrunkError:

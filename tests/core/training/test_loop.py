@@ -31,7 +31,7 @@ from onetrunk.core.training.pipeline import train_adapter
 from onetrunk.core.training.run_state import Listener, Run, Trained, planned
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import Learner
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import build_trunk, trunk_of
 
 Train = Callable[..., Any]
 SHORT = TrainSettings(epochs=4, lr=0.01, rank=4, batch_tokens=64)
@@ -50,7 +50,7 @@ def corpus(spec: TaskSpec, bert: Backbone, records: dict[str, list[Record]]) -> 
 def run(
     spec: TaskSpec, corpus: Corpus, backbone: Backbone, settings: TrainSettings, **options: Any
 ) -> Trained[Learner]:
-    trunk = options.pop("trunk", None) or Trunk.of(backbone)
+    trunk = options.pop("trunk", None) or trunk_of(backbone)
     learner = Learner(
         spec, ("neg", "pos"), backbone, trunk, planned(settings, corpus), options.pop("start", None)
     )
@@ -107,10 +107,10 @@ def test_method_head_has_no_updates(spec: TaskSpec, corpus: Corpus, bert: Backbo
 def test_training_never_changes_the_trunk(
     spec: TaskSpec, corpus: Corpus, bert: Backbone, method: Any
 ) -> None:
-    trunk = Trunk.of(bert)
+    trunk = trunk_of(bert)
     before = trunk.checksum()
     run(spec, corpus, bert, replace(SHORT, method=method), trunk=trunk)
-    assert trunk.checksum() == before == Trunk.build(bert, torch.float32).checksum()
+    assert trunk.checksum() == before == build_trunk(bert, torch.float32).checksum()
     assert fingerprint(bert.read_tensors()) == bert.fingerprint
     assert all(tensor.grad is None and not tensor.requires_grad for tensor in trunk.tensors().values())
 
@@ -348,7 +348,7 @@ def test_what_a_warm_start_gives_loads_again(
     parent = train_tiny(store, "sentiment", bert, method=parent_method).stored
     child = train_tiny(store, "sentiment", bert, start=parent, method=method).stored
     artifact = read_artifact(child.path)
-    adapter = load_adapter(child.ref, artifact, spec, bert, Trunk.of(bert))
+    adapter = load_adapter(child.ref, artifact, spec, bert, trunk_of(bert))
     assert bool(adapter.lora.updates) == (artifact.manifest.method == "lora")
 
 

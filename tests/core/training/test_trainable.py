@@ -8,7 +8,7 @@ from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import Learner, balanced_weights
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 
 def test_class_weights_make_every_label_count_the_same() -> None:
@@ -19,7 +19,7 @@ def test_class_weights_make_every_label_count_the_same() -> None:
 
 def test_a_learner_begins_as_the_backbone_with_a_fresh_head(bert: Backbone) -> None:
     spec, settings = PluginHost.discover().task("sentiment"), TrainSettings(rank=4)
-    learner = Learner(spec, ("a", "b"), bert, Trunk.of(bert), settings)
+    learner = Learner(spec, ("a", "b"), bert, trunk_of(bert), settings)
     assert all(not own.b.any() for own in learner.lora.updates.values())
     assert learner.trained_parameters == sum(
         t.numel() for t in [*learner.weights, *learner.head.parameters()]
