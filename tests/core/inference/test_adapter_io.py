@@ -236,7 +236,7 @@ def test_another_tokenizer_is_a_mismatch(artifact: Artifact, bert: Backbone, tmp
     folder = shutil.copytree(bert.name, tmp_path / "other")
     text = (folder / "tokenizer.json").read_text()
     (folder / "tokenizer.json").write_text(text.replace('"lowercase": true', '"lowercase": false'))
-    with pytest.raises(BackboneMismatch, match="x@1 was trained with another tokenizer"):
+    with pytest.raises(BackboneMismatch, match="x@1 was trained with tokenizer"):
         load(artifact, Backbone.load(folder, device="cpu", dtype="fp32"))
 
 
@@ -316,14 +316,14 @@ def test_an_update_for_another_width_is_rejected(artifact: Artifact, bert: Backb
     key = next(key for key in artifact.adapter_model if "query.lora_A" in key)
     wide = {**artifact.adapter_model, key: torch.ones(4, 48)}
     with pytest.raises(
-        AdapterRejected, match=r"layer \d query is for \(32, 48\), the backbone has \(32, 32\)"
+        AdapterRejected, match=r"layer \d query has shape \(32, 48\), the backbone has \(32, 32\)"
     ):
         load(replace(artifact, adapter_model=wide), bert)
 
 
 def test_an_update_for_a_layer_that_is_not_there_is_rejected(artifact: Artifact, bert: Backbone) -> None:
     deep = {key.replace("layer.1.", "layer.7."): tensor for key, tensor in artifact.adapter_model.items()}
-    with pytest.raises(AdapterRejected, match=r"layer 7 .* the backbone has None"):
+    with pytest.raises(AdapterRejected, match=r"layer 7 .* the backbone has no such layer"):
         load(replace(artifact, adapter_model=deep), bert)
 
 

@@ -114,7 +114,7 @@ def test_a_multi_label_task_of_a_stranger_keeps_the_contract(plugin: Plugin, tmp
             "targets: record 1: the target True is neither an int",
         ),
         ("    if unknown := set(example.target) - set(labels):", "    if unknown := ():", "no ValueError"),
-        ("return text_head(context)", "return 7", "head: .* make_head gives 7, expected a torch.nn.Module"),
+        ("return text_head(context)", "return 7", "head: .* make_head returns 7, expected a torch.nn.Module"),
         (
             "    if example.target is None:",
             "    if ():",

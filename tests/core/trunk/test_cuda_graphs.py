@@ -131,7 +131,7 @@ def test_graphs_that_cannot_be_recorded_are_said_once_and_left(
     assert graphs.run(part, {}) is None
     assert graphs.run(part, {}) is None
     assert [record.message for record in caplog.records] == [
-        "no CUDA graph could be recorded, small batches run without: not permitted while capturing"
+        "no CUDA graph could be recorded; small batches run without graphs: not permitted while capturing"
     ]
 
 

@@ -343,7 +343,7 @@ def test_an_encoder_whose_states_depend_on_padding_is_refused(
 ) -> None:
     folder = other_encoder(tmp_path / "x", bert_folder, model_type)
     with pytest.raises(
-        UnsupportedBackbone, match=f"'{model_type}' gives a text other states in a padded batch"
+        UnsupportedBackbone, match=f"'{model_type}' gives other hidden states in a padded batch"
     ):
         Backbone.load(folder)
 

@@ -32,7 +32,7 @@ from onetrunk.adapters.methods.lora import init_lora
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.trunk.packing import pack
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 backbone = Backbone.load(sys.argv[1], device="cpu", dtype="bf16")
 trunk = trunk_of(backbone)
