@@ -99,7 +99,7 @@ IN_TASK = (
     Case("an unknown task", task(task="nope"), "no plugin offers task 'nope'; known: "),
     Case("a backbone without numbers", task(parameters={"trained": 1, "backbone": 0}), "backbone must be greater"),
     Case("a task that is a path", task(task="../ner"), "task must be lower-case letters"),
-    Case("another task", task(task="ner", level="token"), "FEATURE_EXTRACTION, the task's head as TOKEN_CLS"),
+    Case("another task", task(task="ner", level="token"), "FEATURE_EXTRACTION, the task's head is TOKEN_CLS"),
     Case("another level", task(level="token"), "says level 'token', the task 'sentiment' is of level 'text'"),
     Case("other weights", task(backbone__fingerprint="0" * 64), "was trained on .* with weights 000000000000"),
     Case("another tokenizer", task(backbone__tokenizer="0" * 64), "was trained with tokenizer"),

@@ -17,36 +17,24 @@ from onetrunk.core.trunk.packing import Packed, Part
 class Trunk(Protocol):
     """A frozen backbone in memory, without a head. Immutable once `build.build_trunk` returns it, and thread-safe.
 
+    device: device of the weights.
+    dtype: dtype of hidden states, and of adapters in training.
+    adapter_dtype: dtype of adapters in inference.
+    precision: dtype of the frozen products: int8, or `dtype`.
+    depth: number of layers that `run` can run one by one.
+    width: size of a hidden state.
     error: relative error of its hidden states against float32, measured on fixed texts; 0 in float32.
     noise: relative error of the weights of its norms that changes the hidden states as much as `error`.
     """
 
+    device: torch.device
+    dtype: torch.dtype
+    adapter_dtype: torch.dtype
+    precision: torch.dtype
+    depth: int
+    width: int
     error: float
     noise: float
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of hidden states, and of adapters in training."""
-
-    @property
-    def adapter_dtype(self) -> torch.dtype:
-        """Dtype of adapters in inference."""
-
-    @property
-    def precision(self) -> torch.dtype:
-        """Dtype of the frozen products: int8, or `dtype`."""
-
-    @property
-    def depth(self) -> int:
-        """Number of layers that `run` can run one by one."""
-
-    @property
-    def width(self) -> int:
-        """Size of a hidden state."""
 
     def first_changed(self, lora: Lora) -> int:
         """Return the first layer that `lora` changes; `depth` if it changes none."""

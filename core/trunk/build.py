@@ -84,10 +84,11 @@ def _build_padded(backbone: Backbone, dtype: torch.dtype) -> PaddedTrunk:
     _warn_once(backbone.family.model_type)
     model = build_model(backbone.config, backbone.read_tensors(), backbone.device)
     make_adaptable(model, backbone.family.layout, backbone.linear_shapes)
-    trunk, texts = PaddedTrunk(model, backbone.config), calibration_batch(backbone)
-    exact = None if dtype == torch.float32 else states_of(trunk, texts)
+    texts = calibration_batch(backbone)
+    exact = None if dtype == torch.float32 else states_of(PaddedTrunk(model, backbone.config), texts)
     for parameter in model.parameters():  # not buffers: positions are computed from some of them, exactly
         parameter.data = parameter.data.to(dtype, copy=True)  # the file that it is mapped from may change
+    trunk = PaddedTrunk(model, backbone.config)
     if exact is not None:
         calibrate(trunk, texts, exact)
     return trunk

@@ -16,33 +16,25 @@ from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.grouped_products import Stack, changing
 from onetrunk.core.trunk.packing import Segment
 
+SharedStates = tuple[Tensor, Tensor]
+"""Hidden states (states, width), and (tokens,) int64, the state of each packed row: several rows may share one."""
+
 
 @dataclass(frozen=True, slots=True)
-class SharedStates:
-    """Hidden states that several packed rows share, as those of one text for several adapters.
+class SharedProduct:
+    """A frozen product of packed rows that share inputs; it computes each input once.
 
-    states: (states, width), each once.
-    source: (tokens,) int64, the row of `states` of each packed row.
+    frozen: the product.
+    states, source: the inputs, as in `SharedStates`.
     """
 
+    frozen: Frozen
     states: Tensor
     source: Tensor
 
-    def product(self, frozen: Frozen) -> Frozen:
-        """Return `frozen` for these packed rows only; it computes each state once."""
-        return _SharedProduct(frozen, self)
-
-
-@dataclass(frozen=True, slots=True)
-class _SharedProduct:
-    """The frozen product of packed rows that share states. The gradient goes to the packed rows."""
-
-    frozen: Frozen
-    shared: SharedStates
-
     def __call__(self, x: Tensor) -> Tensor:  # noqa: ARG002
         """Return the product (tokens, d_out) of the packed rows x, (tokens, d_in)."""
-        return self.frozen(self.shared.states).index_select(0, self.shared.source)
+        return self.frozen(self.states).index_select(0, self.source)
 
     def back(self, grad: Tensor) -> Tensor:
         """Map the gradient of the output, (tokens, d_out), to that of the packed rows, (tokens, d_in)."""

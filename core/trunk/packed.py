@@ -22,7 +22,7 @@ from onetrunk.core.trunk.calibration import InputRecorder
 from onetrunk.core.trunk.cuda_graphs import Graphs
 from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.int8 import Int8Linear
-from onetrunk.core.trunk.lora_application import SharedStates, Updates, updates_of
+from onetrunk.core.trunk.lora_application import SharedProduct, SharedStates, Updates, updates_of
 from onetrunk.core.trunk.packing import Packed, Part, joined
 from onetrunk.core.trunk.weights import Embeddings, Layer, Norm
 
@@ -45,6 +45,12 @@ class PackedTrunk:
     def __init__(self, embeddings: Embeddings, layers: Sequence[Layer], sizes: Sizes) -> None:
         self.embeddings = embeddings
         self.layers = tuple(layers)
+        self.device, self.dtype = embeddings.words.device, embeddings.words.dtype
+        # A CPU is fastest with small products in float32.
+        self.adapter_dtype = torch.float32 if self.device.type == "cpu" else self.dtype
+        rounded = any(isinstance(layer.qkv, Int8Linear) for layer in layers)
+        self.precision = torch.int8 if rounded else self.dtype
+        self.depth, self.width = len(layers), sizes.width
         self._sizes = sizes
         self._activation = _ACTIVATIONS[sizes.activation]
 
@@ -71,36 +77,6 @@ class PackedTrunk:
 
     def _with(self, embeddings: Embeddings, layers: Sequence[Layer]) -> PackedTrunk:
         return PackedTrunk(embeddings, layers, self._sizes)
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        return self.embeddings.words.device
-
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        return len(self.layers)
-
-    @property
-    def width(self) -> int:
-        """Size of a hidden state."""
-        return self._sizes.width
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of hidden states, and of adapters in training."""
-        return self.embeddings.words.dtype
-
-    @property
-    def adapter_dtype(self) -> torch.dtype:
-        """Dtype of adapters in inference: on a CPU float32, in which small products are fastest."""
-        return torch.float32 if self.device.type == "cpu" else self.dtype
-
-    @property
-    def precision(self) -> torch.dtype:
-        """Dtype of the frozen products: int8, or `dtype`."""
-        return torch.int8 if isinstance(self.layers[0].qkv, Int8Linear) else self.dtype
 
     def first_changed(self, lora: Lora) -> int:
         """Return the first layer that `lora` changes; `depth` if it changes none."""
@@ -147,7 +123,7 @@ class PackedTrunk:
         chosen, shared = range(self.depth) if layers is None else layers, None
         if source is not None:
             if len(hidden) < len(source) and len(packed.parts) == 1:
-                shared = SharedStates(self._filled(hidden), self._filled(source))
+                shared = self._filled(hidden), self._filled(source)
             hidden = hidden.index_select(0, source)
 
         def run_part(own: Tensor, part: Part, masks: Masks | None) -> Tensor:
@@ -201,7 +177,7 @@ class PackedTrunk:
         def product(x: Tensor, linear: Frozen, *modules: str) -> Tensor:
             return updates.product(x, linear, index, modules, width)
 
-        qkv = layer.qkv if shared is None else shared.product(layer.qkv)
+        qkv = layer.qkv if shared is None else SharedProduct(layer.qkv, *shared)
         attended = attend(product(hidden, qkv, "query", "key", "value"), sequences, self._sizes.heads)
         out = product(self._filled(attended), layer.attention_output, "attention_output")
         hidden = self._norm(hidden + out, layer.attention_norm)

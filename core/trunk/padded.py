@@ -96,6 +96,10 @@ class PaddedTrunk:
     noise: float = 0.0
 
     def __init__(self, model: nn.Module, config: Any) -> None:
+        weight = next(model.parameters())
+        self.device = weight.device
+        self.dtype = self.adapter_dtype = self.precision = weight.dtype
+        self.depth, self.width = 1, int(config.hidden_size)  # the model runs as a whole
         self._model = model
         self._config = config
 
@@ -113,28 +117,6 @@ class PaddedTrunk:
             if name in norms:
                 own.data = with_noise(own.data, noise, generator)
         return PaddedTrunk(model, self._config)
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        return next(self._model.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of hidden states and adapters."""
-        return next(self._model.parameters()).dtype
-
-    adapter_dtype = precision = dtype
-
-    @property
-    def depth(self) -> int:
-        """1: the model runs as a whole."""
-        return 1
-
-    @property
-    def width(self) -> int:
-        """Size of a hidden state."""
-        return int(self._config.hidden_size)
 
     def first_changed(self, lora: Lora) -> int:
         """Return 0 for an adapter that changes any layer, else `depth`."""

@@ -84,6 +84,18 @@ def test_an_adapter_without_its_updates_is_refused(
         load(folder, serving)
 
 
+@pytest.mark.parametrize("factor", [1e19, 1e25, 1e30])
+def test_an_adapter_with_logits_that_overflow_is_refused(
+    trained: dict[str, Path], serving: Backbone, factor: float, tmp_path: Path
+) -> None:
+    def scaled(tensors: Tensors) -> Tensors:
+        return {key: factor * own if "classifier" in key else own for key, own in tensors.items()}
+
+    folder = changed(trained["sentiment"], tmp_path / "changed", scaled)
+    with pytest.raises(AdapterRejected, match=r"its probe gives logits that differ by .* is allowed in"):
+        load(folder, serving)
+
+
 def test_an_adapter_with_the_head_of_another_is_refused(
     trained: dict[str, Path], serving: Backbone, tmp_path: Path
 ) -> None:
