@@ -21,7 +21,7 @@ from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 from onetrunk.core.trunk.packing import pack
 
 KEY = "fan-out of 5 qv8"
@@ -65,7 +65,7 @@ class Asked:
 
     def __init__(self, fanout: FanOut, setup: Setup, texts: Sequence[Encoded]) -> None:
         self._fanout, self._setup, self._texts = fanout, setup, texts
-        self._trunk = Trunk.of(setup.backbone, DTYPES[fanout.precision])
+        self._trunk = trunk_of(setup.backbone, DTYPES[fanout.precision])
         first = 0 if fanout.last is None else setup.backbone.layers - fanout.last
         self.loras = [_from_layer(first, setup, seed) for seed in range(fanout.adapters)]
         self._adapters = [self._adapter(lora, seed) for seed, lora in enumerate(self.loras)]
@@ -85,7 +85,6 @@ class Asked:
         """Return the logits of each job, adapter after adapter."""
         return compute_logits(
             self._trunk,
-            self._setup.backbone.first_position,
             self._adapters,
             self._jobs,
             self._setup.batch_tokens,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.peers import PaddedVariant
 from benchmarks.variants import Gives, Setup, Skipped, bare_model, merged_weights
+from onetrunk.core.backbones.kernels import has_vnni
 
 REQUIRED = ("onnx", "onnxruntime", "onnxscript")
 
@@ -90,7 +91,7 @@ def quantised(file: Path) -> Path:
             op_types_to_quantize=["MatMul"],
             per_channel=True,
             weight_type=QuantType.QInt8,
-            reduce_range=not torch.cpu._is_vnni_supported(),
+            reduce_range=not has_vnni(),
         )
     return target
 

@@ -14,7 +14,8 @@ from benchmarks.equality import WrongOutput
 from benchmarks.timing import synchronize, take_turns
 from benchmarks.trainers import Course, run_of
 from onetrunk.core.training.loop import AdapterRun, train_together
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.base import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 TOLERANCE = 1e-4
 """Largest difference of a weight after the compared steps."""
@@ -24,7 +25,7 @@ RATE = 1e-4
 
 def measure_together(courses: Sequence[Course], small: Sequence[Course], rounds: int) -> dict[str, Any]:
     """Compare the weights that `small` gives both ways, then time both on `courses`; return a record each."""
-    trunk = Trunk.of(courses[0].backbone, torch.float32)
+    trunk = trunk_of(courses[0].backbone, torch.float32)
     try:
         error = difference(small, trunk)
     except WrongOutput as reason:

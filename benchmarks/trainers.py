@@ -25,8 +25,9 @@ from onetrunk.core.training.loop import AdapterRun, train_together
 from onetrunk.core.training.run_state import NO_CALLBACK, TrainingCallback, TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import TrainableAdapter
+from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.batching import training_batches
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +96,7 @@ class OursTrainer(Trainer):
     def run(self, course: Course) -> Outcome:
         """Train; the evaluation on dev is not counted."""
         losses: list[float] = []
-        trunk = Trunk.of(course.backbone, DTYPES[self.precision])
+        trunk = trunk_of(course.backbone, DTYPES[self.precision])
         callback = TrainingCallback(step=lambda event: losses.append(event.loss))
         (ended,) = train_together([run_of(course, trunk, callback=callback)], trunk)
         return Outcome(tuple(losses), course.tokens / ended.result().tokens_per_second)

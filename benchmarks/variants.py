@@ -23,7 +23,7 @@ from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.device import DTYPES
 from onetrunk.core.inference.cpu_parallel import run_parallel, split_for_threads
 from onetrunk.core.trunk.batching import by_budget
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 from onetrunk.core.trunk.packing import Packed, pack
 
 Gives = Literal["own", "one", "none", "nothing"]
@@ -140,7 +140,7 @@ class Ours(Variant):
     def prepare(self, setup: Setup) -> None:
         """Build the trunk and put the adapters on its device."""
         self._setup = setup
-        self._trunk = Trunk.of(setup.backbone, DTYPES[self.precision])
+        self._trunk = trunk_of(setup.backbone, DTYPES[self.precision])
         self._bank = Bank(self._trunk.device, self._trunk.adapter_dtype)
         for slot, lora in enumerate(setup.adapters[: self._residents]):
             self._bank.install(slot, lora, lambda lora=lora: lora)  # type: ignore[misc]
@@ -170,7 +170,6 @@ class Ours(Variant):
         packed = pack(
             [batch.encoded[i] for i in chosen],
             [self._slot(batch.slots[i]) for i in chosen],
-            self._setup.backbone.first_position,
         ).to(self._trunk.device)
         return chosen, self._trunk.forward(packed, adapters), packed
 

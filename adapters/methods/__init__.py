@@ -1,1 +1,1 @@
-"""How an adapter changes the products of the trunk: LoRA, its layouts, and the bank of loaded adapters."""
+"""LoRA as data: weights, the products that apply them, memory layout, and the bank of loaded adapters."""

@@ -1,8 +1,8 @@
-"""The bank: the adapters that are resident on the device, within a budget of bytes.
+"""`Bank`: the LoRA weights of loaded adapters, on the device within a budget of bytes.
 
-An adapter is in one tier at a time. Where the device's budget is exceeded, the least recently used go to host
-memory, and from there to the disk, which holds all of them anyway: what brings one back reads its artifact again.
-On a CPU device and host are the same memory, and what is evicted goes to the disk at once.
+An adapter is in one tier at a time. Over the device's budget, the least recently used adapters are evicted to host
+memory, and over its budget to the disk: their artifact is read again at the next use. On a CPU, host memory is the
+device's memory, and adapters are evicted to the disk at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from onetrunk.adapters.methods.flat_layout import flattened, pinned, size_of
 from onetrunk.adapters.methods.lora import Lora
 
 Tier = Literal["device", "host", "disk"]
-"""Where an adapter is."""
+"""Memory that an adapter is in."""
 
 _log = logging.getLogger(__name__)
 _Evicted = list[tuple[Hashable, Lora]]
@@ -29,12 +29,13 @@ _Evicted = list[tuple[Hashable, Lora]]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a bank has done and what it holds.
+    """Counters and sizes of a bank.
 
-    hits: adapters asked for that were on the device, or were being brought there for somebody else already.
-    host_loads, disk_loads: adapters asked for that came back from host memory, from the disk.
-    evictions: adapters that left the device for want of room; host_evictions: that left host memory for it.
-    device_adapters, device_bytes, host_adapters, host_bytes: what is there now. installed: in any tier or on disk.
+    hits: requested adapters that were on the device, or that another request was loading.
+    host_loads, disk_loads: requested adapters that were loaded from host memory, from the disk.
+    evictions, host_evictions: adapters evicted from the device, from host memory.
+    installed: adapters in any tier.
+    device_adapters, device_bytes, host_adapters, host_bytes: present sizes of the tiers.
     """
 
     hits: int
@@ -50,10 +51,10 @@ class Usage:
 
 
 class Bank:
-    """Adapters by key, on one device in one dtype. Safe to share between threads.
+    """Adapters by key, on one device in one dtype. Thread-safe.
 
-    device_bytes, host_bytes: how much each tier may hold; None for no bound. Bytes that a caller of `get` still
-    uses are not counted once the bank has let go of them, nor are those on their way from the disk.
+    device_bytes, host_bytes: budgets of the tiers, None for no bound. Evicted adapters that a caller of `get` still
+    uses are not counted, nor are adapters that are being loaded.
     """
 
     def __init__(
@@ -71,39 +72,39 @@ class Bank:
         self._lock = threading.Lock()
 
     def install(self, key: Hashable, lora: Lora, reload: Callable[[], Lora]) -> None:
-        """Put `lora` on the device as `key`, in place of what had that key; no other adapter is copied.
+        """Put `lora` on the device as `key`, and replace an adapter of that key.
 
-        reload: reads and verifies the adapter again, on the thread that needs it; the bank holds no lock then.
+        reload: reads and verifies the adapter again after an eviction, on the thread that needs it, without a lock.
         """
-        resident = flattened(lora, *self._to)
+        loaded = flattened(lora, *self._to)
         with self._lock:
             self._drop(key)
             self._slots[key] = _Slot(reload)
-            evicted = self._put(key, resident)
+            evicted = self._put(key, loaded)
         self._copy_to_host(evicted)
 
     def remove(self, key: Hashable) -> None:
-        """Forget `key`. Raises KeyError if it is not installed."""
+        """Remove `key`. Raises KeyError if it is not installed."""
         with self._lock:
             del self._slots[key]
             self._drop(key)
 
     def get(self, keys: Iterable[Hashable]) -> dict[Hashable, Lora]:
-        """Return the adapters of `keys`, on the device, bringing back those that were evicted.
+        """Return the adapters of `keys` on the device; evicted adapters are loaded again.
 
-        They stay alive while the caller holds them, whatever is evicted meanwhile; all are served even where the
-        budget is smaller than their sum. Raises KeyError for a key that is not installed, and what `reload` raises.
+        The caller's references keep them in memory, even beyond the budget.
+        Raises KeyError for a key that is not installed, and the errors of `reload`.
         """
         return {key: self._one(key) for key in dict.fromkeys(keys)}
 
     def tier(self, key: Hashable) -> Tier:
-        """Return where `key` is; asking does not count as use. What is not installed is on the disk at best."""
+        """Return the tier of `key`, which does not count as a use; `disk` if it is not installed."""
         with self._lock:
             return "device" if key in self._device.loras else "host" if key in self._host.loras else "disk"
 
     @property
     def usage(self) -> Usage:
-        """The counters, all of one moment."""
+        """The counters and sizes: a snapshot."""
         with self._lock:
             return Usage(
                 hits=self._hits,
@@ -122,20 +123,20 @@ class Bank:
         coming: Future[Lora] = Future()
         with self._lock:
             slot = self._slots[key]
-            if (resident := self._device.touch(key)) is not None:
+            if (loaded := self._device.touch(key)) is not None:
                 self._hits += 1
-                return resident
+                return loaded
             if (awaited := slot.coming) is not None:
                 self._hits += 1
             else:
                 slot.coming = coming
                 kept = self._host.take(key)
-        return awaited.result() if awaited is not None else self._bring(key, slot, kept, coming)
+        return awaited.result() if awaited is not None else self._load(key, slot, kept, coming)
 
-    def _bring(self, key: Hashable, slot: _Slot, kept: Lora | None, coming: Future[Lora]) -> Lora:
-        """Bring an adapter to the device from host memory (`kept`) or the disk, for all who wait for it."""
+    def _load(self, key: Hashable, slot: _Slot, kept: Lora | None, coming: Future[Lora]) -> Lora:
+        """Load an adapter from host memory (`kept`) or the disk, for all threads that wait for it."""
         try:
-            resident = flattened(slot.reload() if kept is None else kept, *self._to)
+            loaded = flattened(slot.reload() if kept is None else kept, *self._to)
         except BaseException as error:
             with self._lock:
                 slot.coming = None
@@ -147,18 +148,18 @@ class Bank:
             self._host_loads += kept is not None
             self._disk_loads += kept is None
             if self._slots.get(key) is slot:  # else it was removed or replaced meanwhile
-                evicted = self._put(key, resident)
-        coming.set_result(resident)
+                evicted = self._put(key, loaded)
+        coming.set_result(loaded)
         self._copy_to_host(evicted)
-        return resident
+        return loaded
 
-    def _put(self, key: Hashable, resident: Lora) -> _Evicted:
-        """Put an adapter on the device; return those that had to leave for host memory. The caller holds the lock.
+    def _put(self, key: Hashable, loaded: Lora) -> _Evicted:
+        """Put an adapter on the device; return the adapters that were evicted. The caller holds the lock.
 
-        They count as being in host memory from now on. Until `_copy_to_host` is done, for which the caller must not
-        hold the lock, it has their device tensors.
+        They are in host memory from now on, still with their device tensors. The caller passes them to
+        `_copy_to_host` after it has released the lock.
         """
-        evicted = self._device.put(key, resident)
+        evicted = self._device.put(key, loaded)
         if self._host.limit == 0:
             return []
         for old, lora in evicted:
@@ -166,15 +167,15 @@ class Bank:
         return evicted
 
     def _copy_to_host(self, evicted: _Evicted) -> None:
-        """Replace device tensors in host memory by copies; those that were taken or evicted meanwhile are left out.
+        """Replace the device tensors of evicted adapters by copies in host memory, if they are still in that tier.
 
-        Where the copy of one fails, the next use reads it from the disk.
+        If a copy fails, the next use reads the adapter from the disk.
         """
         for key, lora in evicted:
             copy = None
             try:
                 copy = pinned(lora)
-            except RuntimeError as error:  # host memory may be full; whoever evicted it goes on
+            except RuntimeError as error:  # host memory may be full; the load that evicted it succeeds
                 _log.warning("an evicted adapter could not be copied to host memory: %s", error)
             with self._lock:
                 self._host.replace(key, lora, copy)
@@ -185,7 +186,7 @@ class Bank:
 
 
 class _Slot:
-    """How an installed adapter comes back, and the load under way, if there is one."""
+    """An installed adapter: how to read it again, and its load in progress, if any."""
 
     __slots__ = ("coming", "reload")
 
@@ -195,7 +196,7 @@ class _Slot:
 
 
 class _Memory:
-    """Adapters in one memory, the least recently used first. limit: bytes, None for no bound."""
+    """The adapters of one tier, the least recently used first. limit: bytes, None for no bound."""
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
@@ -204,13 +205,13 @@ class _Memory:
         self.evictions = 0
 
     def touch(self, key: Hashable) -> Lora | None:
-        """Return what `key` has here, which is now the most recently used."""
+        """Return the adapter of `key`, None if it is not here, and mark it as the most recently used."""
         if key in self.loras:
             self.loras.move_to_end(key)
         return self.loras.get(key)
 
     def put(self, key: Hashable, lora: Lora) -> _Evicted:
-        """Add an adapter that is not here; return what had to leave: it alone where it is too large by itself."""
+        """Add an adapter; return the evicted adapters, or only the new one if it is larger than the budget."""
         evicted: _Evicted = []
         if self.limit is not None and size_of(lora) > self.limit:
             evicted.append((key, lora))
@@ -225,7 +226,7 @@ class _Memory:
         return evicted
 
     def replace(self, key: Hashable, old: Lora, new: Lora | None) -> None:
-        """Put `new`, of the same size, in the place of `old`, if that is still here; drop it for None."""
+        """Replace `old`, if it is still here, by `new`, which has the same size; remove it if `new` is None."""
         if self.loras.get(key) is not old:
             return
         if new is None:
@@ -234,7 +235,7 @@ class _Memory:
             self.loras[key] = new
 
     def take(self, key: Hashable) -> Lora | None:
-        """Return what `key` has here, and keep it no longer."""
+        """Remove and return the adapter of `key`, None if it is not here."""
         if (lora := self.loras.pop(key, None)) is not None:
             self.bytes -= size_of(lora)
         return lora

@@ -1,8 +1,8 @@
-"""An adapter's updates in one tensor, laid out for serving: nothing is copied when a batch uses them.
+"""The flat layout: the LoRA weights of an adapter in one tensor, of which all factors are views.
 
-For each layer the A factors that read the same input lie end to end, so that a product with all of them is one
-product with a view; the B factors follow, with the scale folded in. Adapters of one shape (targets and ranks) have
-one layout: their tensors can be stacked, and the stack viewed as the stack of every factor.
+In each layer the A factors with the same input are contiguous, so that one product applies all of them. The B
+factors follow, multiplied by the scale. Adapters with the same targets and ranks have the same layout: a stack of
+their tensors has views that are the stacks of their factors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from onetrunk.adapters.methods.lora import Lora, LowRank, Target
 from onetrunk.adapters.methods.target_modules import MODULES
 
 ALIGNMENT = 64
-"""Every block begins at a multiple of so many numbers: at a cache line's start, whatever their type."""
+"""Each block begins at a multiple of this many numbers: at a cache line, in any dtype."""
 
 Shape = tuple[Target, int, int, int]
 """A target, its rank, d_in and d_out."""
@@ -29,7 +29,7 @@ _SAME_INPUT = ("query", "key", "value")
 
 @dataclass(frozen=True, slots=True)
 class FactorBlock:
-    """Where the factors of `target` begin: a (rank, d_in), b (d_out, rank), as indices of the first number."""
+    """Indices of the first numbers of the factors of `target`: a, (rank, d_in), and b, (d_out, rank)."""
 
     target: Target
     rank: int
@@ -41,7 +41,7 @@ class FactorBlock:
 
 @dataclass(frozen=True, slots=True)
 class FlatLayout:
-    """The places of all factors of adapters of one shape. size: numbers in the flat tensor."""
+    """The indices of all factors of adapters of one shape. size: number of numbers of the flat tensor."""
 
     blocks: tuple[FactorBlock, ...]
     size: int
@@ -52,9 +52,9 @@ class FlatLayout:
 
 
 def flattened(lora: Lora, device: torch.device, dtype: torch.dtype) -> Lora:
-    """Return `lora` in one tensor on `device` in `dtype`, each B scaled; what is so already is returned as it is.
+    """Return `lora` in the flat layout on `device` in `dtype`, or `lora` itself if it has all that already.
 
-    B is scaled in float32, before it is rounded to `dtype`.
+    Each B is multiplied by the scale, in float32, before it is rounded to `dtype`.
     """
     if lora.flat is not None and lora.flat.device == device and lora.flat.dtype == dtype:
         return lora
@@ -71,13 +71,13 @@ def flattened(lora: Lora, device: torch.device, dtype: torch.dtype) -> Lora:
 
 
 def pinned(lora: Lora) -> Lora:
-    """Return a copy in page-locked host memory of an adapter that is laid out; the bus reads it fastest."""
+    """Return a copy of a flat adapter in page-locked host memory, from which copies to a GPU are fastest."""
     flat = _flat(lora)
     return layout_of(lora).views(torch.empty_like(flat, device="cpu", pin_memory=True).copy_(flat))
 
 
 def size_of(lora: Lora) -> int:
-    """Return the bytes of an adapter that is laid out."""
+    """Return the size of a flat adapter in bytes."""
     return _flat(lora).nbytes
 
 
@@ -99,19 +99,19 @@ def _layout(shapes: tuple[Shape, ...]) -> FlatLayout:
 
 
 def _order(shape: Shape) -> tuple[int, int, str]:
-    """Return where a module comes: in the order of the forward pass, those of other encoders by name behind it."""
+    """Return the sort key of a module: the order of the forward pass, then other modules by name."""
     layer, module = shape[0]
     return layer, MODULES.index(module) if module in MODULES else len(MODULES), module
 
 
 def _runs(layer: list[Shape]) -> Iterator[list[int]]:
-    """Yield the sizes of the A factors of a layer, those of one input together."""
+    """Yield the sizes of the A factors of a layer, grouped by input."""
     for _, group in groupby(layer, key=lambda shape: "input" if shape[0][1] in _SAME_INPUT else shape[0][1]):
         yield [rank * d_in for _, rank, d_in, _ in group]
 
 
 def _places(runs: Iterable[list[int]], start: int) -> tuple[list[int], int]:
-    """Return where each block begins, and where the last run ends; a run begins aligned and has no gaps."""
+    """Return the start of each block and the end of the last run. Runs begin aligned and have no gaps."""
     places: list[int] = []
     for run in runs:
         start = _aligned(start)
@@ -133,7 +133,7 @@ def _view(block: FactorBlock, flat: Tensor) -> LowRank:
 
 def _flat(lora: Lora) -> Tensor:
     if lora.flat is None:
-        raise ValueError("the adapter is not laid out; call flattened() first")
+        raise ValueError("the adapter is not in the flat layout; call flattened() first")
     return lora.flat
 
 

@@ -1,7 +1,7 @@
-"""Low-rank adaptation as data: the weights of an adapter, and the one product that applies them.
+"""LoRA as data: the weights of an adapter, and the product that applies them.
 
-An adapter is not grafted into a model. It is handed to the forward pass, which adds, for the packed tokens of
-each adapter, the low-rank update of Hu et al. 2021 (arXiv:2106.09685, eq. 3) to the frozen product.
+No module is wrapped. The forward pass takes adapters as an argument and adds their low-rank updates (Hu et al.
+2021, arXiv:2106.09685, eq. 3) to the frozen product, each to the packed tokens of its adapter.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ Target = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
-    """One update, scale * B A.  a: (rank, d_in); b: (d_out, rank); scale: alpha / rank."""
+    """The update scale * B A of one weight.  a: (rank, d_in); b: (d_out, rank); scale: alpha / rank."""
 
     a: Tensor
     b: Tensor
     scale: float
 
     def to(self, device: torch.device, dtype: torch.dtype) -> LowRank:
-        """Return the update on `device` in `dtype`; a cast keeps the graph to trainable weights."""
+        """Return the update on `device` in `dtype`, in its shapes. Gradients flow through a cast."""
         return LowRank(self.a.to(device, dtype), self.b.to(device, dtype), self.scale)
 
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """The updates of one adapter, by target.
+    """The LoRA weights of one adapter.
 
-    flat: the one tensor of which every factor is a view, laid out by `flat_layout`; None where the factors
-        stand apart, as those that train do.
+    updates: by layer and module.
+    flat: (numbers,) the tensor of which all factors are views, in the layout of `flat_layout`; None if the factors
+        are separate tensors, as in training.
     """
 
     updates: Mapping[Target, LowRank]
@@ -51,9 +52,9 @@ class Lora:
         return Lora({target: update.to(device, dtype) for target, update in self.updates.items()})
 
     def on(self, layer: int, modules: tuple[str, ...], width: int) -> Update | None:
-        """Return the update of the product of which each of `modules` has `width` columns; None if there is none.
+        """Return the update of a product of several modules; None if the adapter changes none of them. Cached.
 
-        It is made once: a batch that is served looks it up.
+        width: output columns of each module.
         """
         key = layer, modules
         if key not in self._updates:
@@ -64,12 +65,12 @@ class Lora:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """Every A and B, in a fixed order."""
+        """All A (rank, d_in) and B (d_out, rank), in the order of targets."""
         return [factor for target in sorted(self.updates) for factor in _factors(self.updates[target])]
 
     @property
     def first_layer(self) -> int | None:
-        """The lowest adapted layer; None when nothing is adapted."""
+        """The lowest layer with an update; None without updates."""
         return min((layer for layer, _ in self.updates), default=None)
 
 
@@ -83,9 +84,10 @@ def init_lora(
     alpha: float,
     generator: torch.Generator | None = None,
 ) -> Lora:
-    """Make a fresh adapter: A uniform as PEFT's (Kaiming with a = sqrt 5), B zero, so that it changes nothing yet.
+    """Return a new adapter as PEFT initialises it: A uniform (Kaiming with a = sqrt 5), B = 0.
 
     shapes: (d_out, d_in) of each linear to adapt.
+    generator: of A, None for torch's global one.
     """
     updates = {}
     for target in sorted(shapes):
@@ -97,9 +99,10 @@ def init_lora(
 
 
 class Update:
-    """What one adapter adds to one product.
+    """The updates of one adapter for the modules of one product.
 
-    parts: of each module, its first output column and its low-rank update; ranks: the rank of each.
+    parts: first output column and update of each module.
+    ranks: rank of each module's update.
     """
 
     __slots__ = ("_down", "_ups", "parts", "ranks")
@@ -112,24 +115,24 @@ class Update:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What A and B are in."""
+        """Dtype of A and B."""
         return self.parts[0][1].a.dtype
 
     @property
     def factors(self) -> list[Tensor]:
-        """A and B of each part."""
+        """A (rank, d_in) and B (d_out, rank) of each part."""
         return [factor for _, own in self.parts for factor in _factors(own)]
 
     @property
     def down(self) -> Tensor:
-        """The A of all parts, (d_in, sum of ranks), so that the input is read once: a view if they allow it."""
+        """The A of all parts, (d_in, sum of ranks), so that the input is read once; a view if possible."""
         if self._down is None:
             self._down = _stacked([own.a for _, own in self.parts]).T
         return self._down
 
     @property
     def ups(self) -> tuple[tuple[tuple[int, int], float, Tensor], ...]:
-        """Of each part: its output columns (first, how many), its scale, and B transposed, (rank, d_out)."""
+        """Of each part: its output columns (first, number), its scale, and B transposed, (rank, d_out)."""
         if self._ups is None:
             self._ups = tuple(((column, own.b.shape[0]), own.scale, own.b.T) for column, own in self.parts)
         return self._ups
@@ -137,7 +140,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """The update of the packed rows start:stop of one product; patches are in order, and no two share a row."""
+    """The update of the packed rows start:stop of one product. Patches are in order and do not overlap."""
 
     start: int
     stop: int
@@ -145,21 +148,22 @@ class Patch:
 
 
 class Frozen(Protocol):
-    """A linear product that does not train."""
+    """A frozen linear product."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Map (tokens, d_in) to (tokens, d_out), in memory of its own."""
+        """Map (tokens, d_in) to a new tensor (tokens, d_out)."""
 
     def back(self, grad: Tensor) -> Tensor:
-        """Map the gradient of the output, (tokens, d_out), to that of the input."""
+        """Map the gradient of the output, (tokens, d_out), to that of the input, (tokens, d_in)."""
 
 
 def patched_linear(x: Tensor, frozen: Frozen, patches: Sequence[Patch], mask: Tensor | None = None) -> Tensor:
-    """Return `frozen(x)` with the low-rank updates of `patches` added on their rows and columns.
+    """Return `frozen(x)` plus the low-rank updates of `patches` on their rows and columns.
 
     Without gradients the updates are computed in the dtype of their factors, with gradients in that of x.
-    x: (tokens, d_in); mask: (tokens, d_in) dropout mask, already divided by the keep probability, for the input of
-    the updates only.  Returns (tokens, d_out).
+    x: (tokens, d_in).
+    mask: (tokens, d_in) dropout mask of the updates' input, already divided by the keep probability.
+    Returns (tokens, d_out).
     """
     if not patches:
         return frozen(x)
@@ -175,9 +179,10 @@ def patched_linear(x: Tensor, frozen: Frozen, patches: Sequence[Patch], mask: Te
 def _forward(
     x: Tensor, y: Tensor, patches: Sequence[Patch], mask: Tensor | None
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Add the updates of x to y, in place.
+    """Add the updates of x, (tokens, d_in), to y, (tokens, d_out), in place.
 
-    Returns y, the input of the updates, and for each patch the (scaled) rows between A and B.
+    Returns y, the updates' input (tokens, d_in) after dropout, and for each patch the scaled output of A, (rows,
+    sum of ranks).
     """
     dropped = x if mask is None else x * mask
     rows = _Rows(patches, len(x))
@@ -188,7 +193,7 @@ def _forward(
         z = torch.mm(own, update.down)
         parts = (z,) if len(update.parts) == 1 else z.split_with_sizes(update.ranks, 1)
         for (columns, scale, up), part in zip(update.ups, parts, strict=True):
-            if scale != 1.0:  # it is folded into B where an adapter serves
+            if scale != 1.0:  # flat adapters have the scale in B
                 part *= scale
             if columns not in outputs:
                 outputs[columns] = rows.of(y.narrow(1, *columns))
@@ -198,7 +203,7 @@ def _forward(
 
 
 class _Rows:
-    """The rows of each patch: one split makes all views, at a tenth of the time of slices one by one."""
+    """The rows of each patch, as views by one split, which takes a tenth of the time of slices."""
 
     def __init__(self, patches: Sequence[Patch], count: int) -> None:
         self._sizes: list[int] = []
@@ -213,18 +218,27 @@ class _Rows:
         self._sizes.append(count - row)
 
     def of(self, x: Tensor) -> list[Tensor]:
-        """Return the rows of x (tokens, width) that each patch is for."""
+        """Return the rows of x, (tokens, width), of each patch."""
         views = x.split_with_sizes(self._sizes)
         return [views[i] for i in self._kept]
 
 
 class _PatchedLinear(torch.autograd.Function):
-    """One node for the frozen product and its updates: no full-width temporary a part, no graph for W."""
+    """The frozen product with its updates as one node of the graph.
+
+    Autograd alone would keep a (tokens, d_out) temporary for each part, and a graph for W. This node saves the
+    input and the outputs of A. With y = x W^T + s (m x) A^T B^T (s: scale, m: mask, g: gradient of y):
+    gradient of B: s g^T (m x) A^T; gradient of A: s (g B)^T (m x); gradient of x: g W + m (s g B A).
+    """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, frozen: Frozen, mask: Tensor | None, patches: Sequence[Patch], *_factors: Tensor
     ) -> Tensor:
+        """Return `patched_linear(...)`, (tokens, d_out).
+
+        x: (tokens, d_in); mask: (tokens, d_in); _factors: the factors of all patches, which autograd has to see.
+        """
         y, dropped, between = _forward(x, frozen(x), patches, mask)
         ctx.save_for_backward(dropped, mask, *between)
         ctx.frozen, ctx.patches = frozen, patches
@@ -232,6 +246,7 @@ class _PatchedLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, (tokens, d_in), and of all factors, of that of the output, (tokens, d_out)."""
         (gy,) = grads
         dropped, mask, *between = ctx.saved_tensors
         gx = ctx.frozen.back(gy) if ctx.needs_input_grad[0] else None
@@ -250,7 +265,10 @@ class _PatchedLinear(torch.autograd.Function):
 
 
 def _backward_part(gy: Tensor, column: int, update: LowRank, z: Tensor, gz: Tensor) -> Tensor:
-    """Fill `gz` (rows, rank) with the gradient of the scaled down-projection's input; return the gradient of B."""
+    """Fill `gz`, (rows, rank), with the gradient of A's output; return the gradient of B, (d_out, rank).
+
+    gy: (rows, columns of the product); column: the first of the update; z: (rows, rank), the scaled output of A.
+    """
     own = gy[:, column : column + update.b.shape[0]]
     torch.mm(own, update.b, out=gz) if gz.is_contiguous() else gz.copy_(own @ update.b)
     gz *= update.scale
@@ -258,7 +276,7 @@ def _backward_part(gy: Tensor, column: int, update: LowRank, z: Tensor, gz: Tens
 
 
 def _stacked(factors: Sequence[Tensor]) -> Tensor:
-    """Return factors (rank, d_in) end to end, (sum of ranks, d_in): a view where they lie so."""
+    """Return factors (rank, d_in) stacked, (sum of ranks, d_in): a view if they are contiguous in memory."""
     if len(factors) == 1:
         return factors[0]
     if all(map(_follows, factors, factors[1:])):
@@ -267,7 +285,7 @@ def _stacked(factors: Sequence[Tensor]) -> Tensor:
 
 
 def _follows(before: Tensor, after: Tensor) -> bool:
-    """Return whether `after` begins, in the same memory, where `before` ends."""
+    """Whether `after`, (rank, d_in), begins in memory where `before` ends."""
     return (
         before.data_ptr() + before.nbytes == after.data_ptr()
         and before.untyped_storage().data_ptr() == after.untyped_storage().data_ptr()

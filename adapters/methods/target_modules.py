@@ -1,5 +1,4 @@
-"""The modules that LoRA can adapt: their names, and where they stand in an encoder of transformers. To list them
-loads no torch."""
+"""The modules that LoRA can adapt: names and paths in transformers' encoders. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -12,9 +11,9 @@ MODULES = ("query", "key", "value", "attention_output", "intermediate", "output"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the adaptable modules stand in the bare encoder, and so in the files of PEFT.
+    """Paths of the adaptable modules in the bare encoder and in PEFT's files.
 
-    layers: path of the list of layers, `encoder.layer`.
+    layers: path of the list of layers, such as `encoder.layer`.
     modules: name of each module → its path below a layer, in the order of the forward pass.
     """
 
@@ -37,11 +36,11 @@ BERT_LAYOUT = Layout(
         "output": "output.dense",
     },
 )
-"""The layout of BERT, and of most that came after it."""
+"""The layout of BERT and of most later encoders."""
 
 MODELS = {
     "TOKEN_CLS": "AutoModelForTokenClassification",
     "SEQ_CLS": "AutoModelForSequenceClassification",
     "FEATURE_EXTRACTION": "AutoModel",
 }
-"""The class of transformers that an adapter is loaded onto, by PEFT's name for its task."""
+"""PEFT's task type → the transformers class of the model that an adapter is loaded onto."""

@@ -21,7 +21,7 @@ from onetrunk.core.inference.adapter_io import probe_logits
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Labels
 from onetrunk.core.training.manifest_builder import Destination, bare_manifest, store_adapter
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 MIXED = ("intent", "sentiment", "ner")
 TEXT = ("intent",)
@@ -103,7 +103,7 @@ def _spread(adapter: Adapter, backbone: Backbone) -> None:
     """Scale and shift the classifier: its logits get mean 0 and deviation `SPREAD`, then tags their bias."""
     classifier = adapter.head.get_submodule("classifier")
     assert isinstance(classifier, nn.Linear)
-    probe = probe_logits(adapter, Trunk.of(backbone, torch.float32), backbone, adapter.spec.probe)
+    probe = probe_logits(adapter, trunk_of(backbone, torch.float32), backbone, adapter.spec.probe)
     logits = torch.from_numpy(np.concatenate(probe))
     scale = SPREAD / float(logits.std(dim=0).mean())
     classifier.weight.mul_(scale)

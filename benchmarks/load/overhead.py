@@ -150,7 +150,7 @@ def answer_here(trunk: OneTrunk, batch: Sequence[tuple[str, str]]) -> tuple[list
             for tokens, example, (slot, _) in zip(tokenised, examples, own, strict=True)
         ]
         budget = Limits.for_device(trunk.trunk.device.type).batch_tokens
-        logits = compute_logits(trunk.trunk, trunk.backbone.first_position, adapters, jobs, budget)
+        logits = compute_logits(trunk.trunk, adapters, jobs, budget)
         records = [
             adapter.spec.decode(example, rows, adapter.labels, adapter.settings)
             for example, rows, (_, adapter) in zip(examples, logits, own, strict=True)

@@ -14,7 +14,7 @@ from benchmarks.load.answers import TOLERANCE, decision, distance, own_part
 from benchmarks.load.generator import key_of
 from benchmarks.load.services import Kind, Ours, PeftMixed, Pipelines, Service
 from benchmarks.load.traffic import Traffic, in_turns, is_plain, median_by, solo
-from onetrunk.core.backbones.device import has_int8, has_native_bf16
+from onetrunk.core.backbones.kernels import has_int8, has_native_bf16
 from onetrunk.core.inference.predictor import OneTrunk
 
 TARGET_MS = 250.0

@@ -1,4 +1,4 @@
-"""The frozen backbone: its weights, tokenizer and fingerprints, from the Hub, a folder or the offline package."""
+"""`Backbone`: the files, tokenizer and fingerprints of a pretrained encoder."""
 
 from __future__ import annotations
 
@@ -44,19 +44,22 @@ TOKENIZER_PROBE = ("Ada's naïve résumé, 1,234.5 €!", "東京 Привет �
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Backbone:
-    """A pretrained encoder, frozen. Its weights stay in its files: the trunk has the one copy in memory.
+    """A pretrained encoder, without its weights: a trunk has the copy in memory. Thread-safe.
 
-    name, revision: as a user would ask for it again; revision is the Hub commit, None for a folder.
-    folder: its files. stamps: sizes and times of those with the weights when they were read.
-    family, config: its layout and its transformers configuration.
-    shapes: of the encoder's weights, by their name in the bare encoder (`encoder.layer.0.…`).
-    encoder: turns texts into token ids; all threads share it.
-    pooler: the pretrained pooler's weight (width, width) and bias (width,), where the files have one.
-    pooling: what `auto` pooling means here.
-    fingerprint: sha256 over names, shapes and values of the weights; tokenizer_fingerprint: over the vocabulary
-        and over what the tokenizer makes of `TOKENIZER_PROBE`.
-    device, dtype: where a trunk of this backbone runs, and in what its frozen products do.
-    trunks: the trunks of this backbone that are in use, by the dtype of their products; `Trunk.of` fills it.
+    name: Hub id or folder.
+    revision: Hub commit, None for a folder.
+    folder: its files.
+    stamps: sizes and times of the weight files when they were read.
+    family: its layout and conventions.
+    config: its transformers configuration.
+    shapes: shapes of the encoder's weights by their name in the bare encoder (`encoder.layer.0.…`).
+    encoder: encodes texts as token ids.
+    pooler: weight (width, width) and bias (width,) of the pretrained pooler, None without one.
+    pooling: the meaning of `auto` pooling.
+    fingerprint: sha256 of names, shapes and values of the weights.
+    tokenizer_fingerprint: sha256 of the vocabulary and the tokens of `TOKENIZER_PROBE`.
+    device, dtype: default device of trunks, and dtype of their frozen products.
+    trunks: the trunks in use, by dtype; `trunk_of` fills it.
     """
 
     name: str
@@ -85,10 +88,11 @@ class Backbone:
     ) -> Backbone:
         """Load a backbone from a Hub id, a local folder or, for the default one, the installed offline package.
 
-        device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`, …
-        dtype: `auto` (bf16 where the device computes in it natively), `fp32`, `bf16`, or `int8`, which serves only.
-        Raises BackboneError (files missing, offline and not cached, hash mismatch), UnsupportedBackbone (not an
-        encoder, or one that cannot be run rightly) and UsageError (device or dtype not to be had).
+        device: `auto` (CUDA if available), `cpu`, `cuda`, `cuda:1`, …
+        dtype: `auto` (bf16 if the device has instructions for it, else fp32), `fp32`, `bf16`, or `int8` for
+            inference only.
+        Raises BackboneError (files missing or damaged, or neither cached nor to be downloaded), UnsupportedBackbone
+        (not an encoder, or an architecture that is not supported) and UsageError (device or dtype not available).
         """
         where = resolve_device(device)
         precision = resolve_dtype(dtype, where)
@@ -100,6 +104,7 @@ class Backbone:
         tokenizer = _read_tokenizer(name, folder)
         _check_tokens(name, tokenizer, config)
         tokenizer_fingerprint = _tokenizer_fingerprint(tokenizer)
+        first = _first_position(family, config)
         return cls(
             name=name,
             revision=files.revision,
@@ -108,9 +113,7 @@ class Backbone:
             family=family,
             config=config,
             shapes={key: tuple(tensor.shape) for key, tensor in tensors.items()},
-            encoder=TextEncoder(
-                tokenizer, int(config.max_position_embeddings) - _first_position(family, config)
-            ),
+            encoder=TextEncoder(tokenizer, int(config.max_position_embeddings) - first, first),
             pooler=pooler,
             pooling=_declared_pooling(name, folder),
             fingerprint=fingerprint(tensors),
@@ -120,10 +123,10 @@ class Backbone:
         )
 
     def read_tensors(self) -> dict[str, Tensor]:
-        """Read the weights again: by their name in the bare encoder, float32, on the CPU; not to be written to.
+        """Read the weights again, by their name in the bare encoder, in float32 on the CPU. Do not write to them.
 
-        Files in float32 are mapped into memory, which is free again as soon as nobody holds one of the tensors.
-        Raises BackboneError where the files are gone or have changed since the backbone was loaded.
+        Files in float32 are memory-mapped until the last tensor is dropped.
+        Raises BackboneError if the files are missing or have changed since the backbone was loaded.
         """
         if file_stamps(self.name, self.folder) != self.stamps:
             raise BackboneError(
@@ -135,18 +138,18 @@ class Backbone:
         return read_padded(self.name, self.folder)
 
     def read_tokenizer(self) -> Any:
-        """Read transformers' tokenizer again; it is the caller's own. Raises BackboneError as `load` does."""
+        """Return a new transformers tokenizer. Raises BackboneError as `load` does."""
         return _read_tokenizer(self.name, self.folder)
 
     @property
     def public_name(self) -> str:
-        """The name as an adapter keeps it: of a local folder without its path, which is nobody's business."""
+        """The name to publish: of a local folder only the last part, as its path is private."""
         folder = Path(self.name)
         return folder.resolve().name if folder.is_dir() else self.name
 
     @property
     def hidden_size(self) -> int:
-        """Width of the hidden states."""
+        """Size of a hidden state."""
         return int(self.config.hidden_size)
 
     @property
@@ -166,7 +169,7 @@ class Backbone:
 
     @property
     def first_position(self) -> int:
-        """Position index of a sequence's first token."""
+        """Position of the first token of a sequence."""
         return _first_position(self.family, self.config)
 
 
@@ -175,7 +178,7 @@ def _first_position(family: Family, config: Any) -> int:
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """Return the sha256 over names, shapes and float32 values of `tensors`."""
+    """Return the sha256 of names, shapes and float32 values of `tensors`, which have any shapes."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().to("cpu", torch.float32).contiguous()
@@ -185,7 +188,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _tokenizer_fingerprint(tokenizer: Any) -> str:
-    """Hash what the tokenizer does, not how this version of the library writes it down, nor how it pads."""
+    """Return the sha256 of what the tokenizer does, which no file format or padding changes."""
     encodings = tokenizer.backend_tokenizer.encode_batch(list(TOKENIZER_PROBE))
     probe = [list(compress(encoding.ids, encoding.attention_mask)) for encoding in encodings]
     seen = {"vocab": sorted(tokenizer.get_vocab().items()), "probe": probe}
@@ -195,7 +198,7 @@ def _tokenizer_fingerprint(tokenizer: Any) -> str:
 def _encoder(
     name: str, folder: Path, config: Any
 ) -> tuple[Family, dict[str, Tensor], tuple[Tensor, Tensor] | None]:
-    """Return the family of an encoder, its weights and its pooler. Raises UnsupportedBackbone for no encoder."""
+    """Return family, weights by name and pooler of an encoder. Raises UnsupportedBackbone for another model."""
     if getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False):
         raise UnsupportedBackbone(
             name, f"{config.model_type!r} is not an encoder, but a decoder; {SUPPORTED}"
@@ -225,9 +228,7 @@ def _read_tokenizer(name: str, folder: Path) -> Any:
             read_object(name, folder / file)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
-    except (
-        Exception
-    ) as error:  # transformers does not check these files: what it stumbles over may be anything
+    except Exception as error:  # transformers does not check these files and raises any error
         raise BackboneError(name, f"the tokenizer cannot be read: {first_line(error)}") from error
     if not tokenizer.is_fast:
         raise BackboneError(
@@ -252,7 +253,7 @@ def _check_tokens(name: str, tokenizer: Any, config: Any) -> None:
 
 
 def _declared_pooling(name: str, folder: Path) -> Pooling:
-    """Return `mean` where a sentence-transformers folder says so, else `cls`."""
+    """Return `mean` if a sentence-transformers folder declares it, else `cls`."""
     file = folder / "1_Pooling" / "config.json"
     if is_there(name, file) and read_object(name, file).get("pooling_mode_mean_tokens"):
         return "mean"

@@ -1,4 +1,4 @@
-"""The weights of an encoder, read from a folder of safetensors, whichever head and naming the checkpoint has."""
+"""Reads the weights of an encoder from safetensors files; the checkpoint may have any head and naming."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from onetrunk.adapters.errors import first_few
 from onetrunk.core.errors import BackboneError
 
 FileStamps = tuple[tuple[str, int, int], ...]
-"""Name, size and time of the last change (ns) of each file."""
+"""Name, size in bytes and time of the last change (ns) of each file."""
 _POOLER = ("pooler.dense.weight", "pooler.dense.bias")
 
 
 def read_weights(
     name: str, folder: Path, prefix: str, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Tensor]:
-    """Return the weights of the bare encoder in float32, mapped into memory where the files are in float32.
+    """Return the weights of the bare encoder in float32, memory-mapped if the files are in float32.
 
-    prefix: of the encoder in a model with a head; shapes: of the weights that are needed, by name.
-    Raises BackboneError where one is missing or has another shape.
+    prefix: of the encoder in a model with a head.
+    shapes: of the weights to read, by name.
+    Raises BackboneError if a weight is missing or has another shape.
     """
     found = _read(name, folder, prefix, shapes)
     if missing := [key for key in shapes if key not in found]:
@@ -38,9 +39,9 @@ def read_weights(
 
 
 def read_pooler(name: str, folder: Path, prefix: str) -> tuple[Tensor, Tensor] | None:
-    """Return a copy of the pooler's weight and bias in float32, None where the files have none.
+    """Return a copy of the pooler's weight (width, width) and bias (width,) in float32, None without a pooler.
 
-    Raises BackboneError where numbers are not finite.
+    Raises BackboneError if a number is not finite.
     """
     found = _read(name, folder, prefix, _POOLER)
     if len(found) < len(_POOLER):
@@ -51,7 +52,7 @@ def read_pooler(name: str, folder: Path, prefix: str) -> tuple[Tensor, Tensor] |
 
 
 def _read(name: str, folder: Path, prefix: str, wanted: Collection[str]) -> dict[str, Tensor]:
-    """Return those of the `wanted` weights that the files have, as they are stored."""
+    """Return the `wanted` weights that the files have, in the stored dtype."""
     found: dict[str, Tensor] = {}
     for file in weight_files(name, folder):
         try:
@@ -64,13 +65,13 @@ def _read(name: str, folder: Path, prefix: str, wanted: Collection[str]) -> dict
 
 
 def file_stamps(name: str, folder: Path) -> FileStamps:
-    """Return what tells whether the files with the weights have changed. Raises BackboneError as `weight_files`."""
+    """Return the stamps of the weight files, which a change alters. Raises BackboneError as `weight_files`."""
     found = [(file.name, file.stat()) for file in weight_files(name, folder)]
     return tuple((file, status.st_size, status.st_mtime_ns) for file, status in found)
 
 
 def check_finite(name: str, tensors: Mapping[str, Tensor]) -> None:
-    """Raise BackboneError for a weight with NaN or infinity, which every answer would turn into."""
+    """Raise BackboneError if a tensor, of any shape, has NaN or infinity."""
     if broken := [key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
         raise BackboneError(
             name, f"weights have numbers that are not finite: {first_few(broken)}; fetch or convert it again"
@@ -78,7 +79,7 @@ def check_finite(name: str, tensors: Mapping[str, Tensor]) -> None:
 
 
 def weight_files(name: str, folder: Path) -> list[Path]:
-    """Return the files with the weights. Raises BackboneError where one is missing; pickles are no weights."""
+    """Return the weight files. Raises BackboneError if one is missing; pickle files are not read."""
     index = folder / "model.safetensors.index.json"
     if is_there(name, index):
         weight_map = read_object(name, index).get("weight_map")
@@ -98,13 +99,13 @@ def weight_files(name: str, folder: Path) -> list[Path]:
 
 
 def _bare_name(key: str, prefix: str) -> str:
-    """Map a checkpoint's key to the bare encoder's: no prefix, and `weight`/`bias` for the old gamma/beta."""
+    """Map a checkpoint's key to the bare encoder's: no prefix, and `weight`/`bias` for `gamma`/`beta`."""
     key = key.removeprefix(prefix + ".")
     return key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def is_there(name: str, file: Path) -> bool:
-    """Say whether `file` is one. Raises BackboneError where that may not be known, as in a forbidden folder."""
+    """Whether `file` is a file. Raises BackboneError if that cannot be found out (no permission)."""
     try:
         return file.is_file()
     except OSError as error:
@@ -112,16 +113,16 @@ def is_there(name: str, file: Path) -> bool:
 
 
 def read_object(name: str, file: Path) -> dict[str, Any]:
-    """Return the JSON object in `file`. Raises BackboneError where it has none."""
+    """Return the JSON object in `file`. Raises BackboneError if it has none."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise BackboneError(name, f"{file.name} cannot be read: {first_line(error)}") from error
     if not isinstance(value, dict):
-        raise BackboneError(name, f"{file.name} is no JSON object")
+        raise BackboneError(name, f"{file.name} is not a JSON object")
     return value
 
 
 def first_line(error: Exception) -> str:
-    """Return what `error` says, in one line."""
+    """Return the first line of the message of `error`."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""The configuration of an encoder: read, and checked before anything is built on it."""
+"""Reads and checks the configuration of an encoder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _COUNTS = (
 
 
 def read_config(name: str, folder: Path) -> Any:
-    """Return the transformers configuration in `folder`. Raises BackboneError and UnsupportedBackbone."""
+    """Return the transformers configuration in `folder`.
+
+    Raises BackboneError if it is missing or a size is below 1, UnsupportedBackbone if transformers cannot read it.
+    """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
@@ -38,7 +41,7 @@ def read_config(name: str, folder: Path) -> Any:
 
 
 def _check_counts(name: str, config: Any) -> None:
-    """Raise BackboneError, with the key of config.json, for an encoder of no layers, no heads and the like."""
+    """Raise BackboneError for a size (number of layers, of heads, …) below 1."""
     written: Mapping[str, str] = config.attribute_map  # DistilBERT writes hidden_size as dim
     for key in _COUNTS:
         value = getattr(config, key, 1)
@@ -49,7 +52,7 @@ def _check_counts(name: str, config: Any) -> None:
 
 
 def check_positions(name: str, family: Family, config: Any) -> None:
-    """Raise BackboneError where positions count from a padding id that is none, or leave no room for a text."""
+    """Raise BackboneError for too few positions, or an invalid padding id if positions begin after it."""
     first, padding = 0, config.pad_token_id
     if family.positions_after_padding:
         if not isinstance(padding, int) or padding < 0:
@@ -68,7 +71,7 @@ def check_positions(name: str, family: Family, config: Any) -> None:
 
 
 def checked_sizes(name: str, family: Family, config: Any) -> Sizes:
-    """Return the sizes of a packed encoder. Raises UnsupportedBackbone for what the trunk does not compute."""
+    """Return the sizes of a packed encoder. Raises UnsupportedBackbone if the packed trunk cannot compute it."""
     if (kind := getattr(config, "position_embedding_type", None) or "absolute") != "absolute":
         raise UnsupportedBackbone(name, f"position embeddings of type {kind!r}; supported: absolute")
     sizes = sizes_of(family, config)
@@ -77,6 +80,7 @@ def checked_sizes(name: str, family: Family, config: Any) -> Sizes:
         raise UnsupportedBackbone(name, f"activation {sizes.activation!r}; supported: {known}")
     if sizes.width % sizes.heads:
         raise UnsupportedBackbone(
-            name, f"hidden_size {sizes.width} is no multiple of {sizes.heads} attention heads"
+            name,
+            f"hidden_size {sizes.width} is not a multiple of the number of attention heads, {sizes.heads}",
         )
     return sizes

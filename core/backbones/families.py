@@ -1,7 +1,7 @@
-"""The encoder families that the packed trunk knows: their names on disk and their conventions.
+"""The encoder families of the packed trunk: names of weights, sizes and conventions.
 
-All of them share one layer: attention, a norm, two products with an activation between, a norm. They differ in what
-these are called, in what surrounds the layers and in the heads that transformers puts on top.
+All have the same layer: attention, a norm, two products with an activation between, a norm. They differ in the
+names of the weights, in the embeddings and in transformers' heads.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from onetrunk.core.tasks import HeadStyle
 class Family:
     """One `model_type` of transformers.
 
-    prefix: attribute that holds the encoder in a model with a head (`bert` in `BertForTokenClassification`).
-    style: how transformers builds the sequence classification head.
-    layout: where the linears stand; norms: paths below a layer of the norms after attention and after the output.
-    positions_after_padding: positions count from the padding id + 1 (RoBERTa) instead of 0.
-    token_types: the embeddings have token types, of which single sequences have the first.
-    projected: embeddings may be narrower than the layers, with a projection between (ELECTRA).
-    config_names: what the configuration calls some sizes, where it is not BERT's name.
-    epsilon: of the norms; None where the configuration says it.
-    packed: the packed trunk computes it; if not, its transformers model does, over padded batches, and of the above
-        only prefix, style, layout and positions_after_padding hold.
-    pooler_inside: the pooler of its sequence classification is part of the encoder (BERT), not of the head.
+    prefix: attribute of the encoder in a model with a head (`bert` in `BertForTokenClassification`).
+    style: the structure of transformers' head for sequence classification.
+    layout: paths of the linear modules.
+    norms: paths below a layer of the norms after attention and after the output.
+    positions_after_padding: positions begin at the padding id + 1 (RoBERTa) instead of 0.
+    token_types: whether the embeddings have token types; single sequences have the first.
+    projected: whether embeddings may be narrower than the layers, with a projection between (ELECTRA).
+    config_names: BERT's name of a size → the name in this family's configuration, if it differs.
+    epsilon: of the norms; None if the configuration has it.
+    packed: whether the packed trunk computes it. If not, transformers' model does, over padded batches; then only
+        prefix, style, layout and positions_after_padding are used.
+    pooler_inside: whether the pooler is part of the encoder (BERT) or of the head.
     """
 
     model_type: str
@@ -84,10 +85,13 @@ FAMILIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """The sizes and conventions of one encoder, whatever its configuration calls them.
+    """The sizes and conventions of one encoder, under the same names for all families.
 
-    width: of the hidden states; wide: between the products of a layer; embedding: of the embeddings.
-    positions: rows of the position embeddings; token_types: rows of theirs, 0 where there are none.
+    width: size of a hidden state.
+    wide: size between the two products of a layer (`intermediate_size`).
+    embedding: size of an embedding.
+    positions: number of position embeddings.
+    token_types: number of token type embeddings, 0 without.
     """
 
     vocabulary: int

@@ -1,4 +1,4 @@
-"""Find a backbone's files: a local folder, the offline package, or the Hub and its cache."""
+"""Finds a backbone's files: a local folder, the offline package, or the Hub and its cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATTERNS = ("*.json", "*.txt", "*.model", "model*.safetensors", "1_Pooling/confi
 
 @dataclass(frozen=True, slots=True)
 class BackboneFiles:
-    """A folder with a backbone's files; `name` and `revision` ask for the same again."""
+    """A folder with a backbone's files. name, revision: with these `locate` finds the same files again."""
 
     name: str
     revision: str | None
@@ -25,9 +25,9 @@ class BackboneFiles:
 
 
 def locate(name: str, revision: str | None) -> BackboneFiles:
-    """Return the files of `name`, downloading from the Hub only what is neither local nor cached.
+    """Return the files of `name`; files that are neither local nor cached are downloaded from the Hub.
 
-    Raises BackboneError when there is no such folder or repo, or when it is offline and not cached.
+    Raises BackboneError if there is no such folder or repo, or if the Hub cannot be reached and nothing is cached.
     """
     if name and _is_folder(name):
         if revision is not None:
@@ -53,7 +53,7 @@ def _is_folder(name: str) -> bool:
 
 
 def offline_folder() -> Path | None:
-    """Return the model folder of the installed offline package, None when it is not installed."""
+    """Return the model folder of the offline package, None if it is not installed."""
     spec = find_spec(OFFLINE_PACKAGE)
     if spec is None or spec.origin is None:
         return None

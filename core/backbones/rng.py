@@ -1,15 +1,14 @@
-"""Random numbers of one run, and how code that takes no generator draws without disturbing others.
+"""Random numbers of a training run, for code with and without a generator argument.
 
-Our own code draws from the run's `torch.Generator`: orders of data, first LoRA weights, dropout masks. Code that
-takes no generator draws from torch's global ones, which all threads of a process share:
+OneTrunk's own code uses the run's `torch.Generator`: data order, initial LoRA weights, dropout masks. Other code
+uses torch's global generators, which all threads of a process share:
 
 - a head, when it is built and when it trains (`nn.Linear`, `nn.Dropout`);
 - models of transformers, when they are built.
 
-It runs in `global_generators`, which puts the generators back at its end and lets one thread in at a time:
-trainings on several threads do not disturb each other. Other code that draws from the global generators on another
-thread at that moment draws from the run's state, and changes what the run draws next. Serving and predicting draw
-nothing.
+Such code runs in `global_generators`, one thread at a time, which restores the generators at its end: runs on
+several threads are independent. Code outside OneTrunk that uses the global generators on another thread at the same
+time is not: it draws from the run's state and changes the run's next draws. Inference draws no random numbers.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ _CPU = torch.device("cpu")
 
 @contextmanager
 def global_generators(seed: int | None = None, device: torch.device = _CPU) -> Iterator[None]:
-    """Leave torch's global generators of the CPU and of `device` as they were, whatever is drawn in the block.
+    """Run a block, then restore torch's global generators of the CPU and of `device`.
 
-    seed: what that of the CPU begins with; None to go on from where it is. Waits while another thread is in such a
-    block.
+    seed: seed of the CPU's generator in the block, None to keep its state.
+    Waits while another thread is in such a block.
     """
     with _ENTERED, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if seed is not None:
@@ -38,7 +37,7 @@ def global_generators(seed: int | None = None, device: torch.device = _CPU) -> I
 
 
 class Randomness:
-    """The random numbers of one run on `device`; they follow from `seed` alone. Belongs to one thread."""
+    """The random numbers of one run on `device`, which depend on `seed` only. Not thread-safe."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self._device = device
@@ -56,7 +55,7 @@ class Randomness:
 
     @contextmanager
     def as_global(self) -> Iterator[None]:
-        """Let torch's global generators go on from this run's state, and take over what they have come to."""
+        """Run a block in which torch's global generators have, and advance, the state of this run."""
         with global_generators(device=self._device):
             torch.set_rng_state(self.host.get_state())
             if self._device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Values that exist once, for as long as anybody uses them."""
+"""A cache of values that are in use."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ V = TypeVar("V")
 
 
 class SharedValues(Generic[K, V]):
-    """Values by key: whoever asks for one that is in use gets that one. Safe to share between threads."""
+    """Values by key, each kept as long as something refers to it. Thread-safe."""
 
     def __init__(self) -> None:
         self._values: WeakValueDictionary[K, V] = WeakValueDictionary()
         self._lock = threading.Lock()
 
     def get(self, key: K, make: Callable[[], V]) -> V:
-        """Return the value of `key` that is in use, else what `make` returns; others wait until it is made."""
+        """Return the value of `key` if it is in use, else `make()`. Other callers wait for `make`."""
         with self._lock:
             value = self._values.get(key)
             if value is None:

@@ -1,4 +1,4 @@
-"""Texts → token ids: one tokenisation a text, windows for long ones, and the token row of every word."""
+"""Encodes texts as token ids: windows for long texts, and the token row of every word."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from onetrunk.core.tasks import Span
 
 OVERLAP = 0.25
-"""Share of a window that it has in common with the next, so that no token lacks context on both sides."""
+"""Share of a window that overlaps with the next, so that every token has context on both sides."""
 
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -22,71 +22,74 @@ _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 class Encoded:
     """A text as token ids.
 
-    windows: the ids of each window, special tokens included; one window unless the text is longer than the
+    windows: the ids (tokens,) of each window, special tokens included; several if the text is longer than the
         backbone's positions.
-    join_window, join_row: (rows,) the window, and the row within it, of each row of the text put together.
+    join_window, join_row: (rows,) the window of each row of the whole text, and the row in that window.
     words: (words,) the row of each word's first token.
+    first_position: position of the first token of a window.
     """
 
     windows: tuple[np.ndarray, ...]
     join_window: np.ndarray
     join_row: np.ndarray
     words: np.ndarray
+    first_position: int = 0
 
     @property
     def rows(self) -> int:
-        """Rows of the text put together: its tokens and one pair of special tokens."""
+        """Number of rows of the whole text: its tokens and one pair of special tokens."""
         return len(self.join_row)
 
     @property
     def tokens(self) -> int:
-        """Tokens that the trunk computes, over all windows."""
+        """Number of tokens that the trunk computes, over all windows."""
         return sum(map(len, self.windows))
 
 
 class TextEncoder:
-    """Encodes texts with a fast tokenizer; safe to share between threads.
+    """Encodes texts with a fast tokenizer. Thread-safe.
 
-    tokenizer: a fast tokenizer of transformers. The encoder takes it over: it switches truncation and padding off
-        here, before any thread tokenises with it, and nobody may change a setting afterwards. A change during a
-        tokenisation in another thread raises an error ("Already borrowed").
-    max_tokens: the longest sequence that the backbone has positions for, special tokens included.
+    tokenizer: a fast tokenizer of transformers. The constructor turns its truncation and padding off; its settings
+        must not change afterwards: a change while another thread tokenises raises "Already borrowed".
+    max_tokens: number of positions of the backbone, special tokens included.
+    first_position: position of a window's first token (0 for BERT, padding id + 1 for RoBERTa).
     unknown: the id of the unknown token.
     """
 
-    def __init__(self, tokenizer: Any, max_tokens: int) -> None:
+    def __init__(self, tokenizer: Any, max_tokens: int, first_position: int = 0) -> None:
         self._tokenizer = tokenizer.backend_tokenizer
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._before, self._after = tokenizer.cls_token_id, tokenizer.sep_token_id
         self.unknown = tokenizer.unk_token_id
-        self._room = max_tokens - 2
+        self._size, self._first_position = max_tokens - 2, first_position  # without special tokens
 
     def encode(self, texts: Sequence[str], words: Sequence[Sequence[Span]]) -> list[Encoded]:
-        """Encode `texts`; `words` are the spans of each text's words, () where a task needs none."""
+        """Encode `texts`; words: the spans of each text's words, () for a task without words."""
         return [
             self.arrange(tokens, spans) for tokens, spans in zip(self.tokenise(texts), words, strict=True)
         ]
 
     def tokenise(self, texts: Sequence[str]) -> list[Any]:
-        """Tokenise `texts`, the costly half of `encode`; the results can be arranged for several tasks.
+        """Tokenise `texts`: the slow half of `encode`. `arrange` can use a result for several tasks.
 
-        Half a surrogate pair, which JSON can hold and UTF-8 cannot, is read as U+FFFD: offsets stay right.
+        A lone surrogate, which JSON allows and UTF-8 does not, becomes U+FFFD; offsets stay correct.
         """
         plain = [text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text) for text in texts]
         return list(self._tokenizer.encode_batch(plain, add_special_tokens=False))
 
     def arrange(self, tokens: Any, spans: Sequence[Span] = ()) -> Encoded:
-        """Cut one text's tokens into windows and find the row of each word of `spans`."""
+        """Encode the tokens of one text: cut them into windows and find the row of each word of `spans`."""
         ids: list[int] = list(tokens.ids)
         rows: list[int] = []
         if spans:
             ids, rows = _align(ids, tokens.offsets, spans, self.unknown)
         content = np.asarray(ids, dtype=np.int64)
-        starts = _window_starts(len(content), self._room)
-        windows = tuple(self._with_specials(content[start : start + self._room]) for start in starts)
-        join_window, join_row = _join(len(content), starts, self._room)
-        return Encoded(windows, join_window, join_row, np.asarray(rows, dtype=np.int64) + 1)
+        starts = _window_starts(len(content), self._size)
+        windows = tuple(self._with_specials(content[start : start + self._size]) for start in starts)
+        join_window, join_row = _join(len(content), starts, self._size)
+        words = np.asarray(rows, dtype=np.int64) + 1
+        return Encoded(windows, join_window, join_row, words, self._first_position)
 
     def _with_specials(self, ids: np.ndarray) -> np.ndarray:
         return np.concatenate(([self._before], ids, [self._after])).astype(np.int64)
@@ -95,10 +98,10 @@ class TextEncoder:
 def _align(
     ids: list[int], offsets: Sequence[Span], spans: Sequence[Span], unknown: int
 ) -> tuple[list[int], list[int]]:
-    """Return the ids, and for each word the index of the first token that covers a character of it.
+    """Return the ids, and for each word the index of the first token that covers one of its characters.
 
-    A word that the tokenizer drops (an invisible character, say) is read as the unknown token, put in its place,
-    so that every word has a row of its own. Plain transformers puts none there: such a text has other logits in it.
+    A word that the tokenizer drops (an invisible character, say) becomes an unknown token, so that every word has a
+    row. transformers alone adds no such token and therefore gives such a text other logits.
     """
     out: list[int] = []
     rows: list[int] = []
@@ -117,24 +120,24 @@ def _align(
     return out + ids[taken:], rows
 
 
-def _window_starts(length: int, room: int) -> list[int]:
-    """Return where windows of `room` tokens begin, evenly spread, each with at least `OVERLAP` of the last."""
-    if length <= room:
+def _window_starts(length: int, size: int) -> list[int]:
+    """Return the first tokens of windows of `size` tokens, evenly spread; each overlaps by at least `OVERLAP`."""
+    if length <= size:
         return [0]
-    step = room - int(room * OVERLAP)
-    count = 1 + -(-(length - room) // step)
-    return [round(i * (length - room) / (count - 1)) for i in range(count)]
+    step = size - int(size * OVERLAP)
+    count = 1 + -(-(length - size) // step)
+    return [round(i * (length - size) / (count - 1)) for i in range(count)]
 
 
-def _join(length: int, starts: Sequence[int], room: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return window and row of each row of the whole text: each token where it has most context."""
+def _join(length: int, starts: Sequence[int], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return window and row of each row of the whole text: of each token, where it has the most context."""
     if len(starts) == 1:
         return np.zeros(length + 2, dtype=np.int64), np.arange(length + 2)
     token = np.arange(length)
     begin = np.asarray(starts)
-    # The border between two windows is the middle of what they share.
-    borders = (begin[1:] + begin[:-1] + room) // 2
+    # The border between two windows is the middle of their overlap.
+    borders = (begin[1:] + begin[:-1] + size) // 2
     window = np.searchsorted(borders, token, side="right")
     last = len(starts) - 1
     join_window = np.concatenate(([0], window, [last]))
-    return join_window, np.concatenate(([0], token - begin[window] + 1, [room + 1]))
+    return join_window, np.concatenate(([0], token - begin[window] + 1, [size + 1]))

@@ -1,7 +1,7 @@
-"""Encoders that the packed trunk does not know: what transformers' model of one says about itself.
+"""Encoders without a packed form: reads their structure from transformers' model.
 
-Which modules an adapter can target, and under which prefix and names the weights are stored, is read off the
-model, so that no architecture needs a record here. What is written down is only what a model cannot tell.
+The modules that an adapter can target, and the prefix and names of the weights, come from the model, so that no
+architecture needs a record here.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ _NAMES = {path: module for module, path in BERT_LAYOUT.modules.items()} | {
     "mlp.Wi": "intermediate",
     "mlp.Wo": "output",
 }
-"""Paths below a layer → our names; a module at any other path is called by it."""
+"""Path of a module below a layer → its name; a module at any other path has the path as its name."""
 
 _INDEXED = re.compile(r"(.+?)\.\d+\.(.+)")
 _TOLERANCE = 1e-4
 
 
 def load_padded(name: str, folder: Path, config: Any) -> tuple[Family, dict[str, Tensor]]:
-    """Return how an encoder is built that transformers runs, and its weights in float32 on the CPU.
+    """Return the family of an encoder that transformers runs, and its weights by name, in float32 on the CPU.
 
-    Raises UnsupportedBackbone for what is no encoder, has no linears in a list of layers or lets padding in, and
-    BackboneError for weights that are missing or cannot be read.
+    Raises UnsupportedBackbone for a model that is not an encoder, has no linears in a list of layers, or has hidden
+    states that depend on padding; BackboneError if weights are missing or cannot be read.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -76,7 +76,7 @@ def load_padded(name: str, folder: Path, config: Any) -> tuple[Family, dict[str,
 
 
 def read_padded(name: str, folder: Path) -> dict[str, Tensor]:
-    """Return the weights of an encoder that `load_padded` has checked, as it returns them."""
+    """Return the weights of an encoder that `load_padded` has checked, by name, in float32 on the CPU."""
     return _tensors(_read_model(name, folder))
 
 
@@ -85,7 +85,7 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _read_model(name: str, folder: Path) -> Any:
-    """Return transformers' model of the bare encoder, which knows the names that its checkpoints ever had."""
+    """Return transformers' model of the bare encoder; transformers maps old names of weights to new ones."""
     from transformers import AutoModel
 
     weight_files(name, folder)
@@ -110,16 +110,17 @@ def _read_model(name: str, folder: Path) -> Any:
 def build_model(
     config: Any, tensors: Mapping[str, Tensor], device: torch.device, attention: str | None = None
 ) -> nn.Module:
-    """Return transformers' model of a bare encoder, frozen, in evaluation mode, with the weights `tensors`.
+    """Return transformers' model of a bare encoder, frozen, in evaluation mode.
 
-    attention: transformers' name of how it is computed, None for its own choice.
+    tensors: its weights by name, in the shapes of the model.
+    attention: transformers' name of the attention implementation, None for its default.
     """
     from transformers import AutoModel
 
     options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
     if attention is not None:
         options["attn_implementation"] = attention
-    with global_generators():  # it draws first weights, which are replaced
+    with global_generators():  # transformers draws initial weights, which are replaced
         model = _bare(AutoModel.from_config(config, **options))
     model.load_state_dict({key: tensor.to(device) for key, tensor in tensors.items()}, assign=True)
     frozen: nn.Module = model.to(device).requires_grad_(False).eval()
@@ -127,21 +128,21 @@ def build_model(
 
 
 def _bare(model: Any) -> Any:
-    """Return `model` without its pooler: heads are ours, and many checkpoints have no weights for it."""
+    """Return `model` without its pooler: OneTrunk has its own heads, and many checkpoints have no pooler."""
     if hasattr(model, "pooler"):
         model.pooler = nn.Identity()
     return model
 
 
 def _head_style(config: Any) -> HeadStyle:
-    """Return `deberta` where transformers' heads are those that we build, else `plain`."""
+    """Return `deberta` if OneTrunk builds the same heads as transformers, else `plain`."""
     pooler = (getattr(config, "pooler_hidden_act", None), getattr(config, "pooler_hidden_size", None))
     known = config.model_type in ("deberta", "deberta-v2") and pooler == ("gelu", config.hidden_size)
     return "deberta" if known else "plain"
 
 
 def _layout(name: str, config: Any, model: nn.Module) -> Layout:
-    """Find the list of layers that has most linears, and the paths below its layers."""
+    """Return the list of layers with the most linears, and their paths below a layer."""
     linears = [path for path, module in model.named_modules() if type(module) is nn.Linear]
     indexed = [match for path in linears if (match := _INDEXED.fullmatch(path))]
     if not indexed:
@@ -152,7 +153,7 @@ def _layout(name: str, config: Any, model: nn.Module) -> Layout:
 
 
 def _positions_after_padding(model: nn.Module) -> bool:
-    """Whether positions count from the padding id + 1, which RoBERTa's heirs tell by a padding position."""
+    """Whether positions begin at the padding id + 1 (RoBERTa): the position embeddings have a padding index."""
     return any(
         "position" in path and isinstance(module, nn.Embedding) and module.padding_idx is not None
         for path, module in model.named_modules()
@@ -161,9 +162,9 @@ def _positions_after_padding(model: nn.Module) -> bool:
 
 @torch.inference_mode()
 def _check_padding(name: str, config: Any, model: nn.Module) -> None:
-    """Raise UnsupportedBackbone unless ids alone are enough, and a text gets the same states beside a longer one.
+    """Raise UnsupportedBackbone unless ids are enough as input and padding does not change hidden states.
 
-    Not every architecture keeps padding out (FNet mixes it in); there an answer would depend on the batch.
+    Some architectures do not mask padding (FNet), so that predictions would depend on the batch.
     """
     pad = config.pad_token_id or 0
     ids = (torch.arange(8) % 4 + pad + 1) % config.vocab_size
@@ -178,12 +179,15 @@ def _check_padding(name: str, config: Any, model: nn.Module) -> None:
         raise UnsupportedBackbone(name, f"transformers cannot run it on token ids alone: {error}") from error
     shapes = [tuple(own.shape) for own in alone]
     if shapes != [(8, config.hidden_size), (4, config.hidden_size)]:
-        raise UnsupportedBackbone(name, f"{config.model_type!r} gives states {shapes}, not one a token")
+        raise UnsupportedBackbone(
+            name,
+            f"{config.model_type!r} returns hidden states of shapes {shapes}, expected one for each token",
+        )
     worst = max(
         float((own - padded[: len(own)]).abs().max()) for own, padded in zip(alone, both, strict=True)
     )
     if not worst <= _TOLERANCE * max(1.0, float(both.abs().max())):
         raise UnsupportedBackbone(
             name,
-            f"{config.model_type!r} gives a text other states in a padded batch, so that answers would vary",
+            f"{config.model_type!r} gives other hidden states in a padded batch, predictions would depend on it",
         )

@@ -1,4 +1,4 @@
-"""An adapter in memory, ready to compute: its task, labels, updates and head."""
+"""An adapter in memory: its task, labels, LoRA weights and head."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from onetrunk.core.tasks.guarded_calls import calling
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adapter:
-    """A task's learnt part. Immutable once it serves.
+    """The trained weights and settings of one task. Immutable once it serves.
 
-    ref: how it is named in answers, `ner@3`.
-    lora: the updates, in the trunk's `adapter_dtype` on its device.
+    ref: its version in predictions, such as `ner@3`.
+    lora: the LoRA weights, on the trunk's device in its `adapter_dtype`.
     head: on the trunk's device, in float32, in evaluation mode.
-    settings: the decoder's (a threshold, say).
+    settings: the decoder's settings (a threshold, say).
     """
 
     ref: str
@@ -34,7 +34,7 @@ class Adapter:
 
     @property
     def format(self) -> HeadFormat:
-        """How the head is stored, and used without OneTrunk."""
+        """The format of the head in files and in transformers."""
         return HeadFormat.of(self.head)
 
 
@@ -46,9 +46,10 @@ def build_head(
     dropout: float = 0.0,
     fresh: bool = True,
 ) -> nn.Module:
-    """Return a head of `spec` for `backbone`, float32 on the backbone's device; not `fresh`: to be loaded next.
+    """Return a new head of a task, in float32 on the backbone's device.
 
-    Raises TaskSpecError for what `make_head` raises, and where it makes no module.
+    fresh: initialise it for training; False if weights will be loaded into it.
+    Raises TaskSpecError for an error in `make_head`, and if it does not return a module.
     """
     context = HeadContext(
         hidden_size=backbone.hidden_size,
@@ -62,20 +63,22 @@ def build_head(
     with calling(spec, "make_head"):
         head = spec.make_head(context)
     if not isinstance(head, nn.Module):
-        raise TaskSpecError(spec.name, [f"make_head gives {head!r}, expected a torch.nn.Module"])
+        raise TaskSpecError(spec.name, [f"make_head returns {head!r}, expected a torch.nn.Module"])
     return head.to(device=backbone.device, dtype=torch.float32)
 
 
 def head_logits(spec: TaskSpec, head: nn.Module, hidden: Tensor, rows: Rows) -> Tensor:
-    """Return the logits (units, anything) float32 of texts whose hidden states (T, H) lie as `rows` says.
+    """Return the logits of texts, (units, labels) float32.
 
-    Raises TaskSpecError for what the head raises, and where it does not give a row of logits a unit.
+    hidden: (rows, width), the hidden states of the texts.
+    rows: the rows of each text and word.
+    Raises TaskSpecError for an error in the head, and if it does not return one row of logits for each unit.
     """
     with calling(spec, "the head"):
         logits = head(hidden.float(), rows)
     units = spec.units_of(len(rows.words), len(rows.offsets) - 1)
     if not isinstance(logits, Tensor) or not logits.ndim or len(logits) != units:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        expected = f"expected a tensor with a row for each of {units} units (level {spec.level!r})"
-        raise TaskSpecError(spec.name, [f"the head gives logits {found}, {expected}"])
+        expected = f"expected a tensor with one row for each of {units} units (level {spec.level!r})"
+        raise TaskSpecError(spec.name, [f"the head returns logits {found}, {expected}"])
     return logits.float()

@@ -1,4 +1,4 @@
-"""Adapters to and from artifacts: what is written in which file, and every check before an adapter may serve."""
+"""Converts adapters to and from artifacts, with all checks of an adapter before it serves."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ from onetrunk.core.errors import AdapterRejected, BackboneMismatch, TaskSpecErro
 from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode_examples
 from onetrunk.core.tasks import Example, HeadFormat, TaskSpec
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.base import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 PROBE_TOLERANCE = 1e-3
-"""Root mean square error of the probe's logits allowed in float32, as a share of the largest (at least 1)."""
+"""Largest RMS error of the probe's logits in float32, relative to the largest logit, or to 1 if that is more."""
 PROBE_MARGIN = 3.0
-"""A trunk in a lower precision may err by so many times what its perturbed copies do (docs/performance.md)."""
+"""Largest error in a lower precision, relative to that of the trunk with noise (docs/performance.md)."""
 _DRAWS = 8
-"""Perturbed copies that are asked before an adapter is refused."""
+"""Largest number of draws of noise before an adapter is refused."""
 
 
 def stored_form(
     adapter: Adapter, backbone: Backbone, dropout: float
 ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
-    """Return adapter_config.json, the tensors of adapter_model.safetensors and those of head.safetensors or None.
+    """Return the contents of an artifact's files.
 
-    A head that a transformers model has is stored as PEFT stores it; any other stands in a file of its own beside
-    a feature extraction adapter.
+    Returns adapter_config.json, the tensors of adapter_model.safetensors, and those of head.safetensors or None.
+    A head that a transformers model has is stored as PEFT stores it. Any other head has its own file, beside an
+    adapter for feature extraction.
     """
     task_type = adapter.format.task_type
     lora = adapter.lora if adapter.lora.updates else _no_change(backbone)
@@ -57,12 +59,12 @@ def stored_form(
 
 
 def name_in_model(key: str, family: Family, prefix: str) -> str:
-    """Return a head weight's name in transformers' model, where BERT's pooler belongs to the encoder."""
+    """Return the name of a head's weight in transformers' model, in which BERT's pooler is part of the encoder."""
     return prefix + key if family.pooler_inside and key.startswith("pooler.") else key
 
 
 def _no_change(backbone: Backbone) -> Lora:
-    """Return a zero update: PEFT's format has no adapter without one, and a zero B changes nothing."""
+    """Return an update with B = 0, which changes nothing: PEFT's format requires an update."""
     target, (d_out, d_in) = next(
         (target, shape)
         for target, shape in backbone.linear_shapes.items()
@@ -72,20 +74,18 @@ def _no_change(backbone: Backbone) -> Lora:
 
 
 def record_probe(adapter: Adapter, backbone: Backbone) -> Probe:
-    """Return the task's probe texts and the logits that this adapter gives them, computed in float32."""
+    """Return the task's probe texts with the logits of this adapter, computed in float32."""
     exact = replace(adapter, lora=adapter.lora.to(backbone.device, torch.float32))
-    logits = probe_logits(exact, Trunk.of(backbone, torch.float32), backbone, adapter.spec.probe)
+    logits = probe_logits(exact, trunk_of(backbone, torch.float32), backbone, adapter.spec.probe)
     return Probe(texts=adapter.spec.probe, logits=tuple(each.tolist() for each in logits))
 
 
 def probe_logits(
     adapter: Adapter, trunk: Trunk, backbone: Backbone, texts: tuple[str, ...]
 ) -> list[np.ndarray[Any, Any]]:
-    """Return the logits of `texts`, one array (units, labels) each."""
+    """Return the logits (units, labels) of each text."""
     encoded = encode_examples(backbone.encoder, adapter.spec, [Example(text) for text in texts])
-    return compute_logits(
-        trunk, backbone.first_position, [adapter], [LogitsRequest(each, 0) for each in encoded]
-    )
+    return compute_logits(trunk, [adapter], [LogitsRequest(each, 0) for each in encoded])
 
 
 def load_adapter(
@@ -96,10 +96,12 @@ def load_adapter(
     trunk: Trunk,
     place: Callable[[Lora, torch.device, torch.dtype], Lora] = Lora.to,
 ) -> Adapter:
-    """Make an adapter of a verified artifact, and check that it fits and answers as it did when it was stored.
+    """Load an adapter from a verified artifact, and check its shapes, its head and its probe.
 
-    place: what brings the updates to the trunk's device and dtype; the probe is computed with what it returns.
-    Raises BackboneMismatch (other weights or tokenizer), AdapterRejected (shapes, head, probe), ArtifactError.
+    ref: the version, for messages.
+    place: copies the LoRA weights to a device and a dtype, in the layout that is to serve.
+    Raises BackboneMismatch for another backbone or tokenizer, AdapterRejected if a check fails, ArtifactError for
+    another format than PEFT's.
     """
     lora, weights = _weights(ref, artifact, backbone)
     task_type = artifact.adapter_config.get("task_type")
@@ -107,11 +109,14 @@ def load_adapter(
     head = build_head(spec, backbone, manifest.labels, manifest.pooling or "cls", fresh=False)
     if (own := HeadFormat.of(head).stored_type) != task_type:
         raise AdapterRejected(
-            ref, f"it is stored as {task_type}, the task's head as {own}; the plugin has changed"
+            ref,
+            f"its head is stored as {task_type}, the task's head is {own}; the plugin has changed, use its old "
+            "version or train the adapter again",
         )
     if manifest.level != spec.level:
         raise AdapterRejected(
-            ref, f"task.json says level {manifest.level!r}, the task {spec.name!r} is of level {spec.level!r}"
+            ref,
+            f"task.json has level {manifest.level!r}, expected {spec.level!r}, the level of task {spec.name!r}",
         )
     load_head(ref, head, weights)
     adapter = Adapter(
@@ -128,9 +133,9 @@ def load_adapter(
 
 
 def reload_lora(ref: str, artifact: Artifact, identity: str, backbone: Backbone) -> Lora:
-    """Return the updates of an adapter that was loaded, and so probed, when its artifact had the id `identity`.
+    """Read the LoRA weights of an adapter again, whose artifact had the id `identity` when it was loaded.
 
-    Raises AdapterRejected for any other artifact: its head would not be the one in service.
+    Raises AdapterRejected if the artifact has changed since: the loaded head would not fit.
     """
     if artifact.id != identity:
         raise AdapterRejected(ref, f"{artifact.path} has changed since it was loaded; load it again")
@@ -139,7 +144,7 @@ def reload_lora(ref: str, artifact: Artifact, identity: str, backbone: Backbone)
 
 
 def _weights(ref: str, artifact: Artifact, backbone: Backbone) -> tuple[Lora, Mapping[str, Tensor]]:
-    """Return the updates and the head's weights of an artifact that fits `backbone`."""
+    """Return the LoRA weights and the head's weights of an artifact, after a check that they fit `backbone`."""
     check_backbone(ref, artifact, backbone)
     prefix = "" if artifact.manifest.head == "file" else f"{backbone.family.prefix}."
     lora, rest = read_peft(
@@ -148,26 +153,26 @@ def _weights(ref: str, artifact: Artifact, backbone: Backbone) -> tuple[Lora, Ma
     check_shapes(ref, lora, backbone)
     if artifact.head is not None and rest:
         raise AdapterRejected(
-            ref, f"adapter_model.safetensors has {min(rest)!r}, which is no update of a linear"
+            ref, f"adapter_model.safetensors has {min(rest)!r}, expected LoRA weights of the encoder only"
         )
     head = artifact.head if artifact.head is not None else _head_weights(rest, prefix)
     return (Lora({}) if artifact.manifest.method == "head" else lora), head
 
 
 def check_backbone(ref: str, artifact: Artifact, backbone: Backbone) -> None:
-    """Raise BackboneMismatch unless `backbone` is the one that the adapter was trained on."""
+    """Raise BackboneMismatch unless the adapter was trained on `backbone`, with the same tokenizer."""
     wanted = artifact.manifest.backbone
     if wanted.fingerprint != backbone.fingerprint:
         raise BackboneMismatch(
             backbone.name,
-            f"adapter {ref} was trained on {wanted.name} with weights {wanted.fingerprint[:12]}…, "
-            f"these are {backbone.fingerprint[:12]}…; use that backbone, or train the adapter on this one",
+            f"adapter {ref} was trained on {wanted.name} with weights {wanted.fingerprint[:12]}…, the weights here "
+            f"are {backbone.fingerprint[:12]}…; use that backbone, or train the adapter on this one",
         )
     if wanted.tokenizer != backbone.tokenizer_fingerprint:
         raise BackboneMismatch(
             backbone.name,
-            f"adapter {ref} was trained with another tokenizer ({wanted.tokenizer[:12]}…, "
-            f"this is {backbone.tokenizer_fingerprint[:12]}…)",
+            f"adapter {ref} was trained with tokenizer {wanted.tokenizer[:12]}…, the tokenizer here is "
+            f"{backbone.tokenizer_fingerprint[:12]}…; use the backbone with that tokenizer",
         )
 
 
@@ -176,19 +181,19 @@ def _head_weights(rest: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def check_shapes(ref: str, lora: Lora, backbone: Backbone) -> None:
-    """Raise AdapterRejected unless each update of `lora` is for a linear that `backbone` has."""
+    """Raise AdapterRejected unless `backbone` has a linear layer of the right shape for each update of `lora`."""
     shapes = backbone.linear_shapes
     for (layer, module), update in lora.updates.items():
         shape = (update.b.shape[0], update.a.shape[1])
-        expected = shapes.get((layer, module))
+        expected = shapes.get((layer, module), "no such layer")
         if shape != expected:
             raise AdapterRejected(
-                ref, f"the update of layer {layer} {module} is for {shape}, the backbone has {expected}"
+                ref, f"the update of layer {layer} {module} has shape {shape}, the backbone has {expected}"
             )
 
 
 def load_head(ref: str, head: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Put `weights` into `head`. Raises AdapterRejected where names or shapes are not the head's."""
+    """Load `weights`, by name, into `head`. Raises AdapterRejected for other names or shapes than the head's."""
     expected = {key: tuple(tensor.shape) for key, tensor in head.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in weights.items()}
     if expected != found:
@@ -197,15 +202,16 @@ def load_head(ref: str, head: nn.Module, weights: Mapping[str, Tensor]) -> None:
         )
         key = differing[0]
         raise AdapterRejected(
-            ref, f"head weight {key} has shape {found.get(key)}, its labels and task need {expected.get(key)}"
+            ref,
+            f"head weight {key} has shape {found.get(key)}, expected {expected.get(key)} for its task and labels",
         )
     head.load_state_dict(dict(weights))
 
 
 def _check_probe(adapter: Adapter, probe: Probe, backbone: Backbone, trunk: Trunk) -> None:
-    """Compare the probe's logits with the recorded ones: the last guard against weights that do not fit.
+    """Raise AdapterRejected unless the probe's logits are the recorded ones, up to rounding.
 
-    In a lower precision the error allowed is measured: what an error of the trunk's size does to these logits.
+    In a lower precision the bound is measured: the error of these logits with noise as large as the trunk's error.
     """
 
     def compute(computing: Trunk) -> list[np.ndarray[Any, Any]]:
@@ -221,14 +227,14 @@ def _check_probe(adapter: Adapter, probe: Probe, backbone: Backbone, trunk: Trun
     for seed in range(_DRAWS if trunk.error else 0):
         if worst <= allowed:
             break
-        drawn.append(_distance(compute(trunk.perturbed(seed)), found))
+        drawn.append(_distance(compute(trunk.with_noise(trunk.noise, seed)), found))
         allowed = floor + PROBE_MARGIN * float(np.sqrt(np.square(drawn).mean()))
-    if not worst <= allowed:
+    if not worst <= allowed < np.inf:  # logits that overflow allow anything
         raise AdapterRejected(
             adapter.ref,
             f"its probe gives logits that differ by {worst:.3g} from the recorded ones, at most {allowed:.3g} is "
-            f"allowed in {name_of(trunk.precision)}; its weights are not those that were stored, or the plugin has "
-            "changed",
+            f"allowed in {name_of(trunk.precision)}; its weights or the plugin have changed since it was stored, "
+            "fetch or train it again",
         )
 
 
@@ -240,14 +246,15 @@ def _recorded(ref: str, probe: Probe, found: list[np.ndarray[Any, Any]]) -> list
             arrays[i] = expected.reshape(logits.shape)
         elif expected.shape != logits.shape:
             raise AdapterRejected(
-                ref, f"probe {text!r} gives logits {logits.shape}, recorded are {expected.shape}"
+                ref,
+                f"probe {text!r} gives logits of shape {logits.shape}, expected {expected.shape} as recorded",
             )
     return arrays
 
 
 def _distance(found: list[np.ndarray[Any, Any]], expected: list[np.ndarray[Any, Any]]) -> float:
-    """Return the root mean square of all differences, 0 where there are no logits."""
-    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
+    """Return the root mean square of all differences, 0 without logits."""
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses a result that is not finite
         squares = [np.square(own - other).ravel() for own, other in zip(found, expected, strict=True)]
         numbers = np.concatenate(squares)
         return float(np.sqrt(numbers.mean())) if numbers.size else 0.0

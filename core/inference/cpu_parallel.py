@@ -1,7 +1,8 @@
-"""Lanes: parts of a batch that are computed side by side, each on a thread with its share of the CPU's threads.
+"""Runs parts of a CPU batch in parallel, one thread group each.
 
-Threads that share one product wait for each other after each of some hundred, and what is too small to be shared
-(the rows of one adapter, a norm, Python) leaves all but one of them waiting. Lanes wait for each other at the end.
+A product that is split over threads ends with a barrier, as do some hundred others in a forward pass, and small
+operations (the rows of one adapter, a norm, Python) run on one thread while the others wait. Parts of a batch on
+threads of their own have one barrier, at the end.
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ import torch
 from onetrunk.core.trunk.batching import evenly
 
 MOST = 4
-"""Lanes at most; where there are more threads, each lane has several."""
+"""Largest number of parallel parts; with more threads, each part has several."""
 LEAST_TOKENS = 256
-"""Of a lane: fewer are computed as soon, or sooner, by all threads together."""
+"""Fewest tokens of a part: all threads together compute a smaller batch as fast, or faster."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def split_for_threads(tokens: Sequence[int], keys: Sequence[int], device: torch.device) -> list[list[int]]:
-    """Return the indices of a batch by lane; on a GPU, and where it is small, there is one.
+    """Split the indices of a batch into parts for `run_parallel`; one part on a GPU or for a small batch.
 
-    tokens: of each text. keys: those of one key stay together, but for the one between two lanes.
+    tokens: number of tokens of each text.
+    keys: texts of one key stay in one part, except at the border of two parts.
     """
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     count = min(MOST, threads, sum(tokens) // LEAST_TOKENS)
@@ -39,24 +41,24 @@ def split_for_threads(tokens: Sequence[int], keys: Sequence[int], device: torch.
 
 
 def run_parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Return what `work` makes of each item, side by side, without gradients; raises what one of them raises.
+    """Return `work(item)` for each item, without gradients. Raises the first error after all items have ended.
 
-    One caller at a time has lanes; for others the items are computed one after the other, on their own threads.
+    One caller at a time has the threads; other callers run their items one after another on their own thread.
     """
     threads = torch.get_num_threads()
     count = min(MOST, threads, len(items))
-    if count <= 1 or not _lanes.taken.acquire(blocking=False):
+    if count <= 1 or not _threads.taken.acquire(blocking=False):
         return [work(item) for item in items]
     results: list[R] = [None] * len(items)  # type: ignore[list-item]
-    rest = iter(enumerate(items))  # which whoever is free takes the next from
-    lane = partial(_run, work, rest, results, torch.is_inference_mode_enabled())
+    rest = iter(enumerate(items))  # shared: a thread takes the next item when it is free
+    run = partial(_run, work, rest, results, torch.is_inference_mode_enabled())
     try:
-        pool = _lanes.pool(count, threads)
-        lanes = [pool.submit(lane) for _ in range(count)]
-        wait(lanes)
+        pool = _threads.pool(count, threads)
+        running = [pool.submit(run) for _ in range(count)]
+        wait(running)
     finally:
-        _lanes.taken.release()
-    for own in lanes:
+        _threads.taken.release()
+    for own in running:
         own.result()
     return results
 
@@ -67,22 +69,22 @@ def _run(work: Callable[[T], R], rest: Iterator[tuple[int, T]], results: list[R]
             results[index] = work(item)
 
 
-class _Lanes:
-    """The threads of the lanes. taken: held by whoever uses them."""
+class _Threads:
+    """The thread pools. taken: held by the caller that uses them."""
 
     def __init__(self) -> None:
         self.taken = threading.Lock()
         self._pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
     def pool(self, count: int, threads: int) -> ThreadPoolExecutor:
-        """Return `count` threads that have `threads` of torch's between them; the caller holds `taken`.
+        """Return `count` threads that share `threads` of torch's threads. The caller holds `taken`.
 
-        A thread that computes for the first time takes the number that was set last in any thread, and keeps it.
-        The share is therefore set once, while the pool is made, and the number is as before when this returns.
+        A thread takes torch's current number of threads at its first operation and keeps it. The share is therefore
+        set while the pool starts, and the number of the process is restored before this returns.
         """
         key = (count, threads)
         if key not in self._pools:
-            self._pools[key] = pool = ThreadPoolExecutor(count, "onetrunk-lane")
+            self._pools[key] = pool = ThreadPoolExecutor(count, "onetrunk-parallel")
             started = threading.Barrier(count)
             wait([pool.submit(_take_share, threads // count, started) for _ in range(count)])
             torch.set_num_threads(threads)
@@ -90,11 +92,11 @@ class _Lanes:
 
 
 def _take_share(threads: int, started: threading.Barrier) -> None:
-    started.wait()  # so that no thread is given two shares
-    torch.get_num_threads()  # the first call in a thread takes the process's number, also over one set before it
+    started.wait()  # each thread takes one share
+    torch.get_num_threads()  # the first call in a thread reads the number of the process, and would do so later
     torch.set_num_threads(threads)
 
 
-_lanes = _Lanes()
+_threads = _Threads()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _lanes.__init__())  # type: ignore[misc]  # threads are not inherited
+    os.register_at_fork(after_in_child=lambda: _threads.__init__())  # type: ignore[misc]  # a fork has no threads

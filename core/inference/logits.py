@@ -1,4 +1,4 @@
-"""Examples → logits: the part of prediction, evaluation and the probe that is the same."""
+"""Computes the logits of examples, for prediction, evaluation and probes."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from onetrunk.core.inference.adapter import Adapter, head_logits
 from onetrunk.core.inference.cpu_parallel import run_parallel, split_for_threads
 from onetrunk.core.tasks import Example, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling
+from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.batching import inference_batches
-from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import pack
 from onetrunk.core.trunk.partial_forward import LayerEntry, lower_states, run_entries
 
 BATCH_TOKENS = 2048
-"""Default token budget of a batch: large enough for full speed on a CPU, small enough for its caches."""
+"""Default token budget of a batch: enough for full speed on a CPU, and small enough for its caches."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogitsRequest:
-    """One text for one adapter; `slot` is the adapter's index."""
+    """One text for one adapter. slot: index of the adapter."""
 
     encoded: Encoded
     slot: int
 
 
 def encode_examples(encoder: TextEncoder, spec: TaskSpec, examples: Sequence[Example]) -> list[Encoded]:
-    """Tokenise `examples` with the word spans of their task. Raises TaskSpecError for what `split` raises."""
+    """Encode examples with the word spans of their task. Raises TaskSpecError for an error in `split`."""
     spans = []
     for example in examples:
         with calling(spec, "split", example.where):
@@ -42,15 +42,17 @@ def encode_examples(encoder: TextEncoder, spec: TaskSpec, examples: Sequence[Exa
     return encoder.encode([example.text for example in examples], spans)
 
 
-def ignore(jobs: int) -> None:
-    """Hear of progress and do nothing."""
+def ignore(count: int) -> None:
+    """Do nothing: the default progress callback."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A job in a batch.
+    """A request in a batch.
 
-    index: its place in the order asked; text: equal for equal texts; first: the first layer its adapter changes.
+    index: of the request.
+    text: a number, equal for equal texts.
+    first: the first layer that its adapter changes.
     """
 
     index: int
@@ -63,64 +65,63 @@ class _Row:
 @torch.inference_mode()
 def compute_logits(
     trunk: Trunk,
-    first_position: int,
     adapters: Sequence[Adapter],
-    jobs: Sequence[LogitsRequest],
+    requests: Sequence[LogitsRequest],
     batch_tokens: int = BATCH_TOKENS,
     advance: Callable[[int], None] = ignore,
 ) -> list[np.ndarray]:
-    """Return the logits of each job, (units, labels) float32, in the order of `jobs`.
+    """Return the logits of each request, (units, labels) float32, in the order of `requests`.
 
-    Jobs of all adapters share batches; those of one text share the layers below the first that their adapter
-    changes. `advance` hears how many jobs each batch finished.
+    Requests for all adapters share batches. Requests for one text share the layers below the first one that their
+    adapters change.
+    batch_tokens: token budget of a batch.
+    advance: called after each batch with its number of requests.
+    Raises TaskSpecError for an error in a head.
     """
-    results: list[np.ndarray | None] = [None] * len(jobs)
-    texts = _numbered([job.encoded for job in jobs])
+    results: list[np.ndarray | None] = [None] * len(requests)
+    texts = _numbered([request.encoded for request in requests])
     firsts = [trunk.first_changed(adapter.lora) for adapter in adapters]
-    for batch in inference_batches([job.encoded.tokens for job in jobs], batch_tokens, texts):
-        rows = [_Row(i, jobs[i].encoded, jobs[i].slot, texts[i], firsts[jobs[i].slot]) for i in batch]
-        answer = partial(_lane_logits, trunk, first_position, adapters, batch_tokens)
-        for index, logits in chain.from_iterable(run_parallel(answer, _lanes(rows, trunk.device))):
+    for batch in inference_batches([request.encoded.tokens for request in requests], batch_tokens, texts):
+        chosen = [(i, requests[i]) for i in batch]
+        rows = [_Row(i, own.encoded, own.slot, texts[i], firsts[own.slot]) for i, own in chosen]
+        work = partial(_rows_logits, trunk, adapters, batch_tokens)
+        for index, logits in chain.from_iterable(run_parallel(work, _split(rows, trunk.device))):
             results[index] = logits
         advance(len(batch))
     return results  # type: ignore[return-value]
 
 
 def _numbered(texts: Sequence[Encoded]) -> list[int]:
-    """Return a number for each text, the same for the same tokens."""
+    """Return a number for each text, equal for equal tokens."""
     known: dict[tuple[bytes, ...], int] = {}
     return [known.setdefault(tuple(ids.tobytes() for ids in text.windows), len(known)) for text in texts]
 
 
-def _lanes(rows: list[_Row], device: torch.device) -> list[list[_Row]]:
-    """Cut a batch into lanes: by adapters, or by texts where adapters share the lower layers of one."""
+def _split(rows: list[_Row], device: torch.device) -> list[list[_Row]]:
+    """Split a batch for parallel threads: by adapter, or by text if adapters share the lower layers of a text."""
     shared = _has_shared(rows)
     keys = [row.text if shared else row.slot for row in rows]
-    return [
-        [rows[i] for i in own]
-        for own in split_for_threads([row.encoded.tokens for row in rows], keys, device)
-    ]
+    parts = split_for_threads([row.encoded.tokens for row in rows], keys, device)
+    return [[rows[i] for i in part] for part in parts]
 
 
 def _has_shared(rows: Sequence[_Row]) -> bool:
-    """Tell whether several adapters share the lower layers of some text."""
+    """Whether several adapters share the lower layers of a text."""
     return len({row.text for row in rows if row.first}) < sum(row.first > 0 for row in rows)
 
 
-def _lane_logits(
-    trunk: Trunk, first_position: int, adapters: Sequence[Adapter], most: int, rows: list[_Row]
+def _rows_logits(
+    trunk: Trunk, adapters: Sequence[Adapter], most: int, rows: list[_Row]
 ) -> list[tuple[int, np.ndarray]]:
-    """Return the index of each row of a lane with its logits; at most `most` tokens run at once."""
+    """Return the index of each row with its logits (units, labels); at most `most` tokens run at once."""
     loras = {row.slot: adapters[row.slot].lora for row in rows}
     found: list[tuple[int, np.ndarray]] = []
     if _has_shared(rows):
         rows.sort(key=lambda row: (row.first, row.slot))
-        entries = _entries(trunk, first_position, rows, most)
-        hidden, packed = run_entries(trunk, first_position, entries, loras, most=most)
+        hidden, packed = run_entries(trunk, _entries(trunk, rows, most), loras, most=most)
     else:
         rows.sort(key=lambda row: row.slot)
-        packed = pack([row.encoded for row in rows], [row.slot for row in rows], first_position, most)
-        packed = packed.to(trunk.device)
+        packed = pack([row.encoded for row in rows], [row.slot for row in rows], most).to(trunk.device)
         hidden = trunk.forward(packed, loras)
     last = 0
     for slot, group in groupby(rows, key=lambda row: row.slot):
@@ -135,8 +136,8 @@ def _lane_logits(
     return found
 
 
-def _entries(trunk: Trunk, first_position: int, rows: Sequence[_Row], most: int) -> list[LayerEntry]:
-    """Return the entries of `rows`, which are in order of `first`; each text climbs once, as far as needed."""
+def _entries(trunk: Trunk, rows: Sequence[_Row], most: int) -> list[LayerEntry]:
+    """Return the entries of `rows`, which are sorted by `first`. Each text runs once, as far as it is needed."""
     entries: list[LayerEntry] = []
     states: dict[int, Tensor] = {}
     below = 0
@@ -145,7 +146,7 @@ def _entries(trunk: Trunk, first_position: int, rows: Sequence[_Row], most: int)
         needed = {row.text: row.encoded for row in rows if row.first >= first}
         entering = torch.cat([states[text] for text in needed]) if states else None
         texts = list(needed.values())
-        hidden = lower_states(trunk, first_position, texts, entering, range(below, first), most)
+        hidden = lower_states(trunk, texts, entering, range(below, first), most)
         states = dict(zip(needed, hidden.split([text.tokens for text in texts]), strict=True))
         entries.append(_entry(own, states))
         below = first
@@ -153,7 +154,7 @@ def _entries(trunk: Trunk, first_position: int, rows: Sequence[_Row], most: int)
 
 
 def _entry(rows: Sequence[_Row], states: Mapping[int, Tensor]) -> LayerEntry:
-    """Return the entry of `rows`, with the states of each text, by its number, once."""
+    """Return the entry of `rows`; states: (tokens, width) of each text by its number."""
     starts: dict[int, int] = {}
     end = 0
     for row in rows:

@@ -1,4 +1,4 @@
-"""`OneTrunk`: one frozen trunk, any number of adapters, one call for all of them."""
+"""`OneTrunk`: serves any number of adapters on one frozen backbone."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Example, JSONObject
 from onetrunk.core.tasks.guarded_calls import calling, json_of
 from onetrunk.core.tasks.prediction import Prediction, check_strings
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 CHUNK = 2048
-"""Texts that are tokenised, packed and answered together, by default; bounds the memory of a large file."""
+"""Default number of texts of a stream that are answered together; it bounds the memory of a long stream."""
 
 
 class OneTrunk:
@@ -62,7 +62,7 @@ class OneTrunk:
         resolve: Resolve | None = None,
     ) -> None:
         self.backbone = backbone if isinstance(backbone, Backbone) else Backbone.load(backbone)
-        trunk = Trunk.of(self.backbone)
+        trunk = trunk_of(self.backbone)
         self.trunk = trunk.with_graphs() if graphs else trunk
         self.store = store or Store()
         self.host = host or PluginHost.discover()
@@ -97,11 +97,10 @@ class OneTrunk:
     def predict(
         self, texts: Sequence[str], adapters: Sequence[str], *, batch_tokens: int = BATCH_TOKENS
     ) -> list[list[Prediction]]:
-        """Answer every text with every adapter: a list a text, in it a prediction an adapter, in the order asked.
+        """Return the predictions of each adapter for each text: one list for each text, in the given order.
 
-        Raises UsageError for an adapter that is not loaded, TypeError for what is no list of strings,
-        PredictionFailed for a text that a task fails on; the answers to the texts before it come from
-        `predict_stream`.
+        Raises UsageError for an adapter that is not loaded, TypeError if an argument is not a list of strings, and
+        PredictionFailed for a text on which a task fails; `predict_stream` answers the texts before it.
         """
         check_strings(texts, adapters)
         return list(self.predict_stream(texts, adapters, batch_tokens=batch_tokens))
@@ -114,10 +113,10 @@ class OneTrunk:
         batch_tokens: int = BATCH_TOKENS,
         chunk: int = CHUNK,
     ) -> Iterator[list[Prediction]]:
-        """Answer a stream of any length in bounded memory; otherwise as `predict`.
+        """Yield the predictions for each text of a stream of any length, in bounded memory.
 
-        chunk: texts that are read before they are answered together; 1 answers each as it comes, more slowly.
-        Where `decode` fails on a text, all texts before it have been answered.
+        chunk: number of texts to read before a batch; 1 answers each text at once, which is slower.
+        Raises as `predict` does. If `decode` fails on a text, all texts before it have been answered.
         """
         rest = iter(texts)
         with self.registry.in_use(adapters) as chosen:
@@ -134,7 +133,7 @@ class OneTrunk:
         batch_tokens: int = BATCH_TOKENS,
         advance: Callable[[int], None] = ignore,
     ) -> JSONObject:
-        """Return the metrics of a loaded adapter on `dataset`. Raises DataError for labels it does not know."""
+        """Return the metrics of a loaded adapter on `dataset`. Raises DataError for labels that it lacks."""
         with self.registry.in_use([reference]) as (adapter,):
             check_targets(adapter.spec, dataset, adapter.labels)
             logits = self.logits(dataset.examples, adapter, batch_tokens, advance)
@@ -149,17 +148,15 @@ class OneTrunk:
     ) -> list[np.ndarray]:
         """Return the logits of each example, (units, labels) float32."""
         encoded = encode_examples(self.encoder, adapter.spec, examples)
-        jobs = [LogitsRequest(each, 0) for each in encoded]
-        return compute_logits(
-            self.trunk, self.backbone.first_position, [adapter], jobs, batch_tokens, advance
-        )
+        requests = [LogitsRequest(each, 0) for each in encoded]
+        return compute_logits(self.trunk, [adapter], requests, batch_tokens, advance)
 
     def _answer(
         self, texts: Sequence[str], adapters: Sequence[Adapter], batch_tokens: int, before: int
     ) -> Iterator[list[Prediction]]:
-        """Tokenise each text once, run all adapters over one queue of jobs, decode.
+        """Answer `texts` with all adapters together; each text is tokenised once.
 
-        before: how many texts of the stream were answered before these.
+        before: number of texts of the stream before these.
         """
         tokenised = self.encoder.tokenise(texts)
         examples: list[list[Example]] = []
@@ -168,12 +165,12 @@ class OneTrunk:
             for i, text in enumerate(texts):
                 with _on_text(adapter, "split", before + i, text):
                     examples[-1].append(adapter.spec.unlabelled(text))
-        jobs = [
+        requests = [
             LogitsRequest(self.encoder.arrange(tokens, example.words), slot)
             for slot, own in enumerate(examples)
             for tokens, example in zip(tokenised, own, strict=True)
         ]
-        logits = compute_logits(self.trunk, self.backbone.first_position, adapters, jobs, batch_tokens)
+        logits = compute_logits(self.trunk, adapters, requests, batch_tokens)
         for i, text in enumerate(texts):
             answers = []
             for slot, adapter in enumerate(adapters):
@@ -186,7 +183,7 @@ class OneTrunk:
 
 @contextmanager
 def _on_text(adapter: Adapter, function: str, index: int, text: str) -> Iterator[None]:
-    """Turn what the function of a task raises within into PredictionFailed, which names the text."""
+    """Raise an error of a task's function as PredictionFailed, which names the text."""
     try:
         with calling(adapter.spec, function):
             yield

@@ -20,7 +20,7 @@ from onetrunk.core.errors import UsageError
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import load_adapter, reload_lora
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.base import Trunk
 
 Resolve = Callable[[str], StoredVersion]
 """Finds the version that a reference means now. Raises UnknownAdapter or ReferenceSyntaxError."""
@@ -94,7 +94,7 @@ class AdapterRegistry:
 
         Loads of one name run one after the other, in the order of the calls.
         Returns the new entry and the one that it replaced, None if the name is new.
-        Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask: nothing changes.
+        Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask, and changes nothing.
         """
         with self._exclusive(name):
             loaded = self._load(self._resolve(reference))

@@ -36,7 +36,7 @@ from onetrunk.core.interop.export_verify import Run, compare
 from onetrunk.core.interop.merging import in_model, labelled_config, merged_model, model_with_head
 from onetrunk.core.interop.onnx_graph import check_installed, open_onnx, write_onnx
 from onetrunk.core.tasks import TaskSpec
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 TOLERANCE = 1e-4
 """The largest allowed difference between a logit of an export and OneTrunk's."""
@@ -77,7 +77,7 @@ def export_adapter(
     if form == "onnx":
         check_installed()
     target, artifact = _target(folder), stored.read()
-    adapter = load_adapter(stored.ref, artifact, spec, backbone, Trunk.of(backbone, torch.float32))
+    adapter = load_adapter(stored.ref, artifact, spec, backbone, trunk_of(backbone, torch.float32))
     with _new_folder(target) as aside:
         on_step(f"writing {form}")
         run = _WRITERS[form](adapter, artifact, backbone, aside)

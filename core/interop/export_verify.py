@@ -18,7 +18,7 @@ from onetrunk.core.errors import ExportError
 from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode_examples
 from onetrunk.core.tasks import Example, Rows
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 Run = Callable[[Tensor, Tensor], "np.ndarray[Any, Any]"]
 """Runs an export: (input_ids, attention_mask), each (texts, length) int64 → logits.
@@ -41,8 +41,8 @@ def compare(adapter: Adapter, backbone: Backbone, run: Run, aside: Path) -> tupl
     whole = [(example, own) for example, own in pairs if len(own.windows) == 1]
     texts = [own for _, own in whole]
     jobs = [LogitsRequest(own, 0) for own in texts]
-    trunk = Trunk.of(backbone, torch.float32)
-    ours = compute_logits(trunk, backbone.first_position, [adapter], jobs)
+    trunk = trunk_of(backbone, torch.float32)
+    ours = compute_logits(trunk, [adapter], jobs)
     _check_tokenizer(backbone, aside, [example for example, _ in whole])
     finish = _finish(adapter, backbone, aside)
     worst = 0.0

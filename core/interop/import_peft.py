@@ -28,7 +28,7 @@ from onetrunk.core.interop.import_labels import MODEL_CONFIG, find_labels
 from onetrunk.core.tasks import HeadFormat, JSONObject, TaskSpec
 from onetrunk.core.tasks.guarded_calls import json_of
 from onetrunk.core.training.manifest_builder import Destination, bare_manifest, store_adapter
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 FILES = (CONFIG, MODEL, MODEL_CONFIG, CARD)
 """The files of a plain PEFT adapter that are read. The first two are required."""
@@ -170,7 +170,7 @@ def _check_answers(adapter: Adapter, backbone: Backbone) -> None:
     """Raise UsageError if the task cannot decode the logits, for example if the labels are not IOB2 tags."""
     exact = replace(adapter, lora=adapter.lora.to(backbone.device, torch.float32))
     texts = adapter.spec.probe
-    logits = probe_logits(exact, Trunk.of(backbone, torch.float32), backbone, texts)
+    logits = probe_logits(exact, trunk_of(backbone, torch.float32), backbone, texts)
     for text, own in zip(texts, logits, strict=True):
         try:
             json_of(adapter.spec, "decode", adapter.spec.unlabelled(text), own, adapter.labels, {})

@@ -255,9 +255,9 @@ class Puller:
         spec = self._host.task(artifact.manifest.task)
         backbone = self._backbone(artifact.manifest)
         try:
-            from onetrunk.core.trunk.packed import Trunk
+            from onetrunk.core.trunk.build import trunk_of
 
-            load_adapter(str(remote.location), artifact, spec, backbone, Trunk.of(backbone))
+            load_adapter(str(remote.location), artifact, spec, backbone, trunk_of(backbone))
         except BackboneMismatch as error:
             if not self._allow:
                 raise

@@ -14,7 +14,7 @@ import torch
 from onetrunk.adapters.methods.lora import Lora
 from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import Backbone
-from onetrunk.core.backbones.device import has_int8
+from onetrunk.core.backbones.kernels import has_int8
 from onetrunk.core.backbones.rng import global_generators
 from onetrunk.core.data.dataset import Dataset, content_sha256
 from onetrunk.core.data.training_data import TrainData
@@ -32,7 +32,7 @@ from onetrunk.core.training.encoded_dataset import encode_dataset
 from onetrunk.core.training.pipeline import TrainJob, train_adapter
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import balanced_weights
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 ODD_TEXTS = ("", " \t\n", "\u200b", "🙂👩‍👩‍👧", "東京 café №", "x" * 300, "[SEP] </s>", "a b " * 60)
 _SETTINGS = TrainSettings(rank=4, alpha=8.0, lr=0.01, epochs=8, batch_tokens=128, dropout=0.0, patience=0)
@@ -55,7 +55,7 @@ class ConformanceChecks:
         self.spec, self.records = spec, records
         served = (*_TRAINED, *(("int8",) if has_int8() else ()))
         self.backbones = {name: Backbone.load(backbone, device="cpu", dtype=name) for name in served}
-        self.trunks = {name: Trunk.of(own) for name, own in self.backbones.items()}
+        self.trunks = {name: trunk_of(own) for name, own in self.backbones.items()}
         self.backbone = self.backbones["fp32"]
         self.store = Store(store)
         self.examples: list[Example] = []
@@ -187,7 +187,7 @@ class ConformanceChecks:
         """Return the logits of `examples` from the trunk in `precision`."""
         encoded = encode_examples(self.backbone.encoder, self.spec, examples)
         jobs, trunk = [LogitsRequest(each, 0) for each in encoded], self.trunks[precision]
-        return compute_logits(trunk, self.backbone.first_position, [adapter], jobs, batch_tokens)
+        return compute_logits(trunk, [adapter], jobs, batch_tokens)
 
     def head(self) -> Iterator[str]:
         """The head returns one row of logits per unit, and the same logits in every batch."""

@@ -53,7 +53,7 @@ class WholeModel(Trainable):
         for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = settings.dropout
-        self._model, self._first_position = _InPrecision(model, backbone.dtype), backbone.first_position
+        self._model = _InPrecision(model, backbone.dtype)
         self._trunk = PaddedTrunk(self._model, backbone.config)
         super().__init__(spec, labels, settings, randomness, head, list(model.parameters()))
 
@@ -62,7 +62,7 @@ class WholeModel(Trainable):
 
         most: the largest number of tokens that run at once.
         """
-        packed = pack(texts, [0] * len(texts), self._first_position, most).to(self._trunk.device)
+        packed = pack(texts, [0] * len(texts), most).to(self._trunk.device)
         self._model.train()
         with self.randomness.as_global():
             return self._trunk.forward(packed, {}), packed.rows(0, len(texts))
@@ -72,7 +72,7 @@ class WholeModel(Trainable):
         self._model.eval()
         adapter = Adapter("full", self.spec, self.labels, self.pooling, Lora({}), self.head.eval(), {})
         jobs = [LogitsRequest(encoded, 0) for encoded in dataset.encoded]
-        return compute_logits(self._trunk, self._first_position, [adapter], jobs)
+        return compute_logits(self._trunk, [adapter], jobs)
 
 
 class _InPrecision(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from onetrunk.core.backbones.tokenization import Encoded
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.packing import PART_TOKENS
 from onetrunk.core.trunk.partial_forward import lower_states
 
@@ -47,11 +47,9 @@ class HiddenStateCache:
     budget: the limit on the bytes kept; several runs may share it.
     """
 
-    def __init__(
-        self, trunk: Trunk, first_position: int, texts: Sequence[Encoded], first: int, budget: CacheBudget
-    ) -> None:
+    def __init__(self, trunk: Trunk, texts: Sequence[Encoded], first: int, budget: CacheBudget) -> None:
         self.first = first
-        self._trunk, self._first_position, self._texts = trunk, first_position, texts
+        self._trunk, self._texts = trunk, texts
         self._budget = budget
         self._kept: dict[int, Tensor] = {}
 
@@ -63,7 +61,7 @@ class HiddenStateCache:
         if missing:
             texts = [self._texts[i] for i in missing]
             layers = range(self.first)
-            computed = lower_states(self._trunk, self._first_position, texts, None, layers, PART_TOKENS)
+            computed = lower_states(self._trunk, texts, None, layers, PART_TOKENS)
             found = dict(zip(missing, computed.split([text.tokens for text in texts]), strict=True))
             if self.first:
                 self._keep(found)

@@ -10,9 +10,9 @@ from torch import Tensor
 from onetrunk.core.training.hidden_cache import CacheBudget, HiddenStateCache
 from onetrunk.core.training.run_state import TrainingRun
 from onetrunk.core.training.trainable import TrainableAdapter
+from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.batching import by_budget
 from onetrunk.core.trunk.dropout import Masks
-from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import PART_TOKENS, Packed
 from onetrunk.core.trunk.partial_forward import LayerEntry, run_entries
 
@@ -52,7 +52,7 @@ def train_together(
 
 def _hidden_cache(run: AdapterRun, budget: CacheBudget) -> HiddenStateCache:
     own = run.trainable
-    return HiddenStateCache(own.trunk, own.first_position, run.train.encoded, own.first_layer, budget)
+    return HiddenStateCache(own.trunk, run.train.encoded, own.first_layer, budget)
 
 
 def _sharing(runs: Sequence[AdapterRun], trunk: Trunk) -> list[list[AdapterRun]]:
@@ -92,5 +92,4 @@ def _forward(
     drawn = {slot: run.trainable.masks(len(entries[slot].hidden)) for slot, run in enumerate(runs)}
     masks = {slot: own for slot, own in drawn.items() if own}
     most = sum(max(run.batch_tokens, PART_TOKENS) for run in runs)
-    first_position = runs[0].trainable.first_position
-    return run_entries(trunk, first_position, entries, loras, Masks(masks) if masks else None, most)
+    return run_entries(trunk, entries, loras, Masks(masks) if masks else None, most)

@@ -25,7 +25,8 @@ from onetrunk.core.training.manifest_builder import Destination, bare_manifest, 
 from onetrunk.core.training.run_state import NO_CALLBACK, FinishedRun, TrainingCallback, TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import TrainableAdapter
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.base import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def train_adapters(
     Raises UsageError for a backbone in int8.
     """
     check_trainable(backbone)
-    trunk = Trunk.of(backbone)
+    trunk = trunk_of(backbone)
     outcomes: dict[int, Outcome] = {}
     prepared: dict[int, _PreparedJob] = {}
 
@@ -230,7 +231,7 @@ def result_of(run: FinishedRun[Any], splits: Mapping[str, EncodedDataset], backb
 
 def _load_exactly(start: StoredVersion, spec: TaskSpec, backbone: Backbone) -> Adapter:
     """Load the adapter to start from in float32; in the precision of the trunk its weights would be rounded."""
-    exact = Trunk.of(backbone, torch.float32)
+    exact = trunk_of(backbone, torch.float32)
     return load_adapter(start.ref, start.read(), spec, backbone, exact)
 
 

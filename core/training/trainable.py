@@ -19,8 +19,8 @@ from onetrunk.core.tasks import Labels, Rows, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling
 from onetrunk.core.training.encoded_dataset import EncodedDataset
 from onetrunk.core.training.settings import TrainSettings
+from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.dropout import Dropout
-from onetrunk.core.trunk.packed import Trunk
 
 
 class Trainable(ABC):
@@ -148,7 +148,7 @@ class TrainableAdapter(Trainable):
 
     lora: the LoRA weights, float32.
     pooling: the pooling of the adapter.
-    trunk, first_position: the frozen trunk, and the position id of the first token of a text.
+    trunk: the frozen trunk.
     start: an adapter whose weights are copied; its LoRA weights must have the shapes that `settings` give.
     """
 
@@ -162,7 +162,7 @@ class TrainableAdapter(Trainable):
         start: Adapter | None = None,
     ) -> None:
         self.pooling = settings.chosen_pooling(backbone.pooling)
-        self.trunk, self.first_position = trunk, backbone.first_position
+        self.trunk = trunk
         randomness = Randomness(settings.seed, trunk.device)
         with randomness.as_global():
             head = build_head(spec, backbone, labels, self.pooling, settings.dropout)
@@ -182,7 +182,7 @@ class TrainableAdapter(Trainable):
         with torch.no_grad():
             adapter = self.adapter("training")
         jobs = [LogitsRequest(encoded, 0) for encoded in dataset.encoded]
-        return compute_logits(self.trunk, self.first_position, [adapter], jobs)
+        return compute_logits(self.trunk, [adapter], jobs)
 
     def running_lora(self) -> Lora:
         """Return the LoRA weights in the precision of the trunk; gradients flow through the cast."""

@@ -1,4 +1,4 @@
-"""How packed sequences stand in blocks: like lengths side by side, padded only within a block."""
+"""Arranges packed sequences in blocks of similar lengths for attention; padding is only within a block."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from torch import Tensor
 from onetrunk.core.trunk.device_copy import to_device
 
 WASTE = 0.125
-"""A block takes longer sequences as long as its padding stays below this share of its rows, or below `FEW`."""
+"""A block grows while its padding is at most this share of its rows, or at most `FEW` rows."""
 FEW = 32
-"""Rows of padding that cost less than one more block."""
+"""Rows of padding that cost less time than another block."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionBlock:
-    """Sequences laid out as (count, length); keep: (count, 1, 1, length) bool, None where nothing is padded."""
+    """Sequences in one rectangle.
+
+    count: number of sequences; length: rows of each, padding included.
+    keep: (count, 1, 1, length) bool, False for padding; None without padding.
+    """
 
     count: int
     length: int
@@ -28,13 +32,13 @@ class AttentionBlock:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """How packed rows stand in blocks.
+    """Packed rows in blocks.
 
-    blocks: in order; together they have `padded` rows.
-    pad: (padded rows,) the packed row of each block row, a repeated row where it is padding.
-    unpad: (tokens,) the block row of each packed row.
-    padding: (padding rows,) the block rows that are padding.
-    All three are None when the blocks are the packed order itself.
+    blocks: the blocks, in order.
+    pad: (block rows,) int64, the packed row of each row of the blocks; padding repeats its sequence's first row.
+    unpad: (tokens,) int64, the block row of each packed row.
+    padding: (padding rows,) int64, the block rows that are padding.
+    The three are None if the blocks have the packed order and no padding.
     """
 
     blocks: tuple[AttentionBlock, ...]
@@ -53,9 +57,9 @@ class Blocks:
 
 
 def lay_out(lengths: Sequence[int], waste: float = WASTE, few: int = FEW) -> Blocks:
-    """Lay out sequences of `lengths`, packed in this order.
+    """Arrange sequences of `lengths`, packed in this order, in blocks.
 
-    waste, few: what a block may have of padding; with 0 and 0 every block is of one length, and has none.
+    waste, few: bounds of a block's padding, as `WASTE` and `FEW`; with 0 and 0 no block has padding.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     starts = np.concatenate(([0], np.cumsum(sizes)))
@@ -80,7 +84,7 @@ def lay_out(lengths: Sequence[int], waste: float = WASTE, few: int = FEW) -> Blo
 
 
 def _groups(order: Sequence[int], lengths: Sequence[int], waste: float, few: int) -> list[list[int]]:
-    """Cut sequences in order of length into groups whose padding stays within `waste` or `few`."""
+    """Cut sequences, in order of length, into groups whose padding is within `waste` or `few`."""
     groups: list[list[int]] = []
     tokens = 0
     for sequence in order:

@@ -1,4 +1,4 @@
-"""Batches by token budget: packed batches cost by their tokens, not by their texts."""
+"""Batches by token budget: the cost of a packed batch is its number of tokens."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from itertools import groupby
 import torch
 
 POOL = 16
-"""Training sorts by length within pools of this many batches: like lengths together, order still random."""
+"""Training sorts by length within pools of this many batches, so that similar lengths share a batch."""
 
 
 def by_budget(order: Sequence[int], tokens: Sequence[int], budget: int) -> list[list[int]]:
-    """Cut `order` into batches of at most `budget` tokens; a longer text is a batch of its own."""
+    """Cut `order`, indices of texts, into batches of at most `budget` tokens; a longer text is its own batch."""
     batches: list[list[int]] = []
     filled = budget
     for index in order:
@@ -25,7 +25,7 @@ def by_budget(order: Sequence[int], tokens: Sequence[int], budget: int) -> list[
 
 
 def evenly(order: Sequence[int], tokens: Sequence[int], parts: int) -> list[list[int]]:
-    """Cut `order` into at most `parts` runs of about as many tokens each."""
+    """Cut `order`, indices of texts, into at most `parts` runs with about equal numbers of tokens."""
     share = sum(tokens[index] for index in order) / parts
     runs: list[list[int]] = [[] for _ in range(parts)]
     before = 0
@@ -37,7 +37,7 @@ def evenly(order: Sequence[int], tokens: Sequence[int], parts: int) -> list[list
 
 
 def training_batches(tokens: Sequence[int], budget: int, generator: torch.Generator) -> list[list[int]]:
-    """Return one epoch of length-grouped batches in random order; every index once."""
+    """Return the batches of one epoch: indices of texts, each once, similar lengths together, in random order."""
     order = torch.randperm(len(tokens), generator=generator).tolist()
     pool = max(1, POOL * budget * len(tokens) // max(1, sum(tokens)))
     pools = [order[start : start + pool] for start in range(0, len(order), pool)]
@@ -50,9 +50,10 @@ def training_batches(tokens: Sequence[int], budget: int, generator: torch.Genera
 
 
 def inference_batches(tokens: Sequence[int], budget: int, texts: Sequence[int]) -> list[list[int]]:
-    """Return batches in order of length, the longest first: running out of memory shows at once.
+    """Return batches of indices, the longest texts first, so that a lack of memory shows at once.
 
-    texts: a number for each, the same for the same text, which stands in one batch if there is room for it.
+    tokens: number of tokens of each request.
+    texts: a number for each request, equal for equal texts; equal texts share a batch if they fit in one.
     """
     order = sorted(range(len(tokens)), key=lambda i: (-tokens[i], texts[i]))
     same = [list(own) for _, own in groupby(order, key=texts.__getitem__)]

@@ -1,4 +1,4 @@
-"""How far a trunk in a lower precision is from the exact one, measured on fixed texts when it is built."""
+"""Calibration: measures a trunk's error in a lower precision on fixed texts, when it is built."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from torch import Tensor
 
 from onetrunk.adapters.methods.lora import Frozen
 from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.packing import Packed, pack
 
 TEXTS = (
@@ -24,29 +25,46 @@ TEXTS = (
     "not good",
     "",
 )
-"""Texts of many kinds: several domains and scripts, code, a short one and an empty one."""
+"""Texts of several domains and scripts, code, a short text and an empty one."""
 
 
 def calibration_batch(backbone: Backbone) -> Packed:
     """Return `TEXTS`, packed for a trunk of `backbone` on its device."""
     encoded = backbone.encoder.encode(list(TEXTS), [()] * len(TEXTS))
-    return pack(encoded, [0] * len(TEXTS), backbone.first_position).to(backbone.device)
+    return pack(encoded, [0] * len(TEXTS)).to(backbone.device)
+
+
+def calibrate(trunk: Trunk, texts: Packed, exact: Tensor) -> None:
+    """Set `trunk.error` and `trunk.noise`; exact: (tokens, width), the hidden states of `texts` in float32."""
+    states = states_of(trunk, texts)
+    trunk.error = relative_error(states, exact)
+    if not trunk.error:
+        return
+    noise = trunk.error / 4  # small enough that twice the noise has twice the effect
+    trunk.noise = noise * trunk.error / relative_error(states_of(trunk.with_noise(noise, 0), texts), states)
+
+
+def states_of(trunk: Trunk, texts: Packed) -> Tensor:
+    """Return the hidden states (tokens, width) of `texts` in packed order, without adapters."""
+    return trunk.run(trunk.embed(texts), texts, {})
 
 
 def relative_error(found: Tensor, exact: Tensor) -> float:
-    """Return the norm of the error of `found` as a share of the norm of `exact`."""
+    """Return the norm of the error of `found` over the norm of `exact`; both have the same shape."""
     exact = exact.double()
     return float((found.double() - exact).norm() / exact.norm())
 
 
 class InputRecorder:
-    """Updates that change nothing, and keep what enters each product of one layer."""
+    """LoRA updates that change nothing and record the inputs of the products of one layer.
+
+    inputs: the input (tokens, d_in) of each product, by the first of its modules.
+    """
 
     def __init__(self) -> None:
         self.inputs: dict[str, Tensor] = {}
-        """The input (tokens, d_in) of each product, by the first of its modules."""
 
     def product(self, x: Tensor, frozen: Frozen, layer: int, modules: tuple[str, ...], width: int) -> Tensor:  # noqa: ARG002
-        """Return `frozen(x)`, and keep x (tokens, d_in)."""
+        """Return `frozen(x)`, (tokens, d_out), and record x, (tokens, d_in)."""
         self.inputs[modules[0]] = x
         return frozen(x)

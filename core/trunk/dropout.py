@@ -1,4 +1,4 @@
-"""Dropout as explicit masks, so that several products can share one and the backward pass need not redraw it."""
+"""Dropout as explicit masks, which several products and the backward pass share."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ _LOWEST = -(2**63)
 
 
 class Dropout:
-    """Masks of dropout.
+    """Draws dropout masks (Srivastava et al. 2014).
 
-    probability: share of the values that is dropped, to the next 1/256 but never none or all; what stays is
-        divided by the keep probability (Srivastava et al. 2014).
-    generator: what masks are drawn from, on the tensors' device; None for torch's global one.
+    probability: share of the values to drop, rounded to 1/256, at least 1/256 and at most 255/256.
+    generator: a random generator on the tensors' device, None for torch's global one.
     """
 
     def __init__(self, probability: float, generator: torch.Generator | None = None) -> None:
         self._generator = generator
-        self._bytes = min(255, max(1, round((1.0 - probability) * 256)))  # 256 is no byte to compare with
+        self._bytes = min(255, max(1, round((1.0 - probability) * 256)))  # compared with bytes
 
     def draw(self, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return a mask of `shape`.
+        """Return a mask of `shape`: 0 for dropped values, 1 / (keep probability) for the others.
 
-        One draw of 64 random bits decides eight values, an eighth of the cost of a Bernoulli draw each.
+        One draw of 64 random bits decides eight values, which takes an eighth of the time of Bernoulli draws.
         """
         numel = shape.numel()
         draws = torch.empty((numel + 7) // 8, dtype=torch.int64, device=device)
@@ -37,13 +36,12 @@ class Dropout:
 
 
 class Masks:
-    """The masks of one training step for the inputs of the updates, drawn before it by each slot's own run.
+    """The dropout masks of one training step, for the inputs of the LoRA updates.
 
-    The same units of a token are dropped in every layer and product: drawing a mask for each projection costs more
-    than the low-rank products themselves. That is the variational form of Gal and Ghahramani 2016
-    (arXiv:1512.05287).
+    All layers and products share a token's mask (Gal and Ghahramani 2016, arXiv:1512.05287). A mask for each
+    product would take longer than the low-rank products.
 
-    by_slot: for each slot with dropout, a mask (rows of the slot, width) for each width of inputs.
+    by_slot: for each slot with dropout, a mask (rows of the slot, width) by width of inputs.
     """
 
     def __init__(self, by_slot: Mapping[int, Mapping[int, Tensor]]) -> None:
@@ -51,7 +49,7 @@ class Masks:
         self._packed: dict[tuple[Sequence[Segment], int], Tensor] = {}
 
     def split(self, parts: Sequence[Sequence[Segment]]) -> list[Masks]:
-        """Return the masks of each part of a batch, whose rows of a slot follow those of the part before."""
+        """Return the masks of each part of a batch, given the segments of the parts in order."""
         taken: dict[int, int] = {}
         split = []
         for segments in parts:
@@ -65,7 +63,7 @@ class Masks:
         return split
 
     def of(self, x: Tensor, segments: tuple[Segment, ...]) -> Tensor:
-        """Return the mask for packed inputs `x`, of the same shape; rows of other slots are kept whole."""
+        """Return the mask of packed inputs x; both are (tokens, width). It is 1 for slots without dropout."""
         key = segments, x.shape[1]
         if key not in self._packed:
             parts = [self._part(segment, x) for segment in segments]
@@ -73,7 +71,5 @@ class Masks:
         return self._packed[key]
 
     def _part(self, segment: Segment, x: Tensor) -> Tensor:
-        mask = self._by_slot.get(segment.slot, {}).get(
-            x.shape[1]
-        )  # none of a width that its updates do not read
+        mask = self._by_slot.get(segment.slot, {}).get(x.shape[1])  # None for a width that no update reads
         return x.new_ones(segment.stop - segment.start, x.shape[1]) if mask is None else mask

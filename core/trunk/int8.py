@@ -1,62 +1,53 @@
-"""Frozen products in int8, on an x86 CPU: about two thirds of the time of float32, for a small error.
+"""Frozen products in int8 on x86 CPUs: about two thirds of the time of float32, with a small error.
 
-The weight is rounded once, with a scale for each output. The input is rounded as it comes, with a scale and a zero
-point for each token (vector-wise quantisation, Dettmers et al. 2022, arXiv:2208.07339, section 2.1), so that a text
-has the same result in any batch. Input columns with large values would leave few levels to the others: they are
-divided by a factor, by which the weight is multiplied (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438). Adapters,
-heads and all else stay in floating point, and multiply the input as it was.
+The weight is rounded once, with one scale for each output. The input is rounded in each product, with a scale and a
+zero point for each token (vector-wise quantisation, Dettmers et al. 2022, arXiv:2208.07339, section 2.1), so that a
+text has the same result in any batch. An input column with large values would leave few levels to the others:
+columns are divided by a factor, and the weight is multiplied by it (SmoothQuant, Xiao et al. 2022,
+arXiv:2211.10438). Adapters, heads and all else stay in floating point and use the input as it was.
 """
 
 from __future__ import annotations
-
-import warnings
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from onetrunk.core.backbones.kernels import Int8Weight, has_vnni
+
 _WEIGHT_LEVELS = 127
 _TINY = 1e-30
-"""Stands in for the largest of a row of zeros."""
-_OPERATOR = "linear_with_input_q_dq_qweight_dq_output_fp32"
-"""Rounds a float32 input (scale, zero point) on its way into the product; returns float32."""
+"""Smallest divisor of a row, for rows of zeros."""
 _STRENGTHS = (0.35, 0.5, 0.65, 0.8)
-"""SmoothQuant's alpha: how much of the range of the input's columns moves into the weight."""
+"""Candidates for SmoothQuant's alpha, the share of the input columns' range that moves into the weight."""
 _QUANTILE = 0.99
-"""Which of a column's values counts as its largest: a single one says little of other texts."""
+"""A column's largest value is this quantile: the maximum on the calibration texts says little about others."""
 _SMALL = 1e-5
-"""Stands in for the size of a column of zeros."""
+"""Smallest size of a column, for columns of zeros."""
 _LEAST_GAIN = 0.8
-"""Smoothing is kept where it brings the expected error below this share of the error without it."""
+"""Columns are smoothed if the expected error falls below this share of the error without smoothing."""
 
 
 class Int8Linear:
-    """The product x W^T + b of a weight (d_out, d_in) and a bias (d_out,), in torch's own kernels for int8.
+    """The product x W^T + b in int8.
 
-    inputs: (tokens, d_in) float32, such as the product will have. They decide how columns are smoothed; the mean
-    error on them is taken off the bias (Nagel et al. 2019, arXiv:1906.04721, section 4.2).
+    weight: (d_out, d_in); bias: (d_out,), both float32.
+    inputs: (tokens, d_in) float32, typical inputs of the product. They decide how columns are smoothed. The mean
+        error on them is subtracted from the bias (Nagel et al. 2019, arXiv:1906.04721, section 4.2).
     """
 
-    __slots__ = ("_bias", "_levels", "_multiply", "_packed", "_smoothing", "_sums")
+    __slots__ = ("_bias", "_levels", "_smoothing", "_sums", "_weight")
 
     def __init__(self, weight: Tensor, bias: Tensor, inputs: Tensor) -> None:
         exact = F.linear(inputs, weight, bias)
-        # Without VNNI, two products of bytes are added in 16 bits; seven bits of the input leave them room.
-        self._levels = 255 if torch.cpu._is_vnni_supported() else 127
+        # Sums of two products of bytes must fit into 16 bits without VNNI: inputs of seven bits do.
+        self._levels = 255 if has_vnni() else 127
         self._smoothing = smoothing(weight, inputs, self._levels)
         if self._smoothing is not None:
             weight = weight / self._smoothing
         scale = weight.abs().amax(1).clamp_min(_TINY).double() / _WEIGHT_LEVELS
-        zero = torch.zeros(len(weight), dtype=torch.int64)
-        with warnings.catch_warnings():
-            # torch means to drop its quantised tensors; what torchao uses in their place is far slower on this
-            # kind of CPU (`_int_mm`, docs/performance.md).
-            warnings.filterwarnings("ignore", "torch.quantize_per_tensor")
-            rounded = torch.quantize_per_channel(weight.float(), scale, zero, 0, torch.qint8)
-        self._packed: Any = torch.ops.quantized.linear_prepack(rounded, None)
-        self._multiply: Any = getattr(torch.ops.quantized, _OPERATOR).default
-        self._sums = rounded.dequantize().sum(1)
+        self._weight = Int8Weight(weight, scale)
+        self._sums = self._weight.rounded().sum(1)
         self._bias = bias
         self._bias = bias + (exact - self(inputs)).mean(0)
 
@@ -64,27 +55,28 @@ class Int8Linear:
         """Map (tokens, d_in) float32 to (tokens, d_out) float32."""
         if self._smoothing is not None:
             x = x * self._smoothing
-        # x = low + span * (what is rounded, in 0 to 1). Two passes are faster than `aminmax`.
+        # x = low + span * (numbers from 0 to 1, which are rounded). Two passes are faster than `aminmax`.
         low = x.amin(1, keepdim=True)
         span = x.amax(1, keepdim=True).sub_(low).clamp_min_(_TINY)
-        y: Tensor = self._multiply((x - low).div_(span), 1 / self._levels, 0, self._packed)
+        y = self._weight.product((x - low).div_(span), self._levels)
         return torch.addcmul(self._bias, y, span, out=y).addcmul_(low, self._sums)
 
     def back(self, grad: Tensor) -> Tensor:
-        """Refuse: nothing trains through rounded weights."""
-        raise NotImplementedError("the trunk is in int8, which serves only; train in fp32 or bf16")
+        """Raise NotImplementedError: a trunk in int8 cannot be trained through; grad: (tokens, d_out)."""
+        raise NotImplementedError("a trunk in int8 serves only; train in fp32 or bf16")
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the weights by name, as they are multiplied, and the factors of the input's columns."""
-        rounded, _ = torch.ops.quantized.linear_unpack(self._packed)
-        named = {"weight": rounded.dequantize(), "bias": self._bias}
+        """Return the rounded weight (d_out, d_in), the bias (d_out,) and the smoothing (d_in,), if any, by name."""
+        named = {"weight": self._weight.rounded(), "bias": self._bias}
         return named if self._smoothing is None else {**named, "smoothing": self._smoothing}
 
 
 def smoothing(weight: Tensor, inputs: Tensor, levels: int) -> Tensor | None:
-    """Return the factors (d_in,) for the input's columns with the least expected error, None for none.
+    """Return the factors (d_in,) of the input's columns with the least expected error, None if none helps enough.
 
-    weight: (d_out, d_in), which is divided by them; inputs: (tokens, d_in); levels: that an input is rounded to.
+    weight: (d_out, d_in), to be divided by the factors.
+    inputs: (tokens, d_in), typical inputs.
+    levels: number of steps that an input is rounded to.
     """
     rank = max(1, int(_QUANTILE * len(inputs)))
     large = inputs.abs().kthvalue(rank, dim=0).values.clamp_min(_SMALL)  # `quantile` takes far longer
@@ -99,7 +91,7 @@ def smoothing(weight: Tensor, inputs: Tensor, levels: int) -> Tensor | None:
 
 
 def _expected_error(weight: Tensor, inputs: Tensor, levels: int) -> float:
-    """Return the mean square error of a token's outputs; a number rounded to a step s errs by s²/12."""
+    """Return the mean square error of a token's outputs: rounding to a step s has the mean square error s²/12."""
     steps = (inputs.amax(1) - inputs.amin(1)) / levels
     of_inputs = steps.square().mean() * weight.square().sum()
     of_weights = (weight.abs().amax(1) / _WEIGHT_LEVELS).square().sum() * inputs.square().sum(1).mean()

@@ -1,8 +1,8 @@
-"""Packed batches: the tokens of many sequences end to end, and where each text stands among them.
+"""Packed batches: the tokens of many sequences end to end, without padding.
 
-Sequences are ordered by slot, then by length, so that the rows of one adapter are one range (one small product
-an adapter) and attention finds sequences of like length side by side. Texts longer than the backbone's positions
-are several sequences (windows); `join` puts their rows together again, each token once.
+Sequences are ordered by slot, then by length: the rows of one adapter are one range, and sequences of similar
+lengths are neighbours. A text that is longer than the backbone's positions becomes several sequences (windows);
+`Packed.join` merges their rows, each token once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,12 +23,12 @@ from onetrunk.core.trunk.batching import by_budget
 from onetrunk.core.trunk.device_copy import to_device
 
 PART_TOKENS = 2048
-"""Training runs a text larger than a batch in parts of so many tokens, or of a batch: less saves little memory."""
+"""Training runs a larger text in parts of this many tokens, or of a batch: smaller parts save little memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The packed rows start:stop, all of one slot."""
+    """The packed rows start:stop, all of which have one slot."""
 
     start: int
     stop: int
@@ -39,8 +40,8 @@ class Part:
     """Sequences that run through the trunk together.
 
     ids, positions: (tokens,) int64.
-    segments: the ranges of equal slots, in order.
-    sequences: which rows attend to which.
+    segments: the ranges of rows of each slot, in order.
+    sequences: the ranges of rows that attend to each other.
     """
 
     ids: Tensor
@@ -61,14 +62,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A batch, as the trunk reads it.
+    """The input of a trunk: a batch of texts.
 
-    parts: the packed rows, in order; more than one where a text is too long to be run at once.
-    source: (tokens,) int64; the row of each packed row among the windows of the texts end to end, as given.
-    join: (rows,) int64; the packed row of each row of the texts, in the order the texts were given; None when the
-        packed order is the texts' order.
-    first_rows: for each text of several windows, its first joined row and the packed first rows of its windows.
-    offsets: (texts + 1,) joined rows of each text; words: joined row of each word; word_offsets: (texts + 1,).
+    parts: the packed rows, in order; several parts if the texts are too long to run at once.
+    source: (tokens,) int64, the row of each packed row among the texts' windows, end to end in the given order.
+    join: (rows,) int64, the packed row of each row of the texts in the given order; None if the orders are equal.
+    first_rows: for each text of several windows, its first row, and (windows,) int64, the first packed row of each.
+    offsets: (texts + 1,) the first row of each text, and the number of rows.
+    words: (words,) int64, the row of each word's first token.
+    word_offsets: (texts + 1,) the index in `words` of each text's first word, and the number of words.
     """
 
     parts: tuple[Part, ...]
@@ -98,24 +100,35 @@ class Packed:
         )
 
     def rows(self, first: int, last: int) -> Rows:
-        """Return the layout of the texts first:last, counted from the first row of text `first`."""
+        """Return the rows and words of the texts first:last, relative to the first row of text `first`."""
         base = self.offsets[first]
         offsets = to_device(torch.tensor(self.offsets[first : last + 1]) - base, self.source.device)
         words = self.words[self.word_offsets[first] : self.word_offsets[last]] - base
         return Rows(offsets, words)
 
 
-def pack(
-    texts: Sequence[Encoded], slots: Sequence[int], first_position: int = 0, most: int | None = None
-) -> Packed:
-    """Pack `texts`, each with its slot (any integer; rows of equal slots become one segment of a part).
+class _Window(NamedTuple):
+    """One sequence; the order of packed sequences is that of the first two fields."""
 
-    first_position: position of a sequence's first token (0 for BERT, padding id + 1 for RoBERTa).
-    most: tokens of a part, at most, but for a sequence that has more by itself; None for one part.
+    slot: int
+    length: int
+    ids: np.ndarray
+    first_position: int
+
+
+def pack(texts: Sequence[Encoded], slots: Sequence[int], most: int | None = None) -> Packed:
+    """Pack texts into one batch.
+
+    slots: the slot of each text, any integer; in a part, rows of equal slots are one segment.
+    most: largest number of tokens of a part; a longer sequence is a part of its own. None for one part.
     """
-    windows = [(slot, len(ids), ids) for text, slot in zip(texts, slots, strict=True) for ids in text.windows]
+    windows = [
+        _Window(slot, len(ids), ids, text.first_position)
+        for text, slot in zip(texts, slots, strict=True)
+        for ids in text.windows
+    ]
     order = sorted(range(len(windows)), key=lambda i: windows[i][:2])
-    lengths = [length for _, length, _ in windows]
+    lengths = [window.length for window in windows]
     starts = np.empty(len(windows), dtype=np.int64)
     starts[order] = [0, *accumulate(lengths[i] for i in order[:-1])]
     given = [0, *accumulate(lengths)]
@@ -125,7 +138,7 @@ def pack(
     words = np.concatenate([text.words + start for text, start in zip(texts, offsets, strict=False)])
     cuts = [order] if most is None else by_budget(order, lengths, most)
     return Packed(
-        parts=tuple(_part([windows[i] for i in cut], first_position) for cut in cuts),
+        parts=tuple(_part([windows[i] for i in cut]) for cut in cuts),
         source=torch.from_numpy(source),
         join=None if np.array_equal(join, np.arange(len(source))) else torch.from_numpy(join),
         first_rows=first_rows,
@@ -136,9 +149,10 @@ def pack(
 
 
 def joined(hidden: Tensor, packed: Packed) -> Tensor:
-    """Return the rows of whole texts, in the order given: (tokens, width) → (rows, width).
+    """Return the rows of the texts, (rows, width), in the given order; hidden: (tokens, width), in packed order.
 
-    The first row of a text of several windows is the mean of theirs, so that a head on it sees the whole text.
+    The first row of a text of several windows is the mean of the windows' first rows: a head on it uses the whole
+    text.
     """
     if packed.join is None:
         return hidden
@@ -148,23 +162,24 @@ def joined(hidden: Tensor, packed: Packed) -> Tensor:
     return out
 
 
-def _part(windows: Sequence[tuple[int, int, np.ndarray]], first_position: int) -> Part:
-    """Return the part of `windows` (slot, length, ids), which are in packed order."""
-    lengths = [length for _, length, _ in windows]
+def _part(windows: Sequence[_Window]) -> Part:
+    """Return the part of `windows`, which are in packed order."""
+    lengths = [window.length for window in windows]
     return Part(
-        ids=torch.from_numpy(np.concatenate([ids for _, _, ids in windows])),
+        ids=torch.from_numpy(np.concatenate([window.ids for window in windows])),
         positions=torch.from_numpy(
-            np.concatenate([_positions(ids, first_position) for _, _, ids in windows])
+            np.concatenate([_positions(own.ids, own.first_position) for own in windows])
         ),
-        segments=_segments([slot for slot, _, _ in windows], lengths),
+        segments=_segments([window.slot for window in windows], lengths),
         sequences=Sequences(lengths),
     )
 
 
 def _positions(ids: np.ndarray, first: int) -> np.ndarray:
-    """Return the positions of a window's tokens: RoBERTa, as transformers has it, does not count padding tokens.
+    """Return the positions of a window's tokens, which begin at `first`.
 
-    A text has one where it spells it out, `<pad>`; its position is the padding id.
+    RoBERTa (`first` is the padding id + 1) does not count padding tokens, as in transformers. A text that contains
+    the characters `<pad>` has such a token; its position is the padding id.
     """
     if not first or not (padding := ids == first - 1).any():
         return np.arange(first, first + len(ids))
@@ -174,7 +189,7 @@ def _positions(ids: np.ndarray, first: int) -> np.ndarray:
 def _join(
     texts: Sequence[Encoded], starts: np.ndarray, offsets: Sequence[int]
 ) -> tuple[np.ndarray, tuple[tuple[int, Tensor], ...]]:
-    """Return the packed row of every joined row, and the first rows of texts that have several windows."""
+    """Return `Packed.join` and `Packed.first_rows`; starts: (windows,) the first packed row of each window."""
     rows, first_rows, window = [], [], 0
     for text, offset in zip(texts, offsets, strict=False):
         own = starts[window : window + len(text.windows)]

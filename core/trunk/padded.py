@@ -1,44 +1,40 @@
-"""The trunk of an encoder that the packed one does not know: transformers' model over padded batches.
+"""`PaddedTrunk`: the trunk of an encoder without a packed form. transformers' model runs it over padded batches.
 
-Adapters stay data. The model's linears read the adapter of the block that is running from a context variable, so
-that nothing is grafted in, and threads share one model. A batch of several adapters is run adapter by adapter:
-models such as DeBERTa put more than the texts' rows through a linear, so that no split of rows would be right.
+Adapters stay data: the model's linears read the running adapter from a context variable, so that threads share one
+model. A batch runs one adapter at a time, because models such as DeBERTa put more rows than those of the texts
+through a linear, which cannot be split by adapter.
 """
 
 from __future__ import annotations
 
 import copy
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from onetrunk.adapters.methods.lora import Lora, Patch, Target, patched_linear
-from onetrunk.core.backbones.backbone import Backbone
-from onetrunk.core.backbones.transformers_encoder import build_model
-from onetrunk.core.errors import UsageError
+from onetrunk.adapters.methods.target_modules import Layout
+from onetrunk.core.backbones.backbone import fingerprint
 from onetrunk.core.trunk.attention_blocks import AttentionBlock, lay_out
-from onetrunk.core.trunk.calibration import calibration_batch
+from onetrunk.core.trunk.base import run_parts
 from onetrunk.core.trunk.dropout import Masks
-from onetrunk.core.trunk.lora_application import SharedStates
-from onetrunk.core.trunk.packed import Trunk
-from onetrunk.core.trunk.packing import Packed, Part, Segment
+from onetrunk.core.trunk.packing import Packed, Part, Segment, joined
 from onetrunk.core.trunk.weights import Linear, with_noise
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """What the modules of a model need to know of the block that is running.
+    """The padded block that is running.
 
-    rows: (count * length,) the row of the part for each row of the block.
+    adapter: its adapter, None without one.
+    part: the part that it belongs to.
+    rows: (count * length,) the row of the part of each row of the block.
+    lora_masks: dropout of the inputs of the updates.
     """
 
     adapter: Lora | None
@@ -47,7 +43,7 @@ class _Running:
     lora_masks: Masks | None
 
     def mask(self, x: Tensor) -> Tensor | None:
-        """Return the dropout mask for inputs (rows, width); none where they are no tokens but positions, say."""
+        """Return the dropout mask for inputs (rows, width); None if they are not tokens, but positions, say."""
         if self.lora_masks is None or len(x) != len(self.rows):
             return None
         return self.lora_masks.of(x, self.part.segments).index_select(0, self.rows)
@@ -57,8 +53,8 @@ _RUNNING: ContextVar[_Running | None] = ContextVar("running", default=None)
 
 
 @contextmanager
-def _set_running(batch: _Running) -> Iterator[None]:
-    token = _RUNNING.set(batch)
+def _set_running(block: _Running) -> Iterator[None]:
+    token = _RUNNING.set(block)
     try:
         yield
     finally:
@@ -66,7 +62,7 @@ def _set_running(batch: _Running) -> Iterator[None]:
 
 
 class _AdaptableLinear(nn.Linear):
-    """A linear that adds the update which the running adapter has for it."""
+    """A linear that adds the update of the running adapter."""
 
     def __init__(self, frozen: nn.Linear, target: Target) -> None:
         shape = (frozen.in_features, frozen.out_features)
@@ -77,114 +73,89 @@ class _AdaptableLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, d_in) to (…, d_out)."""
-        batch = _RUNNING.get()
+        block = _RUNNING.get()
         update = None
-        if batch is not None and batch.adapter is not None:
+        if block is not None and block.adapter is not None:
             layer, module = self._target
-            update = batch.adapter.on(layer, (module,), self.out_features)
-        if batch is None or update is None:
+            update = block.adapter.on(layer, (module,), self.out_features)
+        if block is None or update is None:
             return super().forward(x)
         rows = x.reshape(-1, x.shape[-1])
         patches = [Patch(0, len(rows), update)]
-        return patched_linear(rows, self._product, patches, batch.mask(rows)).view(*x.shape[:-1], -1)
+        return patched_linear(rows, self._product, patches, block.mask(rows)).view(*x.shape[:-1], -1)
 
 
-class PaddedTrunk(Trunk):
-    """A backbone ready to run through transformers. Immutable and safe to share between threads.
+class PaddedTrunk:
+    """The trunk of an encoder that transformers runs; see `base.Trunk`.
 
-    model: the bare encoder, with linears that take adapters.
+    model: the bare encoder, made adaptable by `make_adaptable` if it is to run adapters.
+    config: its transformers configuration.
     """
 
+    error: float = 0.0
+    noise: float = 0.0
+
     def __init__(self, model: nn.Module, config: Any) -> None:
+        weight = next(model.parameters())
+        self.device = weight.device
+        self.dtype = self.adapter_dtype = self.precision = weight.dtype
+        self.depth, self.width = 1, int(config.hidden_size)  # the model runs as a whole
         self._model = model
         self._config = config
 
-    @classmethod
-    def build(cls, backbone: Backbone, dtype: torch.dtype) -> Self:
-        """Build a trunk of `backbone` on its device, in `dtype`. Raises UsageError for int8."""
-        if dtype == torch.int8:
-            raise UsageError(f"precision int8 is for packed encoders, not for {backbone.family.model_type}")
-        _say_once(backbone.family.model_type)
-        model = build_model(backbone.config, backbone.read_tensors(), backbone.device)
-        _make_adaptable(model, backbone)
-        trunk = cls(model, backbone.config)
-        texts = calibration_batch(backbone) if dtype != torch.float32 else None
-        exact = None if texts is None else trunk._states(texts)
-        for parameter in model.parameters():  # buffers keep their precision: positions are computed from some
-            parameter.data = parameter.data.to(dtype, copy=True)  # they may be mapped from a file
-        if texts is not None and exact is not None:
-            trunk._measure(texts, exact)
-        return trunk
-
     def with_graphs(self) -> PaddedTrunk:
-        """Return the trunk itself: transformers' models take other paths from batch to batch."""
+        """Return this trunk: the kernels of transformers' models differ from batch to batch."""
         return self
 
-    @property
-    def device(self) -> torch.device:
-        """Where the trunk's weights are."""
-        return next(iter(self.tensors().values())).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What the trunk computes in."""
-        return next(iter(self.tensors().values())).dtype
-
-    @property
-    def adapter_dtype(self) -> torch.dtype:
-        """As `dtype`."""
-        return self.dtype
-
-    @property
-    def precision(self) -> torch.dtype:
-        """As `dtype`."""
-        return self.dtype
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of the trunk by name; they are the trunk's own: do not write to them."""
-        return dict(self._model.named_parameters())
-
-    def _with_noise(self, noise: float, seed: int) -> PaddedTrunk:
+    def with_noise(self, noise: float, seed: int) -> PaddedTrunk:
+        """Return a trunk with relative noise on the weights of its norms. It shares all other weights."""
         generator = torch.Generator().manual_seed(seed)
         norms = {name for name, own in self.tensors().items() if own.ndim == 1 and name.endswith("weight")}
         shared = {id(own): own for name, own in self.tensors().items() if name not in norms}
-        model = copy.deepcopy(self._model, shared)  # which looks up what is not to be copied
+        model = copy.deepcopy(self._model, shared)  # the second argument has what is not copied
         for name, own in model.named_parameters():
             if name in norms:
                 own.data = with_noise(own.data, noise, generator)
         return PaddedTrunk(model, self._config)
 
-    @property
-    def depth(self) -> int:
-        """1: the model runs as a whole."""
-        return 1
-
-    @property
-    def width(self) -> int:
-        """Width of the hidden states."""
-        return int(self._config.hidden_size)
-
     def first_changed(self, lora: Lora) -> int:
         """Return 0 for an adapter that changes any layer, else `depth`."""
         return 0 if lora.updates else self.depth
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all weights by name. They are not copies: do not write to them."""
+        return dict(self._model.named_parameters())
+
+    def checksum(self) -> str:
+        """Return the sha256 of all weights."""
+        return fingerprint(self.tensors())
+
+    def forward(self, packed: Packed, adapters: Mapping[int, Lora]) -> Tensor:
+        """Run the encoder over a batch; see `base.Trunk.forward`. Returns (rows, width)."""
+        return joined(self.run(self.embed(packed), packed, adapters), packed)
+
     def embed(self, packed: Packed) -> Tensor:
-        """Return (tokens, 0): nothing but the ids enters the model."""
+        """Return (tokens, 0): the model's only input is the token ids."""
         return torch.empty(packed.tokens, 0, dtype=self.dtype, device=self.device)
 
-    def _run_part(
+    def run(
         self,
         hidden: Tensor,
-        part: Part,
+        packed: Packed,
         adapters: Mapping[int, Lora],
-        layers: range,
-        lora_masks: Masks | None,
-        shared: SharedStates | None = None,  # noqa: ARG002
+        layers: range | None = None,
+        lora_masks: Masks | None = None,
+        source: Tensor | None = None,
     ) -> Tensor:
-        """Return the hidden states (tokens, width), which are `hidden` where `layers` is empty."""
-        if not layers:
-            return hidden
-        return torch.cat([self._segment(part, own, adapters, lora_masks) for own in part.segments])
+        """Run the model, or nothing if `layers` is empty; see `base.Trunk.run`. Returns (tokens, width)."""
+        entering = hidden if source is None else hidden.index_select(0, source)
+        if layers is not None and not layers:
+            return entering
+
+        def run_part(_: Tensor, part: Part, masks: Masks | None) -> Tensor:
+            return torch.cat([self._segment(part, own, adapters, masks) for own in part.segments])
+
+        return run_parts(run_part, entering, packed.parts, lora_masks)
 
     def _segment(
         self,
@@ -218,29 +189,15 @@ class PaddedTrunk(Trunk):
         return hidden.flatten(0, 1)
 
 
-def _make_adaptable(model: nn.Module, backbone: Backbone) -> None:
-    """Let the linears of `model` obey the batch that is running."""
-    for layer, module in backbone.linear_shapes:
-        owner, name = _place(model, backbone.family.layout.path(layer, module))
+def make_adaptable(model: nn.Module, layout: Layout, targets: Iterable[Target]) -> None:
+    """Replace the linears of `targets` in `model` by linears that add the update of the running adapter."""
+    for layer, module in targets:
+        path, _, name = layout.path(layer, module).rpartition(".")
+        owner = model.get_submodule(path)
         setattr(owner, name, _AdaptableLinear(getattr(owner, name), (layer, module)))
 
 
-def _place(model: nn.Module, path: str) -> tuple[nn.Module, str]:
-    """Return the module that holds the one at `path`, and the attribute."""
-    owner, _, name = path.rpartition(".")
-    return model.get_submodule(owner), name
-
-
 def _lengths(positions: Tensor) -> list[int]:
-    """Return the lengths of the sequences whose positions these are, one after the other."""
+    """Return the lengths of packed sequences by their positions, (tokens,)."""
     starts = (positions == positions[0]).nonzero().flatten().tolist()
     return [stop - start for start, stop in zip(starts, [*starts[1:], len(positions)], strict=True)]
-
-
-@cache
-def _say_once(model_type: str) -> None:
-    _log.warning(
-        "the packed trunk does not know %s encoders; transformers runs this one, padded and adapter by adapter: "
-        "slower, with the same results",
-        model_type,
-    )

@@ -1,7 +1,7 @@
-"""Texts that enter the trunk at different layers, run together from where they enter.
+"""Partial forward: texts join a batch at the first layer that their adapter changes.
 
-Below the first layer that its adapter changes, a text's hidden states are those of the bare trunk: the same for
-every adapter and in every epoch. They are computed once, or kept, and the text enters where its adapter begins.
+Below that layer a text has the hidden states of the trunk without adapters, the same for all adapters and in all
+epochs. They are computed once, or kept.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torch import Tensor
 
 from onetrunk.adapters.methods.lora import Lora
 from onetrunk.core.backbones.tokenization import Encoded
+from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.device_copy import to_device
 from onetrunk.core.trunk.dropout import Masks
-from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import Packed, joined, pack
 
 
 @dataclass(frozen=True, slots=True)
 class LayerEntry:
-    """Texts that enter the trunk at layer `first`.
+    """Texts that join at layer `first`.
 
-    slots: the adapter of each text.
-    hidden: (rows, width), what enters layer `first`.
-    source: (tokens,) int64 on the CPU, the row of `hidden` that each row of the texts' windows is, end to end in
-        this order; None where `hidden` are these rows.
+    slots: the slot of each text.
+    hidden: (states, width), the inputs of layer `first`.
+    source: (tokens,) int64 on the CPU, the row of `hidden` of each token of the texts' windows, end to end in this
+        order; None if `hidden` has these rows.
     """
 
     first: int
@@ -39,52 +39,45 @@ class LayerEntry:
 
 def run_entries(
     trunk: Trunk,
-    first_position: int,
     entries: Sequence[LayerEntry],
     adapters: Mapping[int, Lora],
     lora_masks: Masks | None = None,
     most: int | None = None,
 ) -> tuple[Tensor, Packed]:
-    """Run each entry from its layer to the top, together with all that entered below it.
+    """Run entries to the top of the trunk, each from its layer, together with those that joined below.
 
-    entries: by `first`, ascending; adapters: nothing that an entry's adapter changes lies below its `first`.
-    most: tokens that run at once, as `pack` has it.
-    Returns the hidden states (rows, width) of the texts, entry after entry, and the batch that they were.
+    entries: in ascending order of `first`.
+    adapters: by slot; none changes a layer below the `first` of its entries.
+    most: largest number of tokens of a part, as for `pack`.
+    Returns the hidden states (rows, width) of the texts, entry after entry, and the batch of all texts.
     """
     texts: list[Encoded] = []
     slots: list[int] = []
     hidden = entries[0].hidden[:0]
-    below = torch.empty(0, dtype=torch.int64, device=trunk.device)  # the rows of `hidden`, in the order given
+    below = torch.empty(0, dtype=torch.int64, device=trunk.device)  # the rows of `hidden` in the given order
     tops = [*(entry.first for entry in entries[1:]), trunk.depth]
     for entry, top in zip(entries, tops, strict=True):
         texts += entry.texts
         slots += entry.slots
-        packed = pack(texts, slots, first_position, most).to(trunk.device)
+        packed = pack(texts, slots, most).to(trunk.device)
         own = torch.arange(len(entry.hidden)) if entry.source is None else entry.source
         source = torch.cat((below, to_device(own, trunk.device) + len(hidden)))[packed.source]
         states, layers = torch.cat((hidden, entry.hidden)), range(entry.first, top)
-        hidden = trunk.run(states, packed, adapters, layers, lora_masks, source=source)
+        hidden = trunk.run(states, packed, adapters, layers, lora_masks, source)
         below = packed.source.argsort()
     return joined(hidden, packed), packed
 
 
-def in_given_order(hidden: Tensor, packed: Packed) -> Tensor:
-    """Return packed rows (tokens, width) as `Packed.source` counts them: windows end to end, in the order given."""
-    return hidden[packed.source.argsort()]
-
-
 def lower_states(
-    trunk: Trunk,
-    first_position: int,
-    texts: Sequence[Encoded],
-    states: Tensor | None,
-    layers: range,
-    most: int | None = None,
+    trunk: Trunk, texts: Sequence[Encoded], states: Tensor | None, layers: range, most: int | None = None
 ) -> Tensor:
-    """Run the bare trunk's `layers` over `texts`; states: what enters them, None for the embeddings.
+    """Run `layers` of the trunk over `texts`, without adapters.
 
-    Both are (tokens, width), the texts' windows end to end in the order given; so is what is returned.
+    states: (tokens, width), the input of the first of `layers`, windows end to end in the given order; None for the
+        embeddings.
+    most: largest number of tokens of a part, as for `pack`.
+    Returns (tokens, width) in the order of `states`.
     """
-    packed = pack(texts, [0] * len(texts), first_position, most).to(trunk.device)
+    packed = pack(texts, [0] * len(texts), most).to(trunk.device)
     hidden = trunk.embed(packed) if states is None else states[packed.source]
-    return in_given_order(trunk.run(hidden, packed, {}, layers), packed)
+    return trunk.run(hidden, packed, {}, layers)[packed.source.argsort()]

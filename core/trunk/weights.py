@@ -1,4 +1,4 @@
-"""The weights of the trunk, in the layout that computes fastest: query, key and value fused."""
+"""The weights of a packed trunk: query, key and value are one product."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class Linear:
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor) -> Linear:
-        """Return the product with its weight laid out in memory as the device likes it.
+        """Return the product, with its weight in the fastest memory layout of its device.
 
-        A CPU's kernels for fp32 copy a weight of (d_out, d_in) for every product, W^T for none: few tokens gain.
+        The float32 kernels of CPUs copy a row-major weight for every product, and a column-major one never, which
+        is faster for few tokens.
         """
         copied = weight.device.type == "cpu" and weight.dtype == torch.float32
         return cls(weight.t().contiguous().t() if copied else weight, bias)
@@ -37,11 +38,11 @@ class Linear:
         return F.linear(x, self.weight, self.bias)
 
     def back(self, grad: Tensor) -> Tensor:
-        """Map the gradient of the output, (tokens, d_out), to that of the input."""
+        """Map the gradient of the output, (tokens, d_out), to that of the input, (tokens, d_in)."""
         return grad @ self.weight
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the weights by name."""
+        """Return the weights by name, in their own shapes."""
         return {"weight": self.weight, "bias": self.bias}
 
 
@@ -53,17 +54,17 @@ class Norm:
     bias: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the weights by name."""
+        """Return the weights by name, in their own shapes."""
         return {"weight": self.weight, "bias": self.bias}
 
     def with_noise(self, noise: float, generator: torch.Generator) -> Norm:
-        """Return the norm with noise on its weight."""
+        """Return the norm with relative noise on its weight."""
         return Norm(with_noise(self.weight, noise, generator), self.bias)
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One encoder layer; qkv is query, key and value, stacked."""
+    """One encoder layer. qkv: query, key and value, stacked: (3 * width, width)."""
 
     qkv: Linear | Int8Linear
     attention_output: Linear | Int8Linear
@@ -73,17 +74,17 @@ class Layer:
     output_norm: Norm
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the weights by name."""
+        """Return the weights by name, in their own shapes."""
         parts = {f.name: getattr(self, f.name).tensors() for f in fields(self)}
         return {f"{name}.{part}": tensor for name, own in parts.items() for part, tensor in own.items()}
 
     def with_noise(self, noise: float, generator: torch.Generator) -> Layer:
-        """Return the layer with noise on its norms; it shares the rest."""
+        """Return the layer with relative noise on its norms. It shares all other weights."""
         norms = (own.with_noise(noise, generator) for own in (self.attention_norm, self.output_norm))
         return replace(self, attention_norm=next(norms), output_norm=next(norms))
 
     def in_int8(self, inputs: Mapping[str, Tensor]) -> Layer:
-        """Return the layer with its products in int8; inputs: such as each will have, by its first module."""
+        """Return the layer in int8; inputs: typical inputs (tokens, d_in) of each product, by its first module."""
 
         def rounded(product: Linear | Int8Linear, module: str) -> Int8Linear:
             own = product.tensors()
@@ -100,9 +101,12 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Embedding weights; `positions` has the one token type of single sequences added in.
+    """Embeddings.
 
-    projection: from the width of the embeddings to that of the layers; None where they are the same.
+    words: (vocabulary, embedding).
+    positions: (positions, embedding), plus the token type of single sequences, if the family has token types.
+    norm: weight and bias (embedding,).
+    projection: from the size of the embeddings to that of the layers; None if both are equal.
     """
 
     words: Tensor
@@ -111,11 +115,11 @@ class Embeddings:
     projection: Linear | None = None
 
     def to_width(self, x: Tensor) -> Tensor:
-        """Return what enters the first layer, (tokens, width), of normed embeddings (tokens, embedding)."""
+        """Return the input of the first layer, (tokens, width); x: (tokens, embedding), after the norm."""
         return x if self.projection is None else self.projection(x)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the weights by name."""
+        """Return the weights by name, in their own shapes."""
         named = {"words": self.words, "positions": self.positions}
         for name, own in (("norm", self.norm), ("projection", self.projection)):
             if own is not None:
@@ -123,12 +127,12 @@ class Embeddings:
         return named
 
     def with_noise(self, noise: float, generator: torch.Generator) -> Embeddings:
-        """Return the embeddings with noise on their norm; they share the rest."""
+        """Return the embeddings with relative noise on their norm. They share all other weights."""
         return replace(self, norm=self.norm.with_noise(noise, generator))
 
 
 def embeddings_of(tensors: Mapping[str, Tensor], to: Mapping[str, Any]) -> Embeddings:
-    """Return the embeddings among the `tensors` of a backbone, moved as `to` says."""
+    """Return the embeddings of a backbone; tensors: its weights by name; to: arguments of `Tensor.to`."""
 
     def pair(path: str) -> tuple[Tensor, Tensor]:
         return tensors[f"{path}.weight"].to(**to), tensors[f"{path}.bias"].to(**to)
@@ -151,9 +155,11 @@ def layer_of(
     to: Mapping[str, Any],
     linear: Callable[[Tensor, Tensor], Linear],
 ) -> Layer:
-    """Return the layer `index` among the `tensors` of a backbone, moved as `to` says.
+    """Return layer `index` of a backbone.
 
-    linear: makes a product of its weight and bias.
+    tensors: its weights by name, in the shapes of `expected_shapes`.
+    to: arguments of `Tensor.to`.
+    linear: makes a product of a weight (d_out, d_in) and a bias (d_out,).
     """
 
     def get(path: str, part: str) -> Tensor:
@@ -179,6 +185,6 @@ def layer_of(
 
 
 def with_noise(weight: Tensor, noise: float, generator: torch.Generator) -> Tensor:
-    """Return `weight` with each number changed by `noise` times itself on average, as `generator` draws."""
+    """Return `weight`, of any shape, with normal noise: the standard deviation is `noise` times the number."""
     drawn = 1.0 + noise * torch.randn(weight.shape, generator=generator)
     return (weight.float() * drawn.to(weight.device)).to(weight.dtype)

@@ -277,8 +277,8 @@ def test_a_slower_backbone_is_said_in_one_line_and_its_adapter_predicts(
     done = adapters("train", "sentiment", *options, *map(str, FAST))
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if not line.startswith("epoch")] == [
-        "the packed trunk does not know modernbert encoders; transformers runs this one, padded and adapter by "
-        "adapter: slower, with the same results"
+        "modernbert encoders have no packed form: transformers runs this one over padded batches, one adapter at a "
+        "time, which is slower and gives the same results"
     ]
     assert read_manifest(Store().resolve("mood").path).training["targets"] == ["qkv"]
     shown = run("predict", "mood", "the film is good", "--backbone", folder, "--json")

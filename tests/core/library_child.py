@@ -34,7 +34,7 @@ from onetrunk.core.serving.http.server import Server
 from onetrunk.core.serving.http.sockets import listen, url_of
 from onetrunk.core.training.pipeline import TrainJob, train_adapter
 from onetrunk.core.training.settings import TrainSettings
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 LOGGERS = ("", "huggingface_hub", "transformers", "onetrunk", "uvicorn", "py.warnings")
 
@@ -92,7 +92,7 @@ class Library:
 
     def load_padded(self) -> None:
         """Load an encoder that transformers runs."""
-        Trunk.of(Backbone.load(self._folder / "deberta", device="cpu", dtype="fp32"))
+        trunk_of(Backbone.load(self._folder / "deberta", device="cpu", dtype="fp32"))
 
     def search(self) -> None:
         """Ask the Hub."""

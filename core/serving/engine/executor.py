@@ -104,8 +104,7 @@ class Executor:
                     slots[loaded.key] = len(adapters)
                     adapters += self._trunk.registry.adapters([loaded])
                 jobs.append(LogitsRequest(encoded, slots[loaded.key]))
-        first = self._trunk.backbone.first_position
-        logits = iter(compute_logits(self._trunk.trunk, first, adapters, jobs, self._batch_tokens))
+        logits = iter(compute_logits(self._trunk.trunk, adapters, jobs, self._batch_tokens))
         return [list(islice(logits, len(item.held))) for item in items]
 
     def _forward_error(self, item: WorkItem, error: BaseException) -> OneTrunkError:

@@ -21,7 +21,7 @@ from onetrunk.adapters.format.peft_format import (
 from onetrunk.adapters.methods.lora import MODULES, Lora, LowRank, Target
 from onetrunk.adapters.methods.target_modules import BERT_LAYOUT
 from onetrunk.core.backbones.backbone import Backbone
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 from onetrunk.core.trunk.packing import pack
 
 WHERE = Path("an-adapter")
@@ -139,7 +139,7 @@ def test_an_adapter_that_peft_trained_gives_pefts_hidden_states(
     )
     (text,) = bert.encoder.encode(["the film was very good"], [()])
     with torch.inference_mode():
-        found = Trunk.of(bert).forward(pack([text], [0]), {0: lora})
+        found = trunk_of(bert).forward(pack([text], [0]), {0: lora})
         expected = model(input_ids=torch.from_numpy(text.windows[0])[None]).last_hidden_state[0]
     assert rest == {}
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

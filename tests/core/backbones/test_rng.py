@@ -21,7 +21,7 @@ from onetrunk.core.training.loop import train_together
 from onetrunk.core.training.run_state import TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import TrainableAdapter
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 CPU = torch.device("cpu")
 SETTINGS = TrainSettings(epochs=6, lr=0.01, rank=4, batch_tokens=32, patience=0, dropout=0.2)
@@ -30,7 +30,7 @@ SETTINGS = TrainSettings(epochs=6, lr=0.01, rank=4, batch_tokens=32, patience=0,
 @pytest.fixture
 def train(bert: Backbone, records: dict[str, list[Record]]) -> Callable[[int], str]:
     """Return (seed) → the fingerprint of what a run with this seed learns."""
-    spec, trunk = PluginHost.discover().task("sentiment"), Trunk.of(bert)
+    spec, trunk = PluginHost.discover().task("sentiment"), trunk_of(bert)
     examples = [spec.read(record) for record in records["sentiment"]]
     dataset = encode_dataset(spec, bert, examples, ("neg", "pos"))
 

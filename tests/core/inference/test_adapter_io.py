@@ -25,7 +25,8 @@ from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Example, TaskSpec
 from onetrunk.core.testing import TinyShape, tiny_backbone
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.base import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 Train = Callable[..., Any]
 Texts = Callable[[int], list[str]]
@@ -39,15 +40,14 @@ def spec_of(artifact: Artifact) -> TaskSpec:
 def load(
     artifact: Artifact, backbone: Backbone, trunk: Trunk | None = None, spec: TaskSpec | None = None
 ) -> Any:
-    return load_adapter("x@1", artifact, spec or spec_of(artifact), backbone, trunk or Trunk.of(backbone))
+    return load_adapter("x@1", artifact, spec or spec_of(artifact), backbone, trunk or trunk_of(backbone))
 
 
 def our_logits(artifact: Artifact, backbone: Backbone, examples: list[Example]) -> list[np.ndarray]:
     adapter = load(artifact, backbone)
     encoded = encode_examples(backbone.encoder, adapter.spec, examples)
     return compute_logits(
-        Trunk.of(backbone),
-        backbone.first_position,
+        trunk_of(backbone),
         [adapter],
         [LogitsRequest(own, 0) for own in encoded],
         batch_tokens=400,
@@ -172,7 +172,7 @@ def test_what_was_trained_loads_with_equal_bits(
 ) -> None:
     result = train_tiny(Store(tmp_path), task, backbone, pooling=pooling, **STRONG)
     artifact = read_artifact(result.stored.path)
-    trained, trunk = result.run.learner.adapter("x"), Trunk.of(backbone)
+    trained, trunk = result.run.learner.adapter("x"), trunk_of(backbone)
     for text in some_texts(10):
         first, second = (
             probe_logits(a, trunk, backbone, (text,)) for a in (trained, load(artifact, backbone))
@@ -199,7 +199,7 @@ def test_nothing_of_a_loaded_adapter_trains(train_tiny: Train, bert: Backbone, t
 def test_loading_and_predicting_leave_the_trunk_as_it_was(
     train_tiny: Train, bert: Backbone, tmp_path: Path
 ) -> None:
-    trunk = Trunk.of(bert)
+    trunk = trunk_of(bert)
     before = trunk.checksum()
     adapter = load(read_artifact(train_tiny(Store(tmp_path), "ner", bert).stored.path), bert, trunk)
     probe_logits(adapter, trunk, bert, ("ada like london",))
@@ -236,7 +236,7 @@ def test_another_tokenizer_is_a_mismatch(artifact: Artifact, bert: Backbone, tmp
     folder = shutil.copytree(bert.name, tmp_path / "other")
     text = (folder / "tokenizer.json").read_text()
     (folder / "tokenizer.json").write_text(text.replace('"lowercase": true', '"lowercase": false'))
-    with pytest.raises(BackboneMismatch, match="x@1 was trained with another tokenizer"):
+    with pytest.raises(BackboneMismatch, match="x@1 was trained with tokenizer"):
         load(artifact, Backbone.load(folder, device="cpu", dtype="fp32"))
 
 
@@ -300,14 +300,14 @@ def with_manifest(artifact: Artifact, **changes: Any) -> Artifact:
 
 def test_a_head_for_other_labels_is_rejected(artifact: Artifact, bert: Backbone) -> None:
     with pytest.raises(
-        AdapterRejected, match=r"head weight classifier.bias has shape \(2,\), .* need \(3,\)"
+        AdapterRejected, match=r"head weight classifier.bias has shape \(2,\), expected \(3,\)"
     ):
         load(with_manifest(artifact, labels=("a", "b", "c")), bert)
 
 
 def test_a_head_of_another_kind_is_rejected(artifact: Artifact, bert: Backbone) -> None:
     with pytest.raises(
-        AdapterRejected, match="stored as SEQ_CLS, the task's head as TOKEN_CLS; the plugin has changed"
+        AdapterRejected, match="stored as SEQ_CLS, the task's head is TOKEN_CLS; the plugin has changed"
     ):
         load(artifact, bert, spec=PluginHost.discover().task("ner"))
 
@@ -316,14 +316,14 @@ def test_an_update_for_another_width_is_rejected(artifact: Artifact, bert: Backb
     key = next(key for key in artifact.adapter_model if "query.lora_A" in key)
     wide = {**artifact.adapter_model, key: torch.ones(4, 48)}
     with pytest.raises(
-        AdapterRejected, match=r"layer \d query is for \(32, 48\), the backbone has \(32, 32\)"
+        AdapterRejected, match=r"layer \d query has shape \(32, 48\), the backbone has \(32, 32\)"
     ):
         load(replace(artifact, adapter_model=wide), bert)
 
 
 def test_an_update_for_a_layer_that_is_not_there_is_rejected(artifact: Artifact, bert: Backbone) -> None:
     deep = {key.replace("layer.1.", "layer.7."): tensor for key, tensor in artifact.adapter_model.items()}
-    with pytest.raises(AdapterRejected, match=r"layer 7 .* the backbone has None"):
+    with pytest.raises(AdapterRejected, match=r"layer 7 .* the backbone has no such layer"):
         load(replace(artifact, adapter_model=deep), bert)
 
 
@@ -351,7 +351,7 @@ def test_a_config_without_a_task_type_is_rejected(artifact: Artifact, bert: Back
 
 
 def test_a_rejected_adapter_leaves_the_trunk_as_it_was(artifact: Artifact, bert: Backbone) -> None:
-    trunk = Trunk.of(bert)
+    trunk = trunk_of(bert)
     before = trunk.checksum()
     with pytest.raises(AdapterRejected, match="head weight"):
         load(with_manifest(artifact, labels=("a", "b", "c")), bert, trunk)

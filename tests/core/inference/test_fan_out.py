@@ -17,9 +17,12 @@ from onetrunk.core.backbones.families import sizes_of
 from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.base import Trunk
+from onetrunk.core.trunk.build import trunk_of
+from onetrunk.core.trunk.packed import PackedTrunk
 from onetrunk.core.trunk.packing import pack
 from onetrunk.core.trunk.weights import Linear
+from tests.core.trunk.trunks import packed_trunk
 
 Texts = Callable[[int], list[str]]
 
@@ -41,7 +44,7 @@ def random_adapter(backbone: Backbone, trunk: Trunk, task: str, first: int | Non
     return Adapter(task, spec, labels, "mean", Lora(updates).to(trunk.device, trunk.dtype), head, {})
 
 
-class CountingTrunk(Trunk):
+class CountingTrunk(PackedTrunk):
     """A trunk that counts the rows which each layer computes."""
 
     rows: list[int]
@@ -52,7 +55,7 @@ class CountingTrunk(Trunk):
 
 
 def counting(backbone: Backbone) -> CountingTrunk:
-    plain = Trunk.of(backbone)
+    plain = packed_trunk(backbone)
     trunk = CountingTrunk(plain.embeddings, plain.layers, sizes_of(backbone.family, backbone.config))
     trunk.rows = [0] * trunk.depth
     return trunk
@@ -72,12 +75,12 @@ def jobs_of(backbone: Backbone, adapters: list[Adapter], texts: list[str]) -> li
 def test_shared_layers_give_the_logits_of_each_job_alone(
     firsts: tuple[int | None, ...], backbone: Backbone, some_texts: Texts
 ) -> None:
-    trunk, tasks = Trunk.of(backbone), ("ner", "sentiment")
+    trunk, tasks = trunk_of(backbone), ("ner", "sentiment")
     adapters = [random_adapter(backbone, trunk, tasks[i % 2], first, i) for i, first in enumerate(firsts)]
     jobs = jobs_of(backbone, adapters, [*some_texts(12), "good " * 300])
-    found = compute_logits(trunk, backbone.first_position, adapters, jobs, batch_tokens=512)
+    found = compute_logits(trunk, adapters, jobs, batch_tokens=512)
     for job, logits in zip(jobs, found, strict=True):
-        (alone,) = compute_logits(trunk, backbone.first_position, adapters, [job])
+        (alone,) = compute_logits(trunk, adapters, [job])
         np.testing.assert_allclose(logits, alone, rtol=0, atol=1e-4)
 
 
@@ -85,7 +88,7 @@ def test_layers_below_the_first_adapted_one_run_once_a_text(bert: Backbone, some
     trunk = counting(bert)
     adapters = [random_adapter(bert, trunk, "sentiment", 1, seed) for seed in range(5)]
     jobs = jobs_of(bert, adapters, some_texts(10))
-    compute_logits(trunk, 0, adapters, jobs, batch_tokens=10_000)
+    compute_logits(trunk, adapters, jobs, batch_tokens=10_000)
     tokens = sum(job.encoded.tokens for job in jobs)
     assert trunk.rows == [tokens // 5, tokens]
 
@@ -103,19 +106,19 @@ class CountingLinear(Linear):
 def test_the_first_product_of_an_adapted_layer_is_computed_once_a_text(
     bert: Backbone, some_texts: Texts
 ) -> None:
-    plain = Trunk.of(bert)
+    plain = packed_trunk(bert)
     below, top = plain.layers
     assert isinstance(top.qkv, Linear)
     top = replace(top, qkv=CountingLinear(top.qkv.weight, top.qkv.bias))
-    trunk = Trunk(plain.embeddings, [below, top], sizes_of(bert.family, bert.config))
+    trunk = PackedTrunk(plain.embeddings, [below, top], sizes_of(bert.family, bert.config))
     adapters = [random_adapter(bert, trunk, "sentiment", 1, seed) for seed in range(5)]
     jobs = jobs_of(bert, adapters, some_texts(10))
-    compute_logits(trunk, 0, adapters, jobs, batch_tokens=10_000)
+    compute_logits(trunk, adapters, jobs, batch_tokens=10_000)
     assert CountingLinear.rows == sum(job.encoded.tokens for job in jobs) // 5
 
 
 def test_rows_that_share_states_train_as_rows_of_their_own(bert: Backbone, some_texts: Texts) -> None:
-    trunk = Trunk.of(bert)
+    trunk = trunk_of(bert)
     loras = {slot: random_adapter(bert, trunk, "sentiment", 0, slot).lora for slot in range(3)}
     factors = [factor.requires_grad_() for lora in loras.values() for factor in lora.parameters]
     texts = bert.encoder.encode(some_texts(4), [()] * 4)
@@ -133,6 +136,6 @@ def test_heads_without_updates_share_the_whole_trunk(bert: Backbone) -> None:
     trunk = counting(bert)
     adapters = [random_adapter(bert, trunk, "sentiment", None, seed) for seed in range(3)]
     jobs = jobs_of(bert, adapters, ["good film", "bad"])
-    compute_logits(trunk, 0, adapters, jobs)
+    compute_logits(trunk, adapters, jobs)
     tokens = sum(job.encoded.tokens for job in jobs)
     assert trunk.rows == [tokens // 3, tokens // 3]

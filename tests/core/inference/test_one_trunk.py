@@ -23,7 +23,7 @@ from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.sharing.pull import Puller
 from onetrunk.core.testing import tiny_backbone
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 Train = Callable[..., Any]
 LOADS = 200
@@ -82,11 +82,11 @@ def test_threads_predict_while_200_versions_are_loaded_and_swapped(
 
 
 def test_what_asks_for_a_trunk_in_use_gets_it(bert: Backbone) -> None:
-    trunk = Trunk.of(bert)
+    trunk = trunk_of(bert)
     with ThreadPoolExecutor(4) as pool:
-        assert {id(each) for each in pool.map(lambda _: Trunk.of(bert), range(8))} == {id(trunk)}
-    assert Trunk.of(bert, torch.bfloat16) is not trunk
-    assert Trunk.of(replace(bert)) is not trunk
+        assert {id(each) for each in pool.map(lambda _: trunk_of(bert), range(8))} == {id(trunk)}
+    assert trunk_of(bert, torch.bfloat16) is not trunk
+    assert trunk_of(replace(bert)) is not trunk
 
 
 def test_training_on_from_a_version_beside_a_service_builds_no_second_trunk(
@@ -114,15 +114,15 @@ def test_a_pull_beside_a_service_builds_no_second_trunk(
 
 
 def test_a_trunk_that_nobody_uses_leaves_memory(own: Backbone) -> None:
-    trunk = Trunk.of(own)
+    trunk = trunk_of(own)
     del trunk
     (own.folder / "model.safetensors").unlink()
     with pytest.raises(BackboneError, match=r"model\.safetensors is missing"):
-        Trunk.of(own)
+        trunk_of(own)
 
 
 def test_a_trunk_keeps_its_weights_whatever_becomes_of_the_files(own: Backbone) -> None:
-    trunk, pooler = Trunk.of(own), own.pooler
+    trunk, pooler = trunk_of(own), own.pooler
     assert pooler is not None
     before = trunk.checksum(), fingerprint(dict(zip("wb", pooler, strict=True)))
     overwrite(own)
@@ -131,7 +131,7 @@ def test_a_trunk_keeps_its_weights_whatever_becomes_of_the_files(own: Backbone) 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not list what is mapped")
 def test_the_file_is_mapped_no_longer_than_its_weights_are_read(own: Backbone) -> None:
-    trunk, file = Trunk.of(own), str(own.folder / "model.safetensors")
+    trunk, file = trunk_of(own), str(own.folder / "model.safetensors")
     assert file not in Path("/proc/self/maps").read_text()
     tensors = own.read_tensors()
     assert file in Path("/proc/self/maps").read_text()

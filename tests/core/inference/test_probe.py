@@ -17,11 +17,12 @@ from benchmarks.load.adapters import MIXED, Stock, make_stock
 from onetrunk.adapters.format.artifact import read_artifact
 from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
-from onetrunk.core.backbones.device import has_int8
+from onetrunk.core.backbones.kernels import has_int8
 from onetrunk.core.errors import AdapterRejected
 from onetrunk.core.inference.adapter_io import load_adapter
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.base import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 Tensors = dict[str, torch.Tensor]
 Train = Callable[..., Any]
@@ -51,7 +52,7 @@ def trained(train_tiny: Train, bert: Backbone, tmp_path_factory: pytest.TempPath
 def load(folder: Path, backbone: Backbone, trunk: Trunk | None = None) -> None:
     artifact = read_artifact(folder)
     spec = PluginHost.discover().task(artifact.manifest.task)
-    load_adapter("x@1", artifact, spec, backbone, trunk or Trunk.of(backbone))
+    load_adapter("x@1", artifact, spec, backbone, trunk or trunk_of(backbone))
 
 
 def changed(folder: Path, target: Path, change: Callable[[Tensors], Tensors]) -> Path:
@@ -83,6 +84,18 @@ def test_an_adapter_without_its_updates_is_refused(
         load(folder, serving)
 
 
+@pytest.mark.parametrize("factor", [1e19, 1e25, 1e30])
+def test_an_adapter_with_logits_that_overflow_is_refused(
+    trained: dict[str, Path], serving: Backbone, factor: float, tmp_path: Path
+) -> None:
+    def scaled(tensors: Tensors) -> Tensors:
+        return {key: factor * own if "classifier" in key else own for key, own in tensors.items()}
+
+    folder = changed(trained["sentiment"], tmp_path / "changed", scaled)
+    with pytest.raises(AdapterRejected, match=r"its probe gives logits that differ by .* is allowed in"):
+        load(folder, serving)
+
+
 def test_an_adapter_with_the_head_of_another_is_refused(
     trained: dict[str, Path], serving: Backbone, tmp_path: Path
 ) -> None:
@@ -106,12 +119,12 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
 def test_the_random_adapters_of_the_load_benchmark_load(stock: Stock, precision: str) -> None:
     """Five of seven in int8 were refused by a bound that did not follow from the trunk's error."""
     backbone = Backbone.load(DEFAULT_BACKBONE, device="cpu", dtype=precision)
-    trunk = Trunk.of(backbone)
+    trunk = trunk_of(backbone)
     for name in stock.names:
         load(stock.store.resolve(name).path, backbone, trunk)
 
 
 def test_only_a_trunk_in_float32_has_no_error(serving: Backbone) -> None:
-    trunk = Trunk.of(serving)
+    trunk = trunk_of(serving)
     assert (trunk.error == 0.0) == (trunk.precision == torch.float32)
     assert trunk.error < 0.05

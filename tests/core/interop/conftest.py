@@ -22,7 +22,7 @@ from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode
 from onetrunk.core.interop.import_peft import import_peft
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.training.manifest_builder import Destination
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 Texts = Callable[[int], list[str]]
 
@@ -138,11 +138,11 @@ def check_equal(
     """Compare the stored adapter's logits with those of PEFT's model."""
     from transformers import AutoTokenizer
 
-    spec, trunk = HOST.task(task), Trunk.of(backbone)
+    spec, trunk = HOST.task(task), trunk_of(backbone)
     adapter = load_adapter("x@1", stored.read(), spec, backbone, trunk)
     examples = [spec.unlabelled(text) for text in texts]
     jobs = [LogitsRequest(own, 0) for own in encode_examples(backbone.encoder, spec, examples)]
-    ours = compute_logits(trunk, backbone.first_position, [adapter], jobs)
+    ours = compute_logits(trunk, [adapter], jobs)
     batch = AutoTokenizer.from_pretrained(backbone.name)(list(texts), padding=True, return_tensors="pt")
     with torch.no_grad():
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits

@@ -27,7 +27,7 @@ from onetrunk.core.interop.onnx_graph import check_installed
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import HeadContext, HeadFormat
 from onetrunk.core.training.manifest_builder import Destination, bare_manifest, store_adapter
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 Train = Callable[..., Any]
 Texts = Callable[[int], list[str]]
@@ -44,13 +44,11 @@ def exported(
 
 def our_logits(stored: StoredVersion, backbone: Backbone, texts: list[str]) -> list[np.ndarray]:
     """Return (units, labels) of each text."""
-    artifact, trunk = stored.read(), Trunk.of(backbone)
+    artifact, trunk = stored.read(), trunk_of(backbone)
     spec = HOST.task(artifact.manifest.task)
     adapter = load_adapter(stored.ref, artifact, spec, backbone, trunk)
     encoded = encode_examples(backbone.encoder, spec, [spec.unlabelled(text) for text in texts])
-    return compute_logits(
-        trunk, backbone.first_position, [adapter], [LogitsRequest(own, 0) for own in encoded]
-    )
+    return compute_logits(trunk, [adapter], [LogitsRequest(own, 0) for own in encoded])
 
 
 @pytest.fixture(scope="session")

@@ -83,9 +83,7 @@ def test_a_head_that_raises_is_told_with_its_task_and_its_line(backbone: Backbon
 
 
 def test_a_head_with_a_row_a_token_is_told(bert: Backbone, tmp_path: Path) -> None:
-    fault = (
-        r"the head gives logits \(\d+, 1\), expected a tensor with a row for each of 1 units \(level 'text'\)"
-    )
+    fault = r"the head returns logits \(\d+, 1\), expected a tensor with one row for each of 1 units"
     with pytest.raises(TaskSpecError, match=fault):
         train(with_head(lambda hidden, _: hidden), bert, tmp_path)
 
@@ -114,7 +112,7 @@ def test_a_loss_that_raises_or_is_no_loss_is_told(
 
 def test_what_makes_no_head_is_told(bert: Backbone, tmp_path: Path) -> None:
     with pytest.raises(
-        TaskSpecError, match=r"^task 'stars': make_head gives 7, expected a torch\.nn\.Module$"
+        TaskSpecError, match=r"^task 'stars': make_head returns 7, expected a torch\.nn\.Module$"
     ):
         train(replace(STARS, make_head=lambda _: 7), bert, tmp_path)  # type: ignore[arg-type, return-value]
 

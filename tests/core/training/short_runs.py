@@ -15,7 +15,7 @@ from onetrunk.core.training.loop import train_together
 from onetrunk.core.training.run_state import FinishedRun, TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import TrainableAdapter
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 SHORT = TrainSettings(epochs=4, lr=0.01, rank=4, batch_tokens=64)
 
@@ -23,7 +23,7 @@ SHORT = TrainSettings(epochs=4, lr=0.01, rank=4, batch_tokens=64)
 def run(
     spec: TaskSpec, dataset: EncodedDataset, backbone: Backbone, settings: TrainSettings, **options: Any
 ) -> FinishedRun[TrainableAdapter]:
-    trunk = options.pop("trunk", None) or Trunk.of(backbone)
+    trunk = options.pop("trunk", None) or trunk_of(backbone)
     trainable = TrainableAdapter(
         spec, ("neg", "pos"), backbone, trunk, planned(settings, dataset), options.pop("start", None)
     )

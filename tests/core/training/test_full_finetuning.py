@@ -25,7 +25,7 @@ from onetrunk.core.training.pipeline import TrainJob, TrainResult
 from onetrunk.core.training.run_state import TrainingCallback
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import TrainableAdapter
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 SETTINGS = TrainSettings(method="full", epochs=4, lr=0.003, batch_tokens=64, dropout=0.0, patience=0)
 Train = Callable[..., TrainResult]
@@ -64,9 +64,9 @@ def test_the_loss_falls_and_nothing_is_stored(train: Train, backbone: Backbone, 
 
 
 def test_the_backbone_stays_as_it_is(train: Train, backbone: Backbone) -> None:
-    before = Trunk.of(backbone).checksum()
+    before = trunk_of(backbone).checksum()
     train("sentiment", backbone)
-    assert Trunk.of(backbone).checksum() == before
+    assert trunk_of(backbone).checksum() == before
     assert fingerprint(backbone.read_tensors()) == backbone.fingerprint
 
 
@@ -76,7 +76,7 @@ def test_an_untrained_model_gives_the_logits_of_the_trunk(
     spec = host.task("sentiment")
     dataset = encode_dataset(spec, backbone, [spec.read(row) for row in records["sentiment"]], ("neg", "pos"))
     head_alone = replace(SETTINGS, method="head")
-    adapter = TrainableAdapter(spec, ("neg", "pos"), backbone, Trunk.of(backbone), head_alone)
+    adapter = TrainableAdapter(spec, ("neg", "pos"), backbone, trunk_of(backbone), head_alone)
     for own, expected in zip(model_of(spec, backbone).logits(dataset), adapter.logits(dataset), strict=True):
         torch.testing.assert_close(own, expected, rtol=0, atol=1e-5)
 

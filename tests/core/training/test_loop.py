@@ -28,7 +28,7 @@ from onetrunk.core.tasks.hookspecs import hookimpl
 from onetrunk.core.training.encoded_dataset import EncodedDataset
 from onetrunk.core.training.pipeline import TrainJob, train_adapter
 from onetrunk.core.training.run_state import TrainingCallback
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import build_trunk, trunk_of
 from tests.core.training.short_runs import SHORT, run, same_weights
 
 Train = Callable[..., Any]
@@ -62,10 +62,10 @@ def test_method_head_has_no_updates(spec: TaskSpec, dataset: EncodedDataset, ber
 def test_training_never_changes_the_trunk(
     spec: TaskSpec, dataset: EncodedDataset, bert: Backbone, method: Any
 ) -> None:
-    trunk = Trunk.of(bert)
+    trunk = trunk_of(bert)
     before = trunk.checksum()
     run(spec, dataset, bert, replace(SHORT, method=method), trunk=trunk)
-    assert trunk.checksum() == before == Trunk.build(bert, torch.float32).checksum()
+    assert trunk.checksum() == before == build_trunk(bert, torch.float32).checksum()
     assert fingerprint(bert.read_tensors()) == bert.fingerprint
     assert all(tensor.grad is None and not tensor.requires_grad for tensor in trunk.tensors().values())
 
@@ -227,7 +227,7 @@ def test_the_result_of_a_warm_start_loads(
     parent = train_tiny(store, "sentiment", bert, method=parent_method).stored
     child = train_tiny(store, "sentiment", bert, start=parent, method=method).stored
     artifact = read_artifact(child.path)
-    adapter = load_adapter(child.ref, artifact, spec, bert, Trunk.of(bert))
+    adapter = load_adapter(child.ref, artifact, spec, bert, trunk_of(bert))
     assert bool(adapter.lora.updates) == (artifact.manifest.method == "lora")
 
 

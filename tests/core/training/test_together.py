@@ -17,7 +17,8 @@ from onetrunk.core.training.loop import AdapterRun, train_together
 from onetrunk.core.training.run_state import TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import TrainableAdapter
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.base import Trunk
+from onetrunk.core.trunk.build import trunk_of
 from onetrunk.core.trunk.packing import pack
 
 Records = dict[str, list[Record]]
@@ -66,7 +67,7 @@ def states(run: AdapterRun) -> list[torch.Tensor]:
 
 
 def test_each_run_learns_what_it_learns_alone(host: PluginHost, backbone: Backbone, records: Records) -> None:
-    trunk = Trunk.of(backbone)
+    trunk = trunk_of(backbone)
     alone, together = (
         [make_run(host, backbone, trunk, records, name) for name in SETTINGS] for _ in range(2)
     )
@@ -81,7 +82,7 @@ def test_each_run_learns_what_it_learns_alone(host: PluginHost, backbone: Backbo
 
 
 def test_a_run_that_diverges_ends_alone(host: PluginHost, bert: Backbone, records: Records) -> None:
-    trunk = Trunk.of(bert)
+    trunk = trunk_of(bert)
     good, alone = (make_run(host, bert, trunk, records, "ner") for _ in range(2))
     bad = make_run(host, bert, trunk, records, "sentiment", lr=1e38)
     list(train_together([bad, good], trunk))
@@ -96,7 +97,7 @@ def test_a_plugin_that_raises_ends_its_run_alone(host: PluginHost, bert: Backbon
     def loss(*_: Any) -> Any:
         raise ZeroDivisionError("a bug of the plugin")
 
-    trunk = Trunk.of(bert)
+    trunk = trunk_of(bert)
     spec = replace(host.task("sentiment"), loss=loss)
     bad = run_of(spec, bert, trunk, records["sentiment"], SETTINGS["sentiment"])
     good = make_run(host, bert, trunk, records, "ner")
@@ -110,7 +111,7 @@ def test_ctrl_c_ends_all(host: PluginHost, bert: Backbone, records: Records) -> 
     def loss(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    trunk = Trunk.of(bert)
+    trunk = trunk_of(bert)
     spec = replace(host.task("sentiment"), loss=loss)
     with pytest.raises(KeyboardInterrupt):
         list(train_together([run_of(spec, bert, trunk, records["sentiment"], SETTINGS["sentiment"])], trunk))
@@ -121,24 +122,24 @@ def test_ctrl_c_ends_all(host: PluginHost, bert: Backbone, records: Records) -> 
 def test_cached_hidden_states_equal_those_of_the_frozen_trunk(
     first: int, room: int, backbone: Backbone, records: Records, host: PluginHost
 ) -> None:
-    trunk, spec = Trunk.of(backbone), host.task("ner")
+    trunk, spec = trunk_of(backbone), host.task("ner")
     examples = [spec.read(row) for row in records["ner"]]
     encoded = encode_dataset(spec, backbone, examples, spec.learn_labels(examples)).encoded
-    lower = HiddenStateCache(trunk, backbone.first_position, encoded, first, CacheBudget(room))
+    lower = HiddenStateCache(trunk, encoded, first, CacheBudget(room))
     for batch in ([3, 0, 2], [0, 5, 2, 3], [3, 0, 2]):
         found = lower.states(batch)
         assert not found.requires_grad
         for index, own in zip(batch, found.split([encoded[i].tokens for i in batch]), strict=True):
-            packed = pack([encoded[index]], [0], backbone.first_position)
+            packed = pack([encoded[index]], [0])
             expected = trunk.run(trunk.embed(packed), packed, {}, range(first))
             torch.testing.assert_close(own, expected, rtol=0, atol=1e-5)
 
 
 def test_kept_states_are_not_computed_again(bert: Backbone, records: Records, host: PluginHost) -> None:
-    trunk, spec = Trunk.of(bert), host.task("ner")
+    trunk, spec = trunk_of(bert), host.task("ner")
     examples = [spec.read(row) for row in records["ner"]]
     encoded = encode_dataset(spec, bert, examples, spec.learn_labels(examples)).encoded
-    kept, anew = (HiddenStateCache(trunk, 0, encoded, 1, CacheBudget(room)) for room in (2**30, 0))
+    kept, anew = (HiddenStateCache(trunk, encoded, 1, CacheBudget(room)) for room in (2**30, 0))
     first = kept.states([0, 1, 2])
     assert torch.equal(kept.states([1]), first.split([encoded[i].tokens for i in range(3)])[1])
     assert torch.equal(anew.states([0, 1, 2]), first)
@@ -148,7 +149,7 @@ def test_runs_of_a_plan_keep_states_within_one_budget(
     host: PluginHost, bert: Backbone, records: Records
 ) -> None:
     limit = 20_000
-    trunk, budget = Trunk.of(bert), CacheBudget(limit)
+    trunk, budget = trunk_of(bert), CacheBudget(limit)
     runs = [make_run(host, bert, trunk, records, "sentiment", seed=seed) for seed in range(3)]
     size = sum(text.tokens for text in runs[0].train.encoded) * trunk.width * 4
     assert limit < 3 * size  # all of them do not fit
@@ -162,7 +163,7 @@ def test_what_does_not_fit_into_the_budget_changes_nothing_that_is_learnt(
 ) -> None:
     learnt = []
     for limit in (2**30, 3_000):
-        trunk = Trunk.of(bert)
+        trunk = trunk_of(bert)
         alone = make_run(host, bert, trunk, records, "sentiment")
         (run,) = train_together([alone], trunk, CacheBudget(limit))
         learnt.append(states(run))
@@ -171,7 +172,7 @@ def test_what_does_not_fit_into_the_budget_changes_nothing_that_is_learnt(
 
 
 def test_a_run_holds_the_batches_of_one_epoch(host: PluginHost, bert: Backbone, records: Records) -> None:
-    trunk, spec = Trunk.of(bert), host.task("sentiment")
+    trunk, spec = trunk_of(bert), host.task("sentiment")
     examples = [spec.read(row) for row in records["sentiment"]] * 2_000
     labels = spec.learn_labels(examples)
     own = encode_dataset(spec, bert, examples[: len(records["sentiment"])], labels)

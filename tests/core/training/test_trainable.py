@@ -8,7 +8,7 @@ from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import TrainableAdapter, balanced_weights
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 
 def test_class_weights_make_every_label_count_the_same() -> None:
@@ -19,7 +19,7 @@ def test_class_weights_make_every_label_count_the_same() -> None:
 
 def test_a_trainable_adapter_starts_with_zero_updates_and_a_fresh_head(bert: Backbone) -> None:
     spec, settings = PluginHost.discover().task("sentiment"), TrainSettings(rank=4)
-    trainable = TrainableAdapter(spec, ("a", "b"), bert, Trunk.of(bert), settings)
+    trainable = TrainableAdapter(spec, ("a", "b"), bert, trunk_of(bert), settings)
     assert all(not own.b.any() for own in trainable.lora.updates.values())
     assert trainable.trained_parameters == sum(
         t.numel() for t in [*trainable.weights, *trainable.head.parameters()]

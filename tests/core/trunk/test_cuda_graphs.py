@@ -13,9 +13,10 @@ from onetrunk.adapters.methods.flat_layout import flattened
 from onetrunk.adapters.methods.lora import Lora
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.trunk.cuda_graphs import KEPT, MOST_RUNS, TOKENS, Graphs
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.packed import PackedTrunk
 from onetrunk.core.trunk.packing import Packed, pack
 from tests.core.trunk.test_gpu import adapter
+from tests.core.trunk.trunks import packed_trunk
 
 CPU = torch.device("cpu")
 Texts = Callable[[int], list[str]]
@@ -33,12 +34,12 @@ class Recorder:
         return compute
 
 
-def graphs_of(trunk: Trunk, record: Callable[..., Callable[[], Tensor]]) -> Graphs:
+def graphs_of(trunk: PackedTrunk, record: Callable[..., Callable[[], Tensor]]) -> Graphs:
     return Graphs(trunk._run_whole, CPU, torch.float32, record)
 
 
 def packed_of(backbone: Backbone, texts: Sequence[str], slots: Sequence[int]) -> Packed:
-    return pack(backbone.encoder.encode(texts, [()] * len(texts)), slots, backbone.first_position)
+    return pack(backbone.encoder.encode(texts, [()] * len(texts)), slots)
 
 
 def laid_out(backbone: Backbone, seed: int, rank: int = 8) -> Lora:
@@ -47,7 +48,7 @@ def laid_out(backbone: Backbone, seed: int, rank: int = 8) -> Lora:
 
 def test_a_batch_in_a_bucket_has_the_states_of_the_batch(bert: Backbone, some_texts: Texts) -> None:
     """Batches of all sizes follow each other in the same places: none leaves anything behind."""
-    trunk, recorder = Trunk.of(bert, torch.float32), Recorder()
+    trunk, recorder = packed_trunk(bert, torch.float32), Recorder()
     graphs = graphs_of(trunk, recorder)
     loras = {slot: laid_out(bert, slot) for slot in range(3)}
     for count in (9, 2, 4, 9, 3):
@@ -60,7 +61,7 @@ def test_a_batch_in_a_bucket_has_the_states_of_the_batch(bert: Backbone, some_te
 
 
 def test_a_head_alone_leaves_the_others_their_graph(bert: Backbone) -> None:
-    trunk, recorder = Trunk.of(bert, torch.float32), Recorder()
+    trunk, recorder = packed_trunk(bert, torch.float32), Recorder()
     packed = packed_of(bert, ["good", "bad"], [0, 1])
     loras = {0: laid_out(bert, 0), 1: flattened(Lora({}), CPU, torch.float32)}
     found = graphs_of(trunk, recorder).run(packed.parts[0], loras)
@@ -71,7 +72,7 @@ def test_a_head_alone_leaves_the_others_their_graph(bert: Backbone) -> None:
 
 
 def test_states_of_a_graph_can_be_trained_on(bert: Backbone) -> None:
-    found = graphs_of(Trunk.of(bert, torch.float32), Recorder()).run(
+    found = graphs_of(packed_trunk(bert, torch.float32), Recorder()).run(
         packed_of(bert, ["good"], [0]).parts[0], {}
     )
     assert found is not None
@@ -79,20 +80,20 @@ def test_states_of_a_graph_can_be_trained_on(bert: Backbone) -> None:
 
 
 def test_a_trunk_has_graphs_where_the_kernels_for_them_are(bert: Backbone) -> None:
-    trunk = Trunk.of(bert, torch.float32)
+    trunk = packed_trunk(bert, torch.float32)
     assert trunk.with_graphs() is trunk  # a CPU has none
 
 
 def test_batches_of_one_bucket_share_a_graph(bert: Backbone) -> None:
     recorder = Recorder()
-    graphs = graphs_of(Trunk.of(bert, torch.float32), recorder)
+    graphs = graphs_of(packed_trunk(bert, torch.float32), recorder)
     for text in ("good", "good film", "a very good film"):
         assert graphs.run(packed_of(bert, [text], [0]).parts[0], {0: laid_out(bert, len(text))}) is not None
     assert recorder.count == 1
 
 
 def test_the_states_of_a_batch_are_not_overwritten_by_the_next(bert: Backbone) -> None:
-    graphs = graphs_of(Trunk.of(bert, torch.float32), Recorder())
+    graphs = graphs_of(packed_trunk(bert, torch.float32), Recorder())
     first = graphs.run(packed_of(bert, ["good"], [0]).parts[0], {})
     assert first is not None
     before = first.clone()
@@ -115,7 +116,7 @@ def test_a_batch_that_no_graph_is_for_is_left_to_the_trunk(
     loras = {slot: laid_out(bert, slot, rank) for slot, rank in enumerate(ranks)}
     packed = packed_of(bert, texts, [i % len(ranks) for i in range(len(texts))])
     recorder = Recorder()
-    assert graphs_of(Trunk.of(bert, torch.float32), recorder).run(packed.parts[0], loras) is None
+    assert graphs_of(packed_trunk(bert, torch.float32), recorder).run(packed.parts[0], loras) is None
     assert recorder.count == 0
 
 
@@ -125,12 +126,12 @@ def test_graphs_that_cannot_be_recorded_are_said_once_and_left(
     def fail(compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
         raise RuntimeError("not permitted while capturing")
 
-    graphs = graphs_of(Trunk.of(bert, torch.float32), fail)
+    graphs = graphs_of(packed_trunk(bert, torch.float32), fail)
     part = packed_of(bert, ["good"], [0]).parts[0]
     assert graphs.run(part, {}) is None
     assert graphs.run(part, {}) is None
     assert [record.message for record in caplog.records] == [
-        "no CUDA graph could be recorded, small batches run without: not permitted while capturing"
+        "no CUDA graph could be recorded; small batches run without graphs: not permitted while capturing"
     ]
 
 
@@ -138,7 +139,7 @@ def test_graphs_that_cannot_be_recorded_are_said_once_and_left(
 def test_a_batch_that_cannot_be_copied_is_an_error_and_leaves_the_graphs_on(
     bert: Backbone, known: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    graphs = graphs_of(Trunk.of(bert, torch.float32), Recorder())
+    graphs = graphs_of(packed_trunk(bert, torch.float32), Recorder())
     part = packed_of(bert, ["good"], [0]).parts[0]
     if known:
         assert graphs.run(part, {}) is not None
@@ -150,7 +151,7 @@ def test_a_batch_that_cannot_be_copied_is_an_error_and_leaves_the_graphs_on(
 
 def test_the_oldest_graph_makes_room(bert: Backbone) -> None:
     recorder = Recorder()
-    graphs = graphs_of(Trunk.of(bert, torch.float32), recorder)
+    graphs = graphs_of(packed_trunk(bert, torch.float32), recorder)
     parts = [packed_of(bert, ["good"], [0]).parts[0]] * (KEPT + 1)
     for rank, part in enumerate(parts, 1):
         graphs.run(part, {0: laid_out(bert, 0, 4 * rank)})

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from onetrunk.adapters.methods.flat_layout import flattened
-from onetrunk.adapters.methods.grouped_products import Stack
 from onetrunk.adapters.methods.lora import Lora, LowRank, init_lora
 from onetrunk.core.backbones.backbone import Backbone
-from onetrunk.core.trunk.lora_application import Patches, has_grouped_products, updates_of
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.backbones.kernels import has_grouped_products
+from onetrunk.core.trunk.base import Trunk
+from onetrunk.core.trunk.build import trunk_of
+from onetrunk.core.trunk.grouped_products import Stack
+from onetrunk.core.trunk.lora_application import Patches, updates_of
 from onetrunk.core.trunk.packing import Packed, pack
+from tests.core.trunk.trunks import packed_trunk
 
 pytestmark = pytest.mark.gpu
 Texts = Callable[[int], list[str]]
@@ -34,7 +37,7 @@ def adapter(backbone: Backbone, seed: int, rank: int = 8) -> Lora:
 
 
 def packed_of(backbone: Backbone, texts: list[str], slots: list[int]) -> Packed:
-    return pack(backbone.encoder.encode(texts, [()] * len(texts)), slots, backbone.first_position)
+    return pack(backbone.encoder.encode(texts, [()] * len(texts)), slots)
 
 
 def states(backbone: Backbone, trunk: Trunk, packed: Packed, loras: dict[int, Lora]) -> Tensor:
@@ -58,13 +61,13 @@ def test_a_mixed_batch_has_the_states_of_the_cpu(
 ) -> None:
     loras = {slot: adapter(bert, slot, rank) for slot, rank in enumerate(ranks)}
     packed = packed_of(bert, some_texts(COUNT), [i % 4 for i in range(COUNT)])  # the last slot has none
-    expected = states(bert, Trunk.of(bert, torch.float32), packed, loras)
-    found = states(bert, Trunk.of(on_gpu(bert), dtype), packed, loras)
+    expected = states(bert, trunk_of(bert, torch.float32), packed, loras)
+    found = states(bert, trunk_of(on_gpu(bert), dtype), packed, loras)
     assert relative(found, expected) < limit
 
 
 def test_adapters_alike_are_one_grouped_product_in_bf16(bert: Backbone, some_texts: Texts) -> None:
-    trunk = Trunk.of(on_gpu(bert), torch.bfloat16)
+    trunk = trunk_of(on_gpu(bert), torch.bfloat16)
     packed = packed_of(bert, some_texts(4), [0, 1, 2, 3]).to(trunk.device)
     here = {i: flattened(adapter(bert, i), trunk.device, trunk.dtype) for i in range(4)}
     hidden = torch.zeros(packed.tokens, trunk.width, device=trunk.device, dtype=trunk.dtype)
@@ -74,7 +77,7 @@ def test_adapters_alike_are_one_grouped_product_in_bf16(bert: Backbone, some_tex
 
 
 def test_a_mixed_batch_equals_each_text_alone(bert: Backbone, some_texts: Texts) -> None:
-    trunk, texts = Trunk.of(on_gpu(bert), torch.bfloat16), some_texts(COUNT)
+    trunk, texts = trunk_of(on_gpu(bert), torch.bfloat16), some_texts(COUNT)
     loras = {slot: adapter(bert, slot) for slot in range(4)}
     slots = [i % 4 for i in range(COUNT)]
     mixed = states(bert, trunk, packed_of(bert, texts, slots), loras)
@@ -88,7 +91,7 @@ def test_a_mixed_batch_equals_each_text_alone(bert: Backbone, some_texts: Texts)
 def test_gradients_on_a_gpu_are_those_of_the_cpu(bert: Backbone, some_texts: Texts) -> None:
     packed, found = packed_of(bert, some_texts(6), [0] * 6), []
     for backbone in (bert, on_gpu(bert)):
-        lora, trunk = adapter(bert, 0), Trunk.of(backbone, torch.float32)
+        lora, trunk = adapter(bert, 0), trunk_of(backbone, torch.float32)
         for factor in lora.parameters:
             factor.requires_grad_()
         here = lora.to(trunk.device, trunk.dtype)
@@ -100,7 +103,7 @@ def test_gradients_on_a_gpu_are_those_of_the_cpu(bert: Backbone, some_texts: Tex
 
 
 def test_a_small_batch_is_a_graph_with_the_states_of_the_trunk(bert: Backbone, some_texts: Texts) -> None:
-    trunk = Trunk.of(on_gpu(bert), torch.bfloat16).with_graphs()
+    trunk = packed_trunk(on_gpu(bert), torch.bfloat16).with_graphs()
     here = {i: flattened(adapter(bert, i), trunk.device, trunk.dtype) for i in range(3)}
     if trunk._graphs is None:
         pytest.skip("this GPU has no kernels for grouped products")

@@ -8,11 +8,13 @@ from torch.nn import functional as F
 
 from onetrunk.adapters.methods.lora import Lora, LowRank
 from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
-from onetrunk.core.backbones.device import has_int8, resolve_dtype
+from onetrunk.core.backbones.device import resolve_dtype
+from onetrunk.core.backbones.kernels import has_int8, has_vnni
 from onetrunk.core.errors import UsageError
+from onetrunk.core.trunk.build import build_trunk, trunk_of
 from onetrunk.core.trunk.int8 import Int8Linear
-from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import pack
+from tests.core.trunk.trunks import packed_trunk
 
 pytestmark = pytest.mark.skipif(not has_int8(), reason="torch has no int8 kernels here")
 CPU = torch.device("cpu")
@@ -98,21 +100,21 @@ def test_inputs_of_one_sign_use_all_levels() -> None:
 def test_a_trunk_in_int8_has_nearly_the_states_of_one_in_float32(
     bert: Backbone, some_texts: Callable[[int], list[str]]
 ) -> None:
-    packed = pack(bert.encoder.encode(some_texts(20), [()] * 20), [0] * 20, bert.first_position)
+    packed = pack(bert.encoder.encode(some_texts(20), [()] * 20), [0] * 20)
     with torch.inference_mode():
-        exact, rounded = (Trunk.of(bert, dtype).forward(packed, {}) for dtype in (torch.float32, torch.int8))
+        exact, rounded = (trunk_of(bert, dtype).forward(packed, {}) for dtype in (torch.float32, torch.int8))
     assert rounded.dtype == torch.float32
     assert relative(rounded, exact) < 0.1
 
 
-@pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="without VNNI an input has seven bits")
+@pytest.mark.skipif(not has_vnni(), reason="without VNNI an input has seven bits")
 def test_the_states_of_minilm_are_within_four_percent() -> None:
     """Texts that its products were not made for; 7.7 % before columns were smoothed."""
     minilm = Backbone.load(DEFAULT_BACKBONE, device="cpu", dtype="int8")
     packed = pack(minilm.encoder.encode(ENGLISH, [()] * len(ENGLISH)), [0] * len(ENGLISH))
     with torch.inference_mode():
         exact, rounded = (
-            Trunk.of(minilm, dtype).forward(packed, {}) for dtype in (torch.float32, torch.int8)
+            trunk_of(minilm, dtype).forward(packed, {}) for dtype in (torch.float32, torch.int8)
         )
     assert relative(rounded, exact) < 0.04
 
@@ -123,31 +125,31 @@ def test_updates_multiply_the_input_as_it_was(
 ) -> None:
     """Columns are smoothed for the frozen products alone."""
     lora = random_lora(bert, 4, seed)
-    packed = pack(bert.encoder.encode(some_texts(20), [()] * 20), [0] * 20, bert.first_position)
+    packed = pack(bert.encoder.encode(some_texts(20), [()] * 20), [0] * 20)
     with torch.inference_mode():
         exact, rounded = (
-            Trunk.of(bert, dtype).forward(packed, {0: lora}) for dtype in (torch.float32, torch.int8)
+            trunk_of(bert, dtype).forward(packed, {0: lora}) for dtype in (torch.float32, torch.int8)
         )
-        bare = Trunk.of(bert, torch.float32).forward(packed, {})
+        bare = trunk_of(bert, torch.float32).forward(packed, {})
     assert relative(bare, exact) > 0.2
     assert relative(rounded, exact) < 0.05
 
 
 def test_the_checksum_of_a_trunk_in_int8_is_that_of_its_rounded_weights(bert: Backbone) -> None:
-    first, second = (Trunk.build(bert, torch.int8) for _ in range(2))
+    first, second = (build_trunk(bert, torch.int8) for _ in range(2))
     assert first.precision == torch.int8
-    assert first.checksum() == second.checksum() != Trunk.of(bert, torch.float32).checksum()
+    assert first.checksum() == second.checksum() != trunk_of(bert, torch.float32).checksum()
 
 
 def test_a_trunk_in_int8_does_not_train(bert: Backbone) -> None:
-    trunk = Trunk.of(bert, torch.int8)
+    trunk = packed_trunk(bert, torch.int8)
     with pytest.raises(NotImplementedError, match="serves only"):
         trunk.layers[0].qkv.back(torch.zeros(1, 1))
 
 
 def test_int8_is_refused_on_a_gpu() -> None:
     assert resolve_dtype("int8", CPU) == torch.int8
-    with pytest.raises(UsageError, match="int8 runs on x86 CPUs alone, not on cuda; name --device cpu"):
+    with pytest.raises(UsageError, match="int8 requires an x86 CPU, the device is cuda; use --device cpu"):
         resolve_dtype("int8", torch.device("cuda"))
 
 
@@ -155,7 +157,7 @@ def test_another_engine_has_no_int8() -> None:
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = "onednn"
     try:
-        with pytest.raises(UsageError, match="int8 runs on x86 CPUs alone, not on this one"):
+        with pytest.raises(UsageError, match="int8 requires an x86 CPU, this CPU has none of its kernels"):
             resolve_dtype("int8", CPU)
     finally:
         torch.backends.quantized.engine = before

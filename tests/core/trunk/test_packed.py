@@ -19,9 +19,11 @@ from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.testing import TinyShape, tiny_backbone
+from onetrunk.core.trunk.base import Trunk
+from onetrunk.core.trunk.build import build_trunk, trunk_of
 from onetrunk.core.trunk.dropout import Masks
-from onetrunk.core.trunk.packed import Trunk
 from onetrunk.core.trunk.packing import joined, pack
+from tests.core.trunk.trunks import packed_trunk
 
 Slots = Callable[[int, int], list[int]]
 Texts = Callable[[int], list[str]]
@@ -34,9 +36,9 @@ def encode(backbone: Backbone, texts: list[str]) -> list[Encoded]:
 
 def hidden_states(backbone: Backbone, texts: list[str], trunk: Trunk | None = None) -> list[Tensor]:
     """One (rows, width) a text, all from one packed batch."""
-    packed = pack(encode(backbone, texts), [0] * len(texts), backbone.first_position)
+    packed = pack(encode(backbone, texts), [0] * len(texts))
     with torch.inference_mode():
-        hidden = (trunk or Trunk.of(backbone)).forward(packed, {})
+        hidden = (trunk or trunk_of(backbone)).forward(packed, {})
     return list(hidden.split([b - a for a, b in zip(packed.offsets, packed.offsets[1:], strict=False)]))
 
 
@@ -89,7 +91,7 @@ def test_an_electra_as_wide_within_as_its_embeddings_has_no_projection(
 def test_a_text_that_spells_out_a_padding_token_has_the_states_of_transformers(backbone: Backbone) -> None:
     folder, pad = Path(backbone.name), backbone.read_tokenizer().pad_token
     texts = [pad, f"good {pad} film", f"{pad}{pad} good film {pad}", "good film"]
-    packed = pack(encode(backbone, texts), [0] * len(texts), backbone.first_position)
+    packed = pack(encode(backbone, texts), [0] * len(texts))
     assert (packed.parts[0].ids == backbone.config.pad_token_id).sum() == 5
     assert_equal_states(hidden_states(backbone, texts), transformers_states(folder, texts), 1e-5)
 
@@ -105,8 +107,8 @@ def test_each_activation_is_that_of_transformers(activation: str, bert_folder: P
 
 
 def test_the_path_with_gradients_gives_the_same_states(backbone: Backbone, some_texts: Texts) -> None:
-    packed = pack(encode(backbone, some_texts(20)), [0] * 20, backbone.first_position)
-    trunk = Trunk.of(backbone)
+    packed = pack(encode(backbone, some_texts(20)), [0] * 20)
+    trunk = trunk_of(backbone)
     with torch.inference_mode():
         expected = trunk.forward(packed, {})
     torch.testing.assert_close(trunk.forward(packed, {}), expected, rtol=0, atol=1e-5)
@@ -115,7 +117,7 @@ def test_the_path_with_gradients_gives_the_same_states(backbone: Backbone, some_
 def test_bf16_is_within_two_percent_of_fp32(backbone: Backbone, some_texts: Texts) -> None:
     texts = some_texts(20)
     exact = torch.cat(hidden_states(backbone, texts))
-    half = torch.cat(hidden_states(backbone, texts, Trunk.of(backbone, torch.bfloat16)))
+    half = torch.cat(hidden_states(backbone, texts, trunk_of(backbone, torch.bfloat16)))
     assert half.dtype == torch.bfloat16
     assert float((half - exact).norm() / exact.norm()) < 0.02
 
@@ -123,19 +125,16 @@ def test_bf16_is_within_two_percent_of_fp32(backbone: Backbone, some_texts: Text
 def test_a_long_text_is_each_of_its_windows(backbone: Backbone) -> None:
     (text,) = encode(backbone, ["a b c " * 60])
     with torch.inference_mode():
-        found = Trunk.of(backbone).forward(pack([text], [0], backbone.first_position), {})
-        windows = [
-            Trunk.of(backbone).forward(pack([_alone(ids)], [0], backbone.first_position), {})
-            for ids in text.windows
-        ]
+        found = trunk_of(backbone).forward(pack([text], [0]), {})
+        windows = [trunk_of(backbone).forward(pack([_alone(text, ids)], [0]), {}) for ids in text.windows]
     expected = torch.stack([windows[w][r] for w, r in zip(text.join_window, text.join_row, strict=True)])
     expected[0] = torch.stack([window[0] for window in windows]).mean(0)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-def _alone(ids: Any) -> Encoded:
+def _alone(text: Encoded, ids: Any) -> Encoded:
     rows = torch.arange(len(ids)).numpy()
-    return Encoded((ids,), rows * 0, rows, rows[:0])
+    return Encoded((ids,), rows * 0, rows, rows[:0], text.first_position)
 
 
 def random_lora(backbone: Backbone, rank: int, targets: tuple[str, ...], layers: range, seed: int) -> Lora:
@@ -189,36 +188,34 @@ def jobs_of(
 def test_a_mixed_batch_gives_each_text_what_it_gets_alone(
     backbone: Backbone, some_texts: Texts, slots: Slots
 ) -> None:
-    adapters, trunk = some_adapters(backbone), Trunk.of(backbone)
+    adapters, trunk = some_adapters(backbone), trunk_of(backbone)
     jobs = jobs_of(backbone, adapters, [*some_texts(39), "a b c " * 60], slots(40, len(adapters)))
-    mixed = compute_logits(trunk, backbone.first_position, adapters, jobs, batch_tokens=10**9)
+    mixed = compute_logits(trunk, adapters, jobs, batch_tokens=10**9)
     for job, found in zip(jobs, mixed, strict=True):
-        (alone,) = compute_logits(
-            trunk, backbone.first_position, [adapters[job.slot]], [LogitsRequest(job.encoded, 0)]
-        )
+        (alone,) = compute_logits(trunk, [adapters[job.slot]], [LogitsRequest(job.encoded, 0)])
         torch.testing.assert_close(torch.from_numpy(found), torch.from_numpy(alone), rtol=0, atol=1e-5)
 
 
 def test_each_mix_gives_the_hidden_states_that_each_text_gets_alone(
     backbone: Backbone, some_texts: Texts, slots: Slots
 ) -> None:
-    trunk, texts, own = Trunk.of(backbone), some_texts(30), slots(30, 12)
+    trunk, texts, own = trunk_of(backbone), some_texts(30), slots(30, 12)
     loras = {
         i: adapter.lora for i, adapter in enumerate(some_adapters(backbone)) if i % 5
     }  # some slots have none
     encoded = encode(backbone, texts)
-    packed = pack(encoded, own, backbone.first_position)
+    packed = pack(encoded, own)
     with torch.inference_mode():
         mixed = trunk.forward(packed, loras)
         for i, text in enumerate(encoded):
-            alone = trunk.forward(pack([text], [own[i]], backbone.first_position), loras)
+            alone = trunk.forward(pack([text], [own[i]]), loras)
             found = mixed[packed.offsets[i] : packed.offsets[i + 1]]
             torch.testing.assert_close(found, alone, rtol=0, atol=1e-5)
 
 
 def test_parts_give_the_states_and_the_gradients_of_the_whole(backbone: Backbone, some_texts: Texts) -> None:
     texts, slots = encode(backbone, [*some_texts(6), "a b c " * 200]), [0, 1, 2, 0, 1, 2, 1]
-    trunk, generator = Trunk.of(backbone), torch.Generator().manual_seed(0)
+    trunk, generator = trunk_of(backbone), torch.Generator().manual_seed(0)
     loras = {i: adapter.lora for i, adapter in enumerate(some_adapters(backbone)[:2])}
     factors = [factor.requires_grad_() for lora in loras.values() for factor in lora.parameters]
     rows = [
@@ -231,7 +228,7 @@ def test_parts_give_the_states_and_the_gradients_of_the_whole(backbone: Backbone
     }
     found = []
     for most in (None, 100):
-        packed = pack(texts, slots, backbone.first_position, most)
+        packed = pack(texts, slots, most)
         hidden = trunk.run(trunk.embed(packed), packed, loras, lora_masks=Masks(drawn))
         gradients = torch.autograd.grad(joined(hidden, packed).sin().sum(), factors)
         assert (len(packed.parts) == 1) == (most is None)
@@ -241,11 +238,9 @@ def test_parts_give_the_states_and_the_gradients_of_the_whole(backbone: Backbone
 
 
 def test_batches_of_any_size_give_the_same_logits(backbone: Backbone, some_texts: Texts) -> None:
-    adapters, trunk = some_adapters(backbone), Trunk.of(backbone)
+    adapters, trunk = some_adapters(backbone), trunk_of(backbone)
     jobs = jobs_of(backbone, adapters, some_texts(24), [i % 12 for i in range(24)])
-    first, *others = (
-        compute_logits(trunk, backbone.first_position, adapters, jobs, budget) for budget in (1, 40, 300)
-    )
+    first, *others = (compute_logits(trunk, adapters, jobs, budget) for budget in (1, 40, 300))
     for other in others:
         assert_equal_states([*map(torch.from_numpy, other)], [*map(torch.from_numpy, first)], 1e-5)
 
@@ -253,24 +248,24 @@ def test_batches_of_any_size_give_the_same_logits(backbone: Backbone, some_texts
 def test_progress_counts_every_job_once(bert: Backbone, some_texts: Texts) -> None:
     adapters, done = some_adapters(bert), list[int]()
     jobs = jobs_of(bert, adapters, some_texts(24), [i % 12 for i in range(24)])
-    compute_logits(Trunk.of(bert), 0, adapters, jobs, 40, done.append)
+    compute_logits(trunk_of(bert), adapters, jobs, 40, done.append)
     assert sum(done) == 24
 
 
 def test_a_fresh_adapter_changes_no_bit(backbone: Backbone, some_texts: Texts) -> None:
-    packed = pack(encode(backbone, some_texts(10)), [0] * 10, backbone.first_position)
+    packed = pack(encode(backbone, some_texts(10)), [0] * 10)
     fresh = init_lora(backbone.linear_shapes, 8, 16.0)
-    trunk = Trunk.of(backbone)
+    trunk = trunk_of(backbone)
     with torch.inference_mode():
         assert torch.equal(trunk.forward(packed, {0: fresh}), trunk.forward(packed, {}))
 
 
 def test_gradients_reach_the_adapter_and_never_the_trunk(backbone: Backbone) -> None:
-    trunk = Trunk.of(backbone)
+    trunk = trunk_of(backbone)
     lora = random_lora(backbone, 4, MODULES, range(backbone.layers), seed=0)
     for factor in lora.parameters:
         factor.requires_grad_()
-    packed = pack(encode(backbone, ["good film", "bad"]), [0, 0], backbone.first_position)
+    packed = pack(encode(backbone, ["good film", "bad"]), [0, 0])
     trunk.forward(packed, {0: lora}).pow(3).sum().backward()
     assert all(factor.grad is not None and bool(factor.grad.any()) for factor in lora.parameters)
     assert not any(tensor.requires_grad for tensor in trunk.tensors().values())
@@ -302,15 +297,15 @@ def test_gradients_of_the_adapter_equal_those_of_grafted_linear_layers(
     (text,) = encode(bert, ["the film was very good"])
     expected = model(input_ids=torch.from_numpy(text.windows[0])[None]).last_hidden_state
     expected.sin().sum().backward()
-    Trunk.of(bert).forward(pack([text], [0]), {0: lora}).sin().sum().backward()
+    trunk_of(bert).forward(pack([text], [0]), {0: lora}).sin().sum().backward()
     for name, factor in ours.items():
         torch.testing.assert_close(factor.grad, theirs[name].grad, rtol=1e-3, atol=1e-5)
 
 
 def test_the_checksum_tells_one_changed_bit(bert: Backbone) -> None:
-    trunk = Trunk.of(bert)
+    trunk = packed_trunk(bert)
     before = trunk.checksum()
-    assert Trunk.build(bert, torch.float32).checksum() == before
+    assert build_trunk(bert, torch.float32).checksum() == before
     copy = deepcopy(trunk)
     copy.layers[-1].output_norm.bias[0] += 1e-6
     assert copy.checksum() != before == trunk.checksum()
@@ -350,5 +345,5 @@ def test_the_states_of_minilm_equal_those_of_transformers(minilm: Backbone) -> N
 
 def test_bf16_is_within_two_percent_on_minilm(minilm: Backbone) -> None:
     exact = torch.cat(hidden_states(minilm, list(REAL_TEXTS)))
-    half = torch.cat(hidden_states(minilm, list(REAL_TEXTS), Trunk.of(minilm, torch.bfloat16)))
+    half = torch.cat(hidden_states(minilm, list(REAL_TEXTS), trunk_of(minilm, torch.bfloat16)))
     assert float((half - exact).norm() / exact.norm()) < 0.02

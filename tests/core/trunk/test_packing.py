@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -96,7 +97,8 @@ def test_words_are_found_again_in_every_range_of_texts(batch: tuple[list[Encoded
 def test_positions_begin_anew_in_every_window(
     batch: tuple[list[Encoded], list[int]], first: int, most: int | None
 ) -> None:
-    packed = pack(*batch, first_position=first, most=most)
+    texts = [replace(text, first_position=first) for text in batch[0]]
+    packed = pack(texts, batch[1], most)
     positions = torch.cat([part.positions for part in packed.parts]).tolist()
     lengths = sorted(len(ids) for text in batch[0] for ids in text.windows)
     starts = [i for i, p in enumerate(positions) if p == first]

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onetrunk.core.backbones.device import has_native_bf16
+from onetrunk.core.backbones.kernels import has_native_bf16
 from onetrunk.core.testing import TinyShape, tiny_backbone
 from onetrunk.core.trunk.packed import rounded_up
 
@@ -32,10 +32,10 @@ from onetrunk.adapters.methods.lora import init_lora
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.trunk.packing import pack
-from onetrunk.core.trunk.packed import Trunk
+from onetrunk.core.trunk.build import trunk_of
 
 backbone = Backbone.load(sys.argv[1], device="cpu", dtype="bf16")
-trunk = Trunk.of(backbone)
+trunk = trunk_of(backbone)
 lora = init_lora(backbone.linear_shapes, rank=4, alpha=4.0)
 adapters = {slot: flattened(lora, trunk.device, trunk.adapter_dtype) for slot in range(3)}
 encoder = backbone.encoder
@@ -44,7 +44,7 @@ with torch.inference_mode():
     for words in range(1, int(sys.argv[2]) // 2):
         texts = ["a " * words, "a " * (1 + words // 3), "a " * (1 + words // 7)]
         encoded = encoder.encode(texts, [()] * 3)
-        trunk.forward(pack(encoded, [0, 1, 2], backbone.first_position), adapters)
+        trunk.forward(pack(encoded, [0, 1, 2]), adapters)
 """
 
 
