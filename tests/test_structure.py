@@ -47,11 +47,14 @@ MAY_IMPORT = {
 }
 MOST_MODULES = 18
 """Modules that a package may have, so that its list can be read at a glance."""
+MOST_LINES, MOST_PARAMETERS = 50, 6
+"""Of a function; settings travel as one record."""
 NO_TORCH = (
     "core/tasks/__init__.py",
     "core/tasks/spec.py",
     "core/tasks/hookspecs.py",
     "core/tasks/losses.py",
+    "core/tasks/text_tasks.py",
     "core/errors.py",
     "core/plugin_system/host.py",
     "adapters/format/manifest.py",
@@ -194,6 +197,33 @@ def test_what_lists_tasks_and_adapters_imports_no_torch_at_its_top(name: str) ->
 def test_no_module_is_a_dumping_ground(path: Path) -> None:
     assert path.stem not in ("utils", "util", "helpers", "misc", "other", "common")
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_functions_are_short_and_take_few_parameters(path: Path) -> None:
+    wrong = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            count = sum(argument.arg not in ("self", "cls") for argument in given)
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > MOST_LINES or count > MOST_PARAMETERS:
+                wrong.append(f"{node.name}: {lines} lines, {count} parameters")
+    assert wrong == []
+
+
+def test_no_public_class_name_is_used_twice() -> None:
+    found: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(name_of(path))
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=name_of)
+def test_a_test_file_is_about_one_subject(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
 def documents() -> str:

@@ -25,12 +25,9 @@ from onetrunk.core.tasks.spec import (
     Span,
     Targets,
     TaskSpec,
-    best_index,
     label_faults,
-    label_index,
-    labelled_text,
-    make_text_head,
 )
+from onetrunk.core.tasks.text_tasks import best_index, label_index, labelled_text, make_text_head
 from onetrunk.core.tasks.word_splitter import split_words
 
 __all__ = [

@@ -129,8 +129,8 @@ def test_other_json_is_no_manifest(value: object) -> None:
 
 
 def test_a_newer_schema_is_refused_whatever_else_it_has() -> None:
-    with pytest.raises(ArtifactError, match="has schema 2, this version reads schema 1; upgrade onetrunk"):
-        Manifest.from_json({"schema": 2, "all": "different"}, HERE)
+    with pytest.raises(ArtifactError, match="has schema 3, this version reads schema 2; upgrade onetrunk"):
+        Manifest.from_json({"schema": 3, "all": "different"}, HERE)
 
 
 @given(value=json_values)

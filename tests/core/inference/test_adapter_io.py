@@ -172,7 +172,7 @@ def test_what_was_trained_loads_with_equal_bits(
 ) -> None:
     result = train_tiny(Store(tmp_path), task, backbone, pooling=pooling, **STRONG)
     artifact = read_artifact(result.stored.path)
-    trained, trunk = result.run.learner.adapter("x"), trunk_of(backbone)
+    trained, trunk = result.run.trainable.adapter("x"), trunk_of(backbone)
     for text in some_texts(10):
         first, second = (
             probe_logits(a, trunk, backbone, (text,)) for a in (trained, load(artifact, backbone))

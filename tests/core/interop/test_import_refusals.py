@@ -120,11 +120,11 @@ def test_a_broken_or_hostile_folder_is_refused(
         (
             {QUERY.replace("layer.0", "layer.7") + f".lora_{half}.weight": torch.ones(shape)
              for half, shape in (("A", (8, 32)), ("B", (32, 8)))},
-            "layer 7 query is for .*, the backbone has None",
+            r"the update of layer 7 query has shape \(32, 32\), the backbone has no such layer",
         ),
         (
             {f"{QUERY}.lora_A.weight": torch.ones(8, 16)},
-            r"layer 0 query is for \(32, 16\), the backbone has \(32, 32\)",
+            r"the update of layer 0 query has shape \(32, 16\), the backbone has \(32, 32\)",
         ),
         ({"base_model.model.classifier.bias": torch.ones(7)}, r"head weight classifier\.bias has shape \(7,\)"),
     ],

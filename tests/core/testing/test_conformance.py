@@ -122,7 +122,7 @@ def test_a_multi_label_task_of_a_plugin_follows_the_contract(plugin: Plugin, tmp
             "    if unknown := ():",
             "no target raises",
         ),
-        ("return text_head(context)", "return 7", "head: .* make_head gives 7, expected a torch.nn.Module"),
+        ("return text_head(context)", "return 7", "head: .* make_head returns 7, expected a torch.nn.Module"),
         (
             "    if example.target is None:",
             "    if ():",

@@ -216,7 +216,7 @@ def test_a_module_of_another_architecture_is_told_before_training(
     ):
         train_tiny(Store(tmp_path), "ner", modernbert, targets=("query",))
     result = train_tiny(Store(tmp_path), "ner", modernbert, targets=("output", "qkv"))
-    assert {module for _, module in result.run.learner.lora.updates} == {"qkv", "output"}
+    assert {module for _, module in result.run.trainable.lora.updates} == {"qkv", "output"}
 
 
 # What else transformers has
