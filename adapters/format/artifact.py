@@ -1,8 +1,8 @@
 """An artifact: an adapter as a folder on disk, in PEFT's format plus `task.json`.
 
-Writing gives equal bytes for equal content, and writes `task.json` last. Reading trusts nothing: it accepts only
-the format's own regular files, only JSON and safetensors, and only the sizes and hashes in `task.json`. torch is
-imported on use.
+Writing is deterministic, byte for byte, and writes `task.json` last. Reading trusts nothing: it accepts only
+regular files with names of the format, parses only JSON and safetensors, and checks each size and hash against
+`task.json`. torch is imported when it is needed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArtifactContent:
-    """The files of an artifact beside `task.json`, before they are written.
+    """The contents of all files other than `task.json`, before they are written.
 
     adapter_model, head: tensors by name. head: None for a head that is stored in `adapter_model`.
     card: Markdown. history: a record for each epoch, empty if there is none.
@@ -77,8 +77,8 @@ class ArtifactContent:
 def write_artifact(folder: Path, manifest: Manifest, content: ArtifactContent) -> Manifest:
     """Write an artifact into the existing empty `folder`. Return its manifest with `files` filled.
 
-    All files are on the disk when this returns. Raises ArtifactError, before anything is written, if the folder is
-    not empty or if `read_artifact` would refuse the content.
+    All files are flushed to disk (fsync) when this returns. Raises ArtifactError, before anything is written, if the
+    folder is not empty or if `read_artifact` would refuse the content.
     """
     if not folder.is_dir() or any(folder.iterdir()):
         raise ArtifactError(folder, "an existing empty folder was expected to write an adapter into")

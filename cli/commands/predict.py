@@ -1,4 +1,4 @@
-"""`adapters predict`: predict texts with one or several adapters in one pass."""
+"""`adapters predict`: run one or several adapters on texts in one pass."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onetrunk.core.tasks.prediction import Prediction
 
 Write = Callable[[Sequence["Prediction"], Mapping[str, Any]], object]
-"""Writes the predictions of all adapters for one text; also takes the other keys of its record."""
+"""Writes the predictions of all adapters for one text. The second argument has the extra keys of its record."""
 
 
 @click.command("predict")
@@ -38,7 +38,9 @@ Write = Callable[[Sequence["Prediction"], Mapping[str, Any]], object]
     help="File with texts: JSONL, JSON, CSV or TSV with the key `text`, or .txt with one text a line.",
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="F", help="Write JSON lines to this file.")
-@click.option("--url", metavar="URL", help="URL of a running service that predicts, instead of this process.")
+@click.option(
+    "--url", metavar="URL", help="Send the texts to the running service at this URL; no model is loaded."
+)
 @click.option(
     "--token", "token_file", metavar="FILE", help="File with the token for the service; - reads stdin."
 )
@@ -55,7 +57,7 @@ def command(
     as_json: bool,
     **running: Any,
 ) -> None:
-    """Predict each TEXT with every adapter REF. Without TEXT, texts are read from stdin, one a line.
+    """Run every adapter REF on each TEXT. Without TEXT, texts are read from stdin, one per line.
 
     --json and --output write one line of JSON for each text and adapter, in the order of the input. Other keys of
     an input record are returned under "input".
@@ -71,7 +73,7 @@ def command(
     backend = PredictBackend(running.pop("url"), running.pop("token_file"))
     backend.check(context, running, stdin=stdin)
     records = _begun(_records(texts, source))
-    # Answer each line at once when it is typed.
+    # At a terminal, predict after each line instead of in batches.
     chunk = 1 if stdin and source is None and sys.stdin.isatty() else None
     adapters = [ref.strip() for ref in refs.split(",")]
     shown = output is not None or not results().isatty()
@@ -117,7 +119,7 @@ def _begun(records: Iterator[TextRecord]) -> Iterator[TextRecord]:
 
 @contextmanager
 def _writer(output: Path | None, as_json: bool) -> Iterator[Write]:
-    """Yield a function that prints predictions, or writes them to `output`, which is created at the end."""
+    """Yield a function that prints predictions, or writes them to `output`, which appears when it is complete."""
     if output is not None:
         with whole_file(output) as file:
             yield lambda answers, extra: file.writelines(
@@ -141,7 +143,7 @@ def _to_json(answers: Sequence[Prediction], extra: Mapping[str, Any]) -> Iterato
     for answer in answers:
         record = answer.to_json()
         if extra:
-            record.setdefault("input", dict(extra))  # a key `input` of the task's own result is kept
+            record.setdefault("input", dict(extra))  # an `input` key of the task's result is not overwritten
         yield record
 
 

@@ -25,7 +25,7 @@ def read_weights(
 ) -> dict[str, Tensor]:
     """Return the weights of the bare encoder in float32, memory-mapped if the files are in float32.
 
-    prefix: of the encoder in a model with a head.
+    prefix: of the encoder's weight names in a model with a head, such as `bert`.
     shapes: of the weights to read, by name.
     Raises BackboneError if a weight is missing or has another shape.
     """
@@ -65,7 +65,10 @@ def _read(name: str, folder: Path, prefix: str, wanted: Collection[str]) -> dict
 
 
 def file_stamps(name: str, folder: Path) -> FileStamps:
-    """Return the stamps of the weight files, which a change alters. Raises BackboneError as `weight_files`."""
+    """Return name, size and time of change of each weight file, to detect changes.
+
+    Raises BackboneError in the same cases as `weight_files`.
+    """
     found = [(file.name, file.stat()) for file in weight_files(name, folder)]
     return tuple((file, status.st_size, status.st_mtime_ns) for file, status in found)
 

@@ -1,4 +1,4 @@
-"""Random numbers of a training run, for code with and without a generator argument.
+"""Reproducible random numbers of a training run, also for code that accepts no `torch.Generator`.
 
 OneTrunk's own code uses the run's `torch.Generator`: data order, initial LoRA weights, dropout masks. Other code
 uses torch's global generators, which all threads of a process share:
@@ -6,9 +6,10 @@ uses torch's global generators, which all threads of a process share:
 - a head, when it is built and when it trains (`nn.Linear`, `nn.Dropout`);
 - models of transformers, when they are built.
 
-Such code runs in `global_generators`, one thread at a time, which restores the generators at its end: runs on
-several threads are independent. Code outside OneTrunk that uses the global generators on another thread at the same
-time is not: it draws from the run's state and changes the run's next draws. Inference draws no random numbers.
+Such code runs inside `global_generators`, which admits one thread at a time and restores the generators afterwards:
+runs on several threads do not affect each other. This does not protect from code outside OneTrunk that uses the
+global generators on another thread at the same time: it draws from the run's state and changes the run's next draws.
+Inference draws no random numbers.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Randomness:
 
     @contextmanager
     def as_global(self) -> Iterator[None]:
-        """Run a block in which torch's global generators have, and advance, the state of this run."""
+        """Run a block with this run's state in torch's global generators, then save the advanced state."""
         with global_generators(device=self._device):
             torch.set_rng_state(self.host.get_state())
             if self._device.type == "cuda":

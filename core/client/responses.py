@@ -1,4 +1,4 @@
-"""Parse and validate responses. They are untrusted: a response can be truncated, or the page of a proxy."""
+"""Parse and validate responses. They are untrusted: a response may be truncated, or be an HTML page of a proxy."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ResponseBody:
 
 
 class LineReader:
-    """Reads the results of a chunk, one per line, from one response or, after a retry, several.
+    """Reads the results of a chunk, one per line. After a retry, they come from several responses.
 
     left: the texts without a result so far.
     """
@@ -94,7 +94,7 @@ class LineReader:
         return f"after {self._sent - len(self.left.texts)} of {self._sent} texts"
 
     def feed(self, data: bytes) -> Iterator[list[Prediction]]:
-        """Yield the results that `data` completes. Raises ServiceError or AnswerError."""
+        """Yield the result of each line that is complete after `data`. Raises ServiceError or AnswerError."""
         *whole, rest = data.split(b"\n")
         for end in whole:
             self._line.add(end)
@@ -108,7 +108,7 @@ class LineReader:
             raise AnswerError(self._url, f"the answer breaks off {self.so_far}")
 
     def pause(self, error: ServiceError) -> float | None:
-        """Return the seconds to wait before the remaining texts are sent again, None to raise `error`.
+        """Return the seconds to wait before the retry, None if the caller should raise `error`.
 
         A service that shuts down reports it in the last line of a stream.
         """
@@ -128,7 +128,9 @@ class LineReader:
             self.left = left.after(1)
             self._moved = True
             yield found
-        elif not (isinstance(answer, dict) and "error" in answer):  # a shutdown after the last text
+        elif not (
+            isinstance(answer, dict) and "error" in answer
+        ):  # an error after the last result only reports a shutdown
             raise AnswerError(
                 self._url, f"responds with more results than the {self._sent} texts that were sent"
             )

@@ -43,7 +43,8 @@ OWN_COMMANDS = frozenset(
 )
 """Names of the built-in commands, which a plugin cannot use.
 
-They are listed here and not in `cli`, so that a plugin with such a name fails in a program too.
+They are listed here and not in `cli`, so that a plugin whose command has such a name also fails when
+OneTrunk is used as a library.
 """
 
 _PROVIDER_HOOKS = ("tasks", "commands")
@@ -95,7 +96,7 @@ class PluginHost:
 
     @classmethod
     def of(cls, *plugins: object) -> PluginHost:
-        """Load the given modules or objects, and no installed plugin, for tests and programs.
+        """Load only the given modules or objects, without installed plugins, for tests and use as a library.
 
         Raises PluginError for the first plugin that fails.
         """

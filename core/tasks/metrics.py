@@ -32,13 +32,13 @@ def log_softmax(logits: npt.NDArray[np.floating]) -> Floats:
 
 
 def accuracy(gold: Indices, predicted: Indices) -> float | None:
-    """Return the share of correct predictions; None without any. Raises ValueError for unequal lengths."""
+    """Return the share of correct predictions, None if there are none. Raises ValueError for unequal lengths."""
     pairs = list(zip(gold, predicted, strict=True))
     return ratio(sum(int(right == guess) for right, guess in pairs), len(pairs))
 
 
 def confusion(gold: Indices, predicted: Indices, labels: int) -> npt.NDArray[np.int64]:
-    """Count the units by gold label (row) and predicted label (column), (labels, labels).
+    """Return the confusion matrix, (labels, labels): rows are gold labels, columns are predictions.
 
     Raises ValueError for unequal lengths, IndexError for a label outside 0..labels - 1.
     """
@@ -54,8 +54,8 @@ def confusion(gold: Indices, predicted: Indices, labels: int) -> npt.NDArray[np.
 def precision_recall_f1(hits: int, predicted: int, actual: int) -> dict[str, float | None]:
     """Return {precision, recall, f1}.
 
-    hits: the number of correct predictions.
-    predicted, actual: the numbers of predicted and of gold units.
+    hits: the number of true positives.
+    predicted, actual: the numbers of predicted and of gold items (TP + FP, TP + FN).
     """
     return {
         "precision": ratio(hits, predicted),
@@ -65,7 +65,7 @@ def precision_recall_f1(hits: int, predicted: int, actual: int) -> dict[str, flo
 
 
 def per_label(table: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, JSONObject]:
-    """Return {label: {precision, recall, f1, support}}; support is the number of gold units.
+    """Return {label: {precision, recall, f1, support}}; support is the number of gold items with the label.
 
     table: (labels, labels), from `confusion`.
     """
@@ -78,7 +78,7 @@ def per_label(table: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, 
 
 
 def macro_f1(table: npt.NDArray[np.int64]) -> float | None:
-    """Return the mean F1 over the labels that occur in the gold labels or in the predictions; None without any.
+    """Return the mean F1 over the labels that occur in the gold labels or in the predictions, None if none occurs.
 
     table: (labels, labels), from `confusion`.
     """

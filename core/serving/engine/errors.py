@@ -59,7 +59,7 @@ class UnknownName(ServingError):
     """No adapter serves as `name`; `known` has all served names."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"no adapter {name!r} is served; served are: {first_few(known, 20) or 'none'}")
+        super().__init__(f"adapter {name!r} is not served; served adapters: {first_few(known, 20) or 'none'}")
         self.name = name
         self.known = tuple(known)
 

@@ -27,7 +27,7 @@ _UNKNOWN = {
     "type": "/problems/unknown-adapter",
     "title": "Unknown adapter",
     "status": 404,
-    "detail": "no adapter 'x' is served; served are: ner, sentiment@prod",
+    "detail": "adapter 'x' is not served; served adapters: ner, sentiment@prod",
     "adapter": "x",
     "known": ["ner", "sentiment@prod"],
 }
@@ -51,7 +51,7 @@ AdapterName = Annotated[
 
 
 UnicodeText = Annotated[str, Field(min_length=0)]
-"""Any text that UTF-8 can encode: pydantic refuses incomplete surrogate pairs in a string that has a constraint."""
+"""Text that UTF-8 can encode. `min_length=0` is there only because pydantic then refuses lone surrogates."""
 
 
 def _example(example: Any, *, closed: bool = False) -> ConfigDict:
@@ -60,7 +60,7 @@ def _example(example: Any, *, closed: bool = False) -> ConfigDict:
 
 
 class PredictInput(BaseModel):
-    """A text, and the adapters that answer it."""
+    """A text, and the adapters to run on it."""
 
     model_config = _example(_INPUT, closed=True)
 
@@ -69,7 +69,7 @@ class PredictInput(BaseModel):
 
 
 class PredictRequest(BaseModel):
-    """Texts to answer. Each input is checked separately: a wrong one does not affect the others."""
+    """Texts to predict on. Each input is checked separately: an invalid one does not affect the others."""
 
     model_config = _example({"inputs": [_INPUT]}, closed=True)
 
@@ -77,7 +77,7 @@ class PredictRequest(BaseModel):
 
 
 class StreamLine(PredictInput):
-    """A line of a stream. The result has the same `id`."""
+    """One line of a streaming request. The line of its result repeats the `id`."""
 
     model_config = _example({"id": 7, **_INPUT}, closed=True)
 
@@ -85,7 +85,7 @@ class StreamLine(PredictInput):
 
 
 class AnswerRecord(BaseModel):
-    """The answer of an adapter to a text. Its other keys depend on the task."""
+    """The prediction of one adapter for one text. The other keys depend on the task."""
 
     model_config = _example(_NER)
 
@@ -153,7 +153,9 @@ class AdapterRecord(BaseModel):
     labels: list[str]
     tier: Literal["device", "host", "disk"]
     since: str
-    requests: Annotated[int, Field(ge=0, description="Number of texts since the name was first loaded.")]
+    requests: Annotated[
+        int, Field(ge=0, description="Number of texts since an adapter was first loaded under this name.")
+    ]
     requests_per_second: Annotated[float, Field(ge=0)]
     p95_ms: float | None
 

@@ -82,7 +82,7 @@ def test_an_input_that_is_refused_fails_alone(engine: Engine) -> None:
 def test_an_unknown_name_is_reported_with_the_known_ones(engine: Engine) -> None:
     (error,) = answers(engine, ("a", ("ner", "nobody")))
     assert isinstance(error, UnknownName)
-    assert str(error) == "no adapter 'nobody' is served; served are: intent, ner, sentiment"
+    assert str(error) == "adapter 'nobody' is not served; served adapters: intent, ner, sentiment"
 
 
 class Faulty(EventSink):

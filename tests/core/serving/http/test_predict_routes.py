@@ -64,8 +64,8 @@ BAD_INPUTS: list[tuple[Any, int, str]] = [
         "adapters.0 must be a string without half a surrogate pair",
     ),
     ({"text": "good", "adapters": ["x" * 101]}, 422, "adapters.0 must have at most 100 characters"),
-    ({"text": "good", "adapters": ["nobody"]}, 404, "no adapter 'nobody' is served"),
-    ({"text": "good", "adapters": ["mood", ""]}, 404, "no adapter '' is served"),
+    ({"text": "good", "adapters": ["nobody"]}, 404, "adapter 'nobody' is not served"),
+    ({"text": "good", "adapters": ["mood", ""]}, 404, "adapter '' is not served"),
     ({"text": "x" * 32769, "adapters": ["mood"]}, 413, "32769 characters"),
     ({"text": "good", "adapters": ["mood"] * 65}, 413, "65 adapters"),
 ]
