@@ -77,8 +77,8 @@ class ArtifactContent:
 def write_artifact(folder: Path, manifest: Manifest, content: ArtifactContent) -> Manifest:
     """Write an artifact into the existing empty `folder`. Return its manifest with `files` filled.
 
-    All files are flushed to disk (fsync) when this returns. Raises ArtifactError, before anything is written, if the
-    folder is not empty or if `read_artifact` would refuse the content.
+    All files are flushed to disk (fsync) when this returns. Raises ArtifactError, before anything is written, if
+    the folder is not empty or if `read_artifact` would refuse the content.
     """
     if not folder.is_dir() or any(folder.iterdir()):
         raise ArtifactError(folder, "an existing empty folder was expected to write an adapter into")

@@ -8,8 +8,8 @@ uses torch's global generators, which all threads of a process share:
 
 Such code runs inside `global_generators`, which admits one thread at a time and restores the generators afterwards:
 runs on several threads do not affect each other. This does not protect from code outside OneTrunk that uses the
-global generators on another thread at the same time: it draws from the run's state and changes the run's next draws.
-Inference draws no random numbers.
+global generators on another thread at the same time: it draws from the run's state and changes its next
+draws. Inference draws no random numbers.
 """
 
 from __future__ import annotations
