@@ -121,6 +121,7 @@ class PredictionFailed(PluginError):
     def __init__(self, where: str, index: int, text: str, adapter: str, cause: str) -> None:
         beginning = text if len(text) <= _BEGINNING else f"{text[:_BEGINNING]}…"
         super().__init__(f"{where}: adapter {adapter} fails on {beginning!r}: {cause}")
+        self.where = where
         self.index = index
         self.text = text
         self.adapter = adapter

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from onetrunk.adapters.methods.bank import Bank
-from onetrunk.adapters.store.store import Store
+from onetrunk.adapters.remotes.locations import is_location
+from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.data.dataset import Dataset, check_targets
-from onetrunk.core.errors import PredictionFailed, TaskSpecError
+from onetrunk.core.errors import PredictionFailed, TaskSpecError, UsageError
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.logits import (
     BATCH_TOKENS,
@@ -67,8 +68,17 @@ class OneTrunk:
         self.store = store or Store()
         self.host = host or PluginHost.discover()
         self.encoder = self.backbone.encoder
-        find = resolve or self.store.resolve
-        self.registry = AdapterRegistry(find, self.host, self.backbone, self.trunk, memory)
+        self.registry = AdapterRegistry(
+            resolve or self._from_store, self.host, self.backbone, self.trunk, memory
+        )
+
+    def _from_store(self, reference: str) -> StoredVersion:
+        if is_location(reference):
+            raise UsageError(
+                f"{reference} is a location, but this OneTrunk resolves only names of the store; pull it first, or "
+                "pass resolve=Puller(store, host, lambda _: backbone).resolve"
+            )
+        return self.store.resolve(reference)
 
     @property
     def loaded(self) -> dict[str, str]:
@@ -160,16 +170,14 @@ class OneTrunk:
         """
         tokenised = self.encoder.tokenise(texts)
         examples: list[list[Example]] = []
-        for adapter in adapters:
+        requests: list[LogitsRequest] = []
+        for slot, adapter in enumerate(adapters):
             examples.append([])
-            for i, text in enumerate(texts):
+            for i, (text, tokens) in enumerate(zip(texts, tokenised, strict=True)):
                 with _on_text(adapter, "split", before + i, text):
-                    examples[-1].append(adapter.spec.unlabelled(text))
-        requests = [
-            LogitsRequest(self.encoder.arrange(tokens, example.words), slot)
-            for slot, own in enumerate(examples)
-            for tokens, example in zip(tokenised, own, strict=True)
-        ]
+                    example = adapter.spec.unlabelled(text)
+                    requests.append(LogitsRequest(self.encoder.arrange(tokens, example.words), slot))
+                examples[-1].append(example)
         logits = compute_logits(self.trunk, adapters, requests, batch_tokens)
         for i, text in enumerate(texts):
             answers = []

@@ -43,9 +43,8 @@ class TrackedAdapter:
 def tracked_adapters(store: Store, name: str | None, token: str | None = None) -> list[TrackedAdapter]:
     """Return the newest pulled version of `name`, or of every name, compared with its remote.
 
-    name: None for all names, except those of adapters that are used by their location: each use looks for the
-    newest
-        commit.
+    name: None for all names, except those of adapters that are used by their location: each use looks
+        for the newest commit.
     token: Hub token; None for the one of the environment.
 
     Raises UnknownAdapter. A remote that fails is reported in `fault`.

@@ -185,8 +185,11 @@ class Puller:
         return max(found, key=lambda own: own.is_cached, default=None)
 
     def _add_cached(self, remote: Remote, commit: Commit) -> StoredVersion:
+        """Store a commit under the location's own name, which may hold adapters of several tasks."""
         name = _origin(remote, commit.id).cache_name
-        return self._add(remote, commit, self._claim(name, remote, commit.id)).stored
+        versions = self._store.versions(name)
+        own_name = not versions or versions[-1].is_cached
+        return self._add(remote, commit, self._claim(name, remote, commit.id, into=own_name)).stored
 
     def _claim(self, name: str, remote: Remote, commit: str, into: bool = False) -> NameClaim:
         return NameClaim(name, remote.location, _origin(remote, commit), into=into)

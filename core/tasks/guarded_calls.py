@@ -22,6 +22,8 @@ from onetrunk.core.tasks.spec import Example, JSONObject, Labels, Targets, TaskS
 _LARGEST = 3.4028234e38
 """The largest float32: the loss gets float targets in this type."""
 
+_LARGEST_INTEGER = 2**63 - 1
+
 _NAMES = {int: "an int", float: "a float"}
 
 _CORE_FILES = (
@@ -96,12 +98,13 @@ def targets_of(spec: TaskSpec, example: Example, labels: Labels, before: Targets
 
 
 def _number(value: object) -> int | float:
-    """Return a target as int or float. Raises ValueError for other types, and outside the range of float32."""
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return int(value)
-    if isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= _LARGEST:
+    """Return a target as int or float. Raises ValueError for other types, and outside of int64 and float32."""
+    if isinstance(value, Integral):
+        if not isinstance(value, bool) and abs(int(value)) <= _LARGEST_INTEGER:
+            return int(value)
+    elif isinstance(value, Real) and abs(float(value)) <= _LARGEST:
         return float(value)
-    raise ValueError(f"the target {value!r} is neither an integer nor a finite float")
+    raise ValueError(f"the target {value!r} is neither an integer of 64 bits nor a finite float")
 
 
 def notes_on(spec: TaskSpec, examples: Sequence[Example]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from onetrunk.core.tasks.spec import JSONObject
 class Prediction:
     """The prediction of one adapter for one text.
 
-    adapter: the name that the adapter was asked for by.
+    adapter: the version that answered, such as `ner@3`.
     result: the JSON object that `TaskSpec.decode` returned, such as entities, or label and scores.
     """
 

@@ -230,6 +230,6 @@ def balanced_weights(targets: Sequence[Targets], labels: int) -> Tensor:
     targets: label indices; negative ones are not counted.
     n is the number of counted units, so the mean weight over them is 1.
     """
-    flat = torch.tensor([target for own in targets for target in own if target >= 0])
+    flat = torch.tensor([each for own in targets for each in own if each >= 0], dtype=torch.int64)
     counts = torch.bincount(flat, minlength=labels).float()
     return torch.where(counts > 0, counts.sum() / (labels * counts.clamp(min=1)), 0.0)

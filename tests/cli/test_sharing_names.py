@@ -209,6 +209,16 @@ def test_a_repo_that_changed_its_task_is_refused(world: World) -> None:
     assert own(world) == {"mood": "mood@1"}
 
 
+def test_a_repo_that_changed_its_task_is_used_by_its_location_all_the_same(world: World) -> None:
+    options = ("--backbone", world.backbone, "--json")
+    done(world.run("predict", REPO, "Ada", *options, home=world.bob))
+    done(world.push(ref="names", target="ada/names"))
+    words = world.hub.repo("ada/names").files()
+    world.hub.repo(REPO).commit({name: data for name, data in words.items() if not name.startswith(".")})
+    line = done(world.run("predict", REPO, "Ada", *options, home=world.bob))
+    assert '"entities"' in line.out
+
+
 def test_a_folder_of_the_same_name_is_another_place(world: World, tmp_path: Path) -> None:
     first, second = ((tmp_path / each / "mood").as_uri() for each in ("a", "b"))
     for target in (first, second):

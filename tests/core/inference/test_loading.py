@@ -50,6 +50,12 @@ def test_loading_an_unknown_adapter_changes_nothing(trunk: OneTrunk) -> None:
     assert trunk.loaded == before
 
 
+@pytest.mark.parametrize("location", ["acme/ner", "file:///tmp/ner"])
+def test_a_location_needs_a_resolver(trunk: OneTrunk, location: str) -> None:
+    with pytest.raises(UsageError, match=r"is a location.*pass resolve=Puller"):
+        trunk.load(location)
+
+
 def test_an_unloaded_adapter_cannot_be_unloaded_again(trunk: OneTrunk) -> None:
     trunk.unload("ner")
     assert set(trunk.loaded) == {"sentiment", "intent"}

@@ -66,10 +66,10 @@ def test_the_loss_is_given_integers_as_int64(bert: Backbone) -> None:
 
 
 @pytest.mark.parametrize("good", [0.5, 1])
-@pytest.mark.parametrize("bad", [True, np.True_, float("nan"), float("inf"), -1e300, "0.5", [0.5]])
+@pytest.mark.parametrize("bad", [True, np.True_, float("nan"), float("inf"), -1e300, 2**70, "0.5", [0.5]])
 def test_an_invalid_target_is_refused_with_its_line(good: float, bad: object) -> None:
     with pytest.raises(
-        DataError, match=r"^x\.jsonl:2: the target .* is neither an integer nor a finite float"
+        DataError, match=r"^x\.jsonl:2: the target .* is neither an integer of 64 bits nor a finite"
     ):
         check_targets(STARS, dataset([good, bad]), ())
 

@@ -17,6 +17,10 @@ def test_class_weights_make_every_label_count_the_same() -> None:
     assert sum(float(weights[t]) for t in (0, 0, 0, 2)) == pytest.approx(2)
 
 
+def test_balanced_weights_without_any_label_are_zero() -> None:
+    assert balanced_weights([(-100,), (-100,)], 2).tolist() == [0.0, 0.0]
+
+
 def test_a_trainable_adapter_starts_with_zero_updates_and_a_fresh_head(bert: Backbone) -> None:
     spec, settings = PluginHost.discover().task("sentiment"), TrainSettings(rank=4)
     trainable = TrainableAdapter(spec, ("a", "b"), bert, trunk_of(bert), settings)
