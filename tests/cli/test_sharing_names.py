@@ -210,13 +210,13 @@ def test_a_repo_that_changed_its_task_is_refused(world: World) -> None:
 
 
 def test_a_repo_that_changed_its_task_is_used_by_its_location_all_the_same(world: World) -> None:
-    options = ("--backbone", world.backbone, "--json")
-    done(world.run("predict", REPO, "Ada", *options, home=world.bob))
-    done(world.push(ref="names", target="ada/names"))
-    words = world.hub.repo("ada/names").files()
-    world.hub.repo(REPO).commit({name: data for name, data in words.items() if not name.startswith(".")})
-    line = done(world.run("predict", REPO, "Ada", *options, home=world.bob))
-    assert '"entities"' in line.out
+    place, options = "ada/names", ("--backbone", world.backbone, "--json")
+    done(world.push(ref="names", target=place))
+    assert '"entities"' in done(world.run("predict", place, "Ada", *options, home=world.bob)).out
+    done(world.push())
+    mood = world.hub.repo(REPO).files()
+    world.hub.repo(place).commit({name: data for name, data in mood.items() if not name.startswith(".")})
+    assert '"label"' in done(world.run("predict", place, "Ada", *options, home=world.bob)).out
 
 
 def test_a_folder_of_the_same_name_is_another_place(world: World, tmp_path: Path) -> None:

@@ -162,12 +162,3 @@ def test_an_unload_has_the_serving_name_and_the_version(ear: Ear, words: Store, 
     trunk.registry.load("people@1", "served")
     trunk.unload("served")
     assert ear.heard[1:] == [("unloaded", "served", "people@1")]
-
-
-def test_a_trunk_of_its_own_store_says_that_a_location_is_no_reference(words: Store, bert: Backbone) -> None:
-    from onetrunk.adapters.errors import ReferenceSyntaxError
-
-    with pytest.raises(
-        ReferenceSyntaxError, match="org/repo names an adapter on the Hub; `adapters pull` gives"
-    ):
-        OneTrunk(bert, store=words).load("acme/people")

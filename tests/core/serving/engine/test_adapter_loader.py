@@ -47,7 +47,7 @@ def test_unloading_keeps_the_adapter_until_its_requests_are_answered(trunk: OneT
         while engine.status().waiting_texts < 1:
             await asyncio.sleep(0.005)
         await engine.unload("intent")
-        with pytest.raises(UnknownName, match="no adapter 'intent'"):
+        with pytest.raises(UnknownName, match="adapter 'intent' is not served"):
             await engine.unload("intent")
         gate.open.set()
         assert isinstance((await asked)[0], list)
