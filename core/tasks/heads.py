@@ -6,6 +6,7 @@ weights from the global generator of torch.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -30,7 +31,7 @@ def text_head(context: HeadContext) -> nn.Module:
     return _CLS_HEADS[context.style](context)
 
 
-class LinearHead(nn.Module):
+class LinearHead(nn.Module, ABC):
     """A linear classifier on one vector per unit; a subclass defines how `select` gets the vectors."""
 
     def __init__(self, context: HeadContext) -> None:
@@ -43,9 +44,9 @@ class LinearHead(nn.Module):
         logits: Tensor = self.classifier(self.dropout(self.select(hidden, rows)))
         return logits
 
+    @abstractmethod
     def select(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Map hidden (T, H) to one vector per unit, (units, H)."""
-        raise NotImplementedError
 
 
 class TokenHead(LinearHead):
