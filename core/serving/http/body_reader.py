@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from onetrunk.adapters.format.strict_json import JSONFault, loads
@@ -14,11 +14,9 @@ from onetrunk.core.serving.http.request_context import JSON_TYPE, RequestContext
 _LARGE_BYTES = 2**16
 """Bodies above this size are parsed in a worker thread, because parsing would block the event loop."""
 _TOTAL_BYTES = 2**26
-"""Limit on the bytes of all bodies that are being read; at least `_MIN_BODIES` bodies of the largest size fit."""
-_MIN_BODIES = 4
+"""Limit on the bytes of all bodies that are being read; raised so that four bodies of the largest size fit."""
 _SLACK = 2**12
-"""Bytes, or values, added to the computed limits for keys, white space and ids."""
-_CLOSE = {"Connection": "close"}
+"""Added to the computed limits on bytes and on JSON values, for keys, white space and ids."""
 _T = TypeVar("_T")
 
 
@@ -32,14 +30,14 @@ class BodyReader:
     def __init__(self, limits: Limits) -> None:
         self._max_bytes, self._seconds = limits.body_bytes, limits.request_seconds
         self._max_values = max_values(limits, limits.inputs)
-        self._max_total = max(_TOTAL_BYTES, _MIN_BODIES * limits.body_bytes)
+        self._max_total = max(_TOTAL_BYTES, 4 * limits.body_bytes)
         self._total = 0
 
     async def read_json(self, request: RequestContext) -> Any:
         """Return the JSON value of a request's body.
 
-        Raises Refusal: 400 if the body is not JSON, 408 if it is too slow, 413 above a limit, 415 for another
-        content type, 429 if too many large bodies arrive at once. Raises ClientDisconnected.
+        Raises Refusal: 400 if the body is not JSON, 408 if it arrives too slowly, 413 if it is over a limit, 415 if
+        its content type is not JSON, 429 if too many large bodies arrive at once. Raises ClientDisconnected.
         """
         check_content_type(request, JSON_TYPE)
         announced = request.header(b"content-length")
@@ -58,7 +56,7 @@ class BodyReader:
     async def read_part(self, request: RequestContext, until: float | None = None) -> Any:
         """Return the next part of a body as an ASGI message.
 
-        until: deadline on the event loop's clock; by default `request_seconds` from now.
+        until: deadline on the event loop's clock; by default, `Limits.request_seconds` from now.
         Raises Refusal (408) after the deadline, and ClientDisconnected.
         """
         try:
@@ -68,13 +66,13 @@ class BodyReader:
             detail = (
                 f"the body did not arrive within {self._seconds:g} s; send it faster, or in smaller requests"
             )
-            raise Refusal("body-too-slow", detail, _CLOSE) from None
+            raise Refusal("body-too-slow", detail, {"Connection": "close"}) from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnected
         return message
 
     async def _rest(self, request: RequestContext, first: bytes) -> bytes:
-        """Return the body that begins with `first`."""
+        """Return the whole body. first: its start, which was already received."""
         data, more = bytearray(first), True
         until = asyncio.get_running_loop().time() + self._seconds
         self._total += len(data)
@@ -101,47 +99,41 @@ class BodyReader:
 def read_json(data: bytes, limit: int) -> Any:
     """Return the value of a JSON document in UTF-8.
 
-    limit: how many values it may have, nested ones included. Decoding millions of values would block the process.
-    Raises Refusal: 413 above the limit, 400 if it is not JSON, with line and column.
+    limit: maximum number of values, nested values included. Decoding millions of values would block the process.
+    Raises Refusal: 413 above the limit, 400 with line and column if the document is not JSON.
     """
-    _check_value_count(data, limit)
+    if _count_values(data) > limit:  # or the commas and brackets are within strings
+        bare = data.replace(rb"\\", b"").replace(rb"\"", b"")
+        if bare.count(b'"') > 2 * limit or _count_values(b"".join(bare.split(b'"')[::2])) > limit:
+            detail = f"the JSON has over {limit} values, the limit for its inputs"
+            raise Refusal("body-too-large", detail, most=limit)
     try:
         return loads(data)
     except JSONFault as fault:
         raise Refusal("malformed-json", f"the document {fault}") from None
 
 
-def _check_value_count(data: bytes, limit: int) -> None:
-    """Raise Refusal if a JSON document has more than `limit` values."""
-    if _count_values(data) <= limit:
-        return
-    bare = data.replace(rb"\\", b"").replace(rb"\"", b"")
-    if bare.count(b'"') <= 2 * limit and _count_values(b"".join(bare.split(b'"')[::2])) <= limit:
-        return  # the commas and brackets are within strings
-    raise Refusal("body-too-large", f"the JSON has over {limit} values, the limit for its inputs", most=limit)
-
-
 def _count_values(data: bytes) -> int:
-    """Return an upper bound of the number of JSON values: each but the first follows a comma or a bracket."""
+    """Return an upper bound of the number of JSON values: each, except the first, follows a comma or a bracket."""
     return data.count(b",") + data.count(b"[") + data.count(b"{")
 
 
 def max_line_bytes(limits: Limits) -> int:
-    """Return the limit on a line of a stream, in bytes: JSON may write a character as two escapes of six bytes."""
+    """Return the limit on a line of a stream in bytes. A character in JSON has up to 12 bytes: two escapes."""
     characters = limits.characters + (limits.adapters + 1) * MAX_NAME_CHARACTERS
     return min(limits.body_bytes, 12 * characters + _SLACK)
 
 
 def max_values(limits: Limits, inputs: int) -> int:
-    """Return the limit on the JSON values of a request with `inputs` inputs: twice as many as it needs."""
+    """Return the limit on the JSON values of a request with `inputs` inputs: twice as many as needed."""
     return 2 * inputs * (limits.adapters + 8) + _SLACK
 
 
 def check_content_type(request: RequestContext, expected: str) -> None:
     """Raise Refusal (415) unless a request has the content type `expected` and no compression.
 
-    This check also protects against other web sites: a browser sends a cross-site request of this type only after
-    a preflight request, which the service refuses.
+    This also protects against requests from other web sites: a browser sends these with a JSON content type only
+    after a preflight request, which the service refuses.
     """
     given = request.header(b"content-type").partition(";")[0].strip().lower()
     if given != expected:
@@ -151,8 +143,8 @@ def check_content_type(request: RequestContext, expected: str) -> None:
         raise Refusal("unsupported-media-type", "the body is compressed; send it without Content-Encoding")
 
 
-async def cancel_on_disconnect(request: RequestContext, work: Callable[[], Awaitable[_T]]) -> _T:
-    """Return the result of `work`, which is cancelled if the client disconnects. Raises ClientDisconnected."""
+async def cancel_on_disconnect(request: RequestContext, work: Awaitable[_T]) -> _T:
+    """Return the result of `work`; cancel it if the client disconnects. Raises ClientDisconnected."""
     task, disconnected, ended = asyncio.current_task(), False, False
     if task is None:
         raise RuntimeError("cancel_on_disconnect was awaited outside of a task; await it in a handler")
@@ -163,10 +155,10 @@ async def cancel_on_disconnect(request: RequestContext, work: Callable[[], Await
             disconnected = True
             task.cancel()
 
-    watcher = None if request.has_connection else asyncio.create_task(_watch(request))
+    watcher = None if request.has_connection else asyncio.create_task(_receive_disconnect(request))
     request.disconnected.add_done_callback(cancel)
     try:
-        return await work()
+        return await work
     except asyncio.CancelledError:
         if disconnected and not task.uncancel():
             raise ClientDisconnected from None
@@ -178,9 +170,6 @@ async def cancel_on_disconnect(request: RequestContext, work: Callable[[], Await
             watcher.cancel()
 
 
-async def _watch(request: RequestContext) -> None:
-    """Complete `request.disconnected` when the server sends `http.disconnect`, where no `Connection` does it."""
+async def _receive_disconnect(request: RequestContext) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    if not request.disconnected.done():
-        request.disconnected.set_result(None)

@@ -16,14 +16,12 @@ from onetrunk.core.serving.http.request_context import JSON_TYPE
 from onetrunk.core.serving.http.schemas import MODELS
 from onetrunk.core.serving.http.service import Handler
 
-DESCRIPTION = """Many text tasks on one frozen encoder: each text is answered by any of the served adapters.
+_DESCRIPTION = """Many text tasks on one frozen encoder: each text is answered by any of the served adapters.
 
 Errors are problem details (RFC 9457). Every response has the id of its request in `X-Request-Id`."""
-REF = "#/components/schemas/"
 Responses = dict[int | str, Any]
 """OpenAPI responses by status."""
-_EVERYWHERE = ("forbidden", "internal")
-_SECURED = ("unauthorized",)
+_REF = "#/components/schemas/"
 _BODY = (
     "malformed-json",
     "unsupported-media-type",
@@ -42,11 +40,11 @@ INPUT_PROBLEMS = (
     "timeout",
     "adapter-unavailable",
 )
-"""Problems of a request with texts."""
+"""Kinds of problems of a request with texts."""
 LOAD_PROBLEMS = (*_BODY, "queue-full", "unknown-reference", "adapter-rejected", "remote-unavailable")
-"""Problems of a load."""
+"""Kinds of problems of a request to load an adapter."""
 NAME_PROBLEMS = ("unknown-adapter", "invalid-request")
-"""Problems of a request whose path has the name of an adapter."""
+"""Kinds of problems of a request whose path has the name of an adapter."""
 
 _NAME = {
     "name": "name",
@@ -59,8 +57,8 @@ _NAME = {
 
 
 def content(model: str, description: str = "Success.", media: str = JSON_TYPE) -> dict[str, Any]:
-    """Return a response or a body with the schema `model` and the content type `media`."""
-    return {"description": description, "content": {media: {"schema": {"$ref": REF + model}}}}
+    """Return the OpenAPI description of a body. model: name of its schema. media: its content type."""
+    return {"description": description, "content": {media: {"schema": {"$ref": _REF + model}}}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +68,9 @@ class Route:
     handler: answers its requests; the first line of its docstring is the route's summary in the document.
     success: its OpenAPI responses that are not problems, by status.
     problems: kinds of its problems, in addition to those of all routes.
-    body: the OpenAPI description of the request's body, if it has one.
-    secured: whether it checks the token.
+    body: the OpenAPI description of the request's body; None if it has none.
+    secured: whether a request needs a token, if the service has tokens.
+    scope: the scope that the token needs; None if any token is enough.
     """
 
     method: str
@@ -81,13 +80,18 @@ class Route:
     problems: Sequence[str] = ()
     body: Mapping[str, Any] | None = None
     secured: bool = True
+    scope: str | None = None
 
     def operation(self) -> dict[str, Any]:
         """Return the OpenAPI operation of the route."""
-        problems = _problem_responses({*self.problems, *_EVERYWHERE, *(_SECURED if self.secured else ())})
+        kinds = {*self.problems, "forbidden", "internal", *(("unauthorized",) if self.secured else ())}
+        by_status: dict[int, list[str]] = defaultdict(list)
+        for kind in sorted(kinds):
+            by_status[PROBLEMS[kind][0]].append(kind)
+        problems = {status: _problem_response(status, by_status[status]) for status in sorted(by_status)}
         request_id = {
             "schema": {"type": "string"},
-            "description": "The id of the request; the log has the same.",
+            "description": "The id of the request, which its line in the log also has.",
         }
         responses = {
             str(status): {**response, "headers": {**response.get("headers", {}), "X-Request-Id": request_id}}
@@ -103,34 +107,24 @@ class Route:
         }
 
 
-def _problem_responses(kinds: set[str]) -> Responses:
-    """Return the responses of these kinds of problems, one for each status."""
-    by_status: dict[int, list[str]] = defaultdict(list)
-    for kind in sorted(kinds):
-        by_status[PROBLEMS[kind][0]].append(kind)
-    return {status: _problem_response(status, own) for status, own in sorted(by_status.items())}
-
-
 def _problem_response(status: int, kinds: Sequence[str]) -> dict[str, Any]:
     """Return the response of all kinds of problems with the same status."""
-    examples = {kind: {"value": _example(kind)} for kind in kinds}
+    examples = {
+        kind: {"value": Problem(kind, "What is wrong, and what to do.").to_json(instance="9f86d081884c7d65")}
+        for kind in kinds
+    }
     headers = {429: ["Retry-After"], 503: ["Retry-After"], 401: ["WWW-Authenticate"]}.get(status, [])
     return {
         "description": " · ".join(PROBLEMS[kind][1] for kind in kinds),
-        "content": {MEDIA_TYPE: {"schema": {"$ref": f"{REF}ProblemDetails"}, "examples": examples}},
+        "content": {MEDIA_TYPE: {"schema": {"$ref": f"{_REF}ProblemDetails"}, "examples": examples}},
         "headers": {name: {"schema": {"type": "string"}} for name in headers},
     }
-
-
-def _example(kind: str) -> dict[str, Any]:
-    problem = Problem(kind, "What is wrong, and what to do.")
-    return problem.to_json(instance="9f86d081884c7d65")
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
     """Return the OpenAPI document of `routes`."""
     _, schemas = models_json_schema(
-        [(model, "serialization") for model in MODELS], ref_template=REF + "{model}"
+        [(model, "serialization") for model in MODELS], ref_template=_REF + "{model}"
     )
     token = {"type": "http", "scheme": "bearer", "description": "Needed if the service has a token file."}
     paths: dict[str, Any] = defaultdict(dict)
@@ -138,7 +132,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         paths[route.path][route.method.lower()] = route.operation()
     return {
         "openapi": "3.1.0",
-        "info": {"title": "OneTrunk", "description": DESCRIPTION, "version": version("onetrunk")},
+        "info": {"title": "OneTrunk", "description": _DESCRIPTION, "version": version("onetrunk")},
         "paths": paths,
         "components": {"schemas": schemas["$defs"], "securitySchemes": {"token": token}},
     }

@@ -12,39 +12,40 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
+from onetrunk.core.serving.http.auth import NO_RIGHTS, Grant
 from onetrunk.core.serving.http.connection import CONNECTION, Connection
 from onetrunk.core.serving.http.problems import MEDIA_TYPE, Problem
 from onetrunk.core.tasks import JSONObject
 
 JSON_TYPE = "application/json"
-OTHER = "other"
-"""The route of a request whose path is unknown."""
 REQUEST_ID = "onetrunk.id"
-"""Key of the ASGI scope: the request's id, if something in front of the application has set it."""
+"""Key of the ASGI scope: the request's id, if an outer ASGI application has set it."""
 
 
 class RequestContext:
     """One request while it is answered.
 
-    id: 16 hex digits, unless something in front of the application has set another id.
+    id: 16 hex digits, unless an outer ASGI application has put another id under `REQUEST_ID` into the scope.
     began: start time, on the clock of `time.perf_counter`.
     headers: by name in lower case; of a repeated header, the last value.
     route: path of the route as in the OpenAPI document, `other` if the path is unknown.
     params: values of the names in the route's path.
+    grant: the rights of the request's token, once the token was checked.
     inputs: number of texts; None for a request without texts.
-    token: name of the request's token, once it was checked; None without tokens.
-    disconnected: done as soon as the client has disconnected, if `has_connection`.
-    has_connection: whether the server runs each connection as a `Connection`, which completes `disconnected`.
+    status: HTTP status of the response; 0 before the response has begun.
+    has_connection: whether the server runs each connection as a `Connection`. Ray's server does not.
+    disconnected: done once the client has disconnected. Without a `Connection`, only `receive` notices this.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.id: str = scope.get(REQUEST_ID) or new_id()
         self.began = time.perf_counter()
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.route = OTHER
+        self.route = "other"
         self.params: Mapping[str, str] = {}
+        self.grant: Grant = NO_RIGHTS
         self.inputs: int | None = None
-        self.token: str | None = None
+        self.status = 0
         self._receive = receive
         self._unread = b"content-length" in self.headers or b"transfer-encoding" in self.headers
         self._connection: Connection | None = scope.get("state", {}).get(CONNECTION)
@@ -61,7 +62,12 @@ class RequestContext:
 
     async def receive(self) -> Any:
         """Return the next ASGI message: a part of the body, or `http.disconnect`."""
-        if self._connection is None or not self._unread:
+        if self._connection is None:
+            message = await self._receive()
+            if message["type"] == "http.disconnect" and not self.disconnected.done():
+                self.disconnected.set_result(None)
+            return message
+        if not self._unread:
             return await self._receive()
         self._connection.body_awaited()
         try:
@@ -72,20 +78,20 @@ class RequestContext:
         return message
 
     def end(self) -> None:
-        """Report to the connection that no more of this request is read or answered."""
+        """Report to the connection that the request has ended: nothing more is read or sent."""
         if self._connection is not None:
             self._connection.request_ended(body_complete=not self._unread)
 
 
 def new_id() -> str:
-    """Return a random request id: 16 hex digits."""
+    """Return a random request id of 16 hex digits."""
     return f"{random.getrandbits(64):016x}"
 
 
 def encode_json(value: object) -> bytes:
     """Return `value` as compact JSON in UTF-8.
 
-    Raises ValueError for NaN, infinity and incomplete surrogate pairs, TypeError for types that JSON does not have.
+    Raises ValueError for NaN, infinity and lone surrogates, TypeError for types that JSON does not have.
     """
     return _ENCODER.encode(value).encode("utf-8")
 

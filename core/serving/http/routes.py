@@ -39,6 +39,7 @@ ROUTES = (
         {200: content("PredictResponse")},
         INPUT_PROBLEMS,
         content("PredictRequest", _BODY),
+        scope="predict",
     ),
     Route(
         "POST",
@@ -47,6 +48,7 @@ ROUTES = (
         {200: _LINES},
         INPUT_PROBLEMS,
         content("StreamLine", _BODY, NDJSON),
+        scope="predict",
     ),
     Route("GET", _ADAPTERS, management_routes.list_adapters, {200: content("AdapterList")}),
     Route("GET", _ADAPTER, management_routes.show_adapter, {200: content("AdapterRecord")}, NAME_PROBLEMS),
@@ -57,11 +59,12 @@ ROUTES = (
         _LOADED,
         LOAD_PROBLEMS,
         content("LoadRequest", _BODY),
+        scope="admin",
     ),
-    Route("DELETE", _ADAPTER, management_routes.delete_adapter, _UNLOADED, NAME_PROBLEMS),
+    Route("DELETE", _ADAPTER, management_routes.delete_adapter, _UNLOADED, NAME_PROBLEMS, scope="admin"),
     Route("GET", "/v1/status", management_routes.show_status, {200: content("ServiceStatus")}),
     Route("GET", "/healthz", management_routes.live, _HEALTHY, secured=False),
     Route("GET", "/readyz", management_routes.ready, _READY, secured=False),
-    Route("GET", "/metrics", management_routes.metrics, {200: _METRICS}),
+    Route("GET", "/metrics", management_routes.metrics, {200: _METRICS}, scope="admin"),
 )
-"""All routes except those of the web pages."""
+"""All routes except those of the OpenAPI document and the web pages."""
