@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib.resources import files
 
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
@@ -23,18 +24,11 @@ from typing_extensions import override
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.serving.engine.backend import ServingBackend
 from onetrunk.core.serving.http.auth import Access
-from onetrunk.core.serving.http.body_reader import BodyReader, ClientDisconnected
 from onetrunk.core.serving.http.json_log import EventLog, LogSampler
-from onetrunk.core.serving.http.openapi import Route, document
 from onetrunk.core.serving.http.problems import Refusal, problem_of
 from onetrunk.core.serving.http.prometheus import Metrics
-from onetrunk.core.serving.http.request_context import (
-    JSON_TYPE,
-    RequestContext,
-    encode_json,
-    problem_response,
-)
-from onetrunk.core.serving.http.routes import ROUTES
+from onetrunk.core.serving.http.request import JSON_TYPE, BodyReader, RequestContext, problem_response
+from onetrunk.core.serving.http.routes import ROUTES, Route, document
 from onetrunk.core.serving.http.service import HttpService
 from onetrunk.core.serving.http.sockets import host_of, is_loopback
 
@@ -108,7 +102,7 @@ class App:
                 detail = "without tokens, this service answers only requests to localhost and 127.0.0.1"
                 raise Refusal("forbidden", detail)
             await self._router(inner, receive, reply)
-        except ClientDisconnected:
+        except ClientDisconnect:
             request.status = _CLIENT_CLOSED
         except Exception as error:
             if not isinstance(error, OneTrunkError):
@@ -185,7 +179,7 @@ class _Endpoint:
 
 def _file_routes() -> Iterator[Route]:
     """Yield the routes of the OpenAPI document and of the files of the web pages."""
-    yield _file_route("/openapi.json", encode_json(document(ROUTES)), JSON_TYPE)
+    yield _file_route("/openapi.json", bytes(JSONResponse(document()).body), JSON_TYPE)
     for file in (files("onetrunk.core.serving.http") / "page").iterdir():
         media_type = _MEDIA_TYPES.get(file.name.rpartition(".")[2])
         if media_type is not None:

@@ -64,14 +64,12 @@ class Connection(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timeout of the first head."""
         self._transport = transport
         self._inner.connection_made(_Transport(transport))  # type: ignore[arg-type]  # forwards all
         self._check_head()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers and complete `disconnected`."""
         for handle in (self._head_timer, self._write_timer, self._next):
             if handle is not None:
                 handle.cancel()
@@ -82,12 +80,10 @@ class Connection(asyncio.Protocol):
 
     @override
     def eof_received(self) -> bool | None:
-        """Forward the end of the client's data."""
         return self._inner.eof_received()
 
     @override
     def data_received(self, data: bytes) -> None:
-        """Forward the data, or hold it until the application waits for it."""
         if self._held or len(data) > _PIECE_BYTES or (self._running and not self._waiting):
             self._held += data
             if len(self._held) > _HELD_BYTES:
@@ -98,14 +94,12 @@ class Connection(asyncio.Protocol):
 
     @override
     def pause_writing(self) -> None:
-        """Start the timeout of a client that does not read."""
         self._inner.pause_writing()
         if self._write_timer is None:
             self._write_timer = self._loop.call_later(WRITE_SECONDS, self._transport.abort)
 
     @override
     def resume_writing(self) -> None:
-        """Stop the timeout of a client that does not read."""
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None

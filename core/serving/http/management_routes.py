@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from onetrunk.adapters.format.strict_json import is_unicode
 from onetrunk.adapters.remotes.locations import is_location
@@ -15,7 +15,7 @@ from onetrunk.core.serving.engine.status import AdapterStatus
 from onetrunk.core.serving.http.predict_routes import parse_record
 from onetrunk.core.serving.http.problems import MAX_NAME_CHARACTERS, Refusal
 from onetrunk.core.serving.http.prometheus import CONTENT_TYPE
-from onetrunk.core.serving.http.request_context import RequestContext, json_response
+from onetrunk.core.serving.http.request import RequestContext
 from onetrunk.core.serving.http.schemas import LoadRequest
 from onetrunk.core.serving.http.service import HttpService
 from onetrunk.core.tasks import JSONObject
@@ -24,12 +24,12 @@ from onetrunk.core.tasks import JSONObject
 async def list_adapters(service: HttpService, request: RequestContext) -> Response:
     """List the served adapters that the token may use."""
     served = [each for each in service.engine.adapters() if request.grant.covers(each.name)]
-    return json_response({"adapters": [_record(each) for each in served]})
+    return JSONResponse({"adapters": [_record(each) for each in served]})
 
 
 async def show_adapter(service: HttpService, request: RequestContext) -> Response:
     """Show the adapter that is served under a name."""
-    return json_response(_record(service.engine.adapter(_name_in_path(request))))
+    return JSONResponse(_record(service.engine.adapter(_name_in_path(request))))
 
 
 async def put_adapter(service: HttpService, request: RequestContext) -> Response:
@@ -52,7 +52,7 @@ async def put_adapter(service: HttpService, request: RequestContext) -> Response
         )
         raise
     service.log.write("loaded", id=request.id, adapter=name, version=served.version, previous=previous)
-    return json_response({**_record(served), "previous": previous}, 201 if previous is None else 200)
+    return JSONResponse({**_record(served), "previous": previous}, 201 if previous is None else 200)
 
 
 async def delete_adapter(service: HttpService, request: RequestContext) -> Response:
@@ -90,18 +90,18 @@ async def show_status(service: HttpService, request: RequestContext) -> Response
             "max_body_bytes": limits.body_bytes,
         },
     }
-    return json_response(value)
+    return JSONResponse(value)
 
 
 async def live(_service: HttpService, _request: RequestContext) -> Response:
     """Answer 200 as long as the process handles requests (liveness probe)."""
-    return json_response({"status": "alive"})
+    return JSONResponse({"status": "alive"})
 
 
 async def ready(service: HttpService, _request: RequestContext) -> Response:
     """Answer 200 if the service accepts requests now, 503 otherwise (readiness probe)."""
     state = "draining" if service.draining else service.engine.status().state
-    return json_response({"status": state}, 200 if state == "ready" else 503)
+    return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
 
 async def metrics(service: HttpService, _request: RequestContext) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -14,12 +15,11 @@ from onetrunk.adapters.format.records import REQUEST_STYLE, faults_of
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed
 from onetrunk.core.serving.engine.requests import AdapterAnswer, Result, TextRequest
 from onetrunk.core.serving.http.auth import Grant
-from onetrunk.core.serving.http.body_reader import cancel_on_disconnect
 from onetrunk.core.serving.http.problems import Problem, Refusal, problem_of
-from onetrunk.core.serving.http.request_context import (
+from onetrunk.core.serving.http.request import (
     JSON_TYPE,
     RequestContext,
-    encode_json,
+    cancel_on_disconnect,
     problem_response,
 )
 from onetrunk.core.serving.http.schemas import PredictInput, PredictRequest
@@ -32,6 +32,7 @@ Outcome: TypeAlias = list[AdapterAnswer] | Problem
 """The answers to an input, one for each adapter in the order requested; or the problem of the input."""
 Model = TypeVar("Model", bound=BaseModel)
 _log = logging.getLogger(__name__)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 async def predict(service: HttpService, request: RequestContext) -> Response:
@@ -117,7 +118,7 @@ def encode_outcome(service: HttpService, outcome: Outcome, **members: object) ->
     members: further keys of the object.
     """
     try:
-        return encode_json({**members, **_result(outcome)})
+        return _ENCODER.encode({**members, **_result(outcome)}).encode()
     except (ValueError, TypeError):
         if isinstance(outcome, Problem):  # not made by a plugin
             raise
@@ -125,7 +126,7 @@ def encode_outcome(service: HttpService, outcome: Outcome, **members: object) ->
         _log.error("%s returned an answer that is not JSON; check the task's `decode`", versions)
         error = AnswerFailed(versions)
         service.metrics.failed(error)
-        return encode_json({**members, **_result(problem_of(error))})
+        return _ENCODER.encode({**members, **_result(problem_of(error))}).encode()
 
 
 def _result(outcome: Outcome) -> JSONObject:

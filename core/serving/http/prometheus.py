@@ -106,7 +106,6 @@ class Metrics(EventSink):
 
     @override
     def batch(self, tokens: int, texts: int, adapters: int, waits: Sequence[float], seconds: float) -> None:
-        """Count a batch."""
         self._batch_tokens.observe(tokens)
         self._batch_texts.observe(texts)
         self._batch_adapters.observe(adapters)
@@ -116,14 +115,12 @@ class Metrics(EventSink):
 
     @override
     def answered(self, name: str, seconds: float) -> None:
-        """Count an answer of the adapter served as `name`."""
         count, times = self._by_name.get(name) or self._new_name(name)
         count.inc()
         times.observe(seconds)
 
     @override
     def failed(self, error: Exception) -> None:
-        """Count a failed input, and count it for the version too if the version caused the error."""
         kind = problem_of(error).kind
         self.problem_sent(kind)
         if isinstance(error, AdapterUnavailable | AnswerFailed | ExitRefused):
@@ -135,19 +132,16 @@ class Metrics(EventSink):
 
     @override
     def swapped(self, name: str, version: str, previous: str | None) -> None:
-        """Count a load, and a swap if it replaced a version."""
         self._loads.inc()
         if previous is not None:
             self._swaps.inc()
 
     @override
     def load_failed(self, name: str, error: Exception) -> None:
-        """Count a failed load."""
         self._failed_loads.inc()
 
     @override
     def unloaded(self, name: str) -> None:
-        """Count an unload."""
         self._unloads.inc()
 
     def _free_labels(self, serving: Mapping[str, str]) -> None:
@@ -183,7 +177,6 @@ class _EngineCollector(Collector):
 
     @override
     def collect(self) -> Iterator[Metric]:
-        """Yield the state of the queue, the adapters by tier, and the evictions and reloads."""
         status, usage = self._engine.status(), self._engine.usage
         for name, text, value in (
             ("queue_texts", "Texts that are not in a batch yet.", status.waiting_texts),

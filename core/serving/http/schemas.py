@@ -203,19 +203,3 @@ class HealthStatus(BaseModel):
     """The state of the service in one word."""
 
     status: str
-
-
-MODELS = (
-    PredictRequest,
-    PredictResponse,
-    StreamLine,
-    StreamResult,
-    AdapterRecord,
-    AdapterList,
-    LoadRequest,
-    LoadedAdapter,
-    ProblemDetails,
-    ServiceStatus,
-    HealthStatus,
-)
-"""All schemas that the OpenAPI document refers to."""

@@ -10,10 +10,9 @@ from starlette.responses import Response
 
 from onetrunk.core.serving.engine.backend import ServingBackend
 from onetrunk.core.serving.http.auth import Access
-from onetrunk.core.serving.http.body_reader import BodyReader
 from onetrunk.core.serving.http.json_log import EventLog
 from onetrunk.core.serving.http.prometheus import Metrics
-from onetrunk.core.serving.http.request_context import RequestContext
+from onetrunk.core.serving.http.request import BodyReader, RequestContext
 
 
 @dataclass(slots=True)
@@ -43,4 +42,4 @@ class HttpService:
 
 
 Handler = Callable[[HttpService, RequestContext], Awaitable[Response]]
-"""Answers the requests of a route. May raise OneTrunkError and ClientDisconnected."""
+"""Answers the requests of a route. May raise OneTrunkError and Starlette's ClientDisconnect."""

@@ -12,22 +12,22 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from onetrunk.adapters.format.strict_json import is_unicode
 from onetrunk.core.serving.engine.errors import Busy, ShuttingDown
-from onetrunk.core.serving.http.body_reader import (
-    ClientDisconnected,
+from onetrunk.core.serving.http.predict_routes import answer, encode_outcome
+from onetrunk.core.serving.http.problems import Problem, Refusal, problem_of
+from onetrunk.core.serving.http.request import (
+    RequestContext,
     check_content_type,
     max_line_bytes,
     max_values,
     read_json,
 )
-from onetrunk.core.serving.http.predict_routes import answer, encode_outcome
-from onetrunk.core.serving.http.problems import Problem, Refusal, problem_of
-from onetrunk.core.serving.http.request_context import RequestContext
 from onetrunk.core.serving.http.service import HttpService
 
 NDJSON = "application/x-ndjson"
@@ -102,7 +102,7 @@ class _Stream:
     async def answers(self) -> AsyncGenerator[bytes]:
         """Yield the answers of each group as lines; a stream that ends early has a problem as its last line.
 
-        The `line` of this problem is the first line without an answer. Raises ClientDisconnected.
+        The `line` of this problem is the first line without an answer. Raises ClientDisconnect.
         """
         reader = asyncio.create_task(self._read())
         reader.add_done_callback(lambda _: self._groups.put_nowait(None))
@@ -113,12 +113,12 @@ class _Stream:
                 self._capacity.release()
                 await asyncio.wait([group.answers, disconnected], return_when=asyncio.FIRST_COMPLETED)
                 if disconnected.done():
-                    raise ClientDisconnected
+                    raise ClientDisconnect
                 yield group.answers.result()
                 answered = group.last
             if not reader.cancelled():
                 reader.result()  # raises an unexpected exception
-            if isinstance(self._end, ClientDisconnected):
+            if isinstance(self._end, ClientDisconnect):
                 raise self._end
             if self._end is not None:
                 yield encode_outcome(self._service, problem_of(self._end), line=answered + 1) + b"\n"
@@ -134,7 +134,7 @@ class _Stream:
                 for start in range(0, len(lines), GROUP_LINES):
                     await self._start(lines[start : start + GROUP_LINES])
             self._end = None
-        except (ClientDisconnected, Refusal) as error:
+        except (ClientDisconnect, Refusal) as error:
             self._end = error
 
     async def _start(self, lines: Sequence[_Line]) -> None:

@@ -1,16 +1,26 @@
-"""Reading of request bodies, within limits on size, time and memory, and of the JSON in them."""
+"""One HTTP request: its context, and the reading of its body within limits on size, time and memory."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import random
+import time
+from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope
 
 from onetrunk.adapters.format.strict_json import JSONFault, loads
 from onetrunk.core.serving.engine.limits import Limits
-from onetrunk.core.serving.http.problems import MAX_NAME_CHARACTERS, Refusal
-from onetrunk.core.serving.http.request_context import JSON_TYPE, RequestContext
+from onetrunk.core.serving.http.auth import NO_RIGHTS, Grant
+from onetrunk.core.serving.http.connection import CONNECTION, Connection
+from onetrunk.core.serving.http.problems import MAX_NAME_CHARACTERS, MEDIA_TYPE, Problem, Refusal
 
+JSON_TYPE = "application/json"
+REQUEST_ID = "onetrunk.id"
+"""Key of the ASGI scope: the request's id, if an outer ASGI application has set it."""
 _LARGE_BYTES = 2**16
 """Bodies above this size are parsed in a worker thread, because parsing would block the event loop."""
 _TOTAL_BYTES = 2**26
@@ -20,8 +30,76 @@ _SLACK = 2**12
 _T = TypeVar("_T")
 
 
-class ClientDisconnected(Exception):
-    """The client closed the connection before the response was complete."""
+class RequestContext:
+    """One request while it is answered.
+
+    id: 16 hex digits, unless an outer ASGI application has put another id under `REQUEST_ID` into the scope.
+    began: start time, on the clock of `time.perf_counter`.
+    headers: by name in lower case; of a repeated header, the last value.
+    route: path of the route as in the OpenAPI document, `other` if the path is unknown.
+    params: values of the names in the route's path.
+    grant: the rights of the request's token, once the token was checked.
+    inputs: number of texts; None for a request without texts.
+    status: HTTP status of the response; 0 before the response has begun.
+    has_connection: whether the server runs each connection as a `Connection`. Ray's server does not.
+    disconnected: done once the client has disconnected. Without a `Connection`, only `receive` notices this.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.id: str = scope.get(REQUEST_ID) or new_id()
+        self.began = time.perf_counter()
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.route = "other"
+        self.params: Mapping[str, str] = {}
+        self.grant: Grant = NO_RIGHTS
+        self.inputs: int | None = None
+        self.status = 0
+        self._receive = receive
+        self._unread = b"content-length" in self.headers or b"transfer-encoding" in self.headers
+        self._connection: Connection | None = scope.get("state", {}).get(CONNECTION)
+        self.has_connection = self._connection is not None
+        if self._connection is None:
+            self.disconnected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        else:
+            self.disconnected = self._connection.disconnected
+            self._connection.request_began()
+
+    def header(self, name: bytes) -> str:
+        """Return the value of a header, "" if it is missing. name: in lower case."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    async def receive(self) -> Any:
+        """Return the next ASGI message: a part of the body, or `http.disconnect`."""
+        if self._connection is None:
+            message = await self._receive()
+            if message["type"] == "http.disconnect" and not self.disconnected.done():
+                self.disconnected.set_result(None)
+            return message
+        if not self._unread:
+            return await self._receive()
+        self._connection.body_awaited()
+        try:
+            message = await self._receive()
+        finally:
+            self._connection.body_taken()
+        self._unread = message.get("more_body", False)
+        return message
+
+    def end(self) -> None:
+        """Report to the connection that the request has ended: nothing more is read or sent."""
+        if self._connection is not None:
+            self._connection.request_ended(body_complete=not self._unread)
+
+
+def new_id() -> str:
+    """Return a random request id of 16 hex digits."""
+    return f"{random.getrandbits(64):016x}"
+
+
+def problem_response(problem: Problem, request_id: str, **members: object) -> Response:
+    """Return the response of a problem. members: further keys of its object."""
+    value = problem.to_json(**members, instance=request_id)
+    return JSONResponse(value, problem.status, dict(problem.headers), MEDIA_TYPE)
 
 
 class BodyReader:
@@ -37,7 +115,7 @@ class BodyReader:
         """Return the JSON value of a request's body.
 
         Raises Refusal: 400 if the body is not JSON, 408 if it arrives too slowly, 413 if it is over a limit, 415 if
-        its content type is not JSON, 429 if too many large bodies arrive at once. Raises ClientDisconnected.
+        its content type is not JSON, 429 if too many large bodies arrive at once. Raises ClientDisconnect.
         """
         check_content_type(request, JSON_TYPE)
         announced = request.header(b"content-length")
@@ -57,7 +135,7 @@ class BodyReader:
         """Return the next part of a body as an ASGI message.
 
         until: deadline on the event loop's clock; by default, `Limits.request_seconds` from now.
-        Raises Refusal (408) after the deadline, and ClientDisconnected.
+        Raises Refusal (408) after the deadline, and ClientDisconnect.
         """
         try:
             async with asyncio.timeout(self._seconds) if until is None else asyncio.timeout_at(until):
@@ -68,7 +146,7 @@ class BodyReader:
             )
             raise Refusal("body-too-slow", detail, {"Connection": "close"}) from None
         if message["type"] == "http.disconnect":
-            raise ClientDisconnected
+            raise ClientDisconnect
         return message
 
     async def _rest(self, request: RequestContext, first: bytes) -> bytes:
@@ -144,7 +222,7 @@ def check_content_type(request: RequestContext, expected: str) -> None:
 
 
 async def cancel_on_disconnect(request: RequestContext, work: Awaitable[_T]) -> _T:
-    """Return the result of `work`; cancel it if the client disconnects. Raises ClientDisconnected."""
+    """Return the result of `work`; cancel it if the client disconnects. Raises ClientDisconnect."""
     task, disconnected, ended = asyncio.current_task(), False, False
     if task is None:
         raise RuntimeError("cancel_on_disconnect was awaited outside of a task; await it in a handler")
@@ -161,7 +239,7 @@ async def cancel_on_disconnect(request: RequestContext, work: Awaitable[_T]) -> 
         return await work
     except asyncio.CancelledError:
         if disconnected and not task.uncancel():
-            raise ClientDisconnected from None
+            raise ClientDisconnect from None
         raise
     finally:
         ended = True
