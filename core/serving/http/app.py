@@ -58,28 +58,19 @@ class App:
     engine: the backend. If its event sink is a `Metrics`, `/metrics` shows the backend's events too.
     access: the tokens; by default there are none.
     log: by default, a log on stderr.
-    loopback_only: refuse requests whose `Host` is not a loopback name; by default, if there are no tokens.
-        Otherwise any web page could reach the service through a domain that resolves to 127.0.0.1 (DNS rebinding).
     """
 
     def __init__(
-        self,
-        engine: ServingBackend,
-        *,
-        access: Access | None = None,
-        log: EventLog | None = None,
-        loopback_only: bool | None = None,
+        self, engine: ServingBackend, *, access: Access | None = None, log: EventLog | None = None
     ) -> None:
-        access = access or Access()
         metrics = engine.events if isinstance(engine.events, Metrics) else Metrics()
         metrics.watch(engine)
         self.service = HttpService(
             engine=engine,
-            access=access,
+            access=access or Access(),
             metrics=metrics,
             log=log or EventLog(),
             body_reader=BodyReader(engine.limits),
-            loopback_only=access.is_open if loopback_only is None else loopback_only,
         )
         paths: dict[str, dict[str, Route]] = defaultdict(dict)
         for route in (*ROUTES, *_file_routes()):
@@ -98,7 +89,8 @@ class App:
         inner = {**scope, _CONTEXT: request, "method": "GET" if method == "HEAD" else method}
         reply = partial(self._send, request, send)
         try:
-            if self.service.loopback_only and not is_loopback(host_of(request.header(b"host"))):
+            # Otherwise any web page could send requests by a domain that resolves to 127.0.0.1 (DNS rebinding).
+            if self.service.access.is_open and not is_loopback(host_of(request.header(b"host"))):
                 detail = "without tokens, this service answers only requests to localhost and 127.0.0.1"
                 raise Refusal("forbidden", detail)
             await self._router(inner, receive, reply)

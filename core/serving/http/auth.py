@@ -64,9 +64,8 @@ class Grant:
     def require(self, adapter: str) -> None:
         """Raise Refusal (403) unless the served name `adapter` may be used."""
         if not self.covers(adapter):
-            raise Refusal(
-                "forbidden", f"this token may not use the adapter {adapter[:100]!r}", adapter=adapter
-            )
+            detail = f"this token may not use the adapter {adapter[:100]!r}"
+            raise Refusal("forbidden", detail, adapter=adapter)
 
     def redact(self, error: Exception) -> Exception:
         """Return an error without the names of adapters that may not be used."""
@@ -85,10 +84,12 @@ NO_RIGHTS = Grant(None, frozenset(), ())
 
 
 class Access:
-    """The tokens of a service. Without tokens, every request may do everything."""
+    """The tokens of a service. Without tokens, every request may do everything.
+
+    grants: by SHA-256 digest of the token; None for a service without tokens.
+    """
 
     def __init__(self, grants: Mapping[bytes, Grant] | None = None) -> None:
-        """Create the tokens. grants: by SHA-256 digest of the token; None for a service without tokens."""
         self._grants = grants
 
     @classmethod
@@ -134,9 +135,12 @@ class Access:
         kind, _, token = authorization.partition(" ")
         if kind.lower() != "bearer" or not token.strip():
             raise _unauthorized("the request has no token; send the header Authorization: Bearer TOKEN", "")
-        digest = _digest(token.strip().encode("latin-1", "replace"))  # the encoding of headers
+        digest = hashlib.sha256(token.strip().encode("latin-1", "replace")).digest()
         found: Grant | None = None
-        for known, grant in self._grants.items():  # all are compared, to take the same time for every token
+        for (
+            known,
+            grant,
+        ) in self._grants.items():  # compares all, so that the time is the same for every token
             if hmac.compare_digest(digest, known):
                 found = grant
         if found is None:
@@ -177,12 +181,9 @@ class _Token:
 
     @property
     def digest(self) -> bytes:
-        return _digest((self.token or "").encode()) if self.sha256 is None else bytes.fromhex(self.sha256)
+        token = (self.token or "").encode()
+        return hashlib.sha256(token).digest() if self.sha256 is None else bytes.fromhex(self.sha256)
 
 
 def _unauthorized(detail: str, error: str) -> Refusal:
     return Refusal("unauthorized", detail, {"WWW-Authenticate": f'Bearer realm="onetrunk"{error}'})
-
-
-def _digest(token: bytes) -> bytes:
-    return hashlib.sha256(token).digest()

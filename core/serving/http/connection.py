@@ -95,8 +95,7 @@ class Connection(asyncio.Protocol):
     @override
     def pause_writing(self) -> None:
         self._inner.pause_writing()
-        if self._write_timer is None:
-            self._write_timer = self._loop.call_later(WRITE_SECONDS, self._transport.abort)
+        self._write_timer = self._loop.call_later(WRITE_SECONDS, self._transport.abort)
 
     @override
     def resume_writing(self) -> None:

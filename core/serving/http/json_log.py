@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -49,14 +50,11 @@ class EventLog:
 
     def flush(self) -> None:
         """Write all waiting lines now."""
-        with self._writing:
+        with self._writing, suppress(OSError, ValueError):  # raised if the pipe or the stream is closed
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            try:
-                stream = self._stream or sys.stderr
-                stream.write("".join(lines))
-                stream.flush()
-            except (OSError, ValueError):  # the pipe or the stream is closed
-                return
+            stream = self._stream or sys.stderr
+            stream.write("".join(lines))
+            stream.flush()
 
     def capture_logging(self) -> None:
         """Write the records of `logging` to this log too. Changes the loggers of the whole process."""

@@ -65,7 +65,7 @@ async def delete_adapter(service: HttpService, request: RequestContext) -> Respo
 
 async def show_status(service: HttpService, request: RequestContext) -> Response:
     """Show the state of the service, its queue, its load and its limits."""
-    engine, grant = service.engine, request.grant
+    engine = service.engine
     status, limits, info = engine.status(), engine.limits, engine.info
     value = {
         "status": "draining" if service.draining else status.state,
@@ -80,9 +80,7 @@ async def show_status(service: HttpService, request: RequestContext) -> Response
             "wait_ms_p95": _milliseconds(status.wait_p95),
         },
         "requests_per_second": round(status.requests_per_second, 3),
-        "adapters": status.adapters
-        if grant.adapters is None
-        else sum(grant.covers(each.name) for each in engine.adapters()),
+        "adapters": sum(request.grant.covers(name) for name in engine.versions()),
         "limits": {
             "max_inputs": limits.inputs,
             "max_adapters": limits.adapters,

@@ -32,7 +32,7 @@ OTHER = "other"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
-class Metrics(EventSink):
+class Metrics(EventSink, Collector):
     """The metrics of one service, in a separate registry. Methods may be called from any thread."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Metrics(EventSink):
     def watch(self, engine: ServingBackend) -> None:
         """Add the queue and the adapters of `engine`, read at each scrape."""
         self._engine = engine
-        self.registry.register(_EngineCollector(engine))
+        self.registry.register(self)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus's text format (`CONTENT_TYPE`); remove the labels of unloaded names."""
@@ -168,15 +168,10 @@ class Metrics(EventSink):
                 self._by_name[name] = pair
             return pair
 
-
-class _EngineCollector(Collector):
-    """Reads the state of an engine at each scrape."""
-
-    def __init__(self, engine: ServingBackend) -> None:
-        self._engine = engine
-
     @override
     def collect(self) -> Iterator[Metric]:
+        if self._engine is None:
+            return
         status, usage = self._engine.status(), self._engine.usage
         for name, text, value in (
             ("queue_texts", "Texts that are not in a batch yet.", status.waiting_texts),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -221,33 +221,15 @@ def check_content_type(request: RequestContext, expected: str) -> None:
         raise Refusal("unsupported-media-type", "the body is compressed; send it without Content-Encoding")
 
 
-async def cancel_on_disconnect(request: RequestContext, work: Awaitable[_T]) -> _T:
+async def cancel_on_disconnect(request: RequestContext, work: Coroutine[Any, Any, _T]) -> _T:
     """Return the result of `work`; cancel it if the client disconnects. Raises ClientDisconnect."""
-    task, disconnected, ended = asyncio.current_task(), False, False
-    if task is None:
-        raise RuntimeError("cancel_on_disconnect was awaited outside of a task; await it in a handler")
-
-    def cancel(_: object) -> None:
-        nonlocal disconnected
-        if not ended:
-            disconnected = True
-            task.cancel()
-
-    watcher = None if request.has_connection else asyncio.create_task(_receive_disconnect(request))
-    request.disconnected.add_done_callback(cancel)
+    task = asyncio.create_task(work)
+    tasks = [task] if request.has_connection else [task, asyncio.create_task(request.receive())]
     try:
-        return await work
-    except asyncio.CancelledError:
-        if disconnected and not task.uncancel():
-            raise ClientDisconnect from None
-        raise
+        await asyncio.wait([task, request.disconnected], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
     finally:
-        ended = True
-        request.disconnected.remove_done_callback(cancel)
-        if watcher is not None:
-            watcher.cancel()
-
-
-async def _receive_disconnect(request: RequestContext) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        for each in tasks:
+            each.cancel()

@@ -50,7 +50,7 @@ AdapterName = Annotated[
     str, Field(max_length=MAX_NAME_CHARACTERS, description="The served name of an adapter.")
 ]
 UnicodeText = Annotated[str, Field(min_length=0)]
-"""Text that UTF-8 can encode: with any limit on the length, pydantic refuses lone surrogates."""
+"""Text that UTF-8 can encode. `min_length=0` makes pydantic refuse lone surrogates; it has no other effect."""
 
 
 def _example(example: JSONObject) -> JSONObject:

@@ -33,7 +33,6 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: App, started: Callable[[], object]) -> None:
         self._app, self._on_start = app, started
-        seconds = app.service.engine.limits.request_seconds
         config = uvicorn.Config(
             app,
             http="httptools",
@@ -44,7 +43,7 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=math.ceil(seconds) + 5,
+            timeout_graceful_shutdown=math.ceil(app.service.engine.limits.request_seconds) + 5,
         )
         config.load()
         connection = partial(Connection, config.http_protocol_class)

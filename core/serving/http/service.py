@@ -20,7 +20,6 @@ class HttpService:
     """The objects that all handlers share.
 
     engine: the backend that answers texts and loads adapters.
-    loopback_only: whether requests whose `Host` is not a loopback name are refused.
     draining: whether new texts are refused, and each connection is closed after its next response.
     stream_readers: the tasks that read the bodies of open streams.
     """
@@ -30,7 +29,6 @@ class HttpService:
     metrics: Metrics
     log: EventLog
     body_reader: BodyReader
-    loopback_only: bool
     draining: bool = False
     stream_readers: set[asyncio.Task[None]] = field(default_factory=set)
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
@@ -34,7 +34,7 @@ NDJSON = "application/x-ndjson"
 GROUP_LINES = 16
 """Maximum number of lines that are answered together: those that have arrived at the same time."""
 MAX_GROUPS = 8
-"""Maximum number of groups under way."""
+"""Maximum number of groups that are ready to be sent, or are computed, while another group is sent."""
 
 
 async def predict_stream(service: HttpService, request: RequestContext) -> Response:
@@ -79,30 +79,29 @@ class _Line:
         return self.value
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Lines that are answered together. last: number of the last line. answers: computes the lines to send."""
-
-    last: int
-    answers: asyncio.Task[bytes]
+_Group: TypeAlias = asyncio.Task[tuple[int, bytes]]
+"""Computes the answers to lines that are answered together, as `_Stream._answer` returns them."""
 
 
 class _Stream:
-    """One stream. A reader task reads lines and starts a task for each group; `answers` awaits these in order."""
+    """One stream.
+
+    A reader task reads lines, and starts a task for each group of lines. `answers` awaits these tasks in order.
+    """
 
     def __init__(self, service: HttpService, request: RequestContext) -> None:
         self._service, self._request = service, request
         self._groups: asyncio.Queue[_Group | None] = asyncio.Queue()  # None: the reader has ended
         self._capacity = asyncio.Semaphore(MAX_GROUPS)
-        self._tasks: set[asyncio.Task[bytes]] = set()
+        self._running: set[_Group] = set()
         self._max_values = max_values(service.engine.limits, inputs=1)
         self._number = 0  # of the line that was read last
         self._end: Exception | None = ShuttingDown()  # why the reader stops early; a shutdown cancels it
 
     async def answers(self) -> AsyncGenerator[bytes]:
-        """Yield the answers of each group as lines; a stream that ends early has a problem as its last line.
+        """Yield the lines with the answers of each group. Raises ClientDisconnect.
 
-        The `line` of this problem is the first line without an answer. Raises ClientDisconnect.
+        If the stream ends early, the last line is a problem; its `line` is the first line without an answer.
         """
         reader = asyncio.create_task(self._read())
         reader.add_done_callback(lambda _: self._groups.put_nowait(None))
@@ -111,11 +110,12 @@ class _Stream:
         try:
             while (group := await self._groups.get()) is not None:
                 self._capacity.release()
-                await asyncio.wait([group.answers, disconnected], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([group, disconnected], return_when=asyncio.FIRST_COMPLETED)
                 if disconnected.done():
                     raise ClientDisconnect
-                yield group.answers.result()
-                answered = group.last
+                last, lines = group.result()
+                yield lines
+                answered = last
             if not reader.cancelled():
                 reader.result()  # raises an unexpected exception
             if isinstance(self._end, ClientDisconnect):
@@ -124,7 +124,7 @@ class _Stream:
                 yield encode_outcome(self._service, problem_of(self._end), line=answered + 1) + b"\n"
         finally:
             self._service.stream_readers.discard(reader)
-            for task in (reader, *self._tasks):
+            for task in (reader, *self._running):
                 task.cancel()
 
     async def _read(self) -> None:
@@ -132,21 +132,17 @@ class _Stream:
         try:
             async for lines in self._lines():
                 for start in range(0, len(lines), GROUP_LINES):
-                    await self._start(lines[start : start + GROUP_LINES])
+                    await self._capacity.acquire()
+                    group = asyncio.create_task(self._answer(lines[start : start + GROUP_LINES]))
+                    self._running.add(group)
+                    group.add_done_callback(self._running.discard)
+                    self._groups.put_nowait(group)
             self._end = None
         except (ClientDisconnect, Refusal) as error:
             self._end = error
 
-    async def _start(self, lines: Sequence[_Line]) -> None:
-        """Start a group, once fewer than `MAX_GROUPS` groups wait for their answers to be sent."""
-        await self._capacity.acquire()
-        task = asyncio.create_task(self._answer(lines))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        self._groups.put_nowait(_Group(lines[-1].number, task))
-
-    async def _answer(self, lines: Sequence[_Line]) -> bytes:
-        """Return the answers to a group, one line each."""
+    async def _answer(self, lines: Sequence[_Line]) -> tuple[int, bytes]:
+        """Return the number of the last line of a group, and the lines with the answers."""
         self._request.inputs = (self._request.inputs or 0) + len(lines)
         inputs = [line.input for line in lines]
         try:
@@ -158,7 +154,7 @@ class _Stream:
         for line, outcome in zip(lines, outcomes, strict=True):
             members = {**line.id, **({"line": line.number} if isinstance(outcome, Problem) else {})}
             sent.append(encode_outcome(self._service, outcome, **members))
-        return b"\n".join(sent) + b"\n"
+        return lines[-1].number, b"\n".join(sent) + b"\n"
 
     async def _lines(self) -> AsyncIterator[list[_Line]]:
         """Yield the lines that each part of the body completes."""
