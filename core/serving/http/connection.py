@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
         self._held = bytearray()  # data received, but not forwarded yet
         self._running = 0  # number of requests under way: 0 or 1, and 2 for a moment
         self._waiting = False  # whether the application waits for a part of a body
-        self._next: asyncio.Handle | None = None
+        self._next: asyncio.Handle | None = None  # the scheduled call of `_forward_held`
         self._untaken = 0  # bytes forwarded since the application last received something
         self._allowed = HEAD_BYTES  # limit on `_untaken`
         self._head_began: float | None = self._loop.time()  # start of the current head; None if there is none

@@ -16,7 +16,7 @@ from typing import TextIO
 
 from onetrunk.core.errors import OneTrunkError
 
-_OURS = "onetrunk"
+_PACKAGE = "onetrunk"
 _DELAY = 0.05
 """Delay of a line in seconds, so that several lines are written at once."""
 _MAX_PER_SECOND = 20
@@ -42,7 +42,7 @@ class EventLog:
         atexit.register(self.flush)
 
     def write(self, event: str, level: str = "info", **fields: object) -> None:
-        """Log an event. level: info, warning or error. fields: those that are None are left out."""
+        """Log an event. level: info, warning or error. fields: further keys; None values are left out."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         given = {name: value for name, value in fields.items() if value is not None}
         self._lines.append(_ENCODER.encode({"time": now, "level": level, "event": event, **given}) + "\n")
@@ -59,7 +59,7 @@ class EventLog:
     def capture_logging(self) -> None:
         """Write the records of `logging` to this log too. Changes the loggers of the whole process."""
         handler = _Handler(self)
-        for name, level in (("", logging.WARNING), ("uvicorn", logging.WARNING), (_OURS, logging.INFO)):
+        for name, level in (("", logging.WARNING), ("uvicorn", logging.WARNING), (_PACKAGE, logging.INFO)):
             logger = logging.getLogger(name)
             logger.handlers = [] if name else [handler]
             logger.propagate = True
@@ -109,11 +109,11 @@ class _Handler(logging.Handler):
             message = str(record.msg)
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and not record.name.startswith(
-            _OURS
+            _PACKAGE
         ):  # libraries add its message after the first line
             message = message.partition("\n")[0]
         trace = _trace(error) if error is not None else None
-        name = record.name.removeprefix(f"{_OURS}.")
+        name = record.name.removeprefix(f"{_PACKAGE}.")
         self._log.write("log", record.levelname.lower(), logger=name, message=message, traceback=trace)
 
 

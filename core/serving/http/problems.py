@@ -36,7 +36,7 @@ _RETRY_SECONDS = 5
 MAX_NAME_CHARACTERS = 100
 """Maximum length of a served name."""
 _MAX_KNOWN = 100
-"""Maximum number of names in the member `known`."""
+"""Maximum number of names in the member `known` of a problem."""
 
 PROBLEMS: Mapping[str, tuple[int, str]] = {
     "malformed-json": (400, "Malformed JSON"),

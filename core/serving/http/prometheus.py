@@ -55,7 +55,7 @@ class Metrics(EventSink, Collector):
         self._batch_adapters = sizes("batch_adapters", "Adapters per batch.", 10)
         self._loads = counter("loads", "Successful loads of adapters.")
         self._swaps = counter("swaps", "Loads that replaced a version in service.")
-        self._failed_loads = counter("failed_loads", "Failed loads of adapters, which changed nothing.")
+        self._failed_loads = counter("failed_loads", "Failed loads of adapters.")
         self._unloads = counter("unloads", "Unloads of adapters.")
         self._answers = counter("adapter_answers", "Texts answered, by served name.", "adapter")
         self._adapter_seconds = times(
@@ -174,7 +174,7 @@ class Metrics(EventSink, Collector):
             return
         status, usage = self._engine.status(), self._engine.usage
         for name, text, value in (
-            ("queue_texts", "Texts that are not in a batch yet.", status.waiting_texts),
+            ("queue_texts", "Accepted texts that are not in a batch yet.", status.waiting_texts),
             ("queue_tokens", "Tokens accepted but not yet answered.", status.waiting_tokens),
             ("queue_limit_tokens", "Limit on tokens accepted but not yet answered.", status.limit_tokens),
             ("names", "Served names.", status.adapters),

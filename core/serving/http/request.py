@@ -24,7 +24,7 @@ REQUEST_ID = "onetrunk.id"
 _LARGE_BYTES = 2**16
 """Bodies above this size are parsed in a worker thread, because parsing would block the event loop."""
 _TOTAL_BYTES = 2**26
-"""Limit on the bytes of all bodies that are being read; raised so that four bodies of the largest size fit."""
+"""Limit on the bytes of all bodies that are being read, unless four bodies of the largest size are more."""
 _SLACK = 2**12
 """Added to the computed limits on bytes and on JSON values, for keys, white space and ids."""
 _T = TypeVar("_T")
@@ -180,7 +180,7 @@ def read_json(data: bytes, limit: int) -> Any:
     limit: maximum number of values, nested values included. Decoding millions of values would block the process.
     Raises Refusal: 413 above the limit, 400 with line and column if the document is not JSON.
     """
-    if _count_values(data) > limit:  # or the commas and brackets are within strings
+    if _count_values(data) > limit:  # or commas and brackets within strings were counted
         bare = data.replace(rb"\\", b"").replace(rb"\"", b"")
         if bare.count(b'"') > 2 * limit or _count_values(b"".join(bare.split(b'"')[::2])) > limit:
             detail = f"the JSON has over {limit} values, the limit for its inputs"
@@ -224,6 +224,7 @@ def check_content_type(request: RequestContext, expected: str) -> None:
 async def cancel_on_disconnect(request: RequestContext, work: Coroutine[Any, Any, _T]) -> _T:
     """Return the result of `work`; cancel it if the client disconnects. Raises ClientDisconnect."""
     task = asyncio.create_task(work)
+    # Without a `Connection`, `receive` must run to complete `disconnected`.
     tasks = [task] if request.has_connection else [task, asyncio.create_task(request.receive())]
     try:
         await asyncio.wait([task, request.disconnected], return_when=asyncio.FIRST_COMPLETED)

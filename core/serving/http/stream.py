@@ -1,7 +1,7 @@
-"""Handler of `POST /v1/predict/stream`: JSON lines in, JSON lines out, in order, with a bounded number under way.
+"""Handler of `POST /v1/predict/stream`, which answers each line of JSON with a line of JSON, in the same order.
 
-A client must read answers while it sends lines. Otherwise the unread answers fill the buffers of the connection,
-and the service stops reading lines (backpressure).
+A bounded number of lines is answered at a time. A client must read answers while it sends lines: otherwise the
+unread answers fill the buffers of the connection, and the service stops reading lines (backpressure).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from onetrunk.core.serving.http.service import HttpService
 
 NDJSON = "application/x-ndjson"
 GROUP_LINES = 16
-"""Maximum number of lines that are answered together: those that have arrived at the same time."""
+"""Maximum number of lines in a group. The lines of a group arrive at the same time, and are answered together."""
 MAX_GROUPS = 8
-"""Maximum number of groups that are ready to be sent, or are computed, while another group is sent."""
+"""Maximum number of groups that are computed or wait to be sent, not counting the group that is sent next."""
 
 
 async def predict_stream(service: HttpService, request: RequestContext) -> Response:
@@ -80,7 +80,7 @@ class _Line:
 
 
 _Group: TypeAlias = asyncio.Task[tuple[int, bytes]]
-"""Computes the answers to lines that are answered together, as `_Stream._answer` returns them."""
+"""The task that answers a group of lines with `_Stream._answer`."""
 
 
 class _Stream:
