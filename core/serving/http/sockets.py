@@ -63,10 +63,7 @@ def listen(host: str, port: int, *, loopback_only: bool) -> list[socket.socket]:
 
 
 def raise_open_file_limit() -> None:
-    """Raise this process's limit on open files to 65,536, or as far as the system allows.
-
-    Each connection is an open file.
-    """
+    """Raise this process's limit on open files, which limits connections, to 65,536 or the system's maximum."""
     if os.name == "posix":
         import resource
 
