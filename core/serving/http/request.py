@@ -227,7 +227,8 @@ async def cancel_on_disconnect(request: RequestContext, work: Coroutine[Any, Any
     # Without a `Connection`, `receive` must run to complete `disconnected`.
     tasks = [task] if request.has_connection else [task, asyncio.create_task(request.receive())]
     try:
-        await asyncio.wait([task, request.disconnected], return_when=asyncio.FIRST_COMPLETED)
+        waited: list[asyncio.Future[Any]] = [task, request.disconnected]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise ClientDisconnect
         return task.result()

@@ -91,7 +91,7 @@ class Route:
         by_status: dict[int, list[str]] = defaultdict(list)
         for kind in sorted(kinds):
             by_status[PROBLEMS[kind][0]].append(kind)
-        problems = {status: _problem_response(status, by_status[status]) for status in sorted(by_status)}
+        problems: _Responses = {each: _problem_response(each, by_status[each]) for each in sorted(by_status)}
         request_id = {
             "schema": {"type": "string"},
             "description": "The id of the request, which its line in the log also has.",
@@ -133,10 +133,7 @@ _LOADED: _Responses = {
 }
 _UNLOADED: _Responses = {204: {"description": "The name is no longer served."}}
 _HEALTHY: _Responses = {200: _content("HealthStatus")}
-_READY: _Responses = {
-    **_HEALTHY,
-    503: _content("HealthStatus", "The service does not accept requests now."),
-}
+_READY: _Responses = {**_HEALTHY, 503: _content("HealthStatus", "The service accepts no requests now.")}
 _METRICS = {
     "description": "Metrics in Prometheus's text format.",
     "content": {"text/plain": {"schema": {"type": "string"}}},
@@ -187,8 +184,9 @@ def document() -> dict[str, Any]:
     for route in ROUTES:
         paths[route.path][route.method.lower()] = route.operation()
     names = set(re.findall(rf"{_REF}(\w+)", json.dumps(paths)))
-    models = [(getattr(schemas, name), "serialization") for name in sorted(names)]
-    _, definitions = models_json_schema(models, ref_template=_REF + "{model}")
+    _, definitions = models_json_schema(
+        [(getattr(schemas, name), "serialization") for name in sorted(names)], ref_template=_REF + "{model}"
+    )
     token = {"type": "http", "scheme": "bearer", "description": "Needed if the service has a token file."}
     return {
         "openapi": "3.1.0",

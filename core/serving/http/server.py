@@ -84,7 +84,7 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         settings = {"config": self.config, "server_state": self.server_state, "app_state": {}}
-        connection = partial(self.config.http_protocol_class, **settings)  # type: ignore[arg-type]
+        connection = partial(self.config.http_protocol_class, **settings)
         for accepted in waiting:
             await asyncio.get_running_loop().connect_accepted_socket(connection, accepted)
 

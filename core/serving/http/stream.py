@@ -110,7 +110,8 @@ class _Stream:
         try:
             while (group := await self._groups.get()) is not None:
                 self._capacity.release()
-                await asyncio.wait([group, disconnected], return_when=asyncio.FIRST_COMPLETED)
+                waited: list[asyncio.Future[Any]] = [group, disconnected]
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
                 if disconnected.done():
                     raise ClientDisconnect
                 last, lines = group.result()
