@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -221,17 +221,32 @@ def check_content_type(request: RequestContext, expected: str) -> None:
         raise Refusal("unsupported-media-type", "the body is compressed; send it without Content-Encoding")
 
 
-async def cancel_on_disconnect(request: RequestContext, work: Coroutine[Any, Any, _T]) -> _T:
-    """Return the result of `work`; cancel it if the client disconnects. Raises ClientDisconnect."""
-    task = asyncio.create_task(work)
+async def cancel_on_disconnect(request: RequestContext, work: Awaitable[_T]) -> _T:
+    """Return the result of `work`; cancel it if the client disconnects. Raises ClientDisconnect.
+
+    `work` runs in the current task: a task of its own would make each prediction 45 µs slower.
+    """
+    task, disconnected, ended = asyncio.current_task(), False, False
+    if task is None:
+        raise RuntimeError("cancel_on_disconnect was awaited outside of a task; await it in a handler")
+
+    def cancel(_: object) -> None:
+        nonlocal disconnected
+        if not ended:
+            disconnected = True
+            task.cancel()
+
     # Without a `Connection`, `receive` must run to complete `disconnected`.
-    tasks = [task] if request.has_connection else [task, asyncio.create_task(request.receive())]
+    watcher = None if request.has_connection else asyncio.create_task(request.receive())
+    request.disconnected.add_done_callback(cancel)
     try:
-        waited: list[asyncio.Future[Any]] = [task, request.disconnected]
-        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if disconnected and not task.uncancel():
+            raise ClientDisconnect from None
+        raise
     finally:
-        for each in tasks:
-            each.cancel()
+        ended = True
+        request.disconnected.remove_done_callback(cancel)
+        if watcher is not None:
+            watcher.cancel()
