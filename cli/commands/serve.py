@@ -136,7 +136,7 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     trunk, adapters, whole_store = run_in_thread(_chosen, context, config)
 
     from onetrunk.core.serving.engine.engine import Engine
-    from onetrunk.core.serving.http.app import make_app
+    from onetrunk.core.serving.http.app import App
     from onetrunk.core.serving.http.prometheus import Metrics
     from onetrunk.core.serving.http.server import Server
 
@@ -147,7 +147,7 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
         share_threads(limits.workers)
         give_back_freed()
         url = url_of(config.host, sockets)
-        app = make_app(engine, access=access, log=log)
+        app = App(engine, access=access, log=log)
         gc.collect()
         gc.freeze()  # these objects stay; each collection would take 0.1 s to scan them
         Server(app, lambda: _say(_ready(url, trunk))).run(sockets)

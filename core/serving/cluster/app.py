@@ -42,12 +42,12 @@ class Gateway:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the ASGI application; Ray calls this once."""
         from onetrunk.core.serving.cluster.proxy_middleware import ProxyMiddleware
-        from onetrunk.core.serving.http.app import make_app
+        from onetrunk.core.serving.http.app import App
         from onetrunk.core.serving.http.auth import Access
 
         file = self._config.token_file
         access = Access() if file is None else Access.read(Path(file))
-        return ProxyMiddleware(make_app(self._backend, access=access), local=access.is_open)
+        return ProxyMiddleware(App(self._backend, access=access), local=access.is_open)
 
     def check_health(self) -> None:
         """Raise RuntimeError if the gateway does not receive updates of the names; Ray then replaces it."""

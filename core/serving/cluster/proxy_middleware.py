@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from onetrunk.core.serving.http.problems import Problem
-from onetrunk.core.serving.http.request_context import REQUEST_ID, new_id, problem_response
+from onetrunk.core.serving.http.request import REQUEST_ID, new_id, problem_response
 from onetrunk.core.serving.http.sockets import is_loopback
 
 _ID_HEADER = b"x-request-id"
