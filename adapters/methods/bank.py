@@ -1,8 +1,8 @@
 """`Bank`: keeps the LoRA weights of loaded adapters on the device, within a budget of bytes.
 
 There are three tiers: device, host memory and disk. If the adapters on the device exceed its budget, the least
-recently used ones are evicted to host memory, and from there, if they exceed its budget, to the disk: their files are
-read again at the next use. If the device is the CPU, adapters are evicted from the device to the disk.
+recently used ones are evicted to host memory, and from there, if they exceed its budget, to the disk: their files
+are read again at the next use. If the device is the CPU, adapters are evicted from the device to the disk.
 """
 
 from __future__ import annotations
