@@ -20,7 +20,10 @@ def hub_api(token: str | None) -> Any:
 
 @contextmanager
 def hub_errors(place: str, token: str | None) -> Iterator[None]:
-    """Turn every exception of the client into a RemoteError about `place`. token: never shown in messages."""
+    """Turn every exception of the client into a RemoteError about `place`.
+
+    token: removed from messages.
+    """
     import httpx2
     from huggingface_hub import errors
 
@@ -56,7 +59,7 @@ def hub_errors(place: str, token: str | None) -> Iterator[None]:
     except RuntimeError as error:
         if error.__cause__ is None:
             raise RemoteError(place, _first(error, token)) from error
-        # The upload of a file, before the commit, failed; it can be repeated.
+        # The upload of a file, which comes before the commit, failed: it can be repeated.
         raise _unreachable(
             place, f"{_first(error, token)} ({_first(error.__cause__, token)})", error
         ) from error
@@ -65,7 +68,7 @@ def hub_errors(place: str, token: str | None) -> Iterator[None]:
 
 
 def _unreachable(place: str, message: str, error: BaseException) -> RemoteUnreachable:
-    """Return the error for a failure after the client's own retries, which take up to half a minute."""
+    """Return an error that is final if the client has already repeated the request, for up to half a minute."""
     found = RemoteUnreachable(place, message)
     status = getattr(getattr(error.__cause__, "response", None), "status_code", None)
     found.final = status in _PASSING
@@ -78,9 +81,7 @@ def _by_status(place: str, error: Any, token: str | None) -> RemoteError:
     reason = (_clean(str(error.server_message or ""), token)).rstrip(".!")
     said = f"the Hub responded with status {status}" + (f": {reason}" if reason else "")
     if status == 401:
-        return RemoteError(
-            place, "the Hub rejects the token; check HF_TOKEN or --token, or use `hf auth login`"
-        )
+        said = "the Hub rejects the token; check HF_TOKEN or --token, or use `hf auth login`"
     if status == 403:
         return RemoteError(place, f"{said}; use a token that may write there (`hf auth login`)")
     if status in (409, 412):
@@ -94,7 +95,6 @@ def _by_status(place: str, error: Any, token: str | None) -> RemoteError:
 
 
 def _first(error: BaseException, token: str | None) -> str:
-    """Return the first line of the client's message, shortened."""
     return _clean(str(error), token) or type(error).__name__
 
 

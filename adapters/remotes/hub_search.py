@@ -14,12 +14,12 @@ TASK_TAG = "onetrunk-task:"
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """A repo whose card says that it is an adapter. Nothing in it has been verified.
+    """A repo whose card says that it is an adapter. The values are not verified; unknown ones are None.
 
     metric: name and value of the first result on the card.
     bytes: size of the repo.
+    downloads: in the last 30 days.
     updated: ISO 8601 in UTC.
-    Values are None if the Hub or the card does not give them.
     """
 
     repo: str
@@ -35,13 +35,12 @@ class SearchResult:
 def search(
     query: str | None, task: str | None, backbone: str | None, limit: int, token: str | None = None
 ) -> list[SearchResult]:
-    """Return adapters on the Hub, the latest update first. Raises RemoteError.
+    """Return at most `limit` adapters on the Hub, the last updated first. Raises RemoteError.
 
     query: part of the repo's name; None for any.
     task: name of the task; None for any.
     backbone: Hub id of the backbone; None for any.
-    limit: the most results.
-    token: None for the token of the environment.
+    token: None for `HF_TOKEN` or the token of `hf auth login`.
     """
     tags = [FORMAT_TAG]
     if task is not None:
@@ -77,19 +76,13 @@ def _found(model: Any) -> SearchResult:
 
 
 def _metric(card: Mapping[str, Any]) -> tuple[str, float] | None:
-    """Return name and value of the first result of a card; None if there is none.
-
-    Cards are untrusted: any part may be missing or have another type.
-    """
-    metric = _first(_first(_first(card, "model-index"), "results"), "metrics")
+    """Return name and value of the first result of a card, of which any part may be missing or of another type."""
+    metric: Mapping[str, Any] = card
+    for key in ("model-index", "results", "metrics"):
+        found = metric.get(key)
+        first = found[0] if isinstance(found, list) and found else None
+        metric = first if isinstance(first, dict) else {}
     name, value = metric.get("type"), metric.get("value")
     if not isinstance(name, str) or not isinstance(value, int | float) or isinstance(value, bool):
         return None
     return name, float(value)
-
-
-def _first(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return the first object of the list under `key`; an empty object if there is none."""
-    found = holder.get(key)
-    first = found[0] if isinstance(found, list) and found else None
-    return first if isinstance(first, dict) else {}
