@@ -1,4 +1,4 @@
-"""What a model card is made of."""
+"""The facts that a model card is made from."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from onetrunk.adapters.format.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class CardMetadata:
-    """Metadata that only the person who publishes knows, in the Hub's terms.
+    """Metadata that the person who publishes the adapter gives.
 
-    license: identifier such as `apache-2.0`.
+    license: identifier such as `apache-2.0`; None if it is not given.
     languages: codes such as `en`.
     datasets: ids of data sets on the Hub.
     """
@@ -27,9 +27,9 @@ class CardFacts:
 
     name: the adapter's name.
     summary: the task's description, one line.
-    repo: `org/name` on the Hub where the adapter is published; None for an adapter in a store or a folder.
-    has_picture: whether the file `artifact.PICTURE` lies beside the card.
-    weight_bytes: size of all weights; None if it is not known.
+    repo: `org/name` of the adapter on the Hub; None for an adapter in a store or a folder.
+    has_picture: whether the artifact has a picture of the training curve.
+    weight_bytes: size of all weights in bytes; None if it is not known.
     notes: text that a user has written into the card, as `user_text` returns it.
     """
 

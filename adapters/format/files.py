@@ -15,7 +15,7 @@ _OPEN_FLAGS = (
     os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 )
 _NAME_KEPT = 60
-"""The name of a temporary file begins with so many characters of the file's name; with all, it could be too long."""
+"""Characters of a file's name that the name of its temporary file begins with. All could be too many."""
 
 
 class FileFault(ValueError):

@@ -1,7 +1,7 @@
-"""PEFT's ranks and scales: reads `r`, `lora_alpha`, their patterns and `use_rslora` for each module.
+"""Ranks and scales of modules in PEFT's `adapter_config.json`: `r`, `lora_alpha`, their patterns and `use_rslora`.
 
-The keys of `rank_pattern` and `alpha_pattern` are regular expressions written by a stranger, and such an expression
-can take exponential time to match. All matches of one file together get `_MOST_SECONDS` of CPU time.
+The keys of `rank_pattern` and `alpha_pattern` are regular expressions. Those of an untrusted file could take
+exponential time to match, so matching the patterns of one option takes at most `_MOST_SECONDS` of CPU time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ _LONGEST_PATTERN = 1024
 
 
 class Scales:
-    """The ranks and scales in `adapter_config.json`. Raises ArtifactError for patterns that cannot be read."""
+    """The ranks and scales in `config`, the content of `adapter_config.json`. where: its folder, for messages.
+
+    Raises ArtifactError for patterns that cannot be read.
+    """
 
     def __init__(self, where: Path, config: Mapping[str, Any]) -> None:
         self._where = where
@@ -38,17 +41,17 @@ class Scales:
     def update(self, name: str, path: str, pair: Mapping[str, Tensor]) -> LowRank:
         """Return the low-rank update of one module in float32.
 
-        name: how messages name the module.
+        name: the module's name in messages.
         path: dotted path of the module in the model that PEFT wraps.
-        pair: the two matrices, `A` (rank, d_in) and `B` (d_out, rank).
+        pair: the matrices `A` (rank, d_in) and `B` (d_out, rank) by these letters.
 
-        Raises ArtifactError if a matrix is missing, if the shapes do not fit the rank, or if the rank or the alpha
-        is not a positive number.
+        Raises ArtifactError if a matrix is missing, if a shape does not fit the rank, or if rank or alpha is not a
+        positive number.
         """
         given = {"r": self._ranks.of(path, self._given["r"])}
         given["lora_alpha"] = self._alphas.of(path, self._given["lora_alpha"])
-        rank, alpha = (_positive(value) for value in given.values())
-        if not isinstance(rank, int) or not rank or not alpha:
+        rank, alpha = given.values()
+        if not _is_positive(rank) or not isinstance(rank, int) or not _is_positive(alpha):
             shown = ", ".join(f"{key}={value!r}" for key, value in given.items())
             raise ArtifactError(self._where, f"{CONFIG}: {shown} for {name}; expected positive numbers")
         if set(pair) != {"A", "B"}:
@@ -62,7 +65,7 @@ class Scales:
 
 
 class _Patterns:
-    """Values for single modules: the first pattern that matches a module's path, or the end of it, counts."""
+    """The values of an option by pattern. The first pattern that matches a module's path, or its end, counts."""
 
     def __init__(self, where: Path, option: str, value: Any) -> None:
         if value is not None and not isinstance(value, Mapping):
@@ -77,14 +80,13 @@ class _Patterns:
         self._seconds_left = _MOST_SECONDS
 
     def of(self, path: str, default: Any) -> Any:
-        """Return the value for the module at `path`."""
         found = next((key for key in self._patterns if self._matches(key, path)), path)
         return self._values.get(found, default)
 
     def _compiled(self, key: str) -> regex.Pattern[str]:
         if len(key) > _LONGEST_PATTERN:
             raise self._fault(key, f"has {len(key)} characters, at most {_LONGEST_PATTERN} are read")
-        whole = rf"(.*\.)?({key})$"  # as PEFT matches it, with `re`
+        whole = rf"(.*\.)?({key})$"  # PEFT uses this expression, with `re`
         try:
             re.compile(whole)
             return regex.compile(whole)
@@ -104,6 +106,5 @@ class _Patterns:
         return ArtifactError(self._where, f"{CONFIG}: the pattern {key[:60]!r} of {self._option} {why}")
 
 
-def _positive(value: Any) -> int | float:
-    """Return `value`, or 0 if it is not a positive number."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else 0
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0

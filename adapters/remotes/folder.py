@@ -84,15 +84,13 @@ class FolderRemote:
                 offer = f"known: {', '.join(sorted(known))}" if known else "nothing has been published there"
                 raise RemoteNotFound(self.location, f"there is no revision {wanted!r}; {offer}")
             hashes = self._hashes(found)
-            entries = sorted((self._root / COMMITS / found).iterdir())
-            files = [
-                RemoteFile(own.name, own.lstat().st_size, hashes[own.name])
-                for own in entries
-                if own.name in hashes
-            ]
+            files = {}
+            for path in sorted((self._root / COMMITS / found).iterdir()):
+                if path.name in hashes:
+                    files[path.name] = RemoteFile(path.name, path.lstat().st_size, hashes[path.name])
         except OSError as error:
             raise RemoteError(self.location, f"cannot be read ({error.strerror or error})") from error
-        return Commit(found, {file.name: file for file in files})
+        return Commit(found, files)
 
     def fetch(self, commit: Commit, name: str, limit: int, advance: OnBytes) -> bytes:
         """Return a file, checked against its hash. Raises RemoteNotFound, RemoteError, RemoteDamaged."""
