@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onetrunk.adapters.card.curve import training_curve
-from onetrunk.adapters.card.facts import CardFacts, CardMetadata
+from onetrunk.adapters.card.metadata import CardFacts, CardMetadata
 from onetrunk.adapters.card.page import render_card, user_text
 from onetrunk.adapters.card.results import CALIBRATED_ON_DEV
 from onetrunk.adapters.card.samples import RECIPES

@@ -9,9 +9,8 @@ import json
 import re
 import shlex
 
-from onetrunk.adapters.card.facts import CardFacts
 from onetrunk.adapters.card.markup import code, on_one_line, plain
-from onetrunk.adapters.card.metadata import metadata
+from onetrunk.adapters.card.metadata import CardFacts, metadata
 from onetrunk.adapters.card.results import in_order, results
 from onetrunk.adapters.card.samples import CodeSample
 from onetrunk.adapters.format.artifact import PICTURE

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -73,34 +73,30 @@ class RecordFault(ValueError):
         self.faults = faults
 
 
-def shown(value: object) -> str:
-    """Return a value for messages: a list or an object only by its kind, other values shortened."""
-    if isinstance(value, list | tuple | dict):
-        return "this object" if isinstance(value, dict) else "this list"
-    return "null" if value is None else f"{value!r:.60}"
-
-
-def kind_of(value: object) -> str:
-    """Return the kind of a value, for messages that must not reveal the value."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else "true or false"
-    if isinstance(value, dict | list | tuple):
-        return "this object" if isinstance(value, dict) else "this list" if value else "an empty list"
-    return "this string" if isinstance(value, str) else "a number"
-
-
 @dataclass(frozen=True, slots=True)
 class FaultStyle:
-    """How messages describe faults. show: describes a wrong value. table: what an object is called."""
+    """How messages describe faults. secret: leave out the wrong values. table: what an object is called."""
 
-    show: Callable[[object], str] = shown
+    secret: bool = False
     table: str = "an object"
+
+    def shown(self, value: object) -> str:
+        """Return a value for messages: a list or an object only by its kind, other values shortened."""
+        if isinstance(value, dict):
+            return "this object"
+        if isinstance(value, list | tuple):
+            return "an empty list" if self.secret and not value else "this list"
+        if value is None or not self.secret:
+            return "null" if value is None else f"{value!r:.60}"
+        if isinstance(value, bool):
+            return "true or false"
+        return "this string" if isinstance(value, str) else "a number"
 
 
 JSON_STYLE = FaultStyle()
 TOML_STYLE = FaultStyle(table="a table")
-SECRET_TOML_STYLE = FaultStyle(kind_of, "a table")
-REQUEST_STYLE = FaultStyle(kind_of)
+SECRET_TOML_STYLE = FaultStyle(secret=True, table="a table")
+REQUEST_STYLE = FaultStyle(secret=True)
 
 
 def matching(pattern: str, expected: str) -> AfterValidator:

@@ -130,8 +130,7 @@ def _scalar_fault(item: object) -> str | None:
 def _unique(pairs: list[tuple[str, Any]]) -> JSONObject:
     found = dict(pairs)
     if len(found) != len(pairs):
-        counts = Counter(key for key, _ in pairs)
-        twice = next(key for key, count in counts.items() if count > 1)
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
         raise JSONFault(f"has the key {twice[:64]!r} twice in one object")
     return found
 

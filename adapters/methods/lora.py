@@ -107,20 +107,13 @@ class Update:
         self.parts = parts
         self.ranks = [own.a.shape[0] for _, own in parts]
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of A and B."""
-        return self.parts[0][1].a.dtype
-
-    @property
-    def factors(self) -> list[Tensor]:
-        """A (rank, d_in) and B (d_out, rank) of each part."""
-        return [factor for _, own in self.parts for factor in (own.a, own.b)]
-
     @cached_property
     def down(self) -> Tensor:
         """The A of all parts side by side, (d_in, sum of ranks), so that one product reads the input once."""
-        return _stacked([own.a for _, own in self.parts]).T
+        factors = [own.a for _, own in self.parts]
+        if not all(map(_follows, factors, factors[1:])):
+            return torch.cat(factors).T
+        return factors[0].as_strided((sum(self.ranks), factors[0].shape[1]), factors[0].stride()).T
 
     @cached_property
     def ups(self) -> tuple[tuple[tuple[int, int], float, Tensor], ...]:
@@ -161,10 +154,11 @@ def patched_linear(x: Tensor, frozen: Frozen, patches: Sequence[Patch], mask: Te
     if not patches:
         return frozen(x)
     if not torch.is_grad_enabled():
-        dtype = patches[0].update.dtype
+        dtype = patches[0].update.parts[0][1].a.dtype
         y, *_ = _forward(x.to(dtype), frozen(x).to(dtype), patches, mask)
         return y.to(x.dtype)
-    factors = [factor for patch in patches for factor in patch.update.factors]
+    parts = (own for patch in patches for _, own in patch.update.parts)
+    factors = [factor for own in parts for factor in (own.a, own.b)]
     out: Tensor = _PatchedLinear.apply(x, frozen, mask, patches, *factors)  # type: ignore[no-untyped-call]
     return out
 
@@ -196,7 +190,7 @@ def _forward(
 
 
 class _Rows:
-    """Cuts tensors into the rows of each patch, with one split. Slices would take ten times as long."""
+    """Cuts a tensor into the rows of each patch, with one split. Slices would take ten times as long."""
 
     def __init__(self, patches: Sequence[Patch], count: int) -> None:
         self._sizes: list[int] = []
@@ -227,7 +221,7 @@ class _PatchedLinear(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, frozen: Frozen, mask: Tensor | None, patches: Sequence[Patch], *_factors: Tensor
     ) -> Tensor:
-        # autograd gives gradients only to arguments, so the factors of the patches are arguments, too
+        # autograd computes gradients only of arguments, so the A and B of all patches are arguments, too
         y, dropped, between = _forward(x, frozen(x), patches, mask)
         ctx.save_for_backward(dropped, mask, *between)
         ctx.frozen, ctx.patches = frozen, patches
@@ -265,17 +259,8 @@ def _backward_part(gy: Tensor, column: int, update: LowRank, z: Tensor, gz: Tens
     return own.T @ z
 
 
-def _stacked(factors: Sequence[Tensor]) -> Tensor:
-    """Return the A of several modules stacked, (sum of ranks, d_in): a view if they are contiguous in memory."""
-    if len(factors) == 1:
-        return factors[0]
-    if all(map(_follows, factors, factors[1:])):
-        return factors[0].as_strided((sum(map(len, factors)), factors[0].shape[1]), factors[0].stride())
-    return torch.cat(list(factors))
-
-
 def _follows(before: Tensor, after: Tensor) -> bool:
-    """Whether `after`, (rank, d_in), begins in memory where `before` ends."""
+    """Tell whether the A `after`, (rank, d_in), begins in memory where the A `before` ends."""
     return (
         before.data_ptr() + before.nbytes == after.data_ptr()
         and before.untyped_storage().data_ptr() == after.untyped_storage().data_ptr()

@@ -103,9 +103,8 @@ class FolderRemote:
     def create(self, private: bool) -> bool:
         """Create the folder; return whether it was new. Raises RemoteError, also for `private`."""
         if private:
-            raise RemoteError(
-                self.location, "the permissions of a folder decide who may read it; leave --private out"
-            )
+            why = "the permissions of a folder decide who may read it; leave --private out"
+            raise RemoteError(self.location, why)
         try:
             new = not self._root.exists()
             self._root.mkdir(parents=True, exist_ok=True)
@@ -118,9 +117,8 @@ class FolderRemote:
     ) -> Published:
         """Publish a commit of exactly `files` and move `branch` to it. Raises RemoteConflict, RemoteError."""
         if pull_request:
-            raise RemoteError(
-                self.location, "a folder has no pull requests; push to another branch with --branch"
-            )
+            why = "a folder has no pull requests; push to another branch with --branch"
+            raise RemoteError(self.location, why)
         try:
             with stage(self._root, _LOCK_SECONDS) as work, locked(self._root, _LOCK_SECONDS):
                 return self._enter(work / "commit", files, branch, parent, message)

@@ -46,16 +46,12 @@ class HubRemote:
         return endpoint()
 
     def commit(self, revision: str | None) -> Commit:
-        """Return the commit that a branch, tag or commit id names now; in offline mode, from the client's cache.
-
-        Raises RemoteNotFound, RemoteUnreachable, RemoteError.
-        """
+        """Return the commit that a branch, tag or commit id names now; in offline mode, from the client's cache."""
         api = hub_api(self._token)
         if offline():
             return self._cached(revision or MAIN)
-        info = self._tried(
-            lambda: api.model_info(self.location.place, revision=revision or MAIN, files_metadata=True)
-        )
+        place, wanted = self.location.place, revision or MAIN
+        info = self._tried(lambda: api.model_info(place, revision=wanted, files_metadata=True))
         files = {}
         for entry in info.siblings or ():
             lfs = entry.lfs.sha256 if entry.lfs is not None else None
@@ -64,10 +60,7 @@ class HubRemote:
         return Commit(str(info.sha), files)
 
     def fetch(self, commit: Commit, name: str, limit: int, advance: OnBytes) -> bytes:
-        """Return a file of `commit` through the client's cache. A damaged file is downloaded again.
-
-        Raises RemoteNotFound, RemoteError, RemoteDamaged, RemoteUnreachable.
-        """
+        """Return a file of `commit` through the client's cache. A damaged file is downloaded again."""
         expected = commit.files.get(name)
         if expected is None:
             raise RemoteNotFound(self.location, f"{name} is missing in commit {commit.id[:12]}")
@@ -82,10 +75,7 @@ class HubRemote:
         raise RemoteDamaged(self.location, why)
 
     def create(self, private: bool) -> bool:
-        """Create the repo if it does not exist, and return whether it was created.
-
-        Raises RemoteError if `private` is requested and a public repo exists.
-        """
+        """Create the repo if it does not exist. Raises RemoteError if it should be private and is public."""
         api, place = hub_api(self._token), self.location.place
         try:
             known = self._tried(lambda: api.model_info(place))
@@ -100,7 +90,7 @@ class HubRemote:
     def publish(
         self, files: Mapping[str, Path], *, branch: str, parent: str | None, message: str, pull_request: bool
     ) -> Published:
-        """Make one commit on `branch` of exactly `files`. Raises RemoteConflict, RemoteError."""
+        """Make one commit on `branch`, and look for it there if the Hub's response is lost."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         api, place = hub_api(self._token), self.location.place
@@ -111,13 +101,9 @@ class HubRemote:
                 raise RemoteConflict(self.location, "another push was faster; push again")
             parent = base.id
         before = self.commit(parent).files
+        outdated = [name for name in sorted(before.keys() - files.keys()) if not name.startswith(".")]
         operations: list[Any] = [CommitOperationAdd(name, path) for name, path in sorted(files.items())]
-        operations += [
-            CommitOperationDelete(name)
-            for name in sorted(before.keys() - files.keys())
-            if not name.startswith(".")
-        ]
-
+        operations += map(CommitOperationDelete, outdated)
         sent = False
 
         def send() -> Published:
@@ -159,10 +145,10 @@ class HubRemote:
         if head.id == parent:
             return None
         ours = {name: path.read_bytes() for name, path in files.items()}
-        same = {name for name in head.files if not name.startswith(".")} == ours.keys() and all(
-            self.fetch(head, name, len(data) + 1, lambda _: None) == data for name, data in ours.items()
-        )
-        if not same:
+        names = {name for name in head.files if not name.startswith(".")}
+        if names != ours.keys() or any(
+            self.fetch(head, name, len(data) + 1, lambda _: None) != data for name, data in ours.items()
+        ):
             raise RemoteConflict(self.location, f"{branch} has moved to {head.id[:12]} meanwhile")
         return Published(head.id, f"{endpoint()}/{self.location.place}/commit/{head.id}")
 
@@ -219,17 +205,14 @@ def _retrying() -> Retrying:
 
 
 def _may_pass(error: BaseException) -> bool:
-    return (
-        isinstance(error, RemoteUnreachable)
-        and not (offline() or error.final)
-        and error.wait <= LONGEST_PAUSE
-    )
+    if not isinstance(error, RemoteUnreachable) or error.final or offline():
+        return False
+    return error.wait <= LONGEST_PAUSE
 
 
 def _seconds_to_wait(state: RetryCallState) -> float:
     """Return the next pause, or the seconds of the Hub's `Retry-After` if they are more."""
-    pause = PAUSES[
-        min(state.attempt_number, len(PAUSES)) - 1
-    ]  # tenacity calls this after the last attempt, too
+    # tenacity calls this after the last attempt, too
+    pause = PAUSES[min(state.attempt_number, len(PAUSES)) - 1]
     error = state.outcome.exception() if state.outcome is not None else None
     return max(pause, error.wait) if isinstance(error, RemoteUnreachable) else pause

@@ -163,16 +163,12 @@ class Store:
         """Point `alias` at a version, and return the version. Raises UnknownAdapter, ReferenceSyntaxError."""
         ref = Reference(validate_name(name), version)
         validate_alias(alias)
-        self.resolve(ref)  # before the lock, which would create the root
-        with locked(self.root, self.lock_seconds):
-            return self._change(ref, lambda index: index.with_alias(alias, version))
+        return self._set_alias(ref, alias, version)
 
     def unalias(self, name: str, alias: str) -> StoredVersion:
         """Delete `alias` and return the version that had it. Raises UnknownAdapter, ReferenceSyntaxError."""
         ref = Reference(validate_name(name), alias=validate_alias(alias))
-        self.resolve(ref)
-        with locked(self.root, self.lock_seconds):
-            return self._change(ref, lambda index: index.with_alias(alias, None))
+        return self._set_alias(ref, alias, None)
 
     def remove(
         self, ref: str | Reference, *, whole: bool = False, force: bool = False
@@ -211,12 +207,15 @@ class Store:
         write_index(home, index)  # from here on it exists
         return self._stored(name, number, index)
 
-    def _change(self, ref: Reference, edit: Callable[[VersionIndex], VersionIndex]) -> StoredVersion:
-        """Change the index of the version `ref`, which must still exist. The caller holds the lock."""
-        index = self._index(ref.name)
-        number = self._pick(ref, index).version
-        write_index(self.root / ref.name, edit(index))
-        return self._stored(ref.name, number, edit(index))
+    def _set_alias(self, ref: Reference, alias: str, version: int | None) -> StoredVersion:
+        """Point `alias` at `version`, or delete it if that is None. Return the version that `ref` meant before."""
+        self.resolve(ref)  # before the lock, which would create the root
+        with locked(self.root, self.lock_seconds):
+            index = self._index(ref.name)
+            number = self._pick(ref, index).version
+            index = index.with_alias(alias, version)
+            write_index(self.root / ref.name, index)
+        return self._stored(ref.name, number, index)
 
     def _versions_to_remove(self, ref: Reference, whole: bool, force: bool) -> list[StoredVersion]:
         index = self._index(ref.name)
