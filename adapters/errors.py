@@ -48,7 +48,7 @@ class NameTaken(StoreError):
     def __init__(self, name: str, why: str, location: str) -> None:
         super().__init__(
             f"the name {name!r} is taken: {why}; {location} was not stored. `adapters pull {location} --as NAME` "
-            f"stores it under another name, `--into {name}` as the next version of {name} all the same"
+            f"stores it under another name, `--into {name}` as the next version of {name} anyway"
         )
         self.name = name
 
@@ -75,7 +75,9 @@ class HashMismatch(ArtifactError):
 
     def __init__(self, where: Path, file: str, expected: str, found: str) -> None:
         super().__init__(
-            where, f"{file} has sha256 {found[:16]}…, task.json says {expected[:16]}…; the file was changed"
+            where,
+            f"{file} has sha256 {found[:16]}…, task.json says {expected[:16]}…: the file was changed; get the adapter "
+            "again, or train it again",
         )
         self.file = file
 

@@ -22,19 +22,9 @@ from onetrunk.adapters.methods.target_modules import Layout
 
 ROOT = "base_model.model."
 _UNSUPPORTED = (
-    "use_dora",
-    "fan_in_fan_out",
-    "lora_bias",
-    "layer_replication",
-    "target_parameters",
-    "trainable_token_indices",
-    "alora_invocation_tokens",
-    "use_qalora",
-    "use_bdlora",
-    "arrow_config",
-    "kasa_config",
-    "monteclora_config",
-    "velora_config",
+    *("use_dora", "use_qalora", "use_bdlora", "fan_in_fan_out", "lora_bias", "layer_replication"),
+    *("target_parameters", "trainable_token_indices", "alora_invocation_tokens"),
+    *("arrow_config", "kasa_config", "monteclora_config", "velora_config"),
 )
 _HARMLESS = frozenset(
     (
@@ -145,10 +135,8 @@ def read_peft(
         if match is None:
             others[name] = tensor
         elif match[2] not in modules:
-            why = (
-                f"adapter_model.safetensors adapts {match[2]!r}, which is not a linear module of the encoder"
-            )
-            raise ArtifactError(where, why)
+            why = f"{match[2]!r}, which is not a linear module of the encoder"
+            raise ArtifactError(where, f"adapter_model.safetensors adapts {why}")
         else:
             halves.setdefault((int(match[1]), modules[match[2]]), {})[match[3]] = tensor
     scales = Scales(where, config)
@@ -171,7 +159,7 @@ def _check_options(where: Path, config: Mapping[str, Any]) -> None:
         raise ArtifactError(
             where,
             f"adapter_config.json has options that are not supported: {', '.join(options)}; train it again without "
-            "them, or merge it into its model with PEFT (merge_and_unload) and use that as a backbone",
+            "them, or merge it into its model with PEFT (merge_and_unload) and use the model as a backbone",
         )
 
 

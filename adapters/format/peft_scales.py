@@ -33,10 +33,9 @@ class Scales:
 
     def __init__(self, where: Path, config: Mapping[str, Any]) -> None:
         self._where = where
-        self._given = {key: config.get(key) for key in ("r", "lora_alpha")}
         self._stabilised = bool(config.get("use_rslora"))
-        self._ranks = _Patterns(where, "rank_pattern", config.get("rank_pattern"))
-        self._alphas = _Patterns(where, "alpha_pattern", config.get("alpha_pattern"))
+        self._ranks = _Patterns(where, config, "rank_pattern", config.get("r"))
+        self._alphas = _Patterns(where, config, "alpha_pattern", config.get("lora_alpha"))
 
     def update(self, name: str, path: str, pair: Mapping[str, Tensor]) -> LowRank:
         """Return the low-rank update of one module in float32.
@@ -48,40 +47,36 @@ class Scales:
         Raises ArtifactError if a matrix is missing, if a shape does not fit the rank, or if rank or alpha is not a
         positive number.
         """
-        given = {"r": self._ranks.of(path, self._given["r"])}
-        given["lora_alpha"] = self._alphas.of(path, self._given["lora_alpha"])
-        rank, alpha = given.values()
+        rank, alpha = self._ranks.of(path), self._alphas.of(path)
         if not _is_positive(rank) or not isinstance(rank, int) or not _is_positive(alpha):
-            shown = ", ".join(f"{key}={value!r}" for key, value in given.items())
-            raise ArtifactError(self._where, f"{CONFIG}: {shown} for {name}; expected positive numbers")
+            why = f"{CONFIG}: r={rank!r}, lora_alpha={alpha!r} for {name}; expected positive numbers"
+            raise ArtifactError(self._where, why)
         if set(pair) != {"A", "B"}:
             raise ArtifactError(self._where, f"{MODEL} has only lora_{next(iter(pair))} for {name}")
         a, b = pair["A"], pair["B"]
         if a.ndim != 2 or b.ndim != 2 or a.shape[0] != rank or b.shape[1] != rank:
-            raise ArtifactError(
-                self._where, f"{name}: A is {tuple(a.shape)} and B {tuple(b.shape)}, but r is {rank}"
-            )
+            why = f"{name}: A is {tuple(a.shape)} and B {tuple(b.shape)}, but r is {rank}"
+            raise ArtifactError(self._where, why)
         return LowRank(a.float(), b.float(), alpha / (math.sqrt(rank) if self._stabilised else rank))
 
 
 class _Patterns:
     """The values of an option by pattern. The first pattern that matches a module's path, or its end, counts."""
 
-    def __init__(self, where: Path, option: str, value: Any) -> None:
-        if value is not None and not isinstance(value, Mapping):
-            raise ArtifactError(where, f"{CONFIG}: {option} is {value!r:.60}, expected an object")
-        self._where, self._option = where, option
-        self._values: Mapping[str, Any] = value or {}
-        if len(self._values) > _MOST_PATTERNS:
-            raise ArtifactError(
-                where, f"{option} has {len(self._values)} patterns, at most {_MOST_PATTERNS} are read"
-            )
-        self._patterns = {key: self._compiled(key) for key in self._values}
+    def __init__(self, where: Path, config: Mapping[str, Any], option: str, default: Any) -> None:
+        values = config.get(option) or {}
+        if not isinstance(values, Mapping):
+            raise ArtifactError(where, f"{CONFIG}: {option} is {values!r:.60}, expected an object")
+        if len(values) > _MOST_PATTERNS:
+            why = f"{option} has {len(values)} patterns, at most {_MOST_PATTERNS} are read"
+            raise ArtifactError(where, why)
+        self._where, self._option, self._values, self._default = where, option, values, default
+        self._patterns = {key: self._compiled(key) for key in values}
         self._seconds_left = _MOST_SECONDS
 
-    def of(self, path: str, default: Any) -> Any:
+    def of(self, path: str) -> Any:
         found = next((key for key in self._patterns if self._matches(key, path)), path)
-        return self._values.get(found, default)
+        return self._values.get(found, self._default)
 
     def _compiled(self, key: str) -> regex.Pattern[str]:
         if len(key) > _LONGEST_PATTERN:

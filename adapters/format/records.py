@@ -118,7 +118,7 @@ Sha256: TypeAlias = Annotated[str, matching("[0-9a-f]{64}", "64 hexadecimal digi
 def read(kind: type[T], value: object, style: FaultStyle = JSON_STYLE) -> T:
     """Return parsed JSON or TOML as a record of the class `kind`; dates of TOML as strings. Raises RecordFault."""
     if _count_keys(value) > MAX_KEYS:
-        raise RecordFault([f"has over {MAX_KEYS} keys, more than are read"])
+        raise RecordFault([f"has more than {MAX_KEYS} keys"])
     try:
         adapter = _adapter(kind)  # type: ignore[arg-type] # mypy takes a class for unhashable
         record: T = adapter.validate_json(json.dumps(value, default=str), strict=True)

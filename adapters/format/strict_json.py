@@ -120,7 +120,7 @@ def _scalar_fault(item: object) -> str | None:
     if isinstance(item, float) and not math.isfinite(item):
         return f"has the number {item}, only finite ones are allowed"
     if type(item) is int and abs(item) >= _BEYOND:
-        return f"has a number of {len(str(item))} digits, only those that a float holds are allowed"
+        return f"has a number of {len(str(item))} digits, more than a float can hold"
     # Not isinstance for integers: some of numpy's are subclasses of int, and are written in another form.
     if item is None or isinstance(item, str | float) or type(item) in (bool, int):
         return None

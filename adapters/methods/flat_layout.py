@@ -57,7 +57,7 @@ class FlatLayout:
 
 
 def flattened(lora: Lora, device: torch.device, dtype: torch.dtype) -> Lora:
-    """Return `lora` in the flat layout on `device` in `dtype`: itself if it is so already.
+    """Return `lora` in the flat layout on `device` in `dtype`; `lora` itself if nothing would change.
 
     Each B is multiplied by the scale, in float32, before it is rounded to `dtype`.
     """

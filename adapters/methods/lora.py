@@ -46,7 +46,7 @@ class Lora:
     )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Lora:
-        """Return the adapter on `device` in `dtype`, not flat. Gradients flow through the conversion."""
+        """Return the adapter on `device` in `dtype`, as separate tensors. Gradients flow through the conversion."""
         moved = {
             target: LowRank(own.a.to(device, dtype), own.b.to(device, dtype), own.scale)
             for target, own in self.updates.items()

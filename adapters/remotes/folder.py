@@ -147,7 +147,7 @@ class FolderRemote:
         refs = self._refs()
         head = refs.branches.get(branch)
         if head != parent:
-            raise RemoteConflict(self.location, f"{branch} has moved to {(head or 'nothing')[:12]}")
+            raise RemoteConflict(self.location, f"another push was faster: {branch} has changed; push again")
         folder.mkdir()
         for name, path in new.items():
             shutil.copyfile(path, folder / name)

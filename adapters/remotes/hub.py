@@ -149,7 +149,9 @@ class HubRemote:
         if names != ours.keys() or any(
             self.fetch(head, name, len(data) + 1, lambda _: None) != data for name, data in ours.items()
         ):
-            raise RemoteConflict(self.location, f"{branch} has moved to {head.id[:12]} meanwhile")
+            raise RemoteConflict(
+                self.location, f"another push was faster: {branch} is now at {head.id[:12]}; push again"
+            )
         return Published(head.id, f"{endpoint()}/{self.location.place}/commit/{head.id}")
 
     def _download(self, commit: str, name: str, limit: int, force: bool) -> bytes:

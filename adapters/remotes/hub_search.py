@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,30 +58,19 @@ def search(
 
 
 def _found(model: Any) -> SearchResult:
-    card = model.card_data.to_dict() if model.card_data is not None else {}
+    card = model.card_data  # anyone can write it: each part may be missing or have another type
+    base, results = getattr(card, "base_model", None), getattr(card, "eval_results", None)
+    first = results[0] if isinstance(results, list) and results else None
+    name, value = getattr(first, "metric_type", None), getattr(first, "metric_value", None)
+    is_metric = isinstance(name, str) and isinstance(value, int | float) and not isinstance(value, bool)
     tags = [str(tag) for tag in model.tags or ()]
-    task = next((tag.removeprefix(TASK_TAG) for tag in tags if tag.startswith(TASK_TAG)), None)
-    base = card.get("base_model")
     return SearchResult(
         repo=str(model.id),
-        task=task,
+        task=next((tag.removeprefix(TASK_TAG) for tag in tags if tag.startswith(TASK_TAG)), None),
         backbone=base if isinstance(base, str) else None,
-        metric=_metric(card),
+        metric=(str(name), float(value or 0)) if is_metric else None,
         bytes=getattr(model, "used_storage", None),
         downloads=model.downloads,
         updated=None if model.last_modified is None else model.last_modified.isoformat(timespec="seconds"),
         private=bool(model.private),
     )
-
-
-def _metric(card: Mapping[str, Any]) -> tuple[str, float] | None:
-    """Return name and value of the first result of a card, of which any part may be missing or of another type."""
-    metric: Mapping[str, Any] = card
-    for key in ("model-index", "results", "metrics"):
-        found = metric.get(key)
-        first = found[0] if isinstance(found, list) and found else None
-        metric = first if isinstance(first, dict) else {}
-    name, value = metric.get("type"), metric.get("value")
-    if not isinstance(name, str) or not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    return name, float(value)

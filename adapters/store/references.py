@@ -68,7 +68,9 @@ class Reference:
 
 def validate_name(name: str) -> str:
     """Return `name` if it is a valid adapter name. Raises ReferenceSyntaxError."""
-    if fault := _shape_fault(name) or ("a name has no '@'" if "@" in name else _word_fault("the name", name)):
+    if fault := _shape_fault(name) or (
+        "a name cannot have an '@'" if "@" in name else _word_fault("the name", name)
+    ):
         raise ReferenceSyntaxError(name, fault)
     return name
 
@@ -106,7 +108,7 @@ def _shape_fault(text: str) -> str | None:
     if re.fullmatch(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@.*)?", text) and not text.startswith("."):
         return (
             "org/repo names an adapter on the Hub; `adapters pull` gives it a name in the store, and "
-            "`adapters list` shows the names of those that were used without it"
+            "`adapters list` shows the names of adapters that were used without `adapters pull`"
         )
     return "it has more than one '@'" if text.count("@") > 1 else None
 
