@@ -76,8 +76,8 @@ class HashMismatch(ArtifactError):
     def __init__(self, where: Path, file: str, expected: str, found: str) -> None:
         super().__init__(
             where,
-            f"{file} has sha256 {found[:16]}…, task.json says {expected[:16]}…: the file was changed; get the adapter "
-            "again, or train it again",
+            f"{file} has sha256 {found[:16]}…, task.json says {expected[:16]}…: the file was changed; get the "
+            "adapter again, or train it again",
         )
         self.file = file
 

@@ -64,7 +64,7 @@ class _Patterns:
     """The values of an option by pattern. The first pattern that matches a module's path, or its end, counts."""
 
     def __init__(self, where: Path, config: Mapping[str, Any], option: str, default: Any) -> None:
-        values = config.get(option) or {}
+        values = {} if config.get(option) is None else config[option]
         if not isinstance(values, Mapping):
             raise ArtifactError(where, f"{CONFIG}: {option} is {values!r:.60}, expected an object")
         if len(values) > _MOST_PATTERNS:
