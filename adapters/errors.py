@@ -106,7 +106,7 @@ class RemoteUnreachable(RemoteError):
     """The connection failed after several attempts, or offline mode is on.
 
     wait: seconds that the remote asks to wait before the next attempt; 0 if it does not ask.
-    final: whether not to try again, because the Hub's client has already retried.
+    final: whether another attempt is useless, because the Hub's client has already made several.
     """
 
     wait = 0.0

@@ -79,7 +79,7 @@ def metadata(facts: CardFacts) -> str:
     )
     if data.eval_results is None:
         data.pop("model_name")
-    # Only with allow_unicode=False does PyYAML escape Unicode's line separators; else it reads them back as spaces.
+    # allow_unicode=False: without escapes, PyYAML would read line separators of Unicode back as spaces.
     fields = data.to_dict()  # type: ignore[no-untyped-call]
     text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=False)
     return f"---\n{text}---"

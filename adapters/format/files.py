@@ -15,7 +15,7 @@ _OPEN_FLAGS = (
     os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 )
 _NAME_KEPT = 60
-"""Characters of a file's name that the name of its temporary file begins with. All could be too many."""
+"""Characters of a file's name in the name of its temporary file, which must not become too long."""
 
 
 class FileFault(ValueError):

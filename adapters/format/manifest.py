@@ -33,7 +33,8 @@ Recipe: TypeAlias = Literal["token", "cls", "words", "first", "mean"]
 
 token: transformers' head for token classification, stored in PEFT's format.
 cls: transformers' head for text classification, stored in PEFT's format.
-words, first, mean: a linear layer in `head.safetensors`, on every token, on the first one, on the mean of all.
+words, first, mean: a linear layer in `head.safetensors`. It reads the hidden states of all tokens, that of the
+first token, or their mean.
 """
 
 SPLITS = ("train", "dev", "test")

@@ -38,12 +38,8 @@ class HubRemote:
 
     def __init__(self, location: Location, token: str | None = None) -> None:
         self.location = location
+        self.endpoint: str | None = endpoint()
         self._token = token or None
-
-    @property
-    def endpoint(self) -> str | None:
-        """The URL of the Hub."""
-        return endpoint()
 
     def commit(self, revision: str | None) -> Commit:
         """Return the commit that a branch, tag or commit id names now; in offline mode, from the client's cache."""
@@ -55,7 +51,7 @@ class HubRemote:
         files = {}
         for entry in info.siblings or ():
             lfs = entry.lfs.sha256 if entry.lfs is not None else None
-            blob = None if lfs else entry.blob_id  # of an LFS file it is the id of the pointer
+            blob = None if lfs else entry.blob_id  # an LFS file has the id of its pointer, not of its content
             files[entry.rfilename] = RemoteFile(entry.rfilename, int(entry.size or 0), lfs, blob)
         return Commit(str(info.sha), files)
 
@@ -75,7 +71,7 @@ class HubRemote:
         raise RemoteDamaged(self.location, why)
 
     def create(self, private: bool) -> bool:
-        """Create the repo if it does not exist. Raises RemoteError if it should be private and is public."""
+        """Create the repo; return whether it is new. Raises RemoteError if it should be private and is public."""
         api, place = hub_api(self._token), self.location.place
         try:
             known = self._tried(lambda: api.model_info(place))
@@ -149,10 +145,8 @@ class HubRemote:
         if names != ours.keys() or any(
             self.fetch(head, name, len(data) + 1, lambda _: None) != data for name, data in ours.items()
         ):
-            raise RemoteConflict(
-                self.location, f"another push was faster: {branch} is now at {head.id[:12]}; push again"
-            )
-        return Published(head.id, f"{endpoint()}/{self.location.place}/commit/{head.id}")
+            raise RemoteConflict(self.location, f"another push was faster: {branch} has changed; push again")
+        return Published(head.id, f"{self.endpoint}/{self.location.place}/commit/{head.id}")
 
     def _download(self, commit: str, name: str, limit: int, force: bool) -> bytes:
         from huggingface_hub import hf_hub_download

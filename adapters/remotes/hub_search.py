@@ -17,7 +17,7 @@ class SearchResult:
 
     metric: name and value of the first result on the card.
     bytes: size of the repo.
-    downloads: in the last 30 days.
+    downloads: number of downloads in the last 30 days.
     updated: ISO 8601 in UTC.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
 from typing import Protocol
@@ -43,7 +43,7 @@ class Commit:
     """A commit of a remote. id: 40 hexadecimal digits. files: by name."""
 
     id: str
-    files: Mapping[str, RemoteFile] = field(default_factory=dict)
+    files: Mapping[str, RemoteFile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ class Published:
 
 
 class Remote(Protocol):
-    """Holds the published commits of one adapter, with branches and tags. Every method may raise RemoteError."""
+    """Holds the published commits of one adapter, with branches and tags. Every method may raise RemoteError.
+
+    endpoint: URL of the Hub; None for a folder.
+    """
 
     location: Location
-
-    @property
-    def endpoint(self) -> str | None:
-        """The URL of the Hub; None for a folder."""
+    endpoint: str | None
 
     def commit(self, revision: str | None) -> Commit:
         """Return the commit that a branch, tag or commit id names now; None: `main`. Raises RemoteNotFound."""
@@ -87,7 +87,7 @@ class Remote(Protocol):
     def publish(
         self, files: Mapping[str, Path], *, branch: str, parent: str | None, message: str, pull_request: bool
     ) -> Published:
-        """Make one commit on `branch`. It has only `files`, and files of the remote whose names begin with a dot.
+        """Make one commit of `files` on `branch`. Other files are deleted, unless their names begin with a dot.
 
         files: path of each file by its name in the commit.
         parent: id of the newest commit of the branch, as the caller has read it; None if there was no branch.

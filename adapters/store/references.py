@@ -68,9 +68,8 @@ class Reference:
 
 def validate_name(name: str) -> str:
     """Return `name` if it is a valid adapter name. Raises ReferenceSyntaxError."""
-    if fault := _shape_fault(name) or (
-        "a name cannot have an '@'" if "@" in name else _word_fault("the name", name)
-    ):
+    at = "a name cannot have an '@'" if "@" in name else None
+    if fault := _shape_fault(name) or at or _word_fault("the name", name):
         raise ReferenceSyntaxError(name, fault)
     return name
 

@@ -54,7 +54,7 @@ class StoredVersion:
 
     @property
     def is_cached(self) -> bool:
-        """Whether the version was only used by its location, without `adapters pull`, which gives it a name."""
+        """Whether the adapter was only used by its location, such as `org/repo`, without `adapters pull`."""
         return self.origin is not None and self.name == self.origin.cache_name
 
     def read(self) -> Artifact:
@@ -179,8 +179,8 @@ class Store:
         whole: remove all versions of the name.
         force: remove versions that have aliases, too.
 
-        Raises UnknownAdapter. Raises StoreError if a version has an alias and `force` is not set, and if `ref` does
-        not fit `whole`.
+        Raises UnknownAdapter. Raises StoreError if a version has an alias and `force` is not set, and if `ref` is a
+        name without `whole`, or a version with `whole`.
         """
         ref = _reference(ref)
         self._versions_to_remove(ref, whole, force)
