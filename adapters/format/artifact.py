@@ -32,7 +32,6 @@ PICTURE = "training.png"
 FORMAT_FILES = (CONFIG, MODEL, HEAD, TASK, CARD, HISTORY, PICTURE)
 """The files of an artifact; head.safetensors, history.jsonl and training.png are optional."""
 WEIGHTS = (MODEL, HEAD)
-"""The files that hold tensors."""
 
 MAX_WEIGHTS = 2**30
 """The largest safetensors file that is read, in bytes."""

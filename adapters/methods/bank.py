@@ -1,8 +1,8 @@
 """`Bank`: keeps the LoRA weights of loaded adapters on the device, within a budget of bytes.
 
-There are three tiers: device, host memory and disk. If the adapters on the device exceed its budget, the least
-recently used ones are evicted to host memory, and from there, if they exceed its budget, to the disk: their files
-are read again at the next use. If the device is the CPU, adapters are evicted from the device to the disk.
+There are three tiers: device, host memory and disk. Each time the adapters of a tier exceed its budget, the least
+recently used one is evicted to the next tier. An adapter on the disk is read from its files at the next use. If the
+device is the CPU, there is no host tier.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from onetrunk.adapters.methods.flat_layout import flattened, pinned, size_of
 from onetrunk.adapters.methods.lora import Lora
 
 Tier = Literal["device", "host", "disk"]
-"""Where the weights of an adapter are."""
 
 _log = logging.getLogger(__name__)
 _Evicted = list[tuple[Hashable, Lora]]
@@ -123,9 +122,10 @@ class Bank:
         coming: Future[Lora] = Future()
         with self._lock:
             slot = self._slots[key]
-            if (loaded := self._device.touch(key)) is not None:
+            if key in self._device.loras:
                 self._hits += 1
-                return loaded
+                self._device.loras.move_to_end(key)
+                return self._device.loras[key]
             if (awaited := slot.coming) is not None:
                 self._hits += 1
             else:
@@ -178,7 +178,12 @@ class Bank:
             except RuntimeError as error:  # host memory may be full
                 _log.warning("an evicted adapter could not be copied to host memory: %s", error)
             with self._lock:
-                self._host.replace(key, lora, copy)
+                if self._host.loras.get(key) is not lora:  # it was used, removed or evicted meanwhile
+                    continue
+                if copy is None:
+                    self._host.take(key)
+                else:
+                    self._host.loras[key] = copy
 
     def _drop(self, key: Hashable) -> None:
         self._device.take(key)
@@ -202,12 +207,6 @@ class _Memory:
         self.bytes = 0
         self.evictions = 0
 
-    def touch(self, key: Hashable) -> Lora | None:
-        """Mark the adapter of `key` as the most recently used, and return it; None if it is not here."""
-        if key in self.loras:
-            self.loras.move_to_end(key)
-        return self.loras.get(key)
-
     def put(self, key: Hashable, lora: Lora) -> _Evicted:
         """Add an adapter and return those that were evicted: the new one if it is larger than the budget."""
         evicted: _Evicted = []
@@ -222,15 +221,6 @@ class _Memory:
             evicted.append((oldest, leaving))
         self.evictions += len(evicted)
         return evicted
-
-    def replace(self, key: Hashable, old: Lora, new: Lora | None) -> None:
-        """Replace `old`, if it is still here, by `new`, which has the same size; remove it if `new` is None."""
-        if self.loras.get(key) is not old:
-            return
-        if new is None:
-            self.take(key)
-        else:
-            self.loras[key] = new
 
     def take(self, key: Hashable) -> Lora | None:
         """Remove and return the adapter of `key`, None if it is not here."""

@@ -12,7 +12,6 @@ from onetrunk.adapters.format.files import sha256
 from onetrunk.adapters.remotes.locations import Location
 
 MAIN = "main"
-"""The default branch."""
 
 OnBytes = Callable[[int], None]
 """Called during a download with the number of bytes that have arrived since the last call."""
