@@ -21,12 +21,15 @@ _SCORE = "f1"
 
 
 def results(manifest: Manifest) -> str:
-    """Return the results as Markdown: a table of metrics by split, then the metrics that are tables themselves."""
-    parts = [_by_split(manifest)]
+    """Return the results as Markdown: a table of metrics by split, then tables of single metrics."""
+    splits = in_order(manifest.metrics, SPLITS)
+    parts = [_by_split([manifest.metrics[split] for split in splits], splits)]
     if manifest.settings and "dev" in manifest.metrics:
         parts.append(CALIBRATED_ON_DEV)
-    for name, split in _named(manifest):
-        parts += _tables(name, split, manifest.metrics[split][name], manifest.labels)
+    for name in sorted({name for split in splits for name in manifest.metrics[split]}):
+        found = [split for split in splits if isinstance(manifest.metrics[split].get(name), dict)]
+        if found:  # of dev and test, test is the last
+            parts += _tables(name, found[-1], manifest.metrics[found[-1]][name], manifest.labels)
     return "\n\n".join(parts)
 
 
@@ -39,24 +42,12 @@ def in_order(names: Iterable[str], first: Collection[str]) -> list[str]:
     return [name for name in first if name in seen] + sorted(seen.difference(first))
 
 
-def _by_split(manifest: Manifest) -> str:
-    splits = in_order(manifest.metrics, SPLITS)
-    metrics = [
-        {key: value for key, value in manifest.metrics[split].items() if is_number(value)} for split in splits
-    ]
-    if not any(metrics):
+def _by_split(metrics: Sequence[JSONObject], splits: Sequence[str]) -> str:
+    numbers = [{key: value for key, value in own.items() if is_number(value)} for own in metrics]
+    if not any(numbers):
         return "No metrics."
-    keys = in_order((key for own in metrics for key in own), _FIRST)
-    return table(["", *splits], ([plain(key), *(number(own.get(key)) for own in metrics)] for key in keys))
-
-
-def _named(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Yield the name of each metric that is a JSON object, and its split: test if that has the metric, else dev."""
-    splits = in_order(manifest.metrics, SPLITS)
-    for name in sorted({name for split in splits for name in manifest.metrics[split]}):
-        found = [split for split in splits if isinstance(manifest.metrics[split].get(name), dict)]
-        if found:
-            yield name, found[-1]
+    keys = in_order((key for own in numbers for key in own), _FIRST)
+    return table(["", *splits], ([plain(key), *(number(own.get(key)) for own in numbers)] for key in keys))
 
 
 def _tables(name: str, split: str, value: JSONObject, labels: Sequence[str]) -> Iterator[str]:

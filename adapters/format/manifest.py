@@ -204,14 +204,12 @@ class Manifest:
         """
         schema = obj.get("schema") if isinstance(obj, dict) else None
         if type(schema) is int and schema > SCHEMA:
-            raise ArtifactError(
-                where, f"task.json has schema {schema}, this version reads schema {SCHEMA}; upgrade onetrunk"
-            )
+            why = f"task.json has schema {schema}, this version reads schema {SCHEMA}; upgrade onetrunk"
+            raise ArtifactError(where, why)
         try:
             if wrong := next(faults(obj), None):
                 raise RecordFault([wrong])
             return replace(read(cls, obj), schema=SCHEMA)
         except RecordFault as error:
-            raise ArtifactError(
-                where, f"task.json is faulty: {error}; get the adapter again, or train it again"
-            ) from None
+            why = f"task.json is faulty: {error}; get the adapter again, or train it again"
+            raise ArtifactError(where, why) from None

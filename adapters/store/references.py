@@ -11,7 +11,6 @@ LATEST = "latest"
 """The reserved alias of the newest version."""
 
 MAX_VERSION = 999_999_999
-"""The highest version number in a reference."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _DIGITS = re.compile(r"[0-9]+")
@@ -44,9 +43,8 @@ class Reference:
 
     def __str__(self) -> str:
         """Return the text that `parse` reads back to an equal reference."""
-        if self.version is not None:
-            return f"{self.name}@{self.version}"
-        return self.name if self.alias is None else f"{self.name}@{self.alias}"
+        tail = self.alias if self.version is None else self.version
+        return self.name if tail is None else f"{self.name}@{tail}"
 
     @classmethod
     def parse(cls, text: str) -> Reference:

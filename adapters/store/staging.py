@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -28,16 +28,11 @@ def locked(root: Path, seconds: float) -> Iterator[None]:
     """
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / ".lock", timeout=seconds)
         try:
-            lock.acquire()
+            with FileLock(root / ".lock", timeout=seconds):
+                yield
         except Timeout as error:
             raise StoreBusy(root, seconds) from error
-    try:
-        with writing(root):
-            yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -74,10 +69,6 @@ def stage(root: Path, seconds: float) -> Iterator[Path]:
 
 def _delete_dead(staging: Path) -> None:
     for folder in sorted(staging.iterdir()) if staging.is_dir() else ():
-        lock = FileLock(folder / _STAGE_LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except OSError:  # a Timeout: its process is alive; others: it is being deleted, or not readable
-            continue
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
+        # An OSError is a Timeout if the process is alive, another error if the stage is being deleted.
+        with suppress(OSError), FileLock(folder / _STAGE_LOCK, timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
