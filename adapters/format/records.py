@@ -172,7 +172,7 @@ def _message(error: Any, kind: Any, style: FaultStyle) -> str:
     if error["type"] == "value_error":
         what = str(error["ctx"]["error"])
     else:
-        what = f"must {_expected(error, style)}, not {style.show(error['input'])}"
+        what = f"must {_expected(error, style)}, not {style.shown(error['input'])}"
     if last == _KEY:
         return _at(parents[:-1], f"has the key {parents[-1][:64]!r}, which {what.partition(', not ')[0]}")
     return _at(error["loc"], what)
