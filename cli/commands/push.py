@@ -10,8 +10,8 @@ import click
 
 from onetrunk.adapters.card import CardMetadata
 from onetrunk.adapters.format.artifact import read_manifest
+from onetrunk.adapters.remotes import open_remote
 from onetrunk.adapters.remotes.locations import Location, is_revision
-from onetrunk.adapters.remotes.opening import open_remote
 from onetrunk.adapters.remotes.remote import MAIN, Published
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.lazy import plugin_host

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onetrunk.adapters.errors import RemoteError
+from onetrunk.adapters.remotes import open_remote
 from onetrunk.adapters.remotes.locations import Location
-from onetrunk.adapters.remotes.opening import open_remote
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.adapters.store.version_index import Origin
 

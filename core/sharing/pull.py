@@ -26,9 +26,9 @@ from onetrunk.adapters.format.artifact import (
 )
 from onetrunk.adapters.format.files import sha256, write_new
 from onetrunk.adapters.format.manifest import FileRecord, Manifest
+from onetrunk.adapters.remotes import open_remote
 from onetrunk.adapters.remotes.folder import REFS
 from onetrunk.adapters.remotes.locations import Location, is_commit, is_location
-from onetrunk.adapters.remotes.opening import open_remote
 from onetrunk.adapters.remotes.remote import MAIN, Commit, OnBytes, Remote
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.staging import stage, writing

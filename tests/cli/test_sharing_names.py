@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from onetrunk.adapters.store.cache_names import HUB, cache_name
 from onetrunk.adapters.store.references import is_name
 from onetrunk.adapters.store.store import Store
+from onetrunk.adapters.store.version_index import Origin
 from tests.hub_child import Child
 from tests.hub_server import HubServer
 from tests.hub_world import REPO, World, done, refused
 
 OTHER = "eve/mood"
+HUB = "https://huggingface.co"
 
 
 @pytest.fixture
@@ -121,6 +122,10 @@ def test_a_remote_that_cannot_be_reached_leaves_the_version_of_the_last_use(worl
     world.hub.faults.at(1, "drop", times=10_000)
     line = done(world.run("predict", OTHER, "good", *options, home=world.bob))
     assert line.json["adapter"] == first["adapter"]
+
+
+def cache_name(place: str, endpoint: str | None) -> str:
+    return Origin(place, "c" * 40, "main", endpoint).cache_name
 
 
 @pytest.mark.parametrize(
