@@ -6,16 +6,17 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference.registry import AdapterRegistry, ServedName
 from onetrunk.core.serving.engine.cpu_threads import start_thread
 from onetrunk.core.serving.engine.events import EventSink
 
-MAX_LOADS = 2
-"""Loads and unloads that run at the same time; those of one name run one after the other."""
-CLOSE_SECONDS = 2.0
+_MAX_LOADS = 2
+"""Maximum number of loads and unloads that run at the same time."""
+_CLOSE_SECONDS = 2.0
 """Seconds that `close` waits for running loads."""
 
 T = TypeVar("T")
@@ -24,14 +25,15 @@ T = TypeVar("T")
 class AdapterLoader:
     """Loads and unloads served names, each on a thread of its own. Belongs to one event loop.
 
-    Operations on one name run in the order requested. An operation that was requested runs even if its caller is
-    cancelled. One that waits for an earlier operation on its name does not count for `MAX_LOADS`.
+    Operations on one name run one after the other, in the order requested. An operation that was requested runs
+    even if its caller is cancelled. At most two operations run at the same time.
     """
 
     def __init__(self, registry: AdapterRegistry, events: EventSink) -> None:
         self._registry, self._events = registry, events
-        self._capacity = asyncio.Semaphore(MAX_LOADS)
-        self._last: dict[str, asyncio.Task[Any]] = {}  # the last unfinished operation on each name
+        self._capacity = asyncio.Semaphore(_MAX_LOADS)
+        # A lock exists only while an operation on its name runs or waits.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._threads: list[threading.Thread] = []
 
     async def load(self, name: str, reference: str) -> tuple[ServedName, ServedName | None]:
@@ -62,28 +64,19 @@ class AdapterLoader:
 
     def close(self) -> None:
         """Wait up to two seconds for running loads; those that take longer end with the process."""
-        until = time.monotonic() + CLOSE_SECONDS
+        until = time.monotonic() + _CLOSE_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
 
     async def _in_order(self, name: str, work: Callable[[], T]) -> T:
         """Run `work` after all earlier operations on `name`, and return its result."""
-        task = asyncio.create_task(self._after(self._last.get(name), work))
-        self._last[name] = task
-        task.add_done_callback(lambda _: self._forget(name, task))
-        return await asyncio.shield(task)
+        return await asyncio.shield(asyncio.create_task(self._run(name, work)))
 
-    async def _after(self, earlier: asyncio.Task[Any] | None, work: Callable[[], T]) -> T:
-        if earlier is not None:
-            await asyncio.wait([earlier])
-        async with self._capacity:
+    async def _run(self, name: str, work: Callable[[], T]) -> T:
+        async with self._locks.setdefault(name, asyncio.Lock()), self._capacity:
             outcome, thread = start_thread(_contained, work)
             self._threads = [*(each for each in self._threads if each.is_alive()), thread]
             return await asyncio.wrap_future(outcome)
-
-    def _forget(self, name: str, task: asyncio.Task[Any]) -> None:
-        if self._last[name] is task:
-            del self._last[name]
 
 
 def _contained(work: Callable[[], T]) -> T:

@@ -15,10 +15,12 @@ from onetrunk.core.serving.engine.limits import Limits
 from onetrunk.core.serving.engine.requests import PendingRequest, TextRequest, WorkItem
 
 if TYPE_CHECKING:
-    from onetrunk.core.inference.registry import AdapterRegistry, LoadedVersion
+    from onetrunk.core.inference.registry import AdapterRegistry
 
 MAX_RETRY_SECONDS = 60
 """Upper bound of `AdmissionControl.retry_after`; the load cannot be predicted further ahead."""
+_BYTES_PER_TOKEN = 4
+"""UTF-8 bytes of an average token; estimates the tokens of a text before it is tokenised."""
 _HARD_LIMIT = 1.5
 """Hard limit as a multiple of `limit`. Above `limit`, only names with few unanswered tokens are admitted."""
 _DECAY = 0.9
@@ -40,41 +42,41 @@ def check_size(given: TextRequest, limits: Limits) -> None:
 def work_items(
     inputs: Sequence[TextRequest], pending: PendingRequest, registry: AdapterRegistry, limits: Limits
 ) -> list[WorkItem]:
-    """Return an item for each valid text; it holds its loaded versions until the caller releases them.
+    """Return an item for each valid text. Its loaded versions are held until the caller releases them.
 
-    An invalid text, and one without adapters, gets its result in `pending` at once.
+    The result of an invalid text, and of a text without adapters, is stored in `pending` at once.
     """
     items = []
     for index, given in enumerate(inputs):
         try:
             check_size(given, limits)
-            held = _hold(given, registry)
+            held = registry.hold(given.names)
         except ServingError as error:
             pending.settle(index, error)
-            continue
-        if held:
-            items.append(WorkItem.from_text(given, held, pending, index))
+        except UsageError:
+            served = registry.served
+            missing = next((name for name in given.names if name not in served), given.names[0])
+            pending.settle(index, UnknownName(missing, sorted(served)))
         else:
-            pending.settle(index, [])
+            if held:
+                costs = [_estimated_tokens(given.text)] * len(held)
+                items.append(WorkItem(given.text, given.names, held, pending, index, costs))
+            else:
+                pending.settle(index, [])
     return items
 
 
-def _hold(given: TextRequest, registry: AdapterRegistry) -> list[LoadedVersion]:
-    """Return the loaded version of each distinct name, held. Raises UnknownName."""
-    try:
-        return registry.hold(given.names)
-    except UsageError:
-        served = registry.served
-        missing = next((name for name in given.names if name not in served), given.names[0])
-        raise UnknownName(missing, sorted(served)) from None
+def _estimated_tokens(text: str) -> int:
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    return size // _BYTES_PER_TOKEN + 2
 
 
 @dataclass(slots=True)
 class _Load:
     """The load of one served name.
 
-    tokens: accepted but unanswered.
-    answered: answered tokens, weighted by exp(-age in seconds).
+    tokens: accepted but unanswered tokens.
+    answered: answered tokens, each weighted by exp(-age in seconds).
     updated: the time at which `answered` was computed.
     """
 
@@ -83,22 +85,24 @@ class _Load:
     updated: float
 
     def rate(self, now: float) -> float:
-        """Return the answered tokens a second."""
+        """Return the answered tokens per second."""
         return self.answered * math.exp(self.updated - now)
 
 
 class AdmissionControl:
-    """Counts accepted but unanswered tokens by served name, and refuses what is too much. Thread-safe.
+    """Counts accepted but unanswered tokens by served name, and refuses requests. Thread-safe.
 
     `limit` is the number of tokens that the measured throughput answers within `Limits.queue_seconds`: at least
     one full batch, at most `Limits.queue_tokens`.
 
-    Below `limit`, every request is admitted. Between `limit` and 1.5 * `limit`, a name is admitted if its own
-    unanswered tokens take at most `queue_seconds`: at the rate at which this name is answered now, or at an equal
-    share of the throughput, whichever is more. Above 1.5 * `limit`, no request is admitted. All names
+    Below `limit`, every request is admitted. Between `limit` and 1.5 * `limit`, a request is admitted if the
+    unanswered tokens of its name take at most `queue_seconds`: at the rate at which this name is answered now, or
+    at an equal share of the throughput, whichever is more. Above 1.5 * `limit`, no request is admitted. All names
     therefore wait about equally long, however much each of them requests.
 
-    A name counts with at most `limit` tokens, so that one huge text does not block the others.
+    A name counts with at most `limit` tokens, so that one huge text does not block the other names.
+
+    tokens: accepted but unanswered tokens of all names.
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
@@ -118,7 +122,7 @@ class AdmissionControl:
         """Admit a request as a whole, or not at all.
 
         costs: pairs of a served name and its tokens.
-        Returns the names that have no capacity left. If there are none, the tokens are counted.
+        Returns the names that have no capacity left. If there are none, the request is admitted and counted.
         """
         requested = list(costs)
         with self._lock:
@@ -159,14 +163,14 @@ class AdmissionControl:
             self._counted = sum(min(load.tokens, self.limit) for load in self._loads.values())
 
     def retry_after(self) -> int:
-        """Return the seconds until the tokens accepted so far are answered, estimated: 1 to 60."""
+        """Return the estimated seconds until the tokens accepted so far are answered, 1 to 60."""
         with self._lock:
             seconds = self.tokens / self._throughput
         return min(MAX_RETRY_SECONDS, max(1, math.ceil(seconds)))
 
     @property
     def _throughput(self) -> float:
-        """Return the tokens a second of all device threads together."""
+        """The tokens per second of all device threads together."""
         return self._limits.workers * self._ran_tokens / self._ran_seconds
 
     def _tokens_of(self, name: str) -> int:

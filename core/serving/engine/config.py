@@ -1,4 +1,4 @@
-"""Reads `serve.toml`: the options of `adapters serve`, and the limits that have no option. An example:
+"""Reads `serve.toml`, the configuration file of `adapters serve`. An example:
 
 host = "127.0.0.1"
 port = 8000
@@ -59,9 +59,12 @@ class LimitOptions:
 @closed
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """The configuration of `adapters serve`. None means the default of the device, except for:
+    """The configuration of `adapters serve`.
 
-    token_file: path; None: no tokens.
+    backbone: Hub id or folder; None: the backbone of the adapters.
+    max_batch_tokens, max_wait_ms, max_queue: `batch_tokens`, `wait_ms` and `queue_tokens` of `Limits`; None: the
+        default of the device.
+    token_file: path; None: no tokens are required.
     adapters: references by served name; None: all adapters of the store.
     """
 
@@ -79,7 +82,7 @@ class ServeConfig:
 
     @classmethod
     def read(cls, file: Path) -> ServeConfig:
-        """Read a file. Raises a UsageError that lists every fault."""
+        """Read a file. Raises UsageError, which lists every fault."""
         try:
             config = read(cls, load_toml(file), TOML_STYLE)
         except (FileFault, RecordFault) as error:
@@ -88,14 +91,14 @@ class ServeConfig:
         return replace(config, token_file=found)
 
     def chosen(self, **options: Any) -> ServeConfig:
-        """Return the configuration with `options` in their place where they are not None."""
+        """Return a copy in which `options` replace the values, unless they are None."""
         return replace(self, **{name: value for name, value in options.items() if value is not None})
 
     def limits_on(self, device: str, threads: int = 1) -> Limits:
         """Return the limits for a device type.
 
         device: `cpu` or `cuda`.
-        threads: CPU threads that the device threads share.
+        threads: number of CPU threads that the device threads share.
         Raises UsageError if a limit is out of range.
         """
         return Limits.for_device(

@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from onetrunk.adapters.methods.bank import Usage
+from typing_extensions import override
+
+from onetrunk.adapters.methods.bank import Tier, Usage
 from onetrunk.core.backbones.device import name_of
 from onetrunk.core.errors import UsageError
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.inference.registry import ServedName
 from onetrunk.core.serving.engine.adapter_loader import AdapterLoader
 from onetrunk.core.serving.engine.admission import AdmissionControl, work_items
-from onetrunk.core.serving.engine.backend import BackendInfo
+from onetrunk.core.serving.engine.backend import ServingBackend
 from onetrunk.core.serving.engine.errors import OverTime, QueueFull, ShuttingDown, UnknownName
 from onetrunk.core.serving.engine.events import EventSink
 from onetrunk.core.serving.engine.executor import Executor
@@ -33,45 +35,36 @@ from onetrunk.core.serving.engine.requests import (
     repeat_answers,
 )
 from onetrunk.core.serving.engine.scheduler import Scheduler
-from onetrunk.core.serving.engine.stats import RequestStatistics, SlidingWindow
-from onetrunk.core.serving.engine.status import AdapterStatus, EngineStatus
+from onetrunk.core.serving.engine.stats import SlidingWindow
+from onetrunk.core.serving.engine.status import AdapterStatus, BackendInfo, EngineStatus
+from onetrunk.core.tasks import Labels
 
 
-class Engine:
-    """Serving backend in this process. Coroutines belong to one event loop; the other methods are thread-safe.
+class Engine(ServingBackend):
+    """Serving backend in this process. All methods but the coroutines are thread-safe.
 
     trunk: computes the answers; the adapters that it has loaded are served under their references.
-    limits: default: those of the trunk's device.
-    events: receives all serving events; default: nothing does.
+    limits: None: the default limits of the trunk's device.
+    events: None: no events are reported.
     """
 
     def __init__(
         self, trunk: OneTrunk, limits: Limits | None = None, events: EventSink | None = None
     ) -> None:
+        super().__init__(limits or Limits.for_device(trunk.trunk.device.type), events or EventSink())
         self.trunk = trunk
-        self.limits = limits or Limits.for_device(trunk.trunk.device.type)
-        self.events = events or EventSink()
         self._admission = AdmissionControl(self.limits)
         self._executor = Executor(trunk, self.limits.batch_tokens, self.limits.input_tokens)
         wait = self.limits.wait_ms / 1e3
         self._scheduler = Scheduler(self._run, self.limits.batch_tokens, wait, self.limits.workers)
         self._loader = AdapterLoader(trunk.registry, self.events)
-        self._statistics = RequestStatistics(self.events)
         self._queueing_delays = SlidingWindow()
-        self._started = time.monotonic()
         self._open_requests = 0
         self._changed = asyncio.Event()  # set when capacity is freed or a request ends
         self._draining = False
 
+    @override
     async def answer(self, inputs: Sequence[TextRequest], *, wait: bool = False) -> list[Result]:
-        """Return the result of each text; an error of one text does not affect the others.
-
-        If the caller is cancelled, the texts that are still queued leave the queue.
-
-        wait: wait for capacity in the queue instead of raising QueueFull.
-        Raises QueueFull. Raises OverTime after `Limits.request_seconds`, not counting the wait for capacity. Raises
-        ShuttingDown after `drain` was called.
-        """
         with self._open_request():
             began, pending = time.perf_counter(), PendingRequest(len(inputs))
             items = work_items(inputs, pending, self.trunk.registry, self.limits)
@@ -80,46 +73,24 @@ class Engine:
                 self._scheduler.put(items)
                 await self._settled(items, pending)
             results = repeat_answers(inputs, pending.results)
-            seconds = time.perf_counter() - began
-            self._statistics.record(inputs, results, seconds, self.trunk.registry.served)
+            self._record(inputs, results, time.perf_counter() - began)
             return results
 
+    @override
     async def load(self, name: str, reference: str) -> tuple[AdapterStatus, str | None]:
-        """Load the version that `reference` means now, and serve it as `name`.
-
-        Loads and unloads of one name run in the order requested, even if the caller is cancelled.
-
-        Returns its status, and the version it replaced, if any. Raises what `OneTrunk.load` raises; the version
-        that served before then stays in service.
-        """
         served, before = await self._loader.load(name, reference)
         return self._status_of(name, served), None if before is None else before.version
 
+    @override
     async def unload(self, name: str) -> None:
-        """Take `name` out of service; requests that have been accepted are answered. Raises UnknownName."""
         try:
             await self._loader.unload(name)
         except UsageError:
-            raise UnknownName(name, sorted(self.trunk.registry.served)) from None
-        self._statistics.keep_only(self.trunk.registry.served)
+            raise UnknownName(name, sorted(self.served)) from None
+        self._drop_windows()
 
-    def versions(self) -> dict[str, str]:
-        """Return the version in service for each served name."""
-        return {name: served.version for name, served in self.trunk.registry.served.items()}
-
-    def adapters(self) -> list[AdapterStatus]:
-        """Return the status of each served adapter, sorted by name."""
-        return [self._status_of(name, served) for name, served in sorted(self.trunk.registry.served.items())]
-
-    def adapter(self, name: str) -> AdapterStatus:
-        """Return the status of the adapter that serves as `name`. Raises UnknownName."""
-        served = self.trunk.registry.served
-        if name not in served:
-            raise UnknownName(name, sorted(served))
-        return self._status_of(name, served[name])
-
+    @override
     def status(self) -> EngineStatus:
-        """Return the state of the queue and the load."""
         texts, _ = self._scheduler.waiting
         return EngineStatus(
             state=self._state(),
@@ -127,24 +98,29 @@ class Engine:
             waiting_tokens=self._admission.tokens,
             limit_tokens=self._admission.limit,
             wait_p95=self._queueing_delays.p95(),
-            requests_per_second=self._statistics.requests.rate(),
-            adapters=len(self.trunk.registry.served),
+            requests_per_second=self._requests.rate(),
+            adapters=len(self.served),
             uptime=time.monotonic() - self._started,
         )
 
     @property
+    @override
     def info(self) -> BackendInfo:
-        """Backbone, device and precision."""
         backbone = self.trunk.backbone
         return BackendInfo(backbone.public_name, str(backbone.device), name_of(backbone.dtype))
 
     @property
+    @override
     def usage(self) -> Usage:
-        """Memory and transfers of the adapter bank."""
         return self.trunk.bank.usage
 
+    @property
+    @override
+    def served(self) -> Mapping[str, ServedName]:
+        return self.trunk.registry.served
+
+    @override
     async def drain(self) -> None:
-        """Refuse new requests, and return when all accepted ones are answered."""
         self._draining = True
         while self._open_requests:
             await self._next_change()
@@ -280,17 +256,7 @@ class Engine:
             else:
                 self._admission.answered(item.charges)
 
-    def _status_of(self, name: str, served: ServedName) -> AdapterStatus:
-        adapter, window = served.loaded.adapter, self._statistics.of_name(name)
-        return AdapterStatus(
-            name=name,
-            version=served.version,
-            reference=served.reference,
-            task=adapter.spec.name,
-            labels=adapter.labels,
-            tier=self.trunk.registry.tier(served.loaded),
-            since=served.since,
-            requests=window.total,
-            requests_per_second=window.rate(),
-            p95=window.p95(),
-        )
+    @override
+    def _details(self, served: ServedName) -> tuple[str, Labels, Tier]:
+        adapter = served.loaded.adapter
+        return adapter.spec.name, adapter.labels, self.trunk.registry.tier(served.loaded)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.errors import OneTrunkError, TaskSpecError
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.inference.predictor import OneTrunk
-from onetrunk.core.inference.registry import Key
+from onetrunk.core.inference.registry import Key, LoadedVersion
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, ExitRefused, TooManyTokens
 from onetrunk.core.serving.engine.requests import AdapterAnswer, Result, WorkItem
 
@@ -36,8 +37,7 @@ class Executor:
     def prepare(self, items: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, OneTrunkError | None]]:
         """Tokenise each text once, and reload evicted adapters.
 
-        Yields each item with its error, or None. Items whose request is gone are skipped, and yielded without an
-        error.
+        Yields each item with its error, or None. An item whose request is gone is not tokenised, and has no error.
         """
         if all(item.request.gone for item in items):
             yield from ((item, None) for item in items)
@@ -61,7 +61,7 @@ class Executor:
         batch of n takes about 2 log2(n) more passes.
         """
         try:
-            logits = self._logits(items)
+            logits = iter(self._logits([pair for item in items for pair in item.pairs]))
         except BaseException as error:  # raised by the head of a plugin, or by a full GPU
             if len(items) == 1:
                 return [self._forward_error(items[0], error)]
@@ -70,10 +70,10 @@ class Executor:
                 "a batch of %d texts failed with %s; computing its halves again", count, _kind(error)
             )
             return [*self.answer(items[:half]), *self.answer(items[half:])]
-        return [_decode(item, own) for item, own in zip(items, logits, strict=True)]
+        return [_decode(item, list(islice(logits, len(item.held)))) for item in items]
 
     def _prepare_item(self, item: WorkItem, tokens: Any) -> OneTrunkError | None:
-        """Fill `item.examples` and `item.encoded`, and reload evicted adapters; return the error, if any."""
+        """Fill `item.examples` and `item.encoded`, and reload evicted adapters. Returns the error, or None."""
         if len(tokens) * len(item.held) > self._input_tokens:
             return TooManyTokens(len(tokens), len(item.held), self._input_tokens)
         for loaded in item.held:
@@ -93,32 +93,30 @@ class Executor:
                 return _answer_error(version, "the reload", error)
         return None
 
-    def _logits(self, items: Sequence[WorkItem]) -> list[list[np.ndarray]]:
-        """Return for each item the logits of each of its adapters, (units, labels)."""
+    def _logits(self, pairs: Iterable[tuple[LoadedVersion, Encoded]]) -> list[np.ndarray]:
+        """Return the logits of each pair of a version and a text, (units, labels)."""
         slots: dict[Key, int] = {}
         adapters: list[Adapter] = []
         jobs = []
-        for item in items:
-            for loaded, encoded in zip(item.held, item.encoded, strict=True):
-                if loaded.key not in slots:
-                    slots[loaded.key] = len(adapters)
-                    adapters += self._trunk.registry.adapters([loaded])
-                jobs.append(LogitsRequest(encoded, slots[loaded.key]))
-        logits = iter(compute_logits(self._trunk.trunk, adapters, jobs, self._batch_tokens))
-        return [list(islice(logits, len(item.held))) for item in items]
+        for loaded, encoded in pairs:
+            if loaded.key not in slots:
+                slots[loaded.key] = len(adapters)
+                adapters += self._trunk.registry.adapters([loaded])
+            jobs.append(LogitsRequest(encoded, slots[loaded.key]))
+        return compute_logits(self._trunk.trunk, adapters, jobs, self._batch_tokens)
 
     def _forward_error(self, item: WorkItem, error: BaseException) -> OneTrunkError:
-        """Return the error of an item whose forward pass failed.
+        """Return the error of an item whose forward pass failed with `error`.
 
-        It names the first adapter whose own pass fails, or all adapters if each pass succeeds alone.
+        It names the first adapter that fails in a pass of its own; if none does, it names all adapters of the item.
         """
         versions = [loaded.adapter.ref for loaded in item.held]
         if isinstance(error, OneTrunkError) and not isinstance(error, TaskSpecError):
             return AdapterUnavailable(", ".join(versions), error)
         if len(versions) > 1:
-            for i, version in enumerate(versions):
+            for version, pair in zip(versions, item.pairs, strict=True):
                 try:
-                    self._logits([item.only(i)])
+                    self._logits([pair])
                 except BaseException as own:
                     return _answer_error(version, "the forward pass", own)
         return _answer_error(", ".join(versions), "the forward pass", error)
@@ -146,6 +144,6 @@ def _answer_error(version: str, step: str, error: BaseException) -> OneTrunkErro
 
 
 def _kind(error: BaseException) -> str:
-    """Return the class name of `error`; for a TaskSpecError, that of its cause."""
+    """Return the class name of `error`; for a TaskSpecError with a cause, that of the cause."""
     cause = error.__cause__ if isinstance(error, TaskSpecError) else None
     return type(cause or error).__name__

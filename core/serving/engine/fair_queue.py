@@ -1,10 +1,10 @@
-"""A fair queue: every name gets an equal share of the tokens, however many items each has queued.
+"""A fair queue: every served name gets an equal share of the tokens, however many items it has queued.
 
 Start-time fair queueing (Goyal, Vin and Cheng 1996, doi:10.1145/248156.248171); for language models it is known as
 virtual token counters (Sheng et al. 2024, arXiv:2401.00588). Each name has a counter of the tokens that it was
-served. The name with the lowest counter is served next, and its counter becomes the virtual time. A new name starts
-at the virtual time, so that an idle name saves nothing up. A name without items is forgotten when the virtual time
-reaches its counter.
+served. The next item is taken from the name with the lowest counter, which then becomes the virtual time. A new name
+starts at the virtual time, so that it gets no more than its share after it was idle. A name without items is
+forgotten when the virtual time reaches its counter.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from typing import Generic, TypeVar
 
 DEMOTED_TOKENS = 16
 """Tokens that a demoted name may add to each batch on average: about one text."""
-
 _RECENT_ITEMS = 256
-"""Recently removed items that are inspected to find out whether one name is alone."""
+"""Number of recently removed items that are inspected to find out whether they all belong to one name."""
 
 T = TypeVar("T")
 
@@ -37,10 +36,10 @@ class QueueTicket(Generic[T]):
 class _NameQueue(Generic[T]):
     """The items of one name.
 
-    served: the counter of the name.
-    entry: number of its valid entry in the heap.
+    served: the counter of the name, in tokens.
+    entry: number of the valid heap entry of the name.
     tokens: sum of the costs of the items.
-    credit: tokens that the name may add to a batch while it is demoted.
+    credit: tokens that the name may add to the next batch while it is demoted.
     """
 
     served: int
@@ -55,7 +54,7 @@ class _NameQueue(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """Items by name. Not thread-safe: callers hold a lock.
+    """Queued items, by name. Not thread-safe: callers hold a lock.
 
     tokens: sum of the costs of all queued items.
     """
@@ -94,7 +93,7 @@ class FairQueue(Generic[T]):
         return True
 
     def charge(self, name: str, tokens: int) -> None:
-        """Raise the counter of `name` by tokens that it used beyond the costs of its items; negative: lower it."""
+        """Add `tokens` to the counter of `name`; a negative number subtracts. Ignores a name that is not known."""
         if (queue := self._queues.get(name)) is not None:
             queue.served += tokens
             self._push(name)
@@ -106,11 +105,10 @@ class FairQueue(Generic[T]):
     def take(self, budget: int, demoted: str | None = None) -> list[T]:
         """Remove and return items of at most `budget` tokens in total, or one item that costs more.
 
-        A name gets at most half of a batch, unless it has been alone recently. While one name has most of the
-        queue, batches are therefore small, and new items wait less.
+        A name gets at most half of a batch, unless all recently removed items belong to it. While one name has most
+        of the queue, batches are therefore small, and new items wait less.
 
-        demoted: a name that may add one item after those of the others, on top of `budget`; nothing if the others
-            have no items.
+        demoted: a name that may add at most one item, on top of `budget`, and none if no other name has items.
         """
         taken = self._take(budget, demoted)
         aside = None if demoted is None else self._queues.get(demoted)
@@ -125,7 +123,7 @@ class FairQueue(Generic[T]):
         return taken
 
     def _take(self, budget: int, excluded: str | None) -> list[T]:
-        """Remove and return items of at most `budget` tokens of all names but one."""
+        """Remove and return items of at most `budget` tokens, of all names except `excluded`."""
         taken: list[T] = []
         left, total = budget, self.tokens
         shares: dict[str, int] = {}
@@ -156,7 +154,10 @@ class FairQueue(Generic[T]):
         return None
 
     def _share(self, name: str, budget: int, other_tokens: int) -> int:
-        """Return the maximum tokens of `name` in a batch: half, or all if no other name was served recently."""
+        """Return the maximum tokens of `name` in a batch.
+
+        other_tokens: sum of the costs of the items of all other names.
+        """
         return budget if not other_tokens and self.is_alone(name) else max(DEMOTED_TOKENS, budget // 2)
 
     def _push(self, name: str) -> None:

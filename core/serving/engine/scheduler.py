@@ -13,18 +13,18 @@ from onetrunk.core.serving.engine.fair_queue import FairQueue
 from onetrunk.core.serving.engine.requests import WorkItem
 
 _MIN_SPLIT_TOKENS = 64
-"""Fewer tokens are not split between device threads: one thread takes little longer for all than for half."""
+"""Fewer queued tokens are not split between idle device threads: two small batches are hardly faster than one."""
 _RECENT_REQUESTS = 64
-"""Recent requests that are inspected to detect a flood."""
+"""Number of recent requests that are inspected to detect a flood."""
 _FLOOD_SECONDS = 1.0
-"""A name counts as flooding until this long after its last detection."""
+"""Seconds for which a name is demoted after a flood was detected."""
 _log = logging.getLogger(__name__)
 
 
 class Scheduler:
-    """A fair queue and the device threads that empty it. Thread-safe.
+    """A fair queue, and the device threads that compute its items in batches. Thread-safe.
 
-    compute: computes a batch, on a device thread; an exception is logged.
+    compute: computes a batch, on a device thread; an exception that it raises is logged.
     tokens: maximum tokens of a batch; a longer text is a batch of its own.
     wait: seconds that an idle device thread waits for a batch to fill.
     workers: number of device threads.
@@ -70,12 +70,12 @@ class Scheduler:
             self._changed.notify()
 
     def drop(self, items: Iterable[WorkItem]) -> list[WorkItem]:
-        """Remove the items that are still queued, and return them."""
+        """Remove from the queue those items that are still in it, and return them."""
         with self._changed:
             return [item for item in items if item.ticket is not None and self._queue.drop(item.ticket)]
 
     def charge(self, tokens: Mapping[str, int]) -> None:
-        """Charge each name the tokens by which its items cost more than estimated; negative: less."""
+        """Charge each name the tokens by which its items cost more than estimated; negative if they cost less."""
         with self._changed:
             for name, more in tokens.items():
                 self._queue.charge(name, more)
@@ -83,10 +83,10 @@ class Scheduler:
     def refused(self, names: Iterable[str]) -> None:
         """Record that a request was refused because `names` had no capacity left, and detect a flood.
 
-        A name floods if it was refused in more than half of the recent requests. For one second it is then demoted:
-        it adds at most one item to each batch of the others, and gets batches of its own (of half the size) only
-        while more than half of the device threads are idle. It so keeps about half of the capacity. Its
-        requests are then admitted again, which ends the demotion when the flood ends.
+        A name floods if it was refused in more than half of the recent requests. It is then demoted for one second:
+        it adds at most one item to each batch of other names, and gets batches of its own (of half the size) only
+        while more than half of the device threads are idle. It therefore keeps about half of the capacity. When the
+        flood ends, the requests of the name are admitted again, and the demotion is not repeated.
         """
         with self._changed:
             self._recent.extend(names)
@@ -114,7 +114,7 @@ class Scheduler:
                 self._changed.notify()
 
     def _next_batch(self) -> list[WorkItem]:
-        """Wait for the next batch and return it; an empty list if the scheduler closes and nothing is queued."""
+        """Wait for the next batch. Returns an empty list if the scheduler closes and nothing is queued."""
         with self._gathering, self._changed:
             while not (batch := self._take()) and not (self._closing and not self._queue):
                 if self._queue:  # only demoted items: wait until their demotion ends, or something changes
@@ -133,7 +133,7 @@ class Scheduler:
                 return
 
     def _take(self) -> list[WorkItem]:
-        """Take a batch from the queue: this thread's share of the queued tokens; empty if there is none."""
+        """Take this thread's share of the queued tokens. Returns an empty list if no item may be taken now."""
         share = -(-self._queue.tokens // self._idle)
         budget = min(self._tokens, max(_MIN_SPLIT_TOKENS, share))
         flooded = time.perf_counter() < self._flood_ends and not self._queue.is_alone(self._flooding)
