@@ -7,23 +7,22 @@ import logging
 import pickle
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
+from ray.serve.exceptions import BackPressureError, RayServeException
+from typing_extensions import override
 
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.serving.cluster.call_batching import CallBatcher
+from onetrunk.core.serving.cluster.call_retry import call_with_retry
 from onetrunk.core.serving.cluster.gateway_state import GatewayState
-from onetrunk.core.serving.cluster.messages import Outcome
-from onetrunk.core.serving.cluster.name_table import NameEntry, TableUpdate
-from onetrunk.core.serving.cluster.replica_client import ReplicaClient, call_with_retry
+from onetrunk.core.serving.cluster.messages import NameEntry, Outcome, TableUpdate
 from onetrunk.core.serving.engine.admission import check_size
-from onetrunk.core.serving.engine.errors import OverTime, ServingError, UnknownName
+from onetrunk.core.serving.engine.errors import OverTime, QueueFull, ServingError, UnknownName
 from onetrunk.core.serving.engine.events import EventSink
 from onetrunk.core.serving.engine.limits import Limits
 from onetrunk.core.serving.engine.requests import Result, TextRequest
@@ -33,15 +32,17 @@ if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 _RETRY_SECONDS = 5
+"""Seconds after which a client may try again a request that was over its time limit."""
 _PAUSE_SECONDS = 0.5
 """Pause before the next call of a name service that could not be reached."""
 _log = logging.getLogger(__name__)
 
 
 class RayBackend(GatewayState):
-    """A `ServingBackend` over the replicas of a Ray cluster. Coroutines belong to one event loop.
+    """Serving backend of a gateway: sends texts to the replicas, and loads and unloads to the name service.
 
-    A request is answered by the versions that the name table had when the request arrived.
+    A request is answered by the versions that the name table had when the request arrived. A request that waits
+    for capacity has no time limit.
 
     replicas: the deployment of `Replica`.
     names: the deployment of the name service.
@@ -50,14 +51,13 @@ class RayBackend(GatewayState):
     def __init__(
         self, replicas: DeploymentHandle, names: DeploymentHandle, limits: Limits, events: EventSink
     ) -> None:
-        super().__init__(events)
-        self.limits = limits
-        self._names = names
-        self._calls: CallBatcher[Outcome] = CallBatcher(ReplicaClient(replicas), limits.wait_ms / 1e3)
+        super().__init__(limits, events)
+        self._replicas, self._names = replicas, names
+        self._calls: CallBatcher[Outcome] = CallBatcher(self._call_replica, limits.wait_ms / 1e3)
         self._watching: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """Return when the name table and the health of a replica have arrived; then keep them up to date."""
+        """Wait for the name table and the health of a replica, and start a task that keeps them up to date."""
         while not self.reports:
             await self._receive_update()
         self._watching = asyncio.create_task(self._watch())
@@ -67,41 +67,34 @@ class RayBackend(GatewayState):
         """Return whether updates of the name table are received."""
         return self._watching is not None and not self._watching.done()
 
+    @override
     async def answer(self, inputs: Sequence[TextRequest], *, wait: bool = False) -> list[Result]:
-        """Return the result of each text; an error of one text does not affect the others.
-
-        wait: wait for capacity, without a time limit, instead of raising QueueFull.
-        Raises QueueFull or ShuttingDown if a replica does, and OverTime after `Limits.request_seconds`.
-        """
         began, entries = time.perf_counter(), self.table.entries
         results: list[Result] = [self._error_of(given, entries) or [] for given in inputs]
-        by_key: dict[str, list[int]] = defaultdict(
-            list
-        )  # indices of texts, by the key of their first adapter
+        by_key: dict[str, list[int]] = defaultdict(list)  # indices of texts by the key of their first adapter
         for index, (given, error) in enumerate(zip(inputs, results, strict=True)):
             if given.adapters and not error:
                 by_key[entries[given.adapters[0]].key].append(index)
-        async with self._time_limit(wait):
-            outcomes = await asyncio.gather(
-                *(
-                    self._calls.send(key, [_with_keys(inputs[index], entries) for index in indices], wait)
-                    for key, indices in by_key.items()
-                )
-            )
+        calls = (
+            self._calls.send(key, [_with_keys(inputs[index], entries) for index in indices], wait)
+            for key, indices in by_key.items()
+        )
+        seconds = self.limits.request_seconds
+        try:
+            async with asyncio.timeout(None if wait else seconds):
+                outcomes = await asyncio.gather(*calls)
+        except TimeoutError:
+            raise OverTime(seconds, _RETRY_SECONDS) from None
         for indices, outcome in zip(by_key.values(), outcomes, strict=True):
             if isinstance(outcome, OneTrunkError):
                 raise outcome
             for index, result in zip(indices, outcome, strict=True):
                 results[index] = _with_names(result, inputs[index])
-        self.statistics.record(inputs, results, time.perf_counter() - began, self.table.entries)
+        self._record(inputs, results, time.perf_counter() - began)
         return results
 
+    @override
     async def load(self, name: str, reference: str) -> tuple[AdapterStatus, str | None]:
-        """Load the version that `reference` means now on a replica, check it, and serve it as `name`.
-
-        Returns its status, and the version it replaced, if any. Raises OneTrunkError if the load fails; the version
-        that served before then stays in service.
-        """
         outcome = await self._change(lambda epoch: self._names.put.remote(epoch, name, reference))
         if isinstance(outcome, OneTrunkError):
             self.events.load_failed(name, outcome)
@@ -110,21 +103,40 @@ class RayBackend(GatewayState):
         self.update(table)
         entry = table.entries[name]
         self.events.swapped(name, entry.version, previous)
-        return self._status_of(name, entry, self._tiers()), previous
+        return self._status_of(name, entry), previous
 
+    @override
     async def unload(self, name: str) -> None:
-        """Take `name` out of service. Raises UnknownName."""
         outcome = await self._change(lambda epoch: self._names.remove.remote(epoch, name))
         if isinstance(outcome, OneTrunkError):
             raise outcome
         self.update(outcome)
         self.events.unloaded(name)
 
+    @override
     async def drain(self) -> None:
-        """Return at once: Ray stops a gateway only after its requests are answered."""
+        """Return at once, because Ray stops a gateway only after its requests are answered."""
+
+    async def _call_replica(
+        self, key: str, requests: list[Sequence[TextRequest]], wait: bool
+    ) -> list[Outcome]:
+        """Return the outcome of each request, from a replica that has the version with this key loaded.
+
+        wait: wait for capacity instead of returning QueueFull for each request.
+        Raises RayActorError if three replicas are lost, one after the other.
+        """
+        replicas = self._replicas.options(multiplexed_model_id=key)
+        try:
+            outcomes: list[Outcome] = await call_with_retry(
+                lambda: replicas.answer.remote(requests, wait), wait=wait
+            )
+        except BackPressureError as error:
+            waiting, limit, *_ = error.args
+            return [QueueFull(waiting, limit, 1, "calls")] * len(requests)
+        return outcomes
 
     def _error_of(self, given: TextRequest, entries: Mapping[str, NameEntry]) -> OneTrunkError | None:
-        """Return the error of an invalid text."""
+        """Return the error of an invalid text, or None."""
         try:
             check_size(given, self.limits)
         except ServingError as error:
@@ -132,24 +144,17 @@ class RayBackend(GatewayState):
         missing = next((name for name in given.adapters if name not in entries), None)
         return None if missing is None else UnknownName(missing, sorted(entries))
 
-    @asynccontextmanager
-    async def _time_limit(self, wait: bool) -> AsyncIterator[None]:
-        """Raise OverTime if the block takes over `Limits.request_seconds`; no limit if `wait`."""
-        seconds = self.limits.request_seconds
-        try:
-            async with asyncio.timeout(None if wait else seconds):
-                yield
-        except TimeoutError:
-            raise OverTime(seconds, _RETRY_SECONDS) from None
-
     async def _change(self, call: Callable[[str], DeploymentResponse]) -> Any:
-        """Return the result of a change of the name table. call: makes the change, given the epoch of our table."""
+        """Return the result of a change of the name table.
+
+        call: calls the name service with the epoch of this gateway's table.
+        """
         while True:
             epoch = self.table.epoch
             outcome = await call_with_retry(partial(call, epoch), wait=True)
             if outcome is not None:
                 return outcome
-            await self._receive_update()  # the name service was restarted, and may need our table first
+            await self._receive_update()  # the name service was restarted, and may need this table first
 
     async def _watch(self) -> None:
         while True:
@@ -160,7 +165,7 @@ class RayBackend(GatewayState):
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _receive_update(self) -> None:
-        """Wait for the next update from the name service; give it our table if it was restarted and has lost it."""
+        """Wait for the next update from the name service. If a restart has lost the table, send this one back."""
         update: TableUpdate = await self._names.watch.remote(self.table.mark)
         self.reports = {name: pickle.loads(report) for name, report in update.reports.items()}
         if update.table is not None and self.table.outlives(update.table):

@@ -1,4 +1,4 @@
-"""The state of a gateway: the name table, the health of the replicas, and statistics of its own requests."""
+"""The state of a gateway: the name table, the health of the replicas, and statistics of the gateway's requests."""
 
 from __future__ import annotations
 
@@ -6,66 +6,55 @@ import time
 from collections.abc import Mapping
 from dataclasses import fields
 
+from typing_extensions import override
+
 from onetrunk.adapters.methods.bank import Tier, Usage
-from onetrunk.core.serving.cluster.messages import ReplicaHealth
-from onetrunk.core.serving.cluster.name_table import NameEntry, NameTable
-from onetrunk.core.serving.engine.backend import BackendInfo
-from onetrunk.core.serving.engine.errors import UnknownName
+from onetrunk.core.serving.cluster.messages import NameEntry, NameTable, ReplicaHealth
+from onetrunk.core.serving.engine.backend import ServingBackend
 from onetrunk.core.serving.engine.events import EventSink
-from onetrunk.core.serving.engine.stats import RequestStatistics
-from onetrunk.core.serving.engine.status import AdapterStatus, EngineStatus
+from onetrunk.core.serving.engine.limits import Limits
+from onetrunk.core.serving.engine.status import BackendInfo, EngineStatus
+from onetrunk.core.tasks import Labels
 
-_TIERS: tuple[Tier, ...] = ("device", "host", "disk")
+_TIERS: tuple[Tier, ...] = ("device", "host", "disk")  # the fastest one first
 
 
-class GatewayState:
-    """The newest name table and health reports that a gateway has received.
+class GatewayState(ServingBackend):
+    """The part of `RayBackend` that does not import Ray: the newest name table and health reports.
 
-    events: receives the events of the gateway's own requests.
+    reports: health of each replica, by the id of the replica.
     """
 
-    def __init__(self, events: EventSink) -> None:
-        self.events = events
+    def __init__(self, limits: Limits, events: EventSink) -> None:
+        super().__init__(limits, events)
         self.table = NameTable("", "")
         self.reports: Mapping[str, ReplicaHealth] = {}
-        self.statistics = RequestStatistics(events)
-        self._started = time.monotonic()
 
     def update(self, table: NameTable) -> None:
         """Replace the table, unless the new one is an older revision of the same epoch."""
         if table.epoch != self.table.epoch or table.revision > self.table.revision:
             self.table = table
-            self.statistics.keep_only(table.entries)
+            self._drop_windows()
 
     @property
+    @override
     def info(self) -> BackendInfo:
-        """Backbone, device and precision of the first replica; empty without replicas."""
-        return next((each.info for each in self.reports.values()), BackendInfo("", "", ""))
+        return next((report.info for report in self.reports.values()), BackendInfo("", "", ""))
 
     @property
+    @override
     def usage(self) -> Usage:
-        """Memory and transfers of the adapter banks of all replicas, summed."""
-        each = [report.usage for report in self.reports.values()]
-        return Usage(*(sum(getattr(own, field.name) for own in each) for field in fields(Usage)))
+        usages = [report.usage for report in self.reports.values()]
+        return Usage(*(sum(getattr(own, field.name) for own in usages) for field in fields(Usage)))
 
-    def versions(self) -> dict[str, str]:
-        """Return the version in service for each served name."""
-        return {name: entry.version for name, entry in self.table.entries.items()}
+    @property
+    @override
+    def served(self) -> Mapping[str, NameEntry]:
+        return self.table.entries
 
-    def adapters(self) -> list[AdapterStatus]:
-        """Return the status of each served adapter, sorted by name."""
-        tiers = self._tiers()
-        return [self._status_of(name, entry, tiers) for name, entry in sorted(self.table.entries.items())]
-
-    def adapter(self, name: str) -> AdapterStatus:
-        """Return the status of the adapter that serves as `name`. Raises UnknownName."""
-        entries = self.table.entries
-        if name not in entries:
-            raise UnknownName(name, sorted(entries))
-        return self._status_of(name, entries[name], self._tiers())
-
+    @override
     def status(self) -> EngineStatus:
-        """Return the summed queues; the state is `ready` if one replica is ready, `broken` without replicas."""
+        """Return the summed queues. The state is `ready` if one replica is ready, `broken` without replicas."""
         each = [report.status for report in self.reports.values()]
         states = [own.state for own in each] or ["broken"]
         return EngineStatus(
@@ -74,30 +63,13 @@ class GatewayState:
             waiting_tokens=sum(own.waiting_tokens for own in each),
             limit_tokens=sum(own.limit_tokens for own in each),
             wait_p95=max((own.wait_p95 for own in each if own.wait_p95 is not None), default=None),
-            requests_per_second=self.statistics.requests.rate(),
-            adapters=len(self.table.entries),
+            requests_per_second=self._requests.rate(),
+            adapters=len(self.served),
             uptime=time.monotonic() - self._started,
         )
 
-    def _tiers(self) -> dict[str, Tier]:
-        """Return the fastest tier in which any replica has each version, by key."""
-        tiers: dict[str, Tier] = {}
-        for report in self.reports.values():
-            for key, tier in report.tiers.items():
-                tiers[key] = min(tier, tiers.get(key, "disk"), key=_TIERS.index)
-        return tiers
-
-    def _status_of(self, name: str, entry: NameEntry, tiers: Mapping[str, Tier]) -> AdapterStatus:
-        window = self.statistics.of_name(name)
-        return AdapterStatus(
-            name=name,
-            version=entry.version,
-            reference=entry.reference,
-            task=entry.task,
-            labels=entry.labels,
-            tier=tiers.get(entry.key, "disk"),
-            since=entry.since,
-            requests=window.total,
-            requests_per_second=window.rate(),
-            p95=window.p95(),
-        )
+    @override
+    def _details(self, served: NameEntry) -> tuple[str, Labels, Tier]:
+        loaded = [report.tiers[served.key] for report in self.reports.values() if served.key in report.tiers]
+        tiers: list[Tier] = [*loaded, "disk"]
+        return served.task, served.labels, min(tiers, key=_TIERS.index)

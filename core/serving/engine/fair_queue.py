@@ -2,9 +2,9 @@
 
 Start-time fair queueing (Goyal, Vin and Cheng 1996, doi:10.1145/248156.248171); for language models it is known as
 virtual token counters (Sheng et al. 2024, arXiv:2401.00588). Each name has a counter of the tokens that it was
-served. The next item is taken from the name with the lowest counter, which then becomes the virtual time. A new name
-starts at the virtual time, so that it gets no more than its share after it was idle. A name without items is
-forgotten when the virtual time reaches its counter.
+served. The next item is taken from the name with the lowest counter; the virtual time becomes this counter. The
+counter of a new name starts at the virtual time, so that a name gets no more than its share after it was idle. A
+name without items is forgotten when the virtual time reaches its counter.
 """
 
 from __future__ import annotations
