@@ -105,10 +105,9 @@ class NameService:
         mark: `NameTable.mark` of the caller's table.
         """
         if self._table.mark == tuple(mark):
-            change = self._change
             try:
                 async with asyncio.timeout(POLL_SECONDS):
-                    await change.wait()
+                    await self._change.wait()
             except TimeoutError:
                 return TableUpdate(None, self._fresh_reports())
         return TableUpdate(self._table, self._fresh_reports())

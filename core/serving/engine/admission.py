@@ -148,7 +148,7 @@ class AdmissionControl:
     def busiest(self, names: Iterable[str]) -> str:
         """Return the name with the most unanswered tokens."""
         with self._lock:
-            return max(names, key=self._tokens_of)
+            return max(names, key=lambda name: self._loads[name].tokens if name in self._loads else 0)
 
     def ran(self, tokens: int, seconds: float) -> None:
         """Update throughput and `limit` with a batch that took a device thread `seconds`. Ignores small batches."""
@@ -172,10 +172,6 @@ class AdmissionControl:
     def _throughput(self) -> float:
         """The tokens per second of all device threads together."""
         return self._limits.workers * self._ran_tokens / self._ran_seconds
-
-    def _tokens_of(self, name: str) -> int:
-        load = self._loads.get(name)
-        return 0 if load is None else load.tokens
 
     def _has_capacity(self, name: str) -> bool:
         if self._counted >= _HARD_LIMIT * self.limit:

@@ -1,8 +1,8 @@
-"""The serving engine: answers requests of all adapters in shared batches, while adapters are loaded and unloaded.
+"""The serving engine: answers requests for all adapters in shared batches, while adapters are loaded and unloaded.
 
-A request is admitted and queued on the event loop. A device thread tokenises it and computes it in a batch. The
-event loop receives the results; it never waits for a device thread. A request is answered by the versions that were
-in service when it arrived.
+A request is admitted and queued on the event loop. A device thread tokenises it, computes it in a batch, and sends
+the results to the event loop, which never waits for a device thread. A request is answered by the versions that
+were in service when it arrived.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from typing_extensions import override
 
 from onetrunk.adapters.methods.bank import Tier, Usage
 from onetrunk.core.backbones.device import name_of
-from onetrunk.core.errors import UsageError
+from onetrunk.core.errors import OneTrunkError, UsageError
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.inference.registry import ServedName
 from onetrunk.core.serving.engine.adapter_loader import AdapterLoader
@@ -57,7 +57,7 @@ class Engine(ServingBackend):
         self._executor = Executor(trunk, self.limits.batch_tokens, self.limits.input_tokens)
         wait = self.limits.wait_ms / 1e3
         self._scheduler = Scheduler(self._run, self.limits.batch_tokens, wait, self.limits.workers)
-        self._loader = AdapterLoader(trunk.registry, self.events)
+        self._loader = AdapterLoader()
         self._queueing_delays = SlidingWindow()
         self._open_requests = 0
         self._changed = asyncio.Event()  # set when capacity is freed or a request ends
@@ -65,7 +65,10 @@ class Engine(ServingBackend):
 
     @override
     async def answer(self, inputs: Sequence[TextRequest], *, wait: bool = False) -> list[Result]:
-        with self._open_request():
+        if self._draining:
+            raise ShuttingDown
+        self._open_requests += 1
+        try:
             began, pending = time.perf_counter(), PendingRequest(len(inputs))
             items = work_items(inputs, pending, self.trunk.registry, self.limits)
             if items:
@@ -75,16 +78,33 @@ class Engine(ServingBackend):
             results = repeat_answers(inputs, pending.results)
             self._record(inputs, results, time.perf_counter() - began)
             return results
+        finally:
+            self._open_requests -= 1
+            self._changed.set()
 
     @override
     async def load(self, name: str, reference: str) -> tuple[AdapterStatus, str | None]:
-        served, before = await self._loader.load(name, reference)
-        return self._status_of(name, served), None if before is None else before.version
+        def work() -> tuple[ServedName, str | None]:
+            try:
+                served, before = self.trunk.registry.load(reference, name)
+            except OneTrunkError as error:
+                self.events.load_failed(name, error)
+                raise
+            previous = None if before is None else before.version
+            self.events.swapped(name, served.version, previous)
+            return served, previous
+
+        served, previous = await self._loader.run(name, work)
+        return self._status_of(name, served), previous
 
     @override
     async def unload(self, name: str) -> None:
+        def work() -> None:
+            self.trunk.registry.unload(name)
+            self.events.unloaded(name)
+
         try:
-            await self._loader.unload(name)
+            await self._loader.run(name, work)
         except UsageError:
             raise UnknownName(name, sorted(self.served)) from None
         self._drop_windows()
@@ -138,25 +158,13 @@ class Engine(ServingBackend):
             return "draining"
         return "overloaded" if self._admission.tokens >= self._admission.limit else "ready"
 
-    @contextmanager
-    def _open_request(self) -> Iterator[None]:
-        """Count a request as open while the block runs. Raises ShuttingDown."""
-        if self._draining:
-            raise ShuttingDown
-        self._open_requests += 1
-        try:
-            yield
-        finally:
-            self._open_requests -= 1
-            self._changed.set()
-
     async def _next_change(self) -> None:
         """Return when capacity was freed or a request has ended."""
         self._changed.clear()
         await self._changed.wait()
 
     async def _admit(self, items: Sequence[WorkItem], wait: bool) -> None:
-        """Reserve capacity for the items of a request. Raises QueueFull unless `wait`."""
+        """Reserve capacity for the items of a request. If there is none, wait for it, or raise QueueFull."""
         for item in items:
             item.queue_name = self._admission.busiest(item.names)
         charges = [charge for item in items for charge in item.charges]
@@ -188,7 +196,7 @@ class Engine(ServingBackend):
                 self._release(self._scheduler.drop(items))
 
     def _prepare(self, items: Sequence[WorkItem]) -> list[WorkItem]:
-        """Tokenise items. Returns those that can be computed; delivers the result of the others."""
+        """Tokenise items. Returns the items that can be computed, and delivers the results of the others."""
         settled: list[tuple[WorkItem, Result]] = []
         ready: list[WorkItem] = []
         for item, error in self._executor.prepare(items):
@@ -203,7 +211,7 @@ class Engine(ServingBackend):
         return ready
 
     def _correct_costs(self, items: Sequence[WorkItem]) -> None:
-        """Replace the estimated costs of tokenised items by their true ones."""
+        """Replace the estimated costs of tokenised items by their numbers of tokens."""
         by_queue: Counter[str] = Counter()
         for item in items:
             costs = [encoded.tokens for encoded in item.encoded]
@@ -214,31 +222,28 @@ class Engine(ServingBackend):
         self._scheduler.charge(by_queue)
 
     def _run(self, batch: list[WorkItem]) -> None:
-        """Compute a batch, on a device thread. Every item gets a result and is released, whatever fails."""
+        """Compute a batch, on a device thread. Every item gets a result and is released, even if an event fails."""
         began = time.perf_counter()
         items = self._prepare(batch)
         if not items:
             return
         results = self._executor.answer(items)
         try:
-            self._measure(items, began, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            tokens = sum(sum(item.costs) for item in items)
+            self._admission.ran(tokens, seconds)
+            delays = [began - item.queued_at for item in items]
+            self._queueing_delays.record(max(delays))
+            versions = len({version.key for item in items for version in item.held})
+            self.events.batch(tokens, len(items), versions, delays, seconds)
         finally:
             self._deliver(list(zip(items, results, strict=True)))
-
-    def _measure(self, items: Sequence[WorkItem], began: float, seconds: float) -> None:
-        """Record a batch: throughput, queueing delays and the event."""
-        tokens = sum(sum(item.costs) for item in items)
-        self._admission.ran(tokens, seconds)
-        delays = [began - item.queued_at for item in items]
-        self._queueing_delays.record(max(delays))
-        versions = len({version.key for item in items for version in item.held})
-        self.events.batch(tokens, len(items), versions, delays, seconds)
 
     def _deliver(self, settled: Sequence[tuple[WorkItem, Result]]) -> None:
         """Release items, and send their results to the event loop."""
         self._release([item for item, _ in settled])
         if settled:
-            with suppress(RuntimeError):  # the loop is closed: no caller waits any more
+            with suppress(RuntimeError):  # the loop is closed, so no caller waits
                 settled[0][0].request.loop.call_soon_threadsafe(self._settle, settled)
 
     def _settle(self, settled: Sequence[tuple[WorkItem, Result]]) -> None:
@@ -251,7 +256,7 @@ class Engine(ServingBackend):
         """Release the loaded versions and the capacity of items."""
         for item in items:
             self.trunk.registry.release(item.held)
-            if item.request.gone:  # not an answer: it must not raise the measured rate of its names
+            if item.request.gone:  # not answered, so it must not raise the measured rate of its names
                 self._admission.correct((name, -cost) for name, cost in item.charges)
             else:
                 self._admission.answered(item.charges)
