@@ -1,4 +1,4 @@
-"""Admission control: checks each text, and bounds the accepted but unanswered tokens fairly between adapters."""
+"""Admission control: checks the size of each text, and limits the tokens that are accepted but not answered yet."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from onetrunk.core.inference.registry import AdapterRegistry
 
 MAX_RETRY_SECONDS = 60
-"""Upper bound of `AdmissionControl.retry_after`; the load cannot be predicted further ahead."""
+"""Maximum of `AdmissionControl.retry_after`; the load cannot be predicted further ahead."""
 _BYTES_PER_TOKEN = 4
 """UTF-8 bytes of an average token; estimates the tokens of a text before it is tokenised."""
 _HARD_LIMIT = 1.5
-"""Hard limit as a multiple of `limit`. Above `limit`, only names with few unanswered tokens are admitted."""
+"""Hard limit, as a multiple of `AdmissionControl.limit`."""
 _DECAY = 0.9
-"""Decay factor of the moving average of throughput, for each batch."""
+"""Factor by which the weight of all earlier batches in the measured throughput falls with each new batch."""
 _MIN_BATCH_SHARE = 4
-"""A batch below 1/4 of the token budget does not change the measured throughput: it does not show full load."""
+"""A batch below 1/4 of `Limits.batch_tokens` does not change the measured throughput: it is too small for it."""
 _ASSUMED_BATCHES = 4
-"""Full batches that each device thread is assumed to answer in `queue_seconds` before any was measured."""
+"""Number of full batches that each device thread is assumed to answer in `queue_seconds` before it is measured."""
 
 
 def check_size(given: TextRequest, limits: Limits) -> None:
@@ -90,7 +90,7 @@ class _Load:
 
 
 class AdmissionControl:
-    """Counts accepted but unanswered tokens by served name, and refuses requests. Thread-safe.
+    """Counts accepted but unanswered tokens by served name, and refuses requests above a limit. Thread-safe.
 
     `limit` is the number of tokens that the measured throughput answers within `Limits.queue_seconds`: at least
     one full batch, at most `Limits.queue_tokens`.
@@ -111,7 +111,7 @@ class AdmissionControl:
         self.tokens = 0
         self._loads: dict[str, _Load] = {}
         self._counted = 0  # the sum over all names of min(tokens, limit)
-        # Decaying sums. They start with an assumption, because the first batches are slow.
+        # Decaying sums over batches. They start with assumed values, because the first batches are slow.
         self._ran_tokens, self._ran_seconds = (
             float(_ASSUMED_BATCHES * limits.batch_tokens),
             limits.queue_seconds,

@@ -64,7 +64,7 @@ class TextTooLong(ServingError):
 
 
 class TooManyTokens(ServingError):
-    """A text has `each` tokens; multiplied by its number of `adapters`, this is more than `most`."""
+    """A text has `each` tokens for each of its `adapters`; the product is more than `most`."""
 
     def __init__(self, each: int, adapters: int, most: int) -> None:
         self.tokens = each * adapters
@@ -107,7 +107,7 @@ class ExitRefused(ServingError):
 
     def __init__(self, version: str) -> None:
         super().__init__(
-            f"{version} tried to end the service instead of answering this text; the service goes on, and its log "
-            "has the traceback"
+            f"{version} tried to end the service instead of answering this text; the service continues, and its "
+            "log has the traceback"
         )
         self.version = version

@@ -1,4 +1,4 @@
-"""The executor: tokenises texts and computes batches on a device thread, and contains every error to its text."""
+"""The executor: tokenises texts and computes batches. An error fails only the text that caused it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 class Executor:
     """Computes the answers of work items, with the loaded versions that the items hold.
 
-    Plugins and the tokenizer may raise anything, also exceptions outside `Exception`: `SystemExit`, or a panic of
-    native code. Every one of them becomes the error of the text that caused it; the device thread goes on.
+    Device threads call the methods. Plugins and the tokenizer may raise any exception, also `SystemExit` or a panic
+    of native code. It becomes the error of the text that caused it, and the device thread continues.
 
     batch_tokens: maximum tokens computed in one forward pass.
     input_tokens: maximum tokens of a text, multiplied by its adapters.
@@ -35,9 +35,9 @@ class Executor:
         self._trunk, self._batch_tokens, self._input_tokens = trunk, batch_tokens, input_tokens
 
     def prepare(self, items: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, OneTrunkError | None]]:
-        """Tokenise each text once, and reload evicted adapters.
+        """Tokenise each text once, and reload adapters whose weights were evicted from the device.
 
-        Yields each item with its error, or None. An item whose request is gone is not tokenised, and has no error.
+        Yields each item with its error, or None. An item whose request is gone stays untokenised and has no error.
         """
         if all(item.request.gone for item in items):
             yield from ((item, None) for item in items)
@@ -73,7 +73,7 @@ class Executor:
         return [_decode(item, list(islice(logits, len(item.held)))) for item in items]
 
     def _prepare_item(self, item: WorkItem, tokens: Any) -> OneTrunkError | None:
-        """Fill `item.examples` and `item.encoded`, and reload evicted adapters. Returns the error, or None."""
+        """Fill `item.examples` and `item.encoded`, and reload adapters. Returns the error, or None."""
         if len(tokens) * len(item.held) > self._input_tokens:
             return TooManyTokens(len(tokens), len(item.held), self._input_tokens)
         for loaded in item.held:
@@ -94,7 +94,7 @@ class Executor:
         return None
 
     def _logits(self, pairs: Iterable[tuple[LoadedVersion, Encoded]]) -> list[np.ndarray]:
-        """Return the logits of each pair of a version and a text, (units, labels)."""
+        """Return the logits of each pair, (units, labels): one row for each word, or one for the whole text."""
         slots: dict[Key, int] = {}
         adapters: list[Adapter] = []
         jobs = []
@@ -136,7 +136,7 @@ def _decode(item: WorkItem, logits: Sequence[np.ndarray]) -> Result:
 
 
 def _answer_error(version: str, step: str, error: BaseException) -> OneTrunkError:
-    """Log the traceback of a failed step, and return the error of the text."""
+    """Log the traceback of the step that failed, and return the error for the client."""
     _log.error("%s failed to answer a text: %s raised %s", version, step, _kind(error), exc_info=error)
     if isinstance(error, SystemExit | KeyboardInterrupt):
         return ExitRefused(version)

@@ -5,6 +5,8 @@ virtual token counters (Sheng et al. 2024, arXiv:2401.00588). Each name has a co
 served. The next item is taken from the name with the lowest counter; the virtual time becomes this counter. The
 counter of a new name starts at the virtual time, so that a name gets no more than its share after it was idle. A
 name without items is forgotten when the virtual time reaches its counter.
+
+A name that floods the queue can be demoted: it then adds only a few tokens to the batches of the other names.
 """
 
 from __future__ import annotations
@@ -62,11 +64,13 @@ class FairQueue(Generic[T]):
     def __init__(self) -> None:
         self.tokens = 0
         self._queues: dict[str, _NameQueue[T]] = {}
-        self._heap: list[tuple[int, int, str]] = []  # (counter, entry, name); old entries of a name are void
+        self._heap: list[
+            tuple[int, int, str]
+        ] = []  # (counter, entry, name); the newest entry of a name is valid
         self._entries = count()
         self._virtual_time = 0
         self._count = 0
-        self._recent: deque[str] = deque(maxlen=_RECENT_ITEMS)  # names of the items that left last
+        self._recent: deque[str] = deque(maxlen=_RECENT_ITEMS)  # names of the items removed last
 
     def __len__(self) -> int:
         return self._count
@@ -114,7 +118,7 @@ class FairQueue(Generic[T]):
         aside = None if demoted is None else self._queues.get(demoted)
         if demoted is not None and aside is not None:
             if taken and (ticket := aside.first) is not None:
-                aside.credit = min(aside.credit + DEMOTED_TOKENS, ticket.cost)  # saves up for one item only
+                aside.credit = min(aside.credit + DEMOTED_TOKENS, ticket.cost)  # enough for one item at most
                 if ticket.cost <= aside.credit:
                     aside.credit -= ticket.cost
                     taken.append(self._serve(aside, ticket))
@@ -141,7 +145,7 @@ class FairQueue(Generic[T]):
         return taken
 
     def _next_ticket(self, excluded: str | None) -> QueueTicket[T] | None:
-        """Return the first ticket of the name with the lowest counter, and advance the virtual time to it."""
+        """Return the first ticket of the name with the lowest counter, and set the virtual time to this counter."""
         while self._heap:
             served, entry, name = self._heap[0]
             queue = self._queues.get(name)
@@ -161,7 +165,7 @@ class FairQueue(Generic[T]):
         return budget if not other_tokens and self.is_alone(name) else max(DEMOTED_TOKENS, budget // 2)
 
     def _push(self, name: str) -> None:
-        """Add the valid entry of a name to the heap."""
+        """Add an entry for a name to the heap, which makes its older entries invalid."""
         queue = self._queues[name]
         queue.entry = next(self._entries)
         heappush(self._heap, (queue.served, queue.entry, name))

@@ -22,15 +22,15 @@ class Limits:
         full throughput, and small enough for a short batch.
     workers: number of device threads; each one computes one batch at a time.
     queue_seconds: target queueing delay at the measured throughput. Beyond it, requests are refused with QueueFull,
-        and streams wait.
+        and the lines of a stream wait.
     queue_tokens: maximum number of accepted but unanswered tokens, at any throughput; it bounds their memory.
     wait_ms: milliseconds that an idle device thread waits for a batch to fill; 0 to 60,000.
     request_seconds: maximum duration of a request.
     inputs: maximum number of texts in a request.
     adapters: maximum number of adapters for a text.
     characters: maximum number of characters of a text.
-    input_tokens: maximum number of tokens of a text, multiplied by its number of adapters. The default takes a few
-        seconds.
+    input_tokens: maximum number of tokens of a text, multiplied by its number of adapters. The default is a few
+        seconds of computation.
     body_bytes: maximum number of bytes in a request body.
 
     Raises UsageError if a value is out of range.

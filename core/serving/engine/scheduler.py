@@ -1,4 +1,4 @@
-"""The scheduler: device threads that take batches from the fair queue."""
+"""The scheduler: a fair queue, and device threads, which take batches from it and compute them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class Scheduler:
-    """A fair queue, and the device threads that compute its items in batches. Thread-safe.
+    """Queues work items, and computes them in batches on its device threads. Thread-safe.
 
     compute: computes a batch, on a device thread; an exception that it raises is logged.
     tokens: maximum tokens of a batch; a longer text is a batch of its own.
@@ -35,10 +35,10 @@ class Scheduler:
     ) -> None:
         self._compute, self._tokens, self._wait = compute, tokens, wait
         self._queue: FairQueue[WorkItem] = FairQueue()
-        self._gathering = threading.Lock()  # held by the one thread that collects its next batch
+        self._gathering = threading.Lock()  # held by the one thread that waits for its next batch
         self._changed = threading.Condition()
         self._idle = workers
-        # For each recent request: None if it was admitted, else the names that it was refused for.
+        # The last requests: None for an admitted one, and for a refused one the names without capacity.
         self._recent: deque[str | None] = deque(maxlen=_RECENT_REQUESTS)
         self._flooding, self._flood_ends = "", 0.0
         self._closing = False
@@ -51,13 +51,13 @@ class Scheduler:
 
     @property
     def waiting(self) -> tuple[int, int]:
-        """Return the number of queued texts, and the sum of their tokens."""
+        """The number of queued texts, and the sum of their tokens."""
         with self._changed:
             return len(self._queue), self._queue.tokens
 
     @property
     def alive(self) -> bool:
-        """Return whether all device threads run."""
+        """Whether all device threads run."""
         return all(thread.is_alive() for thread in self._threads)
 
     def put(self, items: Iterable[WorkItem]) -> None:
@@ -107,7 +107,7 @@ class Scheduler:
         while batch := self._next_batch():
             try:
                 self._compute(batch)
-            except BaseException:  # also SystemExit: without its threads the service answers nothing
+            except BaseException:  # also SystemExit, because it must not end the thread
                 _log.exception("an error escaped from the computation of a batch of %d texts", len(batch))
             with self._changed:
                 self._idle += 1
@@ -117,7 +117,7 @@ class Scheduler:
         """Wait for the next batch. Returns an empty list if the scheduler closes and nothing is queued."""
         with self._gathering, self._changed:
             while not (batch := self._take()) and not (self._closing and not self._queue):
-                if self._queue:  # only demoted items: wait until their demotion ends, or something changes
+                if self._queue:  # only items of the demoted name: wait for the end of its demotion
                     self._changed.wait(max(0.0, self._flood_ends - time.perf_counter()))
                 else:
                     self._changed.wait()
@@ -139,6 +139,8 @@ class Scheduler:
         flooded = time.perf_counter() < self._flood_ends and not self._queue.is_alone(self._flooding)
         if not flooded or self._closing:
             return self._queue.take(budget)
-        if 2 * self._idle > len(self._threads):  # a small batch, as others will arrive before it is done
+        if 2 * self._idle > len(
+            self._threads
+        ):  # a small batch, because other names may need this thread soon
             return self._queue.take(min(budget, self._tokens // 2))
         return self._queue.take(budget, demoted=self._flooding)
