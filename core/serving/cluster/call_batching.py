@@ -18,13 +18,13 @@ _Requests: TypeAlias = dict[object, Sequence[TextRequest]]
 
 
 class CallBatcher(Generic[_Outcome]):
-    """Collects requests by the key of their first adapter, and makes one call for each group.
+    """Collects requests by the key of their first adapter, and makes one call of a replica for each group.
 
     Belongs to one event loop.
 
-    call: takes the key, the texts of each request, and whether to wait for capacity; returns the outcome of each
-        request.
-    seconds: how long a call collects requests.
+    call: makes a call; takes the key, the texts of each request, and whether to wait for capacity, and returns the
+        outcome of each request.
+    seconds: time for which requests are collected before the call is made.
     """
 
     def __init__(self, call: _Call[_Outcome], seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The serving backend of a gateway: replicas of the engine answer its requests."""
+"""The serving backend of a gateway, which is a process that accepts HTTP requests: replicas compute the answers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class RayBackend(GatewayState):
 
     @property
     def alive(self) -> bool:
-        """Return whether updates of the name table are received."""
+        """Whether updates of the name table are received."""
         return self._watching is not None and not self._watching.done()
 
     @override
@@ -122,6 +122,7 @@ class RayBackend(GatewayState):
     ) -> list[Outcome]:
         """Return the outcome of each request, from a replica that has the version with this key loaded.
 
+        key: `NameEntry.key`.
         wait: wait for capacity instead of returning QueueFull for each request.
         Raises RayActorError if three replicas are lost, one after the other.
         """
@@ -154,7 +155,7 @@ class RayBackend(GatewayState):
             outcome = await call_with_retry(partial(call, epoch), wait=True)
             if outcome is not None:
                 return outcome
-            await self._receive_update()  # the name service was restarted, and may need this table first
+            await self._receive_update()  # the name service was restarted, and its table has another epoch
 
     async def _watch(self) -> None:
         while True:
@@ -165,7 +166,7 @@ class RayBackend(GatewayState):
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _receive_update(self) -> None:
-        """Wait for the next update from the name service. If a restart has lost the table, send this one back."""
+        """Wait for the next update from the name service. If it was restarted without a table, send it this one."""
         update: TableUpdate = await self._names.watch.remote(self.table.mark)
         self.reports = {name: pickle.loads(report) for name, report in update.reports.items()}
         if update.table is not None and self.table.outlives(update.table):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 """Interval in which replicas send their health, and maximum time that a gateway waits for an update."""
 STALE_SECONDS = 5.0
-"""A health report that is older is dropped."""
+"""Age at which the health report of a replica is dropped."""
 _MAX_LOADS = 8
 """Maximum number of loads at the same time when the service starts."""
 _log = logging.getLogger(__name__)
@@ -45,10 +45,10 @@ class NameService:
         self._change = asyncio.Event()
 
     async def begin(self, references: Mapping[str, str], *, skip: bool) -> None:
-        """Load the first adapters.
+        """Load the adapters that are served from the start.
 
         references: by served name.
-        skip: log an adapter that cannot be loaded, instead of raising its error.
+        skip: if an adapter cannot be loaded, log the error instead of raising it.
         """
         capacity = asyncio.Semaphore(_MAX_LOADS)
 
@@ -117,7 +117,7 @@ class NameService:
         self._reports[replica] = (time.monotonic(), report)
 
     async def adopt(self, table: NameTable) -> None:
-        """Replace the table by that of a gateway, if this process has lost it by a restart."""
+        """Replace the table by that of a gateway, if this process was restarted and has lost it."""
         if table.outlives(self._table):
             self._set(table)
 
@@ -137,7 +137,7 @@ class NameServiceDeployment(NameService):
     """The name service as a Ray deployment.
 
     replicas: the deployment that loads adapters.
-    adapters: the first references by served name; None: every adapter of the store.
+    adapters: the references that are served from the start, by served name; None: every adapter of the store.
     """
 
     async def __init__(  # type: ignore[misc]  # Ray awaits it

@@ -57,11 +57,15 @@ class Replica:
         self._reporting = asyncio.create_task(self._report_health())
 
     async def answer(self, requests: Sequence[Sequence[TextRequest]], wait: bool) -> list[Outcome]:
-        """Return the outcome of each request. wait: wait for capacity instead of returning QueueFull."""
+        """Return the outcome of each request.
+
+        requests: the texts of each request, with keys in place of served names.
+        wait: wait for capacity instead of returning QueueFull.
+        """
         return list(await asyncio.gather(*(self._answer(inputs, wait) for inputs in requests)))
 
     async def load(self, reference: str) -> NameEntry | OneTrunkError:
-        """Load and check the version that `reference` means now; return its entry, or the error."""
+        """Load and check the version that `reference` means now. Returns its entry, or the error."""
         try:
             async with self._loading:
                 served, _ = await self._engine.load(reference, reference)
@@ -98,7 +102,7 @@ class Replica:
             return error
 
     async def _load_all(self, keys: Iterable[str]) -> dict[str, OneTrunkError]:
-        """Load the versions that are not loaded; return the errors by key."""
+        """Load the versions that are not loaded. Returns the errors by key."""
         errors: dict[str, OneTrunkError] = {}
         for key in keys:
             try:
