@@ -7,7 +7,7 @@ import logging
 import pickle
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.serving.cluster.call_batching import CallBatcher
 from onetrunk.core.serving.cluster.call_retry import call_with_retry
 from onetrunk.core.serving.cluster.gateway_state import GatewayState
-from onetrunk.core.serving.cluster.messages import NameEntry, Outcome, TableUpdate
+from onetrunk.core.serving.cluster.messages import Outcome, TableUpdate
 from onetrunk.core.serving.engine.admission import check_size
 from onetrunk.core.serving.engine.errors import OverTime, QueueFull, ServingError, UnknownName
 from onetrunk.core.serving.engine.events import EventSink
@@ -70,25 +70,32 @@ class RayBackend(GatewayState):
     @override
     async def answer(self, inputs: Sequence[TextRequest], *, wait: bool = False) -> list[Result]:
         began, entries = time.perf_counter(), self.table.entries
-        results: list[Result] = [self._error_of(given, entries) or [] for given in inputs]
-        by_key: dict[str, list[int]] = defaultdict(list)  # indices of texts by the key of their first adapter
-        for index, (given, error) in enumerate(zip(inputs, results, strict=True)):
-            if given.adapters and not error:
-                by_key[entries[given.adapters[0]].key].append(index)
-        calls = (
-            self._calls.send(key, [_with_keys(inputs[index], entries) for index in indices], wait)
-            for key, indices in by_key.items()
-        )
+        results: list[Result] = [[] for _ in inputs]
+        groups: dict[str, dict[int, TextRequest]] = defaultdict(
+            dict
+        )  # by the key of the first adapter and the index
+        for index, given in enumerate(inputs):
+            try:
+                check_size(given, self.limits)
+                keys = tuple(entries[name].key for name in given.adapters)
+            except ServingError as error:
+                results[index] = error
+            except KeyError as error:
+                results[index] = UnknownName(error.args[0], sorted(entries))
+            else:
+                if keys:
+                    groups[keys[0]][index] = TextRequest(given.text, keys)
+        calls = [self._calls.send(key, list(texts.values()), wait) for key, texts in groups.items()]
         seconds = self.limits.request_seconds
         try:
             async with asyncio.timeout(None if wait else seconds):
                 outcomes = await asyncio.gather(*calls)
         except TimeoutError:
             raise OverTime(seconds, _RETRY_SECONDS) from None
-        for indices, outcome in zip(by_key.values(), outcomes, strict=True):
+        for texts, outcome in zip(groups.values(), outcomes, strict=True):
             if isinstance(outcome, OneTrunkError):
                 raise outcome
-            for index, result in zip(indices, outcome, strict=True):
+            for index, result in zip(texts, outcome, strict=True):
                 results[index] = _with_names(result, inputs[index])
         self._record(inputs, results, time.perf_counter() - began)
         return results
@@ -136,15 +143,6 @@ class RayBackend(GatewayState):
             return [QueueFull(waiting, limit, 1, "calls")] * len(requests)
         return outcomes
 
-    def _error_of(self, given: TextRequest, entries: Mapping[str, NameEntry]) -> OneTrunkError | None:
-        """Return the error of an invalid text, or None."""
-        try:
-            check_size(given, self.limits)
-        except ServingError as error:
-            return error
-        missing = next((name for name in given.adapters if name not in entries), None)
-        return None if missing is None else UnknownName(missing, sorted(entries))
-
     async def _change(self, call: Callable[[str], DeploymentResponse]) -> Any:
         """Return the result of a change of the name table.
 
@@ -173,11 +171,6 @@ class RayBackend(GatewayState):
             await self._names.adopt.remote(self.table)
         elif update.table is not None:
             self.update(update.table)
-
-
-def _with_keys(given: TextRequest, entries: Mapping[str, NameEntry]) -> TextRequest:
-    """Return a request with the keys of its versions in place of the served names."""
-    return TextRequest(given.text, tuple(entries[name].key for name in given.adapters))
 
 
 def _with_names(result: Result, given: TextRequest) -> Result:

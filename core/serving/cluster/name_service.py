@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
 from weakref import WeakValueDictionary
@@ -105,12 +106,13 @@ class NameService:
         mark: `NameTable.mark` of the caller's table.
         """
         if self._table.mark == tuple(mark):
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._change.wait()
-            except TimeoutError:
-                return TableUpdate(None, self._fresh_reports())
-        return TableUpdate(self._table, self._fresh_reports())
+        since = time.monotonic() - STALE_SECONDS
+        self._reports = {replica: report for replica, report in self._reports.items() if report[0] >= since}
+        table = None if self._table.mark == tuple(mark) else self._table
+        return TableUpdate(table, {replica: report for replica, (_, report) in self._reports.items()})
 
     async def report(self, replica: str, report: bytes) -> None:
         """Store the health report of a replica."""
@@ -125,12 +127,6 @@ class NameService:
         self._table = table
         self._change.set()
         self._change = asyncio.Event()
-
-    def _fresh_reports(self) -> dict[str, bytes]:
-        """Return the health reports by replica, and drop the stale ones."""
-        since = time.monotonic() - STALE_SECONDS
-        self._reports = {name: report for name, report in self._reports.items() if report[0] >= since}
-        return {name: report for name, (_, report) in self._reports.items()}
 
 
 class NameServiceDeployment(NameService):

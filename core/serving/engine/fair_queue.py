@@ -134,8 +134,9 @@ class FairQueue(Generic[T]):
         taken_tokens: Counter[str] = Counter()
         while self._count and (ticket := self._next_ticket(excluded)) is not None:
             name, queue = ticket.name, self._queues[ticket.name]
-            if name not in shares:
-                shares[name] = self._share(name, budget, total - queue.tokens)
+            if name not in shares:  # half of the batch, or all of it if no other name is or was queued
+                alone = queue.tokens == total and self.is_alone(name)
+                shares[name] = budget if alone else max(DEMOTED_TOKENS, budget // 2)
             over_share = taken_tokens[name] and taken_tokens[name] + ticket.cost > shares[name]
             if taken and (ticket.cost > left or over_share):
                 break
@@ -156,13 +157,6 @@ class FairQueue(Generic[T]):
                 del self._queues[name]
             heappop(self._heap)
         return None
-
-    def _share(self, name: str, budget: int, other_tokens: int) -> int:
-        """Return the maximum tokens of `name` in a batch.
-
-        other_tokens: sum of the costs of the items of all other names.
-        """
-        return budget if not other_tokens and self.is_alone(name) else max(DEMOTED_TOKENS, budget // 2)
 
     def _push(self, name: str) -> None:
         """Add an entry for a name to the heap, which makes its older entries invalid."""
