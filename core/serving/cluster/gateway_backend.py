@@ -71,9 +71,8 @@ class RayBackend(GatewayState):
     async def answer(self, inputs: Sequence[TextRequest], *, wait: bool = False) -> list[Result]:
         began, entries = time.perf_counter(), self.table.entries
         results: list[Result] = [[] for _ in inputs]
-        groups: dict[str, dict[int, TextRequest]] = defaultdict(
-            dict
-        )  # by the key of the first adapter and the index
+        # Texts by their index in `inputs`, grouped by the key of their first adapter.
+        groups: dict[str, dict[int, TextRequest]] = defaultdict(dict)
         for index, given in enumerate(inputs):
             try:
                 check_size(given, self.limits)
