@@ -1,27 +1,4 @@
-"""Reads `serve.toml`, the configuration file of `adapters serve`. An example:
-
-host = "127.0.0.1"
-port = 8000
-backbone = "sentence-transformers/all-MiniLM-L6-v2"
-device = "auto"
-precision = "auto"
-max_batch_tokens = 256
-max_wait_ms = 1.0
-max_queue = 65536
-token_file = "tokens.toml"   # relative to the folder of this file
-
-[adapters]                   # name = "reference"
-people = "ner@prod"
-
-[limits]
-inputs = 256
-adapters = 64
-characters = 32768
-body_bytes = 8388608
-request_seconds = 30.0
-queue_seconds = 0.25         # target queueing delay
-workers = 2                  # batches computed at the same time
-"""
+"""Reads `serve.toml`, the configuration file of `adapters serve`. docs/serving.md has an example."""
 
 from __future__ import annotations
 

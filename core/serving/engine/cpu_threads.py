@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
 _SWITCH_SECONDS = 2e-4
-_NICE = 5
+_NICE = 5  # higher values mean a lower priority
 
 P = ParamSpec("P")
 T = TypeVar("T")

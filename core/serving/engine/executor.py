@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -55,21 +55,9 @@ class Executor:
             yield item, None if item.request.gone else self._prepare_item(item, tokens)
 
     def answer(self, items: Sequence[WorkItem]) -> list[Result]:
-        """Return the result of each item. Never raises; an item that fails does not affect the others.
-
-        If the forward pass of several items fails, each half is computed again. To isolate one failing item in a
-        batch of n takes about 2 log2(n) more passes.
-        """
-        try:
-            logits = iter(self._logits([pair for item in items for pair in item.pairs]))
-        except BaseException as error:  # raised by the head of a plugin, or by a full GPU
-            if len(items) == 1:
-                return [self._forward_error(items[0], error)]
-            count, half = len(items), len(items) // 2
-            _log.warning(
-                "a batch of %d texts failed with %s; computing its halves again", count, _kind(error)
-            )
-            return [*self.answer(items[:half]), *self.answer(items[half:])]
+        """Return the result of each item. Never raises; an item that fails does not affect the others."""
+        pairs = [pair for item in items for pair in zip(item.held, item.encoded, strict=True)]
+        logits = iter(self._logits(pairs))
         return [_decode(item, list(islice(logits, len(item.held)))) for item in items]
 
     def _prepare_item(self, item: WorkItem, tokens: Any) -> OneTrunkError | None:
@@ -93,39 +81,45 @@ class Executor:
                 return _answer_error(version, "the reload", error)
         return None
 
-    def _logits(self, pairs: Iterable[tuple[LoadedVersion, Encoded]]) -> list[np.ndarray]:
-        """Return the logits of each pair, (units, labels): one row for each word, or one for the whole text."""
+    def _logits(self, pairs: Sequence[tuple[LoadedVersion, Encoded]]) -> list[np.ndarray | OneTrunkError]:
+        """Return the logits of each pair of a version and a text, or the error of the pair.
+
+        If the forward pass of several pairs fails, each half is computed again. To isolate one failing pair among n
+        takes about 2 log2(n) more passes.
+
+        Logits are (units, labels): one row for each word, or one row for the whole text.
+        """
         slots: dict[Key, int] = {}
         adapters: list[Adapter] = []
         jobs = []
-        for loaded, encoded in pairs:
-            if loaded.key not in slots:
-                slots[loaded.key] = len(adapters)
-                adapters += self._trunk.registry.adapters([loaded])
-            jobs.append(LogitsRequest(encoded, slots[loaded.key]))
-        return compute_logits(self._trunk.trunk, adapters, jobs, self._batch_tokens)
-
-    def _forward_error(self, item: WorkItem, error: BaseException) -> OneTrunkError:
-        """Return the error of an item whose forward pass failed with `error`.
-
-        It names the first adapter that fails in a pass of its own; if none does, it names all adapters of the item.
-        """
-        versions = [loaded.adapter.ref for loaded in item.held]
-        if isinstance(error, OneTrunkError) and not isinstance(error, TaskSpecError):
-            return AdapterUnavailable(", ".join(versions), error)
-        if len(versions) > 1:
-            for version, pair in zip(versions, item.pairs, strict=True):
-                try:
-                    self._logits([pair])
-                except BaseException as own:
-                    return _answer_error(version, "the forward pass", own)
-        return _answer_error(", ".join(versions), "the forward pass", error)
+        try:
+            for loaded, encoded in pairs:
+                if loaded.key not in slots:
+                    slots[loaded.key] = len(adapters)
+                    adapters += self._trunk.registry.adapters([loaded])
+                jobs.append(LogitsRequest(encoded, slots[loaded.key]))
+            return [*compute_logits(self._trunk.trunk, adapters, jobs, self._batch_tokens)]
+        except BaseException as error:  # raised by the head of a plugin, or by a full GPU
+            if len(pairs) > 1:
+                count, half = len(pairs), len(pairs) // 2
+                _log.warning(
+                    "a forward pass of %d texts failed with %s; computing its halves again",
+                    count,
+                    _kind(error),
+                )
+                return [*self._logits(pairs[:half]), *self._logits(pairs[half:])]
+            version = pairs[0][0].adapter.ref
+            if isinstance(error, OneTrunkError) and not isinstance(error, TaskSpecError):
+                return [AdapterUnavailable(version, error)]
+            return [_answer_error(version, "the forward pass", error)]
 
 
-def _decode(item: WorkItem, logits: Sequence[np.ndarray]) -> Result:
-    """Return the answers of an item, or the error of the first adapter whose decoder fails."""
+def _decode(item: WorkItem, logits: Sequence[np.ndarray | OneTrunkError]) -> Result:
+    """Return the answers of an item, or the error of the first adapter that fails."""
     answers: list[AdapterAnswer] = []
     for name, loaded, example, own in zip(item.names, item.held, item.examples, logits, strict=True):
+        if isinstance(own, OneTrunkError):
+            return own
         adapter = loaded.adapter
         try:
             record = adapter.spec.decode(example, own, adapter.labels, adapter.settings)

@@ -18,7 +18,7 @@ from onetrunk.core.tasks import Example, JSONObject
 class TextRequest:
     """A text and the adapters that answer it.
 
-    adapters: served names; a repeated name repeats its answer.
+    adapters: the names under which the adapters are served; a repeated name repeats its answer.
     """
 
     text: str
@@ -26,7 +26,7 @@ class TextRequest:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the names without repetitions, in the order requested."""
+        """The served names without repetitions, in the order requested."""
         return tuple(dict.fromkeys(self.adapters))
 
 
@@ -112,13 +112,8 @@ class WorkItem:
 
     @property
     def charges(self) -> list[tuple[str, int]]:
-        """Return pairs of a served name and its tokens."""
+        """Pairs of a served name and its tokens."""
         return list(zip(self.names, self.costs, strict=True))
-
-    @property
-    def pairs(self) -> list[tuple[LoadedVersion, Encoded]]:
-        """Return pairs of a loaded version and the tokenised text."""
-        return list(zip(self.held, self.encoded, strict=True))
 
 
 def repeat_answers(inputs: Sequence[TextRequest], results: Iterable[Result]) -> list[Result]:

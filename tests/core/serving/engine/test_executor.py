@@ -127,4 +127,6 @@ def test_a_forward_pass_that_fails_is_narrowed_down_by_halves(
     found, passes = served_by(plugin, bert, store, ["good"] * 21 + [long] + ["good"] * 10)
     assert [type(each) for each in found] == [list] * 21 + [AnswerFailed] + [list] * 10
     assert passes <= 1 + 2 * 5
-    assert "a batch of 32 texts failed with RuntimeError; computing its halves again" in caplog.messages
+    assert (
+        "a forward pass of 32 texts failed with RuntimeError; computing its halves again" in caplog.messages
+    )
