@@ -35,7 +35,7 @@ class Executor:
         self._trunk, self._batch_tokens, self._input_tokens = trunk, batch_tokens, input_tokens
 
     def prepare(self, items: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, OneTrunkError | None]]:
-        """Tokenise each text once, and reload adapters whose weights were evicted from the device.
+        """Tokenise each text once, and split it into words as each of its adapters requires.
 
         Yields each item with its error, or None. An item whose request is gone stays untokenised and has no error.
         """
@@ -61,31 +61,23 @@ class Executor:
         return [_decode(item, list(islice(logits, len(item.held)))) for item in items]
 
     def _prepare_item(self, item: WorkItem, tokens: Any) -> OneTrunkError | None:
-        """Fill `item.examples` and `item.encoded`, and reload adapters. Returns the error, or None."""
+        """Fill `item.examples` and `item.encoded`. Returns the error, or None."""
         if len(tokens) * len(item.held) > self._input_tokens:
             return TooManyTokens(len(tokens), len(item.held), self._input_tokens)
         for loaded in item.held:
-            version = loaded.adapter.ref
             try:
                 example = loaded.adapter.spec.unlabelled(item.text)
                 item.examples.append(example)
                 item.encoded.append(self._trunk.encoder.arrange(tokens, example.words))
             except BaseException as error:  # raised by the word splitter of a plugin
-                return _answer_error(version, "split", error)
-            try:
-                if self._trunk.registry.tier(loaded) != "device":
-                    self._trunk.registry.adapters([loaded])
-            except OneTrunkError as error:
-                return AdapterUnavailable(version, error)
-            except BaseException as error:
-                return _answer_error(version, "the reload", error)
+                return _answer_error(loaded.adapter.ref, "split", error)
         return None
 
     def _logits(self, pairs: Sequence[tuple[LoadedVersion, Encoded]]) -> list[np.ndarray | OneTrunkError]:
         """Return the logits of each pair of a version and a text, or the error of the pair.
 
-        If the forward pass of several pairs fails, each half is computed again. To isolate one failing pair among n
-        takes about 2 log2(n) more passes.
+        Adapters whose weights were evicted from the device are reloaded. If the forward pass of several pairs fails,
+        each half is computed again. To isolate one failing pair among n takes about 2 log2(n) more passes.
 
         Logits are (units, labels): one row for each word, or one row for the whole text.
         """
@@ -99,7 +91,7 @@ class Executor:
                     adapters += self._trunk.registry.adapters([loaded])
                 jobs.append(LogitsRequest(encoded, slots[loaded.key]))
             return [*compute_logits(self._trunk.trunk, adapters, jobs, self._batch_tokens)]
-        except BaseException as error:  # raised by the head of a plugin, or by a full GPU
+        except BaseException as error:  # raised by the head of a plugin, a reload, or a full GPU
             if len(pairs) > 1:
                 count, half = len(pairs), len(pairs) // 2
                 _log.warning(
