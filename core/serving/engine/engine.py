@@ -192,20 +192,18 @@ class Engine(ServingBackend):
         finally:
             timer.cancel()
             if pending.left:
-                pending.gone = True
+                pending.abandoned = True
                 self._release(self._scheduler.drop(items))
 
     def _prepare(self, items: Sequence[WorkItem]) -> list[WorkItem]:
         """Tokenise items. Returns the items that can be computed, and delivers the results of the others."""
         settled: list[tuple[WorkItem, Result]] = []
         ready: list[WorkItem] = []
-        for item, error in self._executor.prepare(items):
-            if error is not None:
-                settled.append((item, error))
-            elif item.request.gone:
-                settled.append((item, []))
-            else:
+        for item, result in self._executor.prepare(items):
+            if result is None:
                 ready.append(item)
+            else:
+                settled.append((item, result))
         self._correct_costs(ready)
         self._deliver(settled)
         return ready
@@ -256,7 +254,7 @@ class Engine(ServingBackend):
         """Release the loaded versions and the capacity of items."""
         for item in items:
             self.trunk.registry.release(item.held)
-            if item.request.gone:  # not answered, so it must not raise the measured rate of its names
+            if item.request.abandoned:  # not answered, so it must not raise the measured rate of its names
                 self._admission.correct((name, -cost) for name, cost in item.charges)
             else:
                 self._admission.answered(item.charges)

@@ -34,13 +34,14 @@ class Executor:
     def __init__(self, trunk: OneTrunk, batch_tokens: int, input_tokens: int) -> None:
         self._trunk, self._batch_tokens, self._input_tokens = trunk, batch_tokens, input_tokens
 
-    def prepare(self, items: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, OneTrunkError | None]]:
+    def prepare(self, items: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, Result | None]]:
         """Tokenise each text once, and split it into words as each of its adapters requires.
 
-        Yields each item with its error, or None. An item whose request is gone stays untokenised and has no error.
+        Yields each item with None if it can be computed, else with its result: an error, or an empty list if the
+        request was abandoned.
         """
-        if all(item.request.gone for item in items):
-            yield from ((item, None) for item in items)
+        if all(item.request.abandoned for item in items):
+            yield from ((item, []) for item in items)
             return
         try:
             tokenised = self._trunk.encoder.tokenise([item.text for item in items])
@@ -52,7 +53,7 @@ class Executor:
                 yield items[0], _answer_error("the tokenizer", "tokenise", error)
             return
         for item, tokens in zip(items, tokenised, strict=True):
-            yield item, None if item.request.gone else self._prepare_item(item, tokens)
+            yield item, [] if item.request.abandoned else self._prepare_item(item, tokens)
 
     def answer(self, items: Sequence[WorkItem]) -> list[Result]:
         """Return the result of each item. Never raises; an item that fails does not affect the others."""
@@ -76,8 +77,8 @@ class Executor:
     def _logits(self, pairs: Sequence[tuple[LoadedVersion, Encoded]]) -> list[np.ndarray | OneTrunkError]:
         """Return the logits of each pair of a version and a text, or the error of the pair.
 
-        Adapters whose weights were evicted from the device are reloaded. If the forward pass of several pairs fails,
-        each half is computed again. To isolate one failing pair among n takes about 2 log2(n) more passes.
+        Adapters that were evicted from the device are reloaded. If the forward pass of several pairs fails, each
+        half is computed again. To isolate one failing pair among n takes about 2 log2(n) more passes.
 
         Logits are (units, labels): one row for each word, or one row for the whole text.
         """

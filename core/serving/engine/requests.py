@@ -59,7 +59,7 @@ class PendingRequest:
     done: completes when every result is there, or when the time limit is reached.
     results: the result of each text; an empty list until `settle` stores one.
     left: number of results that are missing.
-    gone: True if the caller no longer waits, because it was cancelled or the time limit was reached.
+    abandoned: True if the caller no longer waits, because it was cancelled or the time limit was reached.
     """
 
     def __init__(self, count: int) -> None:
@@ -67,7 +67,7 @@ class PendingRequest:
         self.done: asyncio.Future[None] = self.loop.create_future()
         self.results: list[Result] = [[] for _ in range(count)]
         self.left = count
-        self.gone = False
+        self.abandoned = False
 
     def settle(self, index: int, result: Result) -> None:
         """Store the result of the text with this index. Call it once for each text."""
