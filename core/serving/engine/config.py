@@ -78,14 +78,13 @@ class ServeConfig:
         threads: number of CPU threads that the device threads share.
         Raises UsageError if a limit is out of range.
         """
-        return Limits.for_device(
-            device,
-            threads,
-            batch_tokens=self.max_batch_tokens,
-            queue_tokens=self.max_queue,
-            wait_ms=self.max_wait_ms,
-            **asdict(self.limits),
-        )
+        options = asdict(self.limits) | {
+            "batch_tokens": self.max_batch_tokens,
+            "queue_tokens": self.max_queue,
+            "wait_ms": self.max_wait_ms,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        return replace(Limits.for_device(device, threads), **given)
 
 
 def check_name(name: str) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onetrunk.core.errors import UsageError
 
 _CPU_WORKERS = 4
 """Default maximum number of device threads on a CPU."""
-_ON_GPU = {"batch_tokens": 16384, "queue_tokens": 2**20, "input_tokens": 2**20, "workers": 2}
-"""Defaults on a GPU. While one device thread computes, the other one prepares its batch."""
 _MAX_WAIT_MS = 60_000
 
 
@@ -58,15 +55,12 @@ class Limits:
             raise UsageError(f"wait_ms is {self.wait_ms}; expected at most {_MAX_WAIT_MS}")
 
     @classmethod
-    def for_device(cls, device: str, threads: int = 1, **options: float | None) -> Limits:
+    def for_device(cls, device: str, threads: int = 1) -> Limits:
         """Return the default limits of a device type.
 
         device: `cpu` or `cuda`.
         threads: number of CPU threads that the device threads share.
-        options: limits that replace the defaults, unless they are None.
         """
-        defaults: Mapping[str, float] = (
-            _ON_GPU if device == "cuda" else {"workers": min(_CPU_WORKERS, threads)}
-        )
-        given = {name: value for name, value in options.items() if value is not None}
-        return cls(**{**defaults, **given})  # type: ignore[arg-type]
+        if device == "cuda":  # one device thread prepares its batch while the other one computes
+            return cls(batch_tokens=16384, queue_tokens=2**20, input_tokens=2**20, workers=2)
+        return cls(workers=min(_CPU_WORKERS, threads))
