@@ -1,4 +1,4 @@
-"""Calls of Ray deployments, which are repeated if the process that answers is lost. No torch is imported."""
+"""Calls of Ray deployments, repeated if the process that answers is lost. Ray is imported at the first call."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ray.exceptions import RayActorError
-from ray.serve.exceptions import BackPressureError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_fixed
+
+from onetrunk.core.serving.engine.errors import QueueFull
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentResponse
@@ -25,9 +25,12 @@ async def call_with_retry(call: Callable[[], DeploymentResponse], *, wait: bool)
     """Return the result of a call. If the replica that answers it is lost, repeat the call on another one.
 
     call: makes the call; it must be safe to repeat.
-    wait: repeat the call until there is capacity, instead of raising BackPressureError.
+    wait: repeat the call until there is capacity, instead of raising QueueFull.
     Raises RayActorError if three replicas are lost, one after the other.
     """
+    from ray.exceptions import RayActorError
+    from ray.serve.exceptions import BackPressureError
+
     while_full = AsyncRetrying(
         retry=retry_if_exception_type(BackPressureError if wait else ()),
         wait=wait_fixed(_PAUSE_SECONDS),
@@ -39,7 +42,11 @@ async def call_with_retry(call: Callable[[], DeploymentResponse], *, wait: bool)
         before_sleep=_warn,
         reraise=True,
     )
-    return await while_lost(while_full, _call_once, call)
+    try:
+        return await while_lost(while_full, _call_once, call)
+    except BackPressureError as error:
+        waiting, limit, *_ = error.args
+        raise QueueFull(waiting, limit, 1, "calls") from None
 
 
 async def _call_once(call: Callable[[], DeploymentResponse]) -> Any:

@@ -7,26 +7,26 @@ import logging
 import pickle
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ray.exceptions import RayError
-from ray.serve.exceptions import BackPressureError, RayServeException
 from typing_extensions import override
 
+from onetrunk.adapters.methods.bank import Tier, Usage
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.serving.cluster.call_batching import CallBatcher
 from onetrunk.core.serving.cluster.call_retry import call_with_retry
-from onetrunk.core.serving.cluster.gateway_state import GatewayState
-from onetrunk.core.serving.cluster.messages import Outcome, TableUpdate
+from onetrunk.core.serving.cluster.messages import NameEntry, NameTable, Outcome, ReplicaHealth, TableUpdate
 from onetrunk.core.serving.engine.admission import check_size
+from onetrunk.core.serving.engine.backend import ServingBackend
 from onetrunk.core.serving.engine.errors import OverTime, QueueFull, ServingError, UnknownName
 from onetrunk.core.serving.engine.events import EventSink
 from onetrunk.core.serving.engine.limits import Limits
 from onetrunk.core.serving.engine.requests import Result, TextRequest
-from onetrunk.core.serving.engine.status import AdapterStatus
+from onetrunk.core.serving.engine.status import AdapterStatus, BackendInfo, EngineStatus
+from onetrunk.core.tasks import Labels
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle, DeploymentResponse
@@ -35,10 +35,11 @@ _RETRY_SECONDS = 5
 """Seconds after which a client may try again a request that was over its time limit."""
 _PAUSE_SECONDS = 0.5
 """Pause before the next call of a name service that could not be reached."""
+_TIERS: tuple[Tier, ...] = ("device", "host", "disk")  # the fastest one first
 _log = logging.getLogger(__name__)
 
 
-class RayBackend(GatewayState):
+class RayBackend(ServingBackend):
     """Serving backend of a gateway: sends texts to the replicas, and loads and unloads to the name service.
 
     A request is answered by the versions that the name table had when the request arrived. A request that waits
@@ -46,6 +47,8 @@ class RayBackend(GatewayState):
 
     replicas: the deployment of `Replica`.
     names: the deployment of the name service.
+    table: the newest name table that was received.
+    reports: the newest health report of each replica, by the id of the replica.
     """
 
     def __init__(
@@ -53,6 +56,8 @@ class RayBackend(GatewayState):
     ) -> None:
         super().__init__(limits, events)
         self._replicas, self._names = replicas, names
+        self.table = NameTable("", "")
+        self.reports: Mapping[str, ReplicaHealth] = {}
         self._calls: CallBatcher[Outcome] = CallBatcher(self._call_replica, limits.wait_ms / 1e3)
         self._watching: asyncio.Task[None] | None = None
 
@@ -119,9 +124,49 @@ class RayBackend(GatewayState):
         self.update(outcome)
         self.events.unloaded(name)
 
+    @property
+    @override
+    def info(self) -> BackendInfo:
+        """The facts of the first replica; empty strings without replicas."""
+        return next((report.info for report in self.reports.values()), BackendInfo("", "", ""))
+
+    @property
+    @override
+    def usage(self) -> Usage:
+        """The sums over all replicas."""
+        usages = [report.usage for report in self.reports.values()]
+        return Usage(*(sum(getattr(own, field.name) for own in usages) for field in fields(Usage)))
+
+    @property
+    @override
+    def served(self) -> Mapping[str, NameEntry]:
+        return self.table.entries
+
+    @override
+    def status(self) -> EngineStatus:
+        """Return the summed queues. The state is `ready` if one replica is ready, `broken` without replicas."""
+        each = [report.status for report in self.reports.values()]
+        states = [own.state for own in each] or ["broken"]
+        return EngineStatus(
+            state="ready" if "ready" in states else states[0],
+            waiting_texts=sum(own.waiting_texts for own in each),
+            waiting_tokens=sum(own.waiting_tokens for own in each),
+            limit_tokens=sum(own.limit_tokens for own in each),
+            wait_p95=max((own.wait_p95 for own in each if own.wait_p95 is not None), default=None),
+            requests_per_second=self._requests.rate(),
+            adapters=len(self.served),
+            uptime=time.monotonic() - self._started,
+        )
+
     @override
     async def drain(self) -> None:
         """Return at once, because Ray stops a gateway only after its requests are answered."""
+
+    def update(self, table: NameTable) -> None:
+        """Replace the table, unless the new one is an older revision of the same epoch."""
+        if table.epoch != self.table.epoch or table.revision > self.table.revision:
+            self.table = table
+            self._drop_windows()
 
     async def _call_replica(
         self, key: str, requests: list[Sequence[TextRequest]], wait: bool
@@ -137,9 +182,8 @@ class RayBackend(GatewayState):
             outcomes: list[Outcome] = await call_with_retry(
                 lambda: replicas.answer.remote(requests, wait), wait=wait
             )
-        except BackPressureError as error:
-            waiting, limit, *_ = error.args
-            return [QueueFull(waiting, limit, 1, "calls")] * len(requests)
+        except QueueFull as error:
+            return [error] * len(requests)
         return outcomes
 
     async def _change(self, call: Callable[[str], DeploymentResponse]) -> Any:
@@ -155,6 +199,9 @@ class RayBackend(GatewayState):
             await self._receive_update()  # the name service was restarted, and its table has another epoch
 
     async def _watch(self) -> None:
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException
+
         while True:
             try:
                 await self._receive_update()
@@ -170,6 +217,12 @@ class RayBackend(GatewayState):
             await self._names.adopt.remote(self.table)
         elif update.table is not None:
             self.update(update.table)
+
+    @override
+    def _details(self, served: NameEntry) -> tuple[str, Labels, Tier]:
+        loaded = [report.tiers[served.key] for report in self.reports.values() if served.key in report.tiers]
+        tiers: list[Tier] = [*loaded, "disk"]
+        return served.task, served.labels, min(tiers, key=_TIERS.index)
 
 
 def _with_names(result: Result, given: TextRequest) -> Result:

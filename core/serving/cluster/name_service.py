@@ -15,6 +15,7 @@ from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from onetrunk.core.errors import OneTrunkError
+from onetrunk.core.serving.cluster.call_retry import call_with_retry
 from onetrunk.core.serving.cluster.messages import NameEntry, NameTable, TableUpdate
 from onetrunk.core.serving.engine.errors import UnknownName
 
@@ -139,8 +140,6 @@ class NameServiceDeployment(NameService):
     async def __init__(  # type: ignore[misc]  # Ray awaits it
         self, replicas: DeploymentHandle, adapters: Mapping[str, str] | None, origin: str
     ) -> None:
-        from onetrunk.core.serving.cluster.call_retry import call_with_retry  # imports Ray
-
         async def load(reference: str) -> NameEntry | OneTrunkError:
             entry: NameEntry | OneTrunkError = await call_with_retry(
                 lambda: replicas.load.remote(reference), wait=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,10 @@ if TYPE_CHECKING:
     from onetrunk.core.tasks import Labels
 
 
-class ServingBackend:
+class ServingBackend(ABC):
     """Answers requests, and loads and unloads adapters. Coroutines belong to one event loop.
 
-    Subclasses override the methods that raise NotImplementedError: `Engine` computes in this process, `RayBackend`
-    calls the replicas of a Ray cluster.
+    `Engine` computes in this process, `RayBackend` calls the replicas of a Ray cluster.
 
     limits: the limits of a request and of the queue.
     events: receives all serving events.
@@ -35,6 +35,7 @@ class ServingBackend:
         self._requests = SlidingWindow()
         self._by_name: dict[str, SlidingWindow] = {}
 
+    @abstractmethod
     async def answer(self, inputs: Sequence[TextRequest], *, wait: bool = False) -> list[Result]:
         """Return the result of each text; an error of one text does not affect the others.
 
@@ -44,42 +45,41 @@ class ServingBackend:
         Raises QueueFull. Raises OverTime after `Limits.request_seconds`, not counting the wait for capacity. Raises
         ShuttingDown after `drain` was called.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     async def load(self, name: str, reference: str) -> tuple[AdapterStatus, str | None]:
         """Load the version that `reference` means now, and serve it as `name`.
 
         Returns its status, and the version it replaced, if any. Raises OneTrunkError if the load fails; the
         version that served before then stays in service.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     async def unload(self, name: str) -> None:
         """Take `name` out of service; requests that have been accepted are answered. Raises UnknownName."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def drain(self) -> None:
         """Refuse new requests, and return when all accepted ones are answered."""
-        raise NotImplementedError
 
+    @abstractmethod
     def status(self) -> EngineStatus:
         """Return the state of the queue and the load."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def info(self) -> BackendInfo:
         """Backbone, device and precision."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def usage(self) -> Usage:
         """Memory and transfers of the adapter banks."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def served(self) -> Mapping[str, Any]:
         """A snapshot of the served names. Each value has the attributes `version`, `reference` and `since`."""
-        raise NotImplementedError
 
     def versions(self) -> dict[str, str]:
         """Return the version in service for each served name."""
@@ -96,9 +96,9 @@ class ServingBackend:
             raise UnknownName(name, sorted(served))
         return self._status_of(name, served[name])
 
+    @abstractmethod
     def _details(self, served: Any) -> tuple[str, Labels, Tier]:
         """Return the task, the labels and the tier of a value of `served`."""
-        raise NotImplementedError
 
     def _status_of(self, name: str, served: Any) -> AdapterStatus:
         task, labels, tier = self._details(served)
@@ -130,5 +130,5 @@ class ServingBackend:
                     self._by_name.setdefault(name, SlidingWindow()).record(seconds)
 
     def _drop_windows(self) -> None:
-        """Drop the statistics of names that are not served any more."""
+        """Drop the statistics of names that are no longer served."""
         self._by_name = {name: window for name, window in self._by_name.items() if name in self.served}
