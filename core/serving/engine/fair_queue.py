@@ -12,6 +12,7 @@ A name that floods the queue can be demoted: it then adds only a few tokens to t
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
@@ -22,16 +23,7 @@ DEMOTED_TOKENS = 16
 _RECENT_ITEMS = 256
 """Number of recently removed items that are inspected to find out whether they all belong to one name."""
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class QueueTicket(Generic[T]):
-    """Identifies a queued item."""
-
-    name: str
-    cost: int
-    item: T
+T = TypeVar("T", bound=Hashable)
 
 
 @dataclass(slots=True, eq=False)
@@ -40,19 +32,16 @@ class _NameQueue(Generic[T]):
 
     served: the counter of the name, in tokens.
     entry: number of the valid heap entry of the name.
-    tokens: sum of the costs of the items.
+    costs: tokens of each item, in the order in which they were queued.
+    tokens: sum of `costs`.
     credit: tokens that the name may add to the next batch while it is demoted.
     """
 
     served: int
     entry: int = 0
-    tickets: OrderedDict[QueueTicket[T], None] = field(default_factory=OrderedDict)
+    costs: OrderedDict[T, int] = field(default_factory=OrderedDict)
     tokens: int = 0
     credit: int = 0
-
-    @property
-    def first(self) -> QueueTicket[T] | None:
-        return next(iter(self.tickets), None)
 
 
 class FairQueue(Generic[T]):
@@ -75,25 +64,22 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return self._count
 
-    def put(self, name: str, cost: int, item: T) -> QueueTicket[T]:
-        """Append `item`, which costs `cost` tokens, to the items of `name`; return its ticket."""
-        ticket = QueueTicket(name, cost, item)
+    def put(self, name: str, cost: int, item: T) -> None:
+        """Append `item`, which costs `cost` tokens and must not be queued yet, to the items of `name`."""
         if name not in self._queues:
             self._queues[name] = _NameQueue(self._virtual_time)
             self._push(name)
         queue = self._queues[name]
-        queue.tickets[ticket] = None
+        queue.costs[item] = cost
         queue.tokens += cost
         self.tokens += cost
         self._count += 1
-        return ticket
 
-    def drop(self, ticket: QueueTicket[T]) -> bool:
-        """Remove an item; return False if it has already left the queue."""
-        queue = self._queues.get(ticket.name)
-        if queue is None or ticket not in queue.tickets:
+    def drop(self, name: str, item: T) -> bool:
+        """Remove an item of `name`. Returns False if it is not queued."""
+        if name not in self._queues or item not in self._queues[name].costs:
             return False
-        self._remove(queue, ticket)
+        self._remove(name, item)
         return True
 
     def charge(self, name: str, tokens: int) -> None:
@@ -117,11 +103,12 @@ class FairQueue(Generic[T]):
         taken = self._take(budget, demoted)
         aside = None if demoted is None else self._queues.get(demoted)
         if demoted is not None and aside is not None:
-            if taken and (ticket := aside.first) is not None:
-                aside.credit = min(aside.credit + DEMOTED_TOKENS, ticket.cost)  # enough for one item at most
-                if ticket.cost <= aside.credit:
-                    aside.credit -= ticket.cost
-                    taken.append(self._serve(aside, ticket))
+            if taken and aside.costs:
+                item, cost = next(iter(aside.costs.items()))
+                aside.credit = min(aside.credit + DEMOTED_TOKENS, cost)  # enough for one item at most
+                if cost <= aside.credit:
+                    aside.credit -= cost
+                    taken.append(self._serve(demoted, item))
             aside.served = max(aside.served, self._virtual_time)
             self._push(demoted)
         return taken
@@ -132,28 +119,29 @@ class FairQueue(Generic[T]):
         left, total = budget, self.tokens
         shares: dict[str, int] = {}
         taken_tokens: Counter[str] = Counter()
-        while self._count and (ticket := self._next_ticket(excluded)) is not None:
-            name, queue = ticket.name, self._queues[ticket.name]
+        while self._count and (name := self._next_name(excluded)) is not None:
+            queue = self._queues[name]
+            item, cost = next(iter(queue.costs.items()))
             if name not in shares:  # half of the batch, or all of it if no other name is or was queued
                 alone = queue.tokens == total and self.is_alone(name)
                 shares[name] = budget if alone else max(DEMOTED_TOKENS, budget // 2)
-            over_share = taken_tokens[name] and taken_tokens[name] + ticket.cost > shares[name]
-            if taken and (ticket.cost > left or over_share):
+            over_share = taken_tokens[name] and taken_tokens[name] + cost > shares[name]
+            if taken and (cost > left or over_share):
                 break
-            left -= ticket.cost
-            taken_tokens[name] += ticket.cost
-            taken.append(self._serve(queue, ticket))
+            left -= cost
+            taken_tokens[name] += cost
+            taken.append(self._serve(name, item))
         return taken
 
-    def _next_ticket(self, excluded: str | None) -> QueueTicket[T] | None:
-        """Return the first ticket of the name with the lowest counter, and set the virtual time to this counter."""
+    def _next_name(self, excluded: str | None) -> str | None:
+        """Return the name with the lowest counter that has items, and set the virtual time to this counter."""
         while self._heap:
             served, entry, name = self._heap[0]
             queue = self._queues.get(name)
             if name != excluded and queue is not None and queue.entry == entry:
                 self._virtual_time = max(self._virtual_time, served)
-                if (ticket := queue.first) is not None:
-                    return ticket
+                if queue.costs:
+                    return name
                 del self._queues[name]
             heappop(self._heap)
         return None
@@ -164,16 +152,18 @@ class FairQueue(Generic[T]):
         queue.entry = next(self._entries)
         heappush(self._heap, (queue.served, queue.entry, name))
 
-    def _serve(self, queue: _NameQueue[T], ticket: QueueTicket[T]) -> T:
+    def _serve(self, name: str, item: T) -> T:
         """Remove an item, and raise the counter of its name."""
-        self._remove(queue, ticket)
-        queue.served += ticket.cost
-        self._push(ticket.name)
-        return ticket.item
+        self._queues[name].served += self._remove(name, item)
+        self._push(name)
+        return item
 
-    def _remove(self, queue: _NameQueue[T], ticket: QueueTicket[T]) -> None:
-        del queue.tickets[ticket]
-        queue.tokens -= ticket.cost
-        self._recent.append(ticket.name)
-        self.tokens -= ticket.cost
+    def _remove(self, name: str, item: T) -> int:
+        """Remove an item, and return its cost."""
+        queue = self._queues[name]
+        cost = queue.costs.pop(item)
+        queue.tokens -= cost
+        self.tokens -= cost
         self._count -= 1
+        self._recent.append(name)
+        return cost

@@ -10,7 +10,6 @@ from typing import TypeAlias
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference.registry import LoadedVersion
-from onetrunk.core.serving.engine.fair_queue import QueueTicket
 from onetrunk.core.tasks import Example, JSONObject
 
 
@@ -95,7 +94,6 @@ class WorkItem:
     examples, encoded: the text as the task of each adapter splits it, and its tokens; empty until it is tokenised.
     queue_name: the served name under which the item waits in the fair queue.
     queued_at: the time of `time.perf_counter` at which the item entered the queue.
-    ticket: identifies the item in the fair queue; None before it is queued.
     """
 
     text: str
@@ -108,7 +106,6 @@ class WorkItem:
     encoded: list[Encoded] = field(default_factory=list)
     queue_name: str = ""
     queued_at: float = 0.0
-    ticket: QueueTicket[WorkItem] | None = None
 
     @property
     def charges(self) -> list[tuple[str, int]]:

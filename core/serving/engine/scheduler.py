@@ -66,13 +66,13 @@ class Scheduler:
             self._recent.append(None)
             for item in items:
                 item.queued_at = time.perf_counter()
-                item.ticket = self._queue.put(item.queue_name, sum(item.costs), item)
+                self._queue.put(item.queue_name, sum(item.costs), item)
             self._changed.notify()
 
     def drop(self, items: Iterable[WorkItem]) -> list[WorkItem]:
         """Remove from the queue those items that are still in it, and return them."""
         with self._changed:
-            return [item for item in items if item.ticket is not None and self._queue.drop(item.ticket)]
+            return [item for item in items if self._queue.drop(item.queue_name, item)]
 
     def charge(self, tokens: Mapping[str, int]) -> None:
         """Charge each name the tokens by which its items cost more than estimated; negative if they cost less."""
