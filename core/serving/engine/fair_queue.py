@@ -53,9 +53,8 @@ class FairQueue(Generic[T]):
     def __init__(self) -> None:
         self.tokens = 0
         self._queues: dict[str, _NameQueue[T]] = {}
-        self._heap: list[
-            tuple[int, int, str]
-        ] = []  # (counter, entry, name); the newest entry of a name is valid
+        # (counter, entry, name); only the newest entry of a name is valid.
+        self._heap: list[tuple[int, int, str]] = []
         self._entries = count()
         self._virtual_time = 0
         self._count = 0
