@@ -1,4 +1,4 @@
-"""The client of a service: `Client` for code that waits, `AsyncClient` for an event loop. Imports no torch."""
+"""Clients of a OneTrunk service: `Client` is synchronous, `AsyncClient` is for asyncio. Neither imports torch."""
 
 from __future__ import annotations
 

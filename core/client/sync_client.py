@@ -1,49 +1,39 @@
-"""`Client`: a synchronous client."""
+"""`Client`: the synchronous client of a service."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 
 import httpx2
 
 from onetrunk.core.client import requests as calls
 from onetrunk.core.client import responses as answers
+from onetrunk.core.client.base_client import BaseClient
 from onetrunk.core.client.errors import ServiceError
 from onetrunk.core.client.requests import CHUNK, ApiCall, Chunk, Chunks
-from onetrunk.core.client.responses import MOST_BYTES, MOST_PROBLEM_BYTES, PROBLEM, LineReader, ResponseBody
-from onetrunk.core.client.retry import PATIENT, Retries
-from onetrunk.core.client.transport import SECONDS, Transport
+from onetrunk.core.client.responses import MOST_BYTES, MOST_PROBLEM_BYTES, PROBLEM, LineReader
+from onetrunk.core.client.retry import Tries
 from onetrunk.core.tasks import JSONObject
 from onetrunk.core.tasks.prediction import Prediction, check_strings
 
 
-class Client:
+class Client(BaseClient[httpx2.Client]):
     """A client of a OneTrunk service (`adapters serve`). Safe to share between threads.
 
     url: base URL, `http://HOST:PORT`.
-    token: the token, or the `Path` of a file with it. Messages never contain it.
-    timeout: read timeout in seconds; loads have a longer one.
-    retries: how often, and for how long, a request is repeated after 429 and 503, at the time in Retry-After, or
-        after a failed connection. An unload is repeated only if it was not sent.
+    token: the token, or the `Path` of a file with the token. Messages never contain it.
+    timeout: read timeout in seconds; `load` waits longer.
+    retries: how often, and for how long, a request is repeated after status 429 or 503, or a failed connection. The
+        pause is at least as long as the header Retry-After says. `unload` is repeated only if it was not sent.
 
     Every method raises ServiceError if the service refuses the request, ServiceUnreachable without a response, and
-    AnswerError for a malformed response.
+    AnswerError for a malformed or truncated response.
     """
 
-    def __init__(
-        self,
-        url: str,
-        token: str | Path | None = None,
-        *,
-        timeout: float = SECONDS,
-        retries: Retries = PATIENT,
-    ) -> None:
-        self._service = Transport(url, token, timeout, retries)
-        self._http = httpx2.Client(**self._service.settings())
+    _http_class = httpx2.Client
 
     def __enter__(self) -> Client:
         return self
@@ -53,36 +43,29 @@ class Client:
     ) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
-
     def close(self) -> None:
         """Close all connections."""
         self._http.close()
 
-    @property
-    def url(self) -> str:
-        """The base URL of the service."""
-        return self._service.url
-
     def predict(self, texts: Sequence[str], adapters: Sequence[str]) -> list[list[Prediction]]:
-        """Predict each text with each adapter. Returns a list per text with one prediction per adapter, in order.
+        """Predict each text with each adapter. Returns one list per text, with one prediction per adapter.
 
-        All texts go into one request, which a service limits to a few hundred; `predict_stream` takes any number.
-        Raises ServiceError if one text fails, TypeError unless both arguments are lists of strings.
+        Both have the order of the arguments. All texts are sent in one request, and a service limits their number to
+        a few hundred; `predict_stream` takes any number. Raises ServiceError if one text fails, TypeError unless both arguments are lists of strings.
         """
         check_strings(texts, adapters)
         if not texts:
             return []
-        answer = answers.json_object(self.url, self._ask(calls.predict(texts, adapters)))
-        return answers.results(self.url, tuple(texts), adapters, answer)
+        data = self._ask(calls.predict(texts, adapters))
+        return answers.results(self.url, texts, adapters, data)
 
     def predict_stream(
         self, texts: Iterable[str], adapters: Sequence[str], *, chunk: int = CHUNK
     ) -> Iterator[list[Prediction]]:
-        """Predict a stream of any length in bounded memory; otherwise like `predict`.
+        """Predict any number of texts in bounded memory; yield the predictions of each text, in order.
 
-        chunk: number of texts per request; with 1, each text is predicted as soon as it is read, which is slower.
+        chunk: number of texts per request, at least 1. With 1, each text is sent as soon as it is read, but slower.
+        Raises the errors of `predict`, and UsageError for an invalid `chunk`.
         """
         chunks = Chunks(adapters, chunk)
         for text in texts:
@@ -102,13 +85,13 @@ class Client:
     def load(self, name: str, ref: str) -> JSONObject:
         """Load `ref` and serve it as `name`, in place of the version that served before; return its status.
 
-        `previous` in the status is the replaced version, if any. Raises ServiceError, and nothing changes, if `ref`
-        is unknown or fails its checks. The token needs the scope admin.
+        `previous` in the status is the replaced version, if there was one. Raises ServiceError, and changes nothing,
+        if `ref` is unknown or fails its checks; UsageError for an invalid `name`. The token needs the scope `admin`.
         """
         return answers.json_object(self.url, self._ask(calls.load(name, ref)))
 
     def unload(self, name: str) -> None:
-        """Unload the served name `name`. The token needs the scope admin."""
+        """Stop serving `name`. The token needs the scope `admin`. Raises UsageError for an invalid name."""
         self._ask(calls.unload(name))
 
     def status(self) -> JSONObject:
@@ -116,18 +99,17 @@ class Client:
         return answers.json_object(self.url, self._ask(calls.STATUS))
 
     def _ask(self, call: ApiCall) -> bytes:
-        """Send `call` and return the body of the response."""
         with self._opened(call) as response:
             return self._read(call, response, MOST_BYTES)
 
     def _answer(self, chunk: Chunk) -> Iterator[list[Prediction]]:
         call = chunk.call
-        reader = LineReader(self.url, chunk, self._service.tries(call))
+        reader = LineReader(self.url, chunk, Tries(self._retries, call.repeatable))
         while reader.left.texts:
             wait = 0.0
             with self._opened(reader.left.call) as response:
                 try:
-                    with self._service.reading(call, lambda: reader.so_far):
+                    with self._reading(call, lambda: reader.so_far):
                         for data in response.iter_bytes():
                             yield from reader.feed(data)
                     yield from reader.finish()
@@ -139,27 +121,30 @@ class Client:
 
     @contextmanager
     def _opened(self, call: ApiCall) -> Iterator[httpx2.Response]:
-        """Yield the successful response with an unread body. Raises ClientError for any other response."""
+        """Send `call` and yield the successful response with an unread body, which is closed at the end.
+
+        Raises ServiceError or AnswerError for any other response, ServiceUnreachable without a response.
+        """
         response = self._send(call)
         try:
             if not answers.is_wanted(call, response.status_code, response.headers):
                 problem = answers.kind(response.headers) == PROBLEM
                 body = self._read(call, response, MOST_PROBLEM_BYTES) if problem else b""
-                raise self._service.refusal(response.status_code, response.headers, body)
+                raise self._refusal(response.status_code, response.headers, body)
             yield response
         finally:
             response.close()
 
     def _send(self, call: ApiCall) -> httpx2.Response:
-        """Send the request, and retry as configured; yield the response."""
-        tries = self._service.tries(call)
+        """Send `call`, repeat it as `retries` allows, and return the response with an unread body."""
+        tries = Tries(self._retries, call.repeatable)
         while True:
-            request = self._http.build_request(**self._service.request(call))
+            request = self._http.build_request(**self._request(call))
             try:
                 response = self._http.send(request, stream=True)
             except httpx2.HTTPError as error:
                 if (wait := tries.after_failure(error)) is None:
-                    raise self._service.failure(call, error) from error
+                    raise self._failure(call, error) from error
             else:
                 if (wait := tries.after_answer(response.status_code, response.headers)) is None:
                     return response
@@ -167,8 +152,8 @@ class Client:
             time.sleep(wait)
 
     def _read(self, call: ApiCall, response: httpx2.Response, most: int) -> bytes:
-        body = ResponseBody(self.url, most)
-        with self._service.reading(call, lambda: "in the middle"):
+        body = bytearray()
+        with self._reading(call, lambda: "in the middle"):
             for data in response.iter_bytes():
-                body.add(data)
-        return body.take()
+                answers.extend(self.url, body, data, most)
+        return bytes(body)

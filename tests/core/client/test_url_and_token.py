@@ -24,7 +24,7 @@ def test_an_invalid_url_is_refused(kind: Any, url: str) -> None:
 
 
 def test_a_password_in_a_url_is_refused_without_repeating_it() -> None:
-    with pytest.raises(UsageError, match="has a name or password in it; give a token instead") as caught:
+    with pytest.raises(UsageError, match="contains a user name or password; give a token instead") as caught:
         Client("https://ada:secret@host")
     assert "secret" not in str(caught.value)
 
