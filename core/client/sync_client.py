@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 
 import httpx2
 
@@ -38,9 +37,7 @@ class Client(BaseClient[httpx2.Client]):
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -50,8 +47,9 @@ class Client(BaseClient[httpx2.Client]):
     def predict(self, texts: Sequence[str], adapters: Sequence[str]) -> list[list[Prediction]]:
         """Predict each text with each adapter. Returns one list per text, with one prediction per adapter.
 
-        Both have the order of the arguments. All texts are sent in one request, and a service limits their number to
-        a few hundred; `predict_stream` takes any number. Raises ServiceError if one text fails, TypeError unless both arguments are lists of strings.
+        Both have the order of the arguments. All texts are sent in one request, and a service limits their number
+        to a few hundred; `predict_stream` takes any number. Raises ServiceError if one text fails, TypeError
+        unless both arguments are lists of strings.
         """
         check_strings(texts, adapters)
         if not texts:
@@ -85,8 +83,9 @@ class Client(BaseClient[httpx2.Client]):
     def load(self, name: str, ref: str) -> JSONObject:
         """Load `ref` and serve it as `name`, in place of the version that served before; return its status.
 
-        `previous` in the status is the replaced version, if there was one. Raises ServiceError, and changes nothing,
-        if `ref` is unknown or fails its checks; UsageError for an invalid `name`. The token needs the scope `admin`.
+        `previous` in the status is the replaced version, if there was one. Raises ServiceError, and changes
+        nothing, if `ref` is unknown or fails its checks; UsageError for an invalid `name`. The token needs the
+        scope `admin`.
         """
         return answers.json_object(self.url, self._ask(calls.load(name, ref)))
 
