@@ -1,4 +1,4 @@
-"""Evaluation of a run on dev and test, with the decoder settings that would be stored."""
+"""Evaluation of a run on dev and test, with the decoder settings that are calibrated on dev."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from onetrunk.core.training.trainable import Trainable
 class DevResult:
     """The result of an evaluation on dev.
 
-    decoder: the decoder settings, calibrated on dev; {} for a task without calibration.
-    metrics: the metrics on dev with these settings.
+    decoder: the calibrated decoder settings, such as thresholds; {} for a task without calibration.
+    metrics: the metrics on dev with these decoder settings.
     """
 
     decoder: JSONObject
@@ -27,10 +27,12 @@ class DevResult:
 
 
 def evaluate_dev(trainable: Trainable, dev: EncodedDataset, logits: Sequence[np.ndarray]) -> DevResult:
-    """Calibrate the decoder on dev and evaluate it on the same rows.
+    """Calibrate the decoder on dev, and compute the metrics on dev with it.
 
-    The metrics of a calibrated decoder are therefore optimistic, in each epoch in the same way. Splitting dev
-    for the two would make both noisier; use a test split for unbiased metrics.
+    The metrics of a calibrated decoder are too optimistic, because they are measured on the data of the
+    calibration. Two halves of dev would make both noisier. A test split gives unbiased metrics.
+
+    logits: one array (units, labels) per example.
     Raises TaskSpecError if the code of the task raises or does not return JSON.
     """
     decoder: JSONObject = {}
@@ -51,23 +53,16 @@ def evaluate(
 
 
 def dry_run(trainable: Trainable, dev: EncodedDataset) -> None:
-    """Calibrate and evaluate on dev with random logits, so that a fault in either shows before training.
+    """Calibrate and evaluate on dev with random logits, to find errors in the code of the task before training.
 
-    Raises TaskSpecError as `evaluate_dev` does.
+    Raises TaskSpecError if the code of the task raises or does not return JSON.
     """
-    try:
-        evaluate_dev(trainable, dev, _random_logits(trainable, dev))
-    except TaskSpecError as error:
-        tried = "found in a dry run before training, on dev with random logits"
-        raise TaskSpecError(error.task, [*error.faults, tried]) from error
-
-
-def _random_logits(trainable: Trainable, dataset: EncodedDataset) -> list[np.ndarray]:
-    """Return random logits of the shape that the head returns; the first example is run to find the shape."""
-    one = EncodedDataset(dataset.examples[:1], dataset.encoded[:1], dataset.targets[:1])
-    (first,) = trainable.logits(one)
     generator = np.random.default_rng(0)
-    return [
-        generator.standard_normal((trainable.spec.units(example), *first.shape[1:]), dtype=np.float32)
-        for example in dataset.examples
-    ]
+    try:
+        # The head is called for one example, to find the shape of its logits.
+        (first,) = trainable.logits(EncodedDataset(dev.examples[:1], dev.encoded[:1], dev.targets[:1]))
+        shapes = [(trainable.spec.units(example), *first.shape[1:]) for example in dev.examples]
+        evaluate_dev(trainable, dev, [generator.standard_normal(shape, dtype=np.float32) for shape in shapes])
+    except TaskSpecError as error:
+        tried = "found before training, in an evaluation on dev with random logits"
+        raise TaskSpecError(error.task, [*error.faults, tried]) from error

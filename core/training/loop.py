@@ -1,4 +1,4 @@
-"""The training loop: several runs share the forward and backward passes of one trunk."""
+"""The training loop: several runs share the forward and backward passes over one trunk."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from onetrunk.core.trunk.partial_forward import LayerEntry, run_entries
 AdapterRun = TrainingRun[TrainableAdapter]
 
 SHARED_TOKENS = {"cpu": 4096, "cuda": 65536}
-"""The largest number of tokens of a shared step, by device type.
+"""The largest number of tokens of a step that several runs share, by device type.
 
-On a CPU, more tokens no longer fit into its caches (docs/performance.md).
+More tokens do not fit into the caches of a CPU (see docs/performance.md).
 """
 
 
@@ -30,16 +30,20 @@ def train_together(
 ) -> Iterator[AdapterRun]:
     """Train `runs` over `trunk` in shared forward and backward passes; yield each run when it ends.
 
-    Each run has its own data order, optimizer, schedule and early stopping. Its weights are those of a run alone,
-    up to rounding, because matrix sizes differ. An exception ends only the run that raised it, as its `error`.
+    Each run has its own data order, optimizer, schedule and early stopping. A run that trains alone gets the same
+    weights up to rounding, because matrix sizes differ. An exception of a run ends only that run and becomes its
+    `error`.
 
-    budget: limits the hidden states that all runs keep; `KEPT_BYTES` by default. A run frees its share before it is
-        yielded.
-    On a CPU, with the same number of threads, results are the same bit for bit: all random numbers come from the
-    seed of the run. The global generator of torch is left unchanged.
+    budget: limits the memory for the hidden states of all runs; `KEPT_BYTES` by default. Before a run is yielded,
+        its hidden states are dropped.
+    All random numbers come from the seeds of the runs, so on a CPU with the same number of threads the same call
+    gives the same weights bit for bit. The global generator of torch is left unchanged.
     """
     active, shared = list(runs), budget or CacheBudget()
-    caches = {run: _hidden_cache(run, shared) for run in runs}
+    caches = {
+        run: HiddenStateCache(run.trainable.trunk, run.train.encoded, run.trainable.first_layer, shared)
+        for run in runs
+    }
     while active:
         for sharing in _sharing(active, trunk):
             _step(sharing, trunk, caches)
@@ -48,11 +52,6 @@ def train_together(
         for run in ended:
             caches.pop(run).release()
             yield run
-
-
-def _hidden_cache(run: AdapterRun, budget: CacheBudget) -> HiddenStateCache:
-    own = run.trainable
-    return HiddenStateCache(own.trunk, run.train.encoded, own.first_layer, budget)
 
 
 def _sharing(runs: Sequence[AdapterRun], trunk: Trunk) -> list[list[AdapterRun]]:
@@ -82,7 +81,7 @@ def _step(runs: Sequence[AdapterRun], trunk: Trunk, caches: Mapping[AdapterRun, 
 def _forward(
     runs: Sequence[AdapterRun], trunk: Trunk, caches: Mapping[AdapterRun, HiddenStateCache]
 ) -> tuple[Tensor, Packed]:
-    """Run the next batch of each run; return the hidden states (T, H), run after run, and their packing."""
+    """Return the hidden states of the next batches, (tokens, hidden size), run after run, and their packing."""
     batches = [[run.train.encoded[i] for i in run.batch] for run in runs]
     entries = [
         LayerEntry(caches[run].first, texts, [slot] * len(texts), caches[run].states(run.batch))

@@ -1,4 +1,4 @@
-"""Trainable weights of one run, with their optimizer and the best state so far."""
+"""The trainable weights of one run, with their optimizer and a copy of their best state."""
 
 from __future__ import annotations
 
@@ -24,13 +24,11 @@ from onetrunk.core.trunk.dropout import Dropout
 
 
 class Trainable(ABC):
-    """The trainable weights of one run: those below the head, and the head.
+    """The trainable weights of one run, with their optimizer.
 
-    spec, labels: the task and its labels.
-    settings: how to train.
     randomness: the random generators of the run.
     head: the head, in float32.
-    weights: the trainable tensors below the head, in float32; empty if only the head trains.
+    weights: the trainable tensors below the head, in float32; empty if only the head is trained.
     """
 
     def __init__(
@@ -54,16 +52,16 @@ class Trainable(ABC):
 
     @property
     def trained_parameters(self) -> int:
-        """Number of trainable parameters, including the head."""
+        """The number of trainable parameters, including those of the head."""
         return sum(tensor.numel() for tensor in [*self.weights, *self.head.parameters()])
 
     @property
     def lr(self) -> float:
-        """The current learning rate of the weights below the head, or of the head if only the head trains."""
+        """The current learning rate of the weights below the head, or of the head if only the head is trained."""
         return float(self._optimizer.param_groups[0]["lr"])
 
     def schedule(self, steps: int) -> None:
-        """Set the learning rate schedule for `steps` steps: a linear rise, then a linear fall to zero."""
+        """Let the learning rates rise linearly, and then fall linearly to zero, over `steps` steps."""
         rise = max(1, round(self.settings.warmup * steps))
 
         def factor(step: int) -> float:
@@ -72,9 +70,9 @@ class Trainable(ABC):
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, factor)
 
     def class_weights(self, train: EncodedDataset) -> Tensor | None:
-        """Return the class weights (labels,) for the loss; None if the settings ask for none.
+        """Return the class weights for the loss, (labels,); None if the setting `class_weights` is `none`.
 
-        Raises UsageError unless every unit of `train` has one label index as its target.
+        Raises UsageError unless every unit (a text or a word) of `train` has one label index as its target.
         """
         if self.settings.class_weights == "none":
             return None
@@ -90,10 +88,10 @@ class Trainable(ABC):
     def loss(self, hidden: Tensor, rows: Rows, targets: Tensor, class_weights: Tensor | None) -> Tensor:
         """Return the loss of a batch, a scalar tensor.
 
-        hidden: (T, H), the hidden states.
-        rows: the positions of the texts and words in them.
-        targets: the concatenated targets of the texts.
-        class_weights: (labels,) or None.
+        hidden: the hidden states, (tokens, hidden size).
+        rows: the positions of the texts and words in `hidden`.
+        targets: the concatenated targets of the texts, (targets,).
+        class_weights: (labels,); None to weight all labels equally.
         Raises TaskSpecError if the head or the loss of the task raises, or returns a wrong type or shape.
         """
         with self.randomness.as_global():
@@ -106,7 +104,7 @@ class Trainable(ABC):
         return loss
 
     def update(self) -> None:
-        """Take one optimizer step with the clipped gradients, then clear the gradients."""
+        """Clip the gradients, take one optimizer step, and clear the gradients."""
         if self.settings.clip:
             nn.utils.clip_grad_norm_([*self.weights, *self.head.parameters()], self.settings.clip)
         self._optimizer.step()
@@ -115,7 +113,7 @@ class Trainable(ABC):
             self._schedule.step()
 
     def is_finite(self) -> bool:
-        """Whether all trainable weights are finite."""
+        """Tell whether all trainable weights are finite."""
         return all(bool(tensor.isfinite().all()) for tensor in self._state())
 
     def keep(self) -> None:
@@ -146,10 +144,9 @@ class Trainable(ABC):
 class TrainableAdapter(Trainable):
     """A trainable adapter over a frozen trunk. All random numbers come from `settings.seed`.
 
-    lora: the LoRA weights, float32.
-    pooling: the pooling of the adapter.
-    trunk: the frozen trunk.
-    start: an adapter whose weights are copied; its LoRA weights must have the shapes that `settings` give.
+    lora: the LoRA weights, in float32.
+    start: an adapter whose weights are copied; None for new weights. Its LoRA weights must have the shapes that
+        `settings` describes.
     """
 
     def __init__(
@@ -174,7 +171,7 @@ class TrainableAdapter(Trainable):
 
     @property
     def first_layer(self) -> int:
-        """The first layer with trainable weights; the layers below it need no gradients."""
+        """The index of the first layer with trainable weights. The layers below it need no gradients."""
         return self.trunk.first_changed(self.lora)
 
     def logits(self, dataset: EncodedDataset) -> list[np.ndarray]:
@@ -185,11 +182,14 @@ class TrainableAdapter(Trainable):
         return compute_logits(self.trunk, [adapter], jobs)
 
     def running_lora(self) -> Lora:
-        """Return the LoRA weights in the precision of the trunk; gradients flow through the cast."""
+        """Return the LoRA weights in the precision of the trunk. The conversion passes gradients on."""
         return self.lora.to(self.trunk.device, self.trunk.dtype)
 
     def masks(self, rows: int) -> dict[int, Tensor]:
-        """Draw the dropout masks of a step for the inputs of the LoRA weights: {width: (rows, width)}."""
+        """Draw dropout masks for the inputs of the LoRA weights: {width of an input: mask (rows, width)}.
+
+        rows: the number of tokens of the step.
+        """
         if not self.settings.dropout:
             return {}
         dropout, trunk = Dropout(self.settings.dropout, self.randomness.device), self.trunk
@@ -197,7 +197,11 @@ class TrainableAdapter(Trainable):
         return {width: dropout.draw(torch.Size((rows, width)), trunk.dtype, trunk.device) for width in widths}
 
     def adapter(self, ref: str, settings: dict[str, object] | None = None) -> Adapter:
-        """Return the current state as an adapter. It shares the weights, so the next step changes it."""
+        """Return the current weights as an adapter. It shares the tensors, so the next step changes it.
+
+        ref: the reference of the adapter, for messages.
+        settings: the decoder settings.
+        """
         lora = self.lora.to(self.trunk.device, self.trunk.adapter_dtype)
         return Adapter(ref, self.spec, self.labels, self.pooling, lora, self.head.eval(), settings or {})
 
@@ -216,8 +220,6 @@ def _fresh_lora(backbone: Backbone, settings: TrainSettings, generator: torch.Ge
 
 
 def _trainable(lora: Lora, device: torch.device) -> Lora:
-    """Return a copy with float32 leaf tensors that require gradients."""
-
     def leaf(tensor: Tensor) -> Tensor:
         return tensor.detach().to(device, torch.float32, copy=True).requires_grad_()
 
@@ -225,10 +227,10 @@ def _trainable(lora: Lora, device: torch.device) -> Lora:
 
 
 def balanced_weights(targets: Sequence[Targets], labels: int) -> Tensor:
-    """Return the class weights n / (labels * count), (labels,); 0 for a label without units.
+    """Return class weights, (labels,): n / (labels * count), where `count` is the number of units with the label.
 
-    targets: label indices; negative ones are not counted.
-    n is the number of counted units, so the mean weight over them is 1.
+    targets: label indices; negative ones are ignored.
+    n is the number of all units that are not ignored. A label without units has the weight 0.
     """
     flat = torch.tensor([each for own in targets for each in own if each >= 0], dtype=torch.int64)
     counts = torch.bincount(flat, minlength=labels).float()

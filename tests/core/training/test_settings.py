@@ -27,7 +27,7 @@ from onetrunk.core.training.settings import HEAD_LEARNING_RATE, LEARNING_RATES, 
         ({"lr": float("nan")}, "lr must be positive, not nan"),
         ({"head_lr": -1.0}, "head-lr must be positive, not -1"),
         ({"weight_decay": -0.1}, "weight-decay must not be negative"),
-        ({"warmup": 1.0}, "warmup is a share of all steps, 0 to below 1, not 1"),
+        ({"warmup": 1.0}, "warmup must be 0 to below 1, a share of all steps, not 1"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"batch_tokens": 15}, "batch-tokens must be at least 16"),
         ({"dropout": 1.0}, "dropout must be 0 to below 1"),
@@ -76,7 +76,7 @@ def test_modules_are_adapted_in_the_order_of_the_encoder(
 
 
 def test_a_module_that_the_encoder_has_not_is_refused_with_those_it_has() -> None:
-    with pytest.raises(UsageError, match="this encoder has no module 'query'; known: all, qkv, output"):
+    with pytest.raises(UsageError, match="the backbone has no module 'query'; known: all, qkv, output"):
         TrainSettings(targets=("output", "query")).adapted_modules(("qkv", "output"))
 
 
