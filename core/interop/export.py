@@ -1,7 +1,7 @@
 """Export of an adapter: as a plain PEFT adapter, as a transformers model with the adapter merged in, or as ONNX.
 
-Every export is loaded again by its own library, and its logits are compared with OneTrunk's, before its folder
-appears.
+Before the folder of an export appears, PEFT, transformers or ONNX Runtime loads the export, and its logits are
+compared with OneTrunk's.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ TOLERANCE = 1e-4
 class Exported:
     """The result of an export.
 
-    files: name → size in bytes.
-    texts: number of texts that were compared.
-    difference: largest difference of a logit.
+    files: the size of each file in bytes, by name.
+    texts: the number of texts for which the logits were compared.
+    difference: the largest difference between a logit of the export and OneTrunk's.
     """
 
     folder: Path
@@ -65,14 +65,15 @@ def export_adapter(
     folder: Path,
     on_step: Callable[[str], object] = lambda _step: None,
 ) -> Exported:
-    """Export a stored adapter to `folder`, which must be empty or not exist; it appears whole or not at all.
+    """Export a stored adapter to `folder`, which must be empty or not exist. After an error nothing is left there.
 
-    spec: the adapter's task.
-    backbone: the adapter's backbone, on the CPU in float32.
-    on_step: called with the name of each step before the step begins.
+    spec: the task of the adapter.
+    backbone: the backbone of the adapter, on the CPU in float32.
+    form: the kind of the export.
+    on_step: called with a description of each step before the step begins.
 
-    Raises ExportError (unusable folder or head, or logits that differ from OneTrunk's), UsageError (ONNX is not
-    installed) and the errors of `load_adapter`.
+    Raises ExportError if the folder or the head cannot be used, or if the logits differ from OneTrunk's by more
+    than `TOLERANCE`; UsageError if ONNX is not installed; and the errors of `load_adapter`.
     """
     if form == "onnx":
         check_installed()
@@ -83,29 +84,32 @@ def export_adapter(
         run = _WRITERS[form](adapter, artifact, backbone, aside)
         on_step("comparing its logits with OneTrunk's")
         texts, difference = compare(adapter, backbone, run, aside)
-        _check(form, difference)
-        about = readme(artifact, adapter, form, texts, difference)
-        write_new(aside / CARD, about.encode())
+        if not difference <= TOLERANCE:  # True for NaN, too
+            raise ExportError(
+                f"the logits of the export ({form}) differ from OneTrunk's by {difference:.3g}; expected at most "
+                f"{TOLERANCE:g}; nothing was exported"
+            )
+        write_new(aside / CARD, readme(artifact, adapter, form, texts, difference).encode())
         usual = stat.S_IMODE((aside / CARD).stat().st_mode)
         for path in aside.iterdir():
-            path.chmod(usual)  # transformers makes weights readable for their owner only
+            path.chmod(usual)  # transformers writes weights that only their owner can read
         files = {path.name: path.stat().st_size for path in sorted(aside.iterdir())}
     return Exported(target, files, texts, difference)
 
 
 def _target(folder: Path) -> Path:
-    """Return the real path of `folder`. Raises ExportError if it is not empty or its parent does not exist."""
+    """Return the real path of `folder`. Raises ExportError if it is not empty or its parent is missing."""
     target = Path(os.path.realpath(folder))
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ExportError(f"{folder} is not empty; name a new folder")
     if not target.parent.is_dir():
-        raise ExportError(f"the folder {folder.parent} does not exist; create it, or name another")
+        raise ExportError(f"the folder {folder.parent} does not exist; create it, or name another folder")
     return target
 
 
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
-    """Give an empty folder. It becomes `target` when the block ends without an error, else it is deleted."""
+    """Yield an empty folder. It becomes `target` at the end of the block; after an error it is deleted."""
     try:
         with TemporaryDirectory(
             prefix=f".{target.name[:60]}.", suffix=".part", dir=target.parent, ignore_cleanup_errors=True
@@ -121,7 +125,7 @@ def _new_folder(target: Path) -> Iterator[Path]:
 
 
 def _write_peft(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside: Path) -> Run:
-    """Copy the files of the artifact that PEFT reads. Return the model as PEFT loads it."""
+    """Copy the files of the artifact that PEFT reads, and return a function that runs them with PEFT."""
     from peft import PeftModel
 
     for name in (CONFIG, MODEL, HEAD):
@@ -136,18 +140,21 @@ def _write_peft(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside:
         labelled_config(backbone, adapter.labels).save_pretrained(aside)
         base = model_with_head(backbone, adapter.labels, kind, in_model(backbone, backbone.read_tensors()))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the comparison of logits finds whatever PEFT warns about
+        warnings.simplefilter("ignore")  # PEFT warns about missing weights, which the comparison finds anyway
         return _as_run(PeftModel.from_pretrained(base, str(aside)).eval())
 
 
 def _write_merged(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside: Path) -> Run:  # noqa: ARG001
-    """Write a transformers model with its tokenizer. Return the model as transformers loads it."""
+    """Write a transformers model with its tokenizer, and return a function that runs the model."""
     import transformers
 
     model, kind = merged_model(adapter, backbone), adapter.format.task_type
     weights = model.state_dict()
     if kind is None:
-        _write_head(adapter, aside)
+        from safetensors.torch import save
+
+        head = {key: tensor.contiguous() for key, tensor in adapter.head.state_dict().items()}
+        write_new(aside / HEAD, save(head, metadata={"format": "pt"}))
         if backbone.pooler is not None:
             weights |= dict(zip(("pooler.dense.weight", "pooler.dense.bias"), backbone.pooler, strict=True))
     model.save_pretrained(aside, state_dict=weights)
@@ -159,7 +166,7 @@ def _write_merged(adapter: Adapter, artifact: Artifact, backbone: Backbone, asid
 
 
 def _write_onnx(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside: Path) -> Run:  # noqa: ARG001
-    """Write the ONNX graph and the tokenizer. Return the graph as onnxruntime runs it."""
+    """Write the ONNX graph and the tokenizer, and return a function that runs the graph."""
     write_onnx(adapter, backbone, aside / GRAPH)
     backbone.read_tokenizer().save_pretrained(aside)
     _write_labels(adapter, aside)
@@ -174,31 +181,15 @@ _WRITERS: dict[ExportFormat, Callable[[Adapter, Artifact, Backbone, Path], Run]]
 
 
 def _write_labels(adapter: Adapter, aside: Path) -> None:
-    """Write the labels in the order of the logits, and the settings of the decoder."""
+    """Write the labels, in the order of the logits, and the settings of the decoder."""
     about = {"task": adapter.spec.name, "labels": list(adapter.labels), "settings": adapter.settings}
     write_new(aside / LABELS, strict_json.dump(about))
-
-
-def _write_head(adapter: Adapter, aside: Path) -> None:
-    from safetensors.torch import save
-
-    weights = {key: tensor.contiguous() for key, tensor in adapter.head.state_dict().items()}
-    write_new(aside / HEAD, save(weights, metadata={"format": "pt"}))
 
 
 def _as_run(model: Any) -> Run:
     def run(ids: Tensor, mask: Tensor) -> np.ndarray[Any, Any]:
         with torch.inference_mode():
-            found = model(input_ids=ids, attention_mask=mask)
-        answer: np.ndarray[Any, Any] = found[0].numpy()
-        return answer
+            logits: np.ndarray[Any, Any] = model(input_ids=ids, attention_mask=mask)[0].numpy()
+        return logits
 
     return run
-
-
-def _check(form: ExportFormat, difference: float) -> None:
-    if not difference <= TOLERANCE:
-        raise ExportError(
-            f"the logits of the export ({form}) differ from OneTrunk's by {difference:.3g}; expected at most "
-            f"{TOLERANCE:g}; nothing was exported"
-        )

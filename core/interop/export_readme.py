@@ -1,4 +1,4 @@
-"""The README.md of an exported adapter: describes its files and shows how to use them."""
+"""Writes the README.md of an exported adapter, which describes its files and shows how to use them."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ _INTRODUCTION = {
     "merged": "A transformers model: the adapter is merged into the weights of",
     "onnx": "An ONNX graph: the adapter is merged into the weights of",
 }
-_HEAD_APART = {
-    "peft": f"PEFT's format cannot hold this adapter's head. The PEFT adapter is for the bare encoder, and "
-    f"`{HEAD}` has the weights of the head.",
-    "merged": f"transformers has no model with this adapter's head. The model is the bare encoder, and "
-    f"`{HEAD}` has the weights of the head.",
+_SEPARATE_HEAD = {
+    "peft": "PEFT's format cannot hold this adapter's head. The PEFT adapter is for the encoder without a head",
+    "merged": "transformers has no model with this adapter's head. The model is the encoder without a head",
 }
 
 
 def readme(artifact: Artifact, adapter: Adapter, form: ExportFormat, texts: int, difference: float) -> str:
-    """Return the README.md.
+    """Return the content of README.md.
 
-    texts: number of texts on which the export was compared with OneTrunk.
-    difference: largest difference of a logit.
+    texts: the number of texts for which the logits of the export were compared with OneTrunk's.
+    difference: the largest difference between two logits.
     """
     backbone = artifact.manifest.backbone
     revision = "" if backbone.revision is None else f" at revision {code(backbone.revision)}"
-    settings = f", and the settings of the task's decoder: {code('settings')}" if adapter.settings else ""
+    settings = ", and the settings of the task's decoder as `settings`" if adapter.settings else ""
+    separate = form != "onnx" and adapter.format.task_type is None
     parts = [
         f"# {adapter.ref}",
         f"{_INTRODUCTION[form]} {code(backbone.name)}{revision}. Exported by OneTrunk {version('onetrunk')} from "
         f"{code(adapter.ref)}, an adapter for the task {code(adapter.spec.name)}. The sha256 of its `{TASK}` is "
         f"`{artifact.id}`.",
-        *([_HEAD_APART[form]] if form != "onnx" and adapter.format.task_type is None else []),
+        *([f"{_SEPARATE_HEAD[form]}; `{HEAD}` has the weights of the head."] if separate else []),
         f"`{LABELS}` has the labels in the order of the logits{settings}.",
         _usage(artifact, adapter, form),
-        f"The logits of {texts} texts, each alone and all in one batch, differ from OneTrunk's by at most "
+        f"For {texts} texts, each alone and all in one batch, the logits differ from OneTrunk's by at most "
         f"{difference:.1e}.",
     ]
     return "\n\n".join(parts) + "\n"

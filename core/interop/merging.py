@@ -1,4 +1,7 @@
-"""Transformers models with an adapter merged in: with the head if transformers has it, else the bare encoder."""
+"""Makes models of transformers from an adapter, with the LoRA weights merged into those of the encoder.
+
+A model has the head of the adapter if transformers has such a head. Otherwise it is the encoder without a head.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _CPU = torch.device("cpu")
 
 
 def merged_weights(backbone: Backbone, lora: Lora) -> dict[str, Tensor]:
-    """Return all weights of the bare encoder by name, W + scale * B A where `lora` has an update.
+    """Return all weights of the encoder by name, with each update of `lora` added to its weight.
 
     The tensors are float32 on the CPU, with the shapes of the checkpoint.
     """
@@ -35,12 +38,12 @@ def merged_weights(backbone: Backbone, lora: Lora) -> dict[str, Tensor]:
 
 
 def merge_update(weight: Tensor, update: LowRank) -> Tensor:
-    """Return W + scale * B A, a new tensor (d_out, d_in), for the weight W of a linear module."""
+    """Return the weight of a linear module, (d_out, d_in), plus scale * B A as a new tensor."""
     return weight + update.scale * (update.b @ update.a)
 
 
 def labelled_config(backbone: Backbone, labels: Sequence[str]) -> Any:
-    """Return transformers' configuration of `backbone` with a head for `labels`."""
+    """Return transformers' configuration of a model of `backbone` with a head for `labels`."""
     config = copy.deepcopy(backbone.config)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
@@ -50,10 +53,10 @@ def labelled_config(backbone: Backbone, labels: Sequence[str]) -> Any:
 def model_with_head(
     backbone: Backbone, labels: Sequence[str], kind: str, weights: Mapping[str, Tensor]
 ) -> Any:
-    """Return transformers' model with a head, in evaluation mode, float32.
+    """Return a model of transformers with a head, in evaluation mode and in float32.
 
-    kind: a key of `MODELS`.
-    weights: tensors by their names in that model; the others are initialised at random.
+    kind: PEFT's task type, a key of `MODELS`.
+    weights: tensors by their names in the model; the other weights of the model are random.
     """
     import transformers
 
@@ -66,12 +69,12 @@ def model_with_head(
 
 
 def in_model(backbone: Backbone, encoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of the bare encoder, renamed as in a model with a head."""
+    """Return the weights of an encoder under the names that they have in a model with a head."""
     return {f"{backbone.family.prefix}.{key}": tensor for key, tensor in encoder.items()}
 
 
 def merged_model(adapter: Adapter, backbone: Backbone) -> Any:
-    """Return a transformers model with the adapter merged in; the bare encoder if no model has its head."""
+    """Return a model of transformers with the adapter merged in, without a head if transformers has none for it."""
     encoder = merged_weights(backbone, adapter.lora)
     kind = adapter.format.task_type
     if kind is None:
@@ -85,11 +88,11 @@ def merged_model(adapter: Adapter, backbone: Backbone) -> Any:
 
 
 def peft_model(base: str, adapter: Path, labels: int) -> Any:
-    """Return a stored adapter as PEFT loads it, in evaluation mode.
+    """Return the model that PEFT loads from a stored adapter, in evaluation mode.
 
     base: Hub id or folder of the backbone.
     adapter: folder of the artifact.
-    labels: number of labels.
+    labels: the number of labels.
     """
     import transformers
     from peft import PeftModel
