@@ -1,4 +1,4 @@
-"""Decides if a pull may use a name of the store. A name belongs to the origin and the task of its newest version."""
+"""Decides if a pull may use a name of the store. A name belongs to the origin and task of its newest version."""
 
 from __future__ import annotations
 

@@ -8,8 +8,7 @@ stored.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,10 +99,9 @@ class Puller:
         """
         name = validate_name(location.name if name is None else name)
         remote = open_remote(location, self._token)
-        if is_commit(location.revision):  # if this commit is stored already, the remote need not be asked
-            claim = self._claim(name, remote, str(location.revision), into)
-            if known := claim.known(self._store.versions(name)):
-                return PullResult(known, new=False)
+        claim = self._claim(name, remote, str(location.revision), into)
+        if is_commit(location.revision) and (known := claim.known(self._store.versions(name))):
+            return PullResult(known, new=False)  # without a request to the remote
         commit = remote.commit(location.revision)
         return self._add(remote, commit, self._claim(name, remote, commit.id, into))
 
@@ -207,10 +205,11 @@ class Puller:
             return PullResult(known, new=False)
         claim.check(versions)
         try:
-            with _named(claim.location):
-                return PullResult(store(), new=True, notes=tuple(notes))
+            return PullResult(store(), new=True, notes=tuple(notes))
         except AlreadyStored as meanwhile:
             return PullResult(meanwhile.stored, new=False)
+        except ArtifactError as error:  # its message has the path of a temporary folder
+            raise ArtifactError(str(claim.location), error.message) from error
 
     def _add(self, remote: Remote, commit: Commit, claim: NameClaim) -> PullResult:
         """Store a commit that has a OneTrunk adapter. Raises RemoteError if it has none."""
@@ -222,12 +221,10 @@ class Puller:
             )
         notes: list[str] = []
 
-        def store() -> StoredVersion:
-            return self._destination(claim).add(
-                lambda folder: self._fill(folder, remote, commit, claim, notes)
-            )
+        def write(folder: Path) -> None:
+            self._fill(folder, remote, commit, claim, notes)
 
-        return self._claimed(claim, store, notes)
+        return self._claimed(claim, lambda: self._destination(claim).add(write), notes)
 
     def _fetch_peft(self, folder: Path, remote: Remote, commit: Commit) -> None:
         """Download the files of a plain PEFT adapter. Raises RemoteError if its only weights are a pickle."""
@@ -256,9 +253,7 @@ class Puller:
         claim.check(self._store.versions(claim.name))  # before large files are downloaded
         self._download(folder, remote, commit, [name for name in FORMAT_FILES if name != TASK])
         if _adopt_card(folder, manifest):
-            notes.append(
-                "the model card was edited after the adapter was published; the edited card is stored"
-            )
+            notes.append("the model card was edited after the adapter was published; the new card is stored")
         artifact = read_artifact(folder)
         spec = self._host.task(artifact.manifest.task)
         backbone = self._backbone(artifact.manifest)
@@ -270,15 +265,6 @@ class Puller:
             if not self._allow:
                 raise
             notes.append(f"{error}; stored without checking its probe")
-
-
-@contextmanager
-def _named(location: Location) -> Iterator[None]:
-    """Replace the temporary folder in the message of an ArtifactError by the location."""
-    try:
-        yield
-    except ArtifactError as error:
-        raise ArtifactError(str(location), error.message) from error
 
 
 def _origin(remote: Remote, commit: str) -> Origin:

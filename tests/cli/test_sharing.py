@@ -121,7 +121,7 @@ def test_an_edited_card_can_be_pulled(world: World) -> None:
     world.hub.repo(REPO).commit({"README.md": b"# Mine\n"})
     told = done(world.pull()).json
     assert told["notes"] == [
-        "the model card was edited after the adapter was published; the edited card is stored"
+        "the model card was edited after the adapter was published; the new card is stored"
     ]
 
 
