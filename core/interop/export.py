@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,9 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onetrunk.adapters.card.samples import GRAPH, LABELS, ExportFormat
+from onetrunk.adapters.card.markup import code
+from onetrunk.adapters.card.samples import GRAPH, LABELS, CodeSample, ExportFormat
 from onetrunk.adapters.format import strict_json
-from onetrunk.adapters.format.artifact import CARD, CONFIG, HEAD, MODEL, Artifact
+from onetrunk.adapters.format.artifact import CARD, CONFIG, HEAD, MODEL, TASK, Artifact
 from onetrunk.adapters.format.files import move_folder, write_new
 from onetrunk.adapters.methods.target_modules import MODELS
 from onetrunk.adapters.store.store import StoredVersion
@@ -31,7 +33,6 @@ from onetrunk.core.backbones.transformers_encoder import build_model
 from onetrunk.core.errors import ExportError
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import load_adapter
-from onetrunk.core.interop.export_readme import readme
 from onetrunk.core.interop.export_verify import Run, compare
 from onetrunk.core.interop.merging import in_model, labelled_config, merged_model, model_with_head
 from onetrunk.core.interop.onnx_graph import check_installed, open_onnx, write_onnx
@@ -40,6 +41,16 @@ from onetrunk.core.trunk.build import trunk_of
 
 TOLERANCE = 1e-4
 """The largest allowed difference between a logit of an export and OneTrunk's."""
+
+_INTRODUCTION = {
+    "peft": "A plain PEFT adapter for",
+    "merged": "A transformers model: the adapter is merged into the weights of",
+    "onnx": "An ONNX graph: the adapter is merged into the weights of",
+}
+_SEPARATE_HEAD = {
+    "peft": "PEFT's format cannot hold this adapter's head. The PEFT adapter is for the encoder without a head",
+    "merged": "transformers has no model with this adapter's head. The model is the encoder without a head",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +100,7 @@ def export_adapter(
                 f"the logits of the export ({form}) differ from OneTrunk's by {difference:.3g}; expected at most "
                 f"{TOLERANCE:g}; nothing was exported"
             )
-        write_new(aside / CARD, readme(artifact, adapter, form, texts, difference).encode())
+        write_new(aside / CARD, _readme(artifact, adapter, form, texts, difference).encode())
         usual = stat.S_IMODE((aside / CARD).stat().st_mode)
         for path in aside.iterdir():
             path.chmod(usual)  # transformers writes weights that only their owner can read
@@ -193,3 +204,36 @@ def _as_run(model: Any) -> Run:
         return logits
 
     return run
+
+
+def _readme(artifact: Artifact, adapter: Adapter, form: ExportFormat, texts: int, difference: float) -> str:
+    """Return the content of README.md.
+
+    texts: the number of texts for which the logits of the export were compared with OneTrunk's.
+    difference: the largest difference between two logits.
+    """
+    backbone = artifact.manifest.backbone
+    revision = "" if backbone.revision is None else f" at revision {code(backbone.revision)}"
+    settings = ", and the settings of the task's decoder as `settings`" if adapter.settings else ""
+    separate = form != "onnx" and adapter.format.task_type is None
+    parts = [
+        f"# {adapter.ref}",
+        f"{_INTRODUCTION[form]} {code(backbone.name)}{revision}. Exported by OneTrunk {version('onetrunk')} from "
+        f"{code(adapter.ref)}, an adapter for the task {code(adapter.spec.name)}. The sha256 of its `{TASK}` is "
+        f"`{artifact.id}`.",
+        *([f"{_SEPARATE_HEAD[form]}; `{HEAD}` has the weights of the head."] if separate else []),
+        f"`{LABELS}` has the labels in the order of the logits{settings}.",
+        _usage(artifact, adapter, form),
+        f"For {texts} texts, each alone and all in one batch, the logits differ from OneTrunk's by at most "
+        f"{difference:.1e}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _usage(artifact: Artifact, adapter: Adapter, form: ExportFormat) -> str:
+    recipe = adapter.format.recipe
+    if recipe is None:
+        return f"Only the task's plugin defines how the weights in `{HEAD}` are used."
+    sample = CodeSample(recipe, artifact.manifest.backbone, form, labels_file=LABELS)
+    words = " The row of a word is that of its first token." if adapter.spec.level == "token" else ""
+    return f"For a string `text`:{words}\n\n```python\n{sample.code()}```"

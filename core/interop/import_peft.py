@@ -6,24 +6,27 @@ The stored adapter gives the same logits as PEFT. An adapter that uses an unsupp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from onetrunk.adapters.errors import ArtifactError
+from onetrunk.adapters.errors import ArtifactError, first_few
 from onetrunk.adapters.format.artifact import CARD, CONFIG, MAX_WEIGHTS, MODEL, read_object, read_tensors
 from onetrunk.adapters.format.peft_format import read_peft, unknown_options, with_uniform_rank
+from onetrunk.adapters.format.peft_scales import Scales
 from onetrunk.adapters.methods.lora import Lora, Target
 from onetrunk.adapters.store.store import StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import TaskSpecError, UnsupportedBackbone, UsageError
 from onetrunk.core.inference.adapter import Adapter, build_head
-from onetrunk.core.inference.adapter_io import check_shapes, load_head, probe_logits
-from onetrunk.core.interop.import_head import head_weights, label_count
+from onetrunk.core.inference.adapter_io import check_shapes, load_head, name_in_model, probe_logits
 from onetrunk.core.interop.import_labels import MODEL_CONFIG, find_labels
+from onetrunk.core.interop.merging import merge_update
 from onetrunk.core.tasks import HeadFormat, JSONObject, TaskSpec
 from onetrunk.core.tasks.guarded_calls import json_of
 from onetrunk.core.training.manifest_builder import Destination, bare_manifest, store_adapter
@@ -36,6 +39,8 @@ PICKLE = "adapter_model.bin"
 """The weights in the format of old versions of PEFT, which is never read."""
 _TASK_TYPES = {"token": "TOKEN_CLS", "text": "SEQ_CLS"}
 _RECORDED = ("peft_version", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "lora_dropout")
+_CLASSIFIERS = ("classifier.out_proj.weight", "classifier.weight")
+_LORA = re.compile(r"(.+)\.lora_([AB])\.weight")
 
 
 def base_of(folder: Path) -> tuple[str | None, str | None]:
@@ -68,22 +73,19 @@ def import_peft(
     config, name = read_object(folder, CONFIG), destination.name
     _check_task(spec, config, backbone)
     if unknown := unknown_options(config):
-        raise ArtifactError(
-            folder,
-            f"{CONFIG} has unknown options: {', '.join(unknown)}; upgrade onetrunk and peft",
-        )
+        fault = f"{CONFIG} has unknown options: {', '.join(unknown)}; upgrade onetrunk and peft"
+        raise ArtifactError(folder, fault)
     tensors = _tensors(folder)
-    prefix = f"{backbone.family.prefix}."
-    lora, rest = read_peft(folder, config, tensors, backbone.family.layout, prefix)
+    lora, rest = read_peft(folder, config, tensors, backbone.family.layout, f"{backbone.family.prefix}.")
     _check_updates(folder, name, config, lora, backbone)
-    found = find_labels(folder, spec, label_count(folder, rest), labels, backbone.config)
+    found = find_labels(folder, spec, _label_count(folder, rest), labels, backbone.config)
     head = build_head(spec, backbone, found, "cls")
     if HeadFormat.of(head).task_type is None:
         raise UsageError(
             f"only the plugin of task {spec.name!r} defines its head, so a plain PEFT adapter cannot have this "
             "head; train an adapter with `adapters train`"
         )
-    load_head(name, head, head_weights(folder, config, rest, head, backbone))
+    load_head(name, head, _head_weights(folder, config, rest, head, backbone))
     adapter = Adapter(
         ref=name,
         spec=spec,
@@ -178,3 +180,68 @@ def _check_answers(adapter: Adapter, backbone: Backbone) -> None:
             json_of(adapter.spec, "decode", adapter.spec.unlabelled(text), own, adapter.labels, {})
         except TaskSpecError as error:
             raise UsageError(f"the labels {', '.join(adapter.labels)[:200]} do not fit: {error}") from error
+
+
+def _label_count(folder: Path, rest: Mapping[str, Tensor]) -> int:
+    """Return the number of labels of the head. Raises ArtifactError if there is no classifier."""
+    found = next((rest[key] for key in _CLASSIFIERS if key in rest), None)
+    if found is None or found.ndim != 2:
+        raise ArtifactError(
+            folder,
+            f"{MODEL} has no classifier, so the adapter cannot predict labels; train it with "
+            "PEFT's task_type TOKEN_CLS or SEQ_CLS, or with modules_to_save=['classifier']",
+        )
+    return int(found.shape[0])
+
+
+def _head_weights(
+    folder: Path, config: Mapping[str, Any], rest: Mapping[str, Tensor], head: nn.Module, backbone: Backbone
+) -> dict[str, Tensor]:
+    """Return the weights for `head` by name, in float32.
+
+    If PEFT has not saved a pooler, the pooler of the backbone is taken. LoRA weights of the head are merged into
+    it.
+
+    config: the content of `adapter_config.json`.
+    rest: tensors by their names in the model that PEFT wraps, without the LoRA weights of the encoder.
+    Raises ArtifactError for missing weights, and for weights that belong neither to the head nor to LoRA.
+    """
+    expected = head.state_dict()
+    prefix = f"{backbone.family.prefix}."
+    names = {name_in_model(key, backbone.family, prefix): key for key in expected}
+    found: dict[str, Tensor] = {}
+    pairs: dict[str, dict[str, Tensor]] = {}
+    foreign = []
+    for name, tensor in rest.items():
+        match = _LORA.fullmatch(name)
+        if name in names:
+            found[names[name]] = tensor.float()
+        elif match is not None and f"{match[1]}.weight" in names:
+            pairs.setdefault(match[1], {})[match[2]] = tensor
+        else:
+            foreign.append(name)
+    if foreign:
+        raise ArtifactError(
+            folder,
+            f"{MODEL} has weights that belong neither to LoRA nor to the head: "
+            f"{first_few(foreign)}; the {backbone.family.model_type} encoder is frozen, so other weights of it "
+            "cannot be imported",
+        )
+    if backbone.pooler is not None:
+        found = {key: expected[key].cpu() for name, key in names.items() if name != key} | found
+    if missing := sorted(expected.keys() - found.keys()):
+        raise ArtifactError(
+            folder,
+            f"{MODEL} lacks weights of the head: {first_few(missing)}; PEFT has not saved them; "
+            f"train the adapter again with modules_to_save={sorted({key.partition('.')[0] for key in expected})}",
+        )
+    scales = Scales(folder, config)
+    for path, pair in pairs.items():
+        key = names[f"{path}.weight"]
+        update, weight = scales.update(path, path, pair), found[key]
+        shape = (update.b.shape[0], update.a.shape[1])
+        if shape != tuple(weight.shape):
+            fault = f"the LoRA weights of {path} are for {shape}, but its weight has {tuple(weight.shape)}"
+            raise ArtifactError(folder, fault)
+        found[key] = merge_update(weight, update)
+    return found
