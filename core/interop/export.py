@@ -29,12 +29,11 @@ from onetrunk.adapters.format.files import move_folder, write_new
 from onetrunk.adapters.methods.target_modules import MODELS
 from onetrunk.adapters.store.store import StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
-from onetrunk.core.backbones.transformers_encoder import build_model
 from onetrunk.core.errors import ExportError
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import load_adapter
 from onetrunk.core.interop.export_verify import Run, compare
-from onetrunk.core.interop.merging import in_model, labelled_config, merged_model, model_with_head
+from onetrunk.core.interop.merging import labelled_config, merged_weights, transformers_model
 from onetrunk.core.interop.onnx_graph import check_installed, open_onnx, write_onnx
 from onetrunk.core.tasks import TaskSpec
 from onetrunk.core.trunk.build import trunk_of
@@ -93,6 +92,8 @@ def export_adapter(
     with _new_folder(target) as aside:
         on_step(f"writing {form}")
         run = _WRITERS[form](adapter, artifact, backbone, aside)
+        about = {"task": spec.name, "labels": list(adapter.labels), "settings": adapter.settings}
+        write_new(aside / LABELS, strict_json.dump(about))
         on_step("comparing its logits with OneTrunk's")
         texts, difference = compare(adapter, backbone, run, aside)
         if not difference <= TOLERANCE:  # True for NaN, too
@@ -142,14 +143,9 @@ def _write_peft(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside:
     for name in (CONFIG, MODEL, HEAD):
         if name in artifact.manifest.files:
             write_new(aside / name, (artifact.path / name).read_bytes())
-    _write_labels(adapter, aside)
-    kind = adapter.format.task_type
-    base: Any
-    if kind is None:
-        base = build_model(backbone.config, backbone.read_tensors(), torch.device("cpu"))
-    else:
+    if adapter.format.task_type is not None:
         labelled_config(backbone, adapter.labels).save_pretrained(aside)
-        base = model_with_head(backbone, adapter.labels, kind, in_model(backbone, backbone.read_tensors()))
+    base = transformers_model(adapter, backbone, backbone.read_tensors())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT warns about missing weights, which the comparison finds anyway
         return _as_run(PeftModel.from_pretrained(base, str(aside)).eval())
@@ -159,9 +155,9 @@ def _write_merged(adapter: Adapter, artifact: Artifact, backbone: Backbone, asid
     """Write a transformers model with its tokenizer, and return a function that runs the model."""
     import transformers
 
-    model, kind = merged_model(adapter, backbone), adapter.format.task_type
+    model = transformers_model(adapter, backbone, merged_weights(backbone, adapter.lora), adapter.head)
     weights = model.state_dict()
-    if kind is None:
+    if adapter.format.task_type is None:
         from safetensors.torch import save
 
         head = {key: tensor.contiguous() for key, tensor in adapter.head.state_dict().items()}
@@ -170,7 +166,6 @@ def _write_merged(adapter: Adapter, artifact: Artifact, backbone: Backbone, asid
             weights |= dict(zip(("pooler.dense.weight", "pooler.dense.bias"), backbone.pooler, strict=True))
     model.save_pretrained(aside, state_dict=weights)
     backbone.read_tokenizer().save_pretrained(aside)
-    _write_labels(adapter, aside)
     loader = getattr(transformers, MODELS[adapter.format.stored_type])
     loaded = loader.from_pretrained(aside, use_safetensors=True, dtype=torch.float32, trust_remote_code=False)
     return _as_run(loaded.eval())
@@ -180,7 +175,6 @@ def _write_onnx(adapter: Adapter, artifact: Artifact, backbone: Backbone, aside:
     """Write the ONNX graph and the tokenizer, and return a function that runs the graph."""
     write_onnx(adapter, backbone, aside / GRAPH)
     backbone.read_tokenizer().save_pretrained(aside)
-    _write_labels(adapter, aside)
     return open_onnx(aside / GRAPH)
 
 
@@ -189,12 +183,6 @@ _WRITERS: dict[ExportFormat, Callable[[Adapter, Artifact, Backbone, Path], Run]]
     "merged": _write_merged,
     "onnx": _write_onnx,
 }
-
-
-def _write_labels(adapter: Adapter, aside: Path) -> None:
-    """Write the labels, in the order of the logits, and the settings of the decoder."""
-    about = {"task": adapter.spec.name, "labels": list(adapter.labels), "settings": adapter.settings}
-    write_new(aside / LABELS, strict_json.dump(about))
 
 
 def _as_run(model: Any) -> Run:

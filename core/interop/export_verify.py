@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from onetrunk.adapters.format.artifact import HEAD
 from onetrunk.core.backbones.backbone import Backbone
@@ -65,12 +66,10 @@ def compare(adapter: Adapter, backbone: Backbone, run: Run, aside: Path) -> tupl
 
 def _padded(texts: Sequence[Encoded], backbone: Backbone) -> tuple[Tensor, Tensor]:
     """Return input_ids and attention_mask, both (texts, length) int64."""
-    ids = torch.full((len(texts), max(own.rows for own in texts)), int(backbone.config.pad_token_id or 0))
-    mask = torch.zeros_like(ids)
-    for i, own in enumerate(texts):
-        ids[i, : own.rows] = torch.from_numpy(own.windows[0])
-        mask[i, : own.rows] = 1
-    return ids, mask
+    ids = [torch.from_numpy(own.windows[0]).long() for own in texts]
+    padding = float(backbone.config.pad_token_id or 0)
+    padded = pad_sequence(ids, batch_first=True, padding_value=padding)
+    return padded, pad_sequence([torch.ones_like(own) for own in ids], batch_first=True)
 
 
 def _finish(adapter: Adapter, backbone: Backbone, aside: Path) -> Callable[[Any, Encoded], Any]:

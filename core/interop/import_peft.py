@@ -197,12 +197,9 @@ def _label_count(folder: Path, rest: Mapping[str, Tensor]) -> int:
 def _head_weights(
     folder: Path, config: Mapping[str, Any], rest: Mapping[str, Tensor], head: nn.Module, backbone: Backbone
 ) -> dict[str, Tensor]:
-    """Return the weights for `head` by name, in float32.
+    """Return the weights for `head` by name, in float32, with LoRA weights of the head merged in.
 
-    If PEFT has not saved a pooler, the pooler of the backbone is taken. LoRA weights of the head are merged into
-    it.
-
-    config: the content of `adapter_config.json`.
+    If PEFT has not saved a pooler, the pooler of the backbone is taken.
     rest: tensors by their names in the model that PEFT wraps, without the LoRA weights of the encoder.
     Raises ArtifactError for missing weights, and for weights that belong neither to the head nor to LoRA.
     """
@@ -223,9 +220,8 @@ def _head_weights(
     if foreign:
         raise ArtifactError(
             folder,
-            f"{MODEL} has weights that belong neither to LoRA nor to the head: "
-            f"{first_few(foreign)}; the {backbone.family.model_type} encoder is frozen, so other weights of it "
-            "cannot be imported",
+            f"{MODEL} has weights that belong neither to LoRA nor to the head: {first_few(foreign)}; the "
+            f"{backbone.family.model_type} encoder is frozen, so other weights of it cannot be imported",
         )
     if backbone.pooler is not None:
         found = {key: expected[key].cpu() for name, key in names.items() if name != key} | found

@@ -1,7 +1,4 @@
-"""Makes models of transformers from an adapter, with the LoRA weights merged into those of the encoder.
-
-A model has the head of the adapter if transformers has such a head. Otherwise it is the encoder without a head.
-"""
+"""Makes models of transformers from an adapter, and merges its LoRA weights into those of the encoder."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from onetrunk.adapters.format.artifact import read_artifact
 from onetrunk.adapters.methods.lora import Lora, LowRank
@@ -50,41 +47,31 @@ def labelled_config(backbone: Backbone, labels: Sequence[str]) -> Any:
     return config
 
 
-def model_with_head(
-    backbone: Backbone, labels: Sequence[str], kind: str, weights: Mapping[str, Tensor]
+def transformers_model(
+    adapter: Adapter, backbone: Backbone, encoder: Mapping[str, Tensor], head: nn.Module | None = None
 ) -> Any:
-    """Return a model of transformers with a head, in evaluation mode and in float32.
+    """Return a model of transformers for `adapter`, in evaluation mode and in float32.
 
-    kind: PEFT's task type, a key of `MODELS`.
-    weights: tensors by their names in the model; the other weights of the model are random.
+    The model has a head if transformers has a head like that of the adapter.
+
+    encoder: the weights of the encoder by name, as from `merged_weights`.
+    head: the head whose weights the model gets; None for random weights.
     """
+    kind = adapter.format.task_type
+    if kind is None:
+        return build_model(backbone.config, encoder, _CPU)
     import transformers
 
     with global_generators():
         model = getattr(transformers, MODELS[kind]).from_config(
-            labelled_config(backbone, labels), dtype=torch.float32, trust_remote_code=False
+            labelled_config(backbone, adapter.labels), dtype=torch.float32, trust_remote_code=False
         )
-    model.load_state_dict(dict(weights), strict=False)
-    return model.eval()
-
-
-def in_model(backbone: Backbone, encoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of an encoder under the names that they have in a model with a head."""
-    return {f"{backbone.family.prefix}.{key}": tensor for key, tensor in encoder.items()}
-
-
-def merged_model(adapter: Adapter, backbone: Backbone) -> Any:
-    """Return a model of transformers with the adapter merged in, without a head if transformers has none for it."""
-    encoder = merged_weights(backbone, adapter.lora)
-    kind = adapter.format.task_type
-    if kind is None:
-        return build_model(backbone.config, encoder, _CPU)
     prefix = f"{backbone.family.prefix}."
-    head = {
-        name_in_model(key, backbone.family, prefix): tensor
-        for key, tensor in adapter.head.state_dict().items()
-    }
-    return model_with_head(backbone, adapter.labels, kind, in_model(backbone, encoder) | head)
+    weights = {prefix + key: tensor for key, tensor in encoder.items()}
+    for key, tensor in ({} if head is None else head.state_dict()).items():
+        weights[name_in_model(key, backbone.family, prefix)] = tensor
+    model.load_state_dict(weights, strict=False)
+    return model.eval()
 
 
 def peft_model(base: str, adapter: Path, labels: int) -> Any:
