@@ -27,12 +27,9 @@ _HttpClientT = TypeVar("_HttpClientT", httpx2.Client, httpx2.AsyncClient)
 
 
 class BaseClient(Generic[_HttpClientT]):
-    """The base class of `Client` and `AsyncClient`; it sends nothing itself.
+    """The base class of `Client` and `AsyncClient`, which takes their arguments; it sends nothing itself.
 
-    url: base URL of the service, `http://HOST:PORT`.
-    token: the token, or the `Path` of a file with the token. Messages never contain it.
-    timeout: read timeout in seconds.
-    retries: how often, and for how long, failed requests are repeated.
+    url: base URL of the service, without a slash at the end.
     Raises UsageError for an invalid URL, token or timeout.
     """
 

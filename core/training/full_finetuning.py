@@ -9,21 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from onetrunk.adapters.methods.lora import Lora
 from onetrunk.core.backbones.backbone import Backbone
-from onetrunk.core.backbones.rng import Randomness
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.backbones.transformers_encoder import build_model
 from onetrunk.core.errors import UsageError
-from onetrunk.core.inference.adapter import Adapter, build_head
-from onetrunk.core.inference.logits import LogitsRequest, compute_logits
+from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Labels, Rows, TaskSpec
-from onetrunk.core.training.encoded_dataset import EncodedDataset
 from onetrunk.core.training.evaluation import dry_run
 from onetrunk.core.training.pipeline import (
     TrainJob,
@@ -44,35 +40,31 @@ class WholeModel(Trainable):
     """A trainable copy of the whole encoder, with its head."""
 
     def __init__(self, spec: TaskSpec, labels: Labels, backbone: Backbone, settings: TrainSettings) -> None:
-        self.pooling = settings.chosen_pooling(backbone.pooling)
-        randomness = Randomness(settings.seed, backbone.device)
-        with randomness.as_global():
-            head = build_head(spec, backbone, labels, self.pooling, settings.dropout)
+        super().__init__(spec, labels, backbone, settings, backbone.device)
         copies = {name: tensor.clone() for name, tensor in backbone.read_tensors().items()}
         model = build_model(backbone.config, copies, backbone.device).requires_grad_(True)
         for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = settings.dropout
         self._model = _InPrecision(model, backbone.dtype)
-        self._trunk = PaddedTrunk(self._model, backbone.config)
-        super().__init__(spec, labels, settings, randomness, head, list(model.parameters()))
+        self.trunk = PaddedTrunk(self._model, backbone.config)
+        self.weights = list(model.parameters())
 
     def forward(self, texts: Sequence[Encoded], most: int) -> tuple[Tensor, Rows]:
         """Return the hidden states of `texts`, (tokens, hidden size), and the positions of the texts in them.
 
         The encoder runs in training mode, with dropout. most: the largest number of tokens that it runs at once.
         """
-        packed = pack(texts, [0] * len(texts), most).to(self._trunk.device)
+        packed = pack(texts, [0] * len(texts), most).to(self.trunk.device)
         self._model.train()
         with self.randomness.as_global():
-            return self._trunk.forward(packed, {}), packed.rows(0, len(texts))
+            return self.trunk.forward(packed, {}), packed.rows(0, len(texts))
 
-    def logits(self, dataset: EncodedDataset) -> list[np.ndarray]:
-        """Return the logits (units, labels) of each example, with the current weights."""
+    def adapter(self, ref: str, settings: dict[str, object] | None = None) -> Adapter:
+        """Return the head as an adapter without LoRA weights, and put the encoder into evaluation mode."""
         self._model.eval()
-        adapter = Adapter("full", self.spec, self.labels, self.pooling, Lora({}), self.head.eval(), {})
-        jobs = [LogitsRequest(encoded, 0) for encoded in dataset.encoded]
-        return compute_logits(self._trunk, [adapter], jobs)
+        head = self.head.eval()
+        return Adapter(ref, self.spec, self.labels, self.pooling, Lora({}), head, settings or {})
 
 
 class _InPrecision(nn.Module):

@@ -24,31 +24,48 @@ from onetrunk.core.trunk.dropout import Dropout
 
 
 class Trainable(ABC):
-    """The trainable weights of one run, with their optimizer.
+    """The trainable weights of one run, with their optimizer. All random numbers come from `settings.seed`.
 
+    trunk: the trunk that computes logits.
     randomness: the random generators of the run.
     head: the head, in float32.
     weights: the trainable tensors below the head, in float32; empty if only the head is trained.
     """
 
+    trunk: Trunk
+    weights: list[Tensor]
+    _optimizer: torch.optim.Optimizer
+    _schedule: torch.optim.lr_scheduler.LambdaLR
+
     def __init__(
         self,
         spec: TaskSpec,
         labels: Labels,
+        backbone: Backbone,
         settings: TrainSettings,
-        randomness: Randomness,
-        head: nn.Module,
-        weights: list[Tensor],
+        device: torch.device,
     ) -> None:
         self.spec, self.labels, self.settings = spec, labels, settings
-        self.randomness, self.head, self.weights = randomness, head, weights
-        self._optimizer = self._make_optimizer()
-        self._schedule: torch.optim.lr_scheduler.LambdaLR | None = None
+        self.pooling = settings.chosen_pooling(backbone.pooling)
+        self.randomness = Randomness(settings.seed, device)
+        with self.randomness.as_global():
+            self.head = build_head(spec, backbone, labels, self.pooling, settings.dropout)
         self._best: list[Tensor] | None = None
 
     @abstractmethod
+    def adapter(self, ref: str, settings: dict[str, object] | None = None) -> Adapter:
+        """Return the current weights as an adapter. It shares the tensors, so the next step changes it.
+
+        ref: the reference of the adapter, for messages.
+        settings: the decoder settings.
+        """
+
     def logits(self, dataset: EncodedDataset) -> list[np.ndarray]:
         """Return the logits (units, labels) of each example of `dataset`, with the current weights."""
+        with torch.no_grad():
+            adapter = self.adapter("training")
+        jobs = [LogitsRequest(encoded, 0) for encoded in dataset.encoded]
+        return compute_logits(self.trunk, [adapter], jobs)
 
     @property
     def trained_parameters(self) -> int:
@@ -61,8 +78,18 @@ class Trainable(ABC):
         return float(self._optimizer.param_groups[0]["lr"])
 
     def schedule(self, steps: int) -> None:
-        """Let the learning rates rise linearly, and then fall linearly to zero, over `steps` steps."""
-        rise = max(1, round(self.settings.warmup * steps))
+        """Make an optimizer whose learning rates rise linearly, then fall linearly to zero, in `steps` steps."""
+        own = self.settings
+        groups = [
+            {"params": self.weights, "lr": own.weight_lr},
+            {"params": list(self.head.parameters()), "lr": own.top_lr},
+        ]
+        groups = [group for group in groups if group["params"]]
+        if own.optimizer == "sgd":
+            self._optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=own.weight_decay)
+        else:
+            self._optimizer = torch.optim.AdamW(groups, weight_decay=own.weight_decay, fused=True)
+        rise = max(1, round(own.warmup * steps))
 
         def factor(step: int) -> float:
             return min((step + 1) / rise, max(0.0, (steps - step) / max(1, steps - rise)))
@@ -109,8 +136,7 @@ class Trainable(ABC):
             nn.utils.clip_grad_norm_([*self.weights, *self.head.parameters()], self.settings.clip)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        if self._schedule is not None:
-            self._schedule.step()
+        self._schedule.step()
 
     def is_finite(self) -> bool:
         """Tell whether all trainable weights are finite."""
@@ -129,20 +155,9 @@ class Trainable(ABC):
     def _state(self) -> list[Tensor]:
         return [*self.weights, *self.head.state_dict().values()]
 
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        own = self.settings
-        groups = [
-            {"params": self.weights, "lr": own.weight_lr},
-            {"params": list(self.head.parameters()), "lr": own.top_lr},
-        ]
-        groups = [group for group in groups if group["params"]]
-        if own.optimizer == "sgd":
-            return torch.optim.SGD(groups, momentum=0.9, weight_decay=own.weight_decay)
-        return torch.optim.AdamW(groups, weight_decay=own.weight_decay, fused=True)
-
 
 class TrainableAdapter(Trainable):
-    """A trainable adapter over a frozen trunk. All random numbers come from `settings.seed`.
+    """A trainable adapter over a frozen trunk.
 
     lora: the LoRA weights, in float32.
     start: an adapter whose weights are copied; None for new weights. Its LoRA weights must have the shapes that
@@ -158,28 +173,18 @@ class TrainableAdapter(Trainable):
         settings: TrainSettings,
         start: Adapter | None = None,
     ) -> None:
-        self.pooling = settings.chosen_pooling(backbone.pooling)
+        super().__init__(spec, labels, backbone, settings, trunk.device)
         self.trunk = trunk
-        randomness = Randomness(settings.seed, trunk.device)
-        with randomness.as_global():
-            head = build_head(spec, backbone, labels, self.pooling, settings.dropout)
-        lora = _fresh_lora(backbone, settings, randomness.host) if start is None else start.lora
+        lora = _fresh_lora(backbone, settings, self.randomness.host) if start is None else start.lora
         self.lora = _trainable(lora, trunk.device)
+        self.weights = self.lora.parameters
         if start is not None:
-            head.load_state_dict(start.head.state_dict())
-        super().__init__(spec, labels, settings, randomness, head, self.lora.parameters)
+            self.head.load_state_dict(start.head.state_dict())
 
     @property
     def first_layer(self) -> int:
         """The index of the first layer with trainable weights. The layers below it need no gradients."""
         return self.trunk.first_changed(self.lora)
-
-    def logits(self, dataset: EncodedDataset) -> list[np.ndarray]:
-        """Return the logits (units, labels) of each example of `dataset`, with the current weights."""
-        with torch.no_grad():
-            adapter = self.adapter("training")
-        jobs = [LogitsRequest(encoded, 0) for encoded in dataset.encoded]
-        return compute_logits(self.trunk, [adapter], jobs)
 
     def running_lora(self) -> Lora:
         """Return the LoRA weights in the precision of the trunk. The conversion passes gradients on."""
@@ -197,11 +202,7 @@ class TrainableAdapter(Trainable):
         return {width: dropout.draw(torch.Size((rows, width)), trunk.dtype, trunk.device) for width in widths}
 
     def adapter(self, ref: str, settings: dict[str, object] | None = None) -> Adapter:
-        """Return the current weights as an adapter. It shares the tensors, so the next step changes it.
-
-        ref: the reference of the adapter, for messages.
-        settings: the decoder settings.
-        """
+        """Return the current weights as an adapter; see `Trainable.adapter`."""
         lora = self.lora.to(self.trunk.device, self.trunk.adapter_dtype)
         return Adapter(ref, self.spec, self.labels, self.pooling, lora, self.head.eval(), settings or {})
 
