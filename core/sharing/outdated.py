@@ -15,8 +15,6 @@ from onetrunk.adapters.store.version_index import Origin
 class TrackedAdapter:
     """The newest pulled version of a name, compared with its remote.
 
-    stored: the pulled version.
-    origin: the origin of `stored`.
     newest: the current commit of the branch or tag that `stored` was pulled from; None if the remote failed.
     fault: why the remote failed; None if it did not fail.
     later: a newer version of the name that was trained or imported here; None if there is none.

@@ -53,7 +53,6 @@ _log = logging.getLogger(__name__)
 class PullResult:
     """The result of a pull.
 
-    stored: the version in the store.
     new: whether the pull has added the version; False if the store had the commit already.
     notes: warnings for the user.
     """

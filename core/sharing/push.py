@@ -60,15 +60,12 @@ class Requirement:
 class PushOptions:
     """Options of a push.
 
-    branch: the branch that gets the commit.
-    tag: a tag for the commit; None for no tag.
     message: the commit message; None for the reference of the version.
     private: whether a new repo is private.
     pull_request: open a pull request instead of pushing to the branch.
     require: conditions that the adapter must meet.
     force: publish even if the adapter on the branch has a better primary metric.
     allow_unevaluated: publish even if there are no metrics of held-out data.
-    card: metadata for the model card.
     """
 
     branch: str = MAIN
@@ -86,7 +83,6 @@ class PushOptions:
 class PreparedPush:
     """A push that has passed all checks.
 
-    stored: the version to publish.
     files: the content of each file by name.
     parent: the id of the newest commit of the branch; None for a new branch.
     unchanged: whether the branch already has exactly these files.

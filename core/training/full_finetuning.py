@@ -20,7 +20,6 @@ from onetrunk.core.errors import UsageError
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Labels, Rows, TaskSpec
-from onetrunk.core.training.evaluation import dry_run
 from onetrunk.core.training.pipeline import (
     TrainJob,
     TrainResult,
@@ -95,7 +94,7 @@ def train_full(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResu
     train, dev = splits["train"], splits["dev"]
     model = WholeModel(spec, job.data.labels, backbone, planned(settings, train))
     run = TrainingRun(job.name, model, train, dev, with_plugins(job.callback, host))
-    dry_run(model, dev)
+    model.dry_run(dev)
     while not run.finished:
         texts = [train.encoded[i] for i in run.batch]
         hidden, rows = model.forward(texts, max(run.batch_tokens, PART_TOKENS))

@@ -19,7 +19,6 @@ from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import JSONObject, TaskSpec
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.training.encoded_dataset import EncodedDataset, encode_dataset
-from onetrunk.core.training.evaluation import dry_run, evaluate
 from onetrunk.core.training.loop import AdapterRun, train_together
 from onetrunk.core.training.manifest_builder import Destination, bare_manifest, data_record, store_adapter
 from onetrunk.core.training.run_state import NO_CALLBACK, FinishedRun, TrainingCallback, TrainingRun, planned
@@ -33,10 +32,7 @@ from onetrunk.core.trunk.build import trunk_of
 class TrainJob:
     """One adapter to train.
 
-    task: the name of the task.
     name: the name of the adapter in the store; the result becomes its next version.
-    data: the checked splits.
-    settings: how to train.
     start: a stored version whose weights are trained further; None to start from new weights. The method, pooling,
         rank, alpha, targets and layers of this version replace those of `settings`.
     callback: called after each step and epoch, before the plugins are notified.
@@ -150,7 +146,7 @@ class _PreparedJob:
         settings = planned(settings, train)
         trainable = TrainableAdapter(spec, job.data.labels, backbone, trunk, settings, start)
         self.run = TrainingRun(job.name, trainable, train, dev, with_plugins(job.callback, host))
-        dry_run(trainable, dev)
+        trainable.dry_run(dev)
 
     def finish(self) -> TrainResult:
         """Evaluate the finished run and store its adapter. Raises the exception that ended the run."""
@@ -210,7 +206,7 @@ def result_of(run: FinishedRun[Any], splits: Mapping[str, EncodedDataset], backb
     """Evaluate a finished run on the test split, if there is one, and return its result; store nothing."""
     trainable, metrics = run.trainable, {"dev": run.dev.metrics}
     if (test := splits.get("test")) is not None:
-        metrics["test"] = evaluate(trainable, test, trainable.logits(test), run.dev.decoder)
+        metrics["test"] = trainable.evaluate(test, trainable.logits(test), run.dev.decoder)
     trained = trainable.trained_parameters
     loss = float(run.history[run.best_epoch - 1]["loss"])
     return TrainResult(None, metrics, run.dev.decoder, trained, trained / backbone.parameters, 0, loss, run)

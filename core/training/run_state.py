@@ -17,9 +17,8 @@ from onetrunk.core.errors import TaskSpecError, TrainingDiverged
 from onetrunk.core.tasks import JSONObject, Rows
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.training.encoded_dataset import EncodedDataset
-from onetrunk.core.training.evaluation import DevResult, evaluate_dev
 from onetrunk.core.training.settings import TrainSettings
-from onetrunk.core.training.trainable import Trainable
+from onetrunk.core.training.trainable import DevResult, Trainable
 from onetrunk.core.trunk.batching import training_batches
 
 TrainableT = TypeVar("TrainableT", bound=Trainable)
@@ -194,7 +193,7 @@ class TrainingRun(Generic[TrainableT]):
         logits = self.trainable.logits(self.dev)
         if not all(np.isfinite(rows).all() for rows in logits):  # products of large finite weights overflow
             raise self._diverged(self._steps_done)
-        found = evaluate_dev(self.trainable, self.dev, logits)
+        found = self.trainable.evaluate_dev(self.dev, logits)
         value = self._primary(found.metrics)
         # While the metric is 0, the latest epoch counts as the best one, so that patience is not used up.
         if better := value > self._best or value == self._best == 0:

@@ -1,9 +1,10 @@
-"""The trainable weights of one run, with their optimizer and a copy of their best state."""
+"""The trainable weights of one run: their optimizer, their evaluation, and a copy of their best state."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,12 +16,24 @@ from onetrunk.core.backbones.rng import Randomness
 from onetrunk.core.errors import TaskSpecError, UsageError
 from onetrunk.core.inference.adapter import Adapter, build_head, head_logits
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits
-from onetrunk.core.tasks import Labels, Rows, Targets, TaskSpec
-from onetrunk.core.tasks.guarded_calls import calling
+from onetrunk.core.tasks import JSONObject, Labels, Rows, Targets, TaskSpec
+from onetrunk.core.tasks.guarded_calls import calling, json_of
 from onetrunk.core.training.encoded_dataset import EncodedDataset
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.dropout import Dropout
+
+
+@dataclass(frozen=True, slots=True)
+class DevResult:
+    """The result of an evaluation on dev.
+
+    decoder: the calibrated decoder settings, such as thresholds; {} for a task without calibration.
+    metrics: the metrics on dev with these decoder settings.
+    """
+
+    decoder: JSONObject
+    metrics: JSONObject
 
 
 class Trainable(ABC):
@@ -66,6 +79,45 @@ class Trainable(ABC):
             adapter = self.adapter("training")
         jobs = [LogitsRequest(encoded, 0) for encoded in dataset.encoded]
         return compute_logits(self.trunk, [adapter], jobs)
+
+    def evaluate(
+        self, dataset: EncodedDataset, logits: Sequence[np.ndarray], decoder: JSONObject
+    ) -> JSONObject:
+        """Return the metrics of `dataset` with the decoder settings `decoder`.
+
+        logits: one array (units, labels) per example.
+        Raises TaskSpecError if the code of the task raises or does not return JSON.
+        """
+        return json_of(self.spec, "evaluate", dataset.examples, logits, self.labels, decoder)
+
+    def evaluate_dev(self, dev: EncodedDataset, logits: Sequence[np.ndarray]) -> DevResult:
+        """Calibrate the decoder on dev, and compute the metrics on dev with it.
+
+        The metrics of a calibrated decoder are too optimistic, because they are measured on the data of the
+        calibration. Two halves of dev would make both noisier. A test split gives unbiased metrics.
+
+        logits: one array (units, labels) per example.
+        Raises TaskSpecError if the code of the task raises or does not return JSON.
+        """
+        decoder: JSONObject = {}
+        if self.spec.calibrate is not None:
+            decoder = json_of(self.spec, "calibrate", dev.examples, logits, self.labels)
+        return DevResult(decoder, self.evaluate(dev, logits, decoder))
+
+    def dry_run(self, dev: EncodedDataset) -> None:
+        """Calibrate and evaluate on dev with random logits, to find errors in the code of the task before training.
+
+        Raises TaskSpecError if the code of the task raises or does not return JSON.
+        """
+        generator = np.random.default_rng(0)
+        try:
+            # The head is called for one example, to find the shape of its logits.
+            (first,) = self.logits(EncodedDataset(dev.examples[:1], dev.encoded[:1], dev.targets[:1]))
+            shapes = [(self.spec.units(example), *first.shape[1:]) for example in dev.examples]
+            self.evaluate_dev(dev, [generator.standard_normal(shape, dtype=np.float32) for shape in shapes])
+        except TaskSpecError as error:
+            tried = "found before training, in an evaluation on dev with random logits"
+            raise TaskSpecError(error.task, [*error.faults, tried]) from error
 
     @property
     def trained_parameters(self) -> int:
