@@ -1,10 +1,4 @@
-"""Client exceptions.
-
-ClientError               a request to the service at `url` failed
-├── ServiceError          the service refused it; `problem` has the reason
-├── ServiceUnreachable    no response: the connection was refused, broke or timed out
-└── AnswerError           the response is malformed or truncated
-"""
+"""The exceptions of the clients."""
 
 from __future__ import annotations
 
@@ -15,7 +9,7 @@ from onetrunk.core.errors import OneTrunkError
 
 
 class ClientError(OneTrunkError):
-    """A request to the service at `url` failed."""
+    """A request to the service at `url` failed. The base class of all exceptions of the clients."""
 
     def __init__(self, url: str, message: str) -> None:
         super().__init__(f"{url}: {message}")

@@ -104,10 +104,6 @@ class TrainSettings:
             (0 <= self.seed < 2**63, f"seed must be 0 to 2^63 - 1, not {self.seed}"),
         ]
 
-    def chosen_pooling(self, declared: Literal["cls", "mean"]) -> Literal["cls", "mean"]:
-        """Return the pooling to use. declared: the pooling of the backbone, which `auto` takes."""
-        return declared if self.pooling == "auto" else self.pooling
-
     @property
     def weight_lr(self) -> float:
         """The highest learning rate of the weights below the head."""

@@ -39,7 +39,7 @@ class DevResult:
 class Trainable(ABC):
     """The trainable weights of one run, with their optimizer. All random numbers come from `settings.seed`.
 
-    trunk: the trunk that computes logits.
+    trunk: computes the hidden states for the logits.
     randomness: the random generators of the run.
     head: the head, in float32.
     weights: the trainable tensors below the head, in float32; empty if only the head is trained.
@@ -59,7 +59,7 @@ class Trainable(ABC):
         device: torch.device,
     ) -> None:
         self.spec, self.labels, self.settings = spec, labels, settings
-        self.pooling = settings.chosen_pooling(backbone.pooling)
+        self.pooling = backbone.pooling if settings.pooling == "auto" else settings.pooling
         self.randomness = Randomness(settings.seed, device)
         with self.randomness.as_global():
             self.head = build_head(spec, backbone, labels, self.pooling, settings.dropout)
@@ -74,7 +74,7 @@ class Trainable(ABC):
         """
 
     def logits(self, dataset: EncodedDataset) -> list[np.ndarray]:
-        """Return the logits (units, labels) of each example of `dataset`, with the current weights."""
+        """Return the current logits of each example, (units, labels). A unit is a text or a word."""
         with torch.no_grad():
             adapter = self.adapter("training")
         jobs = [LogitsRequest(encoded, 0) for encoded in dataset.encoded]
@@ -151,7 +151,7 @@ class Trainable(ABC):
     def class_weights(self, train: EncodedDataset) -> Tensor | None:
         """Return the class weights for the loss, (labels,); None if the setting `class_weights` is `none`.
 
-        Raises UsageError unless every unit (a text or a word) of `train` has one label index as its target.
+        Raises UsageError unless every unit of `train` has one label index as its target.
         """
         if self.settings.class_weights == "none":
             return None
