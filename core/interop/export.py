@@ -79,7 +79,7 @@ def export_adapter(
 
     spec: the task of the adapter.
     backbone: the backbone of the adapter, on the CPU in float32.
-    form: the kind of the export.
+    form: `peft`, `merged` or `onnx`.
     on_step: called with a description of each step before the step begins.
 
     Raises ExportError if the folder or the head cannot be used, or if the logits differ from OneTrunk's by more
@@ -195,11 +195,7 @@ def _as_run(model: Any) -> Run:
 
 
 def _readme(artifact: Artifact, adapter: Adapter, form: ExportFormat, texts: int, difference: float) -> str:
-    """Return the content of README.md.
-
-    texts: the number of texts for which the logits of the export were compared with OneTrunk's.
-    difference: the largest difference between two logits.
-    """
+    """Return the content of README.md, which describes the files and shows how to use them."""
     backbone = artifact.manifest.backbone
     revision = "" if backbone.revision is None else f" at revision {code(backbone.revision)}"
     settings = ", and the settings of the task's decoder as `settings`" if adapter.settings else ""

@@ -33,7 +33,7 @@ _LENGTHS = (1, 2, 3, 5, 9, 17, 33, 65, 129)  # in words
 def compare(adapter: Adapter, backbone: Backbone, run: Run, aside: Path) -> tuple[int, float]:
     """Return the number of texts that were compared, and the largest difference between two logits.
 
-    The texts are those of the task's probe, and texts of many lengths that are made of the words of the probe.
+    The texts are the example texts of the task (`TaskSpec.probe`), and texts of many lengths made of their words.
 
     run: runs the export.
     aside: the folder with the files of the export.

@@ -198,7 +198,7 @@ class Puller:
         return Destination(self._host, self._store, claim.name, claim.origin, claim.enter)
 
     def _claimed(self, claim: NameClaim, store: Callable[[], StoredVersion], notes: list[str]) -> PullResult:
-        """Call `store` and return the result; skip it if the name already has a version of the same commit."""
+        """Return the version of the same commit if the name has one; otherwise call `store` to add the version."""
         versions = self._store.versions(claim.name)
         if known := claim.known(versions):
             return PullResult(known, new=False)
@@ -245,7 +245,7 @@ class Puller:
                     write_new(folder / name, data)
 
     def _fill(self, folder: Path, remote: Remote, commit: Commit, claim: NameClaim, notes: list[str]) -> None:
-        """Download the artifact into `folder`, and check the claim of its name, its files, weights and probe."""
+        """Download an adapter into `folder`, and check its name in the store, its files, weights and probe."""
         self._download(folder, remote, commit, [TASK])
         manifest = read_manifest(folder)
         claim.task = manifest.task

@@ -64,7 +64,7 @@ class PushOptions:
     private: whether a new repo is private.
     pull_request: open a pull request instead of pushing to the branch.
     require: conditions that the adapter must meet.
-    force: publish even if the adapter on the branch has a better primary metric.
+    force: publish even if the adapter on the branch has a better value of the metric `TaskSpec.primary`.
     allow_unevaluated: publish even if there are no metrics of held-out data.
     """
 

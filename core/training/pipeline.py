@@ -124,7 +124,7 @@ def train_adapters(
 
 
 class _PreparedJob:
-    """A job with its encoded data and its training run."""
+    """A job that is ready to train: with its encoded data and its training run."""
 
     def __init__(
         self, host: PluginHost, store: Store, job: TrainJob, backbone: Backbone, trunk: Trunk

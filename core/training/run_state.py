@@ -1,4 +1,4 @@
-"""State of one training run: batches, epochs, best epoch, history, callbacks."""
+"""The state of one training run: its batches, epochs, best epoch, history and callbacks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FinishedRun(Generic[TrainableT]):
 
     trainable: the trained weights, as they were after the best epoch.
     history: one record per epoch: losses, metrics and duration.
-    best_epoch: number of the epoch with the best primary metric on dev, from 1.
+    best_epoch: number of the epoch with the best value of the metric `TaskSpec.primary` on dev, from 1.
     dev: the calibrated decoder settings and the metrics on dev of the best epoch.
     seconds: duration of the whole run.
     tokens_per_second: training throughput; the time of the evaluations on dev does not count.
@@ -114,7 +114,7 @@ class TrainingRun(Generic[TrainableT]):
 
     @property
     def finished(self) -> bool:
-        """Whether the run has ended: after all epochs, by early stopping, or by an error."""
+        """Whether the run has ended: all epochs are done, early stopping applies, or an error occurred."""
         done, patience = len(self._history), self.settings.patience
         exhausted = bool(patience) and done - self._best_epoch >= patience
         return self.error is not None or done == self._epochs or exhausted
@@ -211,7 +211,7 @@ class TrainingRun(Generic[TrainableT]):
         return TrainingDiverged(self.epoch, step, hint)
 
     def _primary(self, metrics: JSONObject) -> float:
-        """Return the task's primary metric; 0 if it is None. Raises TaskSpecError if it is not a finite number."""
+        """Return the metric `TaskSpec.primary`; 0 if it is None. Raises TaskSpecError for an invalid value."""
         spec = self.trainable.spec
         value = metrics.get(spec.primary)
         if (

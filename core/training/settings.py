@@ -32,7 +32,7 @@ class TrainSettings:
     method: `lora` trains LoRA weights and the head, `head` only the head. `full` trains a copy of the whole
         encoder, which is not stored, to compare adapters with it.
     pooling: how the hidden states of a text become one vector; `auto` takes the pooling that the backbone declares.
-    rank, alpha: rank of the LoRA matrices, and their scale: the update of a weight is multiplied by alpha / rank.
+    rank, alpha: rank and scale of the LoRA matrices; the update of a weight is multiplied by alpha / rank.
     targets: names of the backbone's modules that get LoRA weights, or `all`.
     layers: the layers that get LoRA weights: `all`, or `last-K` for the last K layers.
     optimizer: `adamw`, or `sgd` with momentum 0.9.
