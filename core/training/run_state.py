@@ -188,7 +188,7 @@ class TrainingRun(Generic[TrainableT]):
 
     def _end_epoch(self) -> None:
         self._training_seconds += time.monotonic() - self._epoch_begun
-        if not self.trainable.is_finite():  # the last step can make weights infinite after the last loss
+        if not self.trainable.is_finite():  # after the last step no loss is computed that would show it
             raise self._diverged(self._steps_done)
         logits = self.trainable.logits(self.dev)
         if not all(np.isfinite(rows).all() for rows in logits):  # products of large finite weights overflow
@@ -214,9 +214,7 @@ class TrainingRun(Generic[TrainableT]):
         """Return the metric `TaskSpec.primary`; 0 if it is None. Raises TaskSpecError for an invalid value."""
         spec = self.trainable.spec
         value = metrics.get(spec.primary)
-        if (
-            value is None and spec.primary in metrics
-        ):  # the metric is undefined, such as F1 without any entity
+        if value is None and spec.primary in metrics:  # undefined, such as F1 if there is no entity
             return 0.0
         if not isinstance(value, int | float) or not math.isfinite(value):
             fault = f"evaluate returns {value!r} for {spec.primary!r}; expected a finite int or float"
