@@ -1,8 +1,8 @@
 """Pull: downloads a commit of a remote, verifies it and stores it as a version.
 
 Downloads are untrusted. Only files that the folder of an adapter can have are downloaded, into a temporary folder.
-There, the files are verified, and the adapter is loaded onto its backbone and checked with its probe: texts with the
-logits that the adapter must give. Only then is the adapter stored.
+There, the files are verified, and the adapter is loaded onto its backbone and checked with its probe: texts with
+the logits that the adapter must give. Only then is the adapter stored.
 """
 
 from __future__ import annotations
