@@ -75,7 +75,7 @@ def export_adapter(
     folder: Path,
     on_step: Callable[[str], object] = lambda _step: None,
 ) -> Exported:
-    """Export a stored adapter to `folder`, which must be empty or not exist. After an error nothing is left there.
+    """Export a stored adapter to `folder`, which must be empty or missing. After an error, `folder` is unchanged.
 
     spec: the task of the adapter.
     backbone: the backbone of the adapter, on the CPU in float32.

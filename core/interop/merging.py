@@ -23,9 +23,9 @@ _CPU = torch.device("cpu")
 
 
 def merged_weights(backbone: Backbone, lora: Lora) -> dict[str, Tensor]:
-    """Return all weights of the encoder by name, with each update of `lora` added to its weight.
+    """Return all weights of the encoder by name, with the LoRA updates merged in.
 
-    The tensors are float32 on the CPU, with the shapes of the checkpoint.
+    The tensors are in float32 and on the CPU, and have the shapes of the checkpoint.
     """
     merged = backbone.read_tensors()
     for target, update in lora.to(_CPU, torch.float32).updates.items():

@@ -87,9 +87,9 @@ def train_together(
 ) -> Iterator[AdapterRun]:
     """Train `runs` over `trunk` in shared forward and backward passes; yield each run when it ends.
 
-    Each run has its own data order, optimizer, schedule and early stopping. A run that trains alone gets the same
-    weights up to rounding, because matrix sizes differ. An exception of a run ends only that run and becomes its
-    `error`.
+    Each run has its own data order, optimizer, schedule and early stopping. Its weights are the same as those of a
+    run that trains alone, except for rounding, because the sizes of the matrices differ. An exception in a run ends
+    only this run and becomes its `error`.
 
     budget: limits the memory for the hidden states of all runs; `KEPT_BYTES` by default. Before a run is yielded,
         its hidden states are dropped.

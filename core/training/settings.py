@@ -19,10 +19,10 @@ HEAD_LEARNING_RATE = 3e-3
 """Default learning rate of the head. It is higher because the head starts from random weights."""
 
 MIN_EPOCHS, MAX_EPOCHS, TARGET_STEPS = 3, 20, 500
-"""By default, the number of epochs is chosen so that about `TARGET_STEPS` steps are done, within these bounds."""
+"""A run without the setting `epochs` has about `TARGET_STEPS` steps, in `MIN_EPOCHS` to `MAX_EPOCHS` epochs."""
 
 MIN_TOKENS, MAX_TOKENS, MIN_STEPS = 256, 512, 16
-"""By default, the tokens per batch are chosen so that an epoch has about `MIN_STEPS` steps, within these bounds."""
+"""A run without `batch_tokens` has about `MIN_STEPS` steps per epoch, of `MIN_TOKENS` to `MAX_TOKENS` tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class TrainSettings:
     optimizer: `adamw`, or `sgd` with momentum 0.9.
     lr, head_lr: the highest learning rates of the weights below the head and of the head; None for the default.
     weight_decay: the weight decay of the optimizer.
-    warmup: the share of all steps in which the learning rates rise linearly, 0 to below 1. Then they fall to zero.
+    warmup: the share of all steps in which the learning rates rise linearly, 0 to below 1; then they fall to zero.
     epochs: the largest number of passes over the data; None for a number that depends on the size of the data.
     batch_tokens: the largest number of tokens per step; None for a number that depends on the size of the data.
     dropout: probability of dropout on the inputs of the LoRA weights and in the head, and with `full` in the
@@ -115,7 +115,7 @@ class TrainSettings:
         return HEAD_LEARNING_RATE if self.head_lr is None else self.head_lr
 
     def adapted_layers(self, layers: int) -> range:
-        """Return the indices of the layers that get LoRA weights. Raises UsageError if there are fewer layers.
+        """Return the indices of the layers that get LoRA weights. Raises UsageError for a K above `layers`.
 
         layers: the number of layers of the backbone.
         """

@@ -94,7 +94,7 @@ class Trainable(ABC):
         """Calibrate the decoder on dev, and compute the metrics on dev with it.
 
         The metrics of a calibrated decoder are too optimistic, because they are measured on the data of the
-        calibration. Two halves of dev would make both noisier. A test split gives unbiased metrics.
+        calibration. With one half of dev for each, both would be less exact. A test split gives unbiased metrics.
 
         logits: one array (units, labels) per example.
         Raises TaskSpecError if the code of the task raises or does not return JSON.
