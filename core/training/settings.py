@@ -38,7 +38,8 @@ class TrainSettings:
     optimizer: `adamw`, or `sgd` with momentum 0.9.
     lr, head_lr: the highest learning rates of the weights below the head and of the head; None for the default.
     weight_decay: the weight decay of the optimizer.
-    warmup: the share of all steps in which the learning rates rise linearly, 0 to below 1; then they fall to zero.
+    warmup: the share of all steps in which the learning rates rise linearly, from 0 to below 1; then they fall to
+        zero.
     epochs: the largest number of passes over the data; None for a number that depends on the size of the data.
     batch_tokens: the largest number of tokens per step; None for a number that depends on the size of the data.
     dropout: probability of dropout on the inputs of the LoRA weights and in the head, and with `full` in the
@@ -87,16 +88,19 @@ class TrainSettings:
             ),
             (self.lr is None or 0 < self.lr < inf, f"lr must be positive, not {self.lr}"),
             (self.head_lr is None or 0 < self.head_lr < inf, f"head-lr must be positive, not {self.head_lr}"),
-            (0 <= self.weight_decay < inf, f"weight-decay must not be negative, not {self.weight_decay}"),
-            (0 <= self.warmup < 1, f"warmup must be 0 to below 1, a share of all steps, not {self.warmup}"),
+            (0 <= self.weight_decay < inf, f"weight-decay must be 0 or more, not {self.weight_decay}"),
+            (
+                0 <= self.warmup < 1,
+                f"warmup must be at least 0 and below 1, a share of all steps, not {self.warmup}",
+            ),
             (self.epochs is None or self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}"),
             (
                 self.batch_tokens is None or self.batch_tokens >= 16,
                 f"batch-tokens must be at least 16, not {self.batch_tokens}",
             ),
-            (0 <= self.dropout < 1, f"dropout must be 0 to below 1, not {self.dropout}"),
-            (self.clip >= 0, f"clip must not be negative, not {self.clip}"),
-            (self.patience >= 0, f"patience must not be negative, not {self.patience}"),
+            (0 <= self.dropout < 1, f"dropout must be at least 0 and below 1, not {self.dropout}"),
+            (self.clip >= 0, f"clip must be 0 or more, not {self.clip}"),
+            (self.patience >= 0, f"patience must be 0 or more, not {self.patience}"),
             (
                 self.precision != "int8",
                 "precision int8 is for prediction only; train in fp32 or bf16, then predict in int8",
