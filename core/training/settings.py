@@ -38,12 +38,10 @@ class TrainSettings:
     optimizer: `adamw`, or `sgd` with momentum 0.9.
     lr, head_lr: the highest learning rates of the weights below the head and of the head; None for the default.
     weight_decay: the weight decay of the optimizer.
-    warmup: the share of all steps in which the learning rates rise linearly, from 0 to below 1; then they fall to
-        zero.
+    warmup: the share of all steps, from 0 to below 1, in which the learning rates rise; then they fall to zero.
     epochs: the largest number of passes over the data; None for a number that depends on the size of the data.
     batch_tokens: the largest number of tokens per step; None for a number that depends on the size of the data.
-    dropout: probability of dropout on the inputs of the LoRA weights and in the head, and with `full` in the
-        encoder.
+    dropout: probability of dropout in the head and on the inputs of the LoRA weights; with `full`, in the encoder.
     clip: the largest norm of the gradients; 0 turns clipping off.
     patience: number of epochs without a better metric on dev before training stops; 0 turns early stopping off.
     seed: seed of all random numbers.
