@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import httpx2
 
@@ -62,19 +62,18 @@ class BaseClient(Generic[_HttpClientT]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
-    def _request(self, call: ApiCall) -> dict[str, Any]:
-        """Return the arguments of an httpx2 request."""
+    def _request(self, call: ApiCall) -> httpx2.Request:
         headers = {"Accept": call.accepts or "*/*"}
         if call.body:
             headers["Content-Type"] = call.sends
         seconds = call.seconds or self._seconds
-        return {
-            "method": call.method,
-            "url": self.url + call.path,
-            "content": call.body or None,
-            "headers": headers,
-            "timeout": httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
-        }
+        return self._http.build_request(
+            call.method,
+            self.url + call.path,
+            content=call.body or None,
+            headers=headers,
+            timeout=httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
+        )
 
     def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> ClientError:
         """Return the error for an unsuccessful response. body: empty if it is not a problem document."""

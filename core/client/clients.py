@@ -105,18 +105,17 @@ class Client(BaseClient[httpx2.Client]):
     def _answer(self, chunk: Chunk) -> Iterator[list[Prediction]]:
         call = chunk.call
         reader = LineReader(self.url, chunk, Tries(self._retries, call.repeatable))
-        while reader.left.texts:
-            wait = 0.0
+        while True:
             with self._opened(reader.left.call) as response:
                 try:
                     with self._reading(call, lambda: reader.so_far):
                         for data in response.iter_bytes():
                             yield from reader.feed(data)
                     yield from reader.finish()
+                    return
                 except ServiceError as error:
-                    if (again := reader.pause(error)) is None:
+                    if (wait := reader.pause(error)) is None:
                         raise
-                    wait = again
             time.sleep(wait)
 
     @contextmanager
@@ -139,9 +138,8 @@ class Client(BaseClient[httpx2.Client]):
         """Send `call`, repeat it as `retries` allows, and return the response with an unread body."""
         tries = Tries(self._retries, call.repeatable)
         while True:
-            request = self._http.build_request(**self._request(call))
             try:
-                response = self._http.send(request, stream=True)
+                response = self._http.send(self._request(call), stream=True)
             except httpx2.HTTPError as error:
                 if (wait := tries.after_failure(error)) is None:
                     raise self._failure(call, error) from error
@@ -218,8 +216,7 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
     async def _answer(self, chunk: Chunk) -> AsyncGenerator[list[Prediction], None]:
         call = chunk.call
         reader = LineReader(self.url, chunk, Tries(self._retries, call.repeatable))
-        while reader.left.texts:
-            wait = 0.0
+        while True:
             async with self._opened(reader.left.call) as response:
                 try:
                     with self._reading(call, lambda: reader.so_far):
@@ -228,18 +225,14 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
                                 yield answered
                     for answered in reader.finish():
                         yield answered
+                    return
                 except ServiceError as error:
-                    if (again := reader.pause(error)) is None:
+                    if (wait := reader.pause(error)) is None:
                         raise
-                    wait = again
             await asyncio.sleep(wait)
 
     @asynccontextmanager
     async def _opened(self, call: ApiCall) -> AsyncIterator[httpx2.Response]:
-        """Send `call` and yield the successful response with an unread body, which is closed at the end.
-
-        Raises ServiceError or AnswerError for any other response, ServiceUnreachable without a response.
-        """
         response = await self._send(call)
         try:
             if not answers.is_wanted(call, response.status_code, response.headers):
@@ -251,12 +244,10 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
             await response.aclose()
 
     async def _send(self, call: ApiCall) -> httpx2.Response:
-        """Send `call`, repeat it as `retries` allows, and return the response with an unread body."""
         tries = Tries(self._retries, call.repeatable)
         while True:
-            request = self._http.build_request(**self._request(call))
             try:
-                response = await self._http.send(request, stream=True)
+                response = await self._http.send(self._request(call), stream=True)
             except httpx2.HTTPError as error:
                 if (wait := tries.after_failure(error)) is None:
                     raise self._failure(call, error) from error
