@@ -63,8 +63,8 @@ class Client(BaseClient[httpx2.Client]):
     ) -> Iterator[list[Prediction]]:
         """Predict any number of texts in bounded memory; yield the predictions of each text, in order.
 
-        chunk: number of texts per request, at least 1. With 1, each text is sent as soon as it is read; more are
-            faster. Raises the errors of `predict`, and UsageError for an invalid `chunk`.
+        chunk: number of texts per request. With 1, each text is sent as soon as it is read; more texts are faster.
+        Raises the errors of `predict`, and UsageError for a `chunk` below 1.
         """
         chunks = Chunks(adapters, chunk)
         for text in texts:

@@ -168,7 +168,7 @@ def _files_to_publish(
 
 
 def _published_manifest(remote: Remote, head: Commit) -> Manifest | None:
-    """Return the manifest of the adapter in a commit; None if the commit has no files.
+    """Return the manifest of the adapter in a commit; None if the commit has no adapter.
 
     Raises PublishError if the manifest cannot be read, or if the commit has files that are not of an adapter.
     """
