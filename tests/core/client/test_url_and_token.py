@@ -96,5 +96,5 @@ def test_a_service_on_this_machine_is_reached_without_the_proxy(
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
 def test_an_invalid_timeout_is_refused(timeout: float) -> None:
-    with pytest.raises(UsageError, match="expected a number of seconds"):
+    with pytest.raises(UsageError, match="expected more than 0 seconds"):
         Client("http://host", timeout=timeout)
