@@ -51,7 +51,7 @@ class BaseClient(Generic[_HttpClientT]):
             _check_token(self._token, f"the file {token}" if isinstance(token, Path) else "the token")
         self._seconds, self._retries = timeout, retries
         plain = self.url.startswith("http:")
-        self._http = self._http_class(
+        self._http: _HttpClientT = self._http_class(
             # Plain HTTP needs no certificates, and loading those of the system takes longer than a request.
             verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True,
             headers={} if self._token is None else {"Authorization": f"Bearer {self._token}"},

@@ -38,7 +38,7 @@ from tests.core.interop.conftest import (
         ({"trainable_token_indices": [5]}, "not supported: trainable_token_indices="),
         (
             {"modules_to_save": ["LayerNorm"]},
-            r"weights of neither updates nor a head: bert\.e.* is frozen",
+            r"belong neither to LoRA nor to the head: bert\.e.* is frozen",
         ),
         ({"target_modules": ["word_embeddings"]}, "weights of neither|no LoRA weights"),
     ],
