@@ -210,7 +210,7 @@ def test_a_repo_that_changed_its_task_is_refused(world: World) -> None:
     done(world.push(ref="names", target="ada/names"))
     words = world.hub.repo("ada/names").files()
     world.hub.repo(REPO).commit({name: data for name, data in words.items() if not name.startswith(".")})
-    refused(world.pull(), "mood@1 is for the task sentiment, the adapter to pull is for ner")
+    refused(world.pull(), "mood@1 is for the task sentiment, but the adapter to pull is for ner")
     assert own(world) == {"mood": "mood@1"}
 
 
@@ -250,7 +250,7 @@ def test_the_same_repo_of_another_hub_is_another_place(
         refused(elsewhere.pull(), rf"mood@1 comes from {REPO} of {world.hub.url}")
         (told,) = done(elsewhere.run("outdated", "--json", home=world.bob)).json
         child.close()
-    assert told["error"] == f"it was pulled from {world.hub.url}, and HF_ENDPOINT is {second.url} now"
+    assert told["error"] == f"it was pulled from {world.hub.url}, but HF_ENDPOINT is now {second.url}"
 
 
 def test_a_store_of_the_schema_before_is_updated_from_its_repo(world: World) -> None:
