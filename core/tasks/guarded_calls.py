@@ -47,8 +47,8 @@ def calling(
     except (OneTrunkError, *passing):
         raise
     except Exception as error:  # a plugin can raise anything
-        place = f" for the record at {where}" if where else ""
-        raise TaskSpecError(spec.name, [f"{name} raises {reason(error, spec.name)}{place}"]) from error
+        record = f" for the record at {where}" if where else ""
+        raise TaskSpecError(spec.name, [f"{name} raises {reason(error, spec.name)}{record}"]) from error
 
 
 def json_of(spec: TaskSpec, name: str, *arguments: Any) -> JSONObject:
@@ -111,21 +111,21 @@ def notes_on(spec: TaskSpec, examples: Sequence[Example]) -> tuple[str, ...]:
     return notes
 
 
-def reason(error: BaseException, place: str) -> str:
+def reason(error: BaseException, location: str) -> str:
     """Return `error` as one line that ends with the innermost line of plugin code in its traceback.
 
-    place: the end of the line if the traceback has no plugin code.
+    location: the end of the line if the traceback has no plugin code.
     """
     loaded = (getattr(sys.modules.get(name), "__file__", None) for name in _LIBRARIES)
     libraries = tuple(os.path.dirname(file) + os.sep for file in loaded if file)
     for frame, line in walk_tb(error.__traceback__):
         file = frame.f_code.co_filename
         if not file.startswith(_CORE_FILES + libraries):
-            place = f"{file}:{line}"
+            location = f"{file}:{line}"
     try:
         message = str(error)
     except Exception as fault:  # __str__ of a plugin's exception can raise
         message = f"its message cannot be shown: __str__ raises {type(fault).__name__}"
     if isinstance(error, SyntaxError) and error.filename:
-        message, place = error.msg, f"{error.filename}:{error.lineno}"
-    return " ".join(f"{type(error).__name__}: {message} ({place})".split())
+        message, location = error.msg, f"{error.filename}:{error.lineno}"
+    return " ".join(f"{type(error).__name__}: {message} ({location})".split())
