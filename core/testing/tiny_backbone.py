@@ -25,7 +25,6 @@ _ENDINGS = ("s", "ed", "ing", "er", "ly", "n't", "on")
 class TinyShape:
     """The size of a tiny encoder.
 
-    layers: the number of layers.
     hidden: the size of the hidden states, a multiple of 4.
     positions: the longest sequence in tokens, special tokens included.
     """
@@ -35,14 +34,14 @@ class TinyShape:
     positions: int = 64
 
 
-DEFAULT_SHAPE = TinyShape()
+_DEFAULT_SHAPE = TinyShape()
 
 
 def tiny_backbone(
     folder: Path,
     *,
     model_type: TinyModel = "bert",
-    shape: TinyShape = DEFAULT_SHAPE,
+    shape: TinyShape = _DEFAULT_SHAPE,
     seed: int = 0,
     mean_pooling: bool = False,
 ) -> Path:
@@ -51,11 +50,11 @@ def tiny_backbone(
     The folder has the files of transformers (config.json, model.safetensors, tokenizer.json). No network is used.
     The global generators of torch are left unchanged.
 
-    model_type: transformers' name of the architecture. `roberta` gets a byte-level BPE tokenizer, the others a
+    model_type: transformers' name of the architecture. `roberta` gets a byte-level BPE tokenizer; all others get a
         lower-case WordPiece tokenizer.
-    shape: the size of the encoder.
-    seed: all weights are drawn from it, also those of biases and norms, so that no two weights are equal.
-    mean_pooling: whether the folder declares mean pooling in the way of sentence-transformers.
+    seed: of the random weights. Biases and norms are random too, so that a test notices a missing one.
+    mean_pooling: whether the folder declares mean pooling in a file of sentence-transformers,
+        1_Pooling/config.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _byte_level_bpe() if model_type == "roberta" else _wordpiece()
