@@ -40,7 +40,7 @@ _PIECE = re.compile(
     rf"|[{_ALWAYS_APART}]"
 )
 _TAG_START = re.compile(r"[#@]\w")
-# Each pattern below is applied to at most 5 characters, so that splitting takes linear time.
+# Each pattern below looks at a fixed number of characters, so that splitting takes linear time.
 _SUFFIXED_NAME = re.compile(r"[^\W\d_](?:\+\+?|#)$")
 _ABBREVIATION = re.compile(r"(?:^|[\W\d_])(?:[^\W\d_]\.){2}$")
 _CLITIC = re.compile(r"['’](?:s|d|m|re|ve|ll)", re.IGNORECASE)
@@ -63,9 +63,10 @@ def _words_of(piece: re.Match[str]) -> Iterator[Span]:
     first, last = _core(piece.group())
     yield from ((i, i + 1) for i in range(start, start + first))
     if first < last:
-        cut = _possessive(piece.group(), last)
+        possessive = _POSSESSIVE.search(piece.group()[max(0, last - 3) : last])
+        cut = last - 2 if possessive else last
         yield start + first, start + cut
-        if cut < last:
+        if possessive:
             yield start + cut, start + last
     yield from ((i, i + 1) for i in range(start + last, end))
 
@@ -93,9 +94,3 @@ def _keeps_last(run: str, first: int, last: int, is_url: bool) -> bool:
         return is_url
     tail = run[max(first, last - 5) : last]
     return bool(_SUFFIXED_NAME.search(tail) or _ABBREVIATION.search(tail))
-
-
-def _possessive(run: str, last: int) -> int:
-    """Return the start of the possessive ending of the word that ends at `last`; `last` if it has none."""
-    found = _POSSESSIVE.search(run[max(0, last - 3) : last])
-    return last - 2 if found else last
