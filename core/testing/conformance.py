@@ -41,6 +41,17 @@ _SETTINGS = TrainSettings(rank=4, alpha=8.0, lr=0.01, epochs=8, batch_tokens=128
 _TRAINED = ("fp32", "bf16")
 """The precisions to train in, whichever of them is the default on this machine."""
 _POOLINGS: tuple[Pooling, ...] = ("cls", "mean")
+_STAGES = (
+    ("read",),
+    ("learn_labels",),
+    ("targets",),
+    ("head",),
+    ("loss", "calibrate", "notes"),
+    ("decode", "evaluate"),
+    ("train",),
+    ("reload", "peft"),
+)
+"""The names of the checks, in order. The checks of a stage run only if all earlier stages pass."""
 
 
 def check_task(spec: TaskSpec, records: Sequence[Record], *, folder: Path | None = None) -> None:
@@ -50,12 +61,10 @@ def check_task(spec: TaskSpec, records: Sequence[Record], *, folder: Path | None
     folder: an existing empty folder for the backbone and the store; a temporary one by default.
     Raises TaskSpecError that lists every fault. Checks that depend on a failed check are skipped.
     """
-    if folder is None:
-        with TemporaryDirectory() as scratch:
-            return check_task(spec, records, folder=Path(scratch))
-    if faults := list(_ConformanceChecks(spec, records, folder).faults()):
+    with TemporaryDirectory() as scratch:
+        faults = list(_ConformanceChecks(spec, records, folder or Path(scratch)).faults())
+    if faults:
         raise TaskSpecError(spec.name, faults)
-    return None
 
 
 class _ConformanceChecks:
@@ -75,28 +84,17 @@ class _ConformanceChecks:
         self.trained: dict[str, list[np.ndarray]] = {}
 
     def faults(self) -> Iterator[str]:
-        """Yield all faults. The checks of a stage run only if all earlier stages pass."""
-        yield from self._failures([self.imports])
-        stages: list[list[Callable[[], Iterable[str]]]] = [
-            [self.read],
-            [self.learn_labels],
-            [self.targets],
-            [self.head],
-            [self.loss, self.calibrate, self.notes],
-            [self.decode, self.evaluate],
-            [self.train],
-            [self.reload, self.peft],
-        ]
-        for checks in stages:
+        """Yield the faults of `imports`, and of all stages until one fails."""
+        yield from self._failures(["imports"])
+        for checks in _STAGES:
             if found := list(self._failures(checks)):
                 yield from found
                 return
 
-    def _failures(self, checks: Iterable[Callable[[], Iterable[str]]]) -> Iterator[str]:
-        for check in checks:
-            name = getattr(check, "__name__", "check")
+    def _failures(self, checks: Iterable[str]) -> Iterator[str]:
+        for name in checks:
             try:
-                yield from (f"{name}: {fault}" for fault in check())
+                yield from (f"{name}: {fault}" for fault in getattr(self, name)())
             except Exception as error:  # the code of a plugin can raise anything; that is a fault too
                 yield f"{name}: raises {type(error).__name__}: {error}"
 
