@@ -75,11 +75,11 @@ def loss(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def in_scope_score(logits: np.ndarray) -> np.ndarray:
-    """Return the in-scope score of each text, (texts,): at least log(labels), and higher for texts in scope.
+    """Return the in-scope score of each text, (texts,). It is higher for texts in scope.
 
     The score is the cross-entropy of the prediction relative to the uniform distribution. Training minimizes this
-    number for texts out of scope. Unlike the energy score, it does not change if a constant is added to all logits;
-    training does not determine such a constant.
+    number for texts out of scope. It is at least the logarithm of the number of labels. Unlike the energy score, it
+    does not change if a constant is added to all logits; training does not determine such a constant.
 
     logits: (texts, labels).
     """
@@ -157,8 +157,8 @@ def evaluate(
     """Return accuracy, macro_f1 and per_label of the in-scope texts, and oos_rows (the number of `oos` texts).
 
     These do not depend on the threshold. With a threshold the result also has in_scope_accuracy (the share of
-    in-scope texts that are accepted and predicted correctly), oos_recall and oos_precision. A metric is None
-    without the texts that it is about.
+    in-scope texts that are accepted and predicted correctly), oos_recall and oos_precision. A metric is None if its
+    denominator is 0; oos_precision is also None without `oos` texts.
     """
     from onetrunk.core.tasks.metrics import accuracy, confusion, macro_f1, per_label, ratio
 

@@ -69,16 +69,14 @@ def _read_words(words: Any, tags: Any) -> Example:
             raise ValueError(
                 f"word {number} is {word!r}; expected at least one visible character, and no line end"
             )
-    ends = list(accumulate(len(word) + 1 for word in words))
+    ends = accumulate(len(word) + 1 for word in words)
     spans = tuple((end - 1 - len(word), end - 1) for word, end in zip(words, ends, strict=True))
-    return Example(" ".join(words), None if tags is None else _read_tags(tags, len(words)), spans)
-
-
-def _read_tags(tags: Any, words: int) -> tuple[str, ...]:
+    if tags is None:
+        return Example(" ".join(words), words=spans)
     _check_strings("tags", tags)
-    if len(tags) != words:
-        raise ValueError(f"expected one tag per word, found {len(tags)} tags for {words} words")
-    return tuple(to_iob2(tags))
+    if len(tags) != len(words):
+        raise ValueError(f"expected one tag per word, found {len(tags)} tags for {len(words)} words")
+    return Example(" ".join(words), tuple(to_iob2(tags)), spans)
 
 
 def _check_strings(name: str, values: Any) -> None:
@@ -89,8 +87,15 @@ def _check_strings(name: str, values: Any) -> None:
 def _read_entities(text: str, records: Any) -> Example:
     entities = _checked(text, records)
     words = split_words(text)
+    cuts = [
+        later[0]
+        for earlier, later in pairwise(entities)
+        if _words_touched(words, *earlier[:2])[1] > _words_touched(words, *later[:2])[0]  # they share a word
+    ]
     words = tuple(
-        _cut(words, {later[0] for earlier, later in pairwise(entities) if _share_word(words, earlier, later)})
+        part
+        for start, end in words
+        for part in pairwise([start, *(cut for cut in cuts if start < cut < end), end])
     )
     tags = [OUTSIDE] * len(words)
     remarks: list[str] = []
@@ -138,26 +143,16 @@ def _words_touched(words: Sequence[Span], start: int, end: int) -> Span:
     return first, bisect_left(words, end, key=lambda word: word[0])
 
 
-def _share_word(words: Sequence[Span], earlier: Entity, later: Entity) -> bool:
-    return _words_touched(words, *earlier[:2])[1] > _words_touched(words, *later[:2])[0]
-
-
-def _cut(words: Sequence[Span], cuts: set[int]) -> Iterator[Span]:
-    for start, end in words:
-        inner = sorted(cut for cut in cuts if start < cut < end)
-        yield from pairwise([start, *inner, end])
-
-
 def notes(examples: Sequence[Example]) -> list[str]:
     """Return a note on the number of entities that `read` widened. Metrics compare with the widened spans."""
     widened = [example for example in examples if example.remarks]
     if not widened:
         return []
-    some = sum(len(example.remarks) for example in widened)
-    every = sum(tag.startswith("B-") for example in examples for tag in example.target or ())
+    count = sum(len(example.remarks) for example in widened)
+    total = sum(tag.startswith("B-") for example in examples for tag in example.target or ())
     first = f"{widened[0].where or 'one'}: {widened[0].remarks[0]}"
     return [
-        f"{some} of {every} entities were widened to whole words for training and metrics; first: {first}"
+        f"{count} of {total} entities were widened to whole words for training and metrics; first: {first}"
     ]
 
 
