@@ -17,7 +17,7 @@ _UNKNOWN = "unknown"
 class PluginSource:
     """A plugin before it is loaded.
 
-    name: of its entry point; of its module or class if it has no entry point.
+    name: of its entry point, or of its module or class if a program passes it.
     distribution, version: of the distribution that installed it.
     location: of its entry point, module or distribution, for error messages.
     load: imports and returns the module or object; can raise any exception.
@@ -34,10 +34,10 @@ class PluginSource:
 
 
 def installed() -> list[PluginSource]:
-    """Return all installed plugins: those of OneTrunk first, then in the order of the distributions' names.
+    """Return all installed plugins: those of OneTrunk first, then the others by the name of their distribution.
 
-    If `sys.path` has a distribution twice (an editable install in its own folder), only the first one counts, which
-    is also the one that imports use.
+    If `sys.path` has a distribution twice (an editable install in its own folder), only the first one counts. It is
+    also the one that imports use.
     """
     found: dict[str, list[PluginSource]] = {}
     for distribution in metadata.distributions():

@@ -59,7 +59,7 @@ _log = logging.getLogger(__name__)
 class PluginReport:
     """The result of loading one plugin.
 
-    name: of its entry point, or of its module.
+    name: of its entry point, or of its module or class if a program passed it.
     distribution, version: of the distribution that installed it.
     tasks, commands, hooks: the names of its tasks, its commands and the hooks that it implements; () if it failed.
     error: why it failed, in one line: the error, and the line that raised it. None if it did not fail.
@@ -98,9 +98,9 @@ class PluginHost:
 
     @classmethod
     def discover(cls) -> PluginHost:
-        """Load all installed plugins: those of OneTrunk first, then in the order of the distributions' names.
+        """Load all installed plugins: those of OneTrunk first, then the others by the name of their distribution.
 
-        A plugin that fails does not raise here; the reason is in `plugins`.
+        A plugin that fails raises nothing here; `plugins` has the reason.
         """
         return cls(installed())
 

@@ -28,9 +28,9 @@ _CORE_FILES = (
     contextlib.__file__,
     *(str(Path(file).parent) + os.sep for file in (errors.__file__, pluggy.__file__, importlib.__file__)),
 )
-"""Prefixes of files that call plugins; an error message does not name them."""
+"""Prefixes of the paths of files that call plugins. An error message names the file of the plugin instead."""
 _LIBRARIES = ("torch", "numpy", "transformers")
-"""Libraries that plugins call; an error message does not name their files."""
+"""Libraries that plugins call. An error message names the file of the plugin instead of theirs."""
 
 
 @contextlib.contextmanager
@@ -91,7 +91,7 @@ def targets_of(spec: TaskSpec, example: Example, labels: Labels, before: Targets
 
 
 def _number(value: object) -> int | float:
-    """Return a target as int or float. Raises ValueError for other types, and outside int64 and float32."""
+    """Return a target as int or float. Raises ValueError unless it is a number in the range of int64 or float32."""
     if isinstance(value, Integral):
         if not isinstance(value, bool) and abs(int(value)) <= _LARGEST_INTEGER:
             return int(value)

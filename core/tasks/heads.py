@@ -1,7 +1,8 @@
 """The classification heads for words and for texts, with the weight names of transformers.
 
-A head maps packed hidden states (T, H) float32 to logits (units, labels). Its weights are float32. A fresh head
-draws its initial weights from torch's global random generator.
+A head maps packed hidden states (T, H) float32 to logits (units, labels): T tokens, the hidden size H, and one unit
+per word or per text. Its weights are float32. A fresh head draws its initial weights from torch's global random
+generator.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _INIT_STD = 0.02
 def token_head(context: HeadContext) -> nn.Module:
     """Return a linear head on the first token of each word, as in transformers' ...ForTokenClassification.
 
-    With the style `plain` its weights are stored in `head.safetensors`.
+    With the style `plain`, its weights are stored in `head.safetensors`.
     """
     plain = context.style == "plain"
     format = HeadFormat(recipe="words") if plain else HeadFormat("TOKEN_CLS", "token")
@@ -30,9 +31,9 @@ def token_head(context: HeadContext) -> nn.Module:
 def text_head(context: HeadContext) -> nn.Module:
     """Return a head with one row of logits per text.
 
-    With the pooling `mean` it is a linear head on the mean of all tokens, as sentence-transformers pools. With the
-    pooling `cls` it is transformers' head of the style of `context`, or a linear head on the first token for the
-    style `plain`. PEFT's format has no linear heads for texts; they are stored in `head.safetensors`.
+    With the pooling `mean`, it is a linear head on the mean of all tokens, special tokens included. With the
+    pooling `cls`, it is transformers' head of the style of `context`; for the style `plain`, it is a linear head on
+    the first token. PEFT's format has no linear heads for texts, so their weights are stored in `head.safetensors`.
     """
     if context.pooling == "mean":
         return LinearHead(

@@ -146,8 +146,9 @@ class TaskSpec:
         float32 or None) → a scalar tensor. The targets are int64, or float32 if `targets` returns floats. Class
         weights are passed only if every unit has one label index as its target.
     decode: (example, logits of this text (units, labels) float32, labels, settings) → the prediction as JSON.
-    evaluate: (examples with targets, logits of each, labels, settings) → metrics as JSON. Numbers at
-        the top level are printed (None is an undefined metric); nested objects appear only in JSON output.
+        Settings are what `calibrate` returned, {} without it.
+    evaluate: (examples with targets, logits of each, labels, settings) → metrics as JSON. Numbers at the top level
+        are printed (None is an undefined metric); nested objects appear only in JSON output.
     primary: the metric that selects the best epoch; higher is better, and None counts as 0. Epochs with the value 0
         do not count towards `patience`; if all epochs have the value 0, the last one is the best.
     calibrate: (dev examples, logits of each, labels) → the settings for `decode` and `evaluate` as JSON. Called

@@ -1,6 +1,6 @@
 """Test kit for plugin authors: small encoders, and a check that a task follows the contract.
 
-    def test_my_task_follows_the_contract(tmp_path):
+    def test_my_task_follows_the_contract():
         check_task(my_plugin.SPEC, [{"text": "fine", "label": "good"}, {"text": "bad", "label": "poor"}])
 
 `check_task` runs the code of `adapters train` and `adapters predict`, without mock objects.

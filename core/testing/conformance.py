@@ -39,7 +39,7 @@ from onetrunk.core.trunk.build import trunk_of
 _ODD_TEXTS = ("", " \t\n", "\u200b", "🙂👩‍👩‍👧", "東京 café №", "x" * 300, "[SEP] </s>", "a b " * 60)
 _SETTINGS = TrainSettings(rank=4, alpha=8.0, lr=0.01, epochs=8, batch_tokens=128, dropout=0.0, patience=0)
 _TRAINED = ("fp32", "bf16")
-"""The precisions to train in, whichever of them is the default on this machine."""
+"""The precisions to train in. They are the same on every machine."""
 _POOLINGS: tuple[Pooling, ...] = ("cls", "mean")
 _STAGES = (
     ("read",),
@@ -198,7 +198,7 @@ class _ConformanceChecks:
         return compute_logits(trunk, [adapter], jobs, batch_tokens)
 
     def head(self) -> Iterator[str]:
-        """The head returns one row of logits per unit, and the same logits in every batch."""
+        """The head returns one row of logits per unit; the logits of a text are the same in every batch."""
         for pooling in _POOLINGS if self.spec.level == "text" else ("cls",):
             adapter, examples = self.adapter(pooling), [*self.examples, *self.odd()]
             together, alone = self.logits(adapter, examples), self.logits(adapter, examples, batch_tokens=1)
