@@ -1,8 +1,8 @@
 """Intent classification with two to hundreds of intents, and detection of texts out of scope.
 
-Texts with the label `oos` are out of scope. `oos` is not a label of the adapter. In training, these texts pull the
-prediction towards the uniform distribution. The ones in dev set the threshold: a text with a lower in-scope score
-is out of scope.
+Texts with the label `oos` are out of scope. `oos` is not a label of the adapter. From such texts in train, the
+adapter learns to predict the uniform distribution. Such texts in dev set the threshold: a text with a lower
+in-scope score is out of scope.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Named entity recognition: spans of words with a type, trained on IOB2 tags or on character spans.
 
-Only the first token of a word gets a tag. `decode` and `evaluate` use the most probable valid sequence of tags.
+Each word has one tag, predicted from its first token. `decode` and `evaluate` use the most probable valid tags.
 Invalid tags in data are repaired: an I-X that does not continue an entity of type X becomes B-X.
 """
 
@@ -236,7 +236,7 @@ def evaluate(
 
 
 def _token_metrics(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:
-    """Return metrics of single tags. They are higher than those of entities: a part of an entity counts too."""
+    """Return metrics of single tags. They are higher than those of entities, because parts of entities count."""
     from onetrunk.core.tasks.metrics import precision_recall_f1, ratio
 
     pairs = [pair for rows in zip(gold, predicted, strict=True) for pair in zip(*rows, strict=True)]

@@ -63,7 +63,7 @@ class TextRecord:
 
 @dataclass
 class _Faults:
-    """Faulty lines, collected for one message. If all rows of a table have the same fault, it blames the header."""
+    """Faulty lines, collected for one message. If all rows of a table have the same fault, it names the header."""
 
     shown: list[tuple[str, str]] = field(default_factory=list)
     count: int = 0
@@ -132,8 +132,7 @@ def check_any_missing(spec: TaskSpec, dataset: Dataset) -> None:
 def content_sha256(examples: Sequence[Example]) -> str:
     """Return the sha256 (hexadecimal) of text, words and target of all examples, in order.
 
-    It depends only on their content: not on the file and its format, and neither on tuple or list in a target, nor
-    on the order of a set.
+    It does not depend on the file and its format, on tuples or lists in a target, and on the order of a set.
     Raises PluginError for a target that contains anything but strings, numbers, None, sequences, sets and mappings.
     """
     digest = hashlib.sha256()

@@ -93,7 +93,7 @@ def _object(value: object, source: str, where: str) -> JSONObject:
         found = {list: "a list", str: "a string", bool: "a Boolean", type(None): "null"}
         kind = found.get(type(value), "a number")
         raise DataError(where, f'is {kind}; expected an object such as {{"text": "…"}}')
-    # An unpaired surrogate is not a character: tokenizers and UTF-8 reject it. The search is a fast first test.
+    # Tokenizers and UTF-8 reject unpaired surrogates. Only JSON with such an escape needs the slow search for one.
     if _SURROGATE.search(source) and (wrong := next(faults(value), None)):
         raise DataError(where, f"the record {wrong}; remove it")
     return value

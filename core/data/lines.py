@@ -42,7 +42,7 @@ def is_stream(path: str | Path) -> bool:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
-        return False  # opening it raises a better message
+        return False  # reading the file raises an error with a better message
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
@@ -87,7 +87,7 @@ def peek(lines: Iterable[NumberedLine]) -> tuple[str, Iterator[NumberedLine]]:
 @contextmanager
 def _open(path: str | Path) -> Iterator[Iterable[bytes]]:
     if str(path) == STDIN:
-        yield _stream_lines(sys.stdin.buffer)  # must stay open
+        yield _stream_lines(sys.stdin.buffer)  # standard input must stay open
     elif str(path).lower().endswith(".gz"):
         with gzip.open(path, "rb") as lines:
             yield lines

@@ -78,7 +78,7 @@ def read_train_data(
 def _check_any_label(source: str, targets: Iterable[Targets], labels: Labels) -> None:
     """Raise DataError if no unit has a label, for example if all texts are `oos`. Every float target counts.
 
-    Such a train split cannot train, and such a dev split cannot select an epoch.
+    Training learns nothing from such a train split, and such a dev split cannot select an epoch.
     """
     if not any(isinstance(target, float) or target >= 0 for own in targets for target in own):
         raise DataError(source, f"no row has one of the labels: {', '.join(labels[:20]) or 'none'}")
