@@ -117,20 +117,48 @@ def _tiny_config(model_type: TinyModel, tokenizer: Any, shape: TinyShape) -> Any
 
 
 def _wordpiece() -> Any:
-    from transformers import BertTokenizer
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     characters = sorted({*string.ascii_lowercase, *string.digits, *string.punctuation, *"éßñ東京🙂"})
     pieces = [*special, *characters, *(f"##{c}" for c in characters), *_WORDS, *(f"##{e}" for e in _ENDINGS)]
-    return BertTokenizer({piece: i for i, piece in enumerate(dict.fromkeys(pieces))})
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
+    )
+    return _fast(tokenizer, *special)
 
 
 def _byte_level_bpe() -> Any:
-    from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import RobertaTokenizer
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+    special = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
     words = [*(f"Ġ{word}" for word in _WORDS), *_WORDS, *_ENDINGS]  # Ġ stands for a space before the word
     merges = list(dict.fromkeys((word[:i], word[i]) for word in words for i in range(1, len(word))))
-    special = ["<s>", "<pad>", "</s>", "<unk>"]  # the order of RoBERTa: the padding id is not 0
-    pieces = [*special, *sorted(ByteLevel.alphabet()), *map("".join, merges), "<mask>"]
-    return RobertaTokenizer({piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, merges)
+    order = [special[2], special[0], special[3], special[1]]  # the order of RoBERTa: the padding id is not 0
+    pieces = [*order, *sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges), special[4]]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.RobertaProcessing(
+        ("</s>", vocabulary["</s>"]), ("<s>", vocabulary["<s>"]), add_prefix_space=False
+    )
+    return _fast(tokenizer, *special)
+
+
+def _fast(tokenizer: Any, pad: str, unknown: str, before: str, after: str, mask: str) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=pad,
+        unk_token=unknown,
+        cls_token=before,
+        sep_token=after,
+        mask_token=mask,
+        bos_token=before,
+        eos_token=after,
+    )
