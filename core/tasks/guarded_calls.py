@@ -44,7 +44,9 @@ def calling(
     """
     try:
         yield
-    except (OneTrunkError, *passing):
+    except OneTrunkError:
+        raise
+    except passing:
         raise
     except Exception as error:  # a plugin can raise anything
         record = f" for the record at {where}" if where else ""
