@@ -1,4 +1,4 @@
-"""Data sets: examples of a task read from files, their checks and splits; and texts to predict."""
+"""Data sets: examples of a task from files, their checks and splits. Also the texts that `predict` reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from onetrunk.core.tasks import Example, Labels, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling, targets_of
 
 FAULTS_SHOWN = 5
-"""The largest number of faulty lines that one message lists; the others are only counted."""
+"""The number of faulty lines that one message lists; further ones are only counted."""
 
 SPLIT_NAMES = {
     "train": ("train",),
@@ -32,8 +32,8 @@ SPLIT_NAMES = {
 class Dataset:
     """Examples in the order of their file.
 
-    source: the origin of the examples, for messages.
-    sha256: hexadecimal, of the content of the examples, see `content_sha256`.
+    source: the name of the file for messages, with a note if they are a part of it.
+    sha256: the hash of the content of the examples, in hexadecimal, from `content_sha256`.
     columns: the header of a table; () for other formats.
     """
 
@@ -45,7 +45,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The data files of a folder; `dev` and `test` are None if it has none."""
+    """The data files of a folder; `dev` and `test` are None if the folder has no such file."""
 
     train: Path
     dev: Path | None
@@ -63,7 +63,7 @@ class TextRecord:
 
 @dataclass
 class _Faults:
-    """Faulty lines, collected for one message. The same fault in all rows of a table is one of its header."""
+    """Faulty lines, collected for one message. If all rows of a table have the same fault, it names the header."""
 
     shown: list[tuple[str, str]] = field(default_factory=list)
     count: int = 0
@@ -91,10 +91,11 @@ class _Faults:
 def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None) -> Dataset:
     """Read a whole file as examples of the task `spec`.
 
-    path, format: as for `read_records`.
-    Raises DataError for a record that breaks the format of the file, and for records that `read` of the task
-    rejects; the message lists up to `FAULTS_SHOWN` lines, or one fault that all rows of a table have. Raises
-    PluginError for a target that cannot be hashed; TaskSpecError, with file and line, if `read` raises otherwise.
+    path, format: see `read_records`.
+    Raises DataError for a record that breaks the format of the file, and for records that `TaskSpec.read` rejects
+    with ValueError; the message lists up to `FAULTS_SHOWN` lines, or one fault that all rows of a table have.
+    Raises TaskSpecError, with file and line, if `read` raises any other exception; PluginError for a target that
+    cannot be hashed.
     """
     faults = _Faults()
     examples: list[Example] = []
@@ -102,7 +103,8 @@ def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None)
     for source in read_records(path, format=format):
         columns = source.columns
         try:
-            examples.append(_example(spec, source))
+            with calling(spec, "read", source.where, passing=(ValueError,)):
+                examples.append(replace(spec.read(source.record), where=source.where))
         except ValueError as fault:
             faults.add(source.where, str(fault))
     name = source_name(path)
@@ -111,7 +113,7 @@ def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None)
 
 
 def check_targets(spec: TaskSpec, dataset: Dataset, labels: Labels) -> list[Targets]:
-    """Return the targets of all examples, after a check that they are valid for `labels`.
+    """Return the targets of all examples, and check that they are valid for `labels`.
 
     Raises DataError that lists the lines with an unknown label, a number that is not finite, or integers mixed with
     floats.
@@ -120,9 +122,9 @@ def check_targets(spec: TaskSpec, dataset: Dataset, labels: Labels) -> list[Targ
 
 
 def check_any_missing(spec: TaskSpec, dataset: Dataset) -> None:
-    """Check, before the labels are known, that the task can train on its examples without a target.
+    """Check that the task can train on the examples that have no target. The labels need not be known yet.
 
-    Raises DataError as `check_targets` does.
+    Raises DataError that lists the lines on which it cannot train.
     """
     _targets(spec, dataset, [example for example in dataset.examples if example.target is None], ())
 
@@ -130,7 +132,7 @@ def check_any_missing(spec: TaskSpec, dataset: Dataset) -> None:
 def content_sha256(examples: Sequence[Example]) -> str:
     """Return the sha256 (hexadecimal) of text, words and target of all examples, in order.
 
-    It does not depend on file, format and line, on whether a target uses tuples or lists, or on the order of a set.
+    It does not depend on the file and its format, on tuples or lists in a target, and on the order of a set.
     Raises PluginError for a target that contains anything but strings, numbers, None, sequences, sets and mappings.
     """
     digest = hashlib.sha256()
@@ -140,11 +142,11 @@ def content_sha256(examples: Sequence[Example]) -> str:
 
 
 def hold_out(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """Split `dataset` into (train, dev) with about `fraction` of the rows in dev, each part in file order.
+    """Split `dataset` into (train, dev) with about `fraction` of the examples in dev, each part in file order.
 
     The sample is stratified by label, or by the set of labels if a target is a sequence; see `draw_stratified`.
-    Each label stays in train. The result is the same on every platform.
-    Raises UsageError unless 0 < fraction < 1; DataError if no row can be held out.
+    Train keeps at least one example with each label. The result is the same on every platform.
+    Raises UsageError unless 0 < fraction < 1; DataError if no example can be held out.
     """
     if not 0 < fraction < 1:
         raise UsageError(f"the fraction to hold out is {fraction}; expected a number between 0 and 1")
@@ -177,7 +179,10 @@ def find_splits(folder: str | Path) -> Splits:
 
 
 def find_evaluation(folder: str | Path) -> Path:
-    """Return the test file of `folder`, or its dev file without one. Raises DataError as `find_splits` does."""
+    """Return the test file of `folder`, or its dev file if it has no test file.
+
+    Raises DataError if `folder` cannot be read, has neither file, or has two files for one split.
+    """
     file = _split_file(folder, "test") or _split_file(folder, "dev")
     if file is None:
         raise _missing(folder, "test or dev")
@@ -189,18 +194,13 @@ def load_unlabelled(path: str | Path, *, format: str | None = None) -> Iterator[
 
     The format `text` has one text per line; an empty line is an empty text. It is the default for `.txt`, standard
     input, and a pipe without a known suffix. Other files are read by `read_records`; each record needs a `text`.
-    Raises DataError, on iteration, as `read_records` does, and for a record without a text.
+    Raises, on iteration, the exceptions of `read_records`, and DataError for a record without a text.
     """
     _, suffix = split_suffix(Path(path).name)
     plain = suffix == ".txt" or (suffix not in SUFFIXES and is_stream(path))
     if format == "text" or (format is None and plain):
         return _plain_texts(path)
     return (_text_record(source) for source in read_records(path, format=format))
-
-
-def _example(spec: TaskSpec, source: SourceRecord) -> Example:
-    with calling(spec, "read", source.where, passing=(ValueError,)):
-        return replace(spec.read(source.record), where=source.where)
 
 
 def _targets(spec: TaskSpec, dataset: Dataset, examples: Sequence[Example], labels: Labels) -> list[Targets]:

@@ -34,7 +34,7 @@ def read_jsonl(name: str, lines: Iterable[NumberedLine]) -> Iterator[tuple[int, 
 def read_json(name: str, lines: Iterable[NumberedLine]) -> Iterator[tuple[int, Record]]:
     """Yield (number of its first line, object) for each object of a JSON list, or of JSONL.
 
-    A list is read into memory as a whole; JSONL is streamed. Raises DataError as `read_jsonl` does.
+    A list is read into memory as a whole; JSONL is read line by line. Raises the same DataError as `read_jsonl`.
     """
     head, lines = peek(lines)
     if head.lstrip().startswith("["):
@@ -77,7 +77,7 @@ def _expect(name: str, text: str, at: int, met: bool, message: str) -> None:
 
 @contextmanager
 def _json_faults(name: str, first: int, record: int) -> Iterator[None]:
-    """Turn a JSONFault into DataError. first: line number of the JSON text. record: line number of the record."""
+    """Turn JSONFault into DataError.  first, record: the line numbers where the JSON text and the record start."""
     try:
         yield
     except JSONFault as fault:
@@ -93,7 +93,7 @@ def _object(value: object, source: str, where: str) -> JSONObject:
         found = {list: "a list", str: "a string", bool: "a Boolean", type(None): "null"}
         kind = found.get(type(value), "a number")
         raise DataError(where, f'is {kind}; expected an object such as {{"text": "…"}}')
-    # An unpaired surrogate is not a character: tokenizers and UTF-8 reject it. The expression is a fast filter.
+    # Tokenizers and UTF-8 reject unpaired surrogates. Only JSON with such an escape needs the slow search for one.
     if _SURROGATE.search(source) and (wrong := next(faults(value), None)):
         raise DataError(where, f"the record {wrong}; remove it")
     return value

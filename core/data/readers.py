@@ -58,8 +58,8 @@ def read_records(path: str | Path, *, format: str | None = None) -> Iterator[Sou
 
     format: `jsonl` (one object per line, blank lines are skipped), `json` (a list of objects, or JSONL), `csv` and
         `tsv` (a header, with the quoting of the csv module) or `conll`. By default the suffix of the file decides,
-        see `SUFFIXES`. For standard input and pipes the first line that is not blank decides: `{` means JSONL, `[`
-        or `[{` JSON, a header with a column `text` CSV or TSV, anything else CoNLL.
+        see `SUFFIXES`. Standard input and pipes without a suffix are decided by the first line that is not blank:
+        `{` at its beginning means JSONL, `[` or `[{` JSON, a column `text` CSV or TSV, anything else CoNLL.
 
     Raises, on iteration: UsageError for an unknown format; DataError for an unknown suffix, a file that cannot be
     read or has no records, and, with file and line, for a record that breaks the format.
@@ -80,7 +80,7 @@ def read_records(path: str | Path, *, format: str | None = None) -> Iterator[Sou
 
 
 def _format_of(path: str | Path) -> str | None:
-    """Return the format by the suffix of `path`; None for a stream without a known suffix."""
+    """Return the format by the suffix of `path`; None for standard input and pipes without a known suffix."""
     _, suffix = split_suffix(Path(path).name)
     if suffix not in SUFFIXES:
         if is_stream(path):

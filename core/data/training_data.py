@@ -24,9 +24,8 @@ from onetrunk.core.tasks.guarded_calls import calling
 class TrainData:
     """The checked splits of a run.
 
-    test: None if there is no test split.
     labels: the labels of the adapter.
-    held_out: whether dev was held out of train because the user gave no dev file.
+    held_out: whether dev was taken out of train because the user gave no dev file.
     """
 
     train: Dataset
@@ -37,7 +36,7 @@ class TrainData:
 
     @property
     def splits(self) -> dict[str, Dataset]:
-        """The splits by name; without `test` if there is none."""
+        """Return the splits by name, without `test` if there is none."""
         named = {"train": self.train, "dev": self.dev, "test": self.test}
         return {name: dataset for name, dataset in named.items() if dataset is not None}
 
@@ -53,19 +52,18 @@ def read_train_data(
 ) -> TrainData:
     """Read and check all splits.
 
-    train_file: a file, `-`, or a folder with train, dev and test files.
-    dev_file: without one, a stratified tenth of train is held out.
-    seed: of the sampling of the held-out rows.
-    labels: those of the adapter to start from; None to collect them from train.
+    train_file: a file, `-` for standard input, or a folder with train, dev and test files.
+    dev_file: without it, a stratified tenth of train is held out.
+    seed: of the sample that is held out.
+    labels: the labels of the adapter to start from; None to collect labels from train.
     Raises DataError, with file and line, for invalid data; TaskSpecError if the code of the task fails.
     """
-    if train_file != "-" and os.path.isdir(
-        train_file
-    ):  # Path.is_dir can raise; reading gives a better message
+    # Not Path.is_dir, which can raise: reading the file gives a better message.
+    if train_file != "-" and os.path.isdir(train_file):
         splits = find_splits(train_file)
         train_file, dev_file, test_file = splits.train, dev_file or splits.dev, test_file or splits.test
     data = load_dataset(spec, train_file)
-    check_any_missing(spec, data)  # before labels are collected from the rows
+    check_any_missing(spec, data)  # before labels are collected from the examples
     held_out = dev_file is None
     parts = hold_out(data, seed=seed) if dev_file is None else (data, load_dataset(spec, dev_file))
     test = None if test_file is None else load_dataset(spec, test_file)
@@ -78,9 +76,9 @@ def read_train_data(
 
 
 def _check_any_label(source: str, targets: Iterable[Targets], labels: Labels) -> None:
-    """Raise DataError if no unit has a label, for example if all rows are `oos`. Float targets always count.
+    """Raise DataError if no unit has a label, for example if all texts are `oos`. Every float target counts.
 
-    Such a train split teaches nothing, and such a dev split cannot select an epoch.
+    Training learns nothing from such a train split, and such a dev split cannot select an epoch.
     """
     if not any(isinstance(target, float) or target >= 0 for own in targets for target in own):
         raise DataError(source, f"no row has one of the labels: {', '.join(labels[:20]) or 'none'}")

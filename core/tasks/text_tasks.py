@@ -1,4 +1,4 @@
-"""Parts of tasks with one label per text: the record, the head, and the index of a label."""
+"""Functions for tasks with one label per text: read a record, make a head, find the index of a label."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 def labelled_text(record: Record) -> Example:
-    """Read the record {"text": ..., "label": ...} of most text tasks; without a label, the target is None.
+    """Read a record {"text": ..., "label": ...}; without a label, the target is None.
 
-    A label that is an integer or a bool becomes a string (`true`, `false`). Raises ValueError for other types.
+    An integer becomes a string, and a bool `true` or `false`. Raises ValueError for a label of another type, an
+    empty label, and a record without a text.
     """
     text, label = record.get("text"), record.get("label")
     if not isinstance(text, str):
@@ -31,7 +32,7 @@ def labelled_text(record: Record) -> Example:
 
 
 def make_text_head(context: HeadContext) -> nn.Module:
-    """Return a classification head over pooled texts. torch is imported only when this function is called."""
+    """Return `heads.text_head(context)`. torch is imported only when this function is called."""
     from onetrunk.core.tasks.heads import text_head
 
     return text_head(context)
