@@ -7,29 +7,20 @@ They are printed as visible escapes.
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
-import stat
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import redirect_stdout
 from functools import wraps
-from pathlib import Path
 from typing import Any, TextIO
 
 import click
-
-from onetrunk.cli.streams import Opener, clear_errors, open_output
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters (C0, DEL, C1), line separators, direction overrides and lone surrogates."""
 
 _UNLIMITED = 100_000
 """Width of tables that are not written to a terminal, so that cells are not wrapped."""
-
-_LONGEST = 60
-"""Characters of a file name used in the name of its temporary file, so that it does not get too long."""
 
 _RESULTS = "onetrunk.results"
 """Key in the context of a command: the stdout for its results."""
@@ -83,50 +74,6 @@ def json_line(obj: object) -> str:
 def emit_json(obj: object) -> None:
     """Print `json_line(obj)`, always in UTF-8."""
     say(json_line(obj).encode("utf-8"))
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """Open `path` for writing UTF-8; the file is replaced as a whole when the block ends without an error.
-
-    An existing file keeps its permissions. A device or a pipe is written to directly. Raises UsageError if the file
-    cannot be written or the disk is full.
-    """
-    target = Path(os.path.realpath(path))  # a symbolic link is kept; its target is replaced
-    with clear_errors(str(path)):
-        before = _mode(target)
-    if before is not None and not stat.S_ISREG(before):
-        with open_output(target, "w", str(path)) as file:
-            yield file
-        return
-    aside = target.with_name(f".{target.name[:_LONGEST]}.{secrets.token_hex(4)}.part")
-    try:
-        with open_output(aside, "x", str(path), _opener(before)) as file:
-            yield file
-        with clear_errors(str(path)):
-            aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _mode(target: Path) -> int | None:
-    """Return type and permissions of the existing file, None if there is none."""
-    try:
-        return target.stat().st_mode
-    except FileNotFoundError:
-        return None
-
-
-def _opener(before: int | None) -> Opener:
-    """Return an opener for a file with at most the permissions `before`, None for the default ones."""
-
-    def create(name: str, flags: int) -> int:
-        descriptor = os.open(name, flags, 0o666 if before is None else 0o600)
-        if before is not None:
-            os.fchmod(descriptor, stat.S_IMODE(before))
-        return descriptor
-
-    return create
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Collection[str] = ()) -> None:

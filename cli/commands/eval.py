@@ -18,10 +18,11 @@ from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, format_metric, scalar_metrics
 from onetrunk.cli.options import running_options
-from onetrunk.cli.output import emit_json, json_option, printable, say, table, whole_file
+from onetrunk.cli.output import emit_json, json_option, printable, say, table
 from onetrunk.cli.progress import counting
 from onetrunk.cli.quiet import load_backbone
 from onetrunk.cli.sharing import resolve_version
+from onetrunk.cli.streams import whole_file
 from onetrunk.cli.train_report import notes_lines
 from onetrunk.core.errors import UsageError
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onetrunk.cli.options import running_options
-from onetrunk.cli.output import emit_json, json_line, json_option, results, whole_file
+from onetrunk.cli.output import emit_json, json_line, json_option, results
 from onetrunk.cli.predict_backend import Predict, PredictBackend, open_backend
 from onetrunk.cli.progress import counting
+from onetrunk.cli.streams import whole_file
 from onetrunk.core.errors import PredictionFailed
 from onetrunk.core.tasks.guarded_calls import json_faults
 
