@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from onetrunk.adapters.format.manifest import Manifest
@@ -20,6 +20,13 @@ def headline(by_split: Mapping[str, Mapping[str, Any]]) -> tuple[str, Metrics]:
     """Return the name and metrics of the test split, or of dev if there is no test; ("", {}) for neither."""
     split = next((name for name in ("test", "dev") if name in by_split), "")
     return split, scalar_metrics(by_split.get(split, {}))
+
+
+def metric_rows(by_split: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """Yield a table row for each metric: its name, and its value in each split."""
+    columns = [scalar_metrics(metrics) for metrics in by_split.values()]
+    for name in dict.fromkeys(name for column in columns for name in column):
+        yield name, *(format_metric(column.get(name)) for column in columns)
 
 
 def format_metric(value: float | int | None) -> str:

@@ -26,25 +26,24 @@ Decorated = Callable[..., Any]
 """A function that click can decorate."""
 
 _TRAINING = {
-    "method": "What to train: LoRA and a head, the head alone, or the full encoder as a baseline.",
-    "pooling": "How token vectors become one text vector; auto uses the setting of the backbone.",
+    "method": "What to train. lora: LoRA weights and a head; head: only a head; full: a copy of the whole encoder, "
+    "as a baseline that is not stored.",
+    "pooling": "How a text's token vectors become one vector; auto uses the setting of the backbone.",
     "rank": "Rank of the LoRA updates.",
     "alpha": "The updates are scaled by alpha / rank.",
-    "targets": "Modules to adapt, separated by commas: all, or some of "
-    + ", ".join(MODULES)
-    + "; other encoders have other modules.",
-    "layers": "Layers to adapt: all, or last-K.",
+    "targets": f"Modules to adapt: all, or names separated by commas. Most encoders have {', '.join(MODULES)}.",
+    "layers": "Layers to adapt: all, or last-K for the last K layers.",
     "optimizer": "Optimizer.",
-    "lr": "Peak learning rate.",
+    "lr": "Peak learning rate of the weights below the head.",
     "head_lr": "Peak learning rate of the head.",
     "weight_decay": "Weight decay.",
-    "warmup": "Fraction of all steps with a rising learning rate.",
+    "warmup": "Fraction of all steps during which the learning rate rises.",
     "epochs": "Maximum number of epochs.",
-    "batch_tokens": "Tokens in a batch.",
+    "batch_tokens": "Maximum number of tokens in a batch.",
     "dropout": "Dropout probability of the LoRA updates and the head.",
     "clip": "Maximum gradient norm; 0 disables clipping.",
     "patience": "Stop after this many epochs without a better dev result; 0 disables early stopping.",
-    "class_weights": "balanced weighs each label by the inverse of its frequency.",
+    "class_weights": "Weights of the labels in the loss; balanced weights each by the inverse of its frequency.",
     "seed": "Random seed; the same seed reproduces the same adapter.",
     "precision": "Precision of the frozen encoder; auto is bf16 if the device supports it natively, else fp32.",
 }
@@ -59,6 +58,7 @@ _SHOWN_DEFAULTS = {
 """Defaults that depend on other settings, in words."""
 
 _CHOICES = {"precision": click.Choice(["auto", "fp32", "bf16"])}
+_OF_ADAPTER = "the backbone of the adapter; required if that was a local folder"
 
 
 class ModuleList(click.ParamType[Any]):
@@ -121,26 +121,31 @@ def device_option(command: Decorated) -> Decorated:
     return option(command)
 
 
+def backbone_option(default: str = _OF_ADAPTER) -> Callable[[Decorated], Decorated]:
+    """Return a decorator that adds `--backbone`, passed as `backbone`. default: the default, in words."""
+    return click.option(
+        "--backbone", metavar="B", help=f"Hub id or folder of the backbone.  [default: {default}]"
+    )
+
+
 def running_options(command: Decorated) -> Decorated:
     """Add the options of commands that run stored adapters: `--backbone --device --precision --batch-tokens`."""
     options = (
-        click.option(
-            "--backbone",
-            metavar="B",
-            help="Hub id or folder of the backbone.  [default: the adapter's own; required if that was a folder]",
-        ),
+        backbone_option(),
         device_option,
         click.option(
             "--precision",
             type=click.Choice(["auto", "fp32", "bf16", "int8"]),
             default="auto",
             show_default=True,
-            help=f"{_TRAINING['precision']} int8 needs an x86 CPU: faster than fp32, slightly less accurate.",
+            help=f"{_TRAINING['precision']} int8 needs an x86 CPU. It is faster than fp32, but has small "
+            "numerical errors.",
         ),
         click.option(
             "--batch-tokens",
             type=click.IntRange(min=1),
-            help="Maximum tokens in a batch; fewer need less memory.  [default: chosen for speed]",
+            help="Maximum number of tokens in a batch. Smaller batches need less memory.  "
+            "[default: chosen for speed]",
         ),
     )
     for option in reversed(options):

@@ -17,8 +17,7 @@ from onetrunk.adapters.store.store import Store
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, size
 from onetrunk.cli.output import emit_json, json_option, printable, say
-from onetrunk.cli.quiet import quiet_hub
-from onetrunk.cli.sharing import read_token, token_option
+from onetrunk.cli.sharing import quiet_hub, read_token, token_option
 from onetrunk.core.errors import UsageError
 from onetrunk.core.sharing.push import PreparedPush, PushOptions, Requirement, check_push, publish
 

@@ -17,14 +17,14 @@ from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.remotes.locations import Location, is_location
 from onetrunk.adapters.store.store import Store
-from onetrunk.cli.backbones import choose_backbone
+from onetrunk.cli.backbones import choose_backbone, load_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted
+from onetrunk.cli.options import backbone_option
 from onetrunk.cli.output import printable
-from onetrunk.cli.quiet import load_backbone
 from onetrunk.cli.sharing import resolve_version
 from onetrunk.core.backbones.repository import OFFLINE_NAME
-from onetrunk.core.errors import ArtifactError, StoreError, UsageError
+from onetrunk.core.errors import ArtifactError, OneTrunkError, StoreError, UsageError
 from onetrunk.core.serving.engine.config import ServeConfig, check_name
 
 if TYPE_CHECKING:
@@ -33,50 +33,58 @@ if TYPE_CHECKING:
 
 _NEEDED = ("starlette", "uvicorn", "httptools", "prometheus_client")
 _SHOWN = 20
+"""Maximum number of served names that are printed."""
 
 
 @click.command("serve")
 @click.argument("refs", metavar="[[NAME=]REF...]", nargs=-1)
 @click.option("--host", metavar="H", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 picks a free one.  [default: 8000]")
-@click.option(
-    "--backbone", metavar="B", help="Hub id or folder of the backbone.  [default: the adapters' own]"
-)
+@backbone_option("the backbone of the adapters")
 @click.option("--device", metavar="D", help="auto, cpu, cuda or cuda:N.  [default: auto]")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "int8"]),
     help="Precision of the frozen encoder.  [default: auto]",
 )
-@click.option("--max-batch-tokens", type=click.IntRange(min=1), help="Maximum number of tokens in a batch.")
+@click.option(
+    "--max-batch-tokens",
+    type=click.IntRange(min=1),
+    help="Maximum number of tokens in a batch.  [default: 256 on a CPU, 16384 on a GPU]",
+)
 @click.option(
     "--max-wait-ms",
     type=click.FloatRange(min=0),
     help="How long an idle device waits for a batch to fill.  [default: 1]",
 )
-@click.option("--max-queue", type=click.IntRange(min=1), help="Maximum number of tokens in the queue.")
+@click.option(
+    "--max-queue",
+    type=click.IntRange(min=1),
+    help="Maximum number of tokens in the queue.  [default: 65536 on a CPU, 1048576 on a GPU]",
+)
 @click.option(
     "--token-file",
     metavar="F",
-    help="TOML file with bearer tokens and their scopes; without it, only loopback is served.",
+    help="TOML file with bearer tokens and their scopes. Without it, only clients on this machine can connect.",
 )
 @click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path),
     metavar="F",
-    help="TOML file with these options and more limits.",
+    help="TOML file with these options and further limits. Options on the command line override the file.",
 )
 @click.pass_context
 def command(
     context: click.Context, /, refs: tuple[str, ...], config_file: Path | None, **options: Any
 ) -> None:
-    """Serve adapters over HTTP. A page to try them is at /, the API documentation at /docs.
+    """Serve adapters over HTTP. The path / is a page to try them, /docs is the API documentation.
 
-    REF is an adapter of the store, a Hub repo or file:///FOLDER. It is served as NAME; by default, as REF itself,
-    or as the last part of a location. Without REF, the newest version of every adapter of the store that was
-    trained on the backbone is served, except adapters that were only used by their location. The log goes to stderr
-    as JSON lines.
+    REF is an adapter in the store, a Hub repo or file:///FOLDER. It is served under the name NAME. The default of
+    NAME is REF; for a Hub repo or folder, it is the name of the repo or folder.
+
+    Without REF, the newest version of every adapter in the store is served if it was trained on the same backbone.
+    Adapters that were only used by their location are left out. The log goes to stderr as JSON lines.
 
     \b
     Example:
@@ -100,7 +108,7 @@ def _check_extra() -> None:
 
 
 def _named(refs: Sequence[str]) -> dict[str, str]:
-    """Return the references by served name. Raises UsageError and ReferenceSyntaxError."""
+    """Return the references by served name. Raises UsageError, and ReferenceSyntaxError for a wrong location."""
     adapters: dict[str, str] = {}
     for given in refs:
         name, equals, reference = given.partition("=")
@@ -126,7 +134,7 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     log.capture_logging()
     access = Access() if config.token_file is None else Access.read(Path(config.token_file))
     raise_open_file_limit()
-    # Before the long load, so that a port in use fails early.
+    # The port is opened before the adapters are loaded, so that a port in use fails early.
     sockets = listen(config.host, config.port, loopback_only=access.is_open)
 
     import torch
@@ -149,12 +157,12 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
         url = url_of(config.host, sockets)
         app = make_app(engine, access=access, log=log)
         gc.collect()
-        gc.freeze()  # these objects stay; each collection would take 0.1 s to scan them
+        gc.freeze()  # these objects stay for ever; to scan them would take each garbage collection 0.1 s
         Server(app, lambda: _say(_ready(url, trunk))).run(sockets)
 
 
 def _chosen(context: click.Context, config: ServeConfig) -> tuple[OneTrunk, dict[str, str], bool]:
-    """Return the loaded backbone, the references by served name, and whether they are the whole store."""
+    """Return the loaded backbone, the references by served name, and whether these are the whole store."""
     if config.adapters is None:
         manifests = _newest(Store())
         same = len({(own.backbone.fingerprint, own.backbone.tokenizer) for own in manifests.values()}) == 1
@@ -162,7 +170,7 @@ def _chosen(context: click.Context, config: ServeConfig) -> tuple[OneTrunk, dict
         trunk = _trunk(context, config, *own)
         return trunk, {name: name for name in _fitting(manifests, trunk.backbone)}, True
     found = {
-        reference: resolve_version(lambda: plugin_host(context), reference, config.backbone)
+        reference: resolve_version(plugin_host(context), reference, config.backbone)
         for reference in config.adapters.values()
     }
     manifests = {reference: read_manifest(stored.path) for reference, stored in found.items()}
@@ -171,14 +179,16 @@ def _chosen(context: click.Context, config: ServeConfig) -> tuple[OneTrunk, dict
 
 
 def _newest(store: Store) -> dict[str, Manifest]:
-    """Return the manifest of the newest version of each name; print a line for each one that is skipped."""
+    """Return the manifest of the newest version of each name. Print a line for each name that is skipped."""
     manifests = {}
     for name in store.names():
         try:
             versions = store.versions(name)
             if versions and versions[-1].is_cached:
                 origin = versions[-1].origin
-                _say(f"not served: {name}: it was only used by its location {origin}; name it to serve it")
+                _say(
+                    f"not served: {name}: it was only used by its location {origin}; to serve it, give {name}"
+                )
             elif versions:
                 manifests[name] = read_manifest(versions[-1].path)
         except (StoreError, ArtifactError) as error:
@@ -200,7 +210,7 @@ def _trunk(context: click.Context, config: ServeConfig, name: str, revision: str
 
 
 def _fitting(manifests: Mapping[str, Manifest], backbone: Backbone) -> list[str]:
-    """Return the names of the adapters that were trained on `backbone`; print a line for each other one."""
+    """Return the names of the adapters that were trained on `backbone`. Print a line for each other adapter."""
     names = []
     for name, manifest in manifests.items():
         own = manifest.backbone
@@ -212,17 +222,15 @@ def _fitting(manifests: Mapping[str, Manifest], backbone: Backbone) -> list[str]
 
 
 def _load(trunk: OneTrunk, name: str, reference: str, *, skip: bool) -> None:
-    """Load an adapter to serve it as `name`. skip: print the error of one that fails instead of raising it."""
-    from onetrunk.core.errors import OneTrunkError
-
+    """Load an adapter to serve it as `name`. skip: if loading fails, print the error instead of raising it."""
     try:
-        post, _ = trunk.registry.load(reference, name)
+        loaded, _ = trunk.registry.load(reference, name)
     except OneTrunkError as error:
         if not skip:
             raise
         _say(f"not served: {name}: {error}")
     else:
-        _say(f"loaded {post.version}" + (f" as {name}" if name != post.version else ""))
+        _say(f"loaded {loaded.version}" + (f" as {name}" if name != loaded.version else ""))
 
 
 def _ready(url: str, trunk: OneTrunk) -> str:

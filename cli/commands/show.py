@@ -12,7 +12,7 @@ from onetrunk.adapters.errors import OneTrunkError
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import BackboneRecord, Manifest
 from onetrunk.adapters.store.store import Store, StoredVersion
-from onetrunk.cli.number_format import counted, format_metric, scalar_metrics, size, weight_bytes
+from onetrunk.cli.number_format import counted, metric_rows, size, weight_bytes
 from onetrunk.cli.output import emit_json, json_option, say, table
 
 Rows = Iterator[tuple[str, str]]
@@ -65,7 +65,7 @@ def _print(stored: StoredVersion, manifest: Manifest, lineage: list[str]) -> Non
     splits = list(manifest.metrics)
     table(("adapter", stored.ref), _about(stored, manifest, lineage))
     _below(("data", "rows", "source", "sha256"), _data(manifest), right=["rows"])
-    _below(("result", *splits), _metrics(manifest), right=splits)
+    _below(("result", *splits), metric_rows(manifest.metrics), right=splits)
     _below(("training", ""), ((name, _plain(value)) for name, value in manifest.training.items()))
     if manifest.settings:
         _below(("decoder", ""), ((name, _plain(value)) for name, value in manifest.settings.items()))
@@ -112,12 +112,6 @@ def _parameters(manifest: Manifest) -> str:
 def _data(manifest: Manifest) -> Iterator[tuple[str, int, str, str]]:
     for split, record in manifest.data.items():
         yield split, record.rows, record.source, record.sha256
-
-
-def _metrics(manifest: Manifest) -> Iterator[tuple[str, ...]]:
-    figures = {split: scalar_metrics(metrics) for split, metrics in manifest.metrics.items()}
-    for name in dict.fromkeys(name for own in figures.values() for name in own):
-        yield name, *(format_metric(own.get(name)) for own in figures.values())
 
 
 def _plain(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""`adapters update`: pull the newer commits of pulled adapters."""
+"""`adapters update`: pull newer commits of the adapters that were pulled before."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from onetrunk.adapters.errors import RemoteError
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.commands.pull import record_of
 from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.options import backbone_option
 from onetrunk.cli.output import emit_json, json_option, printable, say
 from onetrunk.cli.sharing import pulling, read_token, token_option
 from onetrunk.core.errors import OneTrunkError
@@ -16,18 +17,16 @@ from onetrunk.core.sharing.outdated import TrackedAdapter, tracked_adapters
 
 @click.command("update")
 @click.argument("name", required=False)
-@click.option(
-    "--backbone", metavar="B", help="Hub id or folder of the backbone.  [default: the adapter's own]"
-)
+@backbone_option()
 @token_option
 @json_option
 @click.pass_context
 def command(
     context: click.Context, name: str | None, backbone: str | None, token_file: str | None, as_json: bool
 ) -> None:
-    """Pull the newer commits that `adapters outdated` lists, each as a new version; with NAME, only for it.
+    """Pull the newer commits that `adapters outdated` lists, each as a new version; with NAME, only those of NAME.
 
-    A name is skipped if its newest version was trained here.
+    A name is skipped if its newest version was trained on this machine.
 
     \b
     Example:
@@ -42,7 +41,7 @@ def command(
     with pulling(plugin_host(context), backbone, token) as puller:
         for each in (own for own in found if own.is_outdated):
             if each.later is not None:
-                (skipped if name is None else faults).append(_left(each, each.later))
+                (skipped if name is None else faults).append(_skip_note(each, each.later))
                 continue
             try:
                 pulled = puller.pull(each.location, each.stored.name)
@@ -62,9 +61,8 @@ def command(
         raise RemoteError("update", "; ".join(faults))
 
 
-def _left(each: TrackedAdapter, later: StoredVersion) -> str:
-    """Return the note for a name that is skipped because its newest version was trained here."""
+def _skip_note(each: TrackedAdapter, later: StoredVersion) -> str:
     return (
-        f"{later.name} is not updated: {later.ref} was trained here after {each.stored.ref} was pulled; "
+        f"{later.name} is not updated: {later.ref} was trained on this machine after {each.stored.ref} was pulled; "
         f"to add the new commit anyway, run `adapters pull {each.location} --into {later.name}`"
     )
