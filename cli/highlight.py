@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from onetrunk.cli.output import printable, results, say
+from onetrunk.cli.output import printable, results, show
 
 if TYPE_CHECKING:
     from onetrunk.core.tasks.prediction import Prediction
@@ -47,10 +47,7 @@ class Highlighter:
         elif "entities" not in predictions[0].result:
             lines[0].append(f"  {printable(text)}")
         for line in lines:
-            with self._console.capture() as captured:
-                self._console.print(line, soft_wrap=True)
-            # rich has applied the colours; click flushes, so a closed pipe raises here.
-            say(captured.get().rstrip("\n"), color=True)
+            show(self._console, line, soft_wrap=True)
 
     def _answer(self, text: str, result: Mapping[str, Any]) -> Text:
         if isinstance(result.get("entities"), list):

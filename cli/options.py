@@ -97,28 +97,20 @@ def _training_option(name: str) -> Decorated:
     )
 
 
-def _type_of(name: str) -> click.ParamType[Any]:
-    """Return the click type of the field `name`; `TrainSettings` checks the range of a number."""
+def _type_of(name: str) -> Any:
+    """Return the type of the option for the field `name`. `TrainSettings` checks the range of a number."""
     hint = get_type_hints(TrainSettings)[name]
     if name == "targets":
         return ModuleList()
     if get_origin(hint) is Literal:
         return click.Choice(get_args(hint))
-    kinds: dict[Any, click.ParamType[Any]] = {
-        int: click.INT,
-        float: click.FLOAT,
-        float | None: click.FLOAT,
-        int | None: click.INT,
-    }
-    return _CHOICES.get(name) or kinds.get(hint, click.STRING)
+    return _CHOICES.get(name) or next(iter(get_args(hint)), hint)  # the first type of `float | None`
 
 
-def device_option(command: Decorated) -> Decorated:
-    """Add the option `--device`, passed as `device`."""
-    option = click.option(
-        "--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N."
-    )
-    return option(command)
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N."
+)
+"""Adds the option `--device`, passed as `device`."""
 
 
 def backbone_option(default: str = _OF_ADAPTER) -> Callable[[Decorated], Decorated]:

@@ -14,7 +14,7 @@ import click
 from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.backbones import backbone_for, load_backbone
-from onetrunk.cli.output import printable
+from onetrunk.cli.output import note
 from onetrunk.cli.progress import counting
 from onetrunk.core.errors import UsageError
 
@@ -109,5 +109,5 @@ def resolve_version(host: PluginHost, reference: str, backbone: str | None = Non
         return Store().resolve(reference)
     with pulling(host, backbone) as puller:
         stored = puller.resolve(reference)
-    click.echo(printable(f"{reference} is {stored.ref} in the store"), err=True)
+    note(f"{reference} is {stored.ref} in the store")
     return stored

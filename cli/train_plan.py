@@ -7,14 +7,12 @@ import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.backbones import backbone_for
 from onetrunk.cli.number_format import duration, format_metric
-from onetrunk.cli.output import emit_json, printable, say, table
+from onetrunk.cli.output import emit_json, note, printable, say, table
 from onetrunk.cli.progress import TrainingProgress
 from onetrunk.cli.training import parent_adapter, prepare_job, record_of
 from onetrunk.core.errors import OneTrunkError
@@ -51,7 +49,7 @@ def _train(host: PluginHost, plan: Plan, device: str) -> list[Outcome]:
             jobs[index] = prepare_job(host, own, parent, prefix=f"{own.name}: ")
         except OneTrunkError as error:
             outcomes[index] = error
-            click.echo(printable(f"{own.name}: failed: {error}"), err=True)
+            note(f"{own.name}: failed: {error}")
         else:
             if parent is not None:
                 parents[parent[0].ref] = parent[1]
@@ -103,7 +101,8 @@ def _print(host: PluginHost, plan: Plan, outcomes: list[Outcome], seconds: float
         if not isinstance(outcome, Exception) and outcome.decoder:
             say(f"{own.name}: {CALIBRATED_ON_DEV}")
     done = sum(not isinstance(outcome, Exception) for outcome in outcomes)
-    say(f"\n{done} of {len(outcomes)} adapters trained together in {duration(seconds)}")
+    say()
+    say(f"{done} of {len(outcomes)} adapters trained together in {duration(seconds)}")
 
 
 def _row(host: PluginHost, own: PlannedAdapter, outcome: Outcome) -> tuple[str, ...]:

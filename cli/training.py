@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.number_format import counted, headline, scalar_metrics
-from onetrunk.cli.output import printable
+from onetrunk.cli.output import note
 from onetrunk.cli.progress import TrainingProgress
 from onetrunk.cli.sharing import resolve_version
 from onetrunk.core.errors import UsageError
@@ -78,7 +76,7 @@ def prepare_job(
     files = adapter.train, adapter.dev, adapter.test
     data = read_train_data(spec, *files, seed=settings.seed, labels=labels)
     for line in _notices(spec, data, settings.seed):
-        click.echo(f"{prefix}{line}", err=True)
+        note(prefix + line)
     from onetrunk.core.training.pipeline import TrainJob
 
     return TrainJob(adapter.task, adapter.name, data, settings, stored)
@@ -87,7 +85,7 @@ def prepare_job(
 def _notices(spec: TaskSpec, data: TrainData, seed: int) -> Iterator[str]:
     if data.held_out:
         held, kept = len(data.dev.examples), len(data.train.examples)
-        source = printable(data.train.source.partition(" (")[0])
+        source = data.train.source.partition(" (")[0]
         yield (
             f"no dev data given: {held} of {held + kept} rows of {source} are held out as dev "
             f"(a stratified tenth, seed {seed})"
@@ -105,7 +103,7 @@ def notes_lines(spec: TaskSpec, dataset: Dataset) -> Iterator[str]:
     """Yield the notes of the task on a data set, each after the name of the data set."""
     from onetrunk.core.tasks.guarded_calls import notes_on
 
-    yield from (printable(f"{dataset.source}: {note}") for note in notes_on(spec, dataset.examples))
+    yield from (f"{dataset.source}: {line}" for line in notes_on(spec, dataset.examples))
 
 
 def train_job(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResult:

@@ -18,7 +18,7 @@ from onetrunk.cli.backbones import backbone_for
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, format_metric, scalar_metrics
 from onetrunk.cli.options import running_options
-from onetrunk.cli.output import emit_json, json_option, printable, say, table
+from onetrunk.cli.output import emit_json, json_option, note, say, table
 from onetrunk.cli.progress import counting
 from onetrunk.cli.sharing import resolve_version
 from onetrunk.cli.streams import whole_file
@@ -65,7 +65,7 @@ def command(
     dataset = load_dataset(spec, _file_of(data))
     check_targets(spec, dataset, manifest.labels)  # before the backbone is loaded, which takes longer
     for line in notes_lines(spec, dataset):
-        click.echo(line, err=True)
+        note(line)
     about = {"adapter": stored.ref, "rows": len(dataset.examples), "sha256": dataset.sha256}
     # The report is opened before the evaluation, so that a file that cannot be written fails early.
     with nullcontext() if report is None else whole_file(report) as file:
@@ -88,7 +88,7 @@ def _file_of(data: str) -> str | Path:
     if data == "-" or not os.path.isdir(data):
         return data
     file = find_evaluation(data)
-    click.echo(printable(f"{data} is a folder; evaluating on {file}"), err=True)
+    note(f"{data} is a folder; evaluating on {file}")
     return file
 
 
@@ -108,7 +108,7 @@ def _evaluate(
 
 
 def _print(title: str, metrics: Mapping[str, Any]) -> None:
-    say(printable(title))
+    say(title)
     table(("metric", "value"), _flat(metrics), right=["value"])
     for name, rows in metrics.items():
         if isinstance(rows, Mapping) and rows and all(isinstance(row, Mapping) for row in rows.values()):

@@ -12,7 +12,7 @@ from onetrunk.cli.backbones import choose_backbone, load_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import size
 from onetrunk.cli.options import backbone_option
-from onetrunk.cli.output import emit_json, json_option, printable, say
+from onetrunk.cli.output import emit_json, json_option, note, say
 from onetrunk.cli.sharing import resolve_version
 
 if TYPE_CHECKING:
@@ -71,12 +71,10 @@ def command(
         )
     else:
         say(
-            printable(
-                f"exported {stored.ref} to {done.folder} ({size(sum(done.files.values()))}); "
-                f"verified on {done.texts} texts: the logits differ by at most {done.difference:.1e}"
-            )
+            f"exported {stored.ref} to {done.folder} ({size(sum(done.files.values()))}); "
+            f"verified on {done.texts} texts: the logits differ by at most {done.difference:.1e}"
         )
 
 
 def _tell(step: str) -> None:
-    click.echo(printable(f"{step} …"), err=True)
+    note(f"{step} …")

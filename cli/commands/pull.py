@@ -11,7 +11,7 @@ from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import backbone_option
-from onetrunk.cli.output import emit_json, json_option, printable, say
+from onetrunk.cli.output import emit_json, json_option, note, say
 from onetrunk.cli.sharing import base_loader, pulling, read_token, token_option
 from onetrunk.core.errors import UsageError
 from onetrunk.core.sharing.pull import PullResult
@@ -73,13 +73,13 @@ def command(context: click.Context, /, source: str, as_json: bool, **options: An
             order = None if labels is None else [label.strip() for label in labels.split(",")]
             pulled = puller.pull_peft(location, spec, base, order, name, into=into is not None)
     stored = pulled.stored
-    for note in pulled.notes:
-        click.echo(printable(f"note: {note}"), err=True)
+    for line in pulled.notes:
+        note(f"note: {line}")
     if as_json:
         emit_json(record_of(pulled))
     else:
         verb = "pulled" if pulled.new else "already in the store:"
-        say(printable(f"{verb} {stored.ref} from {stored.origin or location}"))
+        say(f"{verb} {stored.ref} from {stored.origin or location}")
 
 
 def _name(new: str | None, into: str | None) -> str | None:

@@ -15,7 +15,8 @@ from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.cli.backbones import load_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, duration, format_metric, scalar_metrics
-from onetrunk.cli.output import emit_json, json_option, say, table
+from onetrunk.cli.options import backbone_option
+from onetrunk.cli.output import emit_json, json_option, note, say, table
 from onetrunk.cli.training import train_job
 from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.training.settings import TrainSettings
@@ -53,24 +54,15 @@ TEXTS = (
 class _Trial:
     """The training for one task. seconds: duration of the training."""
 
+    ref: str
     task: str
     data: TrainData
     result: TrainResult
     seconds: float
 
-    @property
-    def ref(self) -> str:
-        return str(self.result.stored and self.result.stored.ref)
-
 
 @click.command("quickstart")
-@click.option(
-    "--backbone",
-    metavar="B",
-    default=OFFLINE_NAME,
-    show_default=True,
-    help="Hub id or folder of the backbone.",
-)
+@backbone_option(OFFLINE_NAME)
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
@@ -79,7 +71,9 @@ class _Trial:
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
 @json_option
 @click.pass_context
-def command(context: click.Context, backbone: str, epochs: int | None, seed: int, as_json: bool) -> None:
+def command(
+    context: click.Context, backbone: str | None, epochs: int | None, seed: int, as_json: bool
+) -> None:
     """Train adapters for ner, sentiment and intent on sample data, store them, and predict with all three at once.
 
     The sample data has a few hundred sentences for each task, written for this command. That is enough to show how
@@ -89,12 +83,18 @@ def command(context: click.Context, backbone: str, epochs: int | None, seed: int
     Example:
       adapters quickstart
     """
-    host, loaded = plugin_host(context), load_backbone(backbone)
+    host, loaded = plugin_host(context), load_backbone(backbone or OFFLINE_NAME)
     trials = [
         _train(host, loaded, task, replace(own, epochs=epochs or own.epochs, seed=seed))
         for task, own in SETTINGS.items()
     ]
-    answers = _predict(host, loaded, [trial.ref for trial in trials])
+    references = [trial.ref for trial in trials]
+    from onetrunk.core.inference.predictor import OneTrunk
+
+    trunk = OneTrunk(loaded, host=host)
+    for reference in references:
+        trunk.load(reference)
+    answers = trunk.predict(TEXTS, references)
     if as_json:
         emit_json(_record(trials, answers))
     else:
@@ -109,19 +109,11 @@ def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSetti
     with as_file(files("onetrunk.plugins") / "samples" / task) as samples:
         data = read_train_data(spec, samples)
     rows = counted(len(data.train.examples), "row")
-    click.echo(f"{name}: {rows} to train on, {len(data.dev.examples)} for dev", err=True)
+    note(f"{name}: {rows} to train on, {len(data.dev.examples)} for dev")
     began = time.monotonic()
     result = train_job(host, TrainJob(task, name, data, settings), backbone)
-    return _Trial(task, data, result, time.monotonic() - began)
-
-
-def _predict(host: PluginHost, backbone: Backbone, references: Sequence[str]) -> list[list[Prediction]]:
-    from onetrunk.core.inference.predictor import OneTrunk
-
-    trunk = OneTrunk(backbone, host=host)
-    for reference in references:
-        trunk.load(reference)
-    return trunk.predict(TEXTS, references)
+    ref = str(result.stored and result.stored.ref)
+    return _Trial(ref, task, data, result, time.monotonic() - began)
 
 
 def _record(trials: Sequence[_Trial], answers: Sequence[Sequence[Prediction]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from onetrunk.cli.backbones import choose_backbone, load_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted
 from onetrunk.cli.options import backbone_option
-from onetrunk.cli.output import printable
+from onetrunk.cli.output import say
 from onetrunk.cli.sharing import resolve_version
 from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.errors import ArtifactError, OneTrunkError, StoreError, UsageError
@@ -158,7 +158,7 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
         app = make_app(engine, access=access, log=log)
         gc.collect()
         gc.freeze()  # these objects stay for ever; to scan them would take each garbage collection 0.1 s
-        Server(app, lambda: _say(_ready(url, trunk))).run(sockets)
+        Server(app, lambda: say(_ready(url, trunk))).run(sockets)
 
 
 def _chosen(context: click.Context, config: ServeConfig) -> tuple[OneTrunk, dict[str, str], bool]:
@@ -186,13 +186,13 @@ def _newest(store: Store) -> dict[str, Manifest]:
             versions = store.versions(name)
             if versions and versions[-1].is_cached:
                 origin = versions[-1].origin
-                _say(
+                say(
                     f"not served: {name}: it was only used by its location {origin}; to serve it, give {name}"
                 )
             elif versions:
                 manifests[name] = read_manifest(versions[-1].path)
         except (StoreError, ArtifactError) as error:
-            _say(f"not served: {error}")
+            say(f"not served: {error}")
     return manifests
 
 
@@ -201,9 +201,9 @@ def _trunk(context: click.Context, config: ServeConfig, name: str, revision: str
     from onetrunk.core.inference.predictor import OneTrunk
     from onetrunk.core.sharing.pull import Puller
 
-    _say(f"loading {name}")
+    say(f"loading {name}")
     backbone = load_backbone(name, revision, device=config.device, dtype=config.precision)
-    _say(f"loaded {backbone.public_name} on {backbone.device} in {name_of(backbone.dtype)}")
+    say(f"loaded {backbone.public_name} on {backbone.device} in {name_of(backbone.dtype)}")
     store, host = Store(), plugin_host(context)
     resolve = Puller(store, host, lambda _: backbone).resolve
     return OneTrunk(backbone, store=store, host=host, resolve=resolve)
@@ -217,7 +217,7 @@ def _fitting(manifests: Mapping[str, Manifest], backbone: Backbone) -> list[str]
         if (own.fingerprint, own.tokenizer) == (backbone.fingerprint, backbone.tokenizer_fingerprint):
             names.append(name)
         else:
-            _say(f"not served: {name}: it needs the backbone {own.name}")
+            say(f"not served: {name}: it needs the backbone {own.name}")
     return names
 
 
@@ -228,9 +228,9 @@ def _load(trunk: OneTrunk, name: str, reference: str, *, skip: bool) -> None:
     except OneTrunkError as error:
         if not skip:
             raise
-        _say(f"not served: {name}: {error}")
+        say(f"not served: {name}: {error}")
     else:
-        _say(f"loaded {loaded.version}" + (f" as {name}" if name != loaded.version else ""))
+        say(f"loaded {loaded.version}" + (f" as {name}" if name != loaded.version else ""))
 
 
 def _ready(url: str, trunk: OneTrunk) -> str:
@@ -241,7 +241,3 @@ def _ready(url: str, trunk: OneTrunk) -> str:
             f"curl -X PUT {url}/v1/adapters/NAME -H 'Content-Type: application/json' -d '{{\"ref\": \"NAME\"}}'"
         )
     return f"serving at {url}, {counted(len(names), 'adapter')}: {first_few(names, _SHOWN)}"
-
-
-def _say(text: str) -> None:
-    click.echo(printable(text))

@@ -9,7 +9,7 @@ from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.commands.pull import record_of
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import backbone_option
-from onetrunk.cli.output import emit_json, json_option, printable, say
+from onetrunk.cli.output import emit_json, json_option, note, say
 from onetrunk.cli.sharing import pulling, read_token, token_option
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.sharing.outdated import TrackedAdapter, tracked_adapters
@@ -50,9 +50,9 @@ def command(
                 continue
             records.append(record_of(pulled))
             if not as_json:
-                say(printable(f"pulled {pulled.stored.ref} from {pulled.stored.origin}"))
+                say(f"pulled {pulled.stored.ref} from {pulled.stored.origin}")
     for line in skipped:
-        click.echo(printable(f"note: {line}"), err=True)
+        note(f"note: {line}")
     if as_json:
         emit_json({"updated": records, "skipped": skipped, "errors": faults})
     elif not records and not faults and not skipped:
