@@ -16,11 +16,10 @@ import click
 
 from onetrunk.cli.output import printable
 from onetrunk.core.errors import PluginError
+from onetrunk.core.plugin_system.host import PluginHost
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-    from onetrunk.core.plugin_system.host import PluginHost
 
 _HOST = "onetrunk.plugin_host"
 """Key of the plugin host in the context of a command."""
@@ -29,9 +28,7 @@ _HOST = "onetrunk.plugin_host"
 def plugin_host(context: click.Context) -> PluginHost:
     """Return the host of all installed plugins; they are discovered once per process."""
     if _HOST not in context.meta:
-        from onetrunk.core.plugin_system.host import PluginHost
-
-        with redirect_stdout(sys.stderr):  # output of a plugin's import must not mix with results
+        with redirect_stdout(sys.stderr):  # what a plugin prints on import must not mix with results
             context.meta[_HOST] = PluginHost.discover()
     host: PluginHost = context.meta[_HOST]
     return host
@@ -53,7 +50,10 @@ class LazyGroup(click.Group):
         return [*self.summaries, *plugin_host(ctx).commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return a command, None for an unknown one. Raises PluginError if a plugin's command fails."""
+        """Import and return a command, None for an unknown one.
+
+        Raises PluginError if a command of a plugin cannot be imported.
+        """
         if cmd_name in self.summaries:
             command: click.Command = importlib.import_module(f"onetrunk.cli.commands.{cmd_name}").command
             return command

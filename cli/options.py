@@ -37,7 +37,7 @@ _TRAINING = {
     "lr": "Peak learning rate of the weights below the head.",
     "head_lr": "Peak learning rate of the head.",
     "weight_decay": "Weight decay.",
-    "warmup": "Fraction of all steps during which the learning rate rises.",
+    "warmup": "Fraction of all steps during which the learning rate rises; then it falls.",
     "epochs": "Maximum number of epochs.",
     "batch_tokens": "Maximum number of tokens in a batch.",
     "dropout": "Dropout probability of the LoRA updates and the head.",
@@ -55,7 +55,7 @@ _SHOWN_DEFAULTS = {
     "batch_tokens": f"{MAX_TOKENS}, down to {MIN_TOKENS} for small data sets",
     "epochs": f"{MIN_EPOCHS}, up to {MAX_EPOCHS} for small data sets",
 }
-"""Defaults that depend on other settings, in words."""
+"""Defaults in words, where the value of the field does not say them."""
 
 _CHOICES = {"precision": click.Choice(["auto", "fp32", "bf16"])}
 _OF_ADAPTER = "the backbone of the adapter; required if that was a local folder"
@@ -87,14 +87,9 @@ def training_options(command: Decorated) -> Decorated:
 
 def _training_option(name: str) -> Decorated:
     default = next(field.default for field in fields(TrainSettings) if field.name == name)
-    return click.option(
-        f"--{name.replace('_', '-')}",
-        name,
-        type=_type_of(name),
-        default=default,
-        show_default=_SHOWN_DEFAULTS.get(name, True),
-        help=_TRAINING[name],
-    )
+    shown = _SHOWN_DEFAULTS.get(name, default)
+    option, text = f"--{name.replace('_', '-')}", f"{_TRAINING[name]}  [default: {shown}]"
+    return click.option(option, name, type=_type_of(name), default=default, help=text)
 
 
 def _type_of(name: str) -> Any:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import click
 
 from onetrunk.adapters.errors import RemoteError
-from onetrunk.adapters.store.store import Store, StoredVersion
+from onetrunk.adapters.store.store import Store
 from onetrunk.cli.commands.pull import record_of
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import backbone_option
 from onetrunk.cli.output import emit_json, json_option, note, say
 from onetrunk.cli.sharing import pulling, read_token, token_option
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.sharing.outdated import TrackedAdapter, tracked_adapters
+from onetrunk.core.sharing.outdated import tracked_adapters
 
 
 @click.command("update")
@@ -41,7 +41,12 @@ def command(
     with pulling(plugin_host(context), backbone, token) as puller:
         for each in (own for own in found if own.is_outdated):
             if each.later is not None:
-                (skipped if name is None else faults).append(_skip_note(each, each.later))
+                later, lines = each.later, skipped if name is None else faults
+                lines.append(
+                    f"{later.name} is not updated: {later.ref} was trained on this machine after {each.stored.ref} "
+                    "was pulled; to add the new commit anyway, run "
+                    f"`adapters pull {each.location} --into {later.name}`"
+                )
                 continue
             try:
                 pulled = puller.pull(each.location, each.stored.name)
@@ -59,10 +64,3 @@ def command(
         say("All pulled adapters are up to date." if found else "The store has no pulled adapters.")
     if faults:
         raise RemoteError("update", "; ".join(faults))
-
-
-def _skip_note(each: TrackedAdapter, later: StoredVersion) -> str:
-    return (
-        f"{later.name} is not updated: {later.ref} was trained on this machine after {each.stored.ref} was pulled; "
-        f"to add the new commit anyway, run `adapters pull {each.location} --into {later.name}`"
-    )
