@@ -25,7 +25,11 @@ def command(ref: str, alias: str, delete: bool, as_json: bool) -> None:
     """
     store = Store()
     if delete:
-        stored = store.unalias(_bare_name(ref, alias), alias)
+        name = Reference.parse(ref).name
+        if name != ref:
+            hint = f"`adapters alias {name} {alias} --delete`"
+            raise UsageError(f"{ref} is a version; to delete an alias, give only the name: {hint}")
+        stored = store.unalias(name, alias)
     else:
         version = store.resolve(ref)
         stored = store.alias(version.name, alias, version.version)
@@ -42,13 +46,3 @@ def command(ref: str, alias: str, delete: bool, as_json: bool) -> None:
         )
     else:
         say(f"{stored.ref} {'is no longer' if delete else 'is now'} {stored.name}@{alias}")
-
-
-def _bare_name(ref: str, alias: str) -> str:
-    """Return `ref`. Raises UsageError if it is a version instead of a name."""
-    name = Reference.parse(ref).name
-    if name != ref:
-        raise UsageError(
-            f"{ref} is a version; to delete an alias, give only the name: `adapters alias {name} {alias} --delete`"
-        )
-    return ref

@@ -37,9 +37,7 @@ _ROWS_SHOWN = 30
 @click.command("eval")
 @click.argument("ref")
 @click.option("--data", metavar="F", required=True, help="Labelled data: a file, a folder, or - for stdin.")
-@click.option(
-    "--report", type=click.Path(path_type=Path), metavar="F.json", help="Write all metrics to this JSON file."
-)
+@click.option("--report", type=click.Path(path_type=Path), metavar="F", help="JSON file for all metrics.")
 @running_options
 @json_option
 @click.pass_context

@@ -49,11 +49,9 @@ Write = Callable[[Sequence["Prediction"], Mapping[str, Any]], object]
     help="File with texts: JSONL, JSON, CSV or TSV with the key `text`, or .txt with one text per line.",
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="F", help="Write JSON lines to this file.")
+@click.option("--url", metavar="URL", help="Predict with the service at this URL; no model is loaded.")
 @click.option(
-    "--url", metavar="URL", help="Send the texts to the running service at this URL; no model is loaded."
-)
-@click.option(
-    "--token", "token_file", metavar="FILE", help="File with the token for the service; - for stdin."
+    "--token", "token_file", metavar="FILE", help="File with the token of the service; - for stdin."
 )
 @running_options
 @json_option
@@ -85,17 +83,13 @@ def command(
     _check_url(context, url, token, stdin=stdin, running=running)
     records = _records(texts, source)
     records = chain(list(islice(records, 1)), records)  # a missing file fails before a model is loaded
-    # At a terminal, predict after each line instead of in batches.
+    # At a terminal, predict after each line instead of in batches. None: the default number of texts.
     chunk = 1 if stdin and source is None and sys.stdin.isatty() else None
     adapters = [ref.strip() for ref in refs.split(",")]
     shown = output is not None or not results().isatty()
     with (
         _writer(output, as_json) as write,
-        (
-            _local_backend(context, adapters, running, chunk)
-            if url is None
-            else _service_backend(url, token, adapters, chunk)
-        ) as predict,
+        _backend(context, url, token, adapters, running, chunk) as predict,
         counting(texts_given(texts), shown=shown) as advance,
     ):
         for predictions, record in predict_records(predict, records):
@@ -126,25 +120,26 @@ def _check_url(
 
 
 @contextmanager
-def _service_backend(
-    url: str, token: str | None, adapters: Sequence[str], chunk: int | None
+def _backend(
+    context: click.Context,
+    url: str | None,
+    token: str | None,
+    references: Sequence[str],
+    running: Mapping[str, Any],
+    chunk: int | None,
 ) -> Iterator[Predict]:
-    """Yield a function that predicts with a service. chunk: texts to read ahead, None for the default."""
-    from onetrunk.core.client import Client
-    from onetrunk.core.client.requests import CHUNK
+    """Yield a function that predicts with the service at `url`, or with an encoder in this process if it is None.
 
-    with Client(url, read_token(token)) as client:
-        yield lambda texts: client.predict_stream(texts, adapters, chunk=chunk or CHUNK)
-
-
-@contextmanager
-def _local_backend(
-    context: click.Context, references: Sequence[str], running: Mapping[str, Any], chunk: int | None
-) -> Iterator[Predict]:
-    """Load adapters and backbone, and yield a function that predicts with them.
-
-    running: values of `running_options`. Raises UsageError if the adapters need different backbones.
+    token: file with the token of the service. running: values of `running_options`. chunk: texts to read ahead.
+    Raises UsageError if the adapters need different backbones.
     """
+    if url is not None:
+        from onetrunk.core.client import Client
+        from onetrunk.core.client.requests import CHUNK as SENT
+
+        with Client(url, read_token(token)) as client:
+            yield lambda texts: client.predict_stream(texts, references, chunk=chunk or SENT)
+        return
     host, choice = plugin_host(context), running["backbone"]
     stored = [resolve_version(host, each, choice) for each in references]
     manifests = {each.ref: read_manifest(each.path) for each in stored}

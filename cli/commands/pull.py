@@ -20,7 +20,7 @@ from onetrunk.core.sharing.pull import PullResult
 @click.command("pull")
 @click.argument("source")
 @click.option(
-    "--as", "name", metavar="NAME", help="Name in the store.  [default: the name of the repo or folder]"
+    "--as", "name", metavar="NAME", help="Name in the store.  [default: that of the repo or folder]"
 )
 @click.option(
     "--into",

@@ -28,9 +28,7 @@ from onetrunk.core.sharing.push import PreparedPush, PushOptions, Requirement, c
 @click.option("--private", is_flag=True, help="If the repo does not exist, create it as a private one.")
 @click.option("--tag", metavar="V", help="Tag for the commit, such as v3.")
 @click.option("--branch", metavar="B", default=MAIN, show_default=True, help="Branch to push to.")
-@click.option(
-    "--create-pr", "pull_request", is_flag=True, help="Open a pull request instead of pushing to the branch."
-)
+@click.option("--create-pr", "pull_request", is_flag=True, help="Open a pull request instead of pushing.")
 @click.option("--message", "-m", metavar="M", help="Commit message.  [default: the version, such as ner@3]")
 @click.option(
     "--require",
@@ -45,9 +43,7 @@ from onetrunk.core.sharing.push import PreparedPush, PushOptions, Requirement, c
 @click.option("--license", "license_", metavar="L", help="License of the adapter, such as apache-2.0.")
 @click.option("--language", metavar="L", multiple=True, help="Language of the texts, such as en; repeatable.")
 @click.option("--dataset", metavar="D", multiple=True, help="Hub id of the training data; repeatable.")
-@click.option(
-    "--dry-run", is_flag=True, help="Run all checks and print what would be published, without publishing it."
-)
+@click.option("--dry-run", is_flag=True, help="Only run the checks and print what would be published.")
 @token_option
 @json_option
 @click.pass_context

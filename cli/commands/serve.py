@@ -23,7 +23,6 @@ from onetrunk.cli.number_format import counted
 from onetrunk.cli.options import backbone_option
 from onetrunk.cli.output import say
 from onetrunk.cli.sharing import resolve_version
-from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.errors import ArtifactError, OneTrunkError, StoreError, UsageError
 from onetrunk.core.serving.engine.config import ServeConfig, check_name
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from onetrunk.core.inference.predictor import OneTrunk
 
 _NEEDED = ("starlette", "uvicorn", "httptools", "prometheus_client")
+"""Packages of the extra [serve]."""
 _SHOWN = 20
 """Maximum number of served names that are printed."""
 
@@ -94,17 +94,12 @@ def command(
       curl localhost:8000/v1/predict -H 'Content-Type: application/json' \\
         -d '{"inputs": [{"text": "Ada Lovelace loved London.", "adapters": ["ner"]}]}'
     """
-    _check_extra()
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise UsageError(f"missing packages: {', '.join(missing)}; pip install 'onetrunk[serve]'")
     config = (ServeConfig() if config_file is None else ServeConfig.read(config_file)).chosen(**options)
     if refs:
         config = replace(config, adapters=_named(refs))
     _serve(context, config)
-
-
-def _check_extra() -> None:
-    """Raise UsageError if the packages of the extra [serve] are missing."""
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise UsageError(f"missing packages: {', '.join(missing)}; pip install 'onetrunk[serve]'")
 
 
 def _named(refs: Sequence[str]) -> dict[str, str]:
@@ -141,7 +136,7 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
 
     from onetrunk.core.serving.engine.cpu_threads import run_in_thread, share_threads
 
-    trunk, adapters, whole_store = run_in_thread(_chosen, context, config)
+    trunk, adapters = run_in_thread(_chosen, context, config)
 
     from onetrunk.core.serving.engine.engine import Engine
     from onetrunk.core.serving.http.app import make_app
@@ -151,7 +146,7 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     limits = config.limits_on(trunk.backbone.device.type, torch.get_num_threads())
     with closing(Engine(trunk, limits, Metrics())) as engine:
         for name, reference in adapters.items():
-            run_in_thread(_load, trunk, name, reference, skip=whole_store)
+            run_in_thread(_load, trunk, name, reference, skip=config.adapters is None)
         share_threads(limits.workers)
         give_back_freed()
         url = url_of(config.host, sockets)
@@ -161,21 +156,30 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
         Server(app, lambda: say(_ready(url, trunk))).run(sockets)
 
 
-def _chosen(context: click.Context, config: ServeConfig) -> tuple[OneTrunk, dict[str, str], bool]:
-    """Return the loaded backbone, the references by served name, and whether these are the whole store."""
+def _chosen(context: click.Context, config: ServeConfig) -> tuple[OneTrunk, dict[str, str]]:
+    """Load the backbone. Return it with the references of the adapters to serve, by served name."""
+    from onetrunk.core.backbones.device import name_of
+    from onetrunk.core.inference.predictor import OneTrunk
+    from onetrunk.core.sharing.pull import Puller
+
+    store, host, choice = Store(), plugin_host(context), config.backbone
     if config.adapters is None:
-        manifests = _newest(Store())
-        same = len({(own.backbone.fingerprint, own.backbone.tokenizer) for own in manifests.values()}) == 1
-        own = choose_backbone(manifests, config.backbone) if same else (config.backbone or OFFLINE_NAME, None)
-        trunk = _trunk(context, config, *own)
-        return trunk, {name: name for name in _fitting(manifests, trunk.backbone)}, True
-    found = {
-        reference: resolve_version(plugin_host(context), reference, config.backbone)
-        for reference in config.adapters.values()
-    }
-    manifests = {reference: read_manifest(stored.path) for reference, stored in found.items()}
-    own = choose_backbone(manifests, config.backbone)
-    return _trunk(context, config, *own), dict(config.adapters), False
+        manifests = _newest(store)
+        needed = {(own.backbone.fingerprint, own.backbone.tokenizer) for own in manifests.values()}
+        name, revision = choose_backbone(manifests if len(needed) == 1 else {}, choice)
+    else:
+        found = {each: resolve_version(host, each, choice) for each in config.adapters.values()}
+        manifests = {reference: read_manifest(stored.path) for reference, stored in found.items()}
+        name, revision = choose_backbone(manifests, choice)
+    say(f"loading {name}")
+    backbone = load_backbone(name, revision, device=config.device, dtype=config.precision)
+    say(f"loaded {backbone.public_name} on {backbone.device} in {name_of(backbone.dtype)}")
+    trunk = OneTrunk(
+        backbone, store=store, host=host, resolve=Puller(store, host, lambda _: backbone).resolve
+    )
+    if config.adapters is None:
+        return trunk, {name: name for name in _fitting(manifests, backbone)}
+    return trunk, dict(config.adapters)
 
 
 def _newest(store: Store) -> dict[str, Manifest]:
@@ -194,19 +198,6 @@ def _newest(store: Store) -> dict[str, Manifest]:
         except (StoreError, ArtifactError) as error:
             say(f"not served: {error}")
     return manifests
-
-
-def _trunk(context: click.Context, config: ServeConfig, name: str, revision: str | None) -> OneTrunk:
-    from onetrunk.core.backbones.device import name_of
-    from onetrunk.core.inference.predictor import OneTrunk
-    from onetrunk.core.sharing.pull import Puller
-
-    say(f"loading {name}")
-    backbone = load_backbone(name, revision, device=config.device, dtype=config.precision)
-    say(f"loaded {backbone.public_name} on {backbone.device} in {name_of(backbone.dtype)}")
-    store, host = Store(), plugin_host(context)
-    resolve = Puller(store, host, lambda _: backbone).resolve
-    return OneTrunk(backbone, store=store, host=host, resolve=resolve)
 
 
 def _fitting(manifests: Mapping[str, Manifest], backbone: Backbone) -> list[str]:

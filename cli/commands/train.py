@@ -35,9 +35,7 @@ if TYPE_CHECKING:
     help="Dev data, for selecting the best epoch.  [default: a tenth of the training data]",
 )
 @click.option("--test", "test_file", metavar="F", help="Test data, for one evaluation after training.")
-@click.option(
-    "--name", metavar="N", help="Name of the adapter in the store.  [default: the name of the task]"
-)
+@click.option("--name", metavar="N", help="Name of the adapter in the store.  [default: TASK]")
 @click.option(
     "--from",
     "start",
@@ -45,11 +43,7 @@ if TYPE_CHECKING:
     help="Adapter to continue training from. Its labels, method, pooling and LoRA settings are kept.",
 )
 @backbone_option(f"that of the adapter of --from, else {OFFLINE_NAME}")
-@click.option(
-    "--plan",
-    metavar="F",
-    help="TOML file that lists adapters to train together over one encoder.",
-)
+@click.option("--plan", metavar="F", help="TOML file that lists adapters to train together over one encoder.")
 @device_option
 @training_options
 @json_option
