@@ -30,20 +30,20 @@ _TRAINING = {
     "as a baseline that is not stored.",
     "pooling": "How a text's token vectors become one vector; auto uses the setting of the backbone.",
     "rank": "Rank of the LoRA updates.",
-    "alpha": "The updates are scaled by alpha / rank.",
+    "alpha": "The LoRA updates are multiplied by alpha / rank.",
     "targets": f"Modules to adapt: all, or names separated by commas. Most encoders have {', '.join(MODULES)}.",
     "layers": "Layers to adapt: all, or last-K for the last K layers.",
     "optimizer": "Optimizer.",
     "lr": "Peak learning rate of the weights below the head.",
     "head_lr": "Peak learning rate of the head.",
     "weight_decay": "Weight decay.",
-    "warmup": "Fraction of all steps during which the learning rate rises; then it falls.",
+    "warmup": "Fraction (0 to 1) of all steps during which the learning rate rises; then it falls.",
     "epochs": "Maximum number of epochs.",
     "batch_tokens": "Maximum number of tokens in a batch.",
     "dropout": "Dropout probability of the LoRA updates and the head.",
     "clip": "Maximum gradient norm; 0 disables clipping.",
-    "patience": "Stop after this many epochs without a better dev result; 0 disables early stopping.",
-    "class_weights": "Weights of the labels in the loss; balanced weights each by the inverse of its frequency.",
+    "patience": "Stop after this many epochs without a better result on dev; 0 disables early stopping.",
+    "class_weights": "Weights of the labels in the loss. balanced: the inverse of the frequency of each label.",
     "seed": "Random seed; the same seed reproduces the same adapter.",
     "precision": "Precision of the frozen encoder; auto is bf16 if the device supports it natively, else fp32.",
 }
@@ -57,7 +57,6 @@ _SHOWN_DEFAULTS = {
 }
 """Defaults in words, where the value of the field does not say them."""
 
-_CHOICES = {"precision": click.Choice(["auto", "fp32", "bf16"])}
 _OF_ADAPTER = "the backbone of the adapter; required if that was a local folder"
 
 
@@ -97,13 +96,15 @@ def _type_of(name: str) -> Any:
     hint = get_type_hints(TrainSettings)[name]
     if name == "targets":
         return ModuleList()
+    if name == "precision":
+        return click.Choice(["auto", "fp32", "bf16"])
     if get_origin(hint) is Literal:
         return click.Choice(get_args(hint))
-    return _CHOICES.get(name) or next(iter(get_args(hint)), hint)  # the first type of `float | None`
+    return next(iter(get_args(hint)), hint)  # `float` of `float | None`
 
 
 device_option = click.option(
-    "--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N."
+    "--device", default="auto", show_default=True, metavar="D", help="Device: auto, cpu, cuda or cuda:N."
 )
 """Adds the option `--device`, passed as `device`."""
 

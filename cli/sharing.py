@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ import click
 
 from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.adapters.store.store import Store, StoredVersion
-from onetrunk.cli.backbones import backbone_for, load_backbone
+from onetrunk.cli.backbones import backbone_for
 from onetrunk.cli.output import note
 from onetrunk.cli.progress import counting
 from onetrunk.core.errors import UsageError
@@ -67,17 +67,6 @@ def read_token(source: str | None) -> str | None:
     if not (token := text.strip()) or not (token.isascii() and token.isprintable()) or " " in token:
         raise UsageError(f"--token {source}: expected a single line with the token")
     return token
-
-
-def base_loader(choice: str | None) -> Callable[[str | None, str | None], Backbone]:
-    """Return a function that loads the base model named in PEFT's files; choice: a backbone to load instead."""
-
-    def load(name: str | None, revision: str | None) -> Backbone:
-        if choice is None and name is None:
-            raise UsageError("the files of the adapter do not name a base model; give it with --backbone")
-        return load_backbone(choice or str(name), None if choice else revision, device="cpu", dtype="fp32")
-
-    return load
 
 
 @contextmanager

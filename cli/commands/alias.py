@@ -16,7 +16,7 @@ from onetrunk.core.errors import UsageError
 @click.option("--delete", is_flag=True, help="Delete ALIAS; REF is then a name without a version.")
 @json_option
 def command(ref: str, alias: str, delete: bool, as_json: bool) -> None:
-    """Point ALIAS at the version REF. If another version of the same name has ALIAS, it loses it.
+    """Point ALIAS at the version REF. ALIAS is removed from any other version of the same name.
 
     \b
     Example:

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from onetrunk.adapters.format.artifact import read_manifest
-from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.cli.backbones import backbone_for
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, format_metric, scalar_metrics
@@ -24,11 +23,6 @@ from onetrunk.cli.sharing import resolve_version
 from onetrunk.cli.streams import whole_file
 from onetrunk.cli.training import notes_lines
 from onetrunk.core.errors import UsageError
-
-if TYPE_CHECKING:
-    from onetrunk.core.data.dataset import Dataset
-    from onetrunk.core.plugin_system.host import PluginHost
-    from onetrunk.core.tasks import JSONObject
 
 _ROWS_SHOWN = 30
 """Maximum number of rows per table; of a longer table, the rows with the lowest f1 are shown."""
@@ -67,7 +61,15 @@ def command(
     about = {"adapter": stored.ref, "rows": len(dataset.examples), "sha256": dataset.sha256}
     # The report is opened before the evaluation, so that a file that cannot be written fails early.
     with nullcontext() if report is None else whole_file(report) as file:
-        metrics = _evaluate(host, stored.ref, manifest, dataset, running)
+        needed = {stored.ref: manifest}
+        backbone = backbone_for(needed, running["backbone"], running["device"], running["precision"])
+        from onetrunk.core.inference.logits import BATCH_TOKENS
+        from onetrunk.core.inference.predictor import OneTrunk
+
+        trunk, tokens = OneTrunk(backbone, host=host), running["batch_tokens"] or BATCH_TOKENS
+        trunk.load(stored.ref)
+        with counting(len(dataset.examples)) as advance:
+            metrics = trunk.evaluate(stored.ref, dataset, batch_tokens=tokens, advance=advance)
         if file is not None:
             file.write(json.dumps({**about, "metrics": metrics}, ensure_ascii=False, indent=2) + "\n")
     if as_json:
@@ -88,21 +90,6 @@ def _file_of(data: str) -> str | Path:
     file = find_evaluation(data)
     note(f"{data} is a folder; evaluating on {file}")
     return file
-
-
-def _evaluate(
-    host: PluginHost, ref: str, manifest: Manifest, dataset: Dataset, running: Mapping[str, Any]
-) -> JSONObject:
-    """Return the metrics of `ref` on `dataset`. running: values of `running_options`."""
-    backbone = backbone_for({ref: manifest}, running["backbone"], running["device"], running["precision"])
-    from onetrunk.core.inference.logits import BATCH_TOKENS
-    from onetrunk.core.inference.predictor import OneTrunk
-
-    trunk = OneTrunk(backbone, host=host)
-    trunk.load(ref)
-    with counting(len(dataset.examples)) as advance:
-        tokens = running["batch_tokens"] or BATCH_TOKENS
-        return trunk.evaluate(ref, dataset, batch_tokens=tokens, advance=advance)
 
 
 def _print(title: str, metrics: Mapping[str, Any]) -> None:

@@ -32,10 +32,10 @@ _Entry = tuple[StoredVersion, Manifest | None, str | None]
 def command(context: click.Context, name: str | None, as_json: bool) -> None:
     """List the adapters in the store, or the versions of the adapter NAME.
 
-    The result is the main metric of the task on test data; if there was none, on dev data. A version that cannot be
-    read is listed as broken, with the reason. If the list of versions of a name is damaged, the command lists the
-    other names and then fails. An adapter that was used by its location, without `adapters pull`, has a name such
-    as org--repo.
+    The column `result` has the main metric of the task on test data, or on dev data if there was no test data. A
+    version that cannot be read is listed as broken, with the reason. If the index of a name is damaged, the command
+    lists the other names and then fails. An adapter that was used by its location, without `adapters pull`, has a
+    name such as org--repo.
 
     \b
     Example:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from onetrunk.adapters.remotes.locations import Location
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.store import Store
+from onetrunk.cli.backbones import load_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import backbone_option
 from onetrunk.cli.output import emit_json, json_option, note, say
-from onetrunk.cli.sharing import base_loader, pulling, read_token, token_option
+from onetrunk.cli.sharing import pulling, read_token, token_option
 from onetrunk.core.errors import UsageError
-from onetrunk.core.sharing.pull import PullResult
+
+if TYPE_CHECKING:
+    from onetrunk.core.backbones.backbone import Backbone
+    from onetrunk.core.sharing.pull import PullResult
 
 
 @click.command("pull")
@@ -69,7 +74,7 @@ def command(context: click.Context, /, source: str, as_json: bool, **options: An
         if task is None:
             pulled = puller.pull(location, name, into=into is not None)
         else:
-            base, spec = base_loader(backbone), host.task(task)
+            spec, base = host.task(task), partial(_base_model, backbone)
             order = None if labels is None else [label.strip() for label in labels.split(",")]
             pulled = puller.pull_peft(location, spec, base, order, name, into=into is not None)
     stored = pulled.stored
@@ -89,6 +94,15 @@ def _name(new: str | None, into: str | None) -> str | None:
     if new is not None:
         raise click.UsageError("--as and --into cannot be combined; leave one out")
     return Store().resolve(validate_name(into)).name
+
+
+def _base_model(choice: str | None, name: str | None, revision: str | None) -> Backbone:
+    """Load the base model that PEFT's files name, or the backbone `choice` instead."""
+    if choice is not None:
+        return load_backbone(choice, device="cpu", dtype="fp32")
+    if name is None:
+        raise UsageError("the files of the adapter do not name a base model; give it with --backbone")
+    return load_backbone(name, revision, device="cpu", dtype="fp32")
 
 
 def record_of(pulled: PullResult) -> dict[str, Any]:

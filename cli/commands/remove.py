@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 import click
 
@@ -15,12 +14,13 @@ from onetrunk.core.errors import UsageError
 
 @click.command("remove")
 @click.argument("refs", metavar="REF...", nargs=-1, required=True)
-@click.option("--all", "whole", is_flag=True, help="Remove all versions; each REF is then a name.")
+@click.option("--all", "whole", is_flag=True, help="Remove all versions of the name REF.")
 @click.option("--force", is_flag=True, help="Also remove versions that have an alias, and their aliases.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 def command(refs: tuple[str, ...], whole: bool, force: bool, yes: bool, as_json: bool) -> None:
-    """Remove the versions REF from the store; with --all, all versions of the names REF. This cannot be undone.
+    """Remove the version REF, such as ner@2, from the store. With --all, REF is a name, and all its versions are
+    removed. This cannot be undone.
 
     \b
     Example:
@@ -33,8 +33,12 @@ def command(refs: tuple[str, ...], whole: bool, force: bool, yes: bool, as_json:
     held = [f"{each.ref} is {each.name}@{alias}" for each in versions for alias in each.aliases]
     if held and not force:
         raise UsageError(f"{', '.join(held)}: delete the alias first, or give --force")
+    if not yes and not sys.stdin.isatty():
+        raise UsageError(
+            "stdin is not a terminal, so there is no confirmation; give --yes to remove without it"
+        )
     if not yes:
-        _confirm(versions)
+        click.confirm(f"Remove {', '.join(each.ref for each in versions)} permanently?", abort=True, err=True)
     steps = dict.fromkeys(refs) if whole else [each.ref for each in versions]
     gone = [each for ref in steps for each in store.remove(ref, whole=whole, force=force)]
     if as_json:
@@ -56,12 +60,3 @@ def _planned(store: Store, ref: Reference, whole: bool) -> list[StoredVersion]:
             f"{ref} is one version, but --all removes every version: give {ref.name} --all, or {ref} without --all"
         )
     return store.versions(ref.name) if whole else [newest]
-
-
-def _confirm(versions: Sequence[StoredVersion]) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "stdin is not a terminal, so there is no confirmation; give --yes to remove without it"
-        )
-    names = ", ".join(each.ref for each in versions)
-    click.confirm(f"Remove {names} permanently?", abort=True, err=True)

@@ -29,7 +29,7 @@ def command(
     token_file: str | None,
     as_json: bool,
 ) -> None:
-    """List adapters on the Hub whose name contains QUERY, newest first.
+    """List adapters on the Hub, newest first; with QUERY, only those whose name contains QUERY.
 
     The table shows what the authors have published, unchecked. `adapters pull` checks an adapter.
 

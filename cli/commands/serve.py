@@ -41,7 +41,7 @@ _SHOWN = 20
 @click.option("--host", metavar="H", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 picks a free one.  [default: 8000]")
 @backbone_option("the backbone of the adapters")
-@click.option("--device", metavar="D", help="auto, cpu, cuda or cuda:N.  [default: auto]")
+@click.option("--device", metavar="D", help="Device: auto, cpu, cuda or cuda:N.  [default: auto]")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "int8"]),
@@ -55,7 +55,7 @@ _SHOWN = 20
 @click.option(
     "--max-wait-ms",
     type=click.FloatRange(min=0),
-    help="How long an idle device waits for a batch to fill.  [default: 1]",
+    help="Milliseconds that an idle device waits for a batch to fill.  [default: 1]",
 )
 @click.option(
     "--max-queue",
@@ -78,13 +78,15 @@ _SHOWN = 20
 def command(
     context: click.Context, /, refs: tuple[str, ...], config_file: Path | None, **options: Any
 ) -> None:
-    """Serve adapters over HTTP. The path / is a page to try them, /docs is the API documentation.
+    """Serve adapters over HTTP. In a browser, / is a page to try the service, /docs is the API documentation.
 
     REF is an adapter in the store, a Hub repo or file:///FOLDER. It is served under the name NAME. The default of
     NAME is REF; for a Hub repo or folder, it is the name of the repo or folder.
 
-    Without REF, the newest version of every adapter in the store is served if it was trained on the same backbone.
-    Adapters that were only used by their location are left out. The log goes to stderr as JSON lines.
+    Without REF, the newest version of every adapter in the store that was trained on the backbone is served. Adapters
+    that were only used by their location, without `adapters pull`, are left out.
+
+    The log goes to stderr, as JSON lines.
 
     \b
     Example:

@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     "--dev",
     "dev_file",
     metavar="F",
-    help="Dev data, for selecting the best epoch.  [default: a tenth of the training data]",
+    help="Dev data, on which the best epoch is chosen.  [default: a tenth of the training data]",
 )
-@click.option("--test", "test_file", metavar="F", help="Test data, for one evaluation after training.")
+@click.option("--test", "test_file", metavar="F", help="Test data, evaluated once after training.")
 @click.option("--name", metavar="N", help="Name of the adapter in the store.  [default: TASK]")
 @click.option(
     "--from",
     "start",
     metavar="REF",
-    help="Adapter to continue training from. Its labels, method, pooling and LoRA settings are kept.",
+    help="Adapter to continue training from. Its labels, method, pooling and LoRA settings are used again.",
 )
 @backbone_option(f"that of the adapter of --from, else {OFFLINE_NAME}")
 @click.option("--plan", metavar="F", help="TOML file that lists adapters to train together over one encoder.")
