@@ -39,8 +39,9 @@ def command(
     """Export the adapter REF to the folder DIR. If DIR exists, it must be empty.
 
     To verify the export, it is loaded with the tool that will use it, and its logits are compared with those of
-    OneTrunk. DIR is written only if the logits are equal up to rounding. A head that transformers does not have, such
-    as one with mean pooling, is written to head.safetensors next to the encoder; in ONNX, it is part of the graph.
+    OneTrunk. DIR is written only if the logits are equal up to rounding. A head that transformers does not have,
+    such as one with mean pooling, is written to head.safetensors next to the encoder; in ONNX, it is part of the
+    graph.
 
     \b
     Example:

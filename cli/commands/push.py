@@ -60,8 +60,8 @@ def command(
     """Publish the adapter REF to TARGET (ORG/REPO or file:///FOLDER), as one commit.
 
     The adapter is verified first. It is not published if it has no metrics on held-out data, if the published
-    version is better on the same data, or if the repo has other files or an adapter for another task. The text under
-    `## Notes` of the published model card is kept.
+    version is better on the same data, or if the repo has other files or an adapter for another task. The text
+    under `## Notes` of the published model card is kept.
 
     \b
     Example:
