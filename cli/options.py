@@ -55,9 +55,7 @@ _SHOWN_DEFAULTS = {
     "batch_tokens": f"{MAX_TOKENS}, down to {MIN_TOKENS} for small data sets",
     "epochs": f"{MIN_EPOCHS}, up to {MAX_EPOCHS} for small data sets",
 }
-"""Defaults in words, where the value of the field does not say them."""
-
-_OF_ADAPTER = "the backbone of the adapter; required if that was a local folder"
+"""Defaults that the field of `TrainSettings` does not have, because they depend on other settings."""
 
 
 class ModuleList(click.ParamType[Any]):
@@ -109,7 +107,9 @@ device_option = click.option(
 """Adds the option `--device`, passed as `device`."""
 
 
-def backbone_option(default: str = _OF_ADAPTER) -> Callable[[Decorated], Decorated]:
+def backbone_option(
+    default: str = "the backbone of the adapter; required if that was a local folder",
+) -> Callable[[Decorated], Decorated]:
     """Return a decorator that adds `--backbone`, passed as `backbone`. default: the default, in words."""
     return click.option(
         "--backbone", metavar="B", help=f"Hub id or folder of the backbone.  [default: {default}]"
