@@ -147,10 +147,10 @@ def _aborted(abort: click.Abort) -> int:
     if isinstance(cause, EOFError):  # click turns every EOFError into Abort; this one is a bug
         raise cause
     word, code = "aborted", 1
-    if isinstance(cause, KeyboardInterrupt):
-        word, code = (
-            ("terminated", _TERMINATED) if isinstance(cause, _Terminated) else ("interrupted", _INTERRUPTED)
-        )
+    if isinstance(cause, _Terminated):
+        word, code = "terminated", _TERMINATED
+    elif isinstance(cause, KeyboardInterrupt):
+        word, code = "interrupted", _INTERRUPTED
     click.echo(word, err=True)
     return code
 

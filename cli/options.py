@@ -118,7 +118,7 @@ def backbone_option(
 
 def running_options(command: Decorated) -> Decorated:
     """Add the options of commands that run stored adapters: `--backbone --device --precision --batch-tokens`."""
-    options = (
+    options: tuple[Callable[[Decorated], Decorated], ...] = (
         backbone_option(),
         device_option,
         click.option(

@@ -89,9 +89,10 @@ def json_line(obj: object) -> str:
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
-def emit_json(obj: object) -> None:
-    """Print `json_line(obj)`, always in UTF-8."""
-    click.echo(json_line(obj).encode("utf-8"), file=results())
+def emit_json(*objects: object) -> None:
+    """Print `json_line` of each object, always in UTF-8."""
+    for each in objects:
+        click.echo(json_line(each).encode("utf-8"), file=results())
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Collection[str] = ()) -> None:

@@ -31,8 +31,7 @@ def train_plan(host: PluginHost, file: str, device: str, as_json: bool) -> int:
     outcomes = _train(host, plan, device)
     seconds = time.monotonic() - began
     if as_json:
-        for own, outcome in zip(plan.adapters, outcomes, strict=True):
-            emit_json(_record(own, outcome, seconds))
+        emit_json(*(_record(*pair, seconds) for pair in zip(plan.adapters, outcomes, strict=True)))
     else:
         _print(host, plan, outcomes, seconds)
     return int(any(isinstance(outcome, Exception) for outcome in outcomes))

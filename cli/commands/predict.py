@@ -188,7 +188,7 @@ def _writer(output: Path | None, as_json: bool) -> Iterator[Write]:
                 f"{json_line(record)}\n" for record in _to_json(answers, extra)
             )
     elif as_json:
-        yield lambda answers, extra: [emit_json(record) for record in _to_json(answers, extra)]
+        yield lambda answers, extra: emit_json(*_to_json(answers, extra))
     else:
         from onetrunk.cli.highlight import Highlighter
 
