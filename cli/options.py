@@ -77,16 +77,11 @@ class ModuleList(click.ParamType[Any]):
 
 def training_options(command: Decorated) -> Decorated:
     """Add an option for each field of `TrainSettings`, passed as an argument of the same name."""
-    for name in reversed(_TRAINING):
-        command = _training_option(name)(command)
+    for field in reversed(fields(TrainSettings)):
+        name, default = field.name, _SHOWN_DEFAULTS.get(field.name, field.default)
+        option, text = f"--{name.replace('_', '-')}", f"{_TRAINING[name]}  [default: {default}]"
+        command = click.option(option, name, type=_type_of(name), default=field.default, help=text)(command)
     return command
-
-
-def _training_option(name: str) -> Decorated:
-    default = next(field.default for field in fields(TrainSettings) if field.name == name)
-    shown = _SHOWN_DEFAULTS.get(name, default)
-    option, text = f"--{name.replace('_', '-')}", f"{_TRAINING[name]}  [default: {shown}]"
-    return click.option(option, name, type=_type_of(name), default=default, help=text)
 
 
 def _type_of(name: str) -> Any:
