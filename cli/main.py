@@ -19,9 +19,8 @@ from onetrunk.cli.output import printable
 from onetrunk.cli.streams import guard_standard_streams, settle_stdout, stdout_is_closed
 from onetrunk.core.errors import DataError, OneTrunkError
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-_PIPE_CLOSED = 141  # 128 + SIGPIPE
-_TERMINATED = 143  # 128 + SIGTERM
+_INTERRUPTED, _PIPE_CLOSED, _TERMINATED = 130, 141, 143
+"""Exit codes as shells report them: 128 + SIGINT, SIGPIPE, SIGTERM."""
 _LONGEST_CELL = 2**31 - 1
 """Largest number of characters of a CSV cell that every platform accepts. The default of `csv` is 131,072."""
 
@@ -56,11 +55,9 @@ class _Terminated(KeyboardInterrupt):
 class _Group(LazyGroup):
     """Prints expected errors on stderr without a traceback, and exits without a message when stdout is closed."""
 
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
         with _reporting_errors():  # --help and --version print before there is a context
-            return super().make_context(info_name, args, parent, **extra)
+            return super().make_context(*args, **options)
 
     def invoke(self, ctx: click.Context) -> None:
         try:

@@ -20,21 +20,14 @@ from typing import Any, Literal, TextIO
 from onetrunk.adapters.format.files import replacing
 from onetrunk.core.errors import UsageError
 
-_FOLDER = "choose a file in an existing folder"
-_SPACE = "free some space, or write to another disk"
-_PERMISSION = "choose a file that you may write"
 _REMEDIES = {
-    errno.ENOENT: _FOLDER,
-    errno.ENOTDIR: _FOLDER,
-    errno.EISDIR: _FOLDER,
-    errno.EACCES: _PERMISSION,
-    errno.EPERM: _PERMISSION,
-    errno.EROFS: _PERMISSION,
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), "choose a file in an existing folder"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a file that you may write"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space, or write to another disk"),
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ENOSPC: _SPACE,
-    errno.EDQUOT: _SPACE,
     errno.EBADF: "redirect it to a file, or to /dev/null to discard the output",
 }
+"""What to do about an error, by its number."""
 
 
 @contextmanager
