@@ -44,7 +44,7 @@ def _clear_errors(name: str) -> Iterator[None]:
 
 
 class _Output(io.FileIO):
-    """An open descriptor to write bytes to; `shown` is its name in messages. It is left open."""
+    """Writes bytes to an open descriptor, which stays open. shown: its name in messages."""
 
     def __init__(self, descriptor: int, shown: str) -> None:
         super().__init__(descriptor, "w", closefd=False)
