@@ -102,7 +102,9 @@ def _plugin_command(host: PluginHost, name: str) -> click.Command | None:
         raise
     except BaseException as error:
         fault = f"{type(error).__name__}: {error}"
-        raise PluginError(f"command {name!r} of plugin {owner}: {target} cannot be imported: {fault}") from error
+        raise PluginError(
+            f"command {name!r} of plugin {owner}: {target} cannot be imported: {fault}"
+        ) from error
     if not isinstance(command, click.Command):
         raise PluginError(f"command {name!r} of plugin {owner}: {target} is not a click command")
     return command
