@@ -280,11 +280,14 @@ def trained_on(world: World, data: Path) -> World:
 
 def test_an_update_of_all_leaves_a_name_that_was_trained_on_and_says_so(trained_on: World) -> None:
     line = done(trained_on.run("update", "--backbone", trained_on.backbone, home=trained_on.bob))
-    assert "mood@2 was trained here after mood@1 was pulled; to add the new commit anyway, run" in line.err
+    assert (
+        "mood@2 was trained on this machine after mood@1 was pulled; to add the new commit anyway, run"
+        in line.err
+    )
     assert f"`adapters pull {REPO}@main --into" in line.err
     assert own(trained_on) == {"mood": "mood@2"}
 
 
 def test_an_update_of_a_name_that_was_trained_on_is_refused(trained_on: World) -> None:
     line = trained_on.run("update", "mood", "--backbone", trained_on.backbone, home=trained_on.bob)
-    refused(line, "mood is not updated: mood@2 was trained here")
+    refused(line, "mood is not updated: mood@2 was trained on this machine")
