@@ -62,7 +62,7 @@ class WholeModel(Trainable):
 
         most: the largest number of tokens that run at once.
         """
-        packed = pack(texts, [0] * len(texts), most).to(self._trunk.device)
+        packed = pack(texts, [0] * len(texts), most, self._trunk.device)
         self._model.train()
         with self.randomness.as_global():
             return self._trunk.forward(packed, {}), packed.rows(0, len(texts))

@@ -1,4 +1,4 @@
-"""Calibration: measures a trunk's error in a lower precision on fixed texts, when it is built."""
+"""Calibration: measures the error of a new trunk in bfloat16 or int8, on fixed texts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TEXTS = (
 def calibration_batch(backbone: Backbone) -> Packed:
     """Return `TEXTS`, packed for a trunk of `backbone` on its device."""
     encoded = backbone.encoder.encode(list(TEXTS), [()] * len(TEXTS))
-    return pack(encoded, [0] * len(TEXTS)).to(backbone.device)
+    return pack(encoded, [0] * len(TEXTS), device=backbone.device)
 
 
 def calibrate(trunk: Trunk, texts: Packed, exact: Tensor) -> None:
@@ -40,7 +40,7 @@ def calibrate(trunk: Trunk, texts: Packed, exact: Tensor) -> None:
     trunk.error = relative_error(states, exact)
     if not trunk.error:
         return
-    noise = trunk.error / 4  # small enough that twice the noise has twice the effect
+    noise = trunk.error / 4  # small: the effect of noise is proportional to it
     trunk.noise = noise * trunk.error / relative_error(states_of(trunk.with_noise(noise, 0), texts), states)
 
 
@@ -56,9 +56,9 @@ def relative_error(found: Tensor, exact: Tensor) -> float:
 
 
 class InputRecorder:
-    """LoRA updates that change nothing and record the inputs of the products of one layer.
+    """An `Updates` (see `lora_application`) that changes nothing and records the inputs of one layer's products.
 
-    inputs: the input (tokens, d_in) of each product, by the first of its modules.
+    inputs: the input (tokens, d_in) of each product, by the name of its first module.
     """
 
     def __init__(self) -> None:

@@ -288,7 +288,7 @@ class Engine:
             reference=served.reference,
             task=adapter.spec.name,
             labels=adapter.labels,
-            tier=self.trunk.registry.tier(served.loaded),
+            tier=self.trunk.bank.tier(served.loaded),
             since=served.since,
             requests=window.total,
             requests_per_second=window.rate(),

@@ -85,7 +85,7 @@ class Executor:
             except BaseException as error:  # raised by the word splitter of a plugin
                 return _answer_error(version, "split", error)
             try:
-                if self._trunk.registry.tier(loaded) != "device":
+                if self._trunk.bank.tier(loaded) != "device":
                     self._trunk.registry.adapters([loaded])
             except OneTrunkError as error:
                 return AdapterUnavailable(version, error)

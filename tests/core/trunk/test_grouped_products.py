@@ -7,8 +7,7 @@ import torch
 
 from onetrunk.adapters.methods.flat_layout import flattened
 from onetrunk.adapters.methods.lora import Lora, LowRank
-from onetrunk.core.trunk.grouped_products import Stack
-from onetrunk.core.trunk.lora_application import Patches
+from onetrunk.core.trunk.lora_application import Patches, Stack
 from onetrunk.core.trunk.packing import Segment
 from onetrunk.core.trunk.weights import Linear
 
