@@ -1,8 +1,8 @@
 """Runs parts of a CPU batch in parallel, each part on its own group of threads.
 
 Threads that compute one product together wait for each other at its end, a hundred times in a forward pass. During
-small operations (the rows of one adapter, a norm, Python) all threads but one wait. If each group of threads computes
-a part of the batch, they wait only once, at the end.
+small operations (the rows of one adapter, a norm, Python) all threads but one wait. If each group of threads
+computes a part of the batch, they wait only once, at the end.
 """
 
 from __future__ import annotations

@@ -80,7 +80,11 @@ def compute_logits(
     Raises TaskSpecError if a head raises an error or returns logits of another shape.
     """
     results: list[np.ndarray | None] = [None] * len(requests)
-    texts = _numbered([request.encoded for request in requests])
+    known: dict[tuple[bytes, ...], int] = {}  # a number for each text, equal for equal tokens
+    texts = [
+        known.setdefault(tuple(ids.tobytes() for ids in request.encoded.windows), len(known))
+        for request in requests
+    ]
     firsts = [trunk.first_changed(adapter.lora) for adapter in adapters]
     for batch in inference_batches([request.encoded.tokens for request in requests], batch_tokens, texts):
         chosen = [(i, requests[i]) for i in batch]
@@ -90,12 +94,6 @@ def compute_logits(
             results[index] = logits
         advance(len(batch))
     return results  # type: ignore[return-value]
-
-
-def _numbered(texts: Sequence[Encoded]) -> list[int]:
-    """Return a number for each text, equal for equal tokens."""
-    known: dict[tuple[bytes, ...], int] = {}
-    return [known.setdefault(tuple(ids.tobytes() for ids in text.windows), len(known)) for text in texts]
 
 
 def _split(rows: list[_Row], device: torch.device) -> list[list[_Row]]:

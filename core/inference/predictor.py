@@ -144,7 +144,7 @@ class OneTrunk:
         batch_tokens: int = BATCH_TOKENS,
         advance: Callable[[int], None] = ignore,
     ) -> JSONObject:
-        """Return the metrics of a loaded adapter on `dataset`. Raises DataError for a label that it does not have."""
+        """Return the metrics of a loaded adapter on `dataset`. Raises DataError for a label that it lacks."""
         with self.registry.in_use([reference]) as (adapter,):
             check_targets(adapter.spec, dataset, adapter.labels)
             logits = self.logits(dataset.examples, adapter, batch_tokens, advance)

@@ -1,4 +1,7 @@
-"""Builds trunks. `trunk_of` shares one for each backbone and precision; `build_trunk` always builds a new one."""
+"""Builds trunks. `trunk_of` shares one for each backbone and precision; `build_trunk` always builds a new one.
+
+A new trunk in bfloat16 or int8 is calibrated: its error is measured on fixed texts.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,29 @@ from onetrunk.core.backbones.families import sizes_of
 from onetrunk.core.backbones.transformers_encoder import build_model
 from onetrunk.core.errors import UsageError
 from onetrunk.core.trunk.base import Trunk
-from onetrunk.core.trunk.calibration import calibrate, calibration_batch, states_of
 from onetrunk.core.trunk.int8 import Int8Linear
 from onetrunk.core.trunk.packed import PackedTrunk
+from onetrunk.core.trunk.packing import Packed, pack
 from onetrunk.core.trunk.padded import PaddedTrunk, make_adaptable
 from onetrunk.core.trunk.weights import Linear, embeddings_of, layer_of
+
+CALIBRATION_TEXTS = (
+    "Ada Lovelace wrote to Charles Babbage from London on Tuesday.",
+    "Please transfer $250.75 from my savings account to my landlord by Friday, and tell me when it is done.",
+    "a gripping, beautifully acted film, although the ending is weak and far too long",
+    "how do i change the pin of my card",
+    "The European Central Bank raised its key rate by 0.25 percentage points to 4.5% in September 2023.",
+    "Mitochondria produce most of a cell's adenosine triphosphate (ATP), a source of chemical energy.",
+    "@anna lol that game last nite was insane!!! #finals http://t.co/x1y2z3",
+    "def add(a: int, b: int) -> int:\n    return a + b  # the sum",
+    "Die Katze schläft heute auf dem Sofa. Où est la gare, s'il vous plaît ?",
+    "¿Dónde está mi pedido nº 42? Привет, как дела? مرحبا بالعالم",
+    "我想订一张去北京的火车票。 東京 🙂",
+    "Mr. O'Neill (aged 47), of 12 High Street, said: \"We'll appeal.\"",
+    "not good",
+    "",
+)
+"""Texts of several domains and scripts, code, a short text and an empty one."""
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +87,7 @@ def _build_calibrated(backbone: Backbone, dtype: torch.dtype) -> PackedTrunk:
     """Build a packed trunk in bfloat16 or int8. One layer at a time is in memory in float32."""
     family, sizes = backbone.family, sizes_of(backbone.family, backbone.config)
     exact, reduced = _copied(backbone, torch.float32), _copied(backbone, dtype)
-    tensors, texts = backbone.read_tensors(), calibration_batch(backbone)
+    tensors, texts = backbone.read_tensors(), _calibration_batch(backbone)
     embeddings, layers = embeddings_of(tensors, exact), []
     states = PackedTrunk(embeddings, (), sizes).embed(texts)
     inputs: dict[str, Tensor] = {}
@@ -84,7 +105,7 @@ def _build_calibrated(backbone: Backbone, dtype: torch.dtype) -> PackedTrunk:
     if dtype != torch.int8:
         embeddings = embeddings_of(tensors, reduced)
     trunk = PackedTrunk(embeddings, layers, sizes)
-    calibrate(trunk, texts, states)
+    _calibrate(trunk, texts, states)
     return trunk
 
 
@@ -96,13 +117,13 @@ def _build_padded(backbone: Backbone, dtype: torch.dtype) -> PaddedTrunk:
     _warn_once(backbone.family.model_type)
     model = build_model(backbone.config, backbone.read_tensors(), backbone.device)
     make_adaptable(model, backbone.family.layout, backbone.linear_shapes)
-    texts = calibration_batch(backbone)
-    exact = None if dtype == torch.float32 else states_of(PaddedTrunk(model, backbone.config), texts)
+    texts = _calibration_batch(backbone)
+    exact = None if dtype == torch.float32 else _states_of(PaddedTrunk(model, backbone.config), texts)
     for parameter in model.parameters():  # buffers stay exact: some models compute positions from them
         parameter.data = parameter.data.to(dtype, copy=True)  # the file that it is mapped from may change
     trunk = PaddedTrunk(model, backbone.config)
     if exact is not None:
-        calibrate(trunk, texts, exact)
+        _calibrate(trunk, texts, exact)
     return trunk
 
 
@@ -113,3 +134,30 @@ def _warn_once(model_type: str) -> None:
         "which is slower and gives the same results",
         model_type,
     )
+
+
+def _calibration_batch(backbone: Backbone) -> Packed:
+    """Return `CALIBRATION_TEXTS`, packed for a trunk of `backbone` on its device."""
+    encoded = backbone.encoder.encode(list(CALIBRATION_TEXTS), [()] * len(CALIBRATION_TEXTS))
+    return pack(encoded, [0] * len(CALIBRATION_TEXTS), device=backbone.device)
+
+
+def _calibrate(trunk: Trunk, texts: Packed, exact: Tensor) -> None:
+    """Set `trunk.error` and `trunk.noise`; exact: (tokens, width), the hidden states of `texts` in float32."""
+    states = _states_of(trunk, texts)
+    trunk.error = _relative_error(states, exact)
+    if not trunk.error:
+        return
+    noise = trunk.error / 4  # small: the effect of noise is proportional to it
+    trunk.noise = noise * trunk.error / _relative_error(_states_of(trunk.with_noise(noise, 0), texts), states)
+
+
+def _states_of(trunk: Trunk, texts: Packed) -> Tensor:
+    """Return the hidden states (tokens, width) of `texts` in packed order, without adapters."""
+    return trunk.run(trunk.embed(texts), texts, {})
+
+
+def _relative_error(found: Tensor, exact: Tensor) -> float:
+    """Return the norm of the error of `found` over the norm of `exact`; both have the same shape."""
+    exact = exact.double()
+    return float((found.double() - exact).norm() / exact.norm())

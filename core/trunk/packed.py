@@ -14,7 +14,6 @@ from onetrunk.core.backbones.families import Sizes
 from onetrunk.core.backbones.kernels import has_grouped_products, has_packed_attention
 from onetrunk.core.trunk.attention import Sequences, attend
 from onetrunk.core.trunk.base import Trunk, run_parts
-from onetrunk.core.trunk.calibration import InputRecorder
 from onetrunk.core.trunk.cuda_graphs import Graphs
 from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.int8 import Int8Linear
@@ -118,7 +117,8 @@ class PackedTrunk(Trunk):
 
         def run_part(own: Tensor, part: Part, masks: Masks | None) -> Tensor:
             updates = updates_of(part.segments, adapters, own, masks)
-            return self._run_layers(own, part, updates, chosen, shared)
+            states = self._run_layers(self._filled(own), part.sequences, updates, chosen, shared)
+            return states[: part.tokens]
 
         return run_parts(run_part, hidden, packed.parts, lora_masks)
 
@@ -139,23 +139,21 @@ class PackedTrunk(Trunk):
 
     def _run_whole(self, ids: Tensor, positions: Tensor, sequences: Sequences, updates: Updates) -> Tensor:
         """Return the hidden states (tokens, width) of one part. CUDA graphs record this function."""
-        hidden = self._embed(ids, positions)
-        for index in range(self.depth):
-            hidden = self._run_layer(index, hidden, sequences, updates)
-        return hidden
+        return self._run_layers(self._embed(ids, positions), sequences, updates, range(self.depth))
 
     def _run_layers(
-        self, hidden: Tensor, part: Part, updates: Updates, layers: range, shared: SharedStates | None
+        self,
+        hidden: Tensor,
+        sequences: Sequences,
+        updates: Updates,
+        layers: range,
+        shared: SharedStates | None = None,
     ) -> Tensor:
-        """Run `layers` over a part. Returns (tokens, width).
-
-        shared: the rows of `hidden` for the first product, if some are equal; None to use `hidden`.
-        """
-        hidden = self._filled(hidden)
+        """Run `layers` over hidden states; see `_run_layer`, whose `shared` is used by the first layer only."""
         for index in layers:
-            hidden = self._run_layer(index, hidden, part.sequences, updates, shared)
+            hidden = self._run_layer(index, hidden, sequences, updates, shared)
             shared = None
-        return hidden[: part.tokens]
+        return hidden
 
     def _run_layer(
         self,
@@ -165,7 +163,10 @@ class PackedTrunk(Trunk):
         updates: Updates,
         shared: SharedStates | None = None,
     ) -> Tensor:
-        """Run one layer over hidden states (rows, width): the tokens of `sequences`, then rows that fill up."""
+        """Run one layer over hidden states (rows, width): the tokens of `sequences`, then rows that fill up.
+
+        shared: the input of the first product, if some rows are equal; None to use `hidden`.
+        """
         layer, width = self.layers[index], hidden.shape[1]
 
         def product(x: Tensor, linear: Frozen, *modules: str) -> Tensor:
@@ -198,3 +199,18 @@ def rounded_up(rows: int) -> int:
     octave = 1 << max(0, (rows - 1).bit_length() - 1)
     step = max(4, min(16, octave // 8), octave // 16)
     return -(-rows // step) * step
+
+
+class InputRecorder:
+    """An `Updates` (see `lora_application`) that changes nothing and records the inputs of one layer's products.
+
+    inputs: the input (tokens, d_in) of each product, by the name of its first module.
+    """
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, Tensor] = {}
+
+    def product(self, x: Tensor, frozen: Frozen, layer: int, modules: tuple[str, ...], width: int) -> Tensor:  # noqa: ARG002
+        """Return `frozen(x)`, (tokens, d_out), and record x, (tokens, d_in)."""
+        self.inputs[modules[0]] = x
+        return frozen(x)
