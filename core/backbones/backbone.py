@@ -52,14 +52,14 @@ TOKENIZER_PROBE = ("Ada's naïve résumé, 1,234.5 €!", "東京 Привет �
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Backbone:
-    """A pretrained encoder, without its weights: a trunk (core.trunk) has the copy in memory. Thread-safe.
+    """A pretrained encoder. Its weights are not kept here, but in a trunk (`core.trunk`). Thread-safe.
 
     name: Hub id or folder.
     revision: Hub commit, None for a folder.
     config: the configuration of transformers.
     shapes: shape of each weight, by its name in the bare encoder (`encoder.layer.0.…`).
     pooler: weight (width, width) and bias (width,) of the pretrained pooler, None without one.
-    pooling: the pooling that `auto` selects.
+    pooling: the pooling that the setting `auto` selects.
     fingerprint: sha256 of names, shapes and values of the weights.
     tokenizer_fingerprint: sha256 of the vocabulary and of the token ids of `TOKENIZER_PROBE`.
     device: default device of trunks.
@@ -146,12 +146,12 @@ class Backbone:
         return read_padded(self.name, self.folder)
 
     def read_tokenizer(self) -> Any:
-        """Return a new transformers tokenizer. Raises BackboneError as `load` does."""
+        """Return a new tokenizer of transformers. Raises BackboneError if its files are missing or damaged."""
         return _read_tokenizer(self.name, self.folder)
 
     @property
     def public_name(self) -> str:
-        """The name to publish: the Hub id, or the last part of a local folder's path, which is private."""
+        """The name to publish: the Hub id, or a local folder's name without the path, which is private."""
         folder = Path(self.name)
         return folder.resolve().name if folder.is_dir() else self.name
 

@@ -66,7 +66,7 @@ def _read(name: str, folder: Path, prefix: str, wanted: Collection[str]) -> dict
 
 
 def file_stamps(name: str, folder: Path) -> FileStamps:
-    """Return the stamp of each weight file, to detect changes. Raises BackboneError if a file is missing."""
+    """Return name, size and time of change of each weight file. Raises BackboneError if a file is missing."""
     found = [(file.name, file.stat()) for file in weight_files(name, folder)]
     return tuple((file, status.st_size, status.st_mtime_ns) for file, status in found)
 
@@ -106,7 +106,7 @@ def _bare_name(key: str, prefix: str) -> str:
 
 
 def is_there(name: str, file: Path) -> bool:
-    """Whether `file` is a file. Raises BackboneError without permission to look."""
+    """Whether `file` is a file. Raises BackboneError if there is no permission to read its folder."""
     try:
         return file.is_file()
     except OSError as error:

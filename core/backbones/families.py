@@ -1,7 +1,8 @@
-"""The encoder families that the packed trunk (`core.trunk.packed`) runs, and the configuration of an encoder.
+"""Encoder families, and the sizes that an encoder's configuration declares.
 
-All have BERT's layer: attention, a norm, two products with an activation between, a norm. They differ in the names
-of the weights, in the embeddings and in the heads of transformers.
+The packed trunk (`core.trunk.packed`) runs the families in `FAMILIES`. They all have BERT's layer: attention, a norm,
+two products with an activation between, a norm. They differ in the names of the weights, in the embeddings and in the
+heads of transformers.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Family:
     token_types: whether the embeddings have token types.
     projected: whether embeddings may be narrower than the layers, with a projection between (ELECTRA).
     config_names: BERT's name of a size → the name in this family's configuration, if it differs.
-    epsilon: of the norms; None to read it from the configuration.
+    epsilon: epsilon of the norms; None to read it from the configuration.
     packed: whether the packed trunk runs the encoder. Otherwise transformers' model runs it over padded batches,
         and only prefix, style, layout and positions_after_padding are used.
     pooler_inside: whether the pooler is part of the encoder (BERT) or of the head.
@@ -185,7 +186,7 @@ def sizes_of(family: Family, config: Any) -> Sizes:
 
 
 def checked_sizes(name: str, family: Family, config: Any) -> Sizes:
-    """Return the sizes of an encoder for the packed trunk. Raises UnsupportedBackbone if that cannot run it."""
+    """Return the sizes of an encoder. Raises UnsupportedBackbone if the packed trunk does not support them."""
     if (kind := getattr(config, "position_embedding_type", None) or "absolute") != "absolute":
         raise UnsupportedBackbone(name, f"position embeddings of type {kind!r}; supported: absolute")
     sizes = sizes_of(family, config)

@@ -58,7 +58,7 @@ def has_vnni() -> bool:
 
 
 def has_packed_attention(device: torch.device, dtype: torch.dtype, size: int) -> bool:
-    """Whether `packed_attention` runs on `device` in `dtype` for attention heads of `size`."""
+    """Whether `packed_attention` runs on `device` in `dtype`; size: number of values of an attention head."""
     return (
         device.type == "cuda"
         and dtype in (torch.bfloat16, torch.float16)

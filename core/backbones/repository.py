@@ -18,7 +18,6 @@ def locate(name: str, revision: str | None) -> tuple[Path, str | None]:
     """Return the folder of a backbone's files, and the Hub commit, None for a local folder or the offline package.
 
     Files that are neither local nor in the cache are downloaded from the Hub.
-
     Raises BackboneError if there is no such folder or repo, or if the Hub cannot be reached and nothing is cached.
     """
     if name and _is_folder(name):

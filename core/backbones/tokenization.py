@@ -13,7 +13,7 @@ import numpy as np
 from onetrunk.core.tasks import Span
 
 OVERLAP = 0.25
-"""Share of a window's tokens that the next window has too, so that every token has context on both sides."""
+"""Smallest share of a window's tokens that the next window has too: every token has context on both sides."""
 
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -22,8 +22,8 @@ _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 class Encoded:
     """A text as token ids.
 
-    A text with more tokens than the backbone has positions is several windows, which overlap. Its hidden states are
-    joined to rows: one for each token, after one for the first special token and before one for the last.
+    A text with more tokens than the backbone has positions is several windows, which overlap. The text has one row
+    for each of its tokens, one before them and one after them for the special tokens.
 
     windows: the ids (tokens,) of each window, special tokens included.
     join_window, join_row: (rows,) for each row of the text, its window, and the index of its token in that window.
@@ -82,7 +82,7 @@ class TextEncoder:
         return list(self._tokenizer.encode_batch(plain, add_special_tokens=False))
 
     def arrange(self, tokens: Any, spans: Sequence[Span] = ()) -> Encoded:
-        """Cut the tokens of one text into windows and find the row of each word; spans: of the words."""
+        """Cut the tokens of one text into windows, and find the row of each word; spans: the words' characters."""
         ids: list[int] = list(tokens.ids)
         rows: list[int] = []
         if spans:

@@ -45,7 +45,7 @@ _NAMES = {path: module for module, path in BERT_LAYOUT.modules.items()} | {
 
 _INDEXED = re.compile(r"(.+?)\.\d+\.(.+)")
 _TOLERANCE = 1e-4
-"""Largest difference of hidden states by padding, relative to the largest hidden state."""
+"""Largest change of a hidden state by padding, relative to the largest hidden state, that is taken for rounding."""
 
 
 def load_padded(name: str, folder: Path, config: Any) -> tuple[Family, dict[str, Tensor]]:
@@ -119,7 +119,7 @@ def build_model(
 
 
 def _bare(model: Any) -> Any:
-    """Return `model` without its pooler: heads of OneTrunk have their own, and few checkpoints have one."""
+    """Return `model` without its pooler, which OneTrunk does not use."""
     if hasattr(model, "pooler"):
         model.pooler = nn.Identity()
     return model

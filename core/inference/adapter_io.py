@@ -211,7 +211,7 @@ def load_head(ref: str, head: nn.Module, weights: Mapping[str, Tensor]) -> None:
 def _check_probe(adapter: Adapter, probe: Probe, backbone: Backbone, trunk: Trunk) -> None:
     """Raise AdapterRejected unless the probe's logits are the recorded ones, up to rounding.
 
-    In bfloat16 and int8 the bound is measured: trunks with noise as large as the trunk's error give other logits.
+    In bfloat16 and int8 the bound is measured, by trunks with additional noise as large as the error of the trunk.
     """
 
     def compute(computing: Trunk) -> list[np.ndarray[Any, Any]]:

@@ -77,10 +77,9 @@ class AdapterRegistry:
         self._resolve, self._host, self._backbone, self._trunk = resolve, host, backbone, trunk
         self._served: Mapping[str, ServedName] = {}
         self._versions: dict[Key, LoadedVersion] = {}
-        self._lock = threading.Lock()  # not held during I/O
-        self._loading: dict[
-            str, deque[threading.Event]
-        ] = {}  # waiting loads and unloads of each name, in order
+        self._lock = threading.Lock()  # not held while files are read
+        # The waiting loads and unloads of each name, in the order of the calls.
+        self._loading: dict[str, deque[threading.Event]] = {}
 
     @property
     def served(self) -> Mapping[str, ServedName]:
@@ -132,7 +131,7 @@ class AdapterRegistry:
     def adapters(self, held: Iterable[LoadedVersion]) -> list[Adapter]:
         """Return the adapters of held versions, with their LoRA weights on the device.
 
-        An evicted adapter is read from the store again, with the errors of `load`.
+        An evicted adapter is read from the store again. Raises as `load` does.
         """
         chosen = list(held)
         loras = self.bank.get(chosen)
@@ -140,7 +139,7 @@ class AdapterRegistry:
 
     @contextmanager
     def in_use(self, names: Sequence[str]) -> Iterator[list[Adapter]]:
-        """Hold `names` during a block; yield their adapters. Raises as `hold` and `adapters` do."""
+        """Keep `names` loaded during a block, and yield their adapters. Raises as `hold` and `load` do."""
         held = self.hold(names)
         try:
             yield self.adapters(held)
@@ -181,7 +180,7 @@ class AdapterRegistry:
         with self._lock:
             loaded = self._versions.setdefault(fresh.key, fresh)
             loaded.users += 1
-        if loaded is not fresh:  # a load of another name was faster
+        if loaded is not fresh:  # a load under another name has just installed the same version
             self.bank.remove(fresh)
         return loaded
 

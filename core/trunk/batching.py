@@ -14,8 +14,8 @@ POOL = 16
 def by_budget(order: Sequence[int], tokens: Sequence[int], budget: int) -> list[list[int]]:
     """Cut a list of texts into batches of at most `budget` tokens; a longer text is a batch of its own.
 
-    order: the indices of the texts.
-    tokens: number of tokens of each index.
+    order: the list, as indices of texts.
+    tokens: number of tokens of each text.
     """
     batches: list[list[int]] = []
     filled = budget
@@ -29,7 +29,10 @@ def by_budget(order: Sequence[int], tokens: Sequence[int], budget: int) -> list[
 
 
 def evenly(order: Sequence[int], tokens: Sequence[int], parts: int) -> list[list[int]]:
-    """Cut a list of texts into at most `parts` lists with about equal numbers of tokens; as for `by_budget`."""
+    """Cut a list of texts into at most `parts` lists with about equal numbers of tokens.
+
+    order, tokens: as for `by_budget`.
+    """
     share = sum(tokens[index] for index in order) / parts
     runs: list[list[int]] = [[] for _ in range(parts)]
     before = 0

@@ -25,7 +25,7 @@ from onetrunk.core.trunk.lora_application import Patches, Stack, Updates, changi
 from onetrunk.core.trunk.packing import Part
 
 TOKENS = (32, 64, 128, 256, 512, 1024, 2048)
-"""Numbers of tokens of graphs; a larger batch keeps the GPU busy without a graph."""
+"""Numbers of tokens for which graphs are recorded. A larger batch keeps the GPU busy without a graph."""
 MOST_RUNS = 64
 """Largest number of sequences, and of runs, of a graph."""
 KEPT = 32
@@ -34,7 +34,7 @@ _WARM_UPS = 3
 
 _log = logging.getLogger(__name__)
 _RECORDING = threading.Lock()
-"""torch records one graph at a time in a process."""
+"""Held while a graph is recorded: torch records one at a time in a process."""
 Compute = Callable[[Tensor, Tensor, Sequences, Updates], Tensor]
 """A forward pass: ids and positions (tokens,), sequences, updates → hidden states (tokens, width)."""
 Record = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
@@ -97,7 +97,7 @@ _Graph = tuple[StaticInputs, Callable[[], Tensor]]
 class Graphs:
     """The CUDA graphs of one forward pass, by shape. Thread-safe for threads that use one CUDA stream.
 
-    `Bank` does not count the memory of their copies of adapters.
+    The copies of adapters in their input tensors are not counted by `Bank`.
     compute: the forward pass.
     record: records it, by default as a CUDA graph.
     """
@@ -156,7 +156,7 @@ class Graphs:
 
 
 def shape_of(part: Part, loras: Sequence[Lora | None]) -> GraphShape | None:
-    """Return the shape of a batch's graph; None if the batch is too large or its adapters have several layouts."""
+    """Return the shape of a batch's graph; None if the batch is too large or its adapters have no shared layout."""
     tokens = next((size for size in TOKENS if size >= part.tokens), None)
     runs, sequences = len(part.segments), len(part.sequences.lengths)
     if tokens is None or max(runs, sequences) > MOST_RUNS:

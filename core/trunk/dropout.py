@@ -21,7 +21,9 @@ class Dropout:
 
     def __init__(self, probability: float, generator: torch.Generator | None = None) -> None:
         self._generator = generator
-        self._bytes = min(255, max(1, round((1.0 - probability) * 256)))  # compared with bytes
+        self._bytes = min(
+            255, max(1, round((1.0 - probability) * 256))
+        )  # a value is kept if a random byte is below
 
     def draw(self, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return a mask of `shape`: 0 for dropped values, 1 / (keep probability) for the others.
