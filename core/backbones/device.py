@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,8 +52,9 @@ def name_of(dtype: torch.dtype) -> str:
     return next(name for name, known in DTYPES.items() if known == dtype)
 
 
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return `tensor` on `device`, in its shape. A copy to a GPU uses page-locked memory and does not block."""
+def to_device(values: Tensor | np.ndarray, device: torch.device) -> Tensor:
+    """Return `values` as a tensor on `device`. A copy to a GPU uses page-locked memory and does not block."""
+    tensor = torch.as_tensor(values)
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

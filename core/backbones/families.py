@@ -1,8 +1,8 @@
 """Encoder families, and the sizes that an encoder's configuration declares.
 
-The packed trunk (`core.trunk.packed`) runs the families in `FAMILIES`. They all have BERT's layer: attention, a norm,
-two products with an activation between, a norm. They differ in the names of the weights, in the embeddings and in the
-heads of transformers.
+The packed trunk (`core.trunk.packed`) runs the families in `FAMILIES`. They all have BERT's layer: attention, a
+norm, two products with an activation between, a norm. They differ in the names of the weights, in the embeddings
+and in the heads of transformers.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from onetrunk.core.backbones.checkpoint import check_finite, first_line, weight_
 from onetrunk.core.backbones.families import FAMILIES, Family
 from onetrunk.core.backbones.rng import global_generators
 from onetrunk.core.errors import BackboneError, UnsupportedBackbone
-from onetrunk.core.tasks import HeadStyle
 
 SUPPORTED = (
     f"supported: {', '.join(FAMILIES)}, and more slowly other encoders that transformers has a masked language "
@@ -62,12 +61,17 @@ def load_padded(name: str, folder: Path, config: Any) -> tuple[Family, dict[str,
         )
     model = _read_model(name, folder)
     check_finite(name, model.state_dict())
+    pooler = (getattr(config, "pooler_hidden_act", None), getattr(config, "pooler_hidden_size", None))
+    has_same_head = config.model_type in ("deberta", "deberta-v2") and pooler == ("gelu", config.hidden_size)
     family = Family(
         model_type=config.model_type,
         prefix=model.base_model_prefix,
-        style=_head_style(config),
+        style="deberta" if has_same_head else "plain",
         layout=_layout(name, config, model),
-        positions_after_padding=_positions_after_padding(model),
+        positions_after_padding=any(  # such position embeddings have a padding index
+            "position" in path and isinstance(module, nn.Embedding) and module.padding_idx is not None
+            for path, module in model.named_modules()
+        ),
         packed=False,
         pooler_inside=False,
     )
@@ -125,13 +129,6 @@ def _bare(model: Any) -> Any:
     return model
 
 
-def _head_style(config: Any) -> HeadStyle:
-    """Return `deberta` if OneTrunk builds the same heads as transformers, else `plain`."""
-    pooler = (getattr(config, "pooler_hidden_act", None), getattr(config, "pooler_hidden_size", None))
-    known = config.model_type in ("deberta", "deberta-v2") and pooler == ("gelu", config.hidden_size)
-    return "deberta" if known else "plain"
-
-
 def _layout(name: str, config: Any, model: nn.Module) -> Layout:
     """Return the list of layers that has the most linear modules, and the paths of these within a layer."""
     linears = [path for path, module in model.named_modules() if type(module) is nn.Linear]
@@ -141,14 +138,6 @@ def _layout(name: str, config: Any, model: nn.Module) -> Layout:
     ((layers, _),) = Counter(match[1] for match in indexed).most_common(1)
     paths = dict.fromkeys(match[2] for match in indexed if match[1] == layers)
     return Layout(layers, {_NAMES.get(path, path): path for path in paths})
-
-
-def _positions_after_padding(model: nn.Module) -> bool:
-    """Whether the position embeddings have a padding index: positions then begin after it, as in RoBERTa."""
-    return any(
-        "position" in path and isinstance(module, nn.Embedding) and module.padding_idx is not None
-        for path, module in model.named_modules()
-    )
 
 
 @torch.inference_mode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, groupby
+from itertools import accumulate, chain, groupby
 
 import numpy as np
 import torch
@@ -155,17 +155,13 @@ def _entries(trunk: Trunk, rows: Sequence[_Row], most: int) -> list[LayerEntry]:
 
 def _entry(rows: Sequence[_Row], states: Mapping[int, Tensor]) -> LayerEntry:
     """Return the entry of `rows`; states: (tokens, width) of each text by its number."""
-    starts: dict[int, int] = {}
-    end = 0
-    for row in rows:
-        if row.text not in starts:
-            starts[row.text] = end
-            end += row.encoded.tokens
+    texts = {row.text: row.encoded for row in rows}
+    starts = dict(zip(texts, accumulate((own.tokens for own in texts.values()), initial=0), strict=False))
     source = [np.arange(start := starts[row.text], start + row.encoded.tokens) for row in rows]
     return LayerEntry(
         first=rows[0].first,
         texts=[row.encoded for row in rows],
         slots=[row.slot for row in rows],
-        hidden=torch.cat([states[text] for text in starts]),
+        hidden=torch.cat([states[text] for text in texts]),
         source=torch.from_numpy(np.concatenate(source)),
     )

@@ -60,10 +60,6 @@ def lay_out(
 
     waste, few: bounds of a block's padding, see `WASTE` and `FEW`; with 0 and 0 no block has padding.
     """
-
-    def here(values: np.ndarray) -> Tensor:
-        return to_device(torch.from_numpy(values), device)
-
     sizes = np.asarray(lengths, dtype=np.int64)
     starts = np.concatenate(([0], np.cumsum(sizes)))
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
@@ -75,15 +71,15 @@ def lay_out(
         first, inside = starts[group][:, None], np.arange(longest) < sizes[group][:, None]
         pad.append(np.where(inside, first + np.arange(longest), first).ravel())
         real.append(inside.ravel())
-        keep = None if inside.all() else here(inside)[:, None, None, :]
+        keep = None if inside.all() else to_device(inside, device)[:, None, None, :]
         blocks.append(AttentionBlock(len(group), longest, keep))
     rows, is_real = np.concatenate(pad), np.concatenate(real)
     if is_real.all() and np.array_equal(rows, np.arange(len(rows))):
         return Blocks(tuple(blocks), None, None, None)
     unpad = np.empty(starts[-1], dtype=np.int64)
     unpad[rows[is_real]] = np.flatnonzero(is_real)
-    padding = np.flatnonzero(~is_real)
-    return Blocks(tuple(blocks), *map(here, (rows, unpad, padding)))
+    indices = (rows, unpad, np.flatnonzero(~is_real))
+    return Blocks(tuple(blocks), *(to_device(each, device) for each in indices))
 
 
 def _groups(order: Sequence[int], lengths: Sequence[int], waste: float, few: int) -> list[list[int]]:

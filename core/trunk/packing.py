@@ -120,19 +120,15 @@ def pack(
     source = np.concatenate([np.arange(given[i], given[i + 1]) for i in order])
     offsets = (0, *accumulate(text.rows for text in texts))
     join, first_rows = _join(texts, starts, offsets)
-
-    def here(values: np.ndarray) -> Tensor:
-        return to_device(torch.from_numpy(values), device)
-
     words = np.concatenate([text.words + start for text, start in zip(texts, offsets, strict=False)])
     cuts = [order] if most is None else by_budget(order, lengths, most)
     return Packed(
         parts=tuple(_part([windows[i] for i in cut], device) for cut in cuts),
-        source=here(source),
-        join=None if np.array_equal(join, np.arange(len(source))) else here(join),
-        first_rows=tuple((row, here(starts)) for row, starts in first_rows),
+        source=to_device(source, device),
+        join=None if np.array_equal(join, np.arange(len(source))) else to_device(join, device),
+        first_rows=tuple((row, to_device(starts, device)) for row, starts in first_rows),
         offsets=offsets,
-        words=here(words),
+        words=to_device(words, device),
         word_offsets=(0, *accumulate(len(text.words) for text in texts)),
     )
 
@@ -161,8 +157,8 @@ def _part(windows: Sequence[_Window], device: torch.device) -> Part:
         segments.append(Segment(start, stop, slot))
         start = stop
     return Part(
-        ids=to_device(torch.from_numpy(ids), device),
-        positions=to_device(torch.from_numpy(positions), device),
+        ids=to_device(ids, device),
+        positions=to_device(positions, device),
         segments=tuple(segments),
         sequences=Sequences([window.length for window in windows], device),
     )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from onetrunk.adapters.methods.lora import Lora, Patch, Target, patched_linear
 from onetrunk.adapters.methods.target_modules import Layout
-from onetrunk.core.trunk.attention import AttentionBlock, lay_out
+from onetrunk.core.trunk.attention import lay_out
 from onetrunk.core.trunk.base import Trunk, run_parts
 from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.packing import Packed, Part, Segment
@@ -143,27 +143,22 @@ class PaddedTrunk(Trunk):
         plan = lay_out(_lengths(part.positions[own]), part.ids.device)
         rows = torch.arange(segment.start, segment.stop, device=part.ids.device)
         padded = rows if plan.pad is None else rows.index_select(0, plan.pad)
-        states = []
-        for block, own_rows in zip(
+        states: list[Tensor] = []
+        for block, block_rows in zip(
             plan.blocks, padded.split([b.count * b.length for b in plan.blocks]), strict=True
         ):
-            running = _Running(adapters.get(segment.slot), part, own_rows, lora_masks)
-            token = _RUNNING.set(running)
+            ids = part.ids.index_select(0, block_rows).view(block.count, block.length)
+            keep = torch.ones_like(ids)
+            if block.keep is not None:
+                keep = block.keep.view(ids.shape).long()
+                ids = ids.masked_fill(keep == 0, self._config.pad_token_id or 0)
+            token = _RUNNING.set(_Running(adapters.get(segment.slot), part, block_rows, lora_masks))
             try:
-                states.append(self._block(part.ids.index_select(0, own_rows).view(block.count, -1), block))
+                states.append(self._model(input_ids=ids, attention_mask=keep)[0].flatten(0, 1))
             finally:
                 _RUNNING.reset(token)
         hidden = torch.cat(states)
         return hidden if plan.unpad is None else hidden.index_select(0, plan.unpad)
-
-    def _block(self, ids: Tensor, block: AttentionBlock) -> Tensor:
-        """Return hidden states (count * length, width), padding included; ids: (count, length)."""
-        keep = torch.ones_like(ids)
-        if block.keep is not None:
-            keep = block.keep.view(ids.shape).long()
-            ids = ids.masked_fill(keep == 0, self._config.pad_token_id or 0)
-        hidden: Tensor = self._model(input_ids=ids, attention_mask=keep)[0]
-        return hidden.flatten(0, 1)
 
 
 def make_adaptable(model: nn.Module, layout: Layout, targets: Iterable[Target]) -> None:
