@@ -6,9 +6,8 @@ each adapter with the matrix of that adapter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +21,15 @@ from onetrunk.core.trunk.packing import Segment
 
 _ALIGNED = 16
 """Strides of grouped products must be multiples of this many bytes."""
+
+Updates = Callable[[Tensor, Frozen, int, tuple[str, ...], int], Tensor]
+"""Computes products of a batch with its LoRA updates: (x, frozen, layer, modules, width) → product.
+
+x: (tokens, d_in).
+frozen: the product with the pretrained weights of `modules` of `layer`; their updates are added.
+width: number of output columns of each module.
+product: (tokens, modules * width); (tokens, d_out) for one module.
+"""
 
 SharedStates = tuple[Tensor, Tensor]
 """Hidden states (states, width), and (tokens,) int64, the index of the state of each packed row."""
@@ -47,20 +55,8 @@ class SharedProduct:
         return self.frozen.back(grad)
 
 
-class Updates(Protocol):
-    """The LoRA updates of a batch."""
-
-    def product(self, x: Tensor, frozen: Frozen, layer: int, modules: tuple[str, ...], width: int) -> Tensor:
-        """Return `frozen(x)` plus the updates of `modules` of `layer`.
-
-        x: (tokens, d_in).
-        width: output columns of each module.
-        Returns (tokens, modules * width); (tokens, d_out) for one module.
-        """
-
-
 class Patches:
-    """LoRA updates as small products, one for each segment (the rows of one adapter). They support gradients."""
+    """`Updates` as small products, one for each segment (the rows of one adapter). They support gradients."""
 
     def __init__(
         self, segments: tuple[Segment, ...], adapters: Mapping[int, Lora], masks: Masks | None
@@ -68,8 +64,8 @@ class Patches:
         self._segments, self._masks = segments, masks
         self._runs = [(own, adapters[own.slot]) for own in segments if own.slot in adapters]
 
-    def product(self, x: Tensor, frozen: Frozen, layer: int, modules: tuple[str, ...], width: int) -> Tensor:
-        """Return `frozen(x)` plus the updates of `modules`; see `Updates.product` for the shapes."""
+    def __call__(self, x: Tensor, frozen: Frozen, layer: int, modules: tuple[str, ...], width: int) -> Tensor:
+        """Return `frozen(x)` plus the updates of `modules`, in the shapes of `Updates`."""
         found = ((own, lora.on(layer, modules, width)) for own, lora in self._runs)
         patches = [Patch(own.start, own.stop, update) for own, update in found if update is not None]
         mask = self._masks.of(x, self._segments) if self._masks is not None and patches else None
@@ -77,7 +73,7 @@ class Patches:
 
 
 class Stack:
-    """LoRA updates as grouped products; the factors of all adapters have the same places in memory (`layout`).
+    """`Updates` as grouped products, for adapters of one memory layout.
 
     As in Punica (Chen et al. 2023, arXiv:2310.18547, section 4), one kernel multiplies with A and one with B.
 
@@ -103,8 +99,8 @@ class Stack:
         stacked = torch.stack([nothing if flat is None else flat for flat in flats])
         return cls(stacked, stops, layout)
 
-    def product(self, x: Tensor, frozen: Frozen, layer: int, modules: tuple[str, ...], width: int) -> Tensor:
-        """Return `frozen(x)` plus the updates of `modules`; see `Updates.product` for the shapes."""
+    def __call__(self, x: Tensor, frozen: Frozen, layer: int, modules: tuple[str, ...], width: int) -> Tensor:
+        """Return `frozen(x)` plus the updates of `modules`, in the shapes of `Updates`."""
         y = frozen(x)
         columns = {(layer, module): i * width for i, module in enumerate(modules)}
         blocks = [block for block in self._layout.blocks if block.target in columns]

@@ -127,8 +127,13 @@ class PackedTrunk(Trunk):
 
         Returns the output, (tokens, width), and the input (tokens, d_in) of each product, by its first module.
         """
-        (part,), recorder = packed.parts, InputRecorder()
-        return self._run_layer(0, hidden, part.sequences, recorder), recorder.inputs
+        inputs: dict[str, Tensor] = {}
+
+        def record(x: Tensor, frozen: Frozen, _layer: int, modules: tuple[str, ...], _width: int) -> Tensor:
+            inputs[modules[0]] = x
+            return frozen(x)
+
+        return self._run_layer(0, hidden, packed.parts[0].sequences, record), inputs
 
     def _embed(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Return the input of the first layer, (tokens, width); ids, positions: (tokens,)."""
@@ -170,7 +175,7 @@ class PackedTrunk(Trunk):
         layer, width = self.layers[index], hidden.shape[1]
 
         def product(x: Tensor, linear: Frozen, *modules: str) -> Tensor:
-            return updates.product(x, linear, index, modules, width)
+            return updates(x, linear, index, modules, width)
 
         qkv = layer.qkv if shared is None else SharedProduct(layer.qkv, *shared)
         attended = attend(product(hidden, qkv, "query", "key", "value"), sequences, self._sizes.heads)
@@ -199,18 +204,3 @@ def rounded_up(rows: int) -> int:
     octave = 1 << max(0, (rows - 1).bit_length() - 1)
     step = max(4, min(16, octave // 8), octave // 16)
     return -(-rows // step) * step
-
-
-class InputRecorder:
-    """An `Updates` (see `lora_application`) that changes nothing and records the inputs of one layer's products.
-
-    inputs: the input (tokens, d_in) of each product, by the name of its first module.
-    """
-
-    def __init__(self) -> None:
-        self.inputs: dict[str, Tensor] = {}
-
-    def product(self, x: Tensor, frozen: Frozen, layer: int, modules: tuple[str, ...], width: int) -> Tensor:  # noqa: ARG002
-        """Return `frozen(x)`, (tokens, d_out), and record x, (tokens, d_in)."""
-        self.inputs[modules[0]] = x
-        return frozen(x)
