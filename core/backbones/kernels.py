@@ -89,7 +89,8 @@ def packed_attention(qkv: Tensor, starts: Tensor, longest: int) -> Tensor:
     """
     from torch.nn.attention.varlen import varlen_attn
 
-    attended = varlen_attn(*qkv.unbind(1), starts, starts, longest, longest)
+    q, k, v = qkv.unbind(1)
+    attended = varlen_attn(q, k, v, starts, starts, longest, longest)
     return cast(Tensor, attended)  # a tuple only with `return_aux`
 
 

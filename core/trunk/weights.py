@@ -98,7 +98,9 @@ def with_noise(record: Record, noise: float, generator: torch.Generator) -> Reco
     """Return the record with relative noise on the weights of its norms. It shares all other weights."""
     values = {each.name: getattr(record, each.name) for each in fields(record)}
     norms = {name: value for name, value in values.items() if isinstance(value, Norm)}
-    noisy = {name: Norm(noised(own.weight, noise, generator), own.bias) for name, own in norms.items()}
+    noisy: dict[str, Any] = {
+        name: Norm(noised(own.weight, noise, generator), own.bias) for name, own in norms.items()
+    }
     return replace(record, **noisy)
 
 
