@@ -111,7 +111,7 @@ def peft_classifier(stored: Stored) -> Any:
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
-    folder = locate(stored.backbone.name, stored.backbone.revision).folder
+    folder, _ = locate(stored.backbone.name, stored.backbone.revision)
     names = dict(enumerate(stored.labels))
     base = AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=len(names), id2label=names, dtype=torch.float32

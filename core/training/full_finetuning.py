@@ -54,7 +54,7 @@ class WholeModel(Trainable):
 
         The encoder runs in training mode, with dropout. most: the largest number of tokens that it runs at once.
         """
-        packed = pack(texts, [0] * len(texts), most).to(self.trunk.device)
+        packed = pack(texts, [0] * len(texts), most, self.trunk.device)
         self._model.train()
         with self.randomness.as_global():
             return self.trunk.forward(packed, {}), packed.rows(0, len(texts))

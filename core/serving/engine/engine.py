@@ -262,4 +262,4 @@ class Engine(ServingBackend):
     @override
     def _details(self, served: ServedName) -> tuple[str, Labels, Tier]:
         adapter = served.loaded.adapter
-        return adapter.spec.name, adapter.labels, self.trunk.registry.tier(served.loaded)
+        return adapter.spec.name, adapter.labels, self.trunk.bank.tier(served.loaded)
