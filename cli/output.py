@@ -16,11 +16,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import wraps
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from onetrunk.cli.streams import Opener, clear_errors, open_output
+
+if TYPE_CHECKING:
+    from onetrunk.core.data.notes import Note
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters (C0, DEL, C1), line separators, direction overrides and lone surrogates."""
@@ -71,6 +74,12 @@ def printable(text: str, keep: str = "") -> str:
         return sign if sign in keep else sign.encode("unicode_escape").decode("ascii")
 
     return _UNSAFE.sub(escape, text)
+
+
+def print_notes(notes: Iterable[Note], subject: str = "") -> None:
+    """Print one line per note on stderr, after the name `subject` if one is given."""
+    for note in notes:
+        click.echo(printable(f"{subject}: {note}" if subject else str(note)), err=True)
 
 
 def json_line(obj: object) -> str:

@@ -12,10 +12,10 @@ from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.number_format import duration, format_metric
-from onetrunk.cli.output import emit_json, printable, say, table
+from onetrunk.cli.output import emit_json, print_notes, printable, say, table
 from onetrunk.cli.quiet import load_backbone
 from onetrunk.cli.train_from import Parent, parent_adapter
-from onetrunk.cli.train_report import notices, record_of
+from onetrunk.cli.train_report import record_of
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.training.train_plan import Plan, PlannedAdapter, read_plan
 
@@ -62,14 +62,14 @@ def _train(host: PluginHost, plan: Plan, device: str) -> list[Outcome]:
 
 
 def _job(host: PluginHost, own: PlannedAdapter, parent: Parent | None) -> TrainJob:
+    from onetrunk.core.data.dataset import Splits
     from onetrunk.core.data.training_data import read_train_data
     from onetrunk.core.training.pipeline import TrainJob
 
     labels = None if parent is None else parent[1].labels
     spec = host.task(own.task)
-    data = read_train_data(spec, own.train, own.dev, own.test, seed=own.settings.seed, labels=labels)
-    for line in notices(spec, data, own.settings.seed):
-        click.echo(f"{own.name}: {line}", err=True)
+    data = read_train_data(spec, Splits(own.train, own.dev, own.test), seed=own.settings.seed, labels=labels)
+    print_notes(data.notes, own.name)
     return TrainJob(own.task, own.name, data, own.settings, parent and parent[0])
 
 

@@ -18,11 +18,12 @@ from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, format_metric, scalar_metrics
 from onetrunk.cli.options import running_options
-from onetrunk.cli.output import emit_json, json_option, printable, say, table, whole_file
+from onetrunk.cli.output import emit_json, json_option, print_notes, printable, say, table, whole_file
 from onetrunk.cli.progress import counting
 from onetrunk.cli.quiet import load_backbone
+from onetrunk.cli.reading_options import reading_options
 from onetrunk.cli.sharing import resolve_version
-from onetrunk.cli.train_report import notes_lines
+from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,10 +42,18 @@ _ROWS_SHOWN = 30
     "--report", type=click.Path(path_type=Path), metavar="F.json", help="Write all metrics to this JSON file."
 )
 @running_options
+@reading_options()
 @json_option
 @click.pass_context
 def command(
-    context: click.Context, /, ref: str, data: str, report: Path | None, as_json: bool, **running: Any
+    context: click.Context,
+    /,
+    ref: str,
+    data: str,
+    report: Path | None,
+    reading: ReadOptions,
+    as_json: bool,
+    **running: Any,
 ) -> None:
     """Evaluate the adapter REF on labelled data.
 
@@ -62,10 +71,9 @@ def command(
     stored = resolve_version(lambda: host, ref, running["backbone"])
     manifest = read_manifest(stored.path)
     spec = host.task(manifest.task)
-    dataset = load_dataset(spec, _file_of(data))
+    dataset = load_dataset(spec, _file_of(data), reading)
     check_targets(spec, dataset, manifest.labels)  # before the backbone is loaded, which takes longer
-    for line in notes_lines(spec, dataset):
-        click.echo(line, err=True)
+    print_notes(dataset.notes)
     about = {"adapter": stored.ref, "rows": len(dataset.examples), "sha256": dataset.sha256}
     with (
         nullcontext() if report is None else whole_file(report) as file
@@ -74,7 +82,8 @@ def command(
         if file is not None:
             file.write(json.dumps({**about, "metrics": metrics}, ensure_ascii=False, indent=2) + "\n")
     if as_json:
-        emit_json({**about, "metrics": scalar_metrics(metrics)})
+        notes = [note.to_json() for note in dataset.notes]
+        emit_json({**about, "metrics": scalar_metrics(metrics), "notes": notes})
     else:
         _print(f"{stored.ref} on {dataset.source}, {counted(len(dataset.examples), 'row')}", metrics)
 

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onetrunk.cli.options import running_options
-from onetrunk.cli.output import emit_json, json_line, json_option, results, whole_file
+from onetrunk.cli.output import emit_json, json_line, json_option, print_notes, results, whole_file
 from onetrunk.cli.predict_backend import Predict, PredictBackend, open_backend
 from onetrunk.cli.progress import counting
+from onetrunk.cli.reading_options import reading_options
+from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.errors import PredictionFailed
 from onetrunk.core.tasks.guarded_calls import json_faults
 
 if TYPE_CHECKING:
     from onetrunk.core.data.dataset import TextRecord
+    from onetrunk.core.data.notes import Note
     from onetrunk.core.tasks import JSONObject
     from onetrunk.core.tasks.prediction import Prediction
 
@@ -45,6 +48,7 @@ Write = Callable[[Sequence["Prediction"], Mapping[str, Any]], object]
     "--token", "token_file", metavar="FILE", help="File with the token for the service; - reads stdin."
 )
 @running_options
+@reading_options("format", "encoding", "delimiter", "quoting", "text_column")
 @json_option
 @click.pass_context
 def command(
@@ -70,9 +74,12 @@ def command(
       adapters predict ner@prod --input mails.jsonl --url http://127.0.0.1:8080
     """
     stdin = source == "-" or (source is None and texts in ((), ("-",)))
+    reading: ReadOptions = running.pop("reading")
     backend = PredictBackend(running.pop("url"), running.pop("token_file"))
     backend.check(context, running, stdin=stdin)
-    records = _begun(_records(texts, source))
+    notes: list[Note] = []
+    records = _begun(_records(texts, source, reading, notes))
+    print_notes(notes)
     # At a terminal, predict after each line instead of in batches.
     chunk = 1 if stdin and source is None and sys.stdin.isatty() else None
     adapters = [ref.strip() for ref in refs.split(",")]
@@ -88,7 +95,9 @@ def command(
             advance(1)
 
 
-def _records(texts: Sequence[str], source: str | None) -> Iterator[TextRecord]:
+def _records(
+    texts: Sequence[str], source: str | None, reading: ReadOptions, notes: list[Note]
+) -> Iterator[TextRecord]:
     """Return the texts to predict. Raises UsageError unless there is one source; DataError on iteration."""
     from onetrunk.core.data.dataset import TextRecord, load_unlabelled
 
@@ -104,7 +113,7 @@ def _records(texts: Sequence[str], source: str | None) -> Iterator[TextRecord]:
         return (TextRecord(text, {}, f"text {number}") for number, text in enumerate(texts, 1))
     if source is None and not texts and sys.stdin.isatty():
         raise click.UsageError("no text given; give texts, '-' to type them, or a file with --input")
-    return load_unlabelled(source or "-")
+    return load_unlabelled(source or "-", reading, notes)
 
 
 def texts_given(texts: Sequence[str]) -> int | None:

@@ -16,11 +16,13 @@ from onetrunk.cli.backbones import choose_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, duration, format_metric, scalar_metrics, size
 from onetrunk.cli.options import device_option, training_options
-from onetrunk.cli.output import emit_json, json_option, say, table
+from onetrunk.cli.output import emit_json, json_option, print_notes, say, table
 from onetrunk.cli.quiet import load_backbone
+from onetrunk.cli.reading_options import reading_options
 from onetrunk.cli.train_from import Parent, parent_adapter
-from onetrunk.cli.train_report import notices, record_of
+from onetrunk.cli.train_report import record_of
 from onetrunk.core.backbones.repository import OFFLINE_NAME
+from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.errors import UsageError
 from onetrunk.core.training.settings import TrainSettings
 
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
 )
 @device_option
 @training_options
+@reading_options()
 @json_option
 @click.pass_context
 def command(
@@ -93,14 +96,14 @@ def command(
         missing = "argument 'TASK'" if task is None else "option '--train'"
         raise click.UsageError(f"Missing {missing}; it is required unless --plan is given.", context)
     files = [options.pop(f"{split}_file") for split in ("train", "dev", "test")]
-    start, backbone = options.pop("start"), options.pop("backbone")
+    start, backbone, reading = options.pop("start"), options.pop("backbone"), options.pop("reading")
     settings, name = TrainSettings(**options), validate_name(task if name is None else name)
     parent = (
         None
         if start is None
         else parent_adapter(lambda: plugin_host(context), start, task, _given(context), backbone)
     )
-    data = _read(context, task, files, settings, parent)
+    data = _read(context, task, files, (settings.seed, reading), parent)
     from onetrunk.core.training.pipeline import TrainJob
 
     began = time.monotonic()
@@ -131,10 +134,13 @@ def _read(
     context: click.Context,
     task: str,
     files: list[str | None],
-    settings: TrainSettings,
+    reading: tuple[int, ReadOptions],
     parent: Parent | None,
 ) -> TrainData:
-    """Read and check the data; print notes on it, such as that dev rows are held out."""
+    """Read and check the data; print notes on it, such as that dev rows are held out.
+
+    reading: the seed of the held-out sample, and how to read the files.
+    """
     spec = plugin_host(context).task(task)
     if "" in files:
         raise UsageError(
@@ -142,13 +148,15 @@ def _read(
         )
     if files.count("-") > 1:
         raise UsageError("only one of --train, --dev and --test can read stdin; give files for the others")
+    from onetrunk.core.data.dataset import Splits
     from onetrunk.core.data.training_data import read_train_data
 
     labels = None if parent is None else parent[1].labels
     train_file, dev_file, test_file = files
-    data = read_train_data(spec, train_file or "", dev_file, test_file, seed=settings.seed, labels=labels)
-    for line in notices(spec, data, settings.seed):
-        click.echo(line, err=True)
+    seed, options = reading
+    splits = Splits(train_file or "", dev_file, test_file)
+    data = read_train_data(spec, splits, seed=seed, labels=labels, options=options)
+    print_notes(data.notes)
     return data
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from onetrunk.core.data.lines import is_stream, read_lines, source_name
+from onetrunk.core.data.notes import Note
+from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import SUFFIXES, SourceRecord, read_records, split_suffix
 from onetrunk.core.data.stratified import draw_stratified
 from onetrunk.core.errors import DataError, PluginError, UsageError
 from onetrunk.core.tasks import Example, Labels, Targets, TaskSpec
-from onetrunk.core.tasks.guarded_calls import calling, targets_of
+from onetrunk.core.tasks.guarded_calls import calling, notes_on, targets_of
 
 FAULTS_SHOWN = 5
 """The largest number of faulty lines that one message lists; the others are only counted."""
@@ -35,21 +37,23 @@ class Dataset:
     source: the origin of the examples, for messages.
     sha256: hexadecimal, of the content of the examples, see `content_sha256`.
     columns: the header of a table; () for other formats.
+    notes: of the reader, of the checks of the data and of the task.
     """
 
     examples: tuple[Example, ...]
     source: str
     sha256: str
     columns: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The data files of a folder; `dev` and `test` are None if it has none."""
+    """The data files of a training run; `dev` and `test` are None if there are none."""
 
-    train: Path
-    dev: Path | None
-    test: Path | None
+    train: str | Path
+    dev: str | Path | None = None
+    test: str | Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +92,10 @@ class _Faults:
         raise DataError(where, message, also)
 
 
-def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None) -> Dataset:
+def load_dataset(spec: TaskSpec, path: str | Path, options: ReadOptions = AS_WRITTEN) -> Dataset:
     """Read a whole file as examples of the task `spec`.
 
-    path, format: as for `read_records`.
+    path, options: as for `read_records`.
     Raises DataError for a record that breaks the format of the file, and for records that `read` of the task
     rejects; the message lists up to `FAULTS_SHOWN` lines, or one fault that all rows of a table have. Raises
     PluginError for a target that cannot be hashed; TaskSpecError, with file and line, if `read` raises otherwise.
@@ -99,7 +103,8 @@ def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None)
     faults = _Faults()
     examples: list[Example] = []
     columns: tuple[str, ...] = ()
-    for source in read_records(path, format=format):
+    notes: list[Note] = []
+    for source in read_records(path, options, notes):
         columns = source.columns
         try:
             examples.append(_example(spec, source))
@@ -107,7 +112,8 @@ def load_dataset(spec: TaskSpec, path: str | Path, *, format: str | None = None)
             faults.add(source.where, str(fault))
     name = source_name(path)
     faults.raise_any(name, len(examples) + faults.count, columns)
-    return Dataset(tuple(examples), name, content_sha256(examples), columns)
+    notes += [Note("task", text, name) for text in notes_on(spec, examples)]
+    return Dataset(tuple(examples), name, content_sha256(examples), columns, tuple(notes))
 
 
 def check_targets(spec: TaskSpec, dataset: Dataset, labels: Labels) -> list[Targets]:
@@ -184,7 +190,9 @@ def find_evaluation(folder: str | Path) -> Path:
     return file
 
 
-def load_unlabelled(path: str | Path, *, format: str | None = None) -> Iterator[TextRecord]:
+def load_unlabelled(
+    path: str | Path, options: ReadOptions = AS_WRITTEN, notes: list[Note] | None = None
+) -> Iterator[TextRecord]:
     """Yield the texts of a file, one at a time.
 
     The format `text` has one text per line; an empty line is an empty text. It is the default for `.txt`, standard
@@ -193,9 +201,9 @@ def load_unlabelled(path: str | Path, *, format: str | None = None) -> Iterator[
     """
     _, suffix = split_suffix(Path(path).name)
     plain = suffix == ".txt" or (suffix not in SUFFIXES and is_stream(path))
-    if format == "text" or (format is None and plain):
+    if options.format == "text" or (options.format is None and plain):
         return _plain_texts(path)
-    return (_text_record(source) for source in read_records(path, format=format))
+    return (_text_record(source) for source in read_records(path, options, notes))
 
 
 def _example(spec: TaskSpec, source: SourceRecord) -> Example:
@@ -218,7 +226,9 @@ def _targets(spec: TaskSpec, dataset: Dataset, examples: Sequence[Example], labe
 
 
 def _part(dataset: Dataset, examples: Sequence[Example], source: str) -> Dataset:
-    return replace(dataset, examples=tuple(examples), source=source, sha256=content_sha256(examples))
+    return replace(
+        dataset, examples=tuple(examples), source=source, sha256=content_sha256(examples), notes=()
+    )
 
 
 def _canonical(value: object) -> str:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from onetrunk.core.data.dataset import (
     Dataset,
+    Splits,
     check_any_missing,
     check_targets,
     find_splits,
     hold_out,
     load_dataset,
 )
+from onetrunk.core.data.notes import Note
+from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Labels, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling
+
+FEW_DEV_ROWS = 20
+"""Below this many dev rows, a single example changes a metric by more than 5 points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,7 @@ class TrainData:
     test: None if there is no test split.
     labels: the labels of the adapter.
     held_out: whether dev was held out of train because the user gave no dev file.
+    notes: on all splits.
     """
 
     train: Dataset
@@ -34,6 +40,7 @@ class TrainData:
     test: Dataset | None
     labels: Labels
     held_out: bool
+    notes: tuple[Note, ...] = ()
 
     @property
     def splits(self) -> dict[str, Dataset]:
@@ -44,37 +51,59 @@ class TrainData:
 
 def read_train_data(
     spec: TaskSpec,
-    train_file: str | Path,
-    dev_file: str | Path | None = None,
-    test_file: str | Path | None = None,
+    files: Splits,
     *,
     seed: int = 0,
     labels: Labels | None = None,
+    options: ReadOptions = AS_WRITTEN,
 ) -> TrainData:
     """Read and check all splits.
 
-    train_file: a file, `-`, or a folder with train, dev and test files.
-    dev_file: without one, a stratified tenth of train is held out.
+    files: each is a file or `-`; train can also be a folder with train, dev and test files. Without a dev file, a
+        stratified tenth of train is held out.
     seed: of the sampling of the held-out rows.
     labels: those of the adapter to start from; None to collect them from train.
+    options: how to read the files.
     Raises DataError, with file and line, for invalid data; TaskSpecError if the code of the task fails.
     """
-    if train_file != "-" and os.path.isdir(
-        train_file
-    ):  # Path.is_dir can raise; reading gives a better message
-        splits = find_splits(train_file)
-        train_file, dev_file, test_file = splits.train, dev_file or splits.dev, test_file or splits.test
-    data = load_dataset(spec, train_file)
+    files = _with_folder(files)
+    data = load_dataset(spec, files.train, options)
     check_any_missing(spec, data)  # before labels are collected from the rows
-    held_out = dev_file is None
-    parts = hold_out(data, seed=seed) if dev_file is None else (data, load_dataset(spec, dev_file))
-    test = None if test_file is None else load_dataset(spec, test_file)
+    held_out = files.dev is None
+    parts = hold_out(data, seed=seed) if files.dev is None else (data, load_dataset(spec, files.dev, options))
+    test = None if files.test is None else load_dataset(spec, files.test, options)
     known = _labels(spec, data) if labels is None else labels
     for dataset in parts:
         _check_any_label(dataset.source, check_targets(spec, dataset, known), known)
     if test is not None:
         check_targets(spec, test, known)
-    return TrainData(parts[0], parts[1], test, known, held_out)
+    files = (data, test) if held_out else (data, parts[1], test)
+    notes = [note for own in files if own is not None for note in own.notes]
+    if held_out:
+        notes += _held_out_notes(data.source, *parts, seed)
+    return TrainData(parts[0], parts[1], test, known, held_out, tuple(notes))
+
+
+def _with_folder(files: Splits) -> Splits:
+    """Return `files` with those of the folder `files.train`, if it is one."""
+    if files.train == "-" or not os.path.isdir(
+        files.train
+    ):  # Path.is_dir can raise; reading gives a better message
+        return files
+    found = find_splits(files.train)
+    return Splits(found.train, files.dev or found.dev, files.test or found.test)
+
+
+def _held_out_notes(source: str, train: Dataset, dev: Dataset, seed: int) -> list[Note]:
+    held, every = len(dev.examples), len(train.examples) + len(dev.examples)
+    sample = f"{held} of {every} rows are held out as dev (a stratified tenth, seed {seed})"
+    notes = [Note("held-out", f"no dev data given: {sample}", source, held)]
+    if held < FEW_DEV_ROWS:
+        doubt = "the choice of the best epoch and the dev metrics are largely chance"
+        remedy = "give a larger dev file with --dev"
+        rows = f"dev has only {held} rows, fewer than {FEW_DEV_ROWS}"
+        notes.append(Note("few-dev-rows", f"{rows}: {doubt}; {remedy}", source, held))
+    return notes
 
 
 def _check_any_label(source: str, targets: Iterable[Targets], labels: Labels) -> None:

@@ -7,6 +7,7 @@ precision if the backbone is in bf16. Data, epochs, metrics and report are the s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -112,4 +113,4 @@ def train_full(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResu
         with model.randomness.as_global():
             loss.backward()
         run.advance(float(loss.detach()))
-    return result_of(run.result(), splits, backbone)
+    return replace(result_of(run.result(), splits, backbone), notes=job.data.notes)

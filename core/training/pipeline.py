@@ -11,6 +11,7 @@ import torch
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.data.notes import Note
 from onetrunk.core.data.training_data import TrainData
 from onetrunk.core.errors import UsageError
 from onetrunk.core.inference.adapter import Adapter
@@ -62,6 +63,7 @@ class TrainResult:
     bytes: the size of the stored weight files; 0 if nothing is stored.
     loss: the mean training loss of the best epoch.
     run: the trained weights, and a record of each epoch.
+    notes: on the data and on the training.
     """
 
     stored: StoredVersion | None
@@ -72,6 +74,7 @@ class TrainResult:
     bytes: int
     loss: float
     run: FinishedRun[Any]
+    notes: tuple[Note, ...] = ()
 
 
 _T = TypeVar("_T")
@@ -167,7 +170,7 @@ class _PreparedJob:
         result = result_of(run, self._splits, self._backbone)
         stored = self._store_version(run, result)
         size = sum(file.stat().st_size for file in stored.path.glob("*.safetensors"))
-        return replace(result, stored=stored, bytes=size)
+        return replace(result, stored=stored, bytes=size, notes=self._job.data.notes)
 
     def _store_version(self, run: FinishedRun[TrainableAdapter], result: TrainResult) -> StoredVersion:
         job, trainable = self._job, run.trainable
