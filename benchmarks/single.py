@@ -19,6 +19,7 @@ from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.device import DTYPES
 from onetrunk.core.backbones.repository import locate
+from onetrunk.core.data.splits import Splits
 from onetrunk.core.data.training_data import read_train_data
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.plugin_system.host import PluginHost
@@ -137,7 +138,7 @@ def train_one(backbone: Backbone, data: Path, scratch: Path) -> Stored:
     file.write_text("\n".join(map(json.dumps, kept)) + "\n", encoding="utf-8")
     host, store = PluginHost.discover(), Store(scratch / "store")
     settings = TrainSettings(pooling="cls", rank=8, alpha=16.0, targets=("query", "value"), epochs=1)
-    splits = read_train_data(host.task("intent"), file)
+    splits = read_train_data(host.task("intent"), Splits(file))
     result = train_adapter(host, store, TrainJob("intent", "single", splits, settings), backbone)
     assert result.stored is not None
     return Stored(backbone, store, result.stored, result.stored.read().manifest.labels)

@@ -19,6 +19,8 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from onetrunk.core.data.notes import Note
+
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters (C0, DEL, C1), line separators, direction overrides and lone surrogates."""
 
@@ -43,6 +45,12 @@ def json_option(body: Callable[..., None]) -> Callable[..., None]:
             body(*arguments, **options)
 
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
+
+
+def print_notes(notes: Iterable[Note], prefix: str = "") -> None:
+    """Print one line for each note on stderr, after `prefix`."""
+    for each in notes:
+        note(f"{prefix}{each}")
 
 
 def results() -> TextIO:

@@ -5,32 +5,27 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.store import Store, StoredVersion
-from onetrunk.cli.number_format import counted, headline, scalar_metrics
-from onetrunk.cli.output import note
+from onetrunk.cli.number_format import headline, scalar_metrics
+from onetrunk.cli.output import print_notes
 from onetrunk.cli.progress import TrainingProgress
 from onetrunk.cli.sharing import resolve_version
+from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.errors import UsageError
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.training.train_plan import PlannedAdapter
 
 if TYPE_CHECKING:
     from onetrunk.core.backbones.backbone import Backbone
-    from onetrunk.core.data.dataset import Dataset
-    from onetrunk.core.data.training_data import TrainData
-    from onetrunk.core.tasks import TaskSpec
     from onetrunk.core.training.pipeline import TrainJob, TrainResult
 
 _INHERITED = ("method", "pooling", "rank", "alpha", "targets", "layers")
 """Settings that are taken from the adapter to continue from."""
-_FEW = 20
-"""With fewer dev rows than this, a single example changes a metric by more than 5 points."""
 
 Parent = tuple[StoredVersion, Manifest]
 """The adapter to continue training from."""
@@ -61,49 +56,30 @@ def parent_adapter(host: PluginHost, adapter: PlannedAdapter, backbone: str | No
 
 
 def prepare_job(
-    host: PluginHost, adapter: PlannedAdapter, parent: Parent | None, prefix: str = ""
+    host: PluginHost,
+    adapter: PlannedAdapter,
+    parent: Parent | None,
+    options: ReadOptions = AS_WRITTEN,
+    prefix: str = "",
 ) -> TrainJob:
     """Read and check the data of an adapter, print the notes on it, and return the job.
 
+    options: how to read the data files.
     prefix: what each printed line starts with.
     Raises UnknownTask and the errors of `read_train_data`.
     """
+    from onetrunk.core.data.splits import Splits
     from onetrunk.core.data.training_data import read_train_data
 
     stored, manifest = parent or (None, None)
     spec, settings = host.task(adapter.task), adapter.settings
     labels = None if manifest is None else manifest.labels
-    files = adapter.train, adapter.dev, adapter.test
-    data = read_train_data(spec, *files, seed=settings.seed, labels=labels)
-    for line in _notices(spec, data, settings.seed):
-        note(prefix + line)
+    files = Splits(adapter.train, adapter.dev, adapter.test)
+    data = read_train_data(spec, files, seed=settings.seed, labels=labels, options=options)
+    print_notes(data.notes, prefix)
     from onetrunk.core.training.pipeline import TrainJob
 
     return TrainJob(adapter.task, adapter.name, data, settings, stored)
-
-
-def _notices(spec: TaskSpec, data: TrainData, seed: int) -> Iterator[str]:
-    if data.held_out:
-        held, kept = len(data.dev.examples), len(data.train.examples)
-        source = data.train.source.partition(" (")[0]
-        yield (
-            f"no dev data given: {held} of {held + kept} rows of {source} are held out as dev "
-            f"(a stratified tenth, seed {seed})"
-        )
-        if held < _FEW:
-            yield (
-                f"dev has only {counted(held, 'row')} (fewer than {_FEW}): the choice of the best epoch and the "
-                "dev metrics depend largely on chance; give a larger dev file with --dev"
-            )
-    for dataset in data.splits.values():
-        yield from notes_lines(spec, dataset)
-
-
-def notes_lines(spec: TaskSpec, dataset: Dataset) -> Iterator[str]:
-    """Yield the notes of the task on a data set, each after the name of the data set."""
-    from onetrunk.core.tasks.guarded_calls import notes_on
-
-    yield from (f"{dataset.source}: {line}" for line in notes_on(spec, dataset.examples))
 
 
 def train_job(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResult:
@@ -135,4 +111,5 @@ def record_of(result: TrainResult, seconds: float) -> dict[str, Any]:
         "epochs": len(result.run.history),
         "loss": result.loss,
         "bytes": result.bytes,
+        "notes": [note.to_json() for note in result.notes],
     }

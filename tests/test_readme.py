@@ -126,13 +126,14 @@ def topics(site: Path, monkeypatch: pytest.MonkeyPatch) -> TaskSpec:
 def test_a_faulty_row_for_the_plugin_is_reported_with_file_and_line(
     topics: TaskSpec, tmp_path: Path, row: dict[str, Any], fault: str
 ) -> None:
+    from onetrunk.core.data.splits import Splits
     from onetrunk.core.data.training_data import read_train_data
     from onetrunk.core.errors import DataError
 
     file = tmp_path / "topics.jsonl"
     file.write_text("".join(json.dumps(each) + "\n" for each in [*RECORDS, row]), encoding="utf-8")
     with pytest.raises(DataError, match=re.escape(f"topics.jsonl:{len(RECORDS) + 1}: {fault}") + "$"):
-        read_train_data(topics, file)
+        read_train_data(topics, Splits(file))
 
 
 def test_the_plugin_passes_the_conformance_kit(topics: TaskSpec, tmp_path: Path) -> None:

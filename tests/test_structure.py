@@ -38,7 +38,7 @@ PACKAGES = {
     "core/serving": ("engine", "http", "cluster"),
 }
 """Packages of a folder, in the order of imports: each may import only those before it."""
-CONTRACT = ("onetrunk.core.errors", "onetrunk.core.tasks", "onetrunk.core.data.conll")
+CONTRACT = ("onetrunk.core.errors", "onetrunk.core.tasks", "onetrunk.core.data.formats.conll")
 MAY_IMPORT = {
     "adapters": ("onetrunk.adapters",),
     "core": ("onetrunk.core", "onetrunk.adapters"),

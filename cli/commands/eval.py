@@ -17,11 +17,11 @@ from onetrunk.cli.backbones import backbone_for
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, format_metric, scalar_metrics
 from onetrunk.cli.options import running_options
-from onetrunk.cli.output import emit_json, json_option, note, say, table
+from onetrunk.cli.output import emit_json, json_option, note, print_notes, say, table
 from onetrunk.cli.progress import counting
+from onetrunk.cli.reading_options import reading_options
 from onetrunk.cli.sharing import resolve_version
 from onetrunk.cli.streams import whole_file
-from onetrunk.cli.training import notes_lines
 from onetrunk.core.errors import UsageError
 
 _ROWS_SHOWN = 30
@@ -33,6 +33,7 @@ _ROWS_SHOWN = 30
 @click.option("--data", metavar="F", required=True, help="Labelled data: a file, a folder, or - for stdin.")
 @click.option("--report", type=click.Path(path_type=Path), metavar="F", help="JSON file for all metrics.")
 @running_options
+@reading_options()
 @json_option
 @click.pass_context
 def command(
@@ -54,10 +55,9 @@ def command(
     stored = resolve_version(host, ref, running["backbone"])
     manifest = read_manifest(stored.path)
     spec = host.task(manifest.task)
-    dataset = load_dataset(spec, _file_of(data))
+    dataset = load_dataset(spec, _file_of(data), running.pop("reading"))
     check_targets(spec, dataset, manifest.labels)  # before the backbone is loaded, which takes longer
-    for line in notes_lines(spec, dataset):
-        note(line)
+    print_notes(dataset.notes)
     about = {"adapter": stored.ref, "rows": len(dataset.examples), "sha256": dataset.sha256}
     # The report is opened before the evaluation, so that a file that cannot be written fails early.
     with nullcontext() if report is None else whole_file(report) as file:
@@ -73,14 +73,15 @@ def command(
         if file is not None:
             file.write(json.dumps({**about, "metrics": metrics}, ensure_ascii=False, indent=2) + "\n")
     if as_json:
-        emit_json({**about, "metrics": scalar_metrics(metrics)})
+        notes = [each.to_json() for each in dataset.notes]
+        emit_json({**about, "metrics": scalar_metrics(metrics), "notes": notes})
     else:
         _print(f"{stored.ref} on {dataset.source}, {counted(len(dataset.examples), 'row')}", metrics)
 
 
 def _file_of(data: str) -> str | Path:
     """Return the file to evaluate on. For a folder, select one of its files and print it."""
-    from onetrunk.core.data.dataset import find_evaluation
+    from onetrunk.core.data.splits import find_evaluation
 
     if not data:
         raise UsageError("--data has an empty file name; give the name of a file")

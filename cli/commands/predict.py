@@ -21,15 +21,18 @@ from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.cli.backbones import backbone_for
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import running_options
-from onetrunk.cli.output import emit_json, json_line, json_option, results
+from onetrunk.cli.output import emit_json, json_line, json_option, print_notes, results
 from onetrunk.cli.progress import counting
+from onetrunk.cli.reading_options import reading_options
 from onetrunk.cli.sharing import read_token, resolve_version
 from onetrunk.cli.streams import whole_file
+from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.errors import PredictionFailed
 from onetrunk.core.tasks.guarded_calls import json_faults
 
 if TYPE_CHECKING:
-    from onetrunk.core.data.dataset import TextRecord
+    from onetrunk.core.data.notes import Note
+    from onetrunk.core.data.texts import TextRecord
     from onetrunk.core.tasks import JSONObject
     from onetrunk.core.tasks.prediction import Prediction
 
@@ -54,6 +57,7 @@ Write = Callable[[Sequence["Prediction"], Mapping[str, Any]], object]
     "--token", "token_file", metavar="FILE", help="File with the token of the service; - for stdin."
 )
 @running_options
+@reading_options("format", "encoding", "delimiter", "quoting", "text_column")
 @json_option
 @click.pass_context
 def command(
@@ -79,10 +83,12 @@ def command(
       adapters predict ner@prod --input mails.jsonl --url http://127.0.0.1:8080
     """
     stdin = source == "-" or (source is None and texts in ((), ("-",)))
-    url, token = running.pop("url"), running.pop("token_file")
+    url, token, reading = (running.pop(name) for name in ("url", "token_file", "reading"))
     _check_url(context, url, token, stdin=stdin, running=running)
-    records = _records(texts, source)
+    notes: list[Note] = []
+    records = _records(texts, source, reading, notes)
     records = chain(list(islice(records, 1)), records)  # a missing file fails before a model is loaded
+    print_notes(notes)
     # At a terminal, predict after each line instead of in batches. None: the default number of texts.
     chunk = 1 if stdin and source is None and sys.stdin.isatty() else None
     adapters = [ref.strip() for ref in refs.split(",")]
@@ -155,9 +161,11 @@ def _backend(
     yield lambda texts: trunk.predict_stream(texts, served, batch_tokens=tokens, chunk=chunk or CHUNK)
 
 
-def _records(texts: Sequence[str], source: str | None) -> Iterator[TextRecord]:
+def _records(
+    texts: Sequence[str], source: str | None, reading: ReadOptions, notes: list[Note]
+) -> Iterator[TextRecord]:
     """Return the texts to predict. Raises UsageError unless there is one source. Iterating raises DataError."""
-    from onetrunk.core.data.dataset import TextRecord, load_unlabelled
+    from onetrunk.core.data.texts import TextRecord, load_unlabelled
 
     if source == "":
         raise click.UsageError("--input has an empty file name; give the name of a file")
@@ -171,7 +179,7 @@ def _records(texts: Sequence[str], source: str | None) -> Iterator[TextRecord]:
         return (TextRecord(text, {}, f"text {number}") for number, text in enumerate(texts, 1))
     if source is None and not texts and sys.stdin.isatty():
         raise click.UsageError("no text given; give texts, '-' to type them, or a file with --input")
-    return load_unlabelled(source or "-")
+    return load_unlabelled(source or "-", reading, notes)
 
 
 def texts_given(texts: Sequence[str]) -> int | None:

@@ -102,12 +102,13 @@ def command(
 
 
 def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSettings) -> _Trial:
+    from onetrunk.core.data.splits import Splits
     from onetrunk.core.data.training_data import read_train_data
     from onetrunk.core.training.pipeline import TrainJob
 
     spec, name = host.task(task), f"quickstart-{task}"
     with as_file(files("onetrunk.plugins") / "samples" / task) as samples:
-        data = read_train_data(spec, samples)
+        data = read_train_data(spec, Splits(samples))
     rows = counted(len(data.train.examples), "row")
     note(f"{name}: {rows} to train on, {len(data.dev.examples)} for dev")
     began = time.monotonic()

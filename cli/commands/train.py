@@ -15,6 +15,7 @@ from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, duration, metric_rows, size
 from onetrunk.cli.options import backbone_option, device_option, training_options
 from onetrunk.cli.output import emit_json, json_option, say, table
+from onetrunk.cli.reading_options import reading_options
 from onetrunk.cli.training import parent_adapter, prepare_job, record_of, train_job
 from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.errors import UsageError
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 @click.option("--plan", metavar="F", help="TOML file that lists adapters to train together over one encoder.")
 @device_option
 @training_options
+@reading_options()
 @json_option
 @click.pass_context
 def command(
@@ -74,17 +76,18 @@ def command(
         from onetrunk.cli.train_plan import train_plan
 
         context.exit(train_plan(plugin_host(context), plan, device, as_json))
-    train, dev, test = (options.pop(f"{split}_file") for split in ("train", "dev", "test"))
-    start, backbone = options.pop("start"), options.pop("backbone")
-    if task is None or train is None:
+    files = {split: options.pop(f"{split}_file") for split in ("train", "dev", "test")}
+    start, backbone, reading = (options.pop(name) for name in ("start", "backbone", "reading"))
+    if task is None or files["train"] is None:
         missing = "argument 'TASK'" if task is None else "option '--train'"
         raise click.UsageError(f"Missing {missing}; it is required unless --plan is given.", context)
     settings, name = TrainSettings(**options), validate_name(task if name is None else name)
-    _check_files((train, dev, test))
-    adapter = PlannedAdapter(task, name, train, dev, test, start, settings, frozenset(_given(context)))
+    _check_files(tuple(files.values()))
+    chosen = frozenset(_given(context))
+    adapter = PlannedAdapter(task=task, name=name, **files, start=start, settings=settings, chosen=chosen)
     host = plugin_host(context)
     parent = parent_adapter(host, adapter, backbone)
-    job = prepare_job(host, adapter, parent)
+    job = prepare_job(host, adapter, parent, reading)
     began = time.monotonic()
     parents = {} if parent is None else {parent[0].ref: parent[1]}
     result = train_job(host, job, backbone_for(parents, backbone, device, settings.precision))

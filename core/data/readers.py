@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from onetrunk.core.data.conll import read_conll
-from onetrunk.core.data.csv_files import read_table
-from onetrunk.core.data.jsonl import read_json, read_jsonl
-from onetrunk.core.data.lines import NumberedLine, check_file, is_stream, peek, read_lines, source_name
+from onetrunk.core.data.formats.base import Reader, Source
+from onetrunk.core.data.formats.conll import read_conll
+from onetrunk.core.data.formats.jsonl import read_json, read_jsonl
+from onetrunk.core.data.formats.tables import read_table
+from onetrunk.core.data.lines import check_file, is_stream
+from onetrunk.core.data.notes import Note
+from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.errors import DataError, UsageError
 from onetrunk.core.tasks import Record
 from onetrunk.core.tasks.iob2 import is_tag
@@ -53,30 +56,30 @@ def split_suffix(name: str) -> tuple[str, str]:
     return path.stem, path.suffix
 
 
-def read_records(path: str | Path, *, format: str | None = None) -> Iterator[SourceRecord]:
+def read_records(
+    path: str | Path, options: ReadOptions = AS_WRITTEN, notes: list[Note] | None = None
+) -> Iterator[SourceRecord]:
     """Yield the records of a file, one at a time; `-` reads standard input.
 
-    format: `jsonl` (one object per line, blank lines are skipped), `json` (a list of objects, or JSONL), `csv` and
-        `tsv` (a header, with the quoting of the csv module) or `conll`. By default the suffix of the file decides,
-        see `SUFFIXES`. Standard input and pipes without a suffix are decided by the first line that is not blank:
-        `{` at its beginning means JSONL, `[` or `[{` JSON, a column `text` CSV or TSV, anything else CoNLL.
+    options: `format` is one of `READERS`: `jsonl` (one object per line, blank lines are skipped), `json` (a list of
+        objects, or JSONL), `csv` and `tsv` (a header, with the quoting of the csv module) or `conll`. By default
+        the suffix of the file decides, see `SUFFIXES`. Standard input and pipes without a suffix are decided by the
+        first line that is not blank: `{` at its beginning means JSONL, `[` or `[{` JSON, a column `text` CSV or
+        TSV, anything else CoNLL.
+    notes: notes on the file are appended to this list while it is read.
 
     Raises, on iteration: UsageError for an unknown format; DataError for an unknown suffix, a file that cannot be
     read or has no records, and, with file and line, for a record that breaks the format.
     """
-    name = source_name(path)
-    kind = format or _format_of(path)
-    lines: Iterable[NumberedLine] = read_lines(path)
-    if kind is None:
-        head, lines = peek(lines)
-        kind = _sniff(head)
-    if kind not in _READERS:
-        raise UsageError(f"unknown format {kind!r}; expected one of {', '.join(_READERS)}")
+    source = Source(path, options, [] if notes is None else notes)
+    kind = options.format or _format_of(path) or _sniff(source.first_line())
+    if kind not in READERS:
+        raise UsageError(f"unknown format {kind!r}; expected one of {', '.join(READERS)}")
     record = None
-    for number, record in _READERS[kind](name, lines):
-        yield SourceRecord(record, f"{name}:{number}", tuple(record) if kind in _TABLES else ())
+    for number, record in READERS[kind](source):
+        yield SourceRecord(record, f"{source.name}:{number}", tuple(record) if kind in _TABLES else ())
     if record is None:
-        raise DataError(name, f"has no records; expected at least one ({kind})")
+        raise DataError(source.name, f"has no records; expected at least one ({kind})")
 
 
 def _format_of(path: str | Path) -> str | None:
@@ -103,11 +106,11 @@ def _sniff(head: str) -> str:
     return "conll"
 
 
-_Reader = Callable[[str, Iterable[NumberedLine]], Iterator[tuple[int, Record]]]
-_READERS: dict[str, _Reader] = {
+READERS: dict[str, Reader] = {
     "jsonl": read_jsonl,
     "json": read_json,
     "csv": partial(read_table, delimiter=","),
     "tsv": partial(read_table, delimiter="\t"),
     "conll": read_conll,
 }
+"""The readers by the name of their format."""

@@ -7,6 +7,7 @@ The data, the head, the loss, the epochs and the metrics are the same as for an 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -103,4 +104,4 @@ def train_full(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResu
         with model.randomness.as_global():
             loss.backward()
         run.advance(float(loss.detach()))
-    return result_of(run.result(), splits, backbone)
+    return replace(result_of(run.result(), splits, backbone), notes=job.data.notes)

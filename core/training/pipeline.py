@@ -11,6 +11,7 @@ import torch
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.data.notes import Note
 from onetrunk.core.data.training_data import TrainData
 from onetrunk.core.errors import UsageError
 from onetrunk.core.inference.adapter import Adapter
@@ -58,6 +59,7 @@ class TrainResult:
     bytes: the size of the stored weight files; 0 if nothing is stored.
     loss: the mean training loss of the best epoch.
     run: the finished run, with a record of each epoch.
+    notes: on the data and on the training.
     """
 
     stored: StoredVersion | None
@@ -68,6 +70,7 @@ class TrainResult:
     bytes: int
     loss: float
     run: FinishedRun[Any]
+    notes: tuple[Note, ...] = ()
 
 
 Outcome = TrainResult | Exception
@@ -171,7 +174,7 @@ class _PreparedJob:
             history=run.history,
         )
         size = sum(file.stat().st_size for file in stored.path.glob("*.safetensors"))
-        return replace(result, stored=stored, bytes=size)
+        return replace(result, stored=stored, bytes=size, notes=job.data.notes)
 
 
 def with_plugins(callback: TrainingCallback, host: PluginHost) -> TrainingCallback:

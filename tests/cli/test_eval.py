@@ -66,7 +66,7 @@ def test_the_notes_of_a_task_on_the_data_are_printed(evaluate: Any, tmp_path: Pa
     file = tmp_path / "a.jsonl"
     file.write_text('{"text": "a London-based firm", "entities": [{"start": 2, "end": 8, "label": "LOC"}]}\n')
     done = evaluate("names", file, "--json")
-    assert done.stderr.startswith(f"{file}: 1 of 1 entities were widened to whole words")
+    assert done.stderr.startswith(f"note: {file}: 1 of 1 entities were widened to whole words")
     assert len(done.stdout.splitlines()) == 1
 
 

@@ -125,7 +125,7 @@ def test_what_a_task_notes_on_the_data_is_told_for_each_file(
     done = run("train", "ner", "--train", tmp_path, "--backbone", backbone, *FAST)
     assert done.exit_code == 0, done.stderr
     for split in ("train", "dev"):
-        told = f"{tmp_path / split}.jsonl: 4 of 4 entities were widened to whole words"
+        told = f"note: {tmp_path / split}.jsonl: 4 of 4 entities were widened to whole words"
         assert [note.startswith(told) for note in done.stderr.splitlines()].count(True) == 1
 
 

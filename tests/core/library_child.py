@@ -25,6 +25,7 @@ from onetrunk.adapters.remotes.hub_search import search
 from onetrunk.adapters.store.store import Store
 from onetrunk.core import OneTrunk
 from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.data.splits import Splits
 from onetrunk.core.data.training_data import read_train_data
 from onetrunk.core.interop.export import export_adapter
 from onetrunk.core.plugin_system.host import PluginHost
@@ -74,7 +75,7 @@ class Library:
     def train(self) -> None:
         """Read a table and train on it."""
         spec = self._host.task("sentiment")
-        data = read_train_data(spec, self._folder / "mood.csv", None, None, seed=0)
+        data = read_train_data(spec, Splits(self._folder / "mood.csv"), seed=0)
         job = TrainJob("sentiment", "mood", data, TrainSettings(epochs=2))
         train_adapter(self._host, self._store, job, self._backbone)
 

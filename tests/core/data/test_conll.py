@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onetrunk.core.data.conll import read_conll
+from onetrunk.core.data.formats.base import Source
+from onetrunk.core.data.formats.conll import read_conll
 from onetrunk.core.data.readers import read_records
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Record
@@ -28,7 +29,7 @@ def sentences(content: str) -> list[Record]:
 
 
 def numbered(content: str) -> list[tuple[int, Record]]:
-    return list(read_conll("f", enumerate(content.splitlines(keepends=True), 1)))
+    return list(read_conll(Source("f", numbered=enumerate(content.splitlines(keepends=True), 1))))
 
 
 def encode(chunks: list[tuple[str | None, int]], single: str, begin: str, end: str) -> list[str]:
@@ -181,7 +182,10 @@ def test_sentences_written_as_conll_are_read_back(
     corpus: list[list[tuple[str, str]]], gap: str, newline: str
 ) -> None:
     lines = [line for rows in corpus for line in (*(f"{word}{gap}{tag}" for word, tag in rows), "")]
-    records = [record for _, record in read_conll("f", enumerate((line + newline for line in lines), 1))]
+    records = [
+        record
+        for _, record in read_conll(Source("f", numbered=enumerate((line + newline for line in lines), 1)))
+    ]
     assert records == [
         {"words": [word for word, _ in rows], "tags": to_iob2([tag for _, tag in rows])} for rows in corpus
     ]

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.data.readers import SourceRecord, read_records
 from onetrunk.core.errors import DataError, UsageError
 
@@ -23,7 +24,7 @@ FILE_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=
 
 def read(path: Path, content: str | bytes, format: str | None = None) -> list[SourceRecord]:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return list(read_records(path, format=format))
+    return list(read_records(path, ReadOptions(format=format)))
 
 
 def records_or_fault(path: Path, content: bytes) -> list[SourceRecord] | DataError:

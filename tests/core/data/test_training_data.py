@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from onetrunk.core.data.splits import Splits
 from onetrunk.core.data.training_data import read_train_data
 from onetrunk.core.errors import DataError, TaskSpecError
 from onetrunk.core.plugin_system.host import PluginHost
@@ -48,7 +49,7 @@ def test_a_row_without_a_target_is_told_before_what_the_other_rows_lack(
     file = tmp_path / "train.jsonl"
     file.write_text(f"{bad}\n{good}\n")
     with pytest.raises(DataError, match=rf"train\.jsonl:1: .*{fault}$"):
-        read_train_data(host.task(task), file)
+        read_train_data(host.task(task), Splits(file))
 
 
 def test_a_table_without_the_column_of_labels_is_told_by_its_header(
@@ -57,7 +58,7 @@ def test_a_table_without_the_column_of_labels_is_told_by_its_header(
     file = tmp_path / "train.csv"
     file.write_text("text,class\na,x\nb,y\n")
     with pytest.raises(DataError, match=r"check the header \(text, class\): the record has no label$"):
-        read_train_data(sentiment, file)
+        read_train_data(sentiment, Splits(file))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_invalid_labels_are_a_fault_of_the_task(
     sentiment: TaskSpec, moods: Path, labels: Callable[..., Any], fault: str
 ) -> None:
     with pytest.raises(TaskSpecError, match=f"^task 'sentiment': {fault}"):
-        read_train_data(replace(sentiment, labels=labels), moods)
+        read_train_data(replace(sentiment, labels=labels), Splits(moods))
 
 
 @pytest.mark.parametrize("labels", [(1, 2), ("x", ""), ("x", "x")])

@@ -19,6 +19,7 @@ from onetrunk.adapters.format.artifact import read_artifact
 from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import Backbone, fingerprint
 from onetrunk.core.data.dataset import Dataset, content_sha256
+from onetrunk.core.data.splits import Splits
 from onetrunk.core.data.training_data import TrainData
 from onetrunk.core.errors import DataError, TrainingDiverged, UsageError
 from onetrunk.core.inference.adapter_io import load_adapter
@@ -103,7 +104,7 @@ def train_from_file(backbone: str, rows: str, store: str) -> str:
     from onetrunk.core.training.settings import TrainSettings
 
     host, settings = PluginHost.discover(), TrainSettings(epochs=2, rank=4, batch_tokens=64)
-    data = read_train_data(host.task("ner"), rows, seed=3)
+    data = read_train_data(host.task("ner"), Splits(rows), seed=3)
     trunk = Backbone.load(backbone, device="cpu", dtype="fp32")
     result = train_adapter(host, Store(Path(store)), TrainJob("ner", "x", data, settings), trunk)
     return str(result.stored.path)  # type: ignore[union-attr]
@@ -191,7 +192,7 @@ def test_dev_data_without_any_label_are_refused_before_training(tmp_path: Path) 
     train.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
     dev.write_text('{"text": "c", "label": "oos"}\n')
     with pytest.raises(DataError, match=r"dev\.jsonl: no row has one of the labels: x, y"):
-        read_train_data(PluginHost.discover().task("intent"), train, dev)
+        read_train_data(PluginHost.discover().task("intent"), Splits(train, dev))
 
 
 def test_an_interrupted_run_stores_nothing(

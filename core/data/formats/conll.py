@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from onetrunk.core.data.formats.base import Source
 from onetrunk.core.data.lines import NumberedLine
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Record
@@ -13,7 +14,7 @@ from onetrunk.core.tasks.iob2 import TAGS_EXPECTED, is_tag, to_iob2
 _DOCSTART = "-DOCSTART-"
 
 
-def read_conll(name: str, lines: Iterable[NumberedLine]) -> Iterator[tuple[int, Record]]:
+def read_conll(source: Source) -> Iterator[tuple[int, Record]]:
     """Yield (line number of its first token, {"words": [...], "tags": [...] in IOB2}) for each sentence.
 
     Columns are separated by tabs if the first token line has a tab, otherwise by spaces. The first column is the
@@ -23,18 +24,17 @@ def read_conll(name: str, lines: Iterable[NumberedLine]) -> Iterator[tuple[int, 
     (another number of columns, or no tag in the last one). In such a file, these lines are skipped at the beginning
     of every sentence. Everywhere else `#` is a token.
 
-    name: the name of the file for messages.
     Raises DataError, with file and line, for a wrong number of columns, an empty token and an invalid tag.
     """
     layout: _Layout | None = None
-    for block in _blocks(lines):
+    for block in _blocks(source.lines()):
         if layout is None and all(_looks_like_comment(line) for _, line in block):
             continue  # comments at the beginning of the file
         layout = layout or _Layout.of(block)
         tokens = layout.without_comments(block)
         if not tokens:
             continue
-        pairs = [_token(f"{name}:{number}", line, layout) for number, line in tokens]
+        pairs = [_token(f"{source.name}:{number}", line, layout) for number, line in tokens]
         record = {"words": [word for word, _ in pairs], "tags": to_iob2([tag for _, tag in pairs])}
         yield tokens[0][0], record
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from onetrunk.adapters.format.strict_json import JSONFault, decode_at, faults, loads
-from onetrunk.core.data.lines import NumberedLine, peek
+from onetrunk.core.data.formats.base import Source
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import JSONObject, Record
 
@@ -16,14 +16,14 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def read_jsonl(name: str, lines: Iterable[NumberedLine]) -> Iterator[tuple[int, Record]]:
+def read_jsonl(source: Source) -> Iterator[tuple[int, Record]]:
     """Yield (line number, object) for each line of JSONL that is not blank.
 
-    name: the name of the file for messages.
     Raises DataError, with file and line, for invalid JSON, a value that is not an object, a duplicate key, an
     unpaired surrogate, and NaN or an infinity.
     """
-    for number, text in lines:
+    name = source.name
+    for number, text in source.lines():
         line = text.rstrip("\r\n")
         if line.strip():
             with _json_faults(name, number, number):
@@ -31,16 +31,15 @@ def read_jsonl(name: str, lines: Iterable[NumberedLine]) -> Iterator[tuple[int, 
             yield number, _object(value, line, f"{name}:{number}")
 
 
-def read_json(name: str, lines: Iterable[NumberedLine]) -> Iterator[tuple[int, Record]]:
+def read_json(source: Source) -> Iterator[tuple[int, Record]]:
     """Yield (number of its first line, object) for each object of a JSON list, or of JSONL.
 
     A list is read into memory as a whole; JSONL is read line by line. Raises the same DataError as `read_jsonl`.
     """
-    head, lines = peek(lines)
-    if head.lstrip().startswith("["):
-        yield from _read_list(name, "".join(text for _, text in lines))
+    if source.first_line().lstrip().startswith("["):
+        yield from _read_list(source.name, "".join(text for _, text in source.lines()))
     else:
-        yield from read_jsonl(name, lines)
+        yield from read_jsonl(source)
 
 
 def _read_list(name: str, text: str) -> Iterator[tuple[int, Record]]:

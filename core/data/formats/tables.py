@@ -5,22 +5,23 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 
+from onetrunk.core.data.formats.base import Source
 from onetrunk.core.data.lines import NumberedLine
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Record
 
 
-def read_table(name: str, lines: Iterable[NumberedLine], *, delimiter: str) -> Iterator[tuple[int, Record]]:
+def read_table(source: Source, *, delimiter: str) -> Iterator[tuple[int, Record]]:
     """Yield (line number where the row starts, {column: cell}) for each row below the header, without blank lines.
 
     A quoted cell can contain delimiters, line ends and doubled quotes, as in the csv module. White space around
     column names is removed; cells are kept as they are.
 
-    name: the name of the file for messages.
     Raises DataError, with file and line, for a column without a name, a duplicate column, and a row whose
     number of cells differs from that of the header.
     """
-    rows = _table_rows(name, lines, delimiter)
+    name = source.name
+    rows = _table_rows(name, source.lines(), delimiter)
     number, names = next(rows, (0, []))
     header = _header(f"{name}:{number}", names) if names else []
     row = None

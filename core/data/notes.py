@@ -1,0 +1,33 @@
+"""Notes: what the user should know about the data, although it is no error."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from onetrunk.core.tasks import JSONObject
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One note on a data set. It is printed as one line on stderr, and is in `--json` under `notes`.
+
+    kind: a fixed identifier for programs, such as `same-text-two-labels`.
+    message: one sentence with the count, such as "3 texts have two labels".
+    source: the file, or the data set, that the note is about.
+    count: the number of rows, entities or labels concerned; 0 if nothing is counted.
+    where: `file:line` of the first one; "" if no line can be named.
+    """
+
+    kind: str
+    message: str
+    source: str = ""
+    count: int = 0
+    where: str = ""
+
+    def __str__(self) -> str:
+        source = f"{self.source}: " if self.source else ""
+        return f"note: {source}{self.message}{f'; first: {self.where}' if self.where else ''}"
+
+    def to_json(self) -> JSONObject:
+        """Return all fields."""
+        return asdict(self)
