@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from onetrunk.cli.number_format import counted, duration
 from onetrunk.cli.streams import clear_errors, whole_binary_file, whole_file
@@ -113,16 +113,14 @@ def _columns(path: Path, lines: Iterable[str]) -> dict[str, set[type]]:
 def _write_csv(path: Path, columns: Iterable[str], lines: Iterable[str]) -> list[Note]:
     names, marked = list(columns), 0
     with whole_file(path) as file:
-        table = csv.writer(file, lineterminator="\n")
+        table = csv.writer(
+            file
+        )  # ends lines with \r\n; with \n alone, Python 3.11 does not quote a \r in a cell
         table.writerow(map(_cell, names))
         for line in lines:
             row = flat(json.loads(line))
             cells = [_cell(row.get(name)) for name in names]
-            marked += sum(
-                cell != row[name]
-                for name, cell in zip(names, cells, strict=True)
-                if _is_formula(row.get(name))
-            )
+            marked += sum(map(_is_formula, row.values()))
             table.writerow(cells)
     if not marked:
         return []
@@ -138,10 +136,10 @@ def _cell(value: Cell) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"'{value}" if _is_formula(value) else str(value)
+    return f"'{_unicode(value)}" if _is_formula(value) else _unicode(str(value))
 
 
-def _is_formula(value: Cell) -> bool:
+def _is_formula(value: Cell) -> TypeGuard[str]:
     return isinstance(value, str) and value.startswith(_FORMULA)
 
 
@@ -176,7 +174,14 @@ def _arrow_type(pa: Any, types: set[type]) -> Any:
 
 
 def _text(value: Cell) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value)
+    if value is None:
+        return None
+    return _unicode(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _unicode(text: str) -> str:
+    """Return `text` with lone surrogates, which come from bytes on the command line, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class PredictionSummary:
