@@ -17,6 +17,7 @@ _HELP = {
     "quoting": "Quotation marks in tables: csv (they enclose cells), none (they are text), or auto.",
     "text_column": "Column or key with the text.  [default: text, or a usual name with a note]",
     "label_column": "Column or key with the label.  [default: label, or a usual name with a note]",
+    "labels": "Names of integer labels, in order: O,B-PER,…, a JSON list, or a file (JSON, or a name a line).",
     "columns": "Columns of CoNLL, from 1, such as word=2,tag=3.  [default: first and last]",
     "offsets": "Unit of the offsets of entities.",
     "nested": "Entities that overlap: refuse the record, or keep the longest.",
@@ -47,9 +48,9 @@ def _option(name: str) -> Callable[..., Any]:
         return click.option(flag, name, is_flag=True, help=_HELP[name])
     choices = get_args(get_type_hints(ReadOptions)[name])
     kind = click.Choice(choices) if choices and all(isinstance(each, str) for each in choices) else None
-    if name == "columns":
-        kind = ColumnNumbers()
-    shown = "[default" not in _HELP[name]
+    own = {"columns": ColumnNumbers(), "labels": LabelNames()}
+    kind = own.get(name, kind)
+    shown = "[default" not in _HELP[name] and name != "labels"
     return click.option(flag, name, type=kind, default=default, show_default=shown, help=_HELP[name])
 
 
@@ -69,3 +70,15 @@ class ColumnNumbers(click.ParamType[Any]):
                 self.fail(f"{part.strip()!r} is not one of word=N, tag=N with N from 1", param, ctx)
             numbers[role] = int(number)
         return numbers
+
+
+class LabelNames(click.ParamType[Any]):
+    """Names of labels, separated by commas, in a JSON list or in a file, converted to a tuple."""
+
+    name = "labels"
+
+    def convert(self, value: Any, _param: Any, _context: Any) -> tuple[str, ...]:
+        """Return the names. Raises UsageError and DataError as `read_label_names` does."""
+        from onetrunk.core.data.label_names import read_label_names
+
+        return read_label_names(value) if isinstance(value, str) else tuple(value)

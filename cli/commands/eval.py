@@ -90,7 +90,7 @@ def command(
 
 def _file_of(data: str) -> str | Path:
     """Return the file to read; for a folder, the file that `find_evaluation` selects, which is printed."""
-    from onetrunk.core.data.dataset import find_evaluation
+    from onetrunk.core.data.split_files import find_evaluation
 
     if not data:
         raise UsageError("--data has an empty file name; give the name of a file")

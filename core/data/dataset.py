@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from onetrunk.core.data.lines import is_stream, read_lines, source_name
+from onetrunk.core.data.lines import DataSource, is_stream, read_lines, source_name
+from onetrunk.core.data.normalize import Normalizer
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import SUFFIXES, SourceRecord, read_records, split_suffix
 from onetrunk.core.data.stratified import draw_stratified
 from onetrunk.core.errors import DataError, PluginError, UsageError
-from onetrunk.core.tasks import Example, Labels, Targets, TaskSpec
+from onetrunk.core.tasks import Example, Labels, Record, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling, notes_on, targets_of
 
 FAULTS_SHOWN = 5
 """The largest number of faulty lines that one message lists; the others are only counted."""
-
-SPLIT_NAMES = {
-    "train": ("train",),
-    "dev": ("dev", "valid", "validation", "val"),
-    "test": ("test",),
-}
-"""The file names of each split in a folder, in lower case and without suffix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +42,11 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The data files of a training run; `dev` and `test` are None if there are none."""
+    """The data of a training run: files, or Python objects; `dev` and `test` are None if there are none."""
 
-    train: str | Path
-    dev: str | Path | None = None
-    test: str | Path | None = None
+    train: DataSource
+    dev: DataSource | None = None
+    test: DataSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +65,8 @@ class _Faults:
     shown: list[tuple[str, str]] = field(default_factory=list)
     count: int = 0
     alike: bool = True
+    hint: str | None = None
+    """A remedy for the faults of all rows."""
 
     def add(self, where: str, message: str) -> None:
         self.count += 1
@@ -85,15 +80,15 @@ class _Faults:
         (where, message), *others = self.shown
         if columns and self.alike and self.count == rows > 1:
             header = f"all {rows} rows have the same fault; check the header ({', '.join(columns)})"
-            raise DataError(source, f"{header}: {message}")
+            raise DataError(source, f"{header}: {message}", [self.hint] if self.hint else ())
         also = [f"{place}: {text}" for place, text in others]
         if self.count > len(self.shown):
             also.append(f"… and {self.count - len(self.shown)} more")
-        raise DataError(where, message, also)
+        raise DataError(where, message, [*also, self.hint] if self.hint else also)
 
 
-def load_dataset(spec: TaskSpec, path: str | Path, options: ReadOptions = AS_WRITTEN) -> Dataset:
-    """Read a whole file as examples of the task `spec`.
+def load_dataset(spec: TaskSpec, path: DataSource, options: ReadOptions = AS_WRITTEN) -> Dataset:
+    """Read a whole file, or Python objects, as examples of the task `spec`.
 
     path, options: as for `read_records`.
     Raises DataError for a record that breaks the format of the file, and for records that `read` of the task
@@ -104,14 +99,20 @@ def load_dataset(spec: TaskSpec, path: str | Path, options: ReadOptions = AS_WRI
     examples: list[Example] = []
     columns: tuple[str, ...] = ()
     notes: list[Note] = []
+    normalizer = Normalizer(path, options, spec.level)
     for source in read_records(path, options, notes):
         columns = source.columns
         try:
-            examples.append(_example(spec, source))
+            record = normalizer.normalize(source.record, source.where, source.class_names)
+            examples.append(_example(spec, record, source.where))
         except ValueError as fault:
             faults.add(source.where, str(fault))
+        else:
+            normalizer.observe(record, examples[-1])
     name = source_name(path)
+    faults.hint = normalizer.hint()
     faults.raise_any(name, len(examples) + faults.count, columns)
+    notes += normalizer.notes(name)
     notes += [Note("task", text, name) for text in notes_on(spec, examples)]
     return Dataset(tuple(examples), name, content_sha256(examples), columns, tuple(notes))
 
@@ -167,38 +168,17 @@ def hold_out(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[Da
     )
 
 
-def find_splits(folder: str | Path) -> Splits:
-    """Return the data files of `folder`: a name of `SPLIT_NAMES` and a suffix of `SUFFIXES`, also with `.gz`.
-
-    Raises DataError if `folder` is not a folder, has no train file, or has two files for one split.
-    """
-    if not os.path.isdir(folder):
-        raise DataError(
-            str(folder), "no such folder; expected one with train.*, and optionally dev.* and test.*"
-        )
-    train, dev, test = (_split_file(folder, split) for split in ("train", "dev", "test"))
-    if train is None:
-        raise _missing(folder, "train")
-    return Splits(train, dev, test)
-
-
-def find_evaluation(folder: str | Path) -> Path:
-    """Return the test file of `folder`, or its dev file without one. Raises DataError as `find_splits` does."""
-    file = _split_file(folder, "test") or _split_file(folder, "dev")
-    if file is None:
-        raise _missing(folder, "test or dev")
-    return file
-
-
 def load_unlabelled(
-    path: str | Path, options: ReadOptions = AS_WRITTEN, notes: list[Note] | None = None
+    path: DataSource, options: ReadOptions = AS_WRITTEN, notes: list[Note] | None = None
 ) -> Iterator[TextRecord]:
-    """Yield the texts of a file, one at a time.
+    """Yield the texts of a file, or of Python objects, one at a time.
 
     The format `text` has one text per line; an empty line is an empty text. It is the default for `.txt`, standard
     input, and a pipe without a known suffix. Other files are read by `read_records`; each record needs a `text`.
     Raises DataError, on iteration, as `read_records` does, and for a record without a text.
     """
+    if not isinstance(path, str | Path):
+        return (_text_record(source) for source in read_records(path, options, notes))
     _, suffix = split_suffix(Path(path).name)
     plain = suffix == ".txt" or (suffix not in SUFFIXES and is_stream(path))
     if options.format == "text" or (options.format is None and plain):
@@ -206,9 +186,9 @@ def load_unlabelled(
     return (_text_record(source) for source in read_records(path, options, notes))
 
 
-def _example(spec: TaskSpec, source: SourceRecord) -> Example:
-    with calling(spec, "read", source.where, passing=(ValueError,)):
-        return replace(spec.read(source.record), where=source.where)
+def _example(spec: TaskSpec, record: Record, where: str) -> Example:
+    with calling(spec, "read", where, passing=(ValueError,)):
+        return replace(spec.read(record), where=where)
 
 
 def _targets(spec: TaskSpec, dataset: Dataset, examples: Sequence[Example], labels: Labels) -> list[Targets]:
@@ -254,36 +234,6 @@ def _labels_of(target: object) -> tuple[str, ...]:
     if isinstance(target, str) or not isinstance(target, Sequence | set | frozenset):
         return (_canonical(target),)
     return tuple(sorted({_canonical(label) for label in target}))
-
-
-def _files(folder: str | Path) -> list[Path]:
-    """Return the files in `folder`, sorted. Raises DataError if it cannot be read."""
-    try:
-        return sorted(file for file in Path(folder).iterdir() if file.is_file())
-    except OSError as fault:
-        raise DataError(
-            str(folder), f"the folder cannot be read: {fault.strerror}; check its permissions"
-        ) from fault
-
-
-def _missing(folder: str | Path, split: str) -> DataError:
-    expected = f"{split} with one of the suffixes {', '.join(SUFFIXES)}"
-    found = ", ".join(file.name for file in _files(folder)[:8]) or "no file"
-    return DataError(str(folder), f"has no {split} file; expected {expected}; found {found}")
-
-
-def _split_file(folder: str | Path, split: str) -> Path | None:
-    found = []
-    for file in _files(folder):
-        stem, suffix = split_suffix(file.name)
-        if stem in SPLIT_NAMES[split] and suffix in SUFFIXES:
-            found.append(file)
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found)
-        raise DataError(
-            str(folder), f"has {len(found)} files for the {split} split: {names}; keep one, or name the file"
-        )
-    return found[0] if found else None
 
 
 def _plain_texts(path: str | Path) -> Iterator[TextRecord]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from onetrunk.core.data.dataset import (
     Dataset,
     Splits,
     check_any_missing,
     check_targets,
-    find_splits,
     hold_out,
     load_dataset,
 )
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
+from onetrunk.core.data.split_files import find_splits
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Labels, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling
@@ -59,8 +60,8 @@ def read_train_data(
 ) -> TrainData:
     """Read and check all splits.
 
-    files: each is a file or `-`; train can also be a folder with train, dev and test files. Without a dev file, a
-        stratified tenth of train is held out.
+    files: each is a file, `-` or Python objects; train can also be a folder with train, dev and test files.
+        Without dev data, a stratified tenth of train is held out.
     seed: of the sampling of the held-out rows.
     labels: those of the adapter to start from; None to collect them from train.
     options: how to read the files.
@@ -86,12 +87,15 @@ def read_train_data(
 
 def _with_folder(files: Splits) -> Splits:
     """Return `files` with those of the folder `files.train`, if it is one."""
-    if files.train == "-" or not os.path.isdir(
-        files.train
-    ):  # Path.is_dir can raise; reading gives a better message
+    train = files.train
+    # Path.is_dir can raise; reading gives a better message.
+    if not isinstance(train, str | Path) or train == "-" or not os.path.isdir(train):
         return files
-    found = find_splits(files.train)
-    return Splits(found.train, files.dev or found.dev, files.test or found.test)
+    found = find_splits(train)
+    dev, test = (
+        own if own is not None else other for own, other in ((files.dev, found.dev), (files.test, found.test))
+    )
+    return Splits(found.train, dev, test)
 
 
 def _held_out_notes(source: str, train: Dataset, dev: Dataset, seed: int) -> list[Note]:
