@@ -45,7 +45,7 @@ SUFFIXES = {
     ".yaml": "rasa",
     ".spacy": "docbin",
 }
-"""The format of each suffix. `.gz` can follow every suffix."""
+"""The format of each suffix. `.gz` can follow that of a text file."""
 
 _TABLES = ("csv", "tsv", "parquet", "arrow", "python")
 _LIST_START = re.compile(r"\s*\[\s*(\{|\[\s*\"|$)")
@@ -124,7 +124,7 @@ def _format_of(path: str | Path) -> str | None:
             return None
         check_file(path)
         what = f"has the unknown suffix {suffix!r}" if suffix else "has no suffix"
-        raise DataError(str(path), f"{what}; expected one of {', '.join(SUFFIXES)}, also with .gz")
+        raise DataError(str(path), f"{what}; expected one of {', '.join(SUFFIXES)}; text files also with .gz")
     return SUFFIXES[suffix]
 
 

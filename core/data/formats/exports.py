@@ -112,6 +112,8 @@ def _is_doccano(value: dict[str, Any]) -> bool:
     if not isinstance(value.get("text", value.get("data")), str):
         return False
     lists = [value[key] for key in (*_LISTS, "annotations") if isinstance(value.get(key), list)]
+    if "text" not in value and any(each and isinstance(each[0], str) for each in lists):
+        return True
     offsets = any(_has_keys(each, {"start_offset", "end_offset"}) for each in lists)
     return offsets or any(_is_triple(each[0]) for each in lists if each)
 

@@ -15,6 +15,7 @@ from onetrunk.core.tasks import Record
 NumberedValue = tuple[int, JSON]
 """The number of a value's first line, or of its row, and the value."""
 
+_ONE_LIST = re.compile(r"\s*\[(?!\s*\")")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -39,10 +40,10 @@ def read_json(source: Source) -> Iterator[tuple[int, Record]]:
 def json_values(source: Source) -> Iterator[NumberedValue]:
     """Yield (number of its first line, value) for each value of a JSON list, or of JSONL.
 
-    A value may be of any type, but a file whose first line begins with `[` is one list. Raises DataError as
-    `read_jsonl` does for invalid JSON.
+    A value may be of any type. A file that begins with `[` is one list, unless a string follows: then its lines are
+    lists. Raises DataError as `read_jsonl` does for invalid JSON.
     """
-    if source.first_line().lstrip().startswith("["):
+    if _ONE_LIST.match(source.first_line()):
         return _list_values(source.name, "".join(text for _, text in source.lines()))
     return _line_values(source)
 

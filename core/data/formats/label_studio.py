@@ -39,10 +39,10 @@ def label_studio_records(source: Source, where: str, value: JSONObject) -> Itera
     if len(kept) > 1:
         message = "tasks with several annotations, of which the first that is not cancelled counts"
         source.tally.add("several-annotations", message, where)
-    yield {**record, **_result(source, where, kept[0].get("result") or [])} if kept else record
+    yield {**record, **_result(source, where, text, kept[0].get("result") or [])} if kept else record
 
 
-def _result(source: Source, where: str, results: Any) -> JSONObject:
+def _result(source: Source, where: str, text: str, results: Any) -> JSONObject:
     """Return the entities or the label of the regions of an annotation."""
     entities: list[JSONObject] = []
     choices: dict[str, list[Any]] = {}
@@ -53,7 +53,7 @@ def _result(source: Source, where: str, results: Any) -> JSONObject:
         if isinstance(value, dict) and "choices" in value:
             choices.setdefault(str(result.get("from_name")), []).extend(_list(value["choices"]))
         elif isinstance(value, dict) and _span_types(value) is not None:
-            entities += _entities([value])
+            entities += _entities([value], text)
         else:
             kind = str(result.get("type"))[:40]
             source.tally.add("results-ignored", f"results of the type {kind!r} are ignored", where)
@@ -75,7 +75,7 @@ def _minimal(source: Source, value: JSONObject) -> Record:
         raise ValueError(f"the text is one of {', '.join(choices)}; name it with --text-column")
     text_key, text = _text(source, {key: each for key, each in data.items() if key not in spans})
     choices.pop(text_key, None)
-    entities = [entity for regions in spans.values() for entity in _entities(regions)]
+    entities = [entity for regions in spans.values() for entity in _entities(regions, text)]
     label = None if spans and source.options.label_column is None else _one_question(source, choices)
     used = {text_key, *spans, *([] if label is None else choices)}
     record = {key: each for key, each in value.items() if key not in used and key != "text"}
@@ -106,12 +106,12 @@ def _one_question(source: Source, choices: dict[str, list[Any]]) -> list[Any] | 
     return choices.get("label", next(iter(choices.values()), None))
 
 
-def _entities(regions: Any) -> list[JSONObject]:
+def _entities(regions: Any, text: str) -> list[JSONObject]:
     """Return the entities of regions; one with several types is several entities."""
     found = []
     for region in regions:
         own = {key: region.get(key) for key in ("start", "end", "text")}
-        if isinstance(own["text"], str):  # older versions write a line end as two characters
+        if isinstance(own["text"], str) and "\\n" not in text:  # older versions write a line end as \ and n
             own["text"] = own["text"].replace("\\n", "\n")
         found += [{**own, "label": name} for name in _list(_span_types(region))]
     return found
@@ -124,10 +124,8 @@ def _span_types(value: Mapping[str, Any]) -> Any:
 
 
 def _is_regions(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(each, dict) and "start" in each and _span_types(each) for each in value)
+    return isinstance(value, list) and all(
+        isinstance(each, dict) and "start" in each and _span_types(each) for each in value
     )
 
 
