@@ -28,12 +28,12 @@ def object_records(source: Source) -> Iterator[tuple[int, Any]]:
     if callable(getattr(features, "to_dict", None)):
         source.class_names = names_in_features(features.to_dict())
     rows: Iterable[Any] = data
-    if hasattr(data, "columns") and callable(getattr(data, "to_dict", None)):  # pandas
+    if callable(getattr(data, "iter_rows", None)):  # polars
+        rows = data.iter_rows(named=True)
+    elif hasattr(data, "columns") and callable(getattr(data, "to_dict", None)):  # pandas
         if len(set(data.columns)) < len(data.columns):
             raise DataError(source.name, "has two columns of one name; rename or drop one")
         rows = data.to_dict(orient="records")
-    elif callable(getattr(data, "iter_rows", None)):  # polars
-        rows = data.iter_rows(named=True)
     for number, row in enumerate(rows, 1):
         yield number, plain_record(row) if isinstance(row, Mapping) else row
 
