@@ -47,9 +47,10 @@ def _option(name: str) -> Callable[..., Any]:
     if isinstance(default, bool):
         return click.option(flag, name, is_flag=True, help=_HELP[name])
     choices = get_args(get_type_hints(ReadOptions)[name])
-    kind = click.Choice(choices) if choices and all(isinstance(each, str) for each in choices) else None
-    own = {"columns": ColumnNumbers(), "labels": LabelNames()}
-    kind = own.get(name, kind)
+    kind: click.ParamType[Any] | None = (
+        click.Choice(choices) if choices and all(isinstance(each, str) for each in choices) else None
+    )
+    kind = {"columns": ColumnNumbers(), "labels": LabelNames()}.get(name, kind)
     shown = "[default" not in _HELP[name] and name != "labels"
     return click.option(flag, name, type=kind, default=default, show_default=shown, help=_HELP[name])
 

@@ -104,13 +104,14 @@ def command(context: click.Context, backbone: str, epochs: int | None, seed: int
 
 def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSettings) -> _Trial:
     from onetrunk.cli.progress import TrainingProgress
+    from onetrunk.core.data.dataset import Splits
     from onetrunk.core.data.training_data import read_train_data
     from onetrunk.core.training.pipeline import TrainJob, train_adapter
     from onetrunk.core.training.run_state import TrainingCallback
 
     spec, name = host.task(task), f"quickstart-{task}"
     with as_file(files("onetrunk.plugins") / "samples" / task) as samples:
-        data = read_train_data(spec, samples)
+        data = read_train_data(spec, Splits(samples))
     rows = counted(len(data.train.examples), "row")
     click.echo(f"{name}: {rows} to train on, {len(data.dev.examples)} for dev", err=True)
     began = time.monotonic()

@@ -79,7 +79,7 @@ def command(
     """Train an adapter for TASK and store it as the next version of its name.
 
     Data files are JSONL, JSON, CSV, TSV, CoNLL, or exports of other tools (docs/data.md); a folder holds train, dev
-    and test files. `adapters plugins` lists the tasks. The adapter is stored only after the whole run has succeeded.
+    and test files. `adapters plugins` lists the tasks. The adapter is stored only after the whole run succeeded.
 
     \b
     Example:

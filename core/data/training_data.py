@@ -78,8 +78,8 @@ def read_train_data(
         _check_any_label(dataset.source, check_targets(spec, dataset, known), known)
     if test is not None:
         check_targets(spec, test, known)
-    files = (data, test) if held_out else (data, parts[1], test)
-    notes = [note for own in files if own is not None for note in own.notes]
+    read = (data, test) if held_out else (data, parts[1], test)
+    notes = [note for own in read if own is not None for note in own.notes]
     if held_out:
         notes += _held_out_notes(data.source, *parts, seed)
     return TrainData(parts[0], parts[1], test, known, held_out, tuple(notes))

@@ -60,6 +60,7 @@ def _accepted(value: JSONObject) -> list[Any]:
     accepted = value["accept"]
     if not isinstance(accepted, list):
         raise ValueError(f"expected a list under 'accept', as Prodigy writes it; found {str(accepted)[:80]}")
-    options = [each for each in value.get("options") or [] if isinstance(each, dict)]
-    texts = {each["id"]: each.get("text") for each in options if isinstance(each.get("id"), int)}
+    options = value.get("options")
+    known = [each for each in options if isinstance(each, dict)] if isinstance(options, list) else []
+    texts = {each["id"]: each.get("text") for each in known if isinstance(each.get("id"), int)}
     return [texts.get(each) or each if isinstance(each, int) else each for each in accepted]

@@ -24,7 +24,7 @@ def object_records(source: Source) -> Iterator[tuple[int, Any]]:
         raise DataError(
             source.name, f"has the keys {names}; pass one split, such as data['train'], or a list"
         )
-    features = getattr(data, "features", None)
+    features: Any = getattr(data, "features", None)
     if callable(getattr(features, "to_dict", None)):
         source.class_names = names_in_features(features.to_dict())
     rows: Iterable[Any] = data

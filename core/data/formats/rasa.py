@@ -159,7 +159,7 @@ def _types(source: Source, where: str, annotation: str) -> list[str]:
         raise ValueError(f"the annotation {annotation[:60]} is not JSON: {fault.why}") from fault
     names = []
     for each in value if isinstance(value, list) else [value]:
-        if not isinstance(each.get("entity"), str):
+        if not isinstance(each, dict) or not isinstance(each.get("entity"), str):
             raise ValueError(f'expected {{"entity": "type"}}, found {json.dumps(each)[:60]}')
         names.append(each["entity"])
         for key in sorted(set(each) - {"entity"}):

@@ -52,7 +52,7 @@ def read_docbin(source: Source) -> Iterator[tuple[int, Record]]:
 
 def _label(cats: Any) -> list[str]:
     if isinstance(cats, list):  # [{"label": "X", "value": 1.0}]
-        cats = {each.get("label"): each.get("value") for each in cats if isinstance(each, dict)}
+        cats = {str(each.get("label")): each.get("value") for each in cats if isinstance(each, dict)}
     if not isinstance(cats, Mapping) or not all(isinstance(each, int | float) for each in cats.values()):
         raise ValueError(f"expected numbers by category under 'cats', found {str(cats)[:80]}")
     return [str(name) for name, value in cats.items() if value >= _LIKELY]
@@ -62,10 +62,8 @@ def _paragraph(paragraph: Any) -> Record:
     sentences = paragraph.get("sentences") if isinstance(paragraph, dict) else None
     if not isinstance(sentences, list):
         raise ValueError(f"{_EXPECTED}; a paragraph has no 'sentences'")
-    tokens = [
-        token
-        for sentence in sentences
-        for token in (sentence.get("tokens") or [] if isinstance(sentence, dict) else [None])
+    tokens: list[Any] = [
+        token for sentence in sentences for token in (sentence["tokens"] if _has_tokens(sentence) else [None])
     ]
     if not all(isinstance(token, dict) and isinstance(token.get("orth"), str) for token in tokens):
         raise ValueError(f"{_EXPECTED}; a token has no string under 'orth'")
@@ -88,9 +86,14 @@ def _paragraph(paragraph: Any) -> Record:
     return record
 
 
+def _has_tokens(sentence: Any) -> bool:
+    return isinstance(sentence, dict) and isinstance(sentence.get("tokens"), list)
+
+
 def _spaces(raw: str, words: list[str]) -> list[bool] | None:
     """Return for each word whether white space follows it in `raw`; None if the words are not those of `raw`."""
-    spaces, at = [], 0
+    spaces: list[bool] = []
+    at = 0
     for word in words:
         start = raw.find(word, at)
         if start < 0 or raw[at:start].strip():

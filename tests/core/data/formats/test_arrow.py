@@ -54,7 +54,9 @@ def test_a_row_is_named_by_its_number(tmp_path: Path) -> None:
 
 
 def test_columns_of_bytes_and_times_are_left_out_with_a_note(tmp_path: Path) -> None:
-    rows = [{"text": "x", "image": b"\xff", "day": date(2026, 1, 2), "parts": [{"a": b"x"}], "size": 1.5}]
+    rows: list[dict[str, Any]] = [
+        {"text": "x", "image": b"\xff", "day": date(2026, 1, 2), "parts": [{"a": b"x"}], "size": 1.5}
+    ]
     path, notes = parquet(tmp_path / "a.parquet", rows), list[Note]()
     assert [each.record for each in read_records(path, notes=notes)] == [{"text": "x", "size": 1.5}]
     message = (

@@ -263,6 +263,49 @@ def test_a_record_that_a_tool_does_not_write_is_refused(
         list(read_records(path, ReadOptions(format=format_)))
 
 
+SPAN = {"start": 0, "end": 3, "label": "PER"}
+WHOLE: dict[str, Any] = {
+    "doccano": {"text": "Ada", "entities": [{"id": 1, **SPAN}], "cats": ["a"], "relations": [{"id": 1}]},
+    "prodigy": {
+        "text": "x",
+        "spans": [SPAN],
+        "options": [{"id": 1, "text": "a"}],
+        "accept": [1],
+        "answer": "accept",
+    },
+    "label-studio": studio({"was_cancelled": False, "result": [ANNOTATED, {"value": {"choices": ["a"]}}]}),
+    "spacy": {
+        "paragraphs": [{"raw": "x", "sentences": [{"tokens": [{"orth": "x", "ner": "O"}]}], "cats": [SPAN]}]
+    },
+    "argilla": {"fields": {"text": "x"}, "responses": {"a": [{"value": [SPAN], "status": "submitted"}]}},
+}
+
+
+def damaged(value: Any, keys: list[Any], new: Any) -> Any:
+    """Return `value` with `new` at the place that `keys` choose."""
+    if not keys or not isinstance(value, dict | list) or not value:
+        return new
+    key = keys[0] % len(value)
+    if isinstance(value, list):
+        return [damaged(each, keys[1:], new) if at == key else each for at, each in enumerate(value)]
+    return {
+        name: damaged(each, keys[1:], new) if at == key else each
+        for at, (name, each) in enumerate(value.items())
+    }
+
+
+@pytest.mark.parametrize("tool", WHOLE)
+@given(
+    keys=st.lists(st.integers(0, 9), max_size=8), new=ANY | st.just([{"label": []}]) | st.just({"label": {}})
+)
+@settings(max_examples=200, deadline=None)
+def test_a_record_of_a_tool_with_one_wrong_value_is_read_or_refused(
+    tool: str, keys: list[int], new: Any
+) -> None:
+    found = records_or_fault(tool, damaged(WHOLE[tool], keys, new))
+    assert isinstance(found, list) or (found.where == "list:row 4" and "\n" not in str(found))
+
+
 def records_or_fault(tool: str, value: Any) -> list[Any] | DataError:
     try:
         return list(records_of(Source([], in_rows=True), tool, iter([(4, value)])))

@@ -118,6 +118,11 @@ def test_what_is_left_out_is_noted_with_count_and_first_line(tmp_path: Path) -> 
         ("a.md", "## story:a\n", r"a\.md:1: is a part 'story'; expected intent, synonym, regex, lookup"),
         ("a.md", '## intent:a\n- [x]{"entity": }\n', r"a\.md:2: the annotation .* is not JSON"),
         ("a.md", '## intent:a\n- [x]{"role": "a"}\n', r"a\.md:2: expected {\"entity\": \"type\"}, found"),
+        (
+            "a.md",
+            '## intent:a\n- [x][{"entity": "a"}, 3, {"entity": "b"}]\n',
+            r"a\.md:2: expected .*, found 3",
+        ),
         ("a.yml", "intents:\n- greet\n", r"a\.yml: has no list under 'nlu:'; expected NLU data of Rasa"),
         ("a.yml", "- x\n", r"a\.yml: has no list under 'nlu:'"),
         ("a.yml", "nlu:\n- greet\n", r"a\.yml:2: expected '- intent: name' with 'examples:'"),

@@ -218,14 +218,16 @@ def test_words_tags_and_spaces_of_conllu_come_back(tmp_path: Path) -> None:
         spaces = [(at + number) % 4 > 0 for at in range(len(words))]
         expected.append((words, tags, spaces))
         tokens = [
-            {
+            conllu.Token({
                 "id": at, "form": word, "lemma": "_", "upos": "X", "xpos": None, "feats": None, "head": 0,
                 "deprel": "dep", "deps": None,
                 "misc": {"NER": tag, **({} if space else {"SpaceAfter": "No"})},
-            }
+            })
             for at, (word, tag, space) in enumerate(zip(words, tags, spaces, strict=True), 1)
         ]  # fmt: skip
-        sentences.append(conllu.TokenList(tokens, {"sent_id": str(number), "text": row.text}).serialize())
+        sentences.append(
+            conllu.TokenList(tokens, conllu.Metadata(sent_id=str(number), text=row.text)).serialize()
+        )
     path = tmp_path / "a.conllu"
     path.write_text("".join(sentences), encoding="utf-8")
     found = [source.record for source in read_records(path)]

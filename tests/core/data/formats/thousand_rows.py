@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice, takewhile
@@ -58,10 +59,11 @@ def _mixed(number: int) -> Row:
     return Row(text, spans, LABELS[number % 4])
 
 
-def _wnut():  # type: ignore[no-untyped-def]
+def _wnut() -> Iterator[Row]:
     lines = iter((DATA / "wnut17" / "train.conll").read_text(encoding="utf-8").split("\n"))
     while block := list(takewhile(bool, lines)):
-        text, spans = "", []
+        text = ""
+        spans: list[Entity] = []
         for word, tag in (line.split("\t") for line in block):
             text += f"{' ' * bool(text)}{word}"
             if tag.startswith("I-"):
@@ -72,7 +74,7 @@ def _wnut():  # type: ignore[no-untyped-def]
         yield Row(text, tuple(spans), "tweet")
 
 
-def _banking():  # type: ignore[no-untyped-def]
+def _banking() -> Iterator[Row]:
     for line in (DATA / "banking77" / "train.jsonl").read_text(encoding="utf-8").split("\n"):
         record = json.loads(line)
         yield Row(record["text"], (), record["label"])
@@ -80,8 +82,8 @@ def _banking():  # type: ignore[no-untyped-def]
 
 def read_spans(record: Record) -> Example:
     entities = record.get("entities")
-    found = entities and [(each["start"], each["end"], each["label"]) for each in entities]
-    return Example(record["text"], None if entities is None else tuple(found))
+    found = tuple((each["start"], each["end"], each["label"]) for each in entities or ())
+    return Example(record["text"], None if entities is None else found)
 
 
 SPANS = replace(WORDS, name="spans", read=read_spans)
