@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,12 +38,13 @@ class EntityReader:
         An entity that is given twice counts once. Raises ValueError for an invalid entity, one whose own text
         differs, and for entities that overlap, unless `nested` is `longest`.
         """
-        own = utf16_index(text) if self.options.offsets == "utf16" else None
-        other = utf16_index(text) if self.options.offsets == "characters" else None
+        wide = _wide_characters(text)
+        as_utf16 = self.options.offsets == "utf16"
         parsed = [(parse_entity(record), _own_text(record)) for record in entity_list(records)]
         first_fault, found = None, []
         for entity, written in parsed:
-            here, there = _in_characters(entity, own), _in_characters(entity, other)
+            other = _from_utf16(entity, wide)
+            here, there = (other, entity) if as_utf16 else (entity, other)
             fault = _fault(text, entity, here, written)
             self.other_fits = self.other_fits and _fault(text, entity, there, written) is None
             self._compare_edges(text, here, there, where)
@@ -92,34 +94,32 @@ class EntityReader:
         if self.options.nested == "refuse":
             refuse_overlap(once)
             return once
-        kept: list[Entity] = []
+        kept: list[Entity] = []  # in order
         for entity in sorted(once, key=lambda each: each[0] - each[1]):
-            if all(entity[1] <= each[0] or entity[0] >= each[1] for each in kept):
-                kept.append(entity)
+            at = bisect_left(kept, entity)
+            if all(entity[1] <= each[0] or entity[0] >= each[1] for each in kept[max(at - 1, 0) : at + 1]):
+                kept.insert(at, entity)
         if len(kept) < len(once):
             message = "entities that overlap a longer one, or an equally long one before, are left out"
             self.tally.add("nested-entities", message, where, len(once) - len(kept))
-        return sorted(kept)
+        return kept
 
 
-def utf16_index(text: str) -> Mapping[int, int] | None:
-    """Return the index of each character by its offset in UTF-16 code units; None if both are equal."""
+def _wide_characters(text: str) -> list[int]:
+    """Return the offsets, in UTF-16 code units, of the characters that take two units."""
     if text.isascii() or max(text) <= "\uffff":
-        return None
-    index, offset = {}, 0
-    for position, character in enumerate(text):
-        index[offset] = position
-        offset += 1 if character <= "\uffff" else 2
-    index[offset] = len(text)
-    return index
+        return []
+    wide = (at for at, character in enumerate(text) if character > "\uffff")
+    return [at + before for before, at in enumerate(wide)]
 
 
-def _in_characters(entity: Entity, index: Mapping[int, int] | None) -> Entity | None:
-    """Return `entity` with offsets in characters; None if one is outside the text or inside a character."""
+def _from_utf16(entity: Entity, wide: Sequence[int]) -> Entity | None:
+    """Return `entity` with offsets in characters; None if one is inside a character."""
     start, end, label = entity
-    if index is None:
-        return entity
-    return (index[start], index[end], label) if start in index and end in index else None
+    inside = any(
+        at and wide[at - 1] + 1 == offset for offset in (start, end) for at in [bisect_left(wide, offset)]
+    )
+    return None if inside else (start - bisect_left(wide, start), end - bisect_left(wide, end), label)
 
 
 def _own_text(record: Any) -> str | None:
@@ -130,7 +130,7 @@ def _own_text(record: Any) -> str | None:
 def _fault(text: str, given: Entity, entity: Entity | None, written: str | None) -> str | None:
     if entity is None:
         start, end, label = given
-        return f"entity {label} {start}:{end} is outside the text, or begins or ends inside a character"
+        return f"entity {label} {start}:{end} begins or ends inside a character; correct its offsets"
     if fault := span_fault(text, entity):
         return fault
     start, end, label = entity

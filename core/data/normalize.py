@@ -110,6 +110,8 @@ class Normalizer:
 def _is_number(value: object, key: str) -> bool:
     if isinstance(value, str):  # the cells of CSV
         return key in _LABELS and value.strip().isdecimal()
+    if isinstance(value, float):  # pandas makes integers floats if one is missing
+        return key in _LABELS and value.is_integer()
     return type(value) is int
 
 

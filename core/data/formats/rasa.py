@@ -18,7 +18,8 @@ from onetrunk.core.tasks import JSONObject, Record
 _ENTITY = re.compile(
     r"\[(?P<text>[^\[\]]+)\](?:\((?P<type>[^():]+)(?::(?P<value>[^()]*))?\)|(?P<json>\{[^{}]*\}|\[\s*\{[^\[\]]*\}\s*\]))"
 )
-_COMMENT = re.compile(r"<!--.*?-->")
+_NOT_READ = re.compile(r"\](\(|\{\s*\"|\[\s*\{)")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _HEADING = re.compile(r"##\s*(?P<kind>[a-z]+)\s*:\s*(?P<name>.+)")
 _OTHER_PARTS = ("synonym", "regex", "lookup")
 _MOST_CHARACTERS = 32 * 2**20
@@ -50,18 +51,20 @@ def read_rasa(source: Source) -> Iterator[tuple[int, Record]]:
 def _markdown(source: Source) -> Iterator[tuple[int, str, str]]:
     """Yield line number, intent and example."""
     intent: str | None = None
-    in_other_part = False
+    in_other_part = in_comment = False
     for number, line in source.lines():
-        text = _COMMENT.sub("", line).strip()
+        before, opens, _ = _COMMENT.sub("", f"<!--{line}" if in_comment else line).partition("<!--")
+        in_comment, text = bool(opens), before.strip()
         if heading := _HEADING.fullmatch(text):
             in_other_part = heading["kind"] != "intent"
             intent = heading["name"].strip()
             if in_other_part:
                 _leave_out(source, source.place(number), heading["kind"])
+        elif in_other_part or not text:
+            continue
         elif text.startswith(("- ", "* ", "+ ")) and intent is not None:
-            if not in_other_part:
-                yield number, intent, text[2:].strip()
-        elif text:
+            yield number, intent, text[2:].strip()
+        else:
             expected = "expected '- an example' below '## intent:name'"
             raise DataError(source.place(number), f"is {text[:60]!r}; {expected}")
 
@@ -147,9 +150,12 @@ def _annotated(source: Source, where: str, line: str) -> tuple[str, list[JSONObj
             source.tally.add("entity-values-ignored", "values of entities (synonyms) are ignored", where)
         names = [found["type"].strip()] if found["type"] else _types(source, where, found["json"])
         entities += [{"start": start, "end": len(text), "label": name} for name in names]
-    if not (text + line[at:]).strip():
+    text += line[at:]
+    if not text.strip():
         raise ValueError("the example is empty")
-    return text + line[at:], entities
+    if left := _NOT_READ.search(text):
+        raise ValueError(f"{text[left.start() :][:60]!r} is not an annotation such as [Paris](city)")
+    return text, entities
 
 
 def _types(source: Source, where: str, annotation: str) -> list[str]:

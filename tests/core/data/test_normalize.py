@@ -110,6 +110,15 @@ def test_integers_of_csv_take_names_too(tmp_path: Path) -> None:
     assert targets(path, ReadOptions(labels=("a", "b"))) == ["a", "b", "b"]
 
 
+def test_an_integer_that_pandas_made_a_float_has_a_name() -> None:
+    assert targets(
+        [{"text": "x", "label": 1.0}, {"text": "x", "label": None}], ReadOptions(labels=("a", "b"))
+    ) == [
+        "b",
+        None,
+    ]
+
+
 def test_minus_one_is_no_label() -> None:
     assert targets(
         [{"text": "x", "label": -1}, {"text": "x", "label": 1}], ReadOptions(labels=("a", "b"))

@@ -85,6 +85,13 @@ def test_a_stream_shows_by_its_first_line_whether_it_is_markdown(tmp_path: Path)
         assert source.record == {"text": "x", "label": "a", "entities": []}
 
 
+def test_comments_over_lines_and_files_of_lookup_tables_are_skipped(tmp_path: Path) -> None:
+    intents = "<!-- a\n- b\n--> \n## intent:a <!-- c -->\n- x <!-- d\n- y -->\n- z\n"
+    content = f"{intents}## lookup:plates\ndata/plates.txt\n"
+    found = read(tmp_path / "a.md", content)
+    assert [(each.record["text"], each.record["label"]) for each in found] == [("x", "a"), ("z", "a")]
+
+
 def test_markdown_is_read_gzipped(tmp_path: Path) -> None:
     (tmp_path / "a.md.gz").write_bytes(gzip.compress(b"## intent:a\n- x\n"))
     assert [each.record["text"] for each in read_records(tmp_path / "a.md.gz")] == ["x"]
@@ -123,6 +130,9 @@ def test_what_is_left_out_is_noted_with_count_and_first_line(tmp_path: Path) -> 
             '## intent:a\n- [x][{"entity": "a"}, 3, {"entity": "b"}]\n',
             r"a\.md:2: expected .*, found 3",
         ),
+        ("a.md", "## intent:a\n- [x]()\n", r"a\.md:2: '\]\(\)' is not an annotation"),
+        ("a.md", '## intent:a\n- [x]{"entity": "a", "b": {}}\n', r"a\.md:2: '\]\{.* is not an annotation"),
+        ("a.md", "## intent:a\n- <!-- x -->\n", r"a\.md:2: is '-'; expected"),
         ("a.yml", "intents:\n- greet\n", r"a\.yml: has no list under 'nlu:'; expected NLU data of Rasa"),
         ("a.yml", "- x\n", r"a\.yml: has no list under 'nlu:'"),
         ("a.yml", "nlu:\n- greet\n", r"a\.yml:2: expected '- intent: name' with 'examples:'"),
