@@ -69,7 +69,10 @@ def test_columns_of_bytes_and_times_are_left_out_with_a_note(tmp_path: Path) -> 
 
 
 def test_cells_without_a_value_are_none(tmp_path: Path) -> None:
-    rows = [{"text": "x", "label": None, "score": float("nan")}, {"text": "y", "label": "a", "score": 1.0}]
+    rows: list[dict[str, Any]] = [
+        {"text": "x", "label": None, "score": float("nan")},
+        {"text": "y", "label": "a", "score": 1.0},
+    ]
     found = [each.record for each in read_records(parquet(tmp_path / "a.parquet", rows))]
     assert found == [{"text": "x", "label": None, "score": None}, {"text": "y", "label": "a", "score": 1.0}]
 
