@@ -95,11 +95,9 @@ def _is_prodigy(value: dict[str, Any]) -> bool:
     if not isinstance(value.get("text"), str):
         return False
     choice = isinstance(value.get("accept"), list) and isinstance(value.get("options"), list)
-    return (
-        choice
-        or value.get("answer") in ("accept", "reject", "ignore")
-        or _has_keys(value.get("spans"), {"start", "end", "label"})
-    )
+    spans = _has_keys(value.get("spans"), {"start", "end", "label"})
+    own = not {"tokens", "_input_hash"}.isdisjoint(value)
+    return choice or (spans and own) or value.get("answer") in ("accept", "reject", "ignore")
 
 
 def _is_argilla(value: dict[str, Any]) -> bool:

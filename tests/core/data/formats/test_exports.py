@@ -65,6 +65,7 @@ def studio(*annotations: Any, **data: Any) -> Any:
         ({"text": "x", "entities": [{"start": 0, "end": 1, "label": "A"}]}, ""),
         ({"tokens": ["x"], "ner_tags": ["O"]}, ""),
         ({"text": "x", "answer": "42"}, ""),
+        ({"text": "x", "spans": [{"start": 0, "end": 1, "label": "A"}]}, ""),
         ("x", ""),
     ],
 )
