@@ -11,7 +11,7 @@ import click
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 
 _HELP = {
-    "format": "Format of the data files.  [default: by suffix or content]",
+    "format": "Format of the data files, such as label-studio; see docs/data.md.  [default: by suffix or content]",
     "encoding": "Text encoding, such as cp1252 or utf-16.  [default: UTF-8, or a guess with a note]",
     "delimiter": "Delimiter of tables, such as ';'.  [default: by suffix and header]",
     "quoting": "Quotation marks in tables: csv (they enclose cells), none (they are text), or auto.",

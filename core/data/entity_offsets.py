@@ -72,10 +72,11 @@ class EntityReader:
         read, remedy = ("characters", "give --offsets utf16")
         if self.options.offsets == "utf16":
             read, remedy = "UTF-16 code units", "leave out --offsets utf16"
-        cut = (
-            f"{len(self.doubtful)} entities after an emoji begin or end inside a word if offsets count {read}"
+        cut = "entities after an emoji that begin or end inside a word"
+        message = (
+            f"{cut}, as offsets count {read}: {len(self.doubtful)}; none does in the other unit; "
+            f"if the spans are shifted, {remedy}"
         )
-        message = f"{cut}, and none does in the other unit; if the spans are shifted, {remedy}"
         return [Note("offsets-unit", message, source, len(self.doubtful), self.doubtful[0])]
 
     def _compare_edges(self, text: str, here: Entity | None, there: Entity | None, where: str) -> None:

@@ -70,6 +70,7 @@ def _batch(reader: Any, numbers: Iterator[int], columns: list[str]) -> Any:
 def _rows(following: Callable[[], Any]) -> Iterator[tuple[int, Record]]:
     number = 0
     while (batch := following()) is not None:
+        batch.validate(full=True)  # reading offsets beyond a buffer would end the process
         for start in range(0, batch.num_rows, _ROWS):
             for record in batch.slice(start, _ROWS).to_pylist():
                 number += 1

@@ -50,9 +50,9 @@ def _result(source: Source, where: str, text: str, results: Any) -> JSONObject:
         raise ValueError(_EXPECTED)
     for result in results:
         value = result.get("value")
-        if isinstance(value, dict) and "choices" in value:
+        if isinstance(value, dict) and "choices" in value and "start" not in value:
             choices.setdefault(str(result.get("from_name")), []).extend(_list(value["choices"]))
-        elif isinstance(value, dict) and _span_types(value) is not None:
+        elif isinstance(value, dict) and _span_types(value):
             entities += _entities([value], text)
         else:
             kind = str(result.get("type"))[:40]

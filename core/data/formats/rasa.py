@@ -83,6 +83,10 @@ def _yaml(source: Source) -> Iterator[tuple[int, str, str]]:
         elif not isinstance(name, yaml.ScalarNode) or examples is None:
             raise DataError(where, "expected '- intent: name' with 'examples:'")
         else:
+            if len(part) < len(item.value):
+                raise DataError(
+                    where, "has a key twice; remove one, or begin another item with '- intent: name'"
+                )
             yield from ((number, name.value.strip(), text) for number, text in _examples(source, examples))
 
 

@@ -168,7 +168,7 @@ def test_characters_read_as_utf16_are_refused_with_the_remedy() -> None:
 def test_spans_without_a_text_that_cut_words_only_as_characters_are_noted() -> None:
     data = read([row("🙂 Ada sings", (3, 6, "PER"))])
     assert kinds(data)["offsets-unit"] == (
-        "1 entities after an emoji begin or end inside a word if offsets count characters, and none does in the "
+        "entities after an emoji that begin or end inside a word, as offsets count characters: 1; none does in the "
         "other unit; if the spans are shifted, give --offsets utf16"
     )
     assert "offsets-unit" not in kinds(read([row("🙂 Ada sings", (2, 5, "PER"))]))

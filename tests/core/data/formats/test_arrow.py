@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -102,6 +103,17 @@ def test_a_broken_file_is_refused_in_one_line(
         list(read_records(tmp_path / name))
     assert len(caught.value.lines) == 1
     assert "\n" not in str(caught.value)
+
+
+def test_offsets_beyond_their_buffer_are_refused(tmp_path: Path) -> None:
+    path, table = tmp_path / "a.arrow", pa.table({"text": ["abcde", "fghi"]})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    whole, offsets = path.read_bytes(), struct.pack("<3i", 0, 5, 9)
+    assert whole.count(offsets) == 1
+    path.write_bytes(whole.replace(offsets, struct.pack("<3i", 0, 5, 2**28)))
+    with pytest.raises(DataError, match=r"a\.arrow: is not a readable Arrow file: .*[Oo]ffset"):
+        list(read_records(path))
 
 
 def test_half_a_file_is_refused(tmp_path: Path) -> None:

@@ -134,6 +134,16 @@ def test_other_keys_of_a_record_stay(tmp_path: Path) -> None:
             "results of the type 'relation' are ignored: 1",
         ),
         (
+            [studio({"result": [{"type": "choices", "value": {"start": 0, "end": 3, "choices": ["a"]}}]})],
+            "results-ignored",
+            "results of the type 'choices' are ignored: 1",
+        ),
+        (
+            [studio({"result": [{"type": "labels", "value": {"start": 0, "end": 3, "labels": []}}]})],
+            "results-ignored",
+            "results of the type 'labels' are ignored: 1",
+        ),
+        (
             [{"fields": {"text": "x"}, "responses": {}, "suggestions": {"label": {"value": "a"}}}],
             "suggestions-ignored",
             "they are read without a label: 1",

@@ -135,6 +135,7 @@ def test_what_is_left_out_is_noted_with_count_and_first_line(tmp_path: Path) -> 
         ("a.md", "## intent:a\n- <!-- x -->\n", r"a\.md:2: is '-'; expected"),
         ("a.yml", "intents:\n- greet\n", r"a\.yml: has no list under 'nlu:'; expected NLU data of Rasa"),
         ("a.yml", "- x\n", r"a\.yml: has no list under 'nlu:'"),
+        ("a.yml", "nlu:\n- intent: a\n  examples: '- x'\n  examples: '- y'\n", r"a\.yml:2: has a key twice"),
         ("a.yml", "nlu:\n- greet\n", r"a\.yml:2: expected '- intent: name' with 'examples:'"),
         ("a.yml", "nlu:\n- intent: a\n  examples: |\n    hey\n", r"a\.yml:4: is 'hey'; expected an example"),
         ("a.yml", "nlu:\n- intent: a\n  examples:\n  - [x]\n", r"a\.yml:4: expected an example with 'text:'"),
