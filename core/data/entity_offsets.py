@@ -43,10 +43,11 @@ class EntityReader:
         parsed = [(parse_entity(record), _own_text(record)) for record in entity_list(records)]
         first_fault, found = None, []
         for entity, written in parsed:
-            other = _from_utf16(entity, wide)
+            other = _from_utf16(entity, wide) if wide else entity
             here, there = (other, entity) if as_utf16 else (entity, other)
             fault = _fault(text, entity, here, written)
-            self.other_fits = self.other_fits and _fault(text, entity, there, written) is None
+            other_fault = fault if here == there else _fault(text, entity, there, written)
+            self.other_fits = self.other_fits and other_fault is None
             self._compare_edges(text, here, there, where)
             first_fault = first_fault or fault
             found.append(here or entity)
