@@ -89,7 +89,7 @@ class EntityReader:
             self.doubtful.append(where)
 
     def _flat(self, entities: Sequence[Entity], where: str) -> list[Entity]:
-        once = sorted(dict.fromkeys(entities))
+        once = sorted(dict.fromkeys(entities), key=lambda each: each[:2])
         if len(once) < len(entities):
             repeated = len(entities) - len(once)
             self.tally.add("same-entity-twice", "entities given twice count once", where, repeated)

@@ -8,7 +8,11 @@ from typing import Any
 from onetrunk.core.data.formats.base import Source
 from onetrunk.core.tasks import JSONObject, Record
 
+FLAT_RESPONSES = ".responses"
+"""The end of the columns with responses in data sets that Argilla pushed to the Hub."""
+
 _META = ("id", "metadata")
+_STATE = ("id", "_server_id", "status")
 
 
 def argilla_records(source: Source, where: str, value: JSONObject) -> Iterator[Record]:
@@ -22,13 +26,20 @@ def argilla_records(source: Source, where: str, value: JSONObject) -> Iterator[R
         source.tally.add("discarded-records", "discarded records are left out", where)
         return
     record = {key: value[key] for key in _META if key in value}
-    fields = next((value[key] for key in ("fields", "inputs") if isinstance(value.get(key), dict)), value)
+    flat_fields = {key: each for key, each in value.items() if "." not in key and key not in _STATE}
+    fields = next(
+        (value[key] for key in ("fields", "inputs") if isinstance(value.get(key), dict)), flat_fields
+    )
     record["text"] = _text(source, fields)
     if "fields" in value:
         answers = _responses(source, where, value.get("responses"))
+    elif flat := [key for key in value if key.endswith(FLAT_RESPONSES)]:
+        answers = _responses(source, where, _nested(value, flat))
     else:
         answers = {} if value.get("annotation") is None else {"annotation": value["annotation"]}
-    if not answers and any(value.get(key) for key in ("suggestions", "prediction")):
+    if not answers and any(
+        value.get(key) for key in value if key.endswith(("suggestions", "prediction", ".suggestion"))
+    ):
         message = "records have suggestions or predictions, but no answer; they are read without a label"
         source.tally.add("suggestions-ignored", message, where)
     yield {**record, **_annotation(answers)}
@@ -64,6 +75,24 @@ def _responses(source: Source, where: str, responses: Any) -> dict[str, Any]:
             "several-annotations", "records with several responses, of which the first counts", where
         )
     return {question: each[0] for question, each in found.items() if each}
+
+
+def _nested(value: JSONObject, columns: list[str]) -> JSONObject:
+    """Return the responses by question from the columns `question.responses` and `question.responses.status`."""
+    found = {}
+    for column in columns:
+        answers, states = value[column] or [], value.get(f"{column}.status") or []
+        if (
+            not isinstance(answers, list)
+            or not isinstance(states, list)
+            or len(states) not in (0, len(answers))
+        ):
+            raise ValueError(f"expected lists of one length under {column!r} and {column + '.status'!r}")
+        states = states or ["submitted"] * len(answers)
+        found[column.removesuffix(FLAT_RESPONSES)] = [
+            {"value": answer, "status": state} for answer, state in zip(answers, states, strict=True)
+        ]
+    return found
 
 
 def _is_submitted(response: JSONObject) -> bool:

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from onetrunk.adapters.format.strict_json import JSON
-from onetrunk.core.data.formats.argilla import argilla_records
+from onetrunk.core.data.formats.argilla import FLAT_RESPONSES, argilla_records
 from onetrunk.core.data.formats.base import Reader, Source
 from onetrunk.core.data.formats.doccano import doccano_records
 from onetrunk.core.data.formats.jsonl import NumberedValue, json_values, only_objects
@@ -103,6 +103,8 @@ def _is_prodigy(value: dict[str, Any]) -> bool:
 def _is_argilla(value: dict[str, Any]) -> bool:
     if isinstance(value.get("fields"), dict):
         return "responses" in value or "suggestions" in value
+    if any(key.endswith(FLAT_RESPONSES) for key in value):
+        return True
     return "annotation" in value and ("prediction" in value or "annotation_agent" in value)
 
 

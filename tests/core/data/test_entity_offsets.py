@@ -109,6 +109,7 @@ def test_of_nested_entities_the_longest_can_be_kept_with_a_note() -> None:
 
 def test_of_equally_long_entities_the_first_is_kept() -> None:
     assert found("ab cd ef", [[3, 8, "Y"], [0, 5, "X"]], LONGEST) == [("ab", "B-X"), ("cd", "I-X")]
+    assert found("ab", [[0, 2, "Y"], [0, 2, "X"]], LONGEST) == [("ab", "B-Y")]
 
 
 def test_many_nested_entities_of_one_text_are_read_in_seconds() -> None:

@@ -56,6 +56,7 @@ def studio(*annotations: Any, **data: Any) -> Any:
         ({"text": "x", "answer": "accept"}, "prodigy"),
         ({"fields": {"text": "x"}, "responses": {}}, "argilla"),
         ({"text": "x", "annotation": None, "prediction": []}, "argilla"),
+        ({"text": "x", "label.responses": None, "label.suggestion": "a"}, "argilla"),
         (["x", {"entities": []}], "spacy"),
         ({"text": "x", "cats": {"A": 1.0}}, "spacy"),
         ({"id": 0, "paragraphs": []}, "spacy"),
@@ -209,6 +210,22 @@ def test_responses_of_feedback_datasets_count_if_they_are_submitted(tmp_path: Pa
     )
     value = {"fields": {"text": "x"}, "responses": [draft, final], "suggestions": []}
     assert labels_of(jsonl(tmp_path / "a.jsonl", value)) == [("x", "good")]
+
+
+def test_responses_in_columns_of_the_hub_are_read(tmp_path: Path) -> None:
+    columns = {"mood.responses": ["bad", "good"], "mood.responses.status": ["discarded", "submitted"]}
+    value = {
+        "id": "1",
+        "status": "completed",
+        "_server_id": "2",
+        "review": "x",
+        **columns,
+        "mood.suggestion": "bad",
+    }
+    assert labels_of(jsonl(tmp_path / "a.jsonl", value)) == [("x", "good")]
+    assert labels_of([{**value, "mood.responses": None, "mood.responses.status": None}]) == [("x", None)]
+    with pytest.raises(DataError, match=r"expected lists of one length under 'mood\.responses'"):
+        labels_of([{**value, "mood.responses": ["bad"]}])
 
 
 def test_json_of_spacy_2_gives_words_tags_spaces_and_the_category(tmp_path: Path) -> None:
