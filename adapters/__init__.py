@@ -1,1 +1,1 @@
-"""The ground floor: LoRA as data, artifacts, the store, cards. Tensors and files, no task meaning."""
+"""LoRA adapters as data: weights, files on disk, the local store, remotes and model cards. Independent of tasks."""

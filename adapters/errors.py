@@ -1,22 +1,7 @@
-"""The root of the exception tree, and the exceptions of references, artifacts, the store and remotes.
+"""`OneTrunkError`, and the exceptions for references, artifacts, the store and remotes.
 
-OneTrunkError                an expected failure; the command line prints it as one line
-├── ReferenceSyntaxError     a reference has invalid syntax
-├── StoreError               the store cannot do what was requested
-│   ├── UnknownAdapter       the store has no such name, version or alias
-│   ├── NameTaken            the name belongs to an adapter of another origin or task
-│   └── StoreBusy            another process holds the lock for too long
-├── ArtifactError            a folder is not a valid artifact
-│   └── HashMismatch         a file differs from what `task.json` records
-├── RemoteError              a Hub or a shared folder cannot do what was requested
-│   ├── RemoteNotFound       no such repo, revision or file, or the token may not see it
-│   ├── RemoteConflict       another push was faster
-│   ├── RemoteDamaged        a file differs from what was published
-│   └── RemoteUnreachable    the connection failed, or offline mode is on
-├── PublishError             an adapter must not be published as it is
-└── (continued in `onetrunk.core.errors`)
-
-Exceptions carry their data as attributes, so a program does not have to parse messages.
+Exceptions carry their data as attributes, so a program does not have to parse messages. `onetrunk.core.errors` has
+the exceptions of training and prediction.
 """
 
 from __future__ import annotations
@@ -29,7 +14,7 @@ class OneTrunkError(Exception):
     """An expected failure. The message says what is wrong, where, what was expected and what to do."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Make every subclass picklable, whatever its constructor takes: errors cross process boundaries."""
+        """Make every subclass picklable, whatever its constructor takes: errors are sent between processes."""
         return _restored, (type(self), self.args), self.__dict__
 
 
@@ -44,7 +29,7 @@ class ReferenceSyntaxError(OneTrunkError):
 
 
 class StoreError(OneTrunkError):
-    """The store cannot do what was requested."""
+    """The local store of adapters cannot do what was requested."""
 
 
 class UnknownAdapter(StoreError):
@@ -63,13 +48,13 @@ class NameTaken(StoreError):
     def __init__(self, name: str, why: str, location: str) -> None:
         super().__init__(
             f"the name {name!r} is taken: {why}; {location} was not stored. `adapters pull {location} --as NAME` "
-            f"stores it under another name, `--into {name}` as the next version of {name} all the same"
+            f"stores it under another name, `--into {name}` as the next version of {name} anyway"
         )
         self.name = name
 
 
 class StoreBusy(StoreError):
-    """Another process has held the lock of the store `where` for `seconds`."""
+    """Another process holds the lock of the store `where`, and did not release it within `seconds`."""
 
     def __init__(self, where: Path, seconds: float) -> None:
         super().__init__(f"the store {where} is locked by another process for over {seconds:g} s; try again")
@@ -77,7 +62,7 @@ class StoreBusy(StoreError):
 
 
 class ArtifactError(OneTrunkError):
-    """`where`, a folder or the name of a remote, does not hold a valid artifact."""
+    """`where`, a folder or the location of a remote, does not hold a valid artifact (an adapter's files)."""
 
     def __init__(self, where: Path | str, message: str) -> None:
         super().__init__(f"{where}: {message}")
@@ -90,17 +75,19 @@ class HashMismatch(ArtifactError):
 
     def __init__(self, where: Path, file: str, expected: str, found: str) -> None:
         super().__init__(
-            where, f"{file} has sha256 {found[:16]}…, task.json says {expected[:16]}…; the file was changed"
+            where,
+            f"{file} has sha256 {found[:16]}…, task.json says {expected[:16]}…: the file was changed; get the "
+            "adapter again, or train it again",
         )
         self.file = file
 
 
 class RemoteError(OneTrunkError):
-    """The Hub or shared folder `place` cannot do what was requested."""
+    """The Hub or a shared folder cannot do what was requested. place: location of the repo or the folder."""
 
-    def __init__(self, place: str, message: str) -> None:
+    def __init__(self, place: object, message: str) -> None:
         super().__init__(f"{place}: {message}")
-        self.place = place
+        self.place = str(place)
 
 
 class RemoteNotFound(RemoteError):
@@ -108,7 +95,7 @@ class RemoteNotFound(RemoteError):
 
 
 class RemoteConflict(RemoteError):
-    """The branch has moved since it was read. Nothing was changed."""
+    """Another push has changed the branch, or the tag is on another commit. Nothing was changed."""
 
 
 class RemoteDamaged(RemoteError):
@@ -118,8 +105,8 @@ class RemoteDamaged(RemoteError):
 class RemoteUnreachable(RemoteError):
     """The connection failed after several attempts, or offline mode is on.
 
-    wait: seconds to wait before the next attempt, as the remote requests; 0 if it requests nothing.
-    final: whether another attempt is useless, because the client has already retried.
+    wait: seconds that the remote asks to wait before the next attempt; 0 if it does not ask.
+    final: whether another attempt is useless, because the Hub's client has already made several.
     """
 
     wait = 0.0
@@ -131,9 +118,9 @@ class PublishError(OneTrunkError):
 
 
 def first_few(names: Sequence[str], most: int = 3) -> str:
-    """Return the first `most` names, and the number of the others: `a, b, c and 4 more`."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+    """Return the first `most` names, and how many others there are: `a, b, c and 4 more`."""
+    others = len(names) - most
+    return ", ".join(names[:most]) + (f" and {others} more" if others > 0 else "")
 
 
 def _restored(kind: type[OneTrunkError], args: tuple[object, ...]) -> OneTrunkError:

@@ -108,7 +108,7 @@ class Asked:
         slots = [job.slot for job in self._jobs]
         batch = Batch(tuple(job.encoded for job in self._jobs), tuple(slots))
         states = Reference(merged).states(batch, "own").split(sum(text.tokens for text in self._texts))
-        rows = pack(self._texts, [0] * len(self._texts)).to(own.device).rows(0, len(self._texts))
+        rows = pack(self._texts, [0] * len(self._texts), device=own.device).rows(0, len(self._texts))
         heads = [adapter.head for adapter in self._adapters]
         return torch.cat([head(hidden, rows) for head, hidden in zip(heads, states, strict=True)]).cpu()
 

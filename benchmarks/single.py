@@ -19,7 +19,7 @@ from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.device import DTYPES
 from onetrunk.core.backbones.repository import locate
-from onetrunk.core.data.dataset import Splits
+from onetrunk.core.data.splits import Splits
 from onetrunk.core.data.training_data import read_train_data
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.plugin_system.host import PluginHost
@@ -112,7 +112,7 @@ def peft_classifier(stored: Stored) -> Any:
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
-    folder = locate(stored.backbone.name, stored.backbone.revision).folder
+    folder, _ = locate(stored.backbone.name, stored.backbone.revision)
     names = dict(enumerate(stored.labels))
     base = AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=len(names), id2label=names, dtype=torch.float32

@@ -170,7 +170,8 @@ class Ours(Variant):
         packed = pack(
             [batch.encoded[i] for i in chosen],
             [self._slot(batch.slots[i]) for i in chosen],
-        ).to(self._trunk.device)
+            device=self._trunk.device,
+        )
         return chosen, self._trunk.forward(packed, adapters), packed
 
     def _slot(self, slot: int) -> int:

@@ -1,1 +1,1 @@
-"""The command line `adapters`: one thin module a command, imported when it is used."""
+"""The command line `adapters`. Each command is a module, which is imported when the command is used."""

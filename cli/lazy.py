@@ -1,93 +1,87 @@
 """A click group that imports a command only when it is used.
 
-`--help` imports no command, so it is fast, and a broken command cannot stop it. Plugins are discovered only to list
-all commands, and for a command that is not built in.
+`--help` imports no command, so it is fast, and a broken command cannot stop it. Plugins are discovered when all
+commands are listed, and when a command is not a built-in one.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from onetrunk.cli.output import printable
 from onetrunk.core.errors import PluginError
+from onetrunk.core.plugin_system.host import PluginHost
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from onetrunk.core.plugin_system.host import PluginHost
-
 _HOST = "onetrunk.plugin_host"
-
-
-@dataclass(frozen=True, slots=True)
-class LazyCommand:
-    """A command that is not imported yet.
-
-    module, attribute: where it is.  summary: its line in the list of commands.
-    """
-
-    module: str
-    attribute: str
-    summary: str
+"""Key of the plugin host in the context of a command."""
 
 
 def plugin_host(context: click.Context) -> PluginHost:
     """Return the host of all installed plugins; they are discovered once per process."""
     if _HOST not in context.meta:
-        from onetrunk.core.plugin_system.host import PluginHost
-
-        with redirect_stdout(sys.stderr):  # output of a plugin's import must not mix with results
+        with redirect_stdout(sys.stderr):  # what a plugin prints on import must not mix with results
             context.meta[_HOST] = PluginHost.discover()
     host: PluginHost = context.meta[_HOST]
     return host
 
 
 class LazyGroup(click.Group):
-    """The commands of `table` in its order, then those of plugins."""
+    """The built-in commands, then those of plugins.
 
-    def __init__(self, *args: Any, table: Mapping[str, LazyCommand], **kwargs: Any) -> None:
+    summaries: the summary of each built-in command, by name. The command NAME is the attribute `command` of the
+    module `onetrunk.cli.commands.NAME`.
+    """
+
+    def __init__(self, *args: Any, summaries: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.table = table
+        self.summaries = summaries
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
-        return [*self.table, *plugin_host(ctx).commands]
+        return [*self.summaries, *plugin_host(ctx).commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return a command, None for an unknown one. Raises PluginError if a plugin's command fails."""
-        if entry := self.table.get(cmd_name):
-            command: click.Command = getattr(importlib.import_module(entry.module), entry.attribute)
+        """Import and return a command, None for an unknown one.
+
+        Raises PluginError if a command of a plugin cannot be imported.
+        """
+        if cmd_name in self.summaries:
+            command: click.Command = importlib.import_module(f"onetrunk.cli.commands.{cmd_name}").command
             return command
         return _plugin_command(plugin_host(ctx), cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that `args` begin with. Raises UsageError, with similar names, for an unknown one."""
+        """Find the command that `args[0]` names. Raises UsageError, with similar names, for an unknown one."""
         command = self.get_command(ctx, args[0])
         if command is None and not ctx.resilient_parsing:
             raise click.UsageError(_unknown(args[0], self.list_commands(ctx), plugin_host(ctx)), ctx)
         return args[0] if command else None, command, args[1:]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one section each for built-in commands, plugin commands and plugins that failed to load."""
+        """Write a section each for built-in commands, plugin commands and plugins that failed to load."""
         host = plugin_host(ctx)
-        _section(formatter, "Commands", ((name, entry.summary) for name, entry in self.table.items()))
-        _section(
-            formatter, "Plugin commands", ((name, command.summary) for name, command in host.commands.items())
-        )
-        _section(
-            formatter,
-            "Plugins that did not load (see `adapters plugins`)",
-            ((report.name, f"{report.distribution} {report.version}") for report in host.broken),
-        )
+        sections = {
+            "Commands": self.summaries,
+            "Plugin commands": {name: command.summary for name, command in host.commands.items()},
+            "Plugins that did not load (see `adapters plugins`)": {
+                report.name: f"{report.distribution} {report.version}" for report in host.broken
+            },
+        }
+        for title, texts in sections.items():
+            if texts:
+                with formatter.section(title):
+                    formatter.write_dl([(printable(name), printable(text)) for name, text in texts.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete the names of commands and options without importing a command."""
@@ -100,7 +94,7 @@ class LazyGroup(click.Group):
 def _plugin_command(host: PluginHost, name: str) -> click.Command | None:
     if name not in host.commands:
         return None
-    target, giver = host.commands[name].target, host.command_owner(name)
+    target, owner = host.commands[name].target, host.command_owner(name)
     module, _, attribute = target.partition(":")
     try:
         command = getattr(importlib.import_module(module), attribute)
@@ -108,9 +102,11 @@ def _plugin_command(host: PluginHost, name: str) -> click.Command | None:
         raise
     except BaseException as error:
         fault = f"{type(error).__name__}: {error}"
-        raise PluginError(f"command {name!r} of plugin {giver}: {target} does not load: {fault}") from error
+        raise PluginError(
+            f"command {name!r} of plugin {owner}: {target} cannot be imported: {fault}"
+        ) from error
     if not isinstance(command, click.Command):
-        raise PluginError(f"command {name!r} of plugin {giver}: {target} is not a click command")
+        raise PluginError(f"command {name!r} of plugin {owner}: {target} is not a click command")
     return command
 
 
@@ -122,10 +118,3 @@ def _unknown(name: str, known: list[str], host: PluginHost) -> str:
     broken = ", ".join(map(str, host.broken))
     also = f" These plugins did not load: {broken} (see `adapters plugins`)." if broken else ""
     return f"no command {name!r}{hint or '.'}{also}"
-
-
-def _section(formatter: click.HelpFormatter, title: str, rows: Iterable[tuple[str, str]]) -> None:
-    lines = [(printable(name), printable(text)) for name, text in rows]
-    if lines:
-        with formatter.section(title):
-            formatter.write_dl(lines)

@@ -1,4 +1,4 @@
-"""The command `adapters`: its subcommands, and how it handles errors, signals and a closed pipe."""
+"""The command `adapters`: its subcommands, and its handling of errors, signals and a closed pipe."""
 
 from __future__ import annotations
 
@@ -14,72 +14,65 @@ from typing import Any
 
 import click
 
-from onetrunk.cli.lazy import LazyCommand, LazyGroup
+from onetrunk.cli.lazy import LazyGroup
 from onetrunk.cli.output import printable
 from onetrunk.cli.streams import guard_standard_streams, settle_stdout, stdout_is_closed
 from onetrunk.core.errors import DataError, OneTrunkError
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-_PIPE_CLOSED = 141  # 128 + SIGPIPE
-_TERMINATED = 143  # 128 + SIGTERM
+_INTERRUPTED, _PIPE_CLOSED, _TERMINATED = 130, 141, 143
+"""Exit codes as shells report them: 128 + SIGINT, SIGPIPE, SIGTERM."""
 _LONGEST_CELL = 2**31 - 1
-"""Characters of a cell of CSV, as many as every platform allows; the csv module itself allows 131,072."""
-
-
-def _at(name: str, summary: str) -> LazyCommand:
-    return LazyCommand(f"onetrunk.cli.commands.{name}", "command", summary)
+"""Largest number of characters of a CSV cell that every platform accepts. The default of `csv` is 131,072."""
 
 
 COMMANDS = MappingProxyType(
     {
-        "quickstart": _at("quickstart", "Train three adapters on samples and try them, offline."),
-        "train": _at("train", "Train an adapter on your data and store it."),
-        "eval": _at("eval", "Evaluate an adapter on labelled data."),
-        "predict": _at("predict", "Predict texts with one or several adapters at once."),
-        "serve": _at("serve", "Serve adapters of many tasks over HTTP."),
-        "list": _at("list", "List the adapters in the store."),
-        "show": _at("show", "Show the details of an adapter."),
-        "alias": _at("alias", "Point an alias such as prod at a version."),
-        "push": _at("push", "Publish an adapter to the Hub or a shared folder."),
-        "pull": _at("pull", "Pull an adapter from the Hub or a shared folder into the store."),
-        "search": _at("search", "Find adapters on the Hub."),
-        "outdated": _at("outdated", "List pulled adapters with newer remote commits."),
-        "update": _at("update", "Pull the newer commits of pulled adapters."),
-        "export": _at("export", "Export an adapter to PEFT, transformers or ONNX, and verify it."),
-        "remove": _at("remove", "Remove versions from the store."),
-        "plugins": _at("plugins", "List the plugins, their tasks and hooks, and errors in them."),
+        "quickstart": "Train three adapters on sample data and predict with them.",
+        "train": "Train an adapter on your data and store it.",
+        "eval": "Evaluate an adapter on labelled data.",
+        "predict": "Predict texts with one or several adapters at once.",
+        "serve": "Serve adapters of many tasks over HTTP.",
+        "list": "List the adapters in the store.",
+        "show": "Show the details of an adapter.",
+        "alias": "Point an alias such as prod at a version.",
+        "push": "Publish an adapter to the Hub or a shared folder.",
+        "pull": "Pull an adapter from the Hub or a shared folder into the store.",
+        "search": "Find adapters on the Hub.",
+        "outdated": "List pulled adapters with newer remote commits.",
+        "update": "Pull the newer commits of pulled adapters.",
+        "export": "Export an adapter to PEFT, transformers or ONNX, and verify it.",
+        "remove": "Remove versions from the store.",
+        "plugins": "List the plugins, their tasks and hooks, and errors in them.",
     }
 )
-"""The built-in commands by name, in the order of `--help`."""
+"""The built-in commands and their summaries, in the order of `--help`."""
 
 
 class _Terminated(KeyboardInterrupt):
     """Raised on SIGTERM, so that the same cleanup runs as after Ctrl-C."""
 
 
-class _Frame(LazyGroup):
-    """Prints expected errors on stderr without a traceback, and ends quietly when stdout is closed."""
+class _Group(LazyGroup):
+    """Prints expected errors on stderr without a traceback, and exits without a message when stdout is closed."""
 
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        with _failing_in_a_line():  # --help and --version print before there is a context
-            return super().make_context(info_name, args, parent, **extra)
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _reporting_errors():  # --help and --version print before there is a context
+            return super().make_context(*args, **options)
 
     def invoke(self, ctx: click.Context) -> None:
         try:
-            with nullcontext() if ctx.params["traceback"] else _failing_in_a_line():
+            with nullcontext() if ctx.params["traceback"] else _reporting_errors():
                 super().invoke(ctx)
-                sys.stdout.flush()  # a pipe that is closed raises here, inside the try block
+                sys.stdout.flush()  # a closed pipe raises here, inside the try block
         except BrokenPipeError as error:
             if stdout_is_closed():
                 ctx.exit(_PIPE_CLOSED)
-            # click would take a BrokenPipeError for one of stdout, and end without a message.
+            # The closed pipe is not stdout. click would still exit without a message for a BrokenPipeError.
             raise RuntimeError("the other end of a pipe or connection was closed") from error
 
 
 @contextmanager
-def _failing_in_a_line() -> Iterator[None]:
+def _reporting_errors() -> Iterator[None]:
     """Print an expected error that the block raises, and exit with code 1."""
     try:
         yield
@@ -90,15 +83,15 @@ def _failing_in_a_line() -> Iterator[None]:
         raise click.exceptions.Exit(1) from error
 
 
-@click.group(cls=_Frame, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, summaries=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="onetrunk", prog_name="adapters")
 @click.option(
     "--traceback",
     is_flag=True,
     envvar="ONETRUNK_TRACEBACK",
-    help="Print the traceback of expected errors, too.",
+    help="Print the traceback of every error, also of expected ones.",
 )
-def cli(traceback: bool) -> None:  # read from the context by _Frame
+def cli(traceback: bool) -> None:  # _Group reads it from the context
     """Train, store and run adapters: many text tasks on one frozen BERT."""
 
 
@@ -119,11 +112,11 @@ def run(args: Sequence[str] | None = None) -> int:
 
 
 def main() -> None:
-    """Run the command line of this process and exit; the entry point of the console script."""
+    """Run the command line of this process and exit. This is the entry point of the console script."""
     csv.field_size_limit(_LONGEST_CELL)
     # Must be set before torch is imported. By default, OpenMP threads spin for a long time while they wait for each
-    # other. If another process uses one of the cores, training on two threads then runs at a fifth of its speed.
-    # Without spinning it loses a quarter on idle cores; a short spin avoids both (docs/performance.md).
+    # other: if another process uses one of the cores, training on two threads runs at a fifth of its speed. Without
+    # spinning, training loses a quarter of its speed on idle cores. A short spin avoids both (docs/performance.md).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     guard_standard_streams()
@@ -133,13 +126,13 @@ def main() -> None:
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    """Raise _Terminated. A second SIGTERM, as `timeout` sends, is ignored, so that the cleanup can finish."""
+    """Raise _Terminated. Ignore a second SIGTERM, which `timeout` sends, so that the cleanup can finish."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise _Terminated
 
 
 def _show(error: click.ClickException) -> None:
-    """Print a usage error. It can quote the command line, so escape sequences are made visible."""
+    """Print a usage error. Its text can quote the command line, so terminal escape sequences are made visible."""
     text = io.StringIO()
     error.show(text)
     click.echo(printable(text.getvalue(), keep="\n\t"), nl=False, err=True)
@@ -151,10 +144,10 @@ def _aborted(abort: click.Abort) -> int:
     if isinstance(cause, EOFError):  # click turns every EOFError into Abort; this one is a bug
         raise cause
     word, code = "aborted", 1
-    if isinstance(cause, KeyboardInterrupt):
-        word, code = (
-            ("terminated", _TERMINATED) if isinstance(cause, _Terminated) else ("interrupted", _INTERRUPTED)
-        )
+    if isinstance(cause, _Terminated):
+        word, code = "terminated", _TERMINATED
+    elif isinstance(cause, KeyboardInterrupt):
+        word, code = "interrupted", _INTERRUPTED
     click.echo(word, err=True)
     return code
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from onetrunk.adapters.format.manifest import Manifest
 
 Metrics = dict[str, float | int | None]
-"""Metrics by name; None is an undefined metric, such as the recall of a label that does not occur."""
+"""Metrics by name. None is an undefined metric, such as the recall of a label that does not occur."""
 
 
 def scalar_metrics(metrics: Mapping[str, Any]) -> Metrics:
-    """Return the numbers at the top level of `metrics`, without its tables."""
+    """Return the metrics that are numbers or undefined, without tables such as the confusion matrix."""
     return {name: value for name, value in metrics.items() if value is None or isinstance(value, int | float)}
 
 
 def headline(by_split: Mapping[str, Mapping[str, Any]]) -> tuple[str, Metrics]:
-    """Return the name and metrics of the test split, or of dev if there is no test; ("", {}) for neither."""
+    """Return the name and the metrics of the test split; if there is none, of dev; else ("", {})."""
     split = next((name for name in ("test", "dev") if name in by_split), "")
     return split, scalar_metrics(by_split.get(split, {}))
+
+
+def metric_rows(by_split: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """Yield a table row for each metric: its name, and its value in each split."""
+    columns = [scalar_metrics(metrics) for metrics in by_split.values()]
+    for name in dict.fromkeys(name for column in columns for name in column):
+        yield name, *(format_metric(column.get(name)) for column in columns)
 
 
 def format_metric(value: float | int | None) -> str:
@@ -40,7 +47,7 @@ def weight_bytes(manifest: Manifest) -> int:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes in decimal units: `4.7 MB`."""
+    """Return a number of bytes in decimal units, such as `4.7 MB`."""
     value, unit = float(count), "B"
     for larger in ("kB", "MB", "GB"):
         if round(value, 1) < 1000:
@@ -50,7 +57,7 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time: `3.2 s`, `2 min 05 s`, `1 h 02 min`."""
+    """Return a duration in one of the forms `3.2 s`, `2 min 05 s`, `1 h 02 min`."""
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -26,25 +26,24 @@ Decorated = Callable[..., Any]
 """A function that click can decorate."""
 
 _TRAINING = {
-    "method": "What to train: LoRA and a head, the head alone, or the full encoder as a baseline.",
-    "pooling": "How token vectors become one text vector; auto uses the setting of the backbone.",
+    "method": "What to train. lora: LoRA weights and a head; head: only a head; full: a copy of the whole encoder, "
+    "as a baseline that is not stored.",
+    "pooling": "How a text's token vectors become one vector; auto uses the setting of the backbone.",
     "rank": "Rank of the LoRA updates.",
-    "alpha": "The updates are scaled by alpha / rank.",
-    "targets": "Modules to adapt, separated by commas: all, or some of "
-    + ", ".join(MODULES)
-    + "; other encoders have other modules.",
-    "layers": "Layers to adapt: all, or last-K.",
+    "alpha": "The LoRA updates are multiplied by alpha / rank.",
+    "targets": f"Modules to adapt: all, or names separated by commas. Most encoders have {', '.join(MODULES)}.",
+    "layers": "Layers to adapt: all, or last-K for the last K layers.",
     "optimizer": "Optimizer.",
-    "lr": "Peak learning rate.",
+    "lr": "Peak learning rate of the weights below the head.",
     "head_lr": "Peak learning rate of the head.",
     "weight_decay": "Weight decay.",
-    "warmup": "Fraction of all steps with a rising learning rate.",
+    "warmup": "Fraction (0 to 1) of all steps during which the learning rate rises; then it falls.",
     "epochs": "Maximum number of epochs.",
-    "batch_tokens": "Tokens in a batch.",
+    "batch_tokens": "Maximum number of tokens in a batch.",
     "dropout": "Dropout probability of the LoRA updates and the head.",
     "clip": "Maximum gradient norm; 0 disables clipping.",
-    "patience": "Stop after this many epochs without a better dev result; 0 disables early stopping.",
-    "class_weights": "balanced weighs each label by the inverse of its frequency.",
+    "patience": "Stop after this many epochs without a better result on dev; 0 disables early stopping.",
+    "class_weights": "Weights of the labels in the loss. balanced: the inverse of the frequency of each label.",
     "seed": "Random seed; the same seed reproduces the same adapter.",
     "precision": "Precision of the frozen encoder; auto is bf16 if the device supports it natively, else fp32.",
 }
@@ -56,9 +55,7 @@ _SHOWN_DEFAULTS = {
     "batch_tokens": f"{MAX_TOKENS}, down to {MIN_TOKENS} for small data sets",
     "epochs": f"{MIN_EPOCHS}, up to {MAX_EPOCHS} for small data sets",
 }
-"""Defaults that depend on other settings, in words."""
-
-_CHOICES = {"precision": click.Choice(["auto", "fp32", "bf16"])}
+"""Defaults that the field of `TrainSettings` does not have, because they depend on other settings."""
 
 
 class ModuleList(click.ParamType[Any]):
@@ -80,67 +77,58 @@ class ModuleList(click.ParamType[Any]):
 
 def training_options(command: Decorated) -> Decorated:
     """Add an option for each field of `TrainSettings`, passed as an argument of the same name."""
-    for name in reversed(_TRAINING):
-        command = _training_option(name)(command)
+    for field in reversed(fields(TrainSettings)):
+        name, default = field.name, _SHOWN_DEFAULTS.get(field.name, field.default)
+        option, text = f"--{name.replace('_', '-')}", f"{_TRAINING[name]}  [default: {default}]"
+        command = click.option(option, name, type=_type_of(name), default=field.default, help=text)(command)
     return command
 
 
-def _training_option(name: str) -> Decorated:
-    default = next(field.default for field in fields(TrainSettings) if field.name == name)
-    return click.option(
-        f"--{name.replace('_', '-')}",
-        name,
-        type=_type_of(name),
-        default=default,
-        show_default=_SHOWN_DEFAULTS.get(name, True),
-        help=_TRAINING[name],
-    )
-
-
-def _type_of(name: str) -> click.ParamType[Any]:
-    """Return the click type of the field `name`; `TrainSettings` checks the range of a number."""
+def _type_of(name: str) -> Any:
+    """Return the type of the option for the field `name`. `TrainSettings` checks the range of a number."""
     hint = get_type_hints(TrainSettings)[name]
     if name == "targets":
         return ModuleList()
+    if name == "precision":
+        return click.Choice(["auto", "fp32", "bf16"])
     if get_origin(hint) is Literal:
         return click.Choice(get_args(hint))
-    kinds: dict[Any, click.ParamType[Any]] = {
-        int: click.INT,
-        float: click.FLOAT,
-        float | None: click.FLOAT,
-        int | None: click.INT,
-    }
-    return _CHOICES.get(name) or kinds.get(hint, click.STRING)
+    return next(iter(get_args(hint)), hint)  # `float` of `float | None`
 
 
-def device_option(command: Decorated) -> Decorated:
-    """Add the option `--device`, passed as `device`."""
-    option = click.option(
-        "--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N."
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="D", help="Device: auto, cpu, cuda or cuda:N."
+)
+"""Adds the option `--device`, passed as `device`."""
+
+
+def backbone_option(
+    default: str = "the backbone of the adapter; required if that was a local folder",
+) -> Callable[[Decorated], Decorated]:
+    """Return a decorator that adds `--backbone`, passed as `backbone`. default: the default, in words."""
+    return click.option(
+        "--backbone", metavar="B", help=f"Hub id or folder of the backbone.  [default: {default}]"
     )
-    return option(command)
 
 
 def running_options(command: Decorated) -> Decorated:
     """Add the options of commands that run stored adapters: `--backbone --device --precision --batch-tokens`."""
-    options = (
-        click.option(
-            "--backbone",
-            metavar="B",
-            help="Hub id or folder of the backbone.  [default: the adapter's own; required if that was a folder]",
-        ),
+    options: tuple[Callable[[Decorated], Decorated], ...] = (
+        backbone_option(),
         device_option,
         click.option(
             "--precision",
             type=click.Choice(["auto", "fp32", "bf16", "int8"]),
             default="auto",
             show_default=True,
-            help=f"{_TRAINING['precision']} int8 needs an x86 CPU: faster than fp32, slightly less accurate.",
+            help=f"{_TRAINING['precision']} int8 needs an x86 CPU. It is faster than fp32, but has small "
+            "numerical errors.",
         ),
         click.option(
             "--batch-tokens",
             type=click.IntRange(min=1),
-            help="Maximum tokens in a batch; fewer need less memory.  [default: chosen for speed]",
+            help="Maximum number of tokens in a batch. Smaller batches need less memory.  "
+            "[default: chosen for speed]",
         ),
     )
     for option in reversed(options):

@@ -1,48 +1,41 @@
-"""Output of all commands: JSON for scripts, tables for people, and safe text.
+"""Output of all commands: JSON for scripts, tables for people.
 
-File names, labels and texts can hold terminal escape sequences or characters that change the writing direction.
-They are printed as visible escapes.
+File names, labels and texts can have control characters, terminal escape sequences or characters that change the
+writing direction. These are printed as visible escapes.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
-import stat
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import redirect_stdout
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from onetrunk.cli.streams import Opener, clear_errors, open_output
-
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
     from onetrunk.core.data.notes import Note
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters (C0, DEL, C1), line separators, direction overrides and lone surrogates."""
 
 _UNLIMITED = 100_000
-"""Width of tables that are not written to a terminal, so that cells are not wrapped."""
-
-_LONGEST = 60
-"""Characters of a file name used in the name of its temporary file, so that it does not get too long."""
+"""Width, in characters, of tables that are not written to a terminal, so that cells are not wrapped."""
 
 _RESULTS = "onetrunk.results"
-"""Key in the context of a command: the stdout for its results."""
+"""Key of the stdout for results in the context of a command."""
 
 
 def json_option(body: Callable[..., None]) -> Callable[..., None]:
     """Add the flag `--json`, passed as `as_json`, and reserve stdout for results.
 
-    While the command runs, output of plugins and libraries goes to stderr. `say`, `table` and `emit_json` write to
-    stdout.
+    While the command runs, only `say`, `table` and `emit_json` write to stdout. What plugins and libraries print
+    goes to stderr.
     """
 
     @wraps(body)
@@ -54,16 +47,37 @@ def json_option(body: Callable[..., None]) -> Callable[..., None]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
 
 
+def print_notes(notes: Iterable[Note], prefix: str = "") -> None:
+    """Print one line for each note on stderr, after `prefix`."""
+    for each in notes:
+        note(f"{prefix}{each}")
+
+
 def results() -> TextIO:
-    """Return the stdout for the results of this command."""
+    """Return the stdout for the results of the command that runs."""
     context = click.get_current_context(silent=True)
     kept: TextIO | None = None if context is None else context.meta.get(_RESULTS)
     return sys.stdout if kept is None else kept
 
 
-def say(text: str | bytes = "", *, fg: str | None = None, color: bool | None = None) -> None:
-    """Print a line of results. fg: foreground colour; color: as in `click.echo`."""
-    click.echo(text if fg is None else click.style(text, fg=fg), file=results(), color=color)
+def say(text: str = "", *, fg: str | None = None) -> None:
+    """Print a line of results, its unsafe characters as escapes. fg: name of a text colour."""
+    safe = printable(text)
+    click.echo(safe if fg is None else click.style(safe, fg=fg), file=results())
+
+
+def note(text: str) -> None:
+    """Print a line for people on stderr, its unsafe characters as escapes."""
+    click.echo(printable(text), err=True)
+
+
+def show(console: Console, renderable: RenderableType, *, soft_wrap: bool = False) -> None:
+    """Print what `console` renders as results, without spaces at the ends of lines."""
+    with console.capture() as captured:
+        console.print(renderable, soft_wrap=soft_wrap)
+    lines = "\n".join(line.rstrip() for line in captured.get().splitlines())
+    # rich has applied the colours; click flushes, so a closed pipe raises here.
+    click.echo(lines.strip("\n"), file=results(), color=True)
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -76,72 +90,23 @@ def printable(text: str, keep: str = "") -> str:
     return _UNSAFE.sub(escape, text)
 
 
-def print_notes(notes: Iterable[Note], subject: str = "") -> None:
-    """Print one line per note on stderr, after the name `subject` if one is given."""
-    for note in notes:
-        click.echo(printable(f"{subject}: {note}" if subject else str(note)), err=True)
-
-
 def json_line(obj: object) -> str:
     """Return `obj` as one line of JSON. Raises ValueError for NaN and infinity."""
     text = json.dumps(obj, ensure_ascii=False, allow_nan=False)
-    # json does not escape DEL and C1; inside a string their \u form is equal.
+    # json.dumps leaves some of these characters unescaped. In a JSON string, the escape means the same character.
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
-def emit_json(obj: object) -> None:
-    """Print `json_line(obj)`, always in UTF-8."""
-    say(json_line(obj).encode("utf-8"))
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """Open `path` for writing UTF-8; the file is replaced as a whole when the block ends without an error.
-
-    An existing file keeps its permissions. A device or a pipe is written to directly. Raises UsageError if the file
-    cannot be written or the disk is full.
-    """
-    target = Path(os.path.realpath(path))  # a symbolic link is kept; its target is replaced
-    with clear_errors(str(path)):
-        before = _mode(target)
-    if before is not None and not stat.S_ISREG(before):
-        with open_output(target, "w", str(path)) as file:
-            yield file
-        return
-    aside = target.with_name(f".{target.name[:_LONGEST]}.{secrets.token_hex(4)}.part")
-    try:
-        with open_output(aside, "x", str(path), _opener(before)) as file:
-            yield file
-        with clear_errors(str(path)):
-            aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _mode(target: Path) -> int | None:
-    """Return type and permissions of the existing file, None if there is none."""
-    try:
-        return target.stat().st_mode
-    except FileNotFoundError:
-        return None
-
-
-def _opener(before: int | None) -> Opener:
-    """Return an opener for a file with at most the permissions `before`, None for the default ones."""
-
-    def create(name: str, flags: int) -> int:
-        descriptor = os.open(name, flags, 0o666 if before is None else 0o600)
-        if before is not None:
-            os.fchmod(descriptor, stat.S_IMODE(before))
-        return descriptor
-
-    return create
+def emit_json(*objects: object) -> None:
+    """Print `json_line` of each object, always in UTF-8."""
+    for each in objects:
+        click.echo(json_line(each).encode("utf-8"), file=results())
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Collection[str] = ()) -> None:
-    """Print a table. columns: headers; rows: cells; right: columns that are aligned to the right.
+    """Print a table. columns: headers. rows: cells. right: headers of the columns that are aligned to the right.
 
-    On a terminal, long cells are folded at its width; elsewhere each row is one line.
+    On a terminal, long cells continue on the next line; elsewhere, each row is one line.
     """
     from rich.box import SIMPLE
     from rich.console import Console
@@ -156,7 +121,4 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Co
         )
     for row in rows:
         grid.add_row(*(Text(printable(str(cell))) for cell in row))
-    with console.capture() as captured:
-        console.print(grid)
-    # click flushes, so a closed pipe raises here; rich has already applied colours.
-    say("\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n"), color=True)
+    show(console, grid)

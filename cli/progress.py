@@ -6,65 +6,61 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING
-
-import click
 
 from onetrunk.cli.number_format import duration, format_metric
 from onetrunk.cli.output import printable
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
-_PATIENCE = 1.0  # seconds before a bar appears
-_MEMORY = 0.95  # decay of the moving averages per step
+_DELAY = 1.0
+"""Seconds until the bar of `counting` appears."""
+_DECAY = 0.95
+"""Factor by which each step reduces the weight of earlier steps in the moving averages."""
 
 
 class TrainingProgress:
-    """Progress of training runs: a bar with epoch, tokens/s, loss and remaining time, and a line per epoch.
+    """Progress of training runs: bars with epoch, tokens/s, loss and remaining time, and a line per epoch.
 
-    runs: the metric to show, by adapter name. A context manager; it removes the bars at its end.
+    runs: the name of the metric to show, by adapter name. As a context manager, it removes the bars at the end.
     """
 
     def __init__(self, runs: Mapping[str, str]) -> None:
+        from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
+
         self._runs = runs
-        self._console = _terminal()
-        self._bar = None if self._console is None else _training_bar(self._console)
+        name, state = "{task.description}", "{task.fields[state]}"
+        self._bar = _bar(name, BarColumn(), TaskProgressColumn(), state, "ETA", TimeRemainingColumn())
         self._paces = {name: _Pace() for name in runs}
 
     def __enter__(self) -> TrainingProgress:
-        if self._bar is not None:
-            self._bar.start()
-            self._tasks = {
-                name: self._bar.add_task(self._titled(name, "preparing"), total=None, state="")
-                for name in self._runs
-            }
+        self._tasks = {
+            name: self._bar.add_task(self._titled(name, "preparing"), total=None, state="")
+            for name in self._runs
+        }
+        self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
+    def __exit__(self, *_error: object) -> None:
+        if not self._bar.disable:
             self._bar.stop()
 
     def step(self, event: StepEvent) -> None:
         """Show an optimiser step."""
         pace = self._paces[event.name]
         pace.step(event.tokens, event.loss)
-        if self._bar is not None:
-            self._bar.update(
-                self._tasks[event.name],
-                completed=event.step,
-                total=event.steps,
-                description=self._titled(event.name, f"epoch {event.epoch}/{event.epochs}"),
-                state=str(pace),
-            )
+        self._bar.update(
+            self._tasks[event.name],
+            completed=event.step,
+            total=event.steps,
+            description=self._titled(event.name, f"epoch {event.epoch}/{event.epochs}"),
+            state=str(pace),
+        )
 
     def epoch(self, event: EpochEvent) -> None:
-        """Print the line of an epoch. Its evaluation does not count as training time."""
+        """Print the line of an epoch, which has just been evaluated."""
         self._paces[event.name].pause()
         primary = self._runs[event.name]
         value = format_metric(event.metrics.get(primary))
@@ -76,20 +72,16 @@ class TrainingProgress:
 
     def say(self, name: str, text: str) -> None:
         """Print a line about the run `name`, above the bars."""
-        line = self._titled(name, text)
-        if self._bar is None:
-            click.echo(printable(line), err=True)
-        else:
-            from rich.text import Text
+        from rich.text import Text
 
-            self._bar.console.print(Text(printable(line)))
+        self._bar.console.print(Text(printable(self._titled(name, text), keep="\n")), soft_wrap=True)
 
     def _titled(self, name: str, text: str) -> str:
         return text if len(self._runs) == 1 else f"{name}: {text}"
 
 
 class _Pace:
-    """Moving averages of the loss and of tokens per second, without pauses between steps."""
+    """Moving averages of the loss and of tokens per second. The time of evaluations is not counted."""
 
     def __init__(self) -> None:
         self._tokens = self._seconds = self._losses = self._weight = 0.0
@@ -98,9 +90,9 @@ class _Pace:
     def step(self, tokens: int, loss: float) -> None:
         now = time.monotonic()
         if self._since is not None:  # the first step has no start time
-            self._tokens = _MEMORY * self._tokens + tokens
-            self._seconds = _MEMORY * self._seconds + now - self._since
-        self._losses, self._weight = _MEMORY * self._losses + loss, _MEMORY * self._weight + 1
+            self._tokens = _DECAY * self._tokens + tokens
+            self._seconds = _DECAY * self._seconds + now - self._since
+        self._losses, self._weight = _DECAY * self._losses + loss, _DECAY * self._weight + 1
         self._since = now
 
     def pause(self) -> None:
@@ -113,17 +105,18 @@ class _Pace:
 
 @contextmanager
 def counting(total: int | None, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
-    """Yield a function to call with the number of further texts that are done; a bar appears after a second.
+    """Yield a function to call with the number of texts that were processed since its last call.
 
-    total: number of texts, None if unknown. shown: False hides the bar, if results go to the same terminal.
+    A bar appears after a second. total: number of all texts, None if unknown. shown: whether to show the bar.
     """
-    console = _terminal() if shown else None
-    if console is None:
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
+
+    bar = _bar(BarColumn(), MofNCompleteColumn(), "{task.description}", TimeElapsedColumn())
+    if bar.disable or not shown:
         yield lambda _texts: None
         return
-    bar = _counting_bar(console)
     task = bar.add_task("texts", total=total)
-    late = threading.Timer(_PATIENCE, bar.start)
+    late = threading.Timer(_DELAY, bar.start)
     late.start()
     try:
         yield lambda texts: bar.advance(task, texts)
@@ -133,37 +126,11 @@ def counting(total: int | None, *, shown: bool = True) -> Iterator[Callable[[int
         bar.stop()
 
 
-def _terminal() -> Console | None:
-    """Return stderr as a console, None if it is not a terminal that can show a bar."""
+def _bar(*columns: str | ProgressColumn) -> Progress:
+    """Return a bar on stderr. It is disabled if stderr is not a terminal that can show one."""
     from rich.console import Console
+    from rich.progress import Progress
 
     console = Console(stderr=True)
-    return console if console.is_terminal and not console.is_dumb_terminal else None
-
-
-def _training_bar(console: Console) -> Progress:
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[state]}"),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-
-
-def _counting_bar(console: Console) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
+    hidden = not console.is_terminal or console.is_dumb_terminal
+    return Progress(*columns, console=console, transient=True, disable=hidden)

@@ -47,10 +47,11 @@ def _option(name: str) -> Callable[..., Any]:
     if isinstance(default, bool):
         return click.option(flag, name, is_flag=True, help=_HELP[name])
     choices = get_args(get_type_hints(ReadOptions)[name])
-    kind: click.ParamType[Any] | None = (
-        click.Choice(choices) if choices and all(isinstance(each, str) for each in choices) else None
-    )
-    kind = {"columns": ColumnNumbers(), "labels": LabelNames()}.get(name, kind)
+    kind: click.ParamType[Any] | None = None
+    if name in _TYPES:
+        kind = _TYPES[name]
+    elif choices and all(isinstance(each, str) for each in choices):
+        kind = click.Choice(choices)
     shown = "[default" not in _HELP[name] and name != "labels"
     return click.option(flag, name, type=kind, default=default, show_default=shown, help=_HELP[name])
 
@@ -83,3 +84,6 @@ class LabelNames(click.ParamType[Any]):
         from onetrunk.core.data.label_names import read_label_names
 
         return read_label_names(value) if isinstance(value, str) else tuple(value)
+
+
+_TYPES: dict[str, click.ParamType[Any]] = {"columns": ColumnNumbers(), "labels": LabelNames()}

@@ -1,21 +1,21 @@
-"""Parts of the commands that push and pull: the token, the backbone for the checks, and locations."""
+"""Parts of the commands that push and pull: the Hub client, its token, pulls and locations."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.adapters.store.store import Store, StoredVersion
-from onetrunk.cli.backbones import choose_backbone
-from onetrunk.cli.output import printable
+from onetrunk.cli.backbones import backbone_for
+from onetrunk.cli.output import note
 from onetrunk.cli.progress import counting
-from onetrunk.cli.quiet import load_backbone, quiet_hub
 from onetrunk.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,30 +25,42 @@ if TYPE_CHECKING:
     from onetrunk.core.sharing.pull import Puller
 
 _LONGEST_TOKEN = 1024
+"""Characters of a token file that are read."""
 
 token_option = click.option(
     "--token",
     "token_file",
     metavar="FILE",
-    help="File with the Hub token; - reads stdin.  [default: HF_TOKEN, else the login of `hf auth login`]",
+    help="File with the Hub token; - for stdin.  [default: HF_TOKEN, else the login of `hf auth login`]",
 )
-"""Adds `--token FILE`. The token itself is never an argument: the list of processes would show it."""
+"""Adds the option `--token FILE`. The token itself is never an argument: the list of processes would show it."""
+
+
+def quiet_hub() -> None:
+    """Hide progress bars and warnings of huggingface_hub; the commands show their own progress and errors."""
+    from huggingface_hub.utils import logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    if "HF_HUB_VERBOSITY" not in os.environ:
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 def read_token(source: str | None) -> str | None:
-    """Return the token in the file `source`, None for None: the Hub client then uses its own login.
+    """Return the token in the file `source`, or None for None, with which the Hub client uses its own login.
 
-    Raises UsageError if the file cannot be read or does not hold one token.
+    source: `-` reads stdin. Raises UsageError if the file cannot be read or does not have exactly one token.
     """
     if source is None:
         return None
     if source.startswith("hf_"):
         raise UsageError(
-            "--token expects the name of a file, not a token: other users could read it in the list of processes; "
-            "set HF_TOKEN, give a file, or - for stdin"
+            "--token expects the name of a file, not a token: other users could read a token in the list of "
+            "processes; put the token into a file, into stdin (--token -) or into HF_TOKEN"
         )
     try:
-        text = sys.stdin.read(_LONGEST_TOKEN) if source == "-" else _read(Path(source))
+        with nullcontext(sys.stdin) if source == "-" else Path(source).open(encoding="utf-8") as file:
+            text = file.read(_LONGEST_TOKEN)
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not text"
         raise UsageError(f"--token {source}: cannot be read ({why})") from error
@@ -57,54 +69,34 @@ def read_token(source: str | None) -> str | None:
     return token
 
 
-def _read(path: Path) -> str:
-    with path.open(encoding="utf-8") as file:
-        return file.read(_LONGEST_TOKEN)
-
-
-def backbone_loader(choice: str | None, device: str = "cpu") -> Callable[[Manifest], Backbone]:
-    """Return a function that loads the backbone of an adapter in fp32; choice: a backbone to load instead."""
-
-    def load(manifest: Manifest) -> Backbone:
-        name, revision = choose_backbone({manifest.task: manifest}, choice)
-        return load_backbone(name, revision, device=device, dtype="fp32")
-
-    return load
-
-
-def base_loader(choice: str | None, device: str = "cpu") -> Callable[[str | None, str | None], Backbone]:
-    """Return a function that loads the base model named in PEFT's files; choice: a backbone to load instead."""
-
-    def load(name: str | None, revision: str | None) -> Backbone:
-        if choice is None and name is None:
-            raise UsageError("the files of the adapter do not name a base model; give it with --backbone")
-        return load_backbone(choice or str(name), None if choice else revision, device=device, dtype="fp32")
-
-    return load
-
-
 @contextmanager
 def pulling(
-    host: PluginHost, backbone: str | None, token: str | None = None, **options: Any
+    host: PluginHost, backbone: str | None, token: str | None = None, *, allow_mismatch: bool = False
 ) -> Iterator[Puller]:
-    """Yield a puller for the user's store; a progress bar of the download is shown on stderr."""
+    """Yield a puller into the store of the user; progress of the download is shown on stderr.
+
+    backbone: a backbone to load for the checks, None for the one that the adapter names.
+    token: Hub token, None for the login of the Hub client.
+    allow_mismatch: store an adapter of another backbone without computing its probe.
+    """
     from onetrunk.core.sharing.pull import Puller
+
+    def load(manifest: Manifest) -> Backbone:
+        return backbone_for({manifest.task: manifest}, backbone)
 
     quiet_hub()
     with counting(None) as advance:
-        yield Puller(Store(), host, backbone_loader(backbone), token=token, advance=advance, **options)
+        yield Puller(Store(), host, load, token=token, allow_mismatch=allow_mismatch, advance=advance)
 
 
-def resolve_version(
-    host: Callable[[], PluginHost], reference: str, backbone: str | None = None
-) -> StoredVersion:
-    """Return the stored version of `reference`; a location is pulled first, and its version printed on stderr.
+def resolve_version(host: PluginHost, reference: str, backbone: str | None = None) -> StoredVersion:
+    """Return the stored version of `reference`. A location is pulled first, and its reference printed on stderr.
 
-    host: returns the plugins. torch is imported only for a location. Raises what `Puller.resolve` raises.
+    backbone: as for `pulling`. torch is imported only for a location. Raises the errors of `Puller.resolve`.
     """
     if not is_location(reference):
         return Store().resolve(reference)
-    with pulling(host(), backbone) as puller:
+    with pulling(host, backbone) as puller:
         stored = puller.resolve(reference)
-    click.echo(printable(f"{reference} is {stored.ref} in the store"), err=True)
+    note(f"{reference} is {stored.ref} in the store")
     return stored

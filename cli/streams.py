@@ -1,7 +1,7 @@
 """Standard streams and output files whose I/O errors become UsageError.
 
-The stream itself converts the error, because callers could not tell a full disk from an OSError of a bug. A closed
-pipe stays a BrokenPipeError, which ends a command without a message.
+The stream itself converts the error: further up, an OSError of a full disk could not be told from one of a bug. A
+closed pipe stays a BrokenPipeError, which ends a command without a message.
 """
 
 from __future__ import annotations
@@ -10,35 +10,28 @@ import errno
 import io
 import os
 import select
+import stat
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from onetrunk.adapters.format.files import replacing
 from onetrunk.core.errors import UsageError
 
-_ELSEWHERE = "name a file in a folder that is there"
-_ROOM = "make room, or write elsewhere"
-_PERMISSION = "name a file that may be written to"
 _REMEDIES = {
-    errno.ENOENT: _ELSEWHERE,
-    errno.ENOTDIR: _ELSEWHERE,
-    errno.EISDIR: _ELSEWHERE,
-    errno.EACCES: _PERMISSION,
-    errno.EPERM: _PERMISSION,
-    errno.EROFS: _PERMISSION,
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), "choose a file in an existing folder"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a file that you may write"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space, or write to another disk"),
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ENOSPC: _ROOM,
-    errno.EDQUOT: _ROOM,
-    errno.EBADF: "redirect it, to /dev/null where nobody reads it",
+    errno.EBADF: "redirect it to a file, or to /dev/null to discard the output",
 }
-
-Opener = Callable[[str, int], int]
+"""What to do about an error, by its number."""
 
 
 @contextmanager
-def clear_errors(name: str) -> Iterator[None]:
+def _clear_errors(name: str) -> Iterator[None]:
     """Turn an OSError of the block, except a closed pipe, into UsageError: `name` cannot be written, and why."""
     try:
         yield
@@ -50,29 +43,45 @@ def clear_errors(name: str) -> Iterator[None]:
         raise UsageError(f"cannot write {name}: {why}{remedy}") from error
 
 
-class _OutputFile(io.FileIO):
-    """A file or descriptor to write bytes to. shown: its name in messages."""
+class _Output(io.FileIO):
+    """Writes bytes to an open descriptor, which stays open. shown: its name in messages."""
 
-    def __init__(
-        self, file: Path | int, mode: str, shown: str, *, closefd: bool = True, opener: Opener | None = None
-    ) -> None:
+    def __init__(self, descriptor: int, shown: str) -> None:
+        super().__init__(descriptor, "w", closefd=False)
         self._shown = shown
-        with clear_errors(shown):
-            super().__init__(str(file) if isinstance(file, Path) else file, mode, closefd, opener)
 
     def write(self, data: Any, /) -> int:
-        with clear_errors(self._shown):
+        with _clear_errors(self._shown):
             return super().write(data)
 
-    def close(self) -> None:
-        with clear_errors(self._shown):  # a network file system may report a full disk only now
-            super().close()
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """Open `path` for writing UTF-8; the file is replaced as a whole when the block ends without an error.
+
+    An existing file keeps its permissions. A device or a pipe is written to directly. Raises UsageError if the file
+    cannot be written or the disk is full.
+    """
+    target, shown = Path(os.path.realpath(path)), str(path)  # a symbolic link is kept; its target is replaced
+    with ExitStack() as stack:
+        with _clear_errors(shown):
+            raw = stack.enter_context(_opened(target))
+        binary = io.BufferedWriter(_Output(raw.fileno(), shown))
+        with io.TextIOWrapper(binary, encoding="utf-8", newline="\n") as file:
+            yield file
+        with _clear_errors(shown):
+            stack.close()
 
 
-def open_output(file: Path, mode: str, shown: str, opener: Opener | None = None) -> TextIO:
-    """Open `file` to write UTF-8. Errors of opening, writing and closing are raised as UsageError."""
-    raw = _OutputFile(file, mode, shown, opener=opener)
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", newline="\n")
+def _opened(target: Path) -> Any:
+    """Return a context manager that opens `target` for writing bytes."""
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return replacing(target)
+    if not stat.S_ISREG(mode):
+        return open(target, "wb", buffering=0)
+    return replacing(target, stat.S_IMODE(mode))
 
 
 def guard_standard_streams() -> None:
@@ -83,28 +92,29 @@ def guard_standard_streams() -> None:
     that prints would write into it.
     """
     if sys.stdin is None:
-        sys.stdin = _stand_in(os.O_WRONLY, "r")
+        sys.stdin = _null_stream(os.O_WRONLY, "r")
     if sys.stdout is None:
-        sys.stdout = _stand_in(os.O_RDONLY, "w")
+        sys.stdout = _null_stream(os.O_RDONLY, "w")
     if sys.stderr is None:
-        sys.stderr = _stand_in(os.O_WRONLY, "w")
+        sys.stderr = _null_stream(os.O_WRONLY, "w")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout = _told_stdout(sys.stdout)
+        sys.stdout = _with_clear_errors(sys.stdout)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace")
 
 
-def _stand_in(access: int, mode: Literal["r", "w"]) -> TextIO:
+def _null_stream(access: int, mode: Literal["r", "w"]) -> TextIO:
+    """Open the null device. If `access` does not fit `mode`, the stream fails when it is used."""
     return open(os.open(os.devnull, access), mode, encoding="utf-8", closefd=False)
 
 
-def _told_stdout(stdout: io.TextIOWrapper) -> TextIO:
+def _with_clear_errors(stdout: io.TextIOWrapper) -> TextIO:
     """Return a stream with the same target and buffering as `stdout`.
 
     Characters that its encoding does not have are written as escapes.
     """
-    raw = _OutputFile(stdout.fileno(), "w", "stdout", closefd=False)
-    buffer: Any = raw if stdout.write_through else io.BufferedWriter(raw)  # as Python itself does
+    raw = _Output(stdout.fileno(), "stdout")
+    buffer: Any = raw if stdout.write_through else io.BufferedWriter(raw)  # Python itself does the same
     return io.TextIOWrapper(
         buffer,
         encoding=stdout.encoding,
@@ -119,7 +129,7 @@ def settle_stdout() -> None:
     try:
         sys.stdout.flush()
     except UsageError:
-        _lead_nowhere()
+        _discard_stdout()
 
 
 def stdout_is_closed() -> bool:
@@ -128,9 +138,9 @@ def stdout_is_closed() -> bool:
     poll.register(sys.stdout.fileno(), select.POLLOUT)
     if not any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(0)):
         return False
-    _lead_nowhere()
+    _discard_stdout()
     return True
 
 
-def _lead_nowhere() -> None:
+def _discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

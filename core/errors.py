@@ -1,57 +1,19 @@
-"""The errors of the core. Their root, and those of the store, are in `onetrunk.adapters.errors`.
+"""The errors of the core, and those of `onetrunk.adapters.errors` that programs meet most.
 
-OneTrunkError
-├── UsageError              settings that contradict each other or the task
-├── PlanError               an invalid training plan; lists every fault
-├── DataError               invalid input, with file and line
-├── PluginError             a plugin that fails to load or breaks the contract
-│   ├── UnknownTask         no plugin has the task
-│   ├── TaskSpecError       an invalid task; lists every fault
-│   └── PredictionFailed    the code of a task fails on one text
-├── BackboneError           a backbone that cannot be loaded
-│   ├── UnsupportedBackbone not an encoder, or an unsupported one
-│   └── BackboneMismatch    the adapter was trained on another backbone or tokenizer
-├── ExportError             the export failed, or its logits differ
-├── AdapterRejected         the adapter fails its checks on loading (shapes, probe)
-└── TrainingDiverged        the loss is not finite
+Errors carry their data as attributes, so a program does not have to parse messages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onetrunk.adapters.errors import (
-    ArtifactError,
-    HashMismatch,
-    OneTrunkError,
-    ReferenceSyntaxError,
-    StoreBusy,
-    StoreError,
-    UnknownAdapter,
-)
-
-__all__ = [
-    "AdapterRejected",
-    "ArtifactError",
-    "BackboneError",
-    "BackboneMismatch",
-    "DataError",
-    "ExportError",
-    "HashMismatch",
-    "OneTrunkError",
-    "PlanError",
-    "PluginError",
-    "PredictionFailed",
-    "ReferenceSyntaxError",
-    "StoreBusy",
-    "StoreError",
-    "TaskSpecError",
-    "TrainingDiverged",
-    "UnknownAdapter",
-    "UnknownTask",
-    "UnsupportedBackbone",
-    "UsageError",
-]
+from onetrunk.adapters.errors import ArtifactError as ArtifactError
+from onetrunk.adapters.errors import HashMismatch as HashMismatch
+from onetrunk.adapters.errors import OneTrunkError as OneTrunkError
+from onetrunk.adapters.errors import ReferenceSyntaxError as ReferenceSyntaxError
+from onetrunk.adapters.errors import StoreBusy as StoreBusy
+from onetrunk.adapters.errors import StoreError as StoreError
+from onetrunk.adapters.errors import UnknownAdapter as UnknownAdapter
 
 _BEGINNING = 60
 """Number of characters of a text that a message quotes."""
@@ -62,7 +24,7 @@ class UsageError(OneTrunkError):
 
 
 class PlanError(OneTrunkError):
-    """An invalid training plan. file: its name; faults: every fault found."""
+    """An invalid training plan.  file: the name of the plan.  faults: every fault found."""
 
     def __init__(self, file: str, faults: Sequence[str]) -> None:
         super().__init__(f"{file}: {'; '.join(faults)}")
@@ -73,7 +35,7 @@ class PlanError(OneTrunkError):
 class DataError(OneTrunkError):
     """Invalid input.
 
-    where: `file:line`, or the file.  lines: the message, and one line for each further fault in `also`.
+    where: `file:line`, or the file.  lines: the first fault with `where`, then one line for each fault in `also`.
     """
 
     def __init__(self, where: str, message: str, also: Sequence[str] = ()) -> None:
@@ -87,10 +49,7 @@ class PluginError(OneTrunkError):
 
 
 class UnknownTask(PluginError):
-    """No plugin has the task.
-
-    task: the name asked for; known: the available tasks; broken: plugins that failed to load.
-    """
+    """No loaded plugin has the task `task`.  known: the available tasks.  broken: plugins that failed to load."""
 
     def __init__(self, task: str, known: Sequence[str], broken: Sequence[str] = ()) -> None:
         also = (
@@ -103,7 +62,7 @@ class UnknownTask(PluginError):
 
 
 class TaskSpecError(PluginError):
-    """An invalid task, or one whose code breaks the contract. task: its name; faults: every fault found."""
+    """The task `task` is invalid, or its code breaks the contract.  faults: every fault found."""
 
     def __init__(self, task: str, faults: Sequence[str]) -> None:
         super().__init__(f"task {task!r}: {'; '.join(faults)}")
@@ -114,8 +73,8 @@ class TaskSpecError(PluginError):
 class PredictionFailed(PluginError):
     """The code of a task fails on one text.
 
-    where: position of the text for people, such as `file:line`.  index: its index among the given texts, from 0.
-    adapter: the version.  cause: the task, its function and the exception.
+    where: the origin of the text for messages, such as `file:line`.  index: its index among the texts of the call,
+    from 0.  adapter: the version, such as `ner@3`.  cause: the task, its function and the exception.
     """
 
     def __init__(self, where: str, index: int, text: str, adapter: str, cause: str) -> None:
@@ -129,7 +88,7 @@ class PredictionFailed(PluginError):
 
 
 class BackboneError(OneTrunkError):
-    """A backbone that cannot be loaded. backbone: the name asked for."""
+    """The backbone `backbone` cannot be loaded."""
 
     def __init__(self, backbone: str, message: str) -> None:
         super().__init__(f"backbone {backbone}: {message}")
@@ -137,7 +96,7 @@ class BackboneError(OneTrunkError):
 
 
 class UnsupportedBackbone(BackboneError):
-    """The model is not an encoder, or one that OneTrunk does not support."""
+    """The model is not an encoder, or OneTrunk does not support its architecture."""
 
 
 class BackboneMismatch(BackboneError):

@@ -1,1 +1,1 @@
-"""The built-in tasks, one per module. They import only the contract."""
+"""The built-in tasks, one per module. They import only `onetrunk.core.tasks`."""

@@ -1,7 +1,8 @@
 """Intent classification with two to hundreds of intents, and detection of texts out of scope.
 
-Rows with the label `oos` are out of scope. `oos` is not a label of the adapter: in training, such rows pull the
-prediction towards the uniform distribution; on dev, they set the threshold below which a text is out of scope.
+Texts with the label `oos` are out of scope. `oos` is not a label of the adapter. From such texts in train, the
+adapter learns to predict the uniform distribution. Such texts in dev set the threshold: a text with a lower
+in-scope score is out of scope.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ if TYPE_CHECKING:
 OOS = "oos"
 """The label of texts out of scope, in data and in predictions."""
 OUT = -1
-"""The target of texts out of scope."""
+"""The number that `targets` returns for a text out of scope."""
 SCORE = "cross_entropy_from_uniform"
 """The name of `in_scope_score`, stored with each threshold, because a threshold is valid for one score only."""
-_ONE_IN = 50  # the threshold may reject one in-scope dev text in fifty (2 points)
+_ONE_IN = 50
+"""The threshold may reject one in this number of in-scope dev texts (2 %)."""
 
 
 def learn_labels(examples: Sequence[Example]) -> Labels:
-    """Return the sorted intents of the data. Raises ValueError if there are fewer than two."""
+    """Return the intents of the examples, sorted. Raises ValueError if there are fewer than two."""
     found = sorted({example.target for example in examples} - {None, OOS})
     if len(found) < 2:
         names = ", ".join(found) or "none"
@@ -56,11 +58,12 @@ def targets(example: Example, labels: Labels) -> list[int]:
 def loss(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
     """Return the mean cross-entropy, a scalar tensor.
 
-    The target distribution is the label for a text in scope, and the uniform distribution for a text out of scope.
+    The target of a text in scope is its label. The target of a text out of scope is the uniform distribution.
 
     logits: (texts, labels).
     targets: (texts,), label indices, `OUT` or `IGNORE`.
-    weights: (labels,) or None for equal weights; a text out of scope has weight 1.
+    weights: (labels,), the weight of the texts with each label; None for equal weights. A text out of scope always
+        has the weight 1.
     """
     outside = logits[targets == OUT]
     if not len(outside):
@@ -72,11 +75,11 @@ def loss(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def in_scope_score(logits: np.ndarray) -> np.ndarray:
-    """Return the in-scope score of each text, (texts,); it is at least log(labels), and higher in scope.
+    """Return the in-scope score of each text, (texts,). It is higher for texts in scope.
 
-    The score is the cross-entropy of the prediction relative to the uniform distribution, which training minimizes
-    for `oos` rows. Unlike the energy score, it does not change if a constant is added to all logits; training does
-    not determine that constant.
+    The score is the cross-entropy of the prediction relative to the uniform distribution. Training minimizes this
+    number for texts out of scope. It is at least the logarithm of the number of labels. Unlike the energy score, it
+    does not change if a constant is added to all logits; training does not determine such a constant.
 
     logits: (texts, labels).
     """
@@ -89,35 +92,34 @@ def in_scope_score(logits: np.ndarray) -> np.ndarray:
 def calibrate(examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels) -> JSONObject:
     """Return {"threshold", "score", "rule"}: a text with a score below the threshold is out of scope.
 
-    With `oos` rows, the threshold finds as many of them as possible, while at most one in-scope text in fifty is
-    predicted correctly but rejected; among equal thresholds it rejects the fewest in-scope texts. Without `oos`
-    rows, one in-scope text in fifty is rejected. Without in-scope rows the result is {}: every text is in scope.
+    score, rule: the name of the score, and how the threshold was chosen.
+    With `oos` examples, the threshold rejects as many of them as possible, while at most one in-scope text in fifty
+    is predicted correctly but rejected. Of equally good thresholds, it is one that rejects the fewest in-scope
+    texts. Without `oos` examples, one in-scope text in fifty is rejected. Without in-scope examples the result is
+    {}: every text is in scope.
     """
     gold = [targets(example, labels)[0] for example in examples]
-    scores = [_score(rows) for rows in logits]
+    scores = [float(in_scope_score(rows)[0]) for rows in logits]
     inside = sorted(score for score, index in zip(scores, gold, strict=True) if index != OUT)
     if not inside:
         return {}
     outside = sorted(score for score, index in zip(scores, gold, strict=True) if index == OUT)
-    if not outside:
+    if outside:
+        right = sorted(
+            score
+            for score, rows, index in zip(scores, logits, gold, strict=True)
+            if index != OUT and best_index(rows) == index
+        )
+        threshold = _best_threshold(inside, right, outside)
+        rule = "highest recall of the oos rows in dev that costs at most 2 points of in-scope accuracy"
+    else:
+        threshold = inside[len(inside) // _ONE_IN]
         rule = "no oos rows in dev: 2 % of the in-scope dev texts fall below"
-        return _settings(inside[len(inside) // _ONE_IN], rule)
-    right = sorted(
-        score
-        for score, rows, index in zip(scores, logits, gold, strict=True)
-        if index != OUT and best_index(rows) == index
-    )
-    rule = "highest recall of the oos rows in dev that costs at most 2 points of in-scope accuracy"
-    return _settings(_best_threshold(inside, right, outside), rule)
+    return {"threshold": threshold, "score": SCORE, "rule": rule}
 
 
 def _best_threshold(inside: list[float], right: list[float], outside: list[float]) -> float:
-    """Return the threshold. All scores are sorted.
-
-    inside: the scores of the texts in scope.
-    right: those of `inside` that are predicted correctly.
-    outside: the scores of the texts out of scope.
-    """
+    """Return the threshold. The arguments are sorted scores: in scope, in scope and correct, out of scope."""
     budget = len(inside) // _ONE_IN
     limit = right[budget] if budget < len(right) else inside[-1]
     found = bisect_left(outside, limit)
@@ -128,17 +130,13 @@ def _best_threshold(inside: list[float], right: list[float], outside: list[float
     return (below + above) / 2
 
 
-def _settings(threshold: float, rule: str) -> JSONObject:
-    return {"threshold": threshold, "score": SCORE, "rule": rule}
-
-
 def decode(_example: Example, logits: np.ndarray, labels: Labels, settings: JSONObject) -> JSONObject:
     """Return {"label", "score", "scores", "in_scope"}. logits: (1, labels).
 
     label: the best intent, or `oos` for a text out of scope.
     score: the probability of the best intent, also for a text out of scope.
     scores: {intent: probability}, in descending order.
-    in_scope: whether the text is in scope; True if there is no threshold.
+    in_scope: whether the in-scope score reaches the threshold; True without a threshold.
     """
     from onetrunk.core.tasks.metrics import softmax
 
@@ -156,13 +154,13 @@ def decode(_example: Example, logits: np.ndarray, labels: Labels, settings: JSON
 def evaluate(
     examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, settings: JSONObject
 ) -> JSONObject:
-    """Return accuracy, macro_f1 and per_label of the in-scope rows, and oos_rows.
+    """Return accuracy, macro_f1 and per_label of the in-scope texts, and oos_rows (the number of `oos` texts).
 
     These do not depend on the threshold. With a threshold the result also has in_scope_accuracy (the share of
-    in-scope rows that are correct and accepted), oos_recall and oos_precision. A metric without rows is None;
-    without `oos` rows, oos_recall and oos_precision are None.
+    in-scope texts that are accepted and predicted correctly), oos_recall and oos_precision. A metric is None if its
+    denominator is 0; oos_precision is also None without `oos` texts.
     """
-    from onetrunk.core.tasks.metrics import accuracy, confusion, macro_f1, per_label
+    from onetrunk.core.tasks.metrics import accuracy, confusion, macro_f1, per_label, ratio
 
     pairs = [
         (targets(example, labels)[0], best_index(rows))
@@ -178,31 +176,16 @@ def evaluate(
     }
     if settings:
         accepted = [_in_scope(rows, settings) for rows in logits]
-        metrics |= _threshold_metrics(pairs, accepted)
+        judged = list(zip(pairs, accepted, strict=True))
+        inside = [accept and right == best for (right, best), accept in judged if right != OUT]
+        outside = [not accept for (right, _), accept in judged if right == OUT]
+        rejected = len(accepted) - sum(accepted)
+        metrics |= {
+            "in_scope_accuracy": ratio(sum(inside), len(inside)),
+            "oos_recall": ratio(sum(outside), len(outside)),
+            "oos_precision": ratio(sum(outside), rejected) if outside else None,
+        }
     return {**metrics, "per_label": per_label(table, labels)}
-
-
-def _threshold_metrics(pairs: Sequence[tuple[int, int]], accepted: Sequence[bool]) -> JSONObject:
-    """Return the metrics that depend on the threshold.
-
-    pairs: gold label (or `OUT`) and best label of each text.
-    accepted: whether each text is in scope by the threshold.
-    """
-    from onetrunk.core.tasks.metrics import ratio
-
-    judged = list(zip(pairs, accepted, strict=True))
-    inside = [accept and gold == best for (gold, best), accept in judged if gold != OUT]
-    outside = [not accept for (gold, _), accept in judged if gold == OUT]
-    rejected = len(accepted) - sum(accepted)
-    return {
-        "in_scope_accuracy": ratio(sum(inside), len(inside)),
-        "oos_recall": ratio(sum(outside), len(outside)),
-        "oos_precision": ratio(sum(outside), rejected) if outside else None,
-    }
-
-
-def _score(logits: np.ndarray) -> float:
-    return float(in_scope_score(logits)[0])
 
 
 def _in_scope(logits: np.ndarray, settings: JSONObject) -> bool:
@@ -213,7 +196,7 @@ def _in_scope(logits: np.ndarray, settings: JSONObject) -> bool:
             f"the threshold is for the score {settings['score']!r}, but this plugin computes {SCORE!r}; "
             "train the adapter again, or install the version of the plugin that trained it"
         )
-    return bool(_score(logits) >= settings["threshold"])
+    return bool(in_scope_score(logits)[0] >= settings["threshold"])
 
 
 SPEC = TaskSpec(

@@ -1,6 +1,6 @@
 """Named entity recognition: spans of words with a type, trained on IOB2 tags or on character spans.
 
-Only the first token of a word gets a tag. `decode` and `evaluate` use the most probable valid IOB2 sequence.
+Each word has one tag, predicted from its first token. `decode` and `evaluate` use the most probable valid tags.
 Invalid tags in data are repaired: an I-X that does not continue an entity of type X becomes B-X.
 """
 
@@ -25,6 +25,7 @@ from onetrunk.core.tasks import (
     hookimpl,
     split_words,
 )
+from onetrunk.core.tasks.iob2 import best_iob2, entity_metrics, to_iob2
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,11 +37,11 @@ OUTSIDE = "O"
 def read(record: Record) -> Example:
     """Read a record of one of three forms. Without tags and entities the target is None.
 
-    {"words" or "tokens", "tags" or "ner_tags"}: one tag per word, in any IOB scheme.
-    {"text", "tags"}: one tag per chunk between white space.
+    {"words" or "tokens", "tags" or "ner_tags"}: one tag per word, in a scheme that `to_iob2` converts.
+    {"text", "tags"}: one tag per word, where white space separates the words.
     {"text", "entities": [{"start", "end", "label"}]}: spans in characters. An entity that begins or ends inside a
-    word is widened to whole words, which is noted in `remarks`. If two entities meet in one word, the word is split
-    at the start of the second entity.
+        word is widened to whole words, and `remarks` reports it. If two entities share a word, the word is split at
+        the start of the second entity.
     Raises ValueError for other records.
     """
     words, tags = _first(record, "words", "tokens"), _first(record, "tags", "ner_tags")
@@ -67,23 +68,19 @@ def _read_words(words: Any, tags: Any) -> Example:
             raise ValueError(
                 f"word {number} is {word!r}; expected at least one visible character, and no line end"
             )
-    ends = list(accumulate(len(word) + 1 for word in words))
+    ends = accumulate(len(word) + 1 for word in words)
     spans = tuple((end - 1 - len(word), end - 1) for word, end in zip(words, ends, strict=True))
-    return Example(" ".join(words), None if tags is None else _read_tags(tags, len(words)), spans)
-
-
-def _read_tags(tags: Any, words: int) -> tuple[str, ...]:
-    from onetrunk.core.tasks.iob2 import to_iob2
-
+    if tags is None:
+        return Example(" ".join(words), words=spans)
     if isinstance(tags, list | tuple) and any(type(tag) is int for tag in tags):
         raise ValueError(
             "the tags are integers; give their names in order with --labels O,B-PER,… or --labels FILE, or put the "
             "dataset_info.json of the data set beside the file"
         )
     _check_strings("tags", tags)
-    if len(tags) != words:
-        raise ValueError(f"expected one tag per word, found {len(tags)} tags for {words} words")
-    return tuple(to_iob2(tags))
+    if len(tags) != len(words):
+        raise ValueError(f"expected one tag per word, found {len(tags)} tags for {len(words)} words")
+    return Example(" ".join(words), tuple(to_iob2(tags)), spans)
 
 
 def _check_strings(name: str, values: Any) -> None:
@@ -94,8 +91,15 @@ def _check_strings(name: str, values: Any) -> None:
 def _read_entities(text: str, records: Any) -> Example:
     entities = checked_entities(text, records)
     words = split_words(text)
+    cuts = [
+        later[0]
+        for earlier, later in pairwise(entities)
+        if _words_touched(words, *earlier[:2])[1] > _words_touched(words, *later[:2])[0]  # they share a word
+    ]
     words = tuple(
-        _cut(words, {later[0] for earlier, later in pairwise(entities) if _share_word(words, earlier, later)})
+        part
+        for start, end in words
+        for part in pairwise([start, *(cut for cut in cuts if start < cut < end), end])
     )
     tags = [OUTSIDE] * len(words)
     remarks: list[str] = []
@@ -109,31 +113,21 @@ def _read_entities(text: str, records: Any) -> Example:
 
 
 def _words_touched(words: Sequence[Span], start: int, end: int) -> Span:
-    """Return the range of words that have a character in start:end, with an exclusive end."""
+    """Return the range, with an exclusive end, of the words that have a character in start:end of the text."""
     first = bisect_right(words, start, key=lambda word: word[1])
     return first, bisect_left(words, end, key=lambda word: word[0])
 
 
-def _share_word(words: Sequence[Span], earlier: Entity, later: Entity) -> bool:
-    return _words_touched(words, *earlier[:2])[1] > _words_touched(words, *later[:2])[0]
-
-
-def _cut(words: Sequence[Span], cuts: set[int]) -> Iterator[Span]:
-    for start, end in words:
-        inner = sorted(cut for cut in cuts if start < cut < end)
-        yield from pairwise([start, *inner, end])
-
-
 def notes(examples: Sequence[Example]) -> list[str]:
-    """Report the number of entities that `read` widened; metrics compare with the widened spans."""
+    """Return a note on the number of entities that `read` widened. Metrics compare with the widened spans."""
     widened = [example for example in examples if example.remarks]
     if not widened:
         return []
-    some = sum(len(example.remarks) for example in widened)
-    every = sum(tag.startswith("B-") for example in examples for tag in example.target or ())
+    count = sum(len(example.remarks) for example in widened)
+    total = sum(tag.startswith("B-") for example in examples for tag in example.target or ())
     first = f"{widened[0].where or 'one'}: {widened[0].remarks[0]}"
     return [
-        f"{some} of {every} entities were widened to whole words for training and metrics; first: {first}"
+        f"{count} of {total} entities were widened to whole words for training and metrics; first: {first}"
     ]
 
 
@@ -189,15 +183,12 @@ def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSON
 def _best_tags(logits: np.ndarray, labels: Labels, words: int) -> list[str]:
     if len(logits) != words:
         raise ValueError(f"{len(logits)} rows of logits for {words} words; expected one row per word")
-    from onetrunk.core.tasks.iob2 import best_iob2
-
     return best_iob2(logits, labels)
 
 
 def _entities(tags: Sequence[str]) -> Iterator[Entity]:
-    """Yield the entities of valid IOB2 tags, with start and end in words."""
-    starts = [i for i, tag in enumerate(tags) if tag.startswith("B-")]
-    for start in starts:
+    """Yield the entities of valid IOB2 tags; start and end are in words."""
+    for start in (i for i, tag in enumerate(tags) if tag.startswith("B-")):
         end = start + 1
         while end < len(tags) and tags[end].startswith("I-"):
             end += 1
@@ -207,21 +198,20 @@ def _entities(tags: Sequence[str]) -> Iterator[Entity]:
 def evaluate(
     examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, _settings: JSONObject
 ) -> JSONObject:
-    """Return precision, recall and f1 of whole entities, the table per_type, and the table token.
+    """Return precision, recall and f1 of whole entities, per_type (the same of each type), and token.
 
-    An entity is correct if its words and its type are: seqeval's strict mode with IOB2, micro average. A metric is
-    None if its denominator is 0: precision without predicted entities, recall without gold entities.
+    A predicted entity is correct if its words and its type are equal to those of a gold entity: seqeval's strict
+    mode with IOB2, micro average. `token` has metrics of single tags. A metric is None if its denominator is 0:
+    precision without predicted entities, recall without gold entities.
     Raises ValueError unless each example has one row of logits per word.
     """
-    from onetrunk.core.tasks.iob2 import entity_metrics, to_iob2
-
     gold = [to_iob2(example.target) for example in examples]
     predicted = [_best_tags(rows, labels, len(tags)) for tags, rows in zip(gold, logits, strict=True)]
     return {**entity_metrics(gold, predicted), "token": _token_metrics(gold, predicted)}
 
 
 def _token_metrics(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:
-    """Return metrics of single tags. They are optimistic: most words are `O`, and a part of an entity counts."""
+    """Return metrics of single tags. They are higher than those of entities, because parts of entities count."""
     from onetrunk.core.tasks.metrics import precision_recall_f1, ratio
 
     pairs = [pair for rows in zip(gold, predicted, strict=True) for pair in zip(*rows, strict=True)]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def learn_labels(examples: Sequence[Example]) -> Labels:
-    """Return the sorted labels of the data. Raises ValueError if there are fewer than two."""
+    """Return the labels of the examples, sorted. Raises ValueError if there are fewer than two."""
     found = sorted({example.target for example in examples if example.target is not None})
     if len(found) < 2:
         raise ValueError(
@@ -49,7 +49,7 @@ def decode(_example: Example, logits: np.ndarray, labels: Labels, _settings: JSO
 def evaluate(
     examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, _settings: JSONObject
 ) -> JSONObject:
-    """Return accuracy, macro_f1, and the tables per_label and confusion (rows: gold; columns: predictions)."""
+    """Return accuracy, macro_f1, per_label ({label: metrics}) and confusion (rows: gold; columns: predictions)."""
     from onetrunk.core.tasks.metrics import accuracy, confusion, macro_f1, per_label
 
     gold = [label_index(example, labels) for example in examples]

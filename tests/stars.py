@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onetrunk.core.tasks import Example, HeadContext, JSONObject, Labels, Record, TaskSpec
@@ -25,9 +26,9 @@ def targets(example: Example, labels: Labels) -> list[float]:
 
 
 def make_head(context: HeadContext) -> nn.Module:
-    from onetrunk.core.tasks.heads import MeanHead
+    from onetrunk.core.tasks.heads import text_head
 
-    return MeanHead(context)
+    return text_head(replace(context, pooling="mean"))
 
 
 def squared_error(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:

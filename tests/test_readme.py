@@ -126,7 +126,7 @@ def topics(site: Path, monkeypatch: pytest.MonkeyPatch) -> TaskSpec:
 def test_a_faulty_row_for_the_plugin_is_reported_with_file_and_line(
     topics: TaskSpec, tmp_path: Path, row: dict[str, Any], fault: str
 ) -> None:
-    from onetrunk.core.data.dataset import Splits
+    from onetrunk.core.data.splits import Splits
     from onetrunk.core.data.training_data import read_train_data
     from onetrunk.core.errors import DataError
 

@@ -1,4 +1,4 @@
-"""The training curve as a picture: the loss, and the dev metric that selected the best epoch."""
+"""Draws the training curve: the loss and a metric on the dev split, by epoch."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ WIDTH, HEIGHT = 900, 450
 """Size of the picture in pixels."""
 
 _DPI = 100
-_LOSS, _METRIC = "#0072b2", "#d55e00"  # distinct to colour-blind readers
-_LARGEST = 1e100  # matplotlib's arithmetic overflows on larger numbers
+_LOSS_COLOR, _METRIC_COLOR = "#0072b2", "#d55e00"  # colour-blind readers can tell them apart
+_LARGEST = 1e100  # matplotlib overflows with larger numbers
 _LONGEST_NAME = 40
 
 
 def training_curve(history: Sequence[JSONObject], metric: str) -> bytes | None:
-    """Return a PNG of `WIDTH` x `HEIGHT` with the loss and a dev metric by epoch. Equal input gives equal bytes.
+    """Return a PNG of `WIDTH` x `HEIGHT`. Equal input gives equal bytes.
 
     history: the rows of `history.jsonl`; rows without an epoch or a loss are left out.
-    metric: name of the dev metric, usually the one that selected the best epoch.
+    metric: name of the dev metric.
 
     Returns None for fewer than two epochs, and if matplotlib is not installed.
     """
@@ -38,7 +38,9 @@ def training_curve(history: Sequence[JSONObject], metric: str) -> bytes | None:
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's own style would change the bytes
-        return _png(_drawn(rows, metric))
+        stream = BytesIO()
+        _drawn(rows, metric).savefig(stream, format="png", metadata={"Software": None})
+        return stream.getvalue()
 
 
 def _dev(row: JSONObject) -> dict[str, float]:
@@ -59,7 +61,7 @@ def _drawn(rows: Sequence[JSONObject], metric: str) -> Figure:
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="#e0e0e0")
-    _line(axes, rows, [row["loss"] for row in rows], "training loss", _LOSS, "o")
+    _line(axes, rows, [row["loss"] for row in rows], "training loss", _LOSS_COLOR, "o")
     if any(metric in _dev(row) for row in rows):
         _draw_metric(axes.twinx(), rows, metric)
     return figure
@@ -68,12 +70,14 @@ def _drawn(rows: Sequence[JSONObject], metric: str) -> Figure:
 def _draw_metric(axes: Axes, rows: Sequence[JSONObject], metric: str) -> None:
     values = [_dev(row).get(metric, float("nan")) for row in rows]
     shown = metric[:_LONGEST_NAME] if metric.isascii() and metric.isprintable() else "metric"
-    _line(axes, rows, values, f"{shown} on dev", _METRIC, "s")
+    _line(axes, rows, values, f"{shown} on dev", _METRIC_COLOR, "s")
     best = max((i for i, row in enumerate(rows) if row.get("best") is True), default=None)
     if best is not None and values[best] == values[best]:
-        axes.plot(rows[best]["epoch"], values[best], "s", markersize=13, fillstyle="none", color=_METRIC)
+        axes.plot(
+            rows[best]["epoch"], values[best], "s", markersize=13, fillstyle="none", color=_METRIC_COLOR
+        )
         title = f"best: {shown} {values[best]:.4g} after epoch {rows[best]['epoch']}"
-        axes.set_title(title, loc="right", size="medium", color=_METRIC, parse_math=False)
+        axes.set_title(title, loc="right", size="medium", color=_METRIC_COLOR, parse_math=False)
 
 
 def _line(
@@ -82,9 +86,3 @@ def _line(
     axes.plot([row["epoch"] for row in rows], values, color=color, marker=marker, linewidth=2)
     axes.set_ylabel(label, color=color, parse_math=False)
     axes.tick_params(axis="y", labelcolor=color)
-
-
-def _png(figure: Figure) -> bytes:
-    stream = BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()

@@ -1,4 +1,4 @@
-"""Untrusted text in Python and Markdown: escaped, so that it is always shown as text."""
+"""Escapes untrusted text for Python and Markdown, and writes numbers and tables in Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _MARKUP = re.compile(r"[\\`*\[\]<>&|~#!$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=w
 
 def quoted(text: str) -> str:
     """Return `text` as a Python string literal in double quotes, on one line and printable."""
-    return f'"{"".join(map(_escape, text))}"'
+    escaped = repr(f'{text}"')[1:-2]  # the double quote makes repr() choose single quotes
+    return '"' + escaped.replace('"', r"\"") + '"'
 
 
 def on_one_line(text: str) -> str:
@@ -33,14 +34,13 @@ def cell(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return `text` with all Markdown escaped, for tables too: one line, cut if long."""
+    """Return `text` with all Markdown escaped, in tables too: one line, cut if long."""
     return _MARKUP.sub(r"\\\g<0>", _clean(text).strip())
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table. columns, rows: cells that are Markdown already."""
-    lines = [_row(columns), f"|{'---|' * len(columns)}", *map(_row, rows)]
-    return "\n".join(lines)
+    return "\n".join([_row(columns), f"|{'---|' * len(columns)}", *map(_row, rows)])
 
 
 def number(value: float | None) -> str:
@@ -64,12 +64,3 @@ def _row(cells: Sequence[str]) -> str:
 def _clean(text: str) -> str:
     line = on_one_line(text[: _LONGEST + 1])
     return line if len(text) <= _LONGEST else f"{line[:_LONGEST]}…"
-
-
-def _escape(character: str) -> str:
-    if character in '"\\':
-        return f"\\{character}"
-    if character.isprintable():
-        return character
-    point = ord(character)
-    return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"

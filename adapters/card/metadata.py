@@ -1,12 +1,12 @@
-"""The YAML block on top of a card, which the Hub's search filters read."""
+"""The facts that a card is made from, and its YAML block, from which the Hub takes the filters of its search."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from onetrunk.adapters.card.facts import CardFacts
 from onetrunk.adapters.card.markup import is_number
 from onetrunk.adapters.format.manifest import SCHEMA, SPLITS, BackboneRecord, Manifest
 
@@ -20,13 +20,50 @@ _NOT_IN_DATASET = re.compile(r"[^A-Za-z0-9_.-]+")
 _HUB_METRICS = ("accuracy", "f1", "precision", "recall")
 
 
+@dataclass(frozen=True, slots=True)
+class CardMetadata:
+    """Metadata that the person who publishes the adapter gives.
+
+    license: identifier such as `apache-2.0`; None if it is not given.
+    languages: codes such as `en`.
+    datasets: ids of data sets on the Hub.
+    """
+
+    license: str | None = None
+    languages: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFacts:
+    """The content of a model card. Equal facts give equal bytes.
+
+    name: the adapter's name.
+    summary: the task's description, one line.
+    repo: `org/name` of the adapter on the Hub; None for an adapter in a store or a folder.
+    has_picture: whether the artifact has a picture of the training curve.
+    weight_bytes: size of all weights in bytes; None if it is not known.
+    notes: text that a user has written into the card, as `user_text` returns it.
+    """
+
+    name: str
+    manifest: Manifest
+    summary: str
+    repo: str | None = None
+    metadata: CardMetadata = field(default_factory=CardMetadata)
+    has_picture: bool = False
+    weight_bytes: int | None = None
+    notes: str | None = None
+
+
 def metadata(facts: CardFacts) -> str:
-    """Return the YAML block between its `---` lines. Unknown values are left out."""
+    """Return the YAML block with its two `---` lines. Unknown values are left out."""
     import yaml
     from huggingface_hub import ModelCardData
 
     manifest = facts.manifest
     base = _base(manifest.backbone)
+    kinds = {_kind(name) for split in manifest.metrics for name, _ in _scores(manifest, split)}
     data = ModelCardData(
         library_name="peft",
         base_model=base,
@@ -36,13 +73,13 @@ def metadata(facts: CardFacts) -> str:
         language=list(facts.metadata.languages) or None,
         license=facts.metadata.license,
         datasets=list(facts.metadata.datasets) or None,
-        metrics=_metrics(manifest) or None,
+        metrics=[name for name in _HUB_METRICS if name in kinds] or None,
         model_name=facts.name,
         eval_results=_results(facts) or None,
     )
     if data.eval_results is None:
         data.pop("model_name")
-    # ASCII only: PyYAML does not escape line separators of Unicode otherwise, and reads them back as spaces.
+    # allow_unicode=False: without escapes, PyYAML would read line separators of Unicode back as spaces.
     fields = data.to_dict()  # type: ignore[no-untyped-call]
     text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=False)
     return f"---\n{text}---"
@@ -51,13 +88,12 @@ def metadata(facts: CardFacts) -> str:
 def tags(manifest: Manifest) -> tuple[str, ...]:
     """Return the tags by which a search on the Hub finds the adapter."""
     task = manifest.task
-    return tuple(
-        dict.fromkeys(("onetrunk", f"onetrunk-format-{SCHEMA}", "lora", f"onetrunk-task:{task}", task))
-    )
+    found = ("onetrunk", f"onetrunk-format-{SCHEMA}", "lora", f"onetrunk-task:{task}", task)
+    return tuple(dict.fromkeys(found))
 
 
 def _base(backbone: BackboneRecord) -> str | None:
-    """Return the backbone's Hub id, to which the Hub links the adapter; None for a local folder."""
+    """Return the backbone's Hub id; None for a local folder."""
     name = backbone.name
     known = _HUB_ID.fullmatch(name) or (backbone.revision is not None and _OLD_HUB_ID.fullmatch(name))
     return name if known else None
@@ -65,11 +101,6 @@ def _base(backbone: BackboneRecord) -> str | None:
 
 def _pipeline(manifest: Manifest) -> str:
     return "token-classification" if manifest.level == "token" else "text-classification"
-
-
-def _metrics(manifest: Manifest) -> list[str]:
-    kinds = {_kind(name) for split in manifest.metrics for name, _ in _scores(manifest, split)}
-    return [name for name in _HUB_METRICS if name in kinds]
 
 
 def _results(facts: CardFacts) -> list[EvalResult]:
@@ -96,7 +127,7 @@ def _results(facts: CardFacts) -> list[EvalResult]:
 
 
 def _dataset(facts: CardFacts, split: str) -> tuple[str, str]:
-    """Return name and type of the data set. The Hub requires a type that looks like an id."""
+    """Return name and type of the data set, as the Hub calls them. The type must look like a Hub id."""
     if len(facts.metadata.datasets) == 1:
         return facts.metadata.datasets[0], facts.metadata.datasets[0]
     record = facts.manifest.data.get(split)
@@ -105,13 +136,13 @@ def _dataset(facts: CardFacts, split: str) -> tuple[str, str]:
 
 
 def _scores(manifest: Manifest, split: str) -> Iterator[tuple[str, float]]:
-    """Yield the metrics of a split by name, without counts such as the number of rows."""
+    """Yield name and value of the metrics of a split, without counts such as the number of rows."""
     for name, value in sorted(manifest.metrics[split].items()):
         if is_number(value) and (isinstance(value, float) or _kind(name) in _HUB_METRICS):
             yield name, float(value)
 
 
 def _kind(name: str) -> str:
-    """Return the Hub's name of a metric: its last word (`f1` of `macro_f1`) if the Hub has it, else all."""
+    """Return the Hub's name of a metric, such as `f1` for `macro_f1`; `name` if the Hub has none."""
     last = name.rpartition("_")[2]
     return last if last in _HUB_METRICS else name

@@ -1,63 +1,53 @@
-"""The results on a card: metrics by split, metrics by class, and confusion matrices."""
+"""The results in a card: metrics by split, metrics by class, and confusion matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from onetrunk.adapters.card.markup import cell, is_number, number, plain, table
 from onetrunk.adapters.format.manifest import SPLITS, Manifest
 from onetrunk.adapters.format.strict_json import JSONObject
 
 CALIBRATED_ON_DEV = "The decoder was calibrated on dev, so dev metrics that depend on it are optimistic."
-"""The note beside the results of an adapter whose decoder has settings."""
+"""The note for an adapter whose decoder has settings, which are calibrated on the dev split."""
 
 MOST_ROWS = 40
 """The most rows of a table of classes."""
 MOST_LABELS = 20
-"""The most labels of a confusion matrix that is shown."""
+"""Confusion matrices with more labels are not shown."""
 
 _FIRST = ("accuracy", "precision", "recall", "f1", "macro_f1", "support")
 _SCORE = "f1"
 
 
 def results(manifest: Manifest) -> str:
-    """Return the results as Markdown: metrics by split, then the tables of test, or of dev if test has none."""
-    parts = [_by_split(manifest)]
+    """Return the results as Markdown: a table of metrics by split, then tables of single metrics."""
+    splits = in_order(manifest.metrics, SPLITS)
+    parts = [_by_split([manifest.metrics[split] for split in splits], splits)]
     if manifest.settings and "dev" in manifest.metrics:
         parts.append(CALIBRATED_ON_DEV)
-    for name, split in _named(manifest):
-        parts += _tables(name, split, manifest.metrics[split][name], manifest.labels)
+    for name in sorted({name for split in splits for name in manifest.metrics[split]}):
+        found = [split for split in splits if isinstance(manifest.metrics[split].get(name), dict)]
+        if found:  # of dev and test, test is the last
+            parts += _tables(name, found[-1], manifest.metrics[found[-1]][name], manifest.labels)
     return "\n\n".join(parts)
 
 
 def in_order(names: Iterable[str], first: Collection[str]) -> list[str]:
-    """Return the distinct names: those of `first` in the order of `first`, then the others in alphabetical order.
+    """Return the distinct names: those of `first` in its order, then the others in alphabetical order.
 
-    JSON objects are stored with sorted keys, so a card must not depend on their order.
+    A card must not depend on the order of keys in JSON objects, which are stored with sorted keys.
     """
     seen = set(names)
     return [name for name in first if name in seen] + sorted(seen.difference(first))
 
 
-def _by_split(manifest: Manifest) -> str:
-    splits = in_order(manifest.metrics, SPLITS)
-    metrics = [
-        {key: value for key, value in manifest.metrics[split].items() if is_number(value)} for split in splits
-    ]
-    if not any(metrics):
+def _by_split(metrics: Sequence[JSONObject], splits: Sequence[str]) -> str:
+    numbers = [{key: value for key, value in own.items() if is_number(value)} for own in metrics]
+    if not any(numbers):
         return "No metrics."
-    keys = in_order((key for own in metrics for key in own), _FIRST)
-    return table(["", *splits], ([plain(key), *(number(own.get(key)) for own in metrics)] for key in keys))
-
-
-def _named(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Yield the name of each metric that is an object, and the split to show: test if it has it, else dev."""
-    splits = in_order(manifest.metrics, SPLITS)
-    for name in sorted({name for split in splits for name in manifest.metrics[split]}):
-        found = [split for split in splits if isinstance(manifest.metrics[split].get(name), dict)]
-        if found:
-            yield name, found[-1]
+    keys = in_order((key for own in numbers for key in own), _FIRST)
+    return table(["", *splits], ([plain(key), *(number(own.get(key)) for own in numbers)] for key in keys))
 
 
 def _tables(name: str, split: str, value: JSONObject, labels: Sequence[str]) -> Iterator[str]:
@@ -71,7 +61,7 @@ def _tables(name: str, split: str, value: JSONObject, labels: Sequence[str]) -> 
 
 
 def _is_table(value: JSONObject) -> bool:
-    """Tell whether `value` is a table: name → row, an object of numbers of which some may be None."""
+    """Tell whether `value` has a row for each of its keys: an object of numbers or None."""
     return bool(value) and all(
         isinstance(row, dict) and row and all(each is None or is_number(each) for each in row.values())
         for row in value.values()
@@ -87,16 +77,12 @@ def _by_class(value: Mapping[str, JSONObject], labels: Sequence[str]) -> Iterato
         ([cell(name), *(number(value[name].get(key)) for key in columns)] for name in shown),
     )
     if len(shown) < len(names):
-        which = (
-            f"The {len(shown)} classes with the lowest {_SCORE}"
-            if _SCORE in columns
-            else f"The first {len(shown)} classes"
-        )
-        yield f"{which} of {len(names):,}. See `task.json` for the rest."
+        which = f"with the lowest {_SCORE}" if _SCORE in columns else "that come first"
+        yield f"These are the {len(shown)} classes {which}. `task.json` has all {len(names):,}."
 
 
 def _picked(names: list[str], value: Mapping[str, JSONObject], score: str | None) -> list[str]:
-    """Return at most `MOST_ROWS` names: the lowest scores first or, without a score, in their order."""
+    """Return at most `MOST_ROWS` names: if there are more, those with the lowest scores, or the first ones."""
     if len(names) <= MOST_ROWS or score is None:
         return names[:MOST_ROWS]
     scores = {name: value[name].get(score) for name in names}
@@ -104,21 +90,14 @@ def _picked(names: list[str], value: Mapping[str, JSONObject], score: str | None
 
 
 def _is_confusion(value: JSONObject) -> bool:
+    """Tell whether `value` has a list of labels, and a square of numbers as rows."""
     labels, rows = value.get("labels"), value.get("rows")
-    return (
-        isinstance(labels, list)
-        and bool(labels)
-        and all(isinstance(label, str) for label in labels)
-        and _is_square(rows, len(labels))
+    if not isinstance(labels, list) or not isinstance(rows, list) or not labels or len(rows) != len(labels):
+        return False
+    are_rows = all(
+        isinstance(row, list) and len(row) == len(rows) and all(map(is_number, row)) for row in rows
     )
-
-
-def _is_square(rows: Any, side: int) -> bool:
-    return (
-        isinstance(rows, list)
-        and len(rows) == side
-        and all(isinstance(row, list) and len(row) == side and all(map(is_number, row)) for row in rows)
-    )
+    return are_rows and all(isinstance(label, str) for label in labels)
 
 
 def _confusion(labels: Sequence[str], rows: Sequence[Sequence[float]]) -> str:

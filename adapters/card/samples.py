@@ -1,4 +1,4 @@
-"""Python code that uses an adapter without OneTrunk: with transformers and PEFT, or with ONNX Runtime."""
+"""Samples of Python code that use an adapter without OneTrunk: with transformers and PEFT, or with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ ExportFormat: TypeAlias = Literal["peft", "merged", "onnx"]
 """The form of the weights: a PEFT adapter, a model with the adapter merged into it, or an ONNX graph."""
 
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
-"""The heads for which there is code."""
+"""The kinds of head for which there is code."""
 
 GRAPH = "model.onnx"
 LABELS = "labels.json"
-"""The file of an export that lists the labels, as `task.json` does."""
+"""The file of an export that lists the labels."""
 
 _CLASSES = {"token": MODELS["TOKEN_CLS"], "cls": MODELS["SEQ_CLS"]}
-"""transformers' model class with such a head; the other heads are stored in a file of their own."""
+"""transformers' classes of models with a head, by kind of head."""
 _ROWS = {"mean": "hidden.mean(0)", "first": "hidden[0]", "words": "hidden"}
-"""The hidden states that a head in a file of its own reads."""
+"""The hidden states that a head in `head.safetensors` reads, by kind of head."""
 _PER_TOKEN = ("token", "words")
 
 _MODEL_LOGITS = """\
@@ -51,13 +51,13 @@ batch = tokenizer([text], return_token_type_ids=True, return_tensors="np")
 
 @dataclass(frozen=True, slots=True)
 class CodeSample:
-    """The code for one head.
+    """The code for one adapter.
 
-    recipe: how the head computes logits.
-    backbone: the model that the adapter was trained on.
-    form: what the files are.
-    repo: where the files are on the Hub; None for the folder of the card.
-    labels_file: the file that lists the labels.
+    recipe: how its head computes logits.
+    backbone: the model that it was trained on.
+    form: the form of its weights.
+    repo: `org/name` of its files on the Hub; None if they are in the folder of the card.
+    labels_file: name of the file that lists its labels.
     """
 
     recipe: Recipe
@@ -67,7 +67,7 @@ class CodeSample:
     labels_file: str = TASK
 
     def code(self) -> str:
-        """Return lines of Python that compute `logits` for a `text`, and read `labels`, which names them."""
+        """Return lines of Python that read `labels`, and compute `logits` for the string `text`."""
         shape = "(tokens, labels)" if self.recipe in _PER_TOKEN else "(labels,)"
         if self.form == "onnx":
             return f"{_ONNX}logits = logits[0]  # {shape}\n"

@@ -1,8 +1,8 @@
-"""An artifact: an adapter as a folder on disk, in PEFT's format plus `task.json`.
+"""Read and write artifacts. An artifact is an adapter as a folder on disk, in PEFT's format plus `task.json`.
 
-Writing is deterministic, byte for byte, and writes `task.json` last. Reading trusts nothing: it accepts only
-regular files with names of the format, parses only JSON and safetensors, and checks each size and hash against
-`task.json`. torch is imported when it is needed.
+Equal content is written as equal bytes, `task.json` last. An artifact that is read may come from anyone: reading
+accepts only regular files with names of the format, parses only JSON and safetensors, and checks the size and hash
+of each file against `task.json`. torch is imported when it is needed.
 """
 
 from __future__ import annotations
@@ -30,15 +30,12 @@ HISTORY = "history.jsonl"
 PICTURE = "training.png"
 
 FORMAT_FILES = (CONFIG, MODEL, HEAD, TASK, CARD, HISTORY, PICTURE)
-"""All possible files of an artifact; head.safetensors, history.jsonl and training.png are optional."""
+"""The files of an artifact; head.safetensors, history.jsonl and training.png are optional."""
 WEIGHTS = (MODEL, HEAD)
-"""The files that hold tensors."""
 
 MAX_WEIGHTS = 2**30
 """The largest safetensors file that is read, in bytes."""
 
-_REQUIRED = (CONFIG, MODEL, CARD)
-_REMEDY = "get the adapter again, or train it again"
 _SAFE_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
@@ -46,7 +43,8 @@ _SAFE_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "
 class Artifact:
     """A verified artifact.
 
-    id: sha256 of task.json, which has the sha256 of every other file. Artifacts with equal ids are equal.
+    id: sha256 of task.json. Artifacts with equal ids are equal, because task.json has the sha256 of the other
+    files.
     adapter_model: tensors of adapter_model.safetensors by name, on the CPU.
     head: tensors of head.safetensors by name, on the CPU; None without that file.
     """
@@ -61,10 +59,12 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArtifactContent:
-    """The contents of all files other than `task.json`, before they are written.
+    """The contents of all files except `task.json`, before they are written.
 
-    adapter_model, head: tensors by name. head: None for a head that is stored in `adapter_model`.
-    card: Markdown. history: a record for each epoch, empty if there is none.
+    adapter_model: tensors of adapter_model.safetensors by name.
+    head: tensors of head.safetensors by name; None if `adapter_model` has the head.
+    card: the model card, Markdown.
+    history: one object for each epoch of the training; empty if there was no training.
     """
 
     adapter_config: JSONObject
@@ -82,19 +82,25 @@ def write_artifact(folder: Path, manifest: Manifest, content: ArtifactContent) -
     """
     if not folder.is_dir() or any(folder.iterdir()):
         raise ArtifactError(folder, "an existing empty folder was expected to write an adapter into")
+    if fault := next(strict_json.faults(content.card), None):
+        raise ArtifactError(folder, f"{CARD} {fault}; nothing was written")
     contents = {
-        CONFIG: _dump(folder, CONFIG, content.adapter_config),
+        CONFIG: strict_json.dump(_checked(folder, CONFIG, content.adapter_config)),
         MODEL: _save(folder, MODEL, content.adapter_model),
+        CARD: content.card.encode("utf-8"),
     }
     if content.head is not None:
         contents[HEAD] = _save(folder, HEAD, content.head)
-    contents[CARD] = _encode(folder, CARD, content.card)
     if content.history:
-        contents[HISTORY] = b"".join(_dump(folder, HISTORY, each, line=True) for each in content.history)
+        rows = (_checked(folder, HISTORY, row) for row in content.history)
+        contents[HISTORY] = b"".join(map(strict_json.dump_line, rows))
     records = {name: FileRecord(sha256=sha256(data), bytes=len(data)) for name, data in contents.items()}
     complete = manifest.with_files(records)
-    contents[TASK] = _dump(folder, TASK, complete.to_json())
-    _check_readable(folder, contents)
+    contents[TASK] = strict_json.dump(_checked(folder, TASK, complete.to_json()))
+    for name, data in contents.items():
+        if len(data) > (most := size_limit(name)):
+            raise ArtifactError(folder, f"{name} would have {len(data)} bytes, at most {most} are allowed")
+    _check_files(folder, Manifest.from_json(strict_json.parse(contents[TASK]), folder))
     for name, data in contents.items():  # task.json comes last
         write_new(folder / name, data)
     sync_folder(folder)
@@ -103,16 +109,12 @@ def write_artifact(folder: Path, manifest: Manifest, content: ArtifactContent) -
 
 def read_manifest(folder: Path) -> Manifest:
     """Read `task.json` only, without verifying the other files. Raises ArtifactError."""
-    return _manifest(folder, _read(folder, TASK))
+    return Manifest.from_json(_parse(folder, TASK, _read(folder, TASK)), folder)
 
 
 def read_id(folder: Path) -> str:
     """Return the id of the artifact in `folder` without verifying it. Raises ArtifactError."""
     return sha256(_read(folder, TASK))
-
-
-def _manifest(folder: Path, data: bytes) -> Manifest:
-    return Manifest.from_json(_parse(folder, TASK, data), folder)
 
 
 def read_artifact(folder: Path) -> Artifact:
@@ -123,12 +125,17 @@ def read_artifact(folder: Path) -> Artifact:
     """
     entries = _entries(folder)
     task = _read(folder, TASK)
-    manifest = _manifest(folder, task)
+    manifest = Manifest.from_json(_parse(folder, TASK, task), folder)
     _check_files(folder, manifest)
     if stray := sorted(set(entries) - set(manifest.files) - {TASK}):
-        raise ArtifactError(folder, f"{', '.join(stray)} is not listed in {TASK}; {_REMEDY}")
+        raise _damaged(folder, f"{', '.join(stray)} is not listed in {TASK}")
     contents = {name: _verified(folder, name, record) for name, record in manifest.files.items()}
-    _check_text(folder, contents)
+    for line in contents.get(HISTORY, b"").splitlines():
+        _parse_object(folder, HISTORY, line)
+    try:
+        contents[CARD].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _damaged(folder, f"{CARD} is not UTF-8 at byte {error.start}") from error
     return Artifact(
         path=folder,
         id=sha256(task),
@@ -149,6 +156,15 @@ def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
     return _load(folder, name, _read(folder, name))
 
 
+def size_limit(name: str) -> int:
+    """Return the largest size in bytes of the file `name` of an artifact."""
+    return MAX_WEIGHTS if name in WEIGHTS else strict_json.MAX_BYTES
+
+
+def _damaged(folder: Path, why: str) -> ArtifactError:
+    return ArtifactError(folder, f"{why}; get the adapter again, or train it again")
+
+
 def _entries(folder: Path) -> list[str]:
     """Return the names of the files in `folder`. Raises ArtifactError for files that the format does not have.
 
@@ -157,12 +173,12 @@ def _entries(folder: Path) -> list[str]:
     try:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
-        raise ArtifactError(folder, f"cannot be read as a folder ({error.strerror}); {_REMEDY}") from error
+        raise _damaged(folder, f"cannot be read as a folder ({error.strerror})") from error
     for entry in entries:
         if entry.name not in FORMAT_FILES:
             raise ArtifactError(folder, f"{entry.name!r} is not a file of an adapter; move it elsewhere")
         if entry.is_symlink() or not entry.is_file():
-            raise ArtifactError(folder, f"{entry.name} is not a regular file; {_REMEDY}")
+            raise _damaged(folder, f"{entry.name} is not a regular file")
     return [entry.name for entry in entries]
 
 
@@ -170,81 +186,50 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
     """Raise ArtifactError unless `manifest.files` are files of the format that fit `manifest.head`."""
     listed = set(manifest.files)
     if foreign := sorted(listed - set(FORMAT_FILES)):
-        raise ArtifactError(
-            folder, f"task.json lists {', '.join(foreign)}, which the format does not have; {_REMEDY}"
-        )
-    if missing := [name for name in _REQUIRED if name not in listed]:
-        raise ArtifactError(folder, f"task.json does not list {', '.join(missing)}; {_REMEDY}")
+        raise _damaged(folder, f"task.json lists {', '.join(foreign)}, which the format does not have")
+    if missing := [name for name in (CONFIG, MODEL, CARD) if name not in listed]:
+        raise _damaged(folder, f"task.json does not list {', '.join(missing)}")
     if (manifest.head == "file") != (HEAD in listed):
         want = "needs" if manifest.head == "file" else "does not allow"
-        raise ArtifactError(folder, f"task.json says head {manifest.head!r}, which {want} {HEAD}; {_REMEDY}")
-
-
-def _check_readable(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Raise ArtifactError, before writing, for content that reading would refuse."""
-    for name, data in contents.items():
-        if len(data) > size_limit(name):
-            raise ArtifactError(
-                folder, f"{name} would have {len(data)} bytes, at most {size_limit(name)} are allowed"
-            )
-    _check_files(folder, Manifest.from_json(strict_json.parse(contents[TASK]), folder))
-
-
-def size_limit(name: str) -> int:
-    """Return the largest size in bytes of the file `name` of an artifact."""
-    return MAX_WEIGHTS if name in WEIGHTS else strict_json.MAX_BYTES
+        raise _damaged(folder, f"task.json says head {manifest.head!r}, which {want} {HEAD}")
 
 
 def _verified(folder: Path, name: str, record: FileRecord) -> bytes:
     data = _read(folder, name)
     if len(data) != record.bytes:
-        raise ArtifactError(folder, f"{name} has {len(data)} bytes, task.json says {record.bytes}; {_REMEDY}")
+        raise _damaged(folder, f"{name} has {len(data)} bytes, task.json says {record.bytes}")
     if (found := sha256(data)) != record.sha256:
         raise HashMismatch(folder, name, record.sha256, found)
     return data
-
-
-def _check_text(folder: Path, contents: Mapping[str, bytes]) -> None:
-    for line in contents.get(HISTORY, b"").splitlines():
-        _parse_object(folder, HISTORY, line)
-    try:
-        contents[CARD].decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ArtifactError(folder, f"{CARD} is not UTF-8 at byte {error.start}; {_REMEDY}") from error
 
 
 def _read(folder: Path, name: str) -> bytes:
     try:
         return read_regular(folder / name, size_limit(name))
     except FileFault as error:
-        raise ArtifactError(folder, f"{name} {error}; {_REMEDY}") from error
+        raise _damaged(folder, f"{name} {error}") from error
 
 
 def _parse(folder: Path, name: str, data: bytes) -> JSON:
     try:
         return strict_json.parse(data)
     except FileFault as error:
-        raise ArtifactError(folder, f"{name} {error}; {_REMEDY}") from error
+        raise _damaged(folder, f"{name} {error}") from error
 
 
 def _parse_object(folder: Path, name: str, data: bytes) -> JSONObject:
     value = _parse(folder, name, data)
     if not isinstance(value, dict):
-        raise ArtifactError(folder, f"{name} must be a JSON object, not {type(value).__name__}; {_REMEDY}")
+        raise _damaged(folder, f"{name} must be a JSON object, not {type(value).__name__}")
     return value
 
 
-def _dump(folder: Path, name: str, value: JSON, line: bool = False) -> bytes:
+def _checked(folder: Path, name: str, value: JSON) -> JSONObject:
+    """Return `value`. Raises ArtifactError unless it is an object that can be written to the file `name`."""
     fault = next(strict_json.faults(value), None)
     if fault or not isinstance(value, dict):
         raise ArtifactError(folder, f"{name} {fault or 'must be a JSON object'}; nothing was written")
-    return strict_json.dump_line(value) if line else strict_json.dump(value)
-
-
-def _encode(folder: Path, name: str, text: str) -> bytes:
-    if fault := next(strict_json.faults(text), None):
-        raise ArtifactError(folder, f"{name} {fault}; nothing was written")
-    return text.encode("utf-8")
+    return value
 
 
 def _save(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> bytes:
@@ -253,7 +238,7 @@ def _save(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> bytes:
     from safetensors.torch import save
 
     _check_tensors(folder, name, tensors)
-    # Clones: safetensors refuses tensors that share memory, such as slices of a fused weight.
+    # Cloned, because safetensors refuses tensors that share memory, such as slices of a fused weight.
     plain = {
         key: tensors[key].detach().to("cpu").clone(memory_format=torch.contiguous_format)
         for key in sorted(tensors)
@@ -266,30 +251,29 @@ def _load(folder: Path, name: str, data: bytes) -> dict[str, Tensor]:
     from safetensors.torch import load
 
     try:
-        # `load` raises a bare KeyError for types of the format that it does not know.
+        # `load` raises a bare KeyError for a dtype that it does not know, so dtypes are checked before it.
         for key, view in deserialize(data):  # type: ignore[no-untyped-call]
             _check_dtype(folder, name, key, _SAFE_DTYPES.get(view["dtype"], view["dtype"]))
         tensors = load(data)
     except SafetensorError as error:
-        raise ArtifactError(folder, f"{name} is not a safetensors file ({error}); {_REMEDY}") from error
+        raise _damaged(folder, f"{name} is not a safetensors file ({error})") from error
     _check_tensors(folder, name, tensors)
     return tensors
 
 
 def _check_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> None:
-    for key, tensor in tensors.items():
-        _check_dtype(folder, name, key, str(tensor.dtype).removeprefix("torch."))
-        if not _is_finite(tensor):
-            raise ArtifactError(folder, f"{name}: {key!r} has numbers that are not finite; train it again")
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    """Tell whether all numbers are finite. For many small tensors numpy takes a sixth of torch's time."""
     import numpy as np
     import torch
 
-    known = tensor.detach().cpu()  # numpy has no bfloat16
-    return bool(np.isfinite((known.float() if known.dtype == torch.bfloat16 else known).numpy()).all())
+    for key, tensor in tensors.items():
+        _check_dtype(folder, name, key, str(tensor.dtype).removeprefix("torch."))
+        known = tensor.detach().cpu()
+        if (
+            known.dtype == torch.bfloat16
+        ):  # numpy does not have it; torch takes six times as long for many tensors
+            known = known.float()
+        if not np.isfinite(known.numpy()).all():
+            raise ArtifactError(folder, f"{name}: {key!r} has numbers that are not finite; train it again")
 
 
 def _check_dtype(folder: Path, name: str, key: str, dtype: str) -> None:

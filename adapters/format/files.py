@@ -1,4 +1,4 @@
-"""Files and folders of artifacts and stores: regular files read whole, and new content that appears at once."""
+"""Files and folders of artifacts and of the store: read regular files whole, and replace content atomically."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _OPEN_FLAGS = (
     os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 )
 _NAME_KEPT = 60
-"""Characters of a file's name that its temporary file's name repeats; with all of them it could be too long."""
+"""Characters of a file's name in the name of its temporary file, which must not become too long."""
 
 
 class FileFault(ValueError):
-    """A file cannot be used. The message says why, without the path; callers add the path."""
+    """A file cannot be used. The message says why, without the path, which callers add."""
 
 
 class FileMissing(FileFault):
@@ -27,7 +27,7 @@ class FileMissing(FileFault):
 
 
 def sha256(data: bytes) -> str:
-    """Return the sha256 of `data`, 64 lower-case hexadecimal digits."""
+    """Return the sha256 of `data`: 64 hexadecimal digits in lower case."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -42,8 +42,8 @@ def read_regular(path: Path, limit: int) -> bytes:
     except FileNotFoundError as error:
         raise FileMissing("is missing") from error
     except OSError as error:
-        is_link = path.is_symlink()
-        why = "is a link, a regular file was expected" if is_link else f"cannot be read: {error.strerror}"
+        link = os.path.islink(path)
+        why = "is a link, a regular file was expected" if link else f"cannot be read: {error.strerror}"
         raise FileFault(why) from error
     if size > limit:
         raise FileFault(f"has {size} bytes, at most {limit} are allowed")
@@ -51,7 +51,7 @@ def read_regular(path: Path, limit: int) -> bytes:
 
 
 def _read(path: Path, limit: int) -> tuple[bytes, int]:
-    """Return the content and its size. A file whose size is above `limit` is not read."""
+    """Return the content and its size; no content if the size is above `limit`."""
     # Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
     descriptor = os.open(path, _OPEN_FLAGS)
     try:
@@ -71,7 +71,7 @@ def _read(path: Path, limit: int) -> tuple[bytes, int]:
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write a file that must not exist yet. It is on the disk when this returns. Raises OSError."""
+    """Write a file that must not exist yet, and flush it to disk (fsync). Raises OSError."""
     with path.open("xb") as file:
         file.write(data)
         _sync(file)
@@ -79,13 +79,11 @@ def write_new(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path`, which replaces `path` when the block ends without an error.
+    """Open a temporary file, which replaces `path` when the block ends without an error. Raises OSError.
 
-    A reader, and a crash, see the old or the new content whole. After an error the temporary file is deleted.
+    A reader sees the whole old or the whole new content, even after a crash.
 
     mode: permission bits of the new file; None for the default of the process.
-
-    Raises OSError.
     """
     aside = path.with_name(f".{path.name[:_NAME_KEPT]}.{secrets.token_hex(4)}.part")
 
@@ -105,9 +103,9 @@ def replacing(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Replace the content of `path` as `replacing` does, and delete temporary files that a crash has left.
+    """Replace the content of `path` atomically, and delete temporary files that a crash has left. Raises OSError.
 
-    The caller holds the lock that keeps other writers of `path` away. Raises OSError.
+    The caller holds a lock, so that no other process writes to `path` at the same time.
     """
     for left in path.parent.glob(f".{path.name[:_NAME_KEPT]}.*.part"):
         left.unlink()
@@ -116,14 +114,13 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def move_folder(folder: Path, target: Path) -> None:
-    """Rename a complete flat folder to `target`, which must not exist or be an empty folder.
+    """Rename a folder of files to `target`, which must not exist or be an empty folder. Raises OSError.
 
-    All files are on the disk before the rename, so that a crash leaves the whole folder or none. Raises OSError.
+    All files are flushed to disk before the rename, so that a crash leaves the whole folder or none.
     """
+    mode = "rb+" if os.name == "nt" else "rb"  # only Windows requires that the file can be written to
     for path in sorted(folder.iterdir()):
-        with path.open(
-            "rb+" if os.name == "nt" else "rb"
-        ) as file:  # files may be read-only, except on Windows
+        with path.open(mode) as file:
             os.fsync(file.fileno())
     sync_folder(folder)
     if target.exists():
@@ -133,8 +130,8 @@ def move_folder(folder: Path, target: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Write the entries of `folder` to the disk: only then does a rename survive a power cut. Raises OSError."""
-    if os.name == "nt":  # Windows opens no folders, and orders its own metadata
+    """Flush the entries of `folder` to disk: only then does a rename survive a power cut. Raises OSError."""
+    if os.name == "nt":  # Windows cannot open folders, and does this itself
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

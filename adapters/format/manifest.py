@@ -1,4 +1,4 @@
-"""The manifest of an adapter, `task.json`: everything about it except its weights. Does not import torch."""
+"""The manifest of an adapter, `task.json`: all that is known of it, except its weights. Does not import torch."""
 
 from __future__ import annotations
 
@@ -29,19 +29,25 @@ SCHEMA = 2
 """The schema of `task.json` that this version writes. It also reads schema 1, which has no `recipe`."""
 
 Recipe: TypeAlias = Literal["token", "cls", "words", "first", "mean"]
-"""How a head computes logits, for those heads that a few lines without OneTrunk can compute.
+"""How a head computes logits from hidden states, if a few lines of Python can do it without OneTrunk.
 
-token, cls: transformers' own heads, stored under PEFT's keys, for tokens and for texts.
-words, first, mean: a linear layer in `head.safetensors` on every token, on the first token, on the mean of a text.
+token: transformers' head for token classification, stored in PEFT's format.
+cls: transformers' head for text classification, stored in PEFT's format.
+words, first, mean: a linear layer in `head.safetensors`. It reads the hidden states of all tokens, that of the
+first token, or their mean.
 """
 
 SPLITS = ("train", "dev", "test")
-"""The possible keys of `Manifest.data`; `Manifest.metrics` has no `train`."""
+"""The parts of a data set."""
 
 Word: TypeAlias = Annotated[
     str, matching("[a-z][a-z0-9_-]{0,63}", "lower-case letters, digits, '_' or '-', at most 64")
 ]
-"""The name of a task, of a level or of an encoder's head style."""
+"""The name of a task, of a level or of a head's style."""
+_FileName: TypeAlias = Annotated[
+    str,
+    matching(r"(?!task\.json$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "the plain name of a file beside task.json"),
+]
 
 
 def _check_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -63,7 +69,7 @@ def _check_probe(probe: Probe) -> Probe:
 
 
 def _numbers(value: JSON) -> bool:
-    """Tell whether `value` is a number or a nested list of numbers. The depth has been checked before."""
+    """Tell whether `value` is a number or a nested list of numbers."""
     return all(map(_numbers, value)) if isinstance(value, list) else type(value) in (int, float)
 
 
@@ -79,7 +85,7 @@ def _check_time(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginRecord:
-    """The distribution whose plugin offered the task, and its version."""
+    """The Python distribution that has the task's plugin, and its version."""
 
     distribution: Text
     version: Text
@@ -93,9 +99,8 @@ class BackboneRecord:
     revision: commit on the Hub; None for a folder.
     fingerprint: hash of the weights.
     tokenizer: hash of the tokenizer.
-    style: form of transformers' classification head (`bert`, `roberta`, …).
+    style: family whose classification head transformers uses (`bert`, `roberta`, …).
     hidden_size: width of the hidden states.
-    layers: number of layers.
     """
 
     name: Text
@@ -109,12 +114,7 @@ class BackboneRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRecord:
-    """A split of the data set.
-
-    sha256: hash of the content of its examples.
-    rows: number of examples.
-    source: name of its file, without the folder.
-    """
+    """One split of the data: the hash of its examples' content, their number, and the name of the file."""
 
     sha256: Sha256
     rows: Whole
@@ -131,10 +131,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """Texts, and the logits that the adapter must give them when it is loaded.
-
-    logits: for each text, nested lists of numbers with the shape of the task's logits.
-    """
+    """Texts, and the logits that the adapter must compute for them when it is loaded: nested lists of numbers."""
 
     texts: Strings
     logits: Annotated[tuple[list[JSON], ...], FailFast()]
@@ -142,7 +139,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
-    """A file of the artifact: the sha256 of its content, and its size in bytes."""
+    """The sha256 of a file's content, and its size in bytes."""
 
     sha256: Sha256
     bytes: Whole
@@ -155,13 +152,12 @@ class Manifest:
 
     onetrunk: version of OneTrunk that wrote the file.
     level: what gets a row of logits, `token` or `text`.
-    pooling: how a text becomes one vector; None for the level `token`.
-    head: where its weights are, `peft` for adapter_model.safetensors under PEFT's keys, `file` for
-    head.safetensors.
-    method: what was trained, `lora` with the head, or the `head` alone.
+    pooling: how the hidden states of a text become one vector; None for the level `token`.
+    head: where the head's weights are: `peft` for adapter_model.safetensors, `file` for head.safetensors.
+    method: what was trained: `lora` for LoRA and the head, `head` for the head alone.
     recipe: how the head computes logits; None if only the plugin defines it.
     settings: settings of the decoder.
-    data: split → data set. metrics: split → metrics, of `dev` and `test`.
+    metrics: metrics of the splits `dev` and `test`.
     training: settings of the training.
     parent: reference of the version that the training continued; None for a new adapter.
     created: ISO 8601 in UTC.
@@ -186,19 +182,11 @@ class Manifest:
     parameters: Parameters
     probe: Annotated[Probe, AfterValidator(_check_probe)]
     created: Annotated[str, AfterValidator(_check_time)]
-    files: Mapping[
-        Annotated[
-            str,
-            matching(
-                r"(?!task\.json$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "the plain name of a file beside task.json"
-            ),
-        ],
-        FileRecord,
-    ]
+    files: Mapping[_FileName, FileRecord]
     schema: Annotated[int, Field(ge=1, le=SCHEMA)]
 
     def to_json(self) -> JSONObject:
-        """Return the content of `task.json`, a deep copy."""
+        """Return the content of `task.json`. It shares no object with the manifest."""
         value = asdict(self)
         value["labels"] = list(self.labels)
         value["probe"] = {key: list(each) for key, each in value["probe"].items()}
@@ -212,18 +200,16 @@ class Manifest:
     def from_json(cls, obj: JSON, where: Path) -> Manifest:
         """Return the manifest with the content `obj`. where: folder of the artifact, for messages.
 
-        Raises ArtifactError with all faults, or with the schema alone if it is newer than this version reads.
+        Raises ArtifactError with all faults; if the schema is newer than `SCHEMA`, only with that.
         """
         schema = obj.get("schema") if isinstance(obj, dict) else None
         if type(schema) is int and schema > SCHEMA:
-            raise ArtifactError(
-                where, f"task.json has schema {schema}, this version reads schema {SCHEMA}; upgrade onetrunk"
-            )
+            why = f"task.json has schema {schema}, this version reads schema {SCHEMA}; upgrade onetrunk"
+            raise ArtifactError(where, why)
         try:
             if wrong := next(faults(obj), None):
                 raise RecordFault([wrong])
             return replace(read(cls, obj), schema=SCHEMA)
         except RecordFault as error:
-            raise ArtifactError(
-                where, f"task.json is faulty: {error}; get the adapter again, or train it again"
-            ) from None
+            why = f"task.json is faulty: {error}; get the adapter again, or train it again"
+            raise ArtifactError(where, why) from None

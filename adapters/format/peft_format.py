@@ -1,6 +1,6 @@
-"""PEFT's format: LoRA weights and heads under PEFT's key names, and `adapter_config.json`.
+"""PEFT's format: LoRA weights and heads by PEFT's names of tensors, and `adapter_config.json`.
 
-`PeftModel.from_pretrained` loads the written files and gives the same logits. Reading does not import PEFT.
+PEFT loads files of this format with `PeftModel.from_pretrained`. `read_peft` does not import PEFT.
 """
 
 from __future__ import annotations
@@ -22,19 +22,9 @@ from onetrunk.adapters.methods.target_modules import Layout
 
 ROOT = "base_model.model."
 _UNSUPPORTED = (
-    "use_dora",
-    "fan_in_fan_out",
-    "lora_bias",
-    "layer_replication",
-    "target_parameters",
-    "trainable_token_indices",
-    "alora_invocation_tokens",
-    "use_qalora",
-    "use_bdlora",
-    "arrow_config",
-    "kasa_config",
-    "monteclora_config",
-    "velora_config",
+    *("use_dora", "use_qalora", "use_bdlora", "fan_in_fan_out", "lora_bias", "layer_replication"),
+    *("target_parameters", "trainable_token_indices", "alora_invocation_tokens"),
+    *("arrow_config", "kasa_config", "monteclora_config", "velora_config"),
 )
 _HARMLESS = frozenset(
     (
@@ -46,7 +36,7 @@ _HARMLESS = frozenset(
         *("megatron_config", "megatron_core", "qalora_group_size"),
     )
 )
-"""Options that are supported, that do not change the computation, or that matter only with an unsupported one."""
+"""Options that are supported, that do not change the logits, or that matter only with an unsupported option."""
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of `init_lora_weights` with which PEFT changes the weights of the backbone."""
 
@@ -54,9 +44,9 @@ _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 def peft_tensors(lora: Lora, layout: Layout, prefix: str, head: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of `adapter_model.safetensors` by name, float32 on the CPU.
 
-    layout: where the modules are in the encoder.
-    prefix: path of the encoder in the model that PEFT wraps, such as `bert.`; empty for a bare encoder.
-    head: weights of the head by their names in that model.
+    layout: paths of the modules in the encoder.
+    prefix: path of the encoder in the model that PEFT wraps, such as `bert.`; empty if PEFT wraps the encoder.
+    head: weights of the head by their names in the model that PEFT wraps.
     """
     tensors = {f"{ROOT}{name}": tensor for name, tensor in head.items()}
     for (layer, module), update in lora.updates.items():
@@ -69,8 +59,9 @@ def peft_tensors(lora: Lora, layout: Layout, prefix: str, head: Mapping[str, Ten
 class PeftOptions:
     """Options of `adapter_config.json` that do not follow from the weights.
 
-    task_type: PEFT's name of the task.
-    base_model, revision: of the backbone.
+    task_type: PEFT's name of the task, a key of `target_modules.MODELS`.
+    base_model: Hub id or folder of the backbone.
+    revision: commit of the backbone on the Hub; None for a folder.
     dropout: dropout of the training, 0 to 1.
     modules_to_save: names of the head's modules.
     """
@@ -83,9 +74,9 @@ class PeftOptions:
 
 
 def peft_config(lora: Lora, layout: Layout, options: PeftOptions) -> dict[str, Any]:
-    """Return the content of `adapter_config.json`, made by PEFT's own `LoraConfig`.
+    """Return the content of `adapter_config.json`.
 
-    All updates must have the same rank and the same scale (see `with_uniform_rank`); alpha is scale * rank.
+    All updates must have the same rank and the same scale (see `with_uniform_rank`).
     """
     from peft import LoraConfig
 
@@ -106,7 +97,7 @@ def peft_config(lora: Lora, layout: Layout, options: PeftOptions) -> dict[str, A
 
 
 def _target_pattern(updates: Mapping[Target, LowRank], layout: Layout) -> str:
-    """Return a pattern for exactly the adapted modules. A suffix would match both of BERT's `output.dense`."""
+    """Return a pattern of exactly the adapted modules. The suffix `output.dense` would match two of BERT's."""
     layers = "|".join(str(layer) for layer in sorted({layer for layer, _ in updates}))
     targets = {module for _, module in updates}
     paths = "|".join(re.escape(path) for module, path in layout.modules.items() if module in targets)
@@ -114,7 +105,6 @@ def _target_pattern(updates: Mapping[Target, LowRank], layout: Layout) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of PEFT's configuration, such as an enumeration or a set, as JSON."""
     if isinstance(value, set | frozenset):
         return sorted(value)
     return value.value if hasattr(value, "value") else value
@@ -128,26 +118,25 @@ def read_peft(
     where: folder of the adapter, for messages.
     config: content of `adapter_config.json`.
     tensors: content of `adapter_model.safetensors`.
-    layout, prefix: as for `peft_tensors`.
+    layout: paths of the modules in the encoder.
+    prefix: path of the encoder in the model that PEFT wraps.
 
-    Ranks and scales may differ between modules. Raises ArtifactError for another PEFT method than LoRA, for an
-    unsupported option, and for tensors that do not fit together.
+    Raises ArtifactError for another PEFT method than LoRA, for an unsupported option, and for tensors that do not
+    fit together.
     """
     _check_options(where, config)
     lora_key = re.compile(rf"{re.escape(layout.layers)}\.(\d{{1,6}})\.(.+)\.lora_([AB])\.weight")
     modules = {path: module for module, path in layout.modules.items()}
     halves: dict[Target, dict[str, Tensor]] = {}
-    rest: dict[str, Tensor] = {}
+    others: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         name = key.removeprefix(ROOT)
         match = lora_key.fullmatch(name.removeprefix(prefix))
         if match is None:
-            rest[name] = tensor
+            others[name] = tensor
         elif match[2] not in modules:
-            raise ArtifactError(
-                where,
-                f"adapter_model.safetensors adapts {match[2]!r}, which is not a linear module of the encoder",
-            )
+            why = f"{match[2]!r}, which is not a linear module of the encoder"
+            raise ArtifactError(where, f"adapter_model.safetensors adapts {why}")
         else:
             halves.setdefault((int(match[1]), modules[match[2]]), {})[match[3]] = tensor
     scales = Scales(where, config)
@@ -155,11 +144,10 @@ def read_peft(
         target: scales.update(f"layer {target[0]} {target[1]}", f"{prefix}{layout.path(*target)}", pair)
         for target, pair in sorted(halves.items())
     }
-    return Lora(updates), rest
+    return Lora(updates), others
 
 
 def _check_options(where: Path, config: Mapping[str, Any]) -> None:
-    """Raise ArtifactError for another method, and for options that change the computation."""
     if config.get("peft_type") != "LORA":
         raise ArtifactError(where, f"peft_type is {config.get('peft_type')!r}, expected 'LORA'")
     options = [f"{key}={config[key]!r:.60}" for key in _UNSUPPORTED if config.get(key)]
@@ -171,14 +159,14 @@ def _check_options(where: Path, config: Mapping[str, Any]) -> None:
         raise ArtifactError(
             where,
             f"adapter_config.json has options that are not supported: {', '.join(options)}; train it again without "
-            "them, or merge it into its model with PEFT (merge_and_unload) and use that as a backbone",
+            "them, or merge it into its model with PEFT (merge_and_unload) and use the model as a backbone",
         )
 
 
 def unknown_options(config: Mapping[str, Any]) -> list[str]:
-    """Return the options of an `adapter_config.json` whose meaning is unknown, as `name=value`.
+    """Return the options of an `adapter_config.json` that this module does not know, as `name=value`.
 
-    An unknown option that is off, or has the default value of the installed PEFT, is not returned.
+    Options that are off, or that have the default value of the installed PEFT, are left out.
     """
     from peft import LoraConfig
 
@@ -194,16 +182,15 @@ def unknown_options(config: Mapping[str, Any]) -> list[str]:
 def with_uniform_rank(lora: Lora) -> Lora:
     """Return equivalent updates that all have the same rank and scale, as `peft_config` requires.
 
-    If they differ, lower ranks are padded with zeros to the highest, and each scale is multiplied into its B, so
-    that all scales are 1.
+    If ranks or scales differ, each A and B is padded with zeros to the highest rank and B is multiplied by the
+    scale.
     """
     if len({(update.a.shape[0], update.scale) for update in lora.updates.values()}) < 2:
         return lora
     rank = max(update.a.shape[0] for update in lora.updates.values())
-    return Lora({target: _padded(update, rank) for target, update in lora.updates.items()})
-
-
-def _padded(update: LowRank, rank: int) -> LowRank:
-    more = rank - update.a.shape[0]
-    a, b = F.pad(update.a, (0, 0, 0, more)), F.pad(update.b * update.scale, (0, more))
-    return LowRank(a, b, 1.0)
+    padded = {}
+    for target, update in lora.updates.items():
+        more = rank - update.a.shape[0]
+        a, b = F.pad(update.a, (0, 0, 0, more)), F.pad(update.b * update.scale, (0, more))
+        padded[target] = LowRank(a, b, 1.0)
+    return Lora(padded)

@@ -1,7 +1,7 @@
-"""PEFT's ranks and scales: reads `r`, `lora_alpha`, their patterns and `use_rslora` for each module.
+"""Ranks and scales of modules in PEFT's `adapter_config.json`: `r`, `lora_alpha`, their patterns and `use_rslora`.
 
-The keys of `rank_pattern` and `alpha_pattern` are regular expressions written by a stranger, and such an expression
-can take exponential time to match. All matches of one file together get `_MOST_SECONDS` of CPU time.
+The keys of `rank_pattern` and `alpha_pattern` are regular expressions. Those of an untrusted file could take
+exponential time to match, so matching the patterns of one option takes at most `_MOST_SECONDS` of CPU time.
 """
 
 from __future__ import annotations
@@ -26,65 +26,62 @@ _LONGEST_PATTERN = 1024
 
 
 class Scales:
-    """The ranks and scales in `adapter_config.json`. Raises ArtifactError for patterns that cannot be read."""
+    """The ranks and scales in `config`, the content of `adapter_config.json`. where: its folder, for messages.
+
+    Raises ArtifactError for patterns that cannot be read.
+    """
 
     def __init__(self, where: Path, config: Mapping[str, Any]) -> None:
         self._where = where
-        self._given = {key: config.get(key) for key in ("r", "lora_alpha")}
         self._stabilised = bool(config.get("use_rslora"))
-        self._ranks = _Patterns(where, "rank_pattern", config.get("rank_pattern"))
-        self._alphas = _Patterns(where, "alpha_pattern", config.get("alpha_pattern"))
+        self._ranks = _Patterns(where, config, "rank_pattern", config.get("r"))
+        self._alphas = _Patterns(where, config, "alpha_pattern", config.get("lora_alpha"))
 
     def update(self, name: str, path: str, pair: Mapping[str, Tensor]) -> LowRank:
         """Return the low-rank update of one module in float32.
 
-        name: how messages name the module.
+        name: the module's name in messages.
         path: dotted path of the module in the model that PEFT wraps.
-        pair: the two matrices, `A` (rank, d_in) and `B` (d_out, rank).
+        pair: the matrices `A` (rank, d_in) and `B` (d_out, rank) by these letters.
 
-        Raises ArtifactError if a matrix is missing, if the shapes do not fit the rank, or if the rank or the alpha
-        is not a positive number.
+        Raises ArtifactError if a matrix is missing, if a shape does not fit the rank, or if rank or alpha is not a
+        positive number.
         """
-        given = {"r": self._ranks.of(path, self._given["r"])}
-        given["lora_alpha"] = self._alphas.of(path, self._given["lora_alpha"])
-        rank, alpha = (_positive(value) for value in given.values())
-        if not isinstance(rank, int) or not rank or not alpha:
-            shown = ", ".join(f"{key}={value!r}" for key, value in given.items())
-            raise ArtifactError(self._where, f"{CONFIG}: {shown} for {name}; expected positive numbers")
+        rank, alpha = self._ranks.of(path), self._alphas.of(path)
+        if not _is_positive(rank) or not isinstance(rank, int) or not _is_positive(alpha):
+            why = f"{CONFIG}: r={rank!r}, lora_alpha={alpha!r} for {name}; expected positive numbers"
+            raise ArtifactError(self._where, why)
         if set(pair) != {"A", "B"}:
             raise ArtifactError(self._where, f"{MODEL} has only lora_{next(iter(pair))} for {name}")
         a, b = pair["A"], pair["B"]
         if a.ndim != 2 or b.ndim != 2 or a.shape[0] != rank or b.shape[1] != rank:
-            raise ArtifactError(
-                self._where, f"{name}: A is {tuple(a.shape)} and B {tuple(b.shape)}, but r is {rank}"
-            )
+            why = f"{name}: A is {tuple(a.shape)} and B {tuple(b.shape)}, but r is {rank}"
+            raise ArtifactError(self._where, why)
         return LowRank(a.float(), b.float(), alpha / (math.sqrt(rank) if self._stabilised else rank))
 
 
 class _Patterns:
-    """Values for single modules: the first pattern that matches a module's path, or the end of it, counts."""
+    """The values of an option by pattern. The first pattern that matches a module's path, or its end, counts."""
 
-    def __init__(self, where: Path, option: str, value: Any) -> None:
-        if value is not None and not isinstance(value, Mapping):
-            raise ArtifactError(where, f"{CONFIG}: {option} is {value!r:.60}, expected an object")
-        self._where, self._option = where, option
-        self._values: Mapping[str, Any] = value or {}
-        if len(self._values) > _MOST_PATTERNS:
-            raise ArtifactError(
-                where, f"{option} has {len(self._values)} patterns, at most {_MOST_PATTERNS} are read"
-            )
-        self._patterns = {key: self._compiled(key) for key in self._values}
+    def __init__(self, where: Path, config: Mapping[str, Any], option: str, default: Any) -> None:
+        values = {} if config.get(option) is None else config[option]
+        if not isinstance(values, Mapping):
+            raise ArtifactError(where, f"{CONFIG}: {option} is {values!r:.60}, expected an object")
+        if len(values) > _MOST_PATTERNS:
+            why = f"{option} has {len(values)} patterns, at most {_MOST_PATTERNS} are read"
+            raise ArtifactError(where, why)
+        self._where, self._option, self._values, self._default = where, option, values, default
+        self._patterns = {key: self._compiled(key) for key in values}
         self._seconds_left = _MOST_SECONDS
 
-    def of(self, path: str, default: Any) -> Any:
-        """Return the value for the module at `path`."""
+    def of(self, path: str) -> Any:
         found = next((key for key in self._patterns if self._matches(key, path)), path)
-        return self._values.get(found, default)
+        return self._values.get(found, self._default)
 
     def _compiled(self, key: str) -> regex.Pattern[str]:
         if len(key) > _LONGEST_PATTERN:
             raise self._fault(key, f"has {len(key)} characters, at most {_LONGEST_PATTERN} are read")
-        whole = rf"(.*\.)?({key})$"  # as PEFT matches it, with `re`
+        whole = rf"(.*\.)?({key})$"  # PEFT uses this expression, with `re`
         try:
             re.compile(whole)
             return regex.compile(whole)
@@ -104,6 +101,5 @@ class _Patterns:
         return ArtifactError(self._where, f"{CONFIG}: the pattern {key[:60]!r} of {self._option} {why}")
 
 
-def _positive(value: Any) -> int | float:
-    """Return `value`, or 0 if it is not a positive number."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else 0
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0

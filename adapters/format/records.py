@@ -1,7 +1,7 @@
-"""Typed records from JSON and TOML. pydantic validates them; all faults are reported at once, each with its place.
+"""Read records from parsed JSON and TOML. A record is a frozen dataclass, which pydantic validates.
 
-A record is a frozen dataclass. The decorator `closed` makes it refuse unknown keys. Types are strict: a bool or a
-float is not accepted as a whole number, nor a number as a string.
+All faults are reported at once, each with the path of its key, such as `backbone.layers`. Types are strict: a bool
+or a float is not accepted as a whole number, nor a number as a string.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,17 +37,18 @@ def _some(items: tuple[T, ...]) -> tuple[T, ...]:
 
 
 Some = AfterValidator(_some)
-"""The check that a tuple is not empty. pydantic's own check would also report a tuple whose items are faulty."""
+"""Checks that a tuple is not empty. pydantic's check would also report a tuple with a faulty item."""
 Strings: TypeAlias = Annotated[tuple[str, ...], FailFast(), Some]
 """At least one string. Strings may be empty or repeated."""
 
 MAX_TOML_BYTES = 2**20
 """The longest TOML file that is read, in bytes."""
 MAX_KEYS = 2**16
-"""The most keys of all objects of a record together: each could be a fault, and faults take memory."""
+"""The most keys of a record and the records within it. Each key could be a fault, which takes memory."""
 
 _SHOWN = 20
 _KEY = "[key]"
+"""pydantic's name for a key in the path of a fault."""
 _KINDS = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -56,54 +57,50 @@ _KINDS = {
     "list_type": "a list",
     "string_unicode": "a string without half a surrogate pair",
 }
-"""The expected type, by pydantic's name of the fault, where pydantic's own message is unclear."""
+"""Expected types by pydantic's name of a fault, where its own message is unclear."""
 _OBJECTS = ("dict_type", "mapping_type", "dataclass_type", "model_type")
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 
 closed = with_config(ConfigDict(extra="forbid"))
-"""Decorator for a record: it, and the records within it, refuse unknown keys."""
+"""Decorator of a record: unknown keys in it, and in the records within it, are faults."""
 
 
 class RecordFault(ValueError):
-    """Data are not a valid record. faults: one message each, which begins with the dotted path of its place."""
+    """Data are not a valid record. faults: messages, each of which begins with the dotted path of a key."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("; ".join(faults))
         self.faults = faults
 
 
-def shown(value: object) -> str:
-    """Return a scalar as it is written, shortened; for a list or an object, only its kind."""
-    if isinstance(value, list | tuple | dict):
-        return "this object" if isinstance(value, dict) else "this list"
-    return "null" if value is None else f"{value!r:.60}"
-
-
-def kind_of(value: object) -> str:
-    """Return the kind of a value in words, for messages that must not reveal the value."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else "true or false"
-    if isinstance(value, dict | list | tuple):
-        return "this object" if isinstance(value, dict) else "this list" if value else "an empty list"
-    return "this string" if isinstance(value, str) else "a number"
-
-
 @dataclass(frozen=True, slots=True)
 class FaultStyle:
-    """How messages describe faults. show: describes a wrong value. table: the name for an object."""
+    """How messages describe faults. secret: leave out the wrong values. table: what an object is called."""
 
-    show: Callable[[object], str] = shown
+    secret: bool = False
     table: str = "an object"
+
+    def shown(self, value: object) -> str:
+        """Return a value for messages: a list or an object only by its kind, other values shortened."""
+        if isinstance(value, dict):
+            return "this object"
+        if isinstance(value, list | tuple):
+            return "an empty list" if self.secret and not value else "this list"
+        if value is None or not self.secret:
+            return "null" if value is None else f"{value!r:.60}"
+        if isinstance(value, bool):
+            return "true or false"
+        return "this string" if isinstance(value, str) else "a number"
 
 
 JSON_STYLE = FaultStyle()
 TOML_STYLE = FaultStyle(table="a table")
-SECRET_TOML_STYLE = FaultStyle(kind_of, "a table")
-REQUEST_STYLE = FaultStyle(kind_of)
+SECRET_TOML_STYLE = FaultStyle(secret=True, table="a table")
+REQUEST_STYLE = FaultStyle(secret=True)
 
 
 def matching(pattern: str, expected: str) -> AfterValidator:
-    """Return the check that a whole string matches `pattern`. expected: the pattern in words."""
+    """Return a check that a whole string matches `pattern`. expected: the pattern in words, for messages."""
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
@@ -119,12 +116,9 @@ Sha256: TypeAlias = Annotated[str, matching("[0-9a-f]{64}", "64 hexadecimal digi
 
 
 def read(kind: type[T], value: object, style: FaultStyle = JSON_STYLE) -> T:
-    """Return parsed JSON or TOML as a record of the class `kind`. A date of TOML is read as a string.
-
-    Raises RecordFault with all faults.
-    """
+    """Return parsed JSON or TOML as a record of the class `kind`; dates of TOML as strings. Raises RecordFault."""
     if _count_keys(value) > MAX_KEYS:
-        raise RecordFault([f"has over {MAX_KEYS} keys, more than are read"])
+        raise RecordFault([f"has more than {MAX_KEYS} keys"])
     try:
         adapter = _adapter(kind)  # type: ignore[arg-type] # mypy takes a class for unhashable
         record: T = adapter.validate_json(json.dumps(value, default=str), strict=True)
@@ -134,10 +128,10 @@ def read(kind: type[T], value: object, style: FaultStyle = JSON_STYLE) -> T:
 
 
 def faults_of(error: ValidationError, kind: Any, style: FaultStyle) -> list[str]:
-    """Return messages for the first twenty faults that pydantic found, and the number of the others."""
-    rest = error.error_count() - _SHOWN
+    """Return messages for the first twenty faults that pydantic found, and how many others there are."""
+    others = error.error_count() - _SHOWN
     messages = [_message(each, kind, style) for each in error.errors(include_url=False)[:_SHOWN]]
-    return [*messages, f"and {rest} more"] if rest > 0 else messages
+    return [*messages, f"and {others} more"] if others > 0 else messages
 
 
 def load_toml(file: Path) -> dict[str, Any]:
@@ -157,7 +151,7 @@ def load_toml(file: Path) -> dict[str, Any]:
 
 
 def _count_keys(value: object) -> int:
-    """Return the number of keys of all nested objects, except those within lists."""
+    """Return the number of keys of an object and the objects within it, without those in lists."""
     if not isinstance(value, dict):
         return 0
     return len(value) + sum(map(_count_keys, value.values()))
@@ -169,7 +163,6 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _message(error: Any, kind: Any, style: FaultStyle) -> str:
-    """Return the message for one fault, with its place."""
     *parents, last = error["loc"] or ("",)
     if error["type"] in _UNKNOWN:
         known = ", ".join(_keys(kind, parents))
@@ -179,7 +172,7 @@ def _message(error: Any, kind: Any, style: FaultStyle) -> str:
     if error["type"] == "value_error":
         what = str(error["ctx"]["error"])
     else:
-        what = f"must {_expected(error, style)}, not {style.show(error['input'])}"
+        what = f"must {_expected(error, style)}, not {style.shown(error['input'])}"
     if last == _KEY:
         return _at(parents[:-1], f"has the key {parents[-1][:64]!r}, which {what.partition(', not ')[0]}")
     return _at(error["loc"], what)
@@ -198,10 +191,10 @@ def _at(place: Iterable[int | str], message: str) -> str:
 
 
 def _keys(kind: Any, place: Iterable[int | str]) -> list[str]:
-    """Return the keys of the record at `place` within a record of the class `kind`."""
+    """Return the keys of the record at the path `place` within a record of the class `kind`."""
     for step in place:
         kind = _bare(kind)
-        if get_args(kind):  # a mapping or a tuple: the type of its items
+        if get_args(kind):  # a mapping or a tuple; the next type is that of its items
             kind = next(each for each in reversed(get_args(kind)) if each is not Ellipsis)
         else:
             kind = get_type_hints(kind)[str(step)]

@@ -1,19 +1,14 @@
 """The strict JSON reader: UTF-8, no repeated keys in an object, no NaN, no number that a float cannot hold.
 
-Its four users have further rules of their own:
-
-- files of artifacts and of the store (`parse`): at most 16 MiB, 64 levels deep, no lone surrogates;
-- data sets (core/data): many records in one long text (`decode_at`), with line numbers in messages;
-- requests of the service: a limit on the number of values, checked before decoding. Lone surrogates are refused
-later,
-  for each input by itself;
-- responses of the service: none; the client limits their size.
+`parse`, for files, also limits size and depth and refuses lone surrogates: characters that UTF-8 cannot encode.
+Other users have limits of their own.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,11 +25,12 @@ MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 64
 """The deepest nesting of arrays and objects that is read."""
 _BEYOND = 2**1023
-"""Whole numbers from here on are refused: other readers use floats, which end a little above it."""
+"""Larger whole numbers are refused, because programs that read numbers as floats could not read them."""
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class JSONFault(FileFault):
-    """The text is not strict JSON. line, column: place of a syntax error, from 1; 0 for other faults."""
+    """The text is not strict JSON. line, column: where a syntax error is, from 1; both 0 for other faults."""
 
     def __init__(self, why: str, line: int = 0, column: int = 0) -> None:
         where = f" at line {line}, column {column}" if line else ""
@@ -43,7 +39,7 @@ class JSONFault(FileFault):
 
 
 def parse(data: bytes) -> JSON:
-    """Return the value of a JSON file's content. Raises FileFault with the reason if it is not strict JSON."""
+    """Return the value of a JSON file with the content `data`. Raises FileFault with the reason."""
     if len(data) > MAX_BYTES:
         raise FileFault(f"has {len(data)} bytes of JSON, at most {MAX_BYTES} are allowed")
     value = loads(data)
@@ -63,14 +59,13 @@ def loads(data: bytes | str) -> JSON:
 
 
 def decode_at(text: str, at: int) -> tuple[JSON, int]:
-    """Return the JSON value that begins at index `at` of a text, and the index of its end. Raises JSONFault."""
+    """Return the JSON value that begins at the index `at` of `text`, and the index of its end. Raises JSONFault."""
     with _faults():
         return _DECODER.raw_decode(text, at)
 
 
 @contextmanager
 def _faults() -> Iterator[None]:
-    """Turn exceptions of Python's decoder into JSONFault."""
     try:
         yield
     except json.JSONDecodeError as error:
@@ -85,32 +80,23 @@ def _faults() -> Iterator[None]:
 
 def is_unicode(text: str) -> bool:
     """Tell whether UTF-8 can encode `text`. JSON can contain lone surrogates, UTF-8 cannot."""
-    if text.isascii():
-        return True
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text.isascii() or _SURROGATES.search(text) is None
 
 
 def dump(value: JSON) -> bytes:
-    """Return `value` as indented JSON in UTF-8 with sorted keys. Equal values give equal bytes.
-
-    Raises ValueError or TypeError for a value that is not JSON; call `faults` first.
-    """
+    """Return `value`, in which `faults` finds nothing, as indented JSON with sorted keys, in UTF-8."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode("utf-8")
 
 
 def dump_line(value: JSON) -> bytes:
-    """Return `value` as one line of JSON in UTF-8 with sorted keys. Raises the errors of `dump`."""
+    """Return `value`, in which `faults` finds nothing, as one line of JSON with sorted keys, in UTF-8."""
     return (json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
 
 
 def faults(value: object) -> Iterator[str]:
     """Yield the reasons why `parse` would refuse `value`: depth, NaN, lone surrogates, other types."""
-    # A stack instead of recursion, because the depth is untrusted.
+    # A stack, because recursion would fail for values that are nested too deep.
     stack: list[tuple[object, int]] = [(value, 0)]
     while stack:
         item, depth = stack.pop()
@@ -129,29 +115,22 @@ def faults(value: object) -> Iterator[str]:
 
 
 def _scalar_fault(item: object) -> str | None:
-    if isinstance(item, str):
-        return (
-            None
-            if is_unicode(item)
-            else f"has half a surrogate pair, which is not a character, in {item[:40]!r}"
-        )
-    if isinstance(item, float):
-        return None if math.isfinite(item) else f"has the number {item}, only finite ones are allowed"
+    if isinstance(item, str) and not is_unicode(item):
+        return f"has half a surrogate pair, which is not a character, in {item[:40]!r}"
+    if isinstance(item, float) and not math.isfinite(item):
+        return f"has the number {item}, only finite ones are allowed"
     if type(item) is int and abs(item) >= _BEYOND:
-        return f"has a number of {len(str(item))} digits, only those that a float holds are allowed"
-    # Exact types: numpy's scalars, some of which are subclasses, are not read back as they are written.
-    return (
-        None
-        if item is None or type(item) in (bool, int)
-        else f"has a {type(item).__name__}, which is not JSON"
-    )
+        return f"has a number of {len(str(item))} digits, more than a float can hold"
+    # Not isinstance for integers: some of numpy's are subclasses of int, and are written in another form.
+    if item is None or isinstance(item, str | float) or type(item) in (bool, int):
+        return None
+    return f"has a {type(item).__name__}, which is not JSON"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> JSONObject:
     found = dict(pairs)
     if len(found) != len(pairs):
-        counts = Counter(key for key, _ in pairs)
-        twice = next(key for key, count in counts.items() if count > 1)
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
         raise JSONFault(f"has the key {twice[:64]!r} twice in one object")
     return found
 

@@ -1,8 +1,8 @@
-"""`Bank`: the LoRA weights of loaded adapters, on the device within a budget of bytes.
+"""`Bank`: keeps the LoRA weights of loaded adapters on the device, within a budget of bytes.
 
-An adapter is in one tier at a time. Over the device's budget, the least recently used adapters are evicted to host
-memory, and over its budget to the disk: their artifact is read again at the next use. On a CPU, host memory is the
-device's memory, and adapters are evicted to the disk at once.
+There are three tiers: device, host memory and disk. Each time the adapters of a tier exceed its budget, the least
+recently used one is evicted to the next tier. An adapter on the disk is read from its files at the next use. If the
+device is the CPU, there is no host tier.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from onetrunk.adapters.methods.flat_layout import flattened, pinned, size_of
 from onetrunk.adapters.methods.lora import Lora
 
 Tier = Literal["device", "host", "disk"]
-"""Memory that an adapter is in."""
 
 _log = logging.getLogger(__name__)
 _Evicted = list[tuple[Hashable, Lora]]
@@ -29,13 +28,14 @@ _Evicted = list[tuple[Hashable, Lora]]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Counters and sizes of a bank.
+    """Counters since the start, and present sizes, of a bank.
 
     hits: requested adapters that were on the device, or that another request was loading.
-    host_loads, disk_loads: requested adapters that were loaded from host memory, from the disk.
-    evictions, host_evictions: adapters evicted from the device, from host memory.
-    installed: adapters in any tier.
-    device_adapters, device_bytes, host_adapters, host_bytes: present sizes of the tiers.
+    host_loads: requested adapters that were loaded from host memory.
+    disk_loads: requested adapters that were loaded from the disk.
+    evictions: adapters evicted from the device.
+    host_evictions: adapters evicted from host memory.
+    installed: present number of adapters in all tiers.
     """
 
     hits: int
@@ -53,8 +53,8 @@ class Usage:
 class Bank:
     """Adapters by key, on one device in one dtype. Thread-safe.
 
-    device_bytes, host_bytes: budgets of the tiers, None for no bound. Evicted adapters that a caller of `get` still
-    uses are not counted, nor are adapters that are being loaded.
+    device_bytes, host_bytes: budgets of the tiers; None for no bound. Adapters that are being loaded, and evicted
+        adapters that a caller of `get` still uses, take memory beyond the budgets.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class Bank:
         self._lock = threading.Lock()
 
     def install(self, key: Hashable, lora: Lora, reload: Callable[[], Lora]) -> None:
-        """Put `lora` on the device as `key`, and replace an adapter of that key.
+        """Put `lora` on the device as `key`, in place of an adapter that has this key.
 
-        reload: reads and verifies the adapter again after an eviction, on the thread that needs it, without a lock.
+        reload: reads and verifies the adapter again after an eviction. The thread that needs the adapter calls it.
         """
         loaded = flattened(lora, *self._to)
         with self._lock:
@@ -90,21 +90,20 @@ class Bank:
             self._drop(key)
 
     def get(self, keys: Iterable[Hashable]) -> dict[Hashable, Lora]:
-        """Return the adapters of `keys` on the device; evicted adapters are loaded again.
+        """Return the adapters of `keys`, on the device. Evicted adapters are loaded again.
 
-        The caller's references keep them in memory, even beyond the budget.
         Raises KeyError for a key that is not installed, and the errors of `reload`.
         """
         return {key: self._one(key) for key in dict.fromkeys(keys)}
 
     def tier(self, key: Hashable) -> Tier:
-        """Return the tier of `key`, which does not count as a use; `disk` if it is not installed."""
+        """Return the tier of `key`; `disk` if it is not installed. This does not count as a use."""
         with self._lock:
             return "device" if key in self._device.loras else "host" if key in self._host.loras else "disk"
 
     @property
     def usage(self) -> Usage:
-        """The counters and sizes: a snapshot."""
+        """The counters and sizes now."""
         with self._lock:
             return Usage(
                 hits=self._hits,
@@ -123,9 +122,10 @@ class Bank:
         coming: Future[Lora] = Future()
         with self._lock:
             slot = self._slots[key]
-            if (loaded := self._device.touch(key)) is not None:
+            if key in self._device.loras:
                 self._hits += 1
-                return loaded
+                self._device.loras.move_to_end(key)
+                return self._device.loras[key]
             if (awaited := slot.coming) is not None:
                 self._hits += 1
             else:
@@ -134,7 +134,7 @@ class Bank:
         return awaited.result() if awaited is not None else self._load(key, slot, kept, coming)
 
     def _load(self, key: Hashable, slot: _Slot, kept: Lora | None, coming: Future[Lora]) -> Lora:
-        """Load an adapter from host memory (`kept`) or the disk, for all threads that wait for it."""
+        """Load an adapter, from the disk if `kept` is None, for all threads that wait for `coming`."""
         try:
             loaded = flattened(slot.reload() if kept is None else kept, *self._to)
         except BaseException as error:
@@ -154,9 +154,9 @@ class Bank:
         return loaded
 
     def _put(self, key: Hashable, loaded: Lora) -> _Evicted:
-        """Put an adapter on the device; return the adapters that were evicted. The caller holds the lock.
+        """Put an adapter on the device and move evicted ones to the host tier. The caller holds the lock.
 
-        They are in host memory from now on, still with their device tensors. The caller passes them to
+        Returns the evicted adapters. Their tensors are still on the device: the caller passes them to
         `_copy_to_host` after it has released the lock.
         """
         evicted = self._device.put(key, loaded)
@@ -167,7 +167,7 @@ class Bank:
         return evicted
 
     def _copy_to_host(self, evicted: _Evicted) -> None:
-        """Replace the device tensors of evicted adapters by copies in host memory, if they are still in that tier.
+        """Replace the device tensors of adapters in the host tier by copies in host memory.
 
         If a copy fails, the next use reads the adapter from the disk.
         """
@@ -175,24 +175,27 @@ class Bank:
             copy = None
             try:
                 copy = pinned(lora)
-            except RuntimeError as error:  # host memory may be full; the load that evicted it succeeds
+            except RuntimeError as error:  # host memory may be full
                 _log.warning("an evicted adapter could not be copied to host memory: %s", error)
             with self._lock:
-                self._host.replace(key, lora, copy)
+                if self._host.loras.get(key) is not lora:  # it was used, removed or evicted meanwhile
+                    continue
+                if copy is None:
+                    self._host.take(key)
+                else:
+                    self._host.loras[key] = copy
 
     def _drop(self, key: Hashable) -> None:
         self._device.take(key)
         self._host.take(key)
 
 
+@dataclass(eq=False, slots=True)
 class _Slot:
     """An installed adapter: how to read it again, and its load in progress, if any."""
 
-    __slots__ = ("coming", "reload")
-
-    def __init__(self, reload: Callable[[], Lora]) -> None:
-        self.reload = reload
-        self.coming: Future[Lora] | None = None
+    reload: Callable[[], Lora]
+    coming: Future[Lora] | None = None
 
 
 class _Memory:
@@ -204,14 +207,8 @@ class _Memory:
         self.bytes = 0
         self.evictions = 0
 
-    def touch(self, key: Hashable) -> Lora | None:
-        """Return the adapter of `key`, None if it is not here, and mark it as the most recently used."""
-        if key in self.loras:
-            self.loras.move_to_end(key)
-        return self.loras.get(key)
-
     def put(self, key: Hashable, lora: Lora) -> _Evicted:
-        """Add an adapter; return the evicted adapters, or only the new one if it is larger than the budget."""
+        """Add an adapter and return those that were evicted: the new one if it is larger than the budget."""
         evicted: _Evicted = []
         if self.limit is not None and size_of(lora) > self.limit:
             evicted.append((key, lora))
@@ -224,15 +221,6 @@ class _Memory:
             evicted.append((oldest, leaving))
         self.evictions += len(evicted)
         return evicted
-
-    def replace(self, key: Hashable, old: Lora, new: Lora | None) -> None:
-        """Replace `old`, if it is still here, by `new`, which has the same size; remove it if `new` is None."""
-        if self.loras.get(key) is not old:
-            return
-        if new is None:
-            self.take(key)
-        else:
-            self.loras[key] = new
 
     def take(self, key: Hashable) -> Lora | None:
         """Remove and return the adapter of `key`, None if it is not here."""

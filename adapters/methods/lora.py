@@ -1,13 +1,15 @@
-"""LoRA as data: the weights of an adapter, and the product that applies them.
+"""LoRA as data: the weights of an adapter, and the linear product that applies them.
 
 No module is wrapped. The forward pass takes adapters as an argument and adds their low-rank updates (Hu et al.
-2021, arXiv:2106.09685, eq. 3) to the frozen product, each to the packed tokens of its adapter.
+2021, arXiv:2106.09685, eq. 3) to the outputs of the frozen linear layers. A batch is packed: its tokens are rows of
+one matrix, without padding, and an adapter changes only the rows of its texts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -21,15 +23,11 @@ Target = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
-    """The update scale * B A of one weight.  a: (rank, d_in); b: (d_out, rank); scale: alpha / rank."""
+    """The update scale * B A of one weight matrix. a: (rank, d_in); b: (d_out, rank); scale: alpha / rank."""
 
     a: Tensor
     b: Tensor
     scale: float
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> LowRank:
-        """Return the update on `device` in `dtype`, in its shapes. Gradients flow through a cast."""
-        return LowRank(self.a.to(device, dtype), self.b.to(device, dtype), self.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +35,8 @@ class Lora:
     """The LoRA weights of one adapter.
 
     updates: by layer and module.
-    flat: (numbers,) the tensor of which all factors are views, in the layout of `flat_layout`; None if the factors
-        are separate tensors, as in training.
+    flat: one tensor (numbers,) that holds all A and B, which are views of it (see `flat_layout`); None if they are
+        separate tensors, as in training.
     """
 
     updates: Mapping[Target, LowRank]
@@ -48,13 +46,17 @@ class Lora:
     )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Lora:
-        """Return the adapter on `device` in `dtype`."""
-        return Lora({target: update.to(device, dtype) for target, update in self.updates.items()})
+        """Return the adapter on `device` in `dtype`, as separate tensors. Gradients flow through the conversion."""
+        moved = {
+            target: LowRank(own.a.to(device, dtype), own.b.to(device, dtype), own.scale)
+            for target, own in self.updates.items()
+        }
+        return Lora(moved)
 
     def on(self, layer: int, modules: tuple[str, ...], width: int) -> Update | None:
-        """Return the update of a product of several modules; None if the adapter changes none of them. Cached.
+        """Return the update of `modules`, which one product computes; None if the adapter changes none of them.
 
-        width: output columns of each module.
+        width: number of output columns of each module.
         """
         key = layer, modules
         if key not in self._updates:
@@ -66,16 +68,13 @@ class Lora:
     @property
     def parameters(self) -> list[Tensor]:
         """All A (rank, d_in) and B (d_out, rank), in the order of targets."""
-        return [factor for target in sorted(self.updates) for factor in _factors(self.updates[target])]
+        ordered = (self.updates[target] for target in sorted(self.updates))
+        return [factor for update in ordered for factor in (update.a, update.b)]
 
     @property
     def first_layer(self) -> int | None:
         """The lowest layer with an update; None without updates."""
         return min((layer for layer, _ in self.updates), default=None)
-
-
-def _factors(update: LowRank) -> tuple[Tensor, Tensor]:
-    return update.a, update.b
 
 
 def init_lora(
@@ -86,8 +85,8 @@ def init_lora(
 ) -> Lora:
     """Return a new adapter as PEFT initialises it: A uniform (Kaiming with a = sqrt 5), B = 0.
 
-    shapes: (d_out, d_in) of each linear to adapt.
-    generator: of A, None for torch's global one.
+    shapes: (d_out, d_in) of each linear layer to adapt.
+    generator: source of the random numbers; None for torch's global generator.
     """
     updates = {}
     for target in sorted(shapes):
@@ -99,48 +98,32 @@ def init_lora(
 
 
 class Update:
-    """The updates of one adapter for the modules of one product.
+    """The updates of one adapter for the modules that one product computes, such as query, key and value.
 
     parts: first output column and update of each module.
-    ranks: rank of each module's update.
     """
-
-    __slots__ = ("_down", "_ups", "parts", "ranks")
 
     def __init__(self, parts: tuple[tuple[int, LowRank], ...]) -> None:
         self.parts = parts
         self.ranks = [own.a.shape[0] for _, own in parts]
-        self._down: Tensor | None = None
-        self._ups: tuple[tuple[tuple[int, int], float, Tensor], ...] | None = None
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of A and B."""
-        return self.parts[0][1].a.dtype
-
-    @property
-    def factors(self) -> list[Tensor]:
-        """A (rank, d_in) and B (d_out, rank) of each part."""
-        return [factor for _, own in self.parts for factor in _factors(own)]
-
-    @property
+    @cached_property
     def down(self) -> Tensor:
-        """The A of all parts, (d_in, sum of ranks), so that the input is read once; a view if possible."""
-        if self._down is None:
-            self._down = _stacked([own.a for _, own in self.parts]).T
-        return self._down
+        """The A of all parts side by side, (d_in, sum of ranks), so that one product reads the input once."""
+        factors = [own.a for _, own in self.parts]
+        if not all(map(_follows, factors, factors[1:])):
+            return torch.cat(factors).T
+        return factors[0].as_strided((sum(self.ranks), factors[0].shape[1]), factors[0].stride()).T
 
-    @property
+    @cached_property
     def ups(self) -> tuple[tuple[tuple[int, int], float, Tensor], ...]:
-        """Of each part: its output columns (first, number), its scale, and B transposed, (rank, d_out)."""
-        if self._ups is None:
-            self._ups = tuple(((column, own.b.shape[0]), own.scale, own.b.T) for column, own in self.parts)
-        return self._ups
+        """For each part: its output columns (first, number), its scale, and B transposed, (rank, d_out)."""
+        return tuple(((column, own.b.shape[0]), own.scale, own.b.T) for column, own in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """The update of the packed rows start:stop of one product. Patches are in order and do not overlap."""
+    """An update for the rows start:stop of a packed batch."""
 
     start: int
     stop: int
@@ -148,7 +131,7 @@ class Patch:
 
 
 class Frozen(Protocol):
-    """A frozen linear product."""
+    """The product with a frozen weight matrix, which may be that of several modules side by side."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (tokens, d_in) to a new tensor (tokens, d_out)."""
@@ -160,18 +143,22 @@ class Frozen(Protocol):
 def patched_linear(x: Tensor, frozen: Frozen, patches: Sequence[Patch], mask: Tensor | None = None) -> Tensor:
     """Return `frozen(x)` plus the low-rank updates of `patches` on their rows and columns.
 
-    Without gradients the updates are computed in the dtype of their factors, with gradients in that of x.
+    Without gradients, the updates are computed in the dtype of their A and B; with gradients, in the dtype of x.
+
     x: (tokens, d_in).
+    patches: sorted by row, without overlaps.
     mask: (tokens, d_in) dropout mask of the updates' input, already divided by the keep probability.
+
     Returns (tokens, d_out).
     """
     if not patches:
         return frozen(x)
     if not torch.is_grad_enabled():
-        dtype = patches[0].update.dtype
+        dtype = patches[0].update.parts[0][1].a.dtype
         y, *_ = _forward(x.to(dtype), frozen(x).to(dtype), patches, mask)
         return y.to(x.dtype)
-    factors = [factor for patch in patches for factor in patch.update.factors]
+    parts = (own for patch in patches for _, own in patch.update.parts)
+    factors = [factor for own in parts for factor in (own.a, own.b)]
     out: Tensor = _PatchedLinear.apply(x, frozen, mask, patches, *factors)  # type: ignore[no-untyped-call]
     return out
 
@@ -203,7 +190,7 @@ def _forward(
 
 
 class _Rows:
-    """The rows of each patch, as views by one split, which takes a tenth of the time of slices."""
+    """Cuts a tensor into the rows of each patch, with one split. Slices would take ten times as long."""
 
     def __init__(self, patches: Sequence[Patch], count: int) -> None:
         self._sizes: list[int] = []
@@ -218,16 +205,15 @@ class _Rows:
         self._sizes.append(count - row)
 
     def of(self, x: Tensor) -> list[Tensor]:
-        """Return the rows of x, (tokens, width), of each patch."""
         views = x.split_with_sizes(self._sizes)
         return [views[i] for i in self._kept]
 
 
 class _PatchedLinear(torch.autograd.Function):
-    """The frozen product with its updates as one node of the graph.
+    """The frozen product with its updates, as one node of autograd's graph.
 
-    Autograd alone would keep a (tokens, d_out) temporary for each part, and a graph for W. This node saves the
-    input and the outputs of A. With y = x W^T + s (m x) A^T B^T (s: scale, m: mask, g: gradient of y):
+    Without this class, autograd would keep a (tokens, d_out) temporary for each part. This node keeps the input and
+    the outputs of A. With y = x W^T + s (m x) A^T B^T (s: scale, m: mask, g: gradient of y):
     gradient of B: s g^T (m x) A^T; gradient of A: s (g B)^T (m x); gradient of x: g W + m (s g B A).
     """
 
@@ -235,10 +221,7 @@ class _PatchedLinear(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, frozen: Frozen, mask: Tensor | None, patches: Sequence[Patch], *_factors: Tensor
     ) -> Tensor:
-        """Return `patched_linear(...)`, (tokens, d_out).
-
-        x: (tokens, d_in); mask: (tokens, d_in); _factors: the factors of all patches, which autograd has to see.
-        """
+        # autograd computes gradients only of arguments, so the A and B of all patches are arguments, too
         y, dropped, between = _forward(x, frozen(x), patches, mask)
         ctx.save_for_backward(dropped, mask, *between)
         ctx.frozen, ctx.patches = frozen, patches
@@ -246,7 +229,6 @@ class _PatchedLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of x, (tokens, d_in), and of all factors, of that of the output, (tokens, d_out)."""
         (gy,) = grads
         dropped, mask, *between = ctx.saved_tensors
         gx = ctx.frozen.back(gy) if ctx.needs_input_grad[0] else None
@@ -267,7 +249,9 @@ class _PatchedLinear(torch.autograd.Function):
 def _backward_part(gy: Tensor, column: int, update: LowRank, z: Tensor, gz: Tensor) -> Tensor:
     """Fill `gz`, (rows, rank), with the gradient of A's output; return the gradient of B, (d_out, rank).
 
-    gy: (rows, columns of the product); column: the first of the update; z: (rows, rank), the scaled output of A.
+    gy: (rows, columns of the product), its gradient.
+    column: first column of the update.
+    z: (rows, rank), the scaled output of A.
     """
     own = gy[:, column : column + update.b.shape[0]]
     torch.mm(own, update.b, out=gz) if gz.is_contiguous() else gz.copy_(own @ update.b)
@@ -275,17 +259,8 @@ def _backward_part(gy: Tensor, column: int, update: LowRank, z: Tensor, gz: Tens
     return own.T @ z
 
 
-def _stacked(factors: Sequence[Tensor]) -> Tensor:
-    """Return factors (rank, d_in) stacked, (sum of ranks, d_in): a view if they are contiguous in memory."""
-    if len(factors) == 1:
-        return factors[0]
-    if all(map(_follows, factors, factors[1:])):
-        return factors[0].as_strided((sum(map(len, factors)), factors[0].shape[1]), factors[0].stride())
-    return torch.cat(list(factors))
-
-
 def _follows(before: Tensor, after: Tensor) -> bool:
-    """Whether `after`, (rank, d_in), begins in memory where `before` ends."""
+    """Tell whether the A `after`, (rank, d_in), begins in memory where the A `before` ends."""
     return (
         before.data_ptr() + before.nbytes == after.data_ptr()
         and before.untyped_storage().data_ptr() == after.untyped_storage().data_ptr()

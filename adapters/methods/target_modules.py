@@ -1,4 +1,4 @@
-"""The modules that LoRA can adapt: names and paths in transformers' encoders. This module does not import torch."""
+"""The modules that LoRA can adapt: their names here, and their paths in transformers' encoders. No torch import."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MODULES = ("query", "key", "value", "attention_output", "intermediate", "output"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Paths of the adaptable modules in the bare encoder and in PEFT's files.
+    """Paths of the modules in a family of encoders.
 
     layers: path of the list of layers, such as `encoder.layer`.
     modules: name of each module → its path below a layer, in the order of the forward pass.
@@ -21,7 +21,7 @@ class Layout:
     modules: Mapping[str, str]
 
     def path(self, layer: int, module: str) -> str:
-        """Return the path of `module` in the bare encoder, `encoder.layer.0.attention.self.query`."""
+        """Return the path of a module in the bare encoder, such as `encoder.layer.0.attention.self.query`."""
         return f"{self.layers}.{layer}.{self.modules[module]}"
 
 

@@ -3,21 +3,18 @@
 <folder>/refs.json        branches and tags; replaced atomically
 <folder>/commits/<id>/    the files of one commit, and `.commit.json` with its parent, its message and the hashes of
                           its files; the id is the hash of `.commit.json`, so an id always means the same content
-<folder>/.staging/, .lock commits in preparation; the lock that a push holds
+<folder>/.staging/, .lock commits in preparation, and the lock that a push holds
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha1
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
-
-from pydantic import AfterValidator
 
 from onetrunk.adapters.errors import (
     RemoteConflict,
@@ -28,13 +25,8 @@ from onetrunk.adapters.errors import (
     StoreError,
 )
 from onetrunk.adapters.format import files, strict_json
-from onetrunk.adapters.format.files import (
-    FileFault,
-    FileMissing,
-    read_regular,
-    sha256,
-)
-from onetrunk.adapters.format.records import RecordFault, Sha256, closed, read
+from onetrunk.adapters.format.files import FileFault, FileMissing, read_regular, sha256
+from onetrunk.adapters.format.records import RecordFault, Sha256, closed, matching, read
 from onetrunk.adapters.remotes.locations import Location, is_commit
 from onetrunk.adapters.remotes.remote import MAIN, Commit, OnBytes, Published, RemoteFile
 from onetrunk.adapters.store.staging import locked, stage
@@ -42,18 +34,8 @@ from onetrunk.adapters.store.staging import locked, stage
 REFS = "refs.json"
 COMMITS = "commits"
 RECORD = ".commit.json"
-_SCHEMA: Literal[1] = 1
-_REFS_SCHEMA: Literal[2] = 2
 _LOCK_SECONDS = 30.0
-
-
-def _check_commit(identity: str) -> str:
-    if not is_commit(identity):
-        raise ValueError(f"must be the id of a commit, not {identity[:60]!r}")
-    return identity
-
-
-_Commit: TypeAlias = Annotated[str, AfterValidator(_check_commit)]
+_Commit: TypeAlias = Annotated[str, matching("[0-9a-f]{40}", "the id of a commit")]
 
 
 @closed
@@ -68,7 +50,7 @@ class _Refs:
     branches: Mapping[str, _Commit]
     tags: Mapping[str, _Commit]
     rubbish: tuple[_Commit, ...] = ()
-    schema: Literal[1, 2] = _REFS_SCHEMA
+    schema: Literal[1, 2] = 2
 
 
 @closed
@@ -88,33 +70,27 @@ class FolderRemote:
 
     def __init__(self, location: Location) -> None:
         self.location = location
+        self.endpoint: str | None = None
         self._root = Path(location.place)
-
-    @property
-    def endpoint(self) -> str | None:
-        """None: a folder has no endpoint."""
-        return None
 
     def commit(self, revision: str | None) -> Commit:
         """Return the commit that a branch, tag or commit id names now. Raises RemoteNotFound."""
-        with self._reading():
-            refs = self._refs()
-            wanted = revision or MAIN
-            known = {**refs.tags, **refs.branches}
-            found = known.get(wanted, wanted if is_commit(wanted) else None)
-            if (
-                found is None
-                or found in refs.rubbish
-                or not (folder := self._root / COMMITS / found).is_dir()
-            ):
+        refs = self._refs()
+        wanted = revision or MAIN
+        known = {**refs.tags, **refs.branches}
+        found = known.get(wanted, wanted if is_commit(wanted) else None)
+        try:
+            if found is None or found in refs.rubbish or not (self._root / COMMITS / found).is_dir():
                 offer = f"known: {', '.join(sorted(known))}" if known else "nothing has been published there"
-                raise RemoteNotFound(str(self.location), f"there is no revision {wanted!r}; {offer}")
+                raise RemoteNotFound(self.location, f"there is no revision {wanted!r}; {offer}")
             hashes = self._hashes(found)
-            entries = [path for path in sorted(folder.iterdir()) if path.name in hashes]
-            return Commit(
-                found,
-                {own.name: RemoteFile(own.name, own.lstat().st_size, hashes[own.name]) for own in entries},
-            )
+            files = {}
+            for path in sorted((self._root / COMMITS / found).iterdir()):
+                if path.name in hashes:
+                    files[path.name] = RemoteFile(path.name, path.lstat().st_size, hashes[path.name])
+        except OSError as error:
+            raise RemoteError(self.location, f"cannot be read ({error.strerror or error})") from error
+        return Commit(found, files)
 
     def fetch(self, commit: Commit, name: str, limit: int, advance: OnBytes) -> bytes:
         """Return a file, checked against its hash. Raises RemoteNotFound, RemoteError, RemoteDamaged."""
@@ -127,16 +103,13 @@ class FolderRemote:
     def create(self, private: bool) -> bool:
         """Create the folder; return whether it was new. Raises RemoteError, also for `private`."""
         if private:
-            raise RemoteError(
-                str(self.location), "the permissions of a folder decide who may read it; leave --private out"
-            )
+            why = "the permissions of a folder decide who may read it; leave --private out"
+            raise RemoteError(self.location, why)
         try:
             new = not self._root.exists()
             self._root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RemoteError(
-                str(self.location), f"the folder cannot be created ({error.strerror})"
-            ) from error
+            raise RemoteError(self.location, f"the folder cannot be created ({error.strerror})") from error
         return new
 
     def publish(
@@ -144,16 +117,15 @@ class FolderRemote:
     ) -> Published:
         """Publish a commit of exactly `files` and move `branch` to it. Raises RemoteConflict, RemoteError."""
         if pull_request:
-            raise RemoteError(
-                str(self.location), "a folder has no pull requests; push to another branch with --branch"
-            )
+            why = "a folder has no pull requests; push to another branch with --branch"
+            raise RemoteError(self.location, why)
         try:
             with stage(self._root, _LOCK_SECONDS) as work, locked(self._root, _LOCK_SECONDS):
                 return self._enter(work / "commit", files, branch, parent, message)
         except StoreBusy as error:
-            raise RemoteConflict(str(self.location), "it is locked by another push; try again") from error
+            raise RemoteConflict(self.location, "it is locked by another push; try again") from error
         except StoreError as error:
-            raise RemoteError(str(self.location), f"it cannot be written to ({error.__cause__})") from error
+            raise RemoteError(self.location, f"it cannot be written to ({error.__cause__})") from error
 
     def tag(self, name: str, commit: str) -> None:
         """Create the tag `name` on `commit`. Raises RemoteConflict if the tag is on another commit."""
@@ -162,32 +134,26 @@ class FolderRemote:
                 refs = self._refs()
                 if refs.tags.get(name, commit) != commit:
                     raise RemoteConflict(
-                        str(self.location), f"the tag {name!r} is on another commit; choose another"
+                        self.location, f"the tag {name!r} is on another commit; choose another"
                     )
                 self._write(replace(refs, tags={**refs.tags, name: commit}))
         except StoreError as error:
-            raise RemoteError(str(self.location), f"it cannot be written to ({error})") from error
+            raise RemoteError(self.location, f"it cannot be written to ({error})") from error
 
     def _enter(
         self, folder: Path, new: Mapping[str, Path], branch: str, parent: str | None, message: str
     ) -> Published:
-        """Make the commit in the empty path `folder` and move the branch to it. The caller holds the lock."""
+        """Make a commit in the new `folder` and move `branch` to it. The caller holds the lock."""
         refs = self._refs()
         head = refs.branches.get(branch)
         if head != parent:
-            raise RemoteConflict(str(self.location), f"{branch} has moved to {(head or 'nothing')[:12]}")
+            raise RemoteConflict(self.location, f"another push was faster: {branch} has changed; push again")
         folder.mkdir()
         for name, path in new.items():
             shutil.copyfile(path, folder / name)
         hashes = {path.name: sha256(path.read_bytes()) for path in sorted(folder.iterdir())}
-        record = {
-            "schema": _SCHEMA,
-            "parent": parent,
-            "message": message,
-            "created": datetime.now(UTC).isoformat(timespec="microseconds"),
-            "files": hashes,
-        }
-        content = strict_json.dump(record)
+        created = datetime.now(UTC).isoformat(timespec="microseconds")
+        content = strict_json.dump(asdict(_CommitRecord(1, parent, message, created, hashes)))
         identity = _identity(content)
         files.write_new(folder / RECORD, content)
         commits = self._root / COMMITS
@@ -197,59 +163,48 @@ class FolderRemote:
                 (commits / each).rename(folder.with_name(each))  # deleted together with the stage
         self._write(replace(refs, rubbish=(identity,)))
         files.move_folder(folder, commits / identity)
-        self._write(
-            _Refs({**refs.branches, branch: identity}, refs.tags)
-        )  # from here on the commit is published
+        # from here on the commit is published
+        self._write(_Refs({**refs.branches, branch: identity}, refs.tags))
         return Published(identity, str(self.location))
 
     def _read(self, commit: str, name: str, limit: int) -> bytes:
         try:
-            with self._reading():
-                return read_regular(self._root / COMMITS / commit / name, limit)
+            return read_regular(self._root / COMMITS / commit / name, limit)
         except FileMissing as error:
-            raise RemoteNotFound(str(self.location), f"{name} is missing in commit {commit[:12]}") from error
+            raise RemoteNotFound(self.location, f"{name} is missing in commit {commit[:12]}") from error
         except FileFault as error:
-            raise RemoteError(str(self.location), f"{name} {error}") from error
+            raise RemoteError(self.location, f"{name} {error}") from error
 
     def _hashes(self, commit: str) -> Mapping[str, str]:
-        """Return the recorded sha256 of each file of a commit, by name."""
+        """Return the sha256 of each file of a commit, as `.commit.json` records it."""
         data = self._read(commit, RECORD, strict_json.MAX_BYTES)
         if _identity(data) != commit:
             raise self._damaged(commit, RECORD)
         try:
             return read(_CommitRecord, strict_json.parse(data)).files
         except (FileFault, RecordFault) as error:
-            raise RemoteError(str(self.location), f"{RECORD} is faulty: {error}") from error
+            raise RemoteError(self.location, f"{RECORD} is faulty: {error}") from error
 
     def _damaged(self, commit: str, name: str) -> RemoteDamaged:
         return RemoteDamaged(
-            str(self.location),
+            self.location,
             f"{name} of commit {commit[:12]} was changed after it had been published; restore it, or publish to "
             "another branch",
         )
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Turn an OSError, such as for a name that is too long for the disk, into a RemoteError."""
-        try:
-            yield
-        except OSError as error:
-            raise RemoteError(str(self.location), f"cannot be read ({error.strerror or error})") from error
-
     def _refs(self) -> _Refs:
         try:
             value = strict_json.parse(read_regular(self._root / REFS, strict_json.MAX_BYTES))
+            return replace(read(_Refs, value), schema=2)
         except FileMissing:
             return _Refs({}, {})
         except FileFault as error:
-            raise RemoteError(str(self.location), f"{REFS} {error}") from error
-        try:
-            return read(_Refs, value)
+            raise RemoteError(self.location, f"{REFS} {error}") from error
         except RecordFault as error:
-            raise RemoteError(str(self.location), f"{REFS} is faulty: {error}") from error
+            raise RemoteError(self.location, f"{REFS} is faulty: {error}") from error
 
     def _write(self, refs: _Refs) -> None:
-        files.replace(self._root / REFS, strict_json.dump({**asdict(refs), "schema": _REFS_SCHEMA}))
+        files.replace(self._root / REFS, strict_json.dump(asdict(refs)))
 
 
 def _identity(record: bytes) -> str:

@@ -1,8 +1,8 @@
 """The Hugging Face Hub as a remote.
 
-huggingface_hub does not check hashes of downloads, does not retry a file after a broken connection, and can make
-two commits of one push if a reply is lost. This module therefore compares hashes, retries requests that are safe to
-repeat, and looks at the branch if a commit gets no reply.
+huggingface_hub does not check the hashes of downloads, does not download a file again after a broken connection,
+and can make two commits of one push if a response is lost. This module therefore compares hashes, repeats requests
+that are safe to repeat, and reads the branch if a commit gets no response.
 """
 
 from __future__ import annotations
@@ -26,70 +26,52 @@ from onetrunk.adapters.remotes.locations import Location
 from onetrunk.adapters.remotes.remote import MAIN, Commit, OnBytes, Published, RemoteFile
 
 PAUSES = (0.3, 1.0, 3.0)
-"""Seconds before each further attempt of a request that failed temporarily."""
+"""Seconds to wait before the second, third and fourth attempt of a request that failed temporarily."""
 LONGEST_PAUSE = 60.0
-"""The longest `Retry-After` in seconds that is waited for; after a longer one the request fails."""
+"""Seconds: if the Hub asks for a longer wait with `Retry-After`, the request fails at once."""
 
 _T = TypeVar("_T")
 
 
 class HubRemote:
-    """A repo on the Hub. token: used in place of `HF_TOKEN` and of the token of `hf auth login`."""
+    """A repo on the Hub. token: None for `HF_TOKEN` or the token of `hf auth login`."""
 
     def __init__(self, location: Location, token: str | None = None) -> None:
         self.location = location
+        self.endpoint: str | None = endpoint()
         self._token = token or None
 
-    @property
-    def endpoint(self) -> str | None:
-        """The URL of the Hub."""
-        return endpoint()
-
     def commit(self, revision: str | None) -> Commit:
-        """Return the commit that a branch, tag or commit id names now; in offline mode, from the client's cache.
-
-        Raises RemoteNotFound, RemoteUnreachable, RemoteError.
-        """
+        """Return the commit that a branch, tag or commit id names now; in offline mode, from the client's cache."""
         api = hub_api(self._token)
         if offline():
             return self._cached(revision or MAIN)
-        info = self._tried(
-            lambda: api.model_info(self.location.place, revision=revision or MAIN, files_metadata=True)
-        )
+        place, wanted = self.location.place, revision or MAIN
+        info = self._tried(lambda: api.model_info(place, revision=wanted, files_metadata=True))
         files = {}
         for entry in info.siblings or ():
             lfs = entry.lfs.sha256 if entry.lfs is not None else None
-            blob = None if lfs else entry.blob_id  # of an LFS file it is the id of the pointer
+            blob = None if lfs else entry.blob_id  # an LFS file has the id of its pointer, not of its content
             files[entry.rfilename] = RemoteFile(entry.rfilename, int(entry.size or 0), lfs, blob)
         return Commit(str(info.sha), files)
 
     def fetch(self, commit: Commit, name: str, limit: int, advance: OnBytes) -> bytes:
-        """Return a file of `commit` through the client's cache. A damaged file is downloaded again.
-
-        Raises RemoteNotFound, RemoteError, RemoteDamaged, RemoteUnreachable.
-        """
+        """Return a file of `commit` through the client's cache. A damaged file is downloaded again."""
         expected = commit.files.get(name)
         if expected is None:
-            raise RemoteNotFound(str(self.location), f"{name} is missing in commit {commit.id[:12]}")
+            raise RemoteNotFound(self.location, f"{name} is missing in commit {commit.id[:12]}")
         if expected.size > limit:
-            raise RemoteError(
-                str(self.location), f"{name} has {expected.size} bytes, at most {limit} are allowed"
-            )
+            raise RemoteError(self.location, f"{name} has {expected.size} bytes, at most {limit} are allowed")
         for force in (False,) if offline() else (False, True, True):
             data = self._download(commit.id, name, limit, force)
             if expected.matches(data):
                 advance(len(data))
                 return data
-        raise RemoteDamaged(
-            str(self.location),
-            f"every download of {name} differs from the hash that the Hub gives; try later",
-        )
+        why = f"every download of {name} differs from the hash that the Hub gives; try later"
+        raise RemoteDamaged(self.location, why)
 
     def create(self, private: bool) -> bool:
-        """Create the repo if it does not exist, and return whether it was created.
-
-        Raises RemoteError if `private` is requested and a public repo exists.
-        """
+        """Create the repo; return whether it is new. Raises RemoteError if it should be private and is public."""
         api, place = hub_api(self._token), self.location.place
         try:
             known = self._tried(lambda: api.model_info(place))
@@ -97,16 +79,14 @@ class HubRemote:
             self._tried(lambda: api.create_repo(place, private=private, exist_ok=True))
             return True
         if private and not known.private:
-            raise RemoteError(
-                str(self.location),
-                "the repo exists and is public; make it private on the Hub, or leave --private out",
-            )
+            why = "the repo exists and is public; make it private on the Hub, or leave --private out"
+            raise RemoteError(self.location, why)
         return False
 
     def publish(
         self, files: Mapping[str, Path], *, branch: str, parent: str | None, message: str, pull_request: bool
     ) -> Published:
-        """Make one commit on `branch` of exactly `files`. Raises RemoteConflict, RemoteError."""
+        """Make one commit on `branch`, and look for it there if the Hub's response is lost."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         api, place = hub_api(self._token), self.location.place
@@ -114,25 +94,21 @@ class HubRemote:
             self._tried(lambda: api.create_branch(place, branch=branch, exist_ok=True))
             base = self.commit(branch)
             if branch == MAIN and any(not name.startswith(".") for name in base.files):
-                raise RemoteConflict(str(self.location), "another push was faster; push again")
+                raise RemoteConflict(self.location, "another push was faster; push again")
             parent = base.id
         before = self.commit(parent).files
+        outdated = [name for name in sorted(before.keys() - files.keys()) if not name.startswith(".")]
         operations: list[Any] = [CommitOperationAdd(name, path) for name, path in sorted(files.items())]
-        operations += [
-            CommitOperationDelete(name)
-            for name in sorted(before.keys() - files.keys())
-            if not name.startswith(".")
-        ]
-
+        operations += map(CommitOperationDelete, outdated)
         sent = False
 
         def send() -> Published:
             nonlocal sent
-            # Either the request or its reply was lost: the branch shows which.
+            # At the second attempt, the commit exists if only the response to the first was lost.
             if sent and (landed := self._landed(files, branch, parent)) is not None:
                 return landed
             sent = True
-            with hub_errors(str(self.location), self._token):
+            with hub_errors(self.location, self._token):
                 done = api.create_commit(
                     place,
                     operations,
@@ -143,7 +119,7 @@ class HubRemote:
                 )
             return Published(str(done.oid), str(done.commit_url), done.pr_url)
 
-        # No branch shows whether a pull request was created, so it is never repeated.
+        # A pull request is sent once: the branch does not show whether the first one was created.
         return send() if pull_request else _retrying()(send)
 
     def tag(self, name: str, commit: str) -> None:
@@ -152,25 +128,25 @@ class HubRemote:
         refs = self._tried(lambda: api.list_repo_refs(place))
         at = {ref.name: ref.target_commit for ref in refs.tags}.get(name)
         if at not in (None, commit):
-            raise RemoteConflict(str(self.location), f"the tag {name!r} is on another commit; choose another")
+            raise RemoteConflict(self.location, f"the tag {name!r} is on another commit; choose another")
         if at is None:
             self._tried(lambda: api.create_tag(place, tag=name, revision=commit, exist_ok=True))
 
     def _landed(self, files: Mapping[str, Path], branch: str, parent: str) -> Published | None:
-        """Return the commit that a push without a reply has made; None if it has made none.
+        """Return the commit of a push that got no response; None if the branch is still at `parent`.
 
-        Raises RemoteConflict if the branch has moved to other content.
+        Raises RemoteConflict if the branch is at a commit with other files.
         """
         head = self.commit(branch)
         if head.id == parent:
             return None
         ours = {name: path.read_bytes() for name, path in files.items()}
-        same = {name for name in head.files if not name.startswith(".")} == ours.keys() and all(
-            self.fetch(head, name, len(data) + 1, _ignore) == data for name, data in ours.items()
-        )
-        if not same:
-            raise RemoteConflict(str(self.location), f"{branch} has moved to {head.id[:12]} meanwhile")
-        return Published(head.id, f"{endpoint()}/{self.location.place}/commit/{head.id}")
+        names = {name for name in head.files if not name.startswith(".")}
+        if names != ours.keys() or any(
+            self.fetch(head, name, len(data) + 1, lambda _: None) != data for name, data in ours.items()
+        ):
+            raise RemoteConflict(self.location, f"another push was faster: {branch} has changed; push again")
+        return Published(head.id, f"{self.endpoint}/{self.location.place}/commit/{head.id}")
 
     def _download(self, commit: str, name: str, limit: int, force: bool) -> bytes:
         from huggingface_hub import hf_hub_download
@@ -188,7 +164,7 @@ class HubRemote:
         try:
             return read_regular(Path(path).resolve(), limit)  # the cache holds links to its files
         except FileFault as error:
-            raise RemoteError(str(self.location), f"{name} in the client's cache {error}") from error
+            raise RemoteError(self.location, f"{name} in the client's cache {error}") from error
 
     def _cached(self, revision: str) -> Commit:
         from huggingface_hub import try_to_load_from_cache
@@ -196,7 +172,7 @@ class HubRemote:
         found = try_to_load_from_cache(self.location.place, "adapter_config.json", revision=revision)
         if not isinstance(found, str):
             raise RemoteUnreachable(
-                str(self.location),
+                self.location,
                 f"offline mode is on (HF_HUB_OFFLINE) and {revision!r} is not in the client's cache; name a "
                 "commit that was pulled before, or go online",
             )
@@ -208,14 +184,14 @@ class HubRemote:
         """Return the result of `ask`, which is called again after temporary failures."""
 
         def once() -> _T:
-            with hub_errors(str(self.location), self._token):
+            with hub_errors(self.location, self._token):
                 return ask()
 
         return _retrying()(once)
 
 
 def _retrying() -> Retrying:
-    """Return the policy for temporary failures: wait and retry, then raise the last error."""
+    """Return the policy for temporary failures: wait and try again, in the end raise the last error."""
     return Retrying(
         retry=retry_if_exception(_may_pass),
         wait=_seconds_to_wait,
@@ -225,20 +201,14 @@ def _retrying() -> Retrying:
 
 
 def _may_pass(error: BaseException) -> bool:
-    return (
-        isinstance(error, RemoteUnreachable)
-        and not (offline() or error.final)
-        and error.wait <= LONGEST_PAUSE
-    )
+    if not isinstance(error, RemoteUnreachable) or error.final or offline():
+        return False
+    return error.wait <= LONGEST_PAUSE
 
 
 def _seconds_to_wait(state: RetryCallState) -> float:
-    """Return the longer of the next pause and the seconds of the Hub's `Retry-After`."""
-    # tenacity asks for the wait after the last attempt, too.
-    pause = PAUSES[state.attempt_number - 1] if state.attempt_number <= len(PAUSES) else 0.0
+    """Return the next pause, or the seconds of the Hub's `Retry-After` if they are more."""
+    # tenacity calls this after the last attempt, too
+    pause = PAUSES[min(state.attempt_number, len(PAUSES)) - 1]
     error = state.outcome.exception() if state.outcome is not None else None
     return max(pause, error.wait) if isinstance(error, RemoteUnreachable) else pause
-
-
-def _ignore(count: int) -> None:
-    """Ignore the progress of a download."""

@@ -19,68 +19,72 @@ def hub_api(token: str | None) -> Any:
 
 
 @contextmanager
-def hub_errors(place: str, token: str | None) -> Iterator[None]:
-    """Turn every exception of the client into a RemoteError about `place`. token: never shown in messages."""
+def hub_errors(place: object, token: str | None) -> Iterator[None]:
+    """Turn every exception of the client into a RemoteError about `place`.
+
+    token: removed from messages.
+    """
     import httpx2
-    from huggingface_hub import errors
+    from huggingface_hub.errors import EntryNotFoundError
 
     try:
         yield
-    except errors.RevisionNotFoundError as error:
-        raise RemoteNotFound(place, "there is no such revision") from error
-    except errors.LocalEntryNotFoundError as error:
-        raise _unreachable(
-            place, "the Hub cannot be reached, and the file is not in the client's cache; try later", error
-        ) from error
-    except errors.EntryNotFoundError as error:
-        raise RemoteNotFound(place, "the repo lacks a file") from error
-    except errors.RepositoryNotFoundError as error:  # also for gated repos
-        raise RemoteNotFound(
-            place,
-            "there is no such repo, or the token may not see it; check the name, and the token (`hf auth login`)",
-        ) from error
-    except errors.HFValidationError as error:
-        raise RemoteError(place, _first(error, token)) from error
-    except errors.HfHubHTTPError as error:
-        raise _by_status(place, error, token) from error
-    except errors.OfflineModeIsEnabled as error:
-        raise RemoteUnreachable(place, "offline mode is on (HF_HUB_OFFLINE)") from error
-    except (httpx2.HTTPError, httpx2.StreamError, ConnectionError, TimeoutError) as error:
-        raise RemoteUnreachable(
-            place, f"the connection to {endpoint()} failed: {_first(error, token)}"
-        ) from error
-    except UnicodeEncodeError as error:
-        raise RemoteError(
-            place, "the token has characters that are not allowed in a token; check HF_TOKEN"
-        ) from error
-    except RuntimeError as error:
-        if error.__cause__ is None:
-            raise RemoteError(place, _first(error, token)) from error
-        # The upload of a file, before the commit, failed; it can be repeated.
-        raise _unreachable(
-            place, f"{_first(error, token)} ({_first(error.__cause__, token)})", error
-        ) from error
-    except (ValueError, OSError) as error:  # from uploads, and from malformed responses
-        raise RemoteError(place, _first(error, token)) from error
+    except (
+        httpx2.HTTPError,
+        httpx2.StreamError,
+        EntryNotFoundError,
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:
+        raise _remote_error(place, error, token) from error
 
 
-def _unreachable(place: str, message: str, error: BaseException) -> RemoteUnreachable:
-    """Return the error for a failure after the client's own retries, which take up to half a minute."""
+def _remote_error(place: object, error: Exception, token: str | None) -> RemoteError:
+    import httpx2
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.RevisionNotFoundError):
+        return RemoteNotFound(place, "there is no such revision")
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        why = "the Hub cannot be reached, and the file is not in the client's cache; try later"
+        return _unreachable(place, why, error)
+    if isinstance(error, errors.EntryNotFoundError):
+        return RemoteNotFound(place, "the repo lacks a file")
+    if isinstance(error, errors.RepositoryNotFoundError):  # also for gated repos
+        why = "there is no such repo, or the token may not see it; check the name, and the token (`hf auth login`)"
+        return RemoteNotFound(place, why)
+    if isinstance(error, errors.HFValidationError):
+        return RemoteError(place, _first(error, token))
+    if isinstance(error, errors.HfHubHTTPError):
+        return _by_status(place, error, token)
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return RemoteUnreachable(place, "offline mode is on (HF_HUB_OFFLINE)")
+    if isinstance(error, httpx2.HTTPError | httpx2.StreamError | ConnectionError | TimeoutError):
+        return RemoteUnreachable(place, f"the connection to {endpoint()} failed: {_first(error, token)}")
+    if isinstance(error, UnicodeEncodeError):
+        return RemoteError(place, "the token has characters that are not allowed in a token; check HF_TOKEN")
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:
+        # The upload of a file, which comes before the commit, failed: it can be repeated.
+        return _unreachable(place, f"{_first(error, token)} ({_first(error.__cause__, token)})", error)
+    return RemoteError(place, _first(error, token))  # from uploads, and from malformed responses
+
+
+def _unreachable(place: object, message: str, error: BaseException) -> RemoteUnreachable:
+    """Return an error that is final if the client has already repeated the request, for up to half a minute."""
     found = RemoteUnreachable(place, message)
     status = getattr(getattr(error.__cause__, "response", None), "status_code", None)
     found.final = status in _PASSING
     return found
 
 
-def _by_status(place: str, error: Any, token: str | None) -> RemoteError:
+def _by_status(place: object, error: Any, token: str | None) -> RemoteError:
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     reason = (_clean(str(error.server_message or ""), token)).rstrip(".!")
     said = f"the Hub responded with status {status}" + (f": {reason}" if reason else "")
     if status == 401:
-        return RemoteError(
-            place, "the Hub rejects the token; check HF_TOKEN or --token, or use `hf auth login`"
-        )
+        said = "the Hub rejects the token; check HF_TOKEN or --token, or use `hf auth login`"
     if status == 403:
         return RemoteError(place, f"{said}; use a token that may write there (`hf auth login`)")
     if status in (409, 412):
@@ -94,7 +98,6 @@ def _by_status(place: str, error: Any, token: str | None) -> RemoteError:
 
 
 def _first(error: BaseException, token: str | None) -> str:
-    """Return the first line of the client's message, shortened."""
     return _clean(str(error), token) or type(error).__name__
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +13,12 @@ TASK_TAG = "onetrunk-task:"
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """A repo whose card says that it is an adapter. Nothing in it has been verified.
+    """A repo whose card says that it is an adapter. The values are not verified; unknown ones are None.
 
     metric: name and value of the first result on the card.
     bytes: size of the repo.
+    downloads: number of downloads in the last 30 days.
     updated: ISO 8601 in UTC.
-    Values are None if the Hub or the card does not give them.
     """
 
     repo: str
@@ -35,13 +34,12 @@ class SearchResult:
 def search(
     query: str | None, task: str | None, backbone: str | None, limit: int, token: str | None = None
 ) -> list[SearchResult]:
-    """Return adapters on the Hub, the latest update first. Raises RemoteError.
+    """Return at most `limit` adapters on the Hub, the last updated first. Raises RemoteError.
 
     query: part of the repo's name; None for any.
     task: name of the task; None for any.
     backbone: Hub id of the backbone; None for any.
-    limit: the most results.
-    token: None for the token of the environment.
+    token: None for `HF_TOKEN` or the token of `hf auth login`.
     """
     tags = [FORMAT_TAG]
     if task is not None:
@@ -60,36 +58,19 @@ def search(
 
 
 def _found(model: Any) -> SearchResult:
-    card = model.card_data.to_dict() if model.card_data is not None else {}
+    card = model.card_data  # anyone can write it: each part may be missing or have another type
+    base, results = getattr(card, "base_model", None), getattr(card, "eval_results", None)
+    first = results[0] if isinstance(results, list) and results else None
+    name, value = getattr(first, "metric_type", None), getattr(first, "metric_value", None)
+    is_metric = isinstance(name, str) and isinstance(value, int | float) and not isinstance(value, bool)
     tags = [str(tag) for tag in model.tags or ()]
-    task = next((tag.removeprefix(TASK_TAG) for tag in tags if tag.startswith(TASK_TAG)), None)
-    base = card.get("base_model")
     return SearchResult(
         repo=str(model.id),
-        task=task,
+        task=next((tag.removeprefix(TASK_TAG) for tag in tags if tag.startswith(TASK_TAG)), None),
         backbone=base if isinstance(base, str) else None,
-        metric=_metric(card),
+        metric=(str(name), float(value or 0)) if is_metric else None,
         bytes=getattr(model, "used_storage", None),
         downloads=model.downloads,
         updated=None if model.last_modified is None else model.last_modified.isoformat(timespec="seconds"),
         private=bool(model.private),
     )
-
-
-def _metric(card: Mapping[str, Any]) -> tuple[str, float] | None:
-    """Return name and value of the first result of a card; None if there is none.
-
-    Cards are untrusted: any part may be missing or have another type.
-    """
-    metric = _first(_first(_first(card, "model-index"), "results"), "metrics")
-    name, value = metric.get("type"), metric.get("value")
-    if not isinstance(name, str) or not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    return name, float(value)
-
-
-def _first(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return the first object of the list under `key`; an empty object if there is none."""
-    found = holder.get(key)
-    first = found[0] if isinstance(found, list) and found else None
-    return first if isinstance(first, dict) else {}

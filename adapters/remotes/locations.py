@@ -1,4 +1,4 @@
-"""Locations of shared adapters: `org/repo@rev` on the Hugging Face Hub, or a folder, `file:///path@rev`."""
+"""Locations of published adapters: `org/repo@rev` on the Hugging Face Hub, or `file:///path@rev`, a folder."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from onetrunk.adapters.errors import ReferenceSyntaxError
 
-SCHEME = "file://"
-EXPECTED = "expected ORG/REPO, ORG/REPO@REVISION or file:///FOLDER"
+_EXPECTED = "expected ORG/REPO, ORG/REPO@REVISION or file:///FOLDER"
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
@@ -20,10 +19,9 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """The place of one shared adapter.
+    """Where one adapter is published.
 
-    kind: `hub` or `folder`.
-    place: `org/repo`, or the path of the folder.
+    place: `org/repo` on the Hub, or the absolute path of the folder.
     revision: branch, tag or commit; None for the newest commit of `main`.
     """
 
@@ -38,12 +36,14 @@ class Location:
     @classmethod
     def parse(cls, text: str) -> Location:
         """Read `org/repo`, `org/repo@v3` or `file:///mnt/models/ner@v3`. Raises ReferenceSyntaxError."""
-        if text.startswith(SCHEME):
-            path, revision = _cut(text, text)
-            return cls("folder", _folder(text, path), revision)
-        place, revision = _cut(text, text)
+        before, at, after = text.rpartition("@")
+        place, revision = (before, after) if at else (text, None)
+        if revision is not None and not is_revision(revision):
+            raise ReferenceSyntaxError(text, f"{revision!r} is not a valid branch, tag or commit", _EXPECTED)
+        if text.startswith("file://"):
+            return cls("folder", _folder(text, place), revision)
         if not _REPO.fullmatch(place) or ".." in place or "--" in place or place.endswith((".git", ".", "-")):
-            raise ReferenceSyntaxError(text, f"{place!r} is not a valid repo id of the Hub", EXPECTED)
+            raise ReferenceSyntaxError(text, f"{place!r} is not a valid repo id of the Hub", _EXPECTED)
         return cls("hub", place, revision)
 
     @property
@@ -53,12 +53,12 @@ class Location:
 
     @property
     def name(self) -> str:
-        """The default name of an adapter from here: the last part of the place."""
+        """The default name of an adapter that is pulled from here: the repo or folder without its parents."""
         return self.place.rstrip("/").rpartition("/")[2].lower().replace(" ", "-")
 
 
 def is_location(text: str) -> bool:
-    """Tell whether `text` is a location and not a reference to the store: references have no slash."""
+    """Tell whether `text` is a location, which has a slash, and not a reference to the store, which has none."""
     return "/" in text
 
 
@@ -69,23 +69,8 @@ def is_commit(revision: str | None) -> bool:
 
 def is_revision(text: str) -> bool:
     """Tell whether `text` can be the name of a branch, a tag or a commit."""
-    return (
-        _REVISION.fullmatch(text) is not None
-        and ".." not in text
-        and "//" not in text
-        and not text.endswith("/")
-    )
-
-
-def _checked(text: str, revision: str) -> str:
-    if not is_revision(revision):
-        raise ReferenceSyntaxError(text, f"{revision!r} is not a valid branch, tag or commit", EXPECTED)
-    return revision
-
-
-def _cut(text: str, whole: str) -> tuple[str, str | None]:
-    place, at, revision = text.rpartition("@")
-    return (place, _checked(whole, revision)) if at else (text, None)
+    forbidden = ".." in text or "//" in text or text.endswith("/")
+    return _REVISION.fullmatch(text) is not None and not forbidden
 
 
 def _folder(text: str, url: str) -> str:

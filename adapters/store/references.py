@@ -11,11 +11,9 @@ LATEST = "latest"
 """The reserved alias of the newest version."""
 
 MAX_VERSION = 999_999_999
-"""The highest version number in a reference."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _DIGITS = re.compile(r"[0-9]+")
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _DEVICES = frozenset(
     {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 )
@@ -23,7 +21,7 @@ _DEVICES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The name of an adapter with a version, with an alias, or with neither, which means the newest version.
+    """The name of an adapter, with a version, with an alias, or with neither: then it means the newest version.
 
     Raises ReferenceSyntaxError for parts that `Reference.parse` would not accept.
     """
@@ -33,31 +31,43 @@ class Reference:
     alias: str | None = None
 
     def __post_init__(self) -> None:
-        if fault := _part_fault(self):
+        fault = _word_fault("the name", self.name)
+        if self.version is not None and self.alias is not None:
+            fault = "it has both a version and an alias"
+        elif self.version is not None and not 1 <= self.version <= MAX_VERSION:
+            fault = f"a version is a whole number from 1 to {MAX_VERSION}"
+        elif self.alias is not None and self.alias != LATEST:
+            fault = fault or _alias_fault(self.alias)
+        if fault:
             raise ReferenceSyntaxError(str(self), fault)
 
     def __str__(self) -> str:
         """Return the text that `parse` reads back to an equal reference."""
-        if self.version is not None:
-            return f"{self.name}@{self.version}"
-        return self.name if self.alias is None else f"{self.name}@{self.alias}"
+        tail = self.alias if self.version is None else self.version
+        return self.name if tail is None else f"{self.name}@{tail}"
 
     @classmethod
     def parse(cls, text: str) -> Reference:
         """Parse `ner`, `ner@3` or `ner@prod`. Raises ReferenceSyntaxError with the reason."""
-        if fault := _shape_fault(text):
-            raise ReferenceSyntaxError(text, fault)
         name, at, tail = text.partition("@")
-        if fault := _word_fault("the name", name) or (_tail_fault(tail) if at else None):
+        if fault := _shape_fault(text) or _word_fault("the name", name):
             raise ReferenceSyntaxError(text, fault)
         if not at:
             return cls(name)
-        return cls(name, version=int(tail)) if _DIGITS.fullmatch(tail) else cls(name, alias=tail)
+        if not tail:
+            raise ReferenceSyntaxError(text, "nothing follows the '@'")
+        if not _DIGITS.fullmatch(tail):
+            return cls(name, alias=tail)
+        if tail.startswith("0") or len(tail) > len(str(MAX_VERSION)):
+            why = f"a version is a whole number from 1 to {MAX_VERSION} without leading zeros"
+            raise ReferenceSyntaxError(text, why)
+        return cls(name, version=int(tail))
 
 
 def validate_name(name: str) -> str:
     """Return `name` if it is a valid adapter name. Raises ReferenceSyntaxError."""
-    if fault := _shape_fault(name) or ("a name has no '@'" if "@" in name else _word_fault("the name", name)):
+    at = "a name cannot have an '@'" if "@" in name else None
+    if fault := _shape_fault(name) or at or _word_fault("the name", name):
         raise ReferenceSyntaxError(name, fault)
     return name
 
@@ -87,17 +97,6 @@ def _alias_fault(alias: str) -> str | None:
     return "the alias 'latest' is reserved for the newest version" if alias == LATEST else None
 
 
-def _part_fault(ref: Reference) -> str | None:
-    if ref.version is not None and ref.alias is not None:
-        return "it has both a version and an alias"
-    if ref.version is not None and not 1 <= ref.version <= MAX_VERSION:
-        return f"a version is a whole number from 1 to {MAX_VERSION}"
-    if ref.alias is not None and _DIGITS.fullmatch(ref.alias):
-        return "an alias of digits only would be a version number"
-    fault = _word_fault("the name", ref.name)
-    return fault if fault or ref.alias is None else _word_fault("the alias", ref.alias)
-
-
 def _shape_fault(text: str) -> str | None:
     if not text:
         return "it is empty"
@@ -106,21 +105,13 @@ def _shape_fault(text: str) -> str | None:
     if re.fullmatch(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@.*)?", text) and not text.startswith("."):
         return (
             "org/repo names an adapter on the Hub; `adapters pull` gives it a name in the store, and "
-            "`adapters list` shows the names of those that were used without it"
+            "`adapters list` shows the names of adapters that were used without `adapters pull`"
         )
     return "it has more than one '@'" if text.count("@") > 1 else None
 
 
-def _tail_fault(tail: str) -> str | None:
-    if not tail:
-        return "nothing follows the '@'"
-    if _DIGITS.fullmatch(tail) and not _VERSION.fullmatch(tail):
-        return f"a version is a whole number from 1 to {MAX_VERSION} without leading zeros"
-    return None if _DIGITS.fullmatch(tail) else _word_fault("the alias", tail)
-
-
 def _word_fault(what: str, word: str) -> str | None:
-    """Return why `word` is not a valid name or alias; None if it is: a folder name that all platforms allow."""
+    """Return why `word` is not a valid name or alias, or None. Valid: a folder name that all platforms allow."""
     if not word:
         return f"{what} is empty"
     if "/" in word or "\\" in word or ":" in word or "\0" in word:

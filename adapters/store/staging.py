@@ -1,7 +1,7 @@
-"""Temporary folders in which a change of the store is prepared, and the store's lock.
+"""Stages, the temporary folders in which a change of the store is prepared, and the store's lock.
 
-A stage is `<root>/.staging/<token>/` with a file `lock`, which its process holds as long as it runs. A stage whose
-lock is free belongs to a dead process; the next change deletes it.
+A stage is the folder `<root>/.staging/<token>/`. It has a file `lock`, which its process keeps locked. If that file
+is not locked, the process has died, and the next change of the store deletes the stage.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -17,7 +17,6 @@ from filelock import FileLock, Timeout
 from onetrunk.adapters.errors import StoreBusy, StoreError
 
 _STAGING = ".staging"
-_LOCK = ".lock"
 _STAGE_LOCK = "lock"
 
 
@@ -29,16 +28,11 @@ def locked(root: Path, seconds: float) -> Iterator[None]:
     """
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / _LOCK, timeout=seconds)
         try:
-            lock.acquire()
+            with FileLock(root / ".lock", timeout=seconds):
+                yield
         except Timeout as error:
             raise StoreBusy(root, seconds) from error
-    try:
-        with writing(root):
-            yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -57,7 +51,8 @@ def writing(root: Path) -> Iterator[None]:
 def stage(root: Path, seconds: float) -> Iterator[Path]:
     """Give a new empty folder on the store's file system, and delete it with its content at the end.
 
-    Deletes the stages of dead processes first. Raises the errors of `locked`.
+    Deletes the stages of dead processes first. seconds: how long to wait for the lock. Raises the errors of
+    `locked`.
     """
     with locked(root, seconds):  # otherwise another process could delete the new stage before it is locked
         _delete_dead(root / _STAGING)
@@ -68,21 +63,12 @@ def stage(root: Path, seconds: float) -> Iterator[Path]:
     try:
         yield folder / "work"
     finally:
-        _delete(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # the next change of the store deletes what is left
         lock.release()
 
 
 def _delete_dead(staging: Path) -> None:
     for folder in sorted(staging.iterdir()) if staging.is_dir() else ():
-        lock = FileLock(folder / _STAGE_LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except OSError:  # Timeout (an OSError): its process lives. Others: it is being deleted, or not ours
-            continue
-        _delete(folder)
-        lock.release()
-
-
-def _delete(folder: Path) -> None:
-    """Delete `folder` as far as possible; the next change of the store deletes the rest."""
-    shutil.rmtree(folder, ignore_errors=True)
+        # An OSError is a Timeout if the process is alive, another error if the stage is being deleted.
+        with suppress(OSError), FileLock(folder / _STAGE_LOCK, timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -4,8 +4,8 @@
     <root>/ner/3/              an artifact, which never changes
     <root>/.staging/, .lock    changes in preparation; the lock that a writer holds
 
-Readers need no lock: the index is replaced atomically, and everything that it lists exists. Other files in the root
-are ignored.
+Readers need no lock, because the index is replaced atomically and lists only folders that exist. Other files in the
+root are ignored.
 """
 
 from __future__ import annotations
@@ -22,15 +22,10 @@ import platformdirs
 from onetrunk.adapters.errors import ArtifactError, StoreError, UnknownAdapter
 from onetrunk.adapters.format.artifact import TASK, Artifact, read_artifact
 from onetrunk.adapters.format.files import move_folder, sync_folder
+from onetrunk.adapters.store import version_index
 from onetrunk.adapters.store.references import LATEST, Reference, is_name, validate_alias, validate_name
 from onetrunk.adapters.store.staging import locked, stage, writing
-from onetrunk.adapters.store.version_index import (
-    Origin,
-    VersionIndex,
-    read_index,
-    version_folders,
-    write_index,
-)
+from onetrunk.adapters.store.version_index import Origin, VersionIndex, read_index, write_index
 
 _SHOWN = 20
 
@@ -41,8 +36,8 @@ class StoredVersion:
 
     path: folder of the artifact.
     aliases: sorted, at the time when the index was read.
-    id: id of the artifact when it was stored; None for a folder that a user has copied into the store.
-    origin: where it was pulled from; None for a version that was trained or imported here.
+    id: id of the artifact when it was stored; None if a user has copied the folder into the store.
+    origin: where the version was pulled from; None if it was trained or imported here.
     """
 
     name: str
@@ -59,11 +54,11 @@ class StoredVersion:
 
     @property
     def is_cached(self) -> bool:
-        """Whether it was used by its location, without `adapters pull`, and has no name of its own."""
+        """Whether the adapter was only used by its location, such as `org/repo`, without `adapters pull`."""
         return self.origin is not None and self.name == self.origin.cache_name
 
     def read(self) -> Artifact:
-        """Read and verify the artifact. Raises ArtifactError, also for a valid artifact that was exchanged."""
+        """Read and verify the artifact. Raises ArtifactError, also if another valid artifact has replaced it."""
         artifact = read_artifact(self.path)
         if self.id not in (None, artifact.id):
             raise ArtifactError(
@@ -89,7 +84,7 @@ class Store:
         self.lock_seconds = lock_seconds
 
     def names(self) -> list[str]:
-        """Return the sorted names of the folders that may hold an adapter, without reading them."""
+        """Return the names of the folders that may hold an adapter, sorted, without reading the folders."""
         try:
             return sorted(path.name for path in self.root.iterdir() if is_name(path.name) and path.is_dir())
         except FileNotFoundError:
@@ -104,19 +99,20 @@ class Store:
         names = self.names() if name is None else [validate_name(name)]
         return [stored for each in names for stored in self._listed(each)]
 
-    def is_cached(self, name: str) -> bool:
-        """Tell whether the newest version of `name` was used by its location, without `adapters pull`.
+    def pulled_from(self, origin: Origin) -> list[StoredVersion]:
+        """Return the versions pulled from the repo or folder of `origin`, at any commit, by name and number."""
+        return [own for own in self.versions() if own.origin is not None and own.origin.is_at(origin)]
 
-        False for a name without versions, and for a damaged index, which other methods report.
+    def is_cached(self, name: str) -> bool:
+        """Tell whether the newest version of `name` was only used by its location, without `adapters pull`.
+
+        False if the name has no versions, or if its index is damaged.
         """
-        try:
-            versions = self.versions(name)
-        except StoreError:
-            return False
+        versions = self._readable(name)
         return bool(versions) and versions[-1].is_cached
 
     def resolve(self, ref: str | Reference) -> StoredVersion:
-        """Return the version that `ref` means now, the newest for a bare name.
+        """Return the version that `ref` means now; the newest if it is only a name.
 
         Raises UnknownAdapter with similar references, ReferenceSyntaxError.
         """
@@ -124,10 +120,7 @@ class Store:
         return self._pick(ref, self._index(ref.name))
 
     def check_writable(self, name: str) -> None:
-        """Raise StoreError if a version of `name` could not be added now. Writes nothing.
-
-        Call it before long work whose result is to be added.
-        """
+        """Raise StoreError if a version of `name` could not be added now. Call it before long work."""
         home = self.root / validate_name(name)
         with writing(self.root):
             folder = next(each for each in (home, *home.parents) if each.exists())
@@ -148,9 +141,10 @@ class Store:
 
         write: called with an empty folder; writes the artifact into it.
         origin: where the artifact was pulled from.
-        check: called with the versions of `name` under the lock, when no other process can add one.
+        check: called with the versions of `name` before the artifact is added, while the store is locked; it raises
+            an error to refuse the addition.
 
-        The artifact is verified first. Raises ArtifactError and the errors of `write` and `check`; then nothing has
+        Raises ArtifactError if the artifact is not valid, and the errors of `write` and `check`. Then nothing has
         changed.
         """
         validate_name(name)
@@ -166,31 +160,27 @@ class Store:
                 return self._add_version(name, folder, work, identity, origin)
 
     def alias(self, name: str, alias: str, version: int) -> StoredVersion:
-        """Move `alias` to a version, and return the version. Raises UnknownAdapter, ReferenceSyntaxError."""
+        """Point `alias` at a version, and return the version. Raises UnknownAdapter, ReferenceSyntaxError."""
         ref = Reference(validate_name(name), version)
         validate_alias(alias)
-        self.resolve(ref)  # before the lock, which would create the root
-        with locked(self.root, self.lock_seconds):
-            return self._change(ref, lambda index: index.with_alias(alias, version))
+        return self._set_alias(ref, alias, version)
 
     def unalias(self, name: str, alias: str) -> StoredVersion:
         """Delete `alias` and return the version that had it. Raises UnknownAdapter, ReferenceSyntaxError."""
         ref = Reference(validate_name(name), alias=validate_alias(alias))
-        self.resolve(ref)
-        with locked(self.root, self.lock_seconds):
-            return self._change(ref, lambda index: index.with_alias(alias, None))
+        return self._set_alias(ref, alias, None)
 
     def remove(
         self, ref: str | Reference, *, whole: bool = False, force: bool = False
     ) -> list[StoredVersion]:
         """Remove one version, or all versions of a name, at once. Return what was removed.
 
-        ref: a version; with `whole`, a name without a version.
-        whole: remove all versions.
-        force: remove versions that have aliases, with their aliases.
+        ref: reference to a version; with `whole`, a name.
+        whole: remove all versions of the name.
+        force: remove versions that have aliases, too.
 
-        Raises UnknownAdapter, and StoreError for a version with an alias without `force`, or a name without
-        `whole`.
+        Raises UnknownAdapter. Raises StoreError if a version has an alias and `force` is not set, and if `ref` is a
+        name without `whole`, or a version with `whole`.
         """
         ref = _reference(ref)
         self._versions_to_remove(ref, whole, force)
@@ -204,28 +194,30 @@ class Store:
     def _add_version(
         self, name: str, folder: Path, work: Path, identity: str, origin: Origin | None
     ) -> StoredVersion:
-        """Make the verified `folder` the next version. The caller holds the lock."""
+        """Make `folder` the next version. The caller holds the lock."""
         home = self.root / name
         home.mkdir(exist_ok=True)
         sync_folder(self.root)
         index = self._index(name)
         _move_leftovers(home, index, work)
-        number = max(index.last, *version_folders(home), 0) + 1
+        number = max(index.last, *version_index.version_folders(home), 0) + 1
         write_index(home, index.reserve(number))
         move_folder(folder, home / str(number))
         index = index.reserve(number).add(number, identity, origin)
         write_index(home, index)  # from here on it exists
         return self._stored(name, number, index)
 
-    def _change(self, ref: Reference, edit: Callable[[VersionIndex], VersionIndex]) -> StoredVersion:
-        """Change the index of the version `ref`, which must still exist. The caller holds the lock."""
-        index = self._index(ref.name)
-        number = self._pick(ref, index).version
-        write_index(self.root / ref.name, edit(index))
-        return self._stored(ref.name, number, edit(index))
+    def _set_alias(self, ref: Reference, alias: str, version: int | None) -> StoredVersion:
+        """Point `alias` at `version`, or delete it if that is None. Return the version that `ref` meant before."""
+        self.resolve(ref)  # before the lock, which would create the root
+        with locked(self.root, self.lock_seconds):
+            index = self._index(ref.name)
+            number = self._pick(ref, index).version
+            index = index.with_alias(alias, version)
+            write_index(self.root / ref.name, index)
+        return self._stored(ref.name, number, index)
 
     def _versions_to_remove(self, ref: Reference, whole: bool, force: bool) -> list[StoredVersion]:
-        """Return the versions that `remove` removes. Raises StoreError if it must not."""
         index = self._index(ref.name)
         picked = self._pick(ref, index)
         bare = ref == Reference(ref.name)
@@ -252,33 +244,30 @@ class Store:
         return self._stored(ref.name, number, index)
 
     def _suggestions(self, ref: Reference, index: VersionIndex) -> list[str]:
-        """Return references that the user may have meant: of the same name, of similar names, or any."""
         if index.versions:
             tails = [*index.versions[-_SHOWN:], *sorted(index.aliases)[:_SHOWN]]
             return [f"{ref.name}@{tail}" for tail in tails]
-        names = [name for name in self.names() if self._has_versions(name)]
+        names = [name for name in self.names() if self._readable(name)]
         return get_close_matches(ref.name, names) or names[:_SHOWN]
 
-    def _has_versions(self, name: str) -> bool:
+    def _readable(self, name: str) -> list[StoredVersion]:
+        """Return the versions of `name`; [] if its index is damaged."""
         try:
-            return bool(self._listed(name))
-        except StoreError:  # damaged, which is not the fault of the requested name
-            return False
+            return self._listed(name)
+        except StoreError:
+            return []
 
     def _listed(self, name: str) -> list[StoredVersion]:
         index = self._index(name)
         return [self._stored(name, number, index) for number in index.versions]
 
     def _stored(self, name: str, number: int, index: VersionIndex) -> StoredVersion:
-        folder, aliases = self.root / name / str(number), index.aliases_of(number)
+        folder = self.root / name / str(number)
+        aliases = tuple(sorted(alias for alias, at in index.aliases.items() if at == number))
         return StoredVersion(name, number, folder, aliases, index.ids.get(number), index.origins.get(number))
 
-    def pulled_from(self, origin: Origin) -> list[StoredVersion]:
-        """Return the versions of any commit that were pulled from the place of `origin`, by name and number."""
-        return [own for own in self.versions() if own.origin is not None and own.origin.is_at(origin)]
-
     def _index(self, name: str) -> VersionIndex:
-        """Return the index without versions whose folder a user has deleted."""
+        """Return the index without the versions whose folders a user has deleted."""
         home = self.root / name
         index = read_index(home)
         while True:
@@ -293,7 +282,7 @@ def _reference(ref: str | Reference) -> Reference:
 
 
 def _move_leftovers(home: Path, index: VersionIndex, work: Path) -> None:
-    """Move the folders that the index lists as rubbish to the stage, which is deleted later."""
+    """Move the folders that the index lists as rubbish to the stage `work`, which is deleted later."""
     for number in index.rubbish:
         if (home / str(number)).is_dir():
             (home / str(number)).rename(work / str(number))

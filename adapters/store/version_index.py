@@ -1,8 +1,9 @@
 """The index of one adapter in the store: its versions and their aliases.
 
-Every change of an adapter happens when its `adapter.json` is replaced: a version exists if and only if the index
-lists it. A new folder is moved in before that, and a removed folder is moved out after. A crash in between leaves a
-folder that the index lists as rubbish; the next change deletes it.
+A change of an adapter takes effect when its `adapter.json` is replaced: a version exists if and only if the index
+lists it. The folder of a new version is moved in before that, and the folder of a removed version is moved out
+after it. If a crash comes between the two, a folder is left that the index lists as rubbish; the next change
+deletes it.
 """
 
 from __future__ import annotations
@@ -10,21 +11,22 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 
 from onetrunk.adapters.errors import StoreError
 from onetrunk.adapters.format import files, strict_json
 from onetrunk.adapters.format.records import RecordFault, Sha256, Text, Whole, closed, read
-from onetrunk.adapters.store.cache_names import cache_name
-from onetrunk.adapters.store.references import is_alias
-
-INDEX = "adapter.json"
-"""The index's file name, in the adapter's folder."""
+from onetrunk.adapters.store.references import is_alias, is_name
 
 SCHEMA = 4
 """The schema of `adapter.json` that this version writes; it reads all older ones."""
 
+_INDEX = "adapter.json"
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_HUB = "https://huggingface.co"
+_UNUSUAL = re.compile(r"[^a-z0-9._-]+")
+_LONGEST_STEM = 54
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,22 @@ class Origin:
 
     @property
     def cache_name(self) -> str:
-        """The store's name for an adapter that is used by this location, without `adapters pull`."""
-        return cache_name(self.place, self.endpoint)
+        """The store's name for an adapter that is used by this location, without `adapters pull`.
+
+        A repo of the public Hub gets the name `org--repo`; no repo has "--" in its name. Any other location, and a
+        repo whose name is not valid in the store, gets a name with a hash of the location.
+        """
+        plain = self.place.replace("/", "--")
+        if self.endpoint == _HUB and is_name(plain):
+            return plain
+        stem = f"file--{self.place.rpartition('/')[2]}" if self.place.startswith("file://") else plain
+        stem = _UNUSUAL.sub("-", stem.lower())[:_LONGEST_STEM]
+        digest = sha256(f"{self.endpoint or ''} {self.place}".encode()).hexdigest()[:8]
+        name = f"{stem}--{digest}"
+        return name if is_name(name) else f"location--{digest}"
 
     def is_at(self, other: Origin) -> bool:
-        """Tell whether `other` has the same place and endpoint; an unknown endpoint equals any."""
+        """Tell whether `other` is the same repo or folder, at any commit; an unknown endpoint equals any."""
         known = {self.endpoint, other.endpoint} - {None}
         return self.place == other.place and len(known) < 2
 
@@ -63,10 +76,10 @@ class VersionIndex:
     """The versions of one adapter, the content of `adapter.json`. Raises ValueError for numbers that do not fit.
 
     versions: numbers of the versions, ascending.
-    last: the highest number that was ever used.
+    last: the highest number that was ever used; 0 before the first version.
     aliases: alias → number of a version.
     rubbish: numbers that are not versions; their folders, if they exist, can be deleted.
-    ids: number → id of the artifact when it was stored; a version whose folder a user has copied here has none.
+    ids: number → id of the artifact when it was stored. Versions whose folders a user has copied here are left out.
     origins: number → where the version was pulled from.
     schema: of the file; schema 1 has no ids, and schema 2 no origins.
     """
@@ -121,10 +134,6 @@ class VersionIndex:
         others = {each: at for each, at in self.aliases.items() if each != alias}
         return replace(self, aliases=others if number is None else {**others, alias: number})
 
-    def aliases_of(self, number: int) -> tuple[str, ...]:
-        """Return the aliases of version `number`, sorted."""
-        return tuple(sorted(alias for alias, at in self.aliases.items() if at == number))
-
 
 def version_folders(home: Path) -> dict[int, Path]:
     """Return the folders of `home` whose names are version numbers, listed in the index or not."""
@@ -138,33 +147,29 @@ def version_folders(home: Path) -> dict[int, Path]:
 def read_index(home: Path) -> VersionIndex:
     """Return the index of the adapter folder `home`. Raises StoreError.
 
-    Without `adapter.json`, the versions are the folders that have a `task.json`. This adopts a folder that a user
-    has copied here, or whose index was lost.
+    Without `adapter.json`, the versions are the folders that have a `task.json`: a user has copied them here, or
+    the index was lost.
     """
+    path = home / _INDEX
     try:
-        value = strict_json.parse(files.read_regular(home / INDEX, strict_json.MAX_BYTES))
+        value = strict_json.parse(files.read_regular(path, strict_json.MAX_BYTES))
         schema = value.get("schema") if isinstance(value, dict) else None
         if type(schema) is int and schema > SCHEMA:
             raise StoreError(
-                f"{home / INDEX} has schema {schema}, this version reads schema {SCHEMA}; upgrade onetrunk"
+                f"{path} has schema {schema}, this version reads schema {SCHEMA}; upgrade onetrunk"
             )
         return replace(read(VersionIndex, value), schema=SCHEMA)
     except files.FileMissing:
         found = (number for number, path in version_folders(home).items() if (path / "task.json").is_file())
         versions = tuple(sorted(found))
         return VersionIndex(versions, max(versions, default=0))
-    except files.FileFault as error:
-        raise _damaged(home, str(error)) from error
-    except RecordFault as error:
-        raise _damaged(home, f"is faulty: {error}") from error
+    except (files.FileFault, RecordFault) as error:
+        why = f"is faulty: {error}" if isinstance(error, RecordFault) else str(error)
+        raise StoreError(
+            f"{path} {why}; delete the file to get the versions back, without their aliases"
+        ) from error
 
 
 def write_index(home: Path, index: VersionIndex) -> None:
     """Replace the index of `home` atomically. The caller holds the store's lock. Raises OSError."""
-    files.replace(home / INDEX, strict_json.dump(asdict(index)))
-
-
-def _damaged(home: Path, why: str) -> StoreError:
-    return StoreError(
-        f"{home / INDEX} {why}; delete the file to get the versions back, without their aliases"
-    )
+    files.replace(home / _INDEX, strict_json.dump(asdict(index)))

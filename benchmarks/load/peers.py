@@ -166,7 +166,7 @@ def main(kind: str, names: tuple[str, ...], backbone: str, device: str, port: in
     """Serve the newest versions of some adapters of the store on a port of the loopback."""
     store = Store()
     versions = {name: store.resolve(name) for name in names}
-    folder = locate(backbone, None).folder
+    folder, _ = locate(backbone, None)
     if kind == "pipelines":
         app = pipelines_app(versions, folder, device, locked)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from onetrunk.adapters.store.references import Reference
-from onetrunk.adapters.store.store import Store, StoredVersion
+from onetrunk.adapters.store.store import Store
 from onetrunk.cli.output import emit_json, json_option, say
 from onetrunk.core.errors import UsageError
 
@@ -13,17 +13,26 @@ from onetrunk.core.errors import UsageError
 @click.command("alias")
 @click.argument("ref")
 @click.argument("alias")
-@click.option("--delete", is_flag=True, help="Delete the alias; REF is then a name without a version.")
+@click.option("--delete", is_flag=True, help="Delete ALIAS; REF is then a name without a version.")
 @json_option
 def command(ref: str, alias: str, delete: bool, as_json: bool) -> None:
-    """Point ALIAS at the version REF. If another version of that name has the alias, it is moved.
+    """Point ALIAS at the version REF. ALIAS is removed from any other version of the same name.
 
     \b
     Example:
       adapters alias ner@3 prod
       adapters alias ner prod --delete
     """
-    stored = _delete(ref, alias) if delete else _point(ref, alias)
+    store = Store()
+    if delete:
+        name = Reference.parse(ref).name
+        if name != ref:
+            hint = f"`adapters alias {name} {alias} --delete`"
+            raise UsageError(f"{ref} is a version; to delete an alias, give only the name: {hint}")
+        stored = store.unalias(name, alias)
+    else:
+        version = store.resolve(ref)
+        stored = store.alias(version.name, alias, version.version)
     if as_json:
         emit_json(
             {
@@ -37,18 +46,3 @@ def command(ref: str, alias: str, delete: bool, as_json: bool) -> None:
         )
     else:
         say(f"{stored.ref} {'is no longer' if delete else 'is now'} {stored.name}@{alias}")
-
-
-def _point(ref: str, alias: str) -> StoredVersion:
-    store = Store()
-    stored = store.resolve(ref)
-    return store.alias(stored.name, alias, stored.version)
-
-
-def _delete(name: str, alias: str) -> StoredVersion:
-    if Reference.parse(name).name != name:
-        raise UsageError(
-            f"{name} is a version; to delete an alias give only the name, as in "
-            f"`adapters alias {Reference.parse(name).name} {alias} --delete`"
-        )
-    return Store().unalias(name, alias)

@@ -8,57 +8,41 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from onetrunk.adapters.format.artifact import read_manifest
-from onetrunk.adapters.format.manifest import Manifest
-from onetrunk.cli.backbones import choose_backbone
+from onetrunk.cli.backbones import backbone_for
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, format_metric, scalar_metrics
 from onetrunk.cli.options import running_options
-from onetrunk.cli.output import emit_json, json_option, print_notes, printable, say, table, whole_file
+from onetrunk.cli.output import emit_json, json_option, note, print_notes, say, table
 from onetrunk.cli.progress import counting
-from onetrunk.cli.quiet import load_backbone
 from onetrunk.cli.reading_options import reading_options
 from onetrunk.cli.sharing import resolve_version
-from onetrunk.core.data.read_options import ReadOptions
+from onetrunk.cli.streams import whole_file
 from onetrunk.core.errors import UsageError
 
-if TYPE_CHECKING:
-    from onetrunk.core.data.dataset import Dataset
-    from onetrunk.core.plugin_system.host import PluginHost
-    from onetrunk.core.tasks import JSONObject
-
 _ROWS_SHOWN = 30
-"""Maximum number of rows shown per table; a longer table is cut to the rows with the lowest f1."""
+"""Maximum number of rows per table; of a longer table, the rows with the lowest f1 are shown."""
 
 
 @click.command("eval")
 @click.argument("ref")
 @click.option("--data", metavar="F", required=True, help="Labelled data: a file, a folder, or - for stdin.")
-@click.option(
-    "--report", type=click.Path(path_type=Path), metavar="F.json", help="Write all metrics to this JSON file."
-)
+@click.option("--report", type=click.Path(path_type=Path), metavar="F", help="JSON file for all metrics.")
 @running_options
 @reading_options()
 @json_option
 @click.pass_context
 def command(
-    context: click.Context,
-    /,
-    ref: str,
-    data: str,
-    report: Path | None,
-    reading: ReadOptions,
-    as_json: bool,
-    **running: Any,
+    context: click.Context, /, ref: str, data: str, report: Path | None, as_json: bool, **running: Any
 ) -> None:
     """Evaluate the adapter REF on labelled data.
 
-    If the data are a folder, its test file is used, else its dev file. The report has all metrics, including those
-    that are too large for the table, such as the confusion matrix.
+    If the data is a folder, its test file is used; if it has none, its dev file. The report has all metrics,
+    including those that are too large for the table, such as the confusion matrix.
 
     \b
     Example:
@@ -68,73 +52,60 @@ def command(
     from onetrunk.core.data.dataset import check_targets, load_dataset
 
     host = plugin_host(context)
-    stored = resolve_version(lambda: host, ref, running["backbone"])
+    stored = resolve_version(host, ref, running["backbone"])
     manifest = read_manifest(stored.path)
     spec = host.task(manifest.task)
-    dataset = load_dataset(spec, _file_of(data), reading)
+    dataset = load_dataset(spec, _file_of(data), running.pop("reading"))
     check_targets(spec, dataset, manifest.labels)  # before the backbone is loaded, which takes longer
     print_notes(dataset.notes)
     about = {"adapter": stored.ref, "rows": len(dataset.examples), "sha256": dataset.sha256}
-    with (
-        nullcontext() if report is None else whole_file(report) as file
-    ):  # opened first: a file that cannot be written fails early
-        metrics = _evaluate(host, stored.ref, manifest, dataset, running)
+    # The report is opened before the evaluation, so that a file that cannot be written fails early.
+    with nullcontext() if report is None else whole_file(report) as file:
+        needed = {stored.ref: manifest}
+        backbone = backbone_for(needed, running["backbone"], running["device"], running["precision"])
+        from onetrunk.core.inference.logits import BATCH_TOKENS
+        from onetrunk.core.inference.predictor import OneTrunk
+
+        trunk, tokens = OneTrunk(backbone, host=host), running["batch_tokens"] or BATCH_TOKENS
+        trunk.load(stored.ref)
+        with counting(len(dataset.examples)) as advance:
+            metrics = trunk.evaluate(stored.ref, dataset, batch_tokens=tokens, advance=advance)
         if file is not None:
             file.write(json.dumps({**about, "metrics": metrics}, ensure_ascii=False, indent=2) + "\n")
     if as_json:
-        notes = [note.to_json() for note in dataset.notes]
+        notes = [each.to_json() for each in dataset.notes]
         emit_json({**about, "metrics": scalar_metrics(metrics), "notes": notes})
     else:
         _print(f"{stored.ref} on {dataset.source}, {counted(len(dataset.examples), 'row')}", metrics)
 
 
 def _file_of(data: str) -> str | Path:
-    """Return the file to read; for a folder, the file that `find_evaluation` selects, which is printed."""
-    from onetrunk.core.data.split_files import find_evaluation
+    """Return the file to evaluate on. For a folder, select one of its files and print it."""
+    from onetrunk.core.data.splits import find_evaluation
 
     if not data:
         raise UsageError("--data has an empty file name; give the name of a file")
-    if data == "-" or not os.path.isdir(
-        data
-    ):  # unlike Path.is_dir, it returns False on errors; reading then reports them
+    # Path.is_dir can raise; os.path.isdir returns False, and reading the file gives a better message.
+    if data == "-" or not os.path.isdir(data):
         return data
     file = find_evaluation(data)
-    click.echo(printable(f"{data} is a folder; evaluating on {file}"), err=True)
+    note(f"{data} is a folder; evaluating on {file}")
     return file
 
 
-def _evaluate(
-    host: PluginHost, ref: str, manifest: Manifest, dataset: Dataset, running: Mapping[str, Any]
-) -> JSONObject:
-    """Return the metrics of `ref` on `dataset`. running: values of `running_options`."""
-    from onetrunk.core.inference.logits import BATCH_TOKENS
-    from onetrunk.core.inference.predictor import OneTrunk
-
-    name, revision = choose_backbone({ref: manifest}, running["backbone"])
-    backbone = load_backbone(name, revision, device=running["device"], dtype=running["precision"])
-    trunk = OneTrunk(backbone, host=host)
-    trunk.load(ref)
-    with counting(len(dataset.examples)) as advance:
-        tokens = running["batch_tokens"] or BATCH_TOKENS
-        return trunk.evaluate(ref, dataset, batch_tokens=tokens, advance=advance)
-
-
 def _print(title: str, metrics: Mapping[str, Any]) -> None:
-    say(printable(title))
-    table(
-        ("metric", "value"), ((name, format_metric(value)) for name, value in _flat(metrics)), right=["value"]
-    )
+    say(title)
+    table(("metric", "value"), _flat(metrics), right=["value"])
     for name, rows in metrics.items():
         if isinstance(rows, Mapping) and rows and all(isinstance(row, Mapping) for row in rows.values()):
             print_rows(name.removeprefix("per_"), rows)
 
 
-def _flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float | int | None]]:
-    """Yield the metrics, and those one level deeper as `group metric`."""
-    yield from scalar_metrics(metrics).items()
-    for name, table_of in metrics.items():
-        if isinstance(table_of, Mapping):
-            yield from ((f"{name} {key}", value) for key, value in scalar_metrics(table_of).items())
+def _flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of the metrics, then those of groups of metrics as `group metric`."""
+    groups = {f"{name} ": group for name, group in metrics.items() if isinstance(group, Mapping)}
+    for prefix, group in {"": metrics, **groups}.items():
+        yield from ((prefix + name, format_metric(value)) for name, value in scalar_metrics(group).items())
 
 
 def print_rows(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
@@ -144,16 +115,13 @@ def print_rows(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
         shown = sorted(shown, key=lambda row: _f1(row[1]))[:_ROWS_SHOWN]
     say()
     columns = list(dict.fromkeys(key for _, row in shown for key in scalar_metrics(row)))
-    table(
-        (name, *columns),
-        ([key, *(format_metric(row.get(c)) for c in columns)] for key, row in shown),
-        right=columns,
-    )
+    cells = ([key, *(format_metric(row.get(column)) for column in columns)] for key, row in shown)
+    table((name, *columns), cells, right=columns)
     if len(shown) < len(rows):
         say(f"{len(shown)} of {len(rows)} rows shown (lowest f1 first); --report writes all")
 
 
 def _f1(row: Mapping[str, Any]) -> float:
-    """Return the f1 of a row; infinity if it has none, so that labels that do not occur come last."""
+    """Return the f1 of a row. It is infinity for a label that does not occur, which then comes last."""
     value = row.get("f1")
     return inf if value is None else float(value)

@@ -1,4 +1,4 @@
-"""`adapters export`: write an adapter for other tools, and verify it."""
+"""`adapters export`: export an adapter for other tools, and verify the export."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from onetrunk.adapters.format.artifact import read_manifest
-from onetrunk.cli.backbones import choose_backbone
+from onetrunk.cli.backbones import choose_backbone, load_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import size
-from onetrunk.cli.output import emit_json, json_option, printable, say
-from onetrunk.cli.quiet import load_backbone
+from onetrunk.cli.options import backbone_option
+from onetrunk.cli.output import emit_json, json_option, note, say
 from onetrunk.cli.sharing import resolve_version
 
 if TYPE_CHECKING:
@@ -30,21 +30,18 @@ if TYPE_CHECKING:
     help="peft: a plain PEFT adapter. merged: a transformers model with the adapter merged in. onnx: an ONNX graph "
     "(extra [onnx]).",
 )
-@click.option(
-    "--backbone",
-    metavar="B",
-    help="Hub id or folder of the backbone.  [default: the adapter's own, unless that was a folder]",
-)
+@backbone_option()
 @json_option
 @click.pass_context
 def command(
     context: click.Context, ref: str, folder: Path, form: ExportFormat, backbone: str | None, as_json: bool
 ) -> None:
-    """Export the adapter REF to the folder DIR, which must be empty or must not exist.
+    """Export the adapter REF to the folder DIR. If DIR exists, it must be empty.
 
-    The export is loaded with the tool it is for, and its logits are compared with those of OneTrunk. DIR is created
-    only if they are equal. A head that transformers does not have, such as one with mean pooling, is written to
-    head.safetensors beside the encoder; in ONNX it is part of the graph.
+    To verify the export, it is loaded with the tool that will use it, and its logits are compared with those of
+    OneTrunk. DIR is written only if the logits are equal up to rounding. A head that transformers does not have,
+    such as one with mean pooling, is written to head.safetensors next to the encoder; in ONNX, it is part of the
+    graph.
 
     \b
     Example:
@@ -53,7 +50,7 @@ def command(
       adapters export sentiment sentiment-onnx --format onnx
     """
     host = plugin_host(context)
-    stored = resolve_version(lambda: host, ref, backbone)
+    stored = resolve_version(host, ref, backbone)
     manifest = read_manifest(stored.path)
     spec = host.task(manifest.task)
     name, revision = choose_backbone({stored.ref: manifest}, backbone)
@@ -75,12 +72,10 @@ def command(
         )
     else:
         say(
-            printable(
-                f"exported {stored.ref} to {done.folder} ({size(sum(done.files.values()))}); "
-                f"verified on {done.texts} texts: the logits differ by at most {done.difference:.1e}"
-            )
+            f"exported {stored.ref} to {done.folder} ({size(sum(done.files.values()))}); "
+            f"verified on {done.texts} texts: the logits differ by at most {done.difference:.1e}"
         )
 
 
 def _tell(step: str) -> None:
-    click.echo(printable(f"{step} …"), err=True)
+    note(f"{step} …")

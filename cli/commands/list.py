@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +13,7 @@ from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import format_metric, headline, size, weight_bytes
-from onetrunk.cli.output import emit_json, json_option, printable, say, table
+from onetrunk.cli.output import emit_json, json_option, say, table
 
 if TYPE_CHECKING:
     from onetrunk.core.tasks import TaskSpec
@@ -22,13 +21,8 @@ if TYPE_CHECKING:
 _COLUMNS = ("adapter", "aliases", "task", "result", "size", "created (UTC)", "from")
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A version with its manifest, or with the reason why it cannot be read."""
-
-    stored: StoredVersion
-    manifest: Manifest | None
-    fault: str | None
+_Entry = tuple[StoredVersion, Manifest | None, str | None]
+"""A version with its manifest, or with None and the reason why the manifest cannot be read."""
 
 
 @click.command("list")
@@ -38,10 +32,10 @@ class _Entry:
 def command(context: click.Context, name: str | None, as_json: bool) -> None:
     """List the adapters in the store, or the versions of the adapter NAME.
 
-    The result is the main metric of the task on test data, or on dev data if there were no test data. A version
-    that cannot be read is listed as broken, with the reason. If the index of an adapter is damaged, the command
-    lists the others and then fails. An adapter that was used by its location, without `adapters pull`, has a name
-    such as org--repo.
+    The column `result` has the main metric of the task on test data, or on dev data if there was no test data. A
+    version that cannot be read is listed as broken, with the reason. If the index of a name is damaged, the command
+    lists the other names and then fails. An adapter that was used by its location, without `adapters pull`, has a
+    name such as org--repo.
 
     \b
     Example:
@@ -50,40 +44,33 @@ def command(context: click.Context, name: str | None, as_json: bool) -> None:
     """
     store = Store()
     if name is not None and not store.versions(name):
-        store.resolve(name)  # raises, and names what is near
-    found, faults = _versions(store, store.names() if name is None else [name])
-    entries = [_read(stored) for stored in found]
+        store.resolve(name)  # raises UnknownAdapter with similar names
+    entries: list[_Entry] = []
+    faults: list[str] = []
+    for each in store.names() if name is None else [name]:
+        try:
+            entries += map(_read, store.versions(each))
+        except StoreError as error:
+            faults.append(str(error))
     if as_json:
         emit_json([_record(entry) for entry in entries])
     elif not entries and not faults:
-        say(f"The store {printable(str(store.root))} is empty; try `adapters quickstart`.")
+        say(f"The store {store.root} is empty; try `adapters quickstart`.")
     else:
         _print(entries, plugin_host(context).tasks)
     if faults:
         raise StoreError("; ".join(faults))
 
 
-def _versions(store: Store, names: Sequence[str]) -> tuple[list[StoredVersion], list[str]]:
-    """Return the versions of all names, and the errors of names whose index cannot be read."""
-    found: list[StoredVersion] = []
-    faults: list[str] = []
-    for name in names:
-        try:
-            found += store.versions(name)
-        except StoreError as error:
-            faults.append(str(error))
-    return found, faults
-
-
 def _read(stored: StoredVersion) -> _Entry:
     try:
-        return _Entry(stored, read_manifest(stored.path), None)
+        return stored, read_manifest(stored.path), None
     except ArtifactError as error:
-        return _Entry(stored, None, str(error))
+        return stored, None, str(error)
 
 
 def _record(entry: _Entry) -> dict[str, Any]:
-    stored = entry.stored
+    stored, manifest, fault = entry
     return {
         "name": stored.name,
         "version": stored.version,
@@ -92,14 +79,7 @@ def _record(entry: _Entry) -> dict[str, Any]:
         "path": str(stored.path),
         "origin": None if stored.origin is None else str(stored.origin),
         "cached": stored.is_cached,
-        "error": entry.fault,
-        **_told(entry.manifest),
-    }
-
-
-def _told(manifest: Manifest | None) -> dict[str, Any]:
-    """Return fields of the manifest; for a broken version all are null."""
-    return {
+        "error": fault,
         "task": manifest and manifest.task,
         "metrics": manifest and headline(manifest.metrics)[1],
         "created": manifest and manifest.created,
@@ -111,33 +91,25 @@ def _told(manifest: Manifest | None) -> dict[str, Any]:
 
 
 def _print(entries: list[_Entry], tasks: Mapping[str, TaskSpec]) -> None:
-    table(_COLUMNS, [_row(entry, tasks) for entry in entries], right=["size"])
-    for entry in entries:
-        if entry.fault is not None:
-            say(printable(f"{entry.stored.ref}: {entry.fault}"), fg="red")
+    table(_COLUMNS, (_row(stored, manifest, tasks) for stored, manifest, _ in entries), right=["size"])
+    for stored, _, fault in entries:
+        if fault is not None:
+            say(f"{stored.ref}: {fault}", fg="red")
 
 
-def _row(entry: _Entry, tasks: Mapping[str, TaskSpec]) -> tuple[str, ...]:
-    aliases, manifest = ", ".join(entry.stored.aliases), entry.manifest
-    origin = entry.stored.origin
+def _row(stored: StoredVersion, manifest: Manifest | None, tasks: Mapping[str, TaskSpec]) -> tuple[str, ...]:
+    aliases, origin = ", ".join(stored.aliases), stored.origin
     place = "" if origin is None else f"{origin.place}@{origin.commit[:12]}"
     if manifest is None:
-        return entry.stored.ref, aliases, "broken", "", "", "", place
+        return stored.ref, aliases, "broken", "", "", "", place
+    result, weights = _result(manifest, tasks), size(weight_bytes(manifest))
     created = manifest.created[:16].replace("T", " ")
-    return (
-        entry.stored.ref,
-        aliases,
-        manifest.task,
-        _result(manifest, tasks),
-        size(weight_bytes(manifest)),
-        created,
-        place,
-    )
+    return stored.ref, aliases, manifest.task, result, weights, created, place
 
 
 def _result(manifest: Manifest, tasks: Mapping[str, TaskSpec]) -> str:
-    """Return the main metric, or the first one when the plugin that could name it is not installed."""
-    split, figures = headline(manifest.metrics)
+    """Return the main metric of the task, or the first metric if the plugin of the task is not installed."""
+    split, metrics = headline(manifest.metrics)
     spec = tasks.get(manifest.task)
-    name = spec.primary if spec is not None and spec.primary in figures else next(iter(figures), None)
-    return "" if name is None else f"{name} {format_metric(figures[name])} ({split})"
+    name = spec.primary if spec is not None and spec.primary in metrics else next(iter(metrics), None)
+    return "" if name is None else f"{name} {format_metric(metrics[name])} ({split})"

@@ -1,4 +1,4 @@
-"""`adapters outdated`: list pulled adapters with newer remote commits."""
+"""`adapters outdated`: list pulled adapters whose branch or tag has a newer commit."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import click
 
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.output import emit_json, json_option, say, table
-from onetrunk.cli.quiet import quiet_hub
-from onetrunk.cli.sharing import read_token, token_option
+from onetrunk.cli.sharing import quiet_hub, read_token, token_option
 from onetrunk.core.sharing.outdated import TrackedAdapter, tracked_adapters
 
 
@@ -20,8 +19,8 @@ from onetrunk.core.sharing.outdated import TrackedAdapter, tracked_adapters
 def command(name: str | None, token_file: str | None, as_json: bool) -> None:
     """List pulled adapters whose branch or tag has a newer commit; with NAME, only that adapter.
 
-    An adapter that was used by its location, without `adapters pull`, is checked at each use, so it is listed only
-    if NAME names it.
+    An adapter that was used by its location, without `adapters pull`, is listed only if it is NAME. Each use of the
+    location already looks for a newer commit.
 
     \b
     Example:
@@ -37,15 +36,12 @@ def command(name: str | None, token_file: str | None, as_json: bool) -> None:
     if not shown:
         say("All pulled adapters are up to date." if found else "The store has no pulled adapters.")
         return
-    rows = [
-        (each.stored.ref, each.origin.place, each.origin.follows, each.origin.commit[:12], _now(each))
-        for each in shown
-    ]
-    table(("adapter", "from", "branch or tag", "commit", "newest commit"), rows)
+    table(("adapter", "from", "branch or tag", "commit", "newest commit"), map(_row, shown))
 
 
-def _now(each: TrackedAdapter) -> str:
-    return each.fault if each.fault is not None else str(each.newest)[:12]
+def _row(each: TrackedAdapter) -> tuple[str, ...]:
+    newest = str(each.newest)[:12] if each.fault is None else each.fault
+    return each.stored.ref, each.origin.place, each.origin.follows, each.origin.commit[:12], newest
 
 
 def _record(each: TrackedAdapter) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`adapters plugins`: list the plugins, what they provide, and errors in them."""
+"""`adapters plugins`: list the plugins with their tasks, hooks, commands and errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from onetrunk.cli.lazy import plugin_host
-from onetrunk.cli.output import emit_json, json_option, printable, say, table
+from onetrunk.cli.output import emit_json, json_option, say, table
 
 if TYPE_CHECKING:
     from onetrunk.core.plugin_system.host import PluginReport
@@ -22,7 +22,7 @@ _COLUMNS = ("plugin", "distribution", "tasks", "hooks", "commands", "state")
 def command(context: click.Context, as_json: bool) -> None:
     """List the installed plugins with their tasks, hooks and commands.
 
-    A broken plugin is listed with the reason. It does not affect other plugins, and the exit code is 0.
+    A broken plugin is listed with the reason. It does not affect other plugins, and the exit code is still 0.
 
     \b
     Example:
@@ -36,22 +36,12 @@ def command(context: click.Context, as_json: bool) -> None:
     table(_COLUMNS, map(_row, reports))
     for report in reports:
         if report.error is not None:
-            say(printable(f"{report}: {report.error}"), fg="red")
+            say(f"{report}: {report.error}", fg="red")
 
 
 def _row(report: PluginReport) -> tuple[str, ...]:
-    return (
-        report.name,
-        f"{report.distribution} {report.version}",
-        ", ".join(report.tasks),
-        ", ".join(report.hooks),
-        ", ".join(report.commands),
-        _state(report),
-    )
-
-
-def _state(report: PluginReport) -> str:
-    if report.error is not None:
-        return "broken"
-    # A common mistake: pluggy ignores a hook function without the decorator.
-    return "ok" if report.hooks else "no function marked @hookimpl"
+    # pluggy ignores a function without the decorator, which is a common mistake.
+    state = "ok" if report.hooks else "no function marked @hookimpl"
+    lists = map(", ".join, (report.tasks, report.hooks, report.commands))
+    source = f"{report.distribution} {report.version}"
+    return report.name, source, *lists, state if report.error is None else "broken"

@@ -1,4 +1,7 @@
-"""`adapters predict`: run one or several adapters on texts in one pass."""
+"""`adapters predict`: run one or several adapters on texts in one pass, in this process or in a running service.
+
+torch is not imported for a service.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from onetrunk.adapters.format.artifact import read_manifest
+from onetrunk.adapters.remotes.locations import is_location
+from onetrunk.cli.backbones import backbone_for
+from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import running_options
-from onetrunk.cli.output import emit_json, json_line, json_option, print_notes, results, whole_file
-from onetrunk.cli.predict_backend import Predict, PredictBackend, open_backend
+from onetrunk.cli.output import emit_json, json_line, json_option, print_notes, results
 from onetrunk.cli.progress import counting
 from onetrunk.cli.reading_options import reading_options
+from onetrunk.cli.sharing import read_token, resolve_version
+from onetrunk.cli.streams import whole_file
 from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.errors import PredictionFailed
 from onetrunk.core.tasks.guarded_calls import json_faults
 
 if TYPE_CHECKING:
-    from onetrunk.core.data.dataset import TextRecord
     from onetrunk.core.data.notes import Note
+    from onetrunk.core.data.texts import TextRecord
     from onetrunk.core.tasks import JSONObject
     from onetrunk.core.tasks.prediction import Prediction
 
+Predict = Callable[[Iterable[str]], Iterator[Sequence["Prediction"]]]
+"""Predicts a stream of texts: yields the predictions of all adapters for each text. It reads few texts ahead."""
 Write = Callable[[Sequence["Prediction"], Mapping[str, Any]], object]
-"""Writes the predictions of all adapters for one text. The second argument has the extra keys of its record."""
+"""Writes the predictions of all adapters for one text. The second argument has the other keys of the record."""
 
 
 @click.command("predict")
@@ -38,14 +49,12 @@ Write = Callable[[Sequence["Prediction"], Mapping[str, Any]], object]
     "--input",
     "source",
     metavar="F",
-    help="File with texts: JSONL, JSON, CSV or TSV with the key `text`, or .txt with one text a line.",
+    help="File with texts: JSONL, JSON, CSV or TSV with the key `text`, or .txt with one text per line.",
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="F", help="Write JSON lines to this file.")
+@click.option("--url", metavar="URL", help="Predict with the service at this URL; no model is loaded.")
 @click.option(
-    "--url", metavar="URL", help="Send the texts to the running service at this URL; no model is loaded."
-)
-@click.option(
-    "--token", "token_file", metavar="FILE", help="File with the token for the service; - reads stdin."
+    "--token", "token_file", metavar="FILE", help="File with the token of the service; - for stdin."
 )
 @running_options
 @reading_options("format", "encoding", "delimiter", "quoting", "text_column")
@@ -63,8 +72,8 @@ def command(
 ) -> None:
     """Run every adapter REF on each TEXT. Without TEXT, texts are read from stdin, one per line.
 
-    --json and --output write one line of JSON for each text and adapter, in the order of the input. Other keys of
-    an input record are returned under "input".
+    --json and --output write one line of JSON for each text and adapter, in the order of the input. If a record of
+    --input has keys other than `text`, the output has them under the key `input`.
 
     \b
     Example:
@@ -74,32 +83,89 @@ def command(
       adapters predict ner@prod --input mails.jsonl --url http://127.0.0.1:8080
     """
     stdin = source == "-" or (source is None and texts in ((), ("-",)))
-    reading: ReadOptions = running.pop("reading")
-    backend = PredictBackend(running.pop("url"), running.pop("token_file"))
-    backend.check(context, running, stdin=stdin)
+    url, token, reading = (running.pop(name) for name in ("url", "token_file", "reading"))
+    _check_url(context, url, token, stdin=stdin, running=running)
     notes: list[Note] = []
-    records = _begun(_records(texts, source, reading, notes))
+    records = _records(texts, source, reading, notes)
+    records = chain(list(islice(records, 1)), records)  # a missing file fails before a model is loaded
     print_notes(notes)
-    # At a terminal, predict after each line instead of in batches.
+    # At a terminal, predict after each line instead of in batches. None: the default number of texts.
     chunk = 1 if stdin and source is None and sys.stdin.isatty() else None
     adapters = [ref.strip() for ref in refs.split(",")]
     shown = output is not None or not results().isatty()
     with (
         _writer(output, as_json) as write,
-        open_backend(backend, context, adapters, running, chunk) as predict,
+        _backend(context, url, token, adapters, running, chunk) as predict,
         counting(texts_given(texts), shown=shown) as advance,
     ):
         for predictions, record in predict_records(predict, records):
-            with _naming_what_is_not_json(predictions, record):
+            with _naming_invalid_json(predictions, record):
                 write(predictions, record.extra)
             advance(1)
+
+
+def _check_url(
+    context: click.Context, url: str | None, token: str | None, *, stdin: bool, running: Iterable[str]
+) -> None:
+    """Raise UsageError for options that cannot be combined.
+
+    url, token: values of --url and --token. stdin: whether texts are read from stdin. running: names of the options
+    of the encoder in this process.
+    """
+    if url == "":
+        raise click.UsageError("--url is empty; give the URL of a service")
+    if url is None and token is not None:
+        raise click.UsageError("--token is only for a service; also give --url")
+    if token == "-" and stdin:
+        raise click.UsageError("stdin cannot hold both the token and the texts; put one of them into a file")
+    default = ParameterSource.DEFAULT
+    given = [name for name in running if context.get_parameter_source(name) is not default]
+    if url is not None and given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise click.UsageError(f"{options} cannot be combined with --url; the service decides these settings")
+
+
+@contextmanager
+def _backend(
+    context: click.Context,
+    url: str | None,
+    token: str | None,
+    references: Sequence[str],
+    running: Mapping[str, Any],
+    chunk: int | None,
+) -> Iterator[Predict]:
+    """Yield a function that predicts with the service at `url`, or with an encoder in this process if it is None.
+
+    token: file with the token of the service. running: values of `running_options`. chunk: texts to read ahead.
+    Raises UsageError if the adapters need different backbones.
+    """
+    if url is not None:
+        from onetrunk.core.client import Client
+        from onetrunk.core.client.requests import CHUNK as SENT
+
+        with Client(url, read_token(token)) as client:
+            yield lambda texts: client.predict_stream(texts, references, chunk=chunk or SENT)
+        return
+    host, choice = plugin_host(context), running["backbone"]
+    stored = [resolve_version(host, each, choice) for each in references]
+    manifests = {each.ref: read_manifest(each.path) for each in stored}
+    backbone = backbone_for(manifests, choice, running["device"], running["precision"])
+    from onetrunk.core.inference.logits import BATCH_TOKENS
+    from onetrunk.core.inference.predictor import CHUNK, OneTrunk
+
+    trunk = OneTrunk(backbone, host=host)
+    served = [own.ref if is_location(given) else given for given, own in zip(references, stored, strict=True)]
+    for reference in served:
+        trunk.load(reference)
+    tokens = running["batch_tokens"] or BATCH_TOKENS
+    yield lambda texts: trunk.predict_stream(texts, served, batch_tokens=tokens, chunk=chunk or CHUNK)
 
 
 def _records(
     texts: Sequence[str], source: str | None, reading: ReadOptions, notes: list[Note]
 ) -> Iterator[TextRecord]:
-    """Return the texts to predict. Raises UsageError unless there is one source; DataError on iteration."""
-    from onetrunk.core.data.dataset import TextRecord, load_unlabelled
+    """Return the texts to predict. Raises UsageError unless there is one source. Iterating raises DataError."""
+    from onetrunk.core.data.texts import TextRecord, load_unlabelled
 
     if source == "":
         raise click.UsageError("--input has an empty file name; give the name of a file")
@@ -121,21 +187,16 @@ def texts_given(texts: Sequence[str]) -> int | None:
     return None if tuple(texts) in ((), ("-",)) else len(texts)
 
 
-def _begun(records: Iterator[TextRecord]) -> Iterator[TextRecord]:
-    """Return `records` after reading the first one, so that a missing file fails before a model is loaded."""
-    return chain(list(islice(records, 1)), records)
-
-
 @contextmanager
 def _writer(output: Path | None, as_json: bool) -> Iterator[Write]:
-    """Yield a function that prints predictions, or writes them to `output`, which appears when it is complete."""
+    """Yield a function that prints predictions, or writes them to the file `output`."""
     if output is not None:
         with whole_file(output) as file:
             yield lambda answers, extra: file.writelines(
                 f"{json_line(record)}\n" for record in _to_json(answers, extra)
             )
     elif as_json:
-        yield _print_json
+        yield lambda answers, extra: emit_json(*_to_json(answers, extra))
     else:
         from onetrunk.cli.highlight import Highlighter
 
@@ -143,16 +204,11 @@ def _writer(output: Path | None, as_json: bool) -> Iterator[Write]:
         yield lambda answers, _extra: highlighter.show(answers)
 
 
-def _print_json(answers: Sequence[Prediction], extra: Mapping[str, Any]) -> None:
-    for record in _to_json(answers, extra):
-        emit_json(record)
-
-
 def _to_json(answers: Sequence[Prediction], extra: Mapping[str, Any]) -> Iterator[JSONObject]:
     for answer in answers:
         record = answer.to_json()
         if extra:
-            record.setdefault("input", dict(extra))  # an `input` key of the task's result is not overwritten
+            record.setdefault("input", dict(extra))  # keeps a key `input` of the task's result
         yield record
 
 
@@ -160,7 +216,7 @@ def predict_records(
     predict: Predict, records: Iterable[TextRecord]
 ) -> Iterator[tuple[Sequence[Prediction], TextRecord]]:
     """Yield the predictions for each text with its record. Raises PredictionFailed with file and line."""
-    waiting: deque[TextRecord] = deque()
+    waiting: deque[TextRecord] = deque()  # records that `predict` has read and not answered
     answered = 0
 
     def texts() -> Iterator[str]:
@@ -178,8 +234,8 @@ def predict_records(
 
 
 @contextmanager
-def _naming_what_is_not_json(predictions: Sequence[Prediction], record: TextRecord) -> Iterator[None]:
-    """Raise PredictionFailed where an answer cannot be written because a task gives what is not JSON."""
+def _naming_invalid_json(predictions: Sequence[Prediction], record: TextRecord) -> Iterator[None]:
+    """Raise PredictionFailed if the block cannot write a prediction because its result is not valid JSON."""
     try:
         yield
     except (TypeError, ValueError) as error:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from onetrunk.adapters.remotes.locations import Location
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.store import Store
+from onetrunk.cli.backbones import load_backbone
 from onetrunk.cli.lazy import plugin_host
-from onetrunk.cli.output import emit_json, json_option, printable, say
-from onetrunk.cli.sharing import base_loader, pulling, read_token, token_option
+from onetrunk.cli.options import backbone_option
+from onetrunk.cli.output import emit_json, json_option, note, say
+from onetrunk.cli.sharing import pulling, read_token, token_option
 from onetrunk.core.errors import UsageError
-from onetrunk.core.sharing.pull import PullResult
+
+if TYPE_CHECKING:
+    from onetrunk.core.backbones.backbone import Backbone
+    from onetrunk.core.sharing.pull import PullResult
 
 
 @click.command("pull")
@@ -24,16 +30,14 @@ from onetrunk.core.sharing.pull import PullResult
 @click.option(
     "--into",
     metavar="NAME",
-    help="Existing name in the store to add the version to, even if its origin or task differs.",
+    help="Store the adapter as the next version of NAME, even if NAME has another origin or task.",
 )
-@click.option(
-    "--backbone", metavar="B", help="Hub id or folder of the backbone.  [default: the adapter's own]"
-)
+@backbone_option()
 @click.option(
     "--allow-backbone-mismatch",
     "allow_mismatch",
     is_flag=True,
-    help="Store the adapter even if it was trained on another backbone; its probe is then not checked.",
+    help="Store the adapter even if it was trained on another backbone. Its probe is then not checked.",
 )
 @click.option("--task", metavar="T", help="Import a plain PEFT adapter for task T.")
 @click.option(
@@ -47,11 +51,11 @@ from onetrunk.core.sharing.pull import PullResult
 def command(context: click.Context, /, source: str, as_json: bool, **options: Any) -> None:
     """Pull the adapter SOURCE (ORG/REPO, ORG/REPO@REVISION or file:///FOLDER) into the store.
 
-    The adapter is checked before it is stored: file hashes, shapes, the fingerprint of the backbone, and the logits
-    for the probe texts that come with it. A commit that is in the store is not downloaded again.
+    The adapter is checked before it is stored: file hashes, shapes, the fingerprint of the backbone, and the probe
+    (a few texts with the logits that they must give). A commit that is in the store is not downloaded again.
 
-    A name in the store has one origin and one task, those of its newest version. To pull an adapter of another
-    origin or task, choose a new name with --as, or add it to an existing name with --into.
+    A name in the store has the origin and the task of its newest version. To pull an adapter of another origin or
+    task, give --as with a new name, or --into with an existing name.
 
     \b
     Example:
@@ -64,19 +68,27 @@ def command(context: click.Context, /, source: str, as_json: bool, **options: An
     location, host, token = Location.parse(source), plugin_host(context), read_token(options["token_file"])
     task, labels, backbone, into = (options[key] for key in ("task", "labels", "backbone", "into"))
     if task is None and labels is not None:
-        raise UsageError("--labels is only for plain PEFT adapters; give --task, too")
+        raise UsageError("--labels is only for plain PEFT adapters; also give --task")
     name = _name(options["name"], into)
     with pulling(host, backbone, token, allow_mismatch=options["allow_mismatch"]) as puller:
         if task is None:
             pulled = puller.pull(location, name, into=into is not None)
         else:
-            base, spec = base_loader(backbone), host.task(task)
-            pulled = puller.pull_peft(location, spec, base, _labels(labels), name, into=into is not None)
-    _report(location, pulled, as_json)
+            spec, base = host.task(task), partial(_base_model, backbone)
+            order = None if labels is None else [label.strip() for label in labels.split(",")]
+            pulled = puller.pull_peft(location, spec, base, order, name, into=into is not None)
+    stored = pulled.stored
+    for line in pulled.notes:
+        note(f"note: {line}")
+    if as_json:
+        emit_json(record_of(pulled))
+    else:
+        verb = "pulled" if pulled.new else "already in the store:"
+        say(f"{verb} {stored.ref} from {stored.origin or location}")
 
 
 def _name(new: str | None, into: str | None) -> str | None:
-    """Return the name in the store, None for the default. Raises UsageError, UnknownAdapter for `into`."""
+    """Return the name in the store, None for the default. Raises UnknownAdapter if `into` is not in the store."""
     if into is None:
         return new
     if new is not None:
@@ -84,19 +96,13 @@ def _name(new: str | None, into: str | None) -> str | None:
     return Store().resolve(validate_name(into)).name
 
 
-def _labels(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(label.strip() for label in text.split(","))
-
-
-def _report(location: Location, pulled: PullResult, as_json: bool) -> None:
-    stored = pulled.stored
-    for note in pulled.notes:
-        click.echo(printable(f"note: {note}"), err=True)
-    if as_json:
-        emit_json(record_of(pulled))
-    else:
-        verb = "pulled" if pulled.new else "already in the store:"
-        say(printable(f"{verb} {stored.ref} from {stored.origin or location}"))
+def _base_model(choice: str | None, name: str | None, revision: str | None) -> Backbone:
+    """Load the base model that PEFT's files name, or the backbone `choice` instead."""
+    if choice is not None:
+        return load_backbone(choice, device="cpu", dtype="fp32")
+    if name is None:
+        raise UsageError("the files of the adapter do not name a base model; give it with --backbone")
+    return load_backbone(name, revision, device="cpu", dtype="fp32")
 
 
 def record_of(pulled: PullResult) -> dict[str, Any]:

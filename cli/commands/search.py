@@ -9,8 +9,7 @@ import click
 from onetrunk.adapters.remotes.hub_search import SearchResult, search
 from onetrunk.cli.number_format import format_metric, size
 from onetrunk.cli.output import emit_json, json_option, say, table
-from onetrunk.cli.quiet import quiet_hub
-from onetrunk.cli.sharing import read_token, token_option
+from onetrunk.cli.sharing import quiet_hub, read_token, token_option
 
 
 @click.command("search")
@@ -30,9 +29,9 @@ def command(
     token_file: str | None,
     as_json: bool,
 ) -> None:
-    """List adapters on the Hub whose name contains QUERY, newest first.
+    """List adapters on the Hub, newest first; with QUERY, only those whose name contains QUERY.
 
-    The metadata is shown as published; `adapters pull` checks it.
+    The table shows what the authors have published, unchecked. `adapters pull` checks an adapter.
 
     \b
     Example:
@@ -46,9 +45,8 @@ def command(
     elif not found:
         say("No adapters found.")
     else:
-        table(
-            ("repo", "task", "result", "backbone", "size", "updated (UTC)"), map(_row, found), right=["size"]
-        )
+        columns = ("repo", "task", "result", "backbone", "size", "updated (UTC)")
+        table(columns, map(_row, found), right=["size"])
 
 
 def _row(each: SearchResult) -> tuple[str, ...]:

@@ -17,14 +17,13 @@ from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.remotes.locations import Location, is_location
 from onetrunk.adapters.store.store import Store
-from onetrunk.cli.backbones import choose_backbone
+from onetrunk.cli.backbones import choose_backbone, load_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted
-from onetrunk.cli.output import printable
-from onetrunk.cli.quiet import load_backbone
+from onetrunk.cli.options import backbone_option
+from onetrunk.cli.output import say
 from onetrunk.cli.sharing import resolve_version
-from onetrunk.core.backbones.repository import OFFLINE_NAME
-from onetrunk.core.errors import ArtifactError, StoreError, UsageError
+from onetrunk.core.errors import ArtifactError, OneTrunkError, StoreError, UsageError
 from onetrunk.core.serving.engine.config import ServeConfig, check_name
 
 if TYPE_CHECKING:
@@ -32,51 +31,62 @@ if TYPE_CHECKING:
     from onetrunk.core.inference.predictor import OneTrunk
 
 _NEEDED = ("starlette", "uvicorn", "httptools", "prometheus_client")
+"""Packages of the extra [serve]."""
 _SHOWN = 20
+"""Maximum number of served names that are printed."""
 
 
 @click.command("serve")
 @click.argument("refs", metavar="[[NAME=]REF...]", nargs=-1)
 @click.option("--host", metavar="H", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 picks a free one.  [default: 8000]")
-@click.option(
-    "--backbone", metavar="B", help="Hub id or folder of the backbone.  [default: the adapters' own]"
-)
-@click.option("--device", metavar="D", help="auto, cpu, cuda or cuda:N.  [default: auto]")
+@backbone_option("the backbone of the adapters")
+@click.option("--device", metavar="D", help="Device: auto, cpu, cuda or cuda:N.  [default: auto]")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "int8"]),
     help="Precision of the frozen encoder.  [default: auto]",
 )
-@click.option("--max-batch-tokens", type=click.IntRange(min=1), help="Maximum number of tokens in a batch.")
+@click.option(
+    "--max-batch-tokens",
+    type=click.IntRange(min=1),
+    help="Maximum number of tokens in a batch.  [default: 256 on a CPU, 16384 on a GPU]",
+)
 @click.option(
     "--max-wait-ms",
     type=click.FloatRange(min=0),
-    help="How long an idle device waits for a batch to fill.  [default: 1]",
+    help="Milliseconds that an idle device waits for a batch to fill.  [default: 1]",
 )
-@click.option("--max-queue", type=click.IntRange(min=1), help="Maximum number of tokens in the queue.")
+@click.option(
+    "--max-queue",
+    type=click.IntRange(min=1),
+    help="Maximum number of tokens in the queue.  [default: 65536 on a CPU, 1048576 on a GPU]",
+)
 @click.option(
     "--token-file",
     metavar="F",
-    help="TOML file with bearer tokens and their scopes; without it, only loopback is served.",
+    help="TOML file with bearer tokens and their scopes. Without it, only clients on this machine can connect.",
 )
 @click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path),
     metavar="F",
-    help="TOML file with these options and more limits.",
+    help="TOML file with these options and further limits. Options on the command line override the file.",
 )
 @click.pass_context
 def command(
     context: click.Context, /, refs: tuple[str, ...], config_file: Path | None, **options: Any
 ) -> None:
-    """Serve adapters over HTTP. A page to try them is at /, the API documentation at /docs.
+    """Serve adapters over HTTP. In a browser, / is a page to try the service, /docs is the API documentation.
 
-    REF is an adapter of the store, a Hub repo or file:///FOLDER. It is served as NAME; by default, as REF itself,
-    or as the last part of a location. Without REF, the newest version of every adapter of the store that was
-    trained on the backbone is served, except adapters that were only used by their location. The log goes to stderr
-    as JSON lines.
+    REF is an adapter in the store, a Hub repo or file:///FOLDER. It is served under the name NAME. The default of
+    NAME is REF; for a Hub repo or folder, it is the name of the repo or folder.
+
+    Without REF, the newest version of every adapter in the store that was trained on the backbone is served.
+    Adapters that were only used by their location, without `adapters pull`, are left out.
+
+    The log goes to stderr, as JSON lines.
 
     \b
     Example:
@@ -86,21 +96,16 @@ def command(
       curl localhost:8000/v1/predict -H 'Content-Type: application/json' \\
         -d '{"inputs": [{"text": "Ada Lovelace loved London.", "adapters": ["ner"]}]}'
     """
-    _check_extra()
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise UsageError(f"missing packages: {', '.join(missing)}; pip install 'onetrunk[serve]'")
     config = (ServeConfig() if config_file is None else ServeConfig.read(config_file)).chosen(**options)
     if refs:
         config = replace(config, adapters=_named(refs))
     _serve(context, config)
 
 
-def _check_extra() -> None:
-    """Raise UsageError if the packages of the extra [serve] are missing."""
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise UsageError(f"missing packages: {', '.join(missing)}; pip install 'onetrunk[serve]'")
-
-
 def _named(refs: Sequence[str]) -> dict[str, str]:
-    """Return the references by served name. Raises UsageError and ReferenceSyntaxError."""
+    """Return the references by served name. Raises UsageError, and ReferenceSyntaxError for a wrong location."""
     adapters: dict[str, str] = {}
     for given in refs:
         name, equals, reference = given.partition("=")
@@ -126,103 +131,99 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     log.capture_logging()
     access = Access() if config.token_file is None else Access.read(Path(config.token_file))
     raise_open_file_limit()
-    # Before the long load, so that a port in use fails early.
+    # The port is opened before the adapters are loaded, so that a port in use fails early.
     sockets = listen(config.host, config.port, loopback_only=access.is_open)
 
     import torch
 
     from onetrunk.core.serving.engine.cpu_threads import run_in_thread, share_threads
 
-    trunk, adapters, whole_store = run_in_thread(_chosen, context, config)
+    trunk, adapters = run_in_thread(_chosen, context, config)
 
     from onetrunk.core.serving.engine.engine import Engine
-    from onetrunk.core.serving.http.app import make_app
+    from onetrunk.core.serving.http.app import App
     from onetrunk.core.serving.http.prometheus import Metrics
     from onetrunk.core.serving.http.server import Server
 
     limits = config.limits_on(trunk.backbone.device.type, torch.get_num_threads())
     with closing(Engine(trunk, limits, Metrics())) as engine:
         for name, reference in adapters.items():
-            run_in_thread(_load, trunk, name, reference, skip=whole_store)
+            run_in_thread(_load, trunk, name, reference, skip=config.adapters is None)
         share_threads(limits.workers)
         give_back_freed()
         url = url_of(config.host, sockets)
-        app = make_app(engine, access=access, log=log)
+        app = App(engine, access=access, log=log)
         gc.collect()
-        gc.freeze()  # these objects stay; each collection would take 0.1 s to scan them
-        Server(app, lambda: _say(_ready(url, trunk))).run(sockets)
+        gc.freeze()  # these objects stay for ever; to scan them would take each garbage collection 0.1 s
+        Server(app, lambda: say(_ready(url, trunk))).run(sockets)
 
 
-def _chosen(context: click.Context, config: ServeConfig) -> tuple[OneTrunk, dict[str, str], bool]:
-    """Return the loaded backbone, the references by served name, and whether they are the whole store."""
+def _chosen(context: click.Context, config: ServeConfig) -> tuple[OneTrunk, dict[str, str]]:
+    """Load the backbone. Return it with the references of the adapters to serve, by served name."""
+    from onetrunk.core.backbones.device import name_of
+    from onetrunk.core.inference.predictor import OneTrunk
+    from onetrunk.core.sharing.pull import Puller
+
+    store, host, choice = Store(), plugin_host(context), config.backbone
     if config.adapters is None:
-        manifests = _newest(Store())
-        same = len({(own.backbone.fingerprint, own.backbone.tokenizer) for own in manifests.values()}) == 1
-        own = choose_backbone(manifests, config.backbone) if same else (config.backbone or OFFLINE_NAME, None)
-        trunk = _trunk(context, config, *own)
-        return trunk, {name: name for name in _fitting(manifests, trunk.backbone)}, True
-    found = {
-        reference: resolve_version(lambda: plugin_host(context), reference, config.backbone)
-        for reference in config.adapters.values()
-    }
-    manifests = {reference: read_manifest(stored.path) for reference, stored in found.items()}
-    own = choose_backbone(manifests, config.backbone)
-    return _trunk(context, config, *own), dict(config.adapters), False
+        manifests = _newest(store)
+        needed = {(own.backbone.fingerprint, own.backbone.tokenizer) for own in manifests.values()}
+        name, revision = choose_backbone(manifests if len(needed) == 1 else {}, choice)
+    else:
+        found = {each: resolve_version(host, each, choice) for each in config.adapters.values()}
+        manifests = {reference: read_manifest(stored.path) for reference, stored in found.items()}
+        name, revision = choose_backbone(manifests, choice)
+    say(f"loading {name}")
+    backbone = load_backbone(name, revision, device=config.device, dtype=config.precision)
+    say(f"loaded {backbone.public_name} on {backbone.device} in {name_of(backbone.dtype)}")
+    trunk = OneTrunk(
+        backbone, store=store, host=host, resolve=Puller(store, host, lambda _: backbone).resolve
+    )
+    if config.adapters is None:
+        return trunk, {name: name for name in _fitting(manifests, backbone)}
+    return trunk, dict(config.adapters)
 
 
 def _newest(store: Store) -> dict[str, Manifest]:
-    """Return the manifest of the newest version of each name; print a line for each one that is skipped."""
+    """Return the manifest of the newest version of each name. Print a line for each name that is skipped."""
     manifests = {}
     for name in store.names():
         try:
             versions = store.versions(name)
             if versions and versions[-1].is_cached:
                 origin = versions[-1].origin
-                _say(f"not served: {name}: it was only used by its location {origin}; name it to serve it")
+                say(
+                    f"not served: {name}: it was only used by its location {origin}; to serve it, give {name}"
+                )
             elif versions:
                 manifests[name] = read_manifest(versions[-1].path)
         except (StoreError, ArtifactError) as error:
-            _say(f"not served: {error}")
+            say(f"not served: {error}")
     return manifests
 
 
-def _trunk(context: click.Context, config: ServeConfig, name: str, revision: str | None) -> OneTrunk:
-    from onetrunk.core.backbones.device import name_of
-    from onetrunk.core.inference.predictor import OneTrunk
-    from onetrunk.core.sharing.pull import Puller
-
-    _say(f"loading {name}")
-    backbone = load_backbone(name, revision, device=config.device, dtype=config.precision)
-    _say(f"loaded {backbone.public_name} on {backbone.device} in {name_of(backbone.dtype)}")
-    store, host = Store(), plugin_host(context)
-    resolve = Puller(store, host, lambda _: backbone).resolve
-    return OneTrunk(backbone, store=store, host=host, resolve=resolve)
-
-
 def _fitting(manifests: Mapping[str, Manifest], backbone: Backbone) -> list[str]:
-    """Return the names of the adapters that were trained on `backbone`; print a line for each other one."""
+    """Return the names of the adapters that were trained on `backbone`. Print a line for each other adapter."""
     names = []
     for name, manifest in manifests.items():
         own = manifest.backbone
         if (own.fingerprint, own.tokenizer) == (backbone.fingerprint, backbone.tokenizer_fingerprint):
             names.append(name)
         else:
-            _say(f"not served: {name}: it needs the backbone {own.name}")
+            say(f"not served: {name}: it needs the backbone {own.name}")
     return names
 
 
 def _load(trunk: OneTrunk, name: str, reference: str, *, skip: bool) -> None:
-    """Load an adapter to serve it as `name`. skip: print the error of one that fails instead of raising it."""
-    from onetrunk.core.errors import OneTrunkError
-
+    """Load an adapter to serve it as `name`. skip: if loading fails, print the error instead of raising it."""
     try:
-        post, _ = trunk.registry.load(reference, name)
+        loaded, _ = trunk.registry.load(reference, name)
     except OneTrunkError as error:
         if not skip:
             raise
-        _say(f"not served: {name}: {error}")
+        say(f"not served: {name}: {error}")
     else:
-        _say(f"loaded {post.version}" + (f" as {name}" if name != post.version else ""))
+        say(f"loaded {loaded.version}" + (f" as {name}" if name != loaded.version else ""))
 
 
 def _ready(url: str, trunk: OneTrunk) -> str:
@@ -233,7 +234,3 @@ def _ready(url: str, trunk: OneTrunk) -> str:
             f"curl -X PUT {url}/v1/adapters/NAME -H 'Content-Type: application/json' -d '{{\"ref\": \"NAME\"}}'"
         )
     return f"serving at {url}, {counted(len(names), 'adapter')}: {first_few(names, _SHOWN)}"
-
-
-def _say(text: str) -> None:
-    click.echo(printable(text))

@@ -10,19 +10,18 @@ import click
 
 from onetrunk.adapters.errors import OneTrunkError
 from onetrunk.adapters.format.artifact import read_manifest
-from onetrunk.adapters.format.manifest import BackboneRecord, Manifest
+from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.store import Store, StoredVersion
-from onetrunk.cli.number_format import counted, format_metric, scalar_metrics, size, weight_bytes
+from onetrunk.cli.number_format import counted, metric_rows, size, weight_bytes
 from onetrunk.cli.output import emit_json, json_option, say, table
-
-Rows = Iterator[tuple[str, str]]
 
 
 @click.command("show")
 @click.argument("ref")
 @json_option
 def command(ref: str, as_json: bool) -> None:
-    """Show the details of the adapter REF: task, labels, backbone, data, results, settings, lineage.
+    """Show the details of the adapter REF: task, labels, backbone, data, results, settings, and its lineage (the
+    adapters that it was trained from).
 
     --json prints the whole task.json, including the result tables and the logits of the probe.
 
@@ -36,27 +35,29 @@ def command(ref: str, as_json: bool) -> None:
     manifest = read_manifest(stored.path)
     lineage = _lineage(store, stored, manifest)
     if as_json:
-        origin = None if stored.origin is None else str(stored.origin)
-        place = {
-            "ref": stored.ref,
-            "aliases": list(stored.aliases),
-            "path": str(stored.path),
-            "origin": origin,
-            "cached": stored.is_cached,
-        }
-        emit_json({**place, "lineage": lineage, **manifest.to_json()})
+        emit_json(
+            {
+                "ref": stored.ref,
+                "aliases": list(stored.aliases),
+                "path": str(stored.path),
+                "origin": None if stored.origin is None else str(stored.origin),
+                "cached": stored.is_cached,
+                "lineage": lineage,
+                **manifest.to_json(),
+            }
+        )
     else:
         _print(stored, manifest, lineage)
 
 
 def _lineage(store: Store, stored: StoredVersion, manifest: Manifest) -> list[str]:
-    """Return the version, its parent, and so on, as far as they are in the store."""
+    """Return the references of the version, of its parent, of the parent's parent, and so on."""
     chain, parent = [stored.ref], manifest.parent
     while parent is not None and parent not in chain:
         chain.append(parent)
         try:
             parent = read_manifest(store.resolve(parent).path).parent
-        except OneTrunkError:  # removed or broken: its own parent is unknown
+        except OneTrunkError:  # this parent was removed or cannot be read
             parent = None
     return chain
 
@@ -64,8 +65,9 @@ def _lineage(store: Store, stored: StoredVersion, manifest: Manifest) -> list[st
 def _print(stored: StoredVersion, manifest: Manifest, lineage: list[str]) -> None:
     splits = list(manifest.metrics)
     table(("adapter", stored.ref), _about(stored, manifest, lineage))
-    _below(("data", "rows", "source", "sha256"), _data(manifest), right=["rows"])
-    _below(("result", *splits), _metrics(manifest), right=splits)
+    data = ((split, own.rows, own.source, own.sha256) for split, own in manifest.data.items())
+    _below(("data", "rows", "source", "sha256"), data, right=["rows"])
+    _below(("result", *splits), metric_rows(manifest.metrics), right=splits)
     _below(("training", ""), ((name, _plain(value)) for name, value in manifest.training.items()))
     if manifest.settings:
         _below(("decoder", ""), ((name, _plain(value)) for name, value in manifest.settings.items()))
@@ -79,7 +81,7 @@ def _below(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequ
     table(columns, rows, right=right)
 
 
-def _about(stored: StoredVersion, manifest: Manifest, lineage: list[str]) -> Rows:
+def _about(stored: StoredVersion, manifest: Manifest, lineage: list[str]) -> Iterator[tuple[str, str]]:
     if stored.aliases:
         yield "aliases", ", ".join(stored.aliases)
     if stored.origin is not None:
@@ -88,36 +90,18 @@ def _about(stored: StoredVersion, manifest: Manifest, lineage: list[str]) -> Row
     yield "task", f"{manifest.task}, of {manifest.plugin.distribution} {manifest.plugin.version}"
     yield "level", manifest.level + ("" if manifest.pooling is None else f", pooling {manifest.pooling}")
     yield counted(len(manifest.labels), "label"), ", ".join(manifest.labels)
-    yield from _backbone(manifest.backbone)
-    yield "method", manifest.method
-    yield "parameters", _parameters(manifest)
-    yield "weights", size(weight_bytes(manifest))
-    yield "lineage", " ← ".join(lineage)
-    yield "created", f"{manifest.created}, with onetrunk {manifest.onetrunk}"
-    yield "path", str(stored.path)
-
-
-def _backbone(backbone: BackboneRecord) -> Rows:
+    backbone, trained = manifest.backbone, manifest.parameters.trained
     yield "backbone", f"{backbone.name}, {counted(backbone.layers, 'layer')} of {backbone.hidden_size}"
     yield "revision", backbone.revision or "-"
     yield "weights sha256", backbone.fingerprint
     yield "tokenizer sha256", backbone.tokenizer
-
-
-def _parameters(manifest: Manifest) -> str:
-    own = manifest.parameters
-    return f"{own.trained:,} trained, {own.trained / own.backbone:.2%} of the backbone's {own.backbone:,}"
-
-
-def _data(manifest: Manifest) -> Iterator[tuple[str, int, str, str]]:
-    for split, record in manifest.data.items():
-        yield split, record.rows, record.source, record.sha256
-
-
-def _metrics(manifest: Manifest) -> Iterator[tuple[str, ...]]:
-    figures = {split: scalar_metrics(metrics) for split, metrics in manifest.metrics.items()}
-    for name in dict.fromkeys(name for own in figures.values() for name in own):
-        yield name, *(format_metric(own.get(name)) for own in figures.values())
+    yield "method", manifest.method
+    share = trained / manifest.parameters.backbone
+    yield "parameters", f"{trained:,} trained, {share:.2%} of the backbone's {manifest.parameters.backbone:,}"
+    yield "weights", size(weight_bytes(manifest))
+    yield "lineage", " ← ".join(lineage)
+    yield "created", f"{manifest.created}, with onetrunk {manifest.onetrunk}"
+    yield "path", str(stored.path)
 
 
 def _plain(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,25 +10,20 @@ from click.core import ParameterSource
 
 from onetrunk.adapters.card import CALIBRATED_ON_DEV
 from onetrunk.adapters.store.references import validate_name
-from onetrunk.adapters.store.store import Store
-from onetrunk.cli.backbones import choose_backbone
+from onetrunk.cli.backbones import backbone_for
 from onetrunk.cli.lazy import plugin_host
-from onetrunk.cli.number_format import counted, duration, format_metric, scalar_metrics, size
-from onetrunk.cli.options import device_option, training_options
-from onetrunk.cli.output import emit_json, json_option, print_notes, say, table
-from onetrunk.cli.quiet import load_backbone
+from onetrunk.cli.number_format import counted, duration, metric_rows, size
+from onetrunk.cli.options import backbone_option, device_option, training_options
+from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.reading_options import reading_options
-from onetrunk.cli.train_from import Parent, parent_adapter
-from onetrunk.cli.train_report import record_of
+from onetrunk.cli.training import parent_adapter, prepare_job, record_of, train_job
 from onetrunk.core.backbones.repository import OFFLINE_NAME
-from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.errors import UsageError
 from onetrunk.core.training.settings import TrainSettings
+from onetrunk.core.training.train_plan import PlannedAdapter
 
 if TYPE_CHECKING:
-    from onetrunk.core.data.training_data import TrainData
-    from onetrunk.core.plugin_system.host import PluginHost
-    from onetrunk.core.training.pipeline import TrainJob, TrainResult
+    from onetrunk.core.training.pipeline import TrainResult
 
 
 @click.command("train")
@@ -39,28 +33,18 @@ if TYPE_CHECKING:
     "--dev",
     "dev_file",
     metavar="F",
-    help="Dev data, which selects the best epoch.  [default: a tenth of the training data]",
+    help="Dev data, on which the best epoch is chosen.  [default: a tenth of the training data]",
 )
 @click.option("--test", "test_file", metavar="F", help="Test data, evaluated once after training.")
-@click.option(
-    "--name", metavar="N", help="Name of the adapter in the store.  [default: the name of the task]"
-)
+@click.option("--name", metavar="N", help="Name of the adapter in the store.  [default: TASK]")
 @click.option(
     "--from",
     "start",
     metavar="REF",
-    help="Adapter to continue training from; its labels and LoRA settings are kept.",
+    help="Adapter to continue training from. Its labels, method, pooling and LoRA settings are used again.",
 )
-@click.option(
-    "--backbone",
-    metavar="B",
-    help=f"Hub id or folder of the backbone.  [default: the one of --from, or {OFFLINE_NAME}]",
-)
-@click.option(
-    "--plan",
-    metavar="F",
-    help="TOML file that lists adapters to train together over one encoder.",
-)
+@backbone_option(f"that of the adapter of --from, else {OFFLINE_NAME}")
+@click.option("--plan", metavar="F", help="TOML file that lists adapters to train together over one encoder.")
 @device_option
 @training_options
 @reading_options()
@@ -78,8 +62,9 @@ def command(
 ) -> None:
     """Train an adapter for TASK and store it as the next version of its name.
 
-    Data files are JSONL, JSON, CSV, TSV, CoNLL, or exports of other tools (docs/data.md); a folder holds train, dev
-    and test files. `adapters plugins` lists the tasks. The adapter is stored only after the whole run succeeded.
+    `adapters plugins` lists the tasks. Data files are JSONL, JSON, CSV, TSV, CoNLL, or exports of other tools, see
+    docs/data.md. If --train is a folder, its train, dev and test files are used. The adapter is stored only after
+    the whole run has succeeded.
 
     \b
     Example:
@@ -92,23 +77,21 @@ def command(
         from onetrunk.cli.train_plan import train_plan
 
         context.exit(train_plan(plugin_host(context), plan, device, as_json))
-    if task is None or options["train_file"] is None:
+    files = {split: options.pop(f"{split}_file") for split in ("train", "dev", "test")}
+    start, backbone, reading = (options.pop(name) for name in ("start", "backbone", "reading"))
+    if task is None or files["train"] is None:
         missing = "argument 'TASK'" if task is None else "option '--train'"
         raise click.UsageError(f"Missing {missing}; it is required unless --plan is given.", context)
-    files = [options.pop(f"{split}_file") for split in ("train", "dev", "test")]
-    start, backbone, reading = options.pop("start"), options.pop("backbone"), options.pop("reading")
     settings, name = TrainSettings(**options), validate_name(task if name is None else name)
-    parent = (
-        None
-        if start is None
-        else parent_adapter(lambda: plugin_host(context), start, task, _given(context), backbone)
-    )
-    data = _read(context, task, files, (settings.seed, reading), parent)
-    from onetrunk.core.training.pipeline import TrainJob
-
+    _check_files(tuple(files.values()))
+    chosen = frozenset(_given(context))
+    adapter = PlannedAdapter(task=task, name=name, **files, start=start, settings=settings, chosen=chosen)
+    host = plugin_host(context)
+    parent = parent_adapter(host, adapter, backbone)
+    job = prepare_job(host, adapter, parent, reading)
     began = time.monotonic()
-    job = TrainJob(task, name, data, settings, parent and parent[0])
-    result = _train(plugin_host(context), job, parent, backbone, device)
+    parents = {} if parent is None else {parent[0].ref: parent[1]}
+    result = train_job(host, job, backbone_for(parents, backbone, device, settings.precision))
     seconds = time.monotonic() - began
     if as_json:
         emit_json(record_of(result, seconds))
@@ -116,79 +99,41 @@ def command(
         _print(result, seconds)
 
 
-def _given(context: click.Context) -> list[str]:
-    """Return the names of the parameters that were given on the command line."""
-    return [
-        name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    ]
+def _given(context: click.Context) -> dict[str, str]:
+    """Return the options and arguments on the command line by parameter name, as the user writes them."""
+    names = {}
+    for each in context.command.params:
+        if context.get_parameter_source(str(each.name)) is ParameterSource.COMMANDLINE:
+            names[str(each.name)] = (
+                each.opts[0] if isinstance(each, click.Option) else each.human_readable_name
+            )
+    return names
 
 
 def _refuse_beside_plan(context: click.Context) -> None:
-    """Raise UsageError for an option that belongs into the plan: it could be meant for one adapter or for all."""
-    for name in _given(context):
+    """Raise UsageError for an option of a single adapter: next to a plan it could be meant for one or for all."""
+    for name, written in _given(context).items():
         if name not in ("plan", "device", "as_json"):
-            raise UsageError(f"{name.replace('_', '-')} cannot be combined with --plan; set it in the plan")
+            raise UsageError(f"{written} cannot be combined with --plan; set it in the plan")
 
 
-def _read(
-    context: click.Context,
-    task: str,
-    files: list[str | None],
-    reading: tuple[int, ReadOptions],
-    parent: Parent | None,
-) -> TrainData:
-    """Read and check the data; print notes on it, such as that dev rows are held out.
-
-    reading: the seed of the held-out sample, and how to read the files.
-    """
-    spec = plugin_host(context).task(task)
+def _check_files(files: tuple[str | None, ...]) -> None:
     if "" in files:
         raise UsageError(
             "--train, --dev or --test has an empty file name; give the name of a file, or leave the option out"
         )
     if files.count("-") > 1:
         raise UsageError("only one of --train, --dev and --test can read stdin; give files for the others")
-    from onetrunk.core.data.dataset import Splits
-    from onetrunk.core.data.training_data import read_train_data
-
-    labels = None if parent is None else parent[1].labels
-    train_file, dev_file, test_file = files
-    seed, options = reading
-    splits = Splits(train_file or "", dev_file, test_file)
-    data = read_train_data(spec, splits, seed=seed, labels=labels, options=options)
-    print_notes(data.notes)
-    return data
-
-
-def _train(
-    host: PluginHost, job: TrainJob, parent: Parent | None, backbone: str | None, device: str
-) -> TrainResult:
-    """Run one training, with its progress on stderr."""
-    from onetrunk.cli.progress import TrainingProgress
-    from onetrunk.core.training.full_finetuning import train_full
-    from onetrunk.core.training.pipeline import train_adapter
-    from onetrunk.core.training.run_state import TrainingCallback
-
-    parents = {} if parent is None else {parent[0].ref: parent[1]}
-    where, revision = choose_backbone(parents, backbone)
-    loaded = load_backbone(where, revision, device=device, dtype=job.settings.precision)
-    with TrainingProgress({job.name: host.task(job.task).primary}) as progress:
-        job = replace(job, callback=TrainingCallback(progress.step, progress.epoch))
-        if job.settings.method == "full":
-            return train_full(host, job, loaded)
-        return train_adapter(host, Store(), job, loaded)
 
 
 def _print(result: TrainResult, seconds: float) -> None:
-    by_split = {split: scalar_metrics(metrics) for split, metrics in result.metrics.items()}
-    names = dict.fromkeys(name for figures in by_split.values() for name in figures)
-    rows = [(name, *(format_metric(own.get(name)) for own in by_split.values())) for name in names]
-    table(("result", *by_split), rows, right=list(by_split))
+    splits = list(result.metrics)
+    table(("result", *splits), metric_rows(result.metrics), right=splits)
     if result.decoder:
         say(CALIBRATED_ON_DEV)
     epochs = f"{len(result.run.history)} of {counted(result.run.trainable.settings.epochs or 0, 'epoch')}"
     about = [
-        ("loss", f"{result.loss:.4f} in the best epoch, {result.run.best_epoch}; {epochs} run"),
+        ("loss", f"{result.loss:.4f} in the best epoch ({result.run.best_epoch}); {epochs} run"),
         ("parameters", f"{result.trained:,} trained, {result.share:.2%} of those of the backbone"),
         ("size", size(result.bytes) if result.stored else "-"),
         ("speed", f"{result.run.tokens_per_second:,.0f} tokens/s"),

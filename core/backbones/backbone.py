@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -25,17 +27,23 @@ from onetrunk.core.backbones.checkpoint import (
     read_pooler,
     read_weights,
 )
-from onetrunk.core.backbones.configuration import check_positions, checked_sizes, read_config
 from onetrunk.core.backbones.device import resolve_device, resolve_dtype
-from onetrunk.core.backbones.families import FAMILIES, Family, expected_shapes, linear_shapes
-from onetrunk.core.backbones.repository import locate
-from onetrunk.core.backbones.shared_values import SharedValues
+from onetrunk.core.backbones.families import (
+    FAMILIES,
+    Family,
+    check_positions,
+    checked_sizes,
+    expected_shapes,
+    linear_shapes,
+    read_config,
+)
+from onetrunk.core.backbones.repository import OFFLINE_NAME, locate
 from onetrunk.core.backbones.tokenization import TextEncoder
 from onetrunk.core.backbones.transformers_encoder import SUPPORTED, load_padded, read_padded
 from onetrunk.core.errors import BackboneError, UnsupportedBackbone
 from onetrunk.core.tasks import Pooling
 
-DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_BACKBONE = OFFLINE_NAME
 
 _TOKENIZER_JSON = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
@@ -44,22 +52,19 @@ TOKENIZER_PROBE = ("Ada's naïve résumé, 1,234.5 €!", "東京 Привет �
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Backbone:
-    """A pretrained encoder, without its weights: a trunk has the copy in memory. Thread-safe.
+    """A pretrained encoder. Its weights are not kept here, but in a trunk (`core.trunk`). Thread-safe.
 
     name: Hub id or folder.
     revision: Hub commit, None for a folder.
-    folder: its files.
-    stamps: sizes and times of the weight files when they were read.
-    family: its layout and conventions.
-    config: its transformers configuration.
-    shapes: shapes of the encoder's weights by their name in the bare encoder (`encoder.layer.0.…`).
-    encoder: encodes texts as token ids.
+    config: the configuration of transformers.
+    shapes: shape of each weight, by its name in the bare encoder (`encoder.layer.0.…`).
     pooler: weight (width, width) and bias (width,) of the pretrained pooler, None without one.
-    pooling: the meaning of `auto` pooling.
+    pooling: the pooling that the setting `auto` selects.
     fingerprint: sha256 of names, shapes and values of the weights.
-    tokenizer_fingerprint: sha256 of the vocabulary and the tokens of `TOKENIZER_PROBE`.
-    device, dtype: default device of trunks, and dtype of their frozen products.
-    trunks: the trunks in use, by dtype; `trunk_of` fills it.
+    tokenizer_fingerprint: sha256 of the vocabulary and of the token ids of `TOKENIZER_PROBE`.
+    device: default device of trunks.
+    dtype: default precision of a trunk's products with the pretrained weights.
+    trunks: the trunks in use, by precision. `core.trunk.build.trunk_of` fills it and holds `building` meanwhile.
     """
 
     name: str
@@ -76,7 +81,8 @@ class Backbone:
     tokenizer_fingerprint: str
     device: torch.device
     dtype: torch.dtype
-    trunks: SharedValues[torch.dtype, Any] = field(init=False, default_factory=SharedValues)
+    trunks: WeakValueDictionary[torch.dtype, Any] = field(init=False, default_factory=WeakValueDictionary)
+    building: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     @classmethod
     def load(
@@ -86,28 +92,30 @@ class Backbone:
         device: str = "auto",
         dtype: str = "auto",
     ) -> Backbone:
-        """Load a backbone from a Hub id, a local folder or, for the default one, the installed offline package.
+        """Load a backbone from a Hub id or a local folder; the default one also from its offline package.
 
         device: `auto` (CUDA if available), `cpu`, `cuda`, `cuda:1`, …
         dtype: `auto` (bf16 if the device has instructions for it, else fp32), `fp32`, `bf16`, or `int8` for
             inference only.
-        Raises BackboneError (files missing or damaged, or neither cached nor to be downloaded), UnsupportedBackbone
-        (not an encoder, or an architecture that is not supported) and UsageError (device or dtype not available).
+        Raises BackboneError if files are missing or damaged, or can neither be found nor downloaded,
+        UnsupportedBackbone for a model that is not an encoder or not supported, and UsageError if the device or the
+        dtype is not available.
         """
         where = resolve_device(device)
         precision = resolve_dtype(dtype, where)
-        files = locate(str(name_or_path), revision)
-        name, folder = files.name, files.folder.absolute()
+        name = str(name_or_path)
+        found, commit = locate(name, revision)
+        folder = found.absolute()
         config = read_config(name, folder)
         stamps = file_stamps(name, folder)
         family, tensors, pooler = _encoder(name, folder, config)
         tokenizer = _read_tokenizer(name, folder)
         _check_tokens(name, tokenizer, config)
         tokenizer_fingerprint = _tokenizer_fingerprint(tokenizer)
-        first = _first_position(family, config)
+        first = int(config.pad_token_id) + 1 if family.positions_after_padding else 0
         return cls(
             name=name,
-            revision=files.revision,
+            revision=commit,
             folder=folder,
             stamps=stamps,
             family=family,
@@ -123,9 +131,9 @@ class Backbone:
         )
 
     def read_tensors(self) -> dict[str, Tensor]:
-        """Read the weights again, by their name in the bare encoder, in float32 on the CPU. Do not write to them.
+        """Read the weights again, by their name in the bare encoder, in float32 on the CPU.
 
-        Files in float32 are memory-mapped until the last tensor is dropped.
+        Weights stored in float32 are memory-mapped from the files: do not write to them.
         Raises BackboneError if the files are missing or have changed since the backbone was loaded.
         """
         if file_stamps(self.name, self.folder) != self.stamps:
@@ -138,18 +146,18 @@ class Backbone:
         return read_padded(self.name, self.folder)
 
     def read_tokenizer(self) -> Any:
-        """Return a new transformers tokenizer. Raises BackboneError as `load` does."""
+        """Return a new tokenizer of transformers. Raises BackboneError if its files are missing or damaged."""
         return _read_tokenizer(self.name, self.folder)
 
     @property
     def public_name(self) -> str:
-        """The name to publish: of a local folder only the last part, as its path is private."""
+        """The name to publish: the Hub id, or a local folder's name without the path, which is private."""
         folder = Path(self.name)
         return folder.resolve().name if folder.is_dir() else self.name
 
     @property
     def hidden_size(self) -> int:
-        """Size of a hidden state."""
+        """Number of values of a hidden state."""
         return int(self.config.hidden_size)
 
     @property
@@ -164,17 +172,13 @@ class Backbone:
 
     @property
     def linear_shapes(self) -> dict[Target, tuple[int, int]]:
-        """(d_out, d_in) of every linear that an adapter can target."""
+        """(d_out, d_in) of every linear module that an adapter can target."""
         return linear_shapes(self.family.layout, self.shapes)
 
     @property
     def first_position(self) -> int:
-        """Position of the first token of a sequence."""
-        return _first_position(self.family, self.config)
-
-
-def _first_position(family: Family, config: Any) -> int:
-    return int(config.pad_token_id) + 1 if family.positions_after_padding else 0
+        """Index of the position embedding of a sequence's first token."""
+        return self.encoder.first_position
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
@@ -188,7 +192,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _tokenizer_fingerprint(tokenizer: Any) -> str:
-    """Return the sha256 of what the tokenizer does, which no file format or padding changes."""
+    """Return the sha256 of vocabulary and tokenisation; it does not depend on the file format or on padding."""
     encodings = tokenizer.backend_tokenizer.encode_batch(list(TOKENIZER_PROBE))
     probe = [list(compress(encoding.ids, encoding.attention_mask)) for encoding in encodings]
     seen = {"vocab": sorted(tokenizer.get_vocab().items()), "probe": probe}
@@ -198,7 +202,7 @@ def _tokenizer_fingerprint(tokenizer: Any) -> str:
 def _encoder(
     name: str, folder: Path, config: Any
 ) -> tuple[Family, dict[str, Tensor], tuple[Tensor, Tensor] | None]:
-    """Return family, weights by name and pooler of an encoder. Raises UnsupportedBackbone for another model."""
+    """Return family, weights by name and pooler. Raises UnsupportedBackbone for a model that is not an encoder."""
     if getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False):
         raise UnsupportedBackbone(
             name, f"{config.model_type!r} is not an encoder, but a decoder; {SUPPORTED}"
@@ -210,12 +214,9 @@ def _encoder(
     family = FAMILIES[config.model_type]
     check_positions(name, family, config)
     shapes = expected_shapes(family, checked_sizes(name, family, config))
-    tensors, pooler = (
-        read_weights(name, folder, family.prefix, shapes),
-        read_pooler(name, folder, family.prefix),
-    )
+    tensors = read_weights(name, folder, family.prefix, shapes)
     check_finite(name, tensors)
-    return family, tensors, pooler
+    return family, tensors, read_pooler(name, folder, family.prefix)
 
 
 def _read_tokenizer(name: str, folder: Path) -> Any:
@@ -238,7 +239,7 @@ def _read_tokenizer(name: str, folder: Path) -> Any:
 
 
 def _check_tokens(name: str, tokenizer: Any, config: Any) -> None:
-    """Raise BackboneError unless the encoder has an embedding for every token, the special ones included."""
+    """Raise BackboneError for a missing special token, or a token without an embedding in the encoder."""
     for special in ("cls", "sep", "unk"):
         if getattr(tokenizer, f"{special}_token_id") is None:
             raise BackboneError(

@@ -1,4 +1,4 @@
-"""Reads the weights of an encoder from safetensors files; the checkpoint may have any head and naming."""
+"""Reads the weights of an encoder from safetensors files, whichever head the checkpoint has."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ def read_weights(
 ) -> dict[str, Tensor]:
     """Return the weights of the bare encoder in float32, memory-mapped if the files are in float32.
 
-    prefix: of the encoder's weight names in a model with a head, such as `bert`.
-    shapes: of the weights to read, by name.
+    prefix: of the encoder's weights in a model with a head, such as `bert`; it may be absent in the files.
+    shapes: the expected shape of each weight to read, by its name without prefix.
     Raises BackboneError if a weight is missing or has another shape.
     """
     found = _read(name, folder, prefix, shapes)
     if missing := [key for key in shapes if key not in found]:
         raise BackboneError(name, f"weights are missing: {first_few(missing)}")
-    for key, shape in shapes.items():
-        if (own := tuple(found[key].shape)) != shape:
-            raise BackboneError(name, f"{key} has shape {own}, config.json says {shape}")
+    for key, expected in shapes.items():
+        if (shape := tuple(found[key].shape)) != expected:
+            raise BackboneError(name, f"{key} has shape {shape}, config.json says {expected}")
     return {key: found[key].float().contiguous() for key in shapes}
 
 
 def read_pooler(name: str, folder: Path, prefix: str) -> tuple[Tensor, Tensor] | None:
-    """Return a copy of the pooler's weight (width, width) and bias (width,) in float32, None without a pooler.
+    """Return the pooler's weight (width, width) and bias (width,) in float32, None without a pooler.
 
+    Both are copies: they are not memory-mapped.
     Raises BackboneError if a number is not finite.
     """
     found = _read(name, folder, prefix, _POOLER)
@@ -65,10 +66,7 @@ def _read(name: str, folder: Path, prefix: str, wanted: Collection[str]) -> dict
 
 
 def file_stamps(name: str, folder: Path) -> FileStamps:
-    """Return name, size and time of change of each weight file, to detect changes.
-
-    Raises BackboneError in the same cases as `weight_files`.
-    """
+    """Return name, size and time of change of each weight file. Raises BackboneError if a file is missing."""
     found = [(file.name, file.stat()) for file in weight_files(name, folder)]
     return tuple((file, status.st_size, status.st_mtime_ns) for file, status in found)
 
@@ -82,7 +80,7 @@ def check_finite(name: str, tensors: Mapping[str, Tensor]) -> None:
 
 
 def weight_files(name: str, folder: Path) -> list[Path]:
-    """Return the weight files. Raises BackboneError if one is missing; pickle files are not read."""
+    """Return the safetensors files with the weights. Raises BackboneError if one is missing."""
     index = folder / "model.safetensors.index.json"
     if is_there(name, index):
         weight_map = read_object(name, index).get("weight_map")
@@ -102,13 +100,13 @@ def weight_files(name: str, folder: Path) -> list[Path]:
 
 
 def _bare_name(key: str, prefix: str) -> str:
-    """Map a checkpoint's key to the bare encoder's: no prefix, and `weight`/`bias` for `gamma`/`beta`."""
+    """Return a weight's name in the bare encoder. Old checkpoints have other names for those of norms."""
     key = key.removeprefix(prefix + ".")
     return key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def is_there(name: str, file: Path) -> bool:
-    """Whether `file` is a file. Raises BackboneError if that cannot be found out (no permission)."""
+    """Whether `file` is a file. Raises BackboneError if there is no permission to read its folder."""
     try:
         return file.is_file()
     except OSError as error:
@@ -116,7 +114,7 @@ def is_there(name: str, file: Path) -> bool:
 
 
 def read_object(name: str, file: Path) -> dict[str, Any]:
-    """Return the JSON object in `file`. Raises BackboneError if it has none."""
+    """Return the JSON object in `file`. Raises BackboneError if the file cannot be read or has no JSON object."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

@@ -1,14 +1,16 @@
-"""Device and precision: checks a user's choice against the hardware."""
+"""Devices and precisions: checks a user's choice against the hardware, and copies tensors to a device."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from onetrunk.core.backbones.kernels import has_int8, has_native_bf16
 from onetrunk.core.errors import UsageError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
-"""Precisions of the frozen products by name. With int8 products, everything else is in float32."""
+"""Precision of the products with pretrained weights, by name. With int8, everything else is in float32."""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -38,12 +40,21 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype not in DTYPES:
         raise UsageError(f"precision {dtype!r} is unknown; expected auto, {', '.join(DTYPES)}")
     if dtype == "int8" and not (device.type == "cpu" and has_int8()):
-        where = "this CPU has none of its kernels" if device.type == "cpu" else f"the device is {device}"
-        remedy = "fp32 or bf16" if device.type == "cpu" else "--device cpu, or fp32 or bf16"
-        raise UsageError(f"precision int8 requires an x86 CPU, {where}; use {remedy}")
+        fault, remedy = f"the device is {device}", "--device cpu, or fp32 or bf16"
+        if device.type == "cpu":
+            fault, remedy = "this CPU has none of its kernels", "fp32 or bf16"
+        raise UsageError(f"precision int8 requires an x86 CPU, {fault}; use {remedy}")
     return DTYPES[dtype]
 
 
 def name_of(dtype: torch.dtype) -> str:
     """Return `fp32`, `bf16` or `int8`."""
     return next(name for name, known in DTYPES.items() if known == dtype)
+
+
+def to_device(values: Tensor | np.ndarray, device: torch.device) -> Tensor:
+    """Return `values` as a tensor on `device`. A copy to a GPU uses page-locked memory and does not block."""
+    tensor = torch.as_tensor(values)
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -1,7 +1,8 @@
-"""The encoder families of the packed trunk: names of weights, sizes and conventions.
+"""Encoder families, and the sizes that an encoder's configuration declares.
 
-All have the same layer: attention, a norm, two products with an activation between, a norm. They differ in the
-names of the weights, in the embeddings and in transformers' heads.
+The packed trunk (`core.trunk.packed`) runs the families in `FAMILIES`. They all have BERT's layer: attention, a
+norm, two products with an activation between, a norm. They differ in the names of the weights, in the embeddings
+and in the heads of transformers.
 """
 
 from __future__ import annotations
@@ -9,11 +10,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from onetrunk.adapters.methods.lora import Target
 from onetrunk.adapters.methods.target_modules import BERT_LAYOUT, Layout
+from onetrunk.core.backbones.checkpoint import first_line, is_there
+from onetrunk.core.errors import BackboneError, UnsupportedBackbone
 from onetrunk.core.tasks import HeadStyle
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+
+_COUNTS = (
+    "vocab_size",
+    "max_position_embeddings",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,14 +38,14 @@ class Family:
     prefix: attribute of the encoder in a model with a head (`bert` in `BertForTokenClassification`).
     style: the structure of transformers' head for sequence classification.
     layout: paths of the linear modules.
-    norms: paths below a layer of the norms after attention and after the output.
-    positions_after_padding: positions begin at the padding id + 1 (RoBERTa) instead of 0.
-    token_types: whether the embeddings have token types; single sequences have the first.
+    norms: paths, within a layer, of the norm after attention and of the norm at the end.
+    positions_after_padding: whether positions begin at the padding id + 1 (RoBERTa) instead of 0.
+    token_types: whether the embeddings have token types.
     projected: whether embeddings may be narrower than the layers, with a projection between (ELECTRA).
     config_names: BERT's name of a size → the name in this family's configuration, if it differs.
-    epsilon: of the norms; None if the configuration has it.
-    packed: whether the packed trunk computes it. If not, transformers' model does, over padded batches; then only
-        prefix, style, layout and positions_after_padding are used.
+    epsilon: epsilon of the norms; None to read it from the configuration.
+    packed: whether the packed trunk runs the encoder. Otherwise transformers' model runs it over padded batches,
+        and only prefix, style, layout and positions_after_padding are used.
     pooler_inside: whether the pooler is part of the encoder (BERT) or of the head.
     """
 
@@ -87,11 +102,10 @@ FAMILIES = {
 class Sizes:
     """The sizes and conventions of one encoder, under the same names for all families.
 
-    width: size of a hidden state.
-    wide: size between the two products of a layer (`intermediate_size`).
-    embedding: size of an embedding.
-    positions: number of position embeddings.
     token_types: number of token type embeddings, 0 without.
+    embedding: number of values of an embedding.
+    width: number of values of a hidden state.
+    wide: number of values between the two products of a layer (`intermediate_size`).
     """
 
     vocabulary: int
@@ -104,6 +118,50 @@ class Sizes:
     heads: int
     activation: str
     epsilon: float
+
+
+def read_config(name: str, folder: Path) -> Any:
+    """Return the configuration of transformers in `folder`.
+
+    Raises BackboneError if it is missing or if a size (number of layers, of heads, …) is below 1, and
+    UnsupportedBackbone if transformers cannot read it.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    if not is_there(name, folder / "config.json"):
+        raise BackboneError(name, f"config.json is missing in {folder}")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, KeyError, OSError, StrictDataclassError) as error:
+        raise UnsupportedBackbone(name, f"config.json cannot be read: {first_line(error)}") from error
+    written: Mapping[str, str] = config.attribute_map  # DistilBERT writes hidden_size as dim
+    for key in _COUNTS:
+        value = getattr(config, key, 1)
+        if isinstance(value, int) and value < 1:
+            raise BackboneError(
+                name, f"config.json: {written.get(key, key)} is {value}; expected a whole number from 1 on"
+            )
+    return config
+
+
+def check_positions(name: str, family: Family, config: Any) -> None:
+    """Raise BackboneError if the encoder has too few positions, or if they begin after an invalid padding id."""
+    first, padding = 0, config.pad_token_id
+    if family.positions_after_padding:
+        if not isinstance(padding, int) or padding < 0:
+            raise BackboneError(
+                name,
+                f"config.json: pad_token_id is {padding}; expected a whole number from 0 on, after which the "
+                f"positions of {config.model_type!r} begin",
+            )
+        first = padding + 1
+    if (positions := int(config.max_position_embeddings)) < first + 3:
+        raise BackboneError(
+            name,
+            f"config.json: max_position_embeddings is {positions}; expected {first + 3} or more, for a token "
+            "between two special ones",
+        )
 
 
 def sizes_of(family: Family, config: Any) -> Sizes:
@@ -127,8 +185,24 @@ def sizes_of(family: Family, config: Any) -> Sizes:
     )
 
 
+def checked_sizes(name: str, family: Family, config: Any) -> Sizes:
+    """Return the sizes of an encoder. Raises UnsupportedBackbone if the packed trunk does not support them."""
+    if (kind := getattr(config, "position_embedding_type", None) or "absolute") != "absolute":
+        raise UnsupportedBackbone(name, f"position embeddings of type {kind!r}; supported: absolute")
+    sizes = sizes_of(family, config)
+    if sizes.activation not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise UnsupportedBackbone(name, f"activation {sizes.activation!r}; supported: {known}")
+    if sizes.width % sizes.heads:
+        raise UnsupportedBackbone(
+            name,
+            f"hidden_size {sizes.width} is not a multiple of the number of attention heads, {sizes.heads}",
+        )
+    return sizes
+
+
 def linear_shapes(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> dict[Target, tuple[int, int]]:
-    """Return (d_out, d_in) of every linear that an adapter can target, from the shapes of the bare encoder."""
+    """Return (d_out, d_in) of every linear module that an adapter can target; shapes: of all weights, by name."""
     numbered = re.compile(rf"{re.escape(layout.layers)}\.(\d+)\.")
     layers = {int(match[1]) for name in shapes if (match := numbered.match(name))}
     paths = {
@@ -160,5 +234,4 @@ def expected_shapes(family: Family, sizes: Sizes) -> dict[str, tuple[int, ...]]:
 
 
 def _both(path: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of weight and bias of the module at `path`."""
     return {f"{path}.weight": shape, f"{path}.bias": shape[:1]}

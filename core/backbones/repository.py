@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,18 +14,10 @@ OFFLINE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 PATTERNS = ("*.json", "*.txt", "*.model", "model*.safetensors", "1_Pooling/config.json")
 
 
-@dataclass(frozen=True, slots=True)
-class BackboneFiles:
-    """A folder with a backbone's files. name, revision: with these `locate` finds the same files again."""
+def locate(name: str, revision: str | None) -> tuple[Path, str | None]:
+    """Return the folder of a backbone's files, and the Hub commit, None for a local folder or the offline package.
 
-    name: str
-    revision: str | None
-    folder: Path
-
-
-def locate(name: str, revision: str | None) -> BackboneFiles:
-    """Return the files of `name`; files that are neither local nor cached are downloaded from the Hub.
-
+    Files that are neither local nor in the cache are downloaded from the Hub.
     Raises BackboneError if there is no such folder or repo, or if the Hub cannot be reached and nothing is cached.
     """
     if name and _is_folder(name):
@@ -34,10 +25,10 @@ def locate(name: str, revision: str | None) -> BackboneFiles:
             raise BackboneError(
                 name, f"revision {revision!r} was asked for, but a local folder has no revisions"
             )
-        return BackboneFiles(name, None, Path(name))
+        return Path(name), None
     if name == OFFLINE_NAME and revision is None and (folder := offline_folder()) is not None:
         _check_offline_weights(folder)
-        return BackboneFiles(name, None, folder)
+        return folder, None
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise BackboneError(name, "there is no such folder")
     return _download(name, revision)
@@ -73,37 +64,28 @@ def _check_offline_weights(folder: Path) -> None:
         )
 
 
-def _download(name: str, revision: str | None) -> BackboneFiles:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+def _download(name: str, revision: str | None) -> tuple[Path, str]:
+    from huggingface_hub import errors, snapshot_download
 
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(PATTERNS)))
-    except HFValidationError as error:
+    except errors.HFValidationError as error:
         raise BackboneError(
             name, "neither a folder nor a Hub id such as google-bert/bert-base-cased"
         ) from error
-    except RevisionNotFoundError as error:
+    except errors.RevisionNotFoundError as error:
         raise BackboneError(name, f"the Hub repo has no revision {revision!r}") from error
-    except GatedRepoError as error:
+    except errors.GatedRepoError as error:
         raise BackboneError(
             name, "the Hub repo is gated; ask for access there, then `hf auth login`"
         ) from error
-    except RepositoryNotFoundError as error:
+    except errors.RepositoryNotFoundError as error:
         raise BackboneError(name, "no such Hub repo, or it is private and the token has no access") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError) as error:
         raise BackboneError(
             name,
             "it is not in the local cache and the Hub cannot be reached; pass a local folder, or go online once",
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except (errors.HfHubHTTPError, OSError) as error:
         raise BackboneError(name, f"the Hub did not deliver it: {str(error).splitlines()[0]}") from error
-    return BackboneFiles(name, folder.name, folder)
+    return folder, folder.name

@@ -1,4 +1,4 @@
-"""Encodes texts as token ids: windows for long texts, and the token row of every word."""
+"""Encodes texts as token ids: cuts long texts into windows, and finds the token of every word."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from onetrunk.core.tasks import Span
 
 OVERLAP = 0.25
-"""Share of a window that overlaps with the next, so that every token has context on both sides."""
+"""Smallest share of a window's tokens that the next window has too: every token has context on both sides."""
 
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -22,11 +22,13 @@ _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 class Encoded:
     """A text as token ids.
 
-    windows: the ids (tokens,) of each window, special tokens included; several if the text is longer than the
-        backbone's positions.
-    join_window, join_row: (rows,) the window of each row of the whole text, and the row in that window.
+    A text with more tokens than the backbone has positions is several windows, which overlap. The text has one row
+    for each of its tokens, one before them and one after them for the special tokens.
+
+    windows: the ids (tokens,) of each window, special tokens included.
+    join_window, join_row: (rows,) for each row of the text, its window, and the index of its token in that window.
     words: (words,) the row of each word's first token.
-    first_position: position of the first token of a window.
+    first_position: index of the position embedding of a window's first token.
     """
 
     windows: tuple[np.ndarray, ...]
@@ -37,23 +39,23 @@ class Encoded:
 
     @property
     def rows(self) -> int:
-        """Number of rows of the whole text: its tokens and one pair of special tokens."""
+        """Number of rows of the text: its tokens and two special tokens."""
         return len(self.join_row)
 
     @property
     def tokens(self) -> int:
-        """Number of tokens that the trunk computes, over all windows."""
+        """Number of tokens of all windows: the cost of the text in the encoder."""
         return sum(map(len, self.windows))
 
 
 class TextEncoder:
     """Encodes texts with a fast tokenizer. Thread-safe.
 
-    tokenizer: a fast tokenizer of transformers. The constructor turns its truncation and padding off; its settings
-        must not change afterwards: a change while another thread tokenises raises "Already borrowed".
-    max_tokens: number of positions of the backbone, special tokens included.
-    first_position: position of a window's first token (0 for BERT, padding id + 1 for RoBERTa).
-    unknown: the id of the unknown token.
+    tokenizer: a fast tokenizer of transformers. The constructor turns its truncation and padding off. Do not change
+        its settings afterwards: a change while another thread tokenises raises "Already borrowed".
+    max_tokens: largest number of tokens of a window, special tokens included.
+    first_position: index of the position embedding of a window's first token (0 for BERT, padding id + 1 for
+        RoBERTa).
     """
 
     def __init__(self, tokenizer: Any, max_tokens: int, first_position: int = 0) -> None:
@@ -62,37 +64,38 @@ class TextEncoder:
         self._tokenizer.no_padding()
         self._before, self._after = tokenizer.cls_token_id, tokenizer.sep_token_id
         self.unknown = tokenizer.unk_token_id
-        self._size, self._first_position = max_tokens - 2, first_position  # without special tokens
+        self.first_position = first_position
+        self._size = max_tokens - 2  # without special tokens
 
     def encode(self, texts: Sequence[str], words: Sequence[Sequence[Span]]) -> list[Encoded]:
-        """Encode `texts`; words: the spans of each text's words, () for a task without words."""
+        """Encode `texts`; words: the character spans of each text's words, () for a task without words."""
         return [
             self.arrange(tokens, spans) for tokens, spans in zip(self.tokenise(texts), words, strict=True)
         ]
 
     def tokenise(self, texts: Sequence[str]) -> list[Any]:
-        """Tokenise `texts`: the slow half of `encode`. `arrange` can use a result for several tasks.
+        """Tokenise `texts`: the slow half of `encode`. `arrange` can use one result for several tasks.
 
-        A lone surrogate, which JSON allows and UTF-8 does not, becomes U+FFFD; offsets stay correct.
+        A lone surrogate, which JSON allows and UTF-8 does not, is read as U+FFFD; this keeps character offsets.
         """
         plain = [text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text) for text in texts]
         return list(self._tokenizer.encode_batch(plain, add_special_tokens=False))
 
     def arrange(self, tokens: Any, spans: Sequence[Span] = ()) -> Encoded:
-        """Encode the tokens of one text: cut them into windows and find the row of each word of `spans`."""
+        """Cut the tokens of one text into windows, and find the row of each word; spans: the words' characters."""
         ids: list[int] = list(tokens.ids)
         rows: list[int] = []
         if spans:
             ids, rows = _align(ids, tokens.offsets, spans, self.unknown)
         content = np.asarray(ids, dtype=np.int64)
         starts = _window_starts(len(content), self._size)
-        windows = tuple(self._with_specials(content[start : start + self._size]) for start in starts)
+        windows = tuple(
+            np.concatenate(([self._before], content[start : start + self._size], [self._after]))
+            for start in starts
+        )
         join_window, join_row = _join(len(content), starts, self._size)
         words = np.asarray(rows, dtype=np.int64) + 1
-        return Encoded(windows, join_window, join_row, words, self._first_position)
-
-    def _with_specials(self, ids: np.ndarray) -> np.ndarray:
-        return np.concatenate(([self._before], ids, [self._after])).astype(np.int64)
+        return Encoded(windows, join_window, join_row, words, self.first_position)
 
 
 def _align(
@@ -100,8 +103,8 @@ def _align(
 ) -> tuple[list[int], list[int]]:
     """Return the ids, and for each word the index of the first token that covers one of its characters.
 
-    A word that the tokenizer drops (an invisible character, say) becomes an unknown token, so that every word has a
-    row. transformers alone adds no such token and therefore gives such a text other logits.
+    The tokenizer drops some words, such as an invisible character. An unknown token is inserted for such a word, so
+    that every word has a row. transformers does not insert one, and gives other logits for such a text.
     """
     out: list[int] = []
     rows: list[int] = []
@@ -121,7 +124,7 @@ def _align(
 
 
 def _window_starts(length: int, size: int) -> list[int]:
-    """Return the first tokens of windows of `size` tokens, evenly spread; each overlaps by at least `OVERLAP`."""
+    """Return the index of the first token of each window; the windows are evenly spread over the text."""
     if length <= size:
         return [0]
     step = size - int(size * OVERLAP)
@@ -130,7 +133,7 @@ def _window_starts(length: int, size: int) -> list[int]:
 
 
 def _join(length: int, starts: Sequence[int], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return window and row of each row of the whole text: of each token, where it has the most context."""
+    """Return `Encoded.join_window` and `join_row`: each token is taken from the window with the most context."""
     if len(starts) == 1:
         return np.zeros(length + 2, dtype=np.int64), np.arange(length + 2)
     token = np.arange(length)

@@ -1,6 +1,6 @@
-"""Encoders without a packed form: reads their structure from transformers' model.
+"""Encoders that are not in `FAMILIES`: transformers' own model runs them.
 
-The modules that an adapter can target, and the prefix and names of the weights, come from the model, so that no
+The linear modules that an adapter can target, and the names of the weights, are read from the model: no
 architecture needs a record here.
 """
 
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from onetrunk.adapters.errors import first_few
@@ -22,7 +21,6 @@ from onetrunk.core.backbones.checkpoint import check_finite, first_line, weight_
 from onetrunk.core.backbones.families import FAMILIES, Family
 from onetrunk.core.backbones.rng import global_generators
 from onetrunk.core.errors import BackboneError, UnsupportedBackbone
-from onetrunk.core.tasks import HeadStyle
 
 SUPPORTED = (
     f"supported: {', '.join(FAMILIES)}, and more slowly other encoders that transformers has a masked language "
@@ -42,17 +40,18 @@ _NAMES = {path: module for module, path in BERT_LAYOUT.modules.items()} | {
     "mlp.Wi": "intermediate",
     "mlp.Wo": "output",
 }
-"""Path of a module below a layer → its name; a module at any other path has the path as its name."""
+"""Path of a module within a layer → its name as a LoRA target. A module at any other path is named by its path."""
 
 _INDEXED = re.compile(r"(.+?)\.\d+\.(.+)")
 _TOLERANCE = 1e-4
+"""Largest change of a hidden state by padding, relative to the largest hidden state, that is taken for rounding."""
 
 
 def load_padded(name: str, folder: Path, config: Any) -> tuple[Family, dict[str, Tensor]]:
     """Return the family of an encoder that transformers runs, and its weights by name, in float32 on the CPU.
 
-    Raises UnsupportedBackbone for a model that is not an encoder, has no linears in a list of layers, or has hidden
-    states that depend on padding; BackboneError if weights are missing or cannot be read.
+    Raises UnsupportedBackbone for a model that is not an encoder, has no list of layers with linear modules, or has
+    hidden states that depend on padding; BackboneError if weights are missing or cannot be read.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -62,12 +61,17 @@ def load_padded(name: str, folder: Path, config: Any) -> tuple[Family, dict[str,
         )
     model = _read_model(name, folder)
     check_finite(name, model.state_dict())
+    pooler = (getattr(config, "pooler_hidden_act", None), getattr(config, "pooler_hidden_size", None))
+    has_same_head = config.model_type in ("deberta", "deberta-v2") and pooler == ("gelu", config.hidden_size)
     family = Family(
         model_type=config.model_type,
         prefix=model.base_model_prefix,
-        style=_head_style(config),
+        style="deberta" if has_same_head else "plain",
         layout=_layout(name, config, model),
-        positions_after_padding=_positions_after_padding(model),
+        positions_after_padding=any(  # such position embeddings have a padding index
+            "position" in path and isinstance(module, nn.Embedding) and module.padding_idx is not None
+            for path, module in model.named_modules()
+        ),
         packed=False,
         pooler_inside=False,
     )
@@ -85,22 +89,13 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _read_model(name: str, folder: Path) -> Any:
-    """Return transformers' model of the bare encoder; transformers maps old names of weights to new ones."""
     from transformers import AutoModel
 
     weight_files(name, folder)
     options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
     try:
         model, found = AutoModel.from_pretrained(folder, output_loading_info=True, **options)
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        ArithmeticError,
-        RuntimeError,
-        OSError,
-        SafetensorError,
-    ) as error:
+    except Exception as error:  # transformers does not check these files and raises any error
         raise BackboneError(name, f"transformers cannot load it: {first_line(error)}") from error
     if missing := sorted(key for key in found["missing_keys"] if not key.startswith("pooler")):
         raise BackboneError(name, f"weights are missing: {first_few(missing)}")
@@ -110,17 +105,17 @@ def _read_model(name: str, folder: Path) -> Any:
 def build_model(
     config: Any, tensors: Mapping[str, Tensor], device: torch.device, attention: str | None = None
 ) -> nn.Module:
-    """Return transformers' model of a bare encoder, frozen, in evaluation mode.
+    """Return transformers' model of an encoder without a head, frozen, in evaluation mode.
 
     tensors: its weights by name, in the shapes of the model.
-    attention: transformers' name of the attention implementation, None for its default.
+    attention: name of an attention implementation of transformers, None for the default one.
     """
     from transformers import AutoModel
 
     options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
     if attention is not None:
         options["attn_implementation"] = attention
-    with global_generators():  # transformers draws initial weights, which are replaced
+    with global_generators():  # transformers draws random initial weights, which are replaced below
         model = _bare(AutoModel.from_config(config, **options))
     model.load_state_dict({key: tensor.to(device) for key, tensor in tensors.items()}, assign=True)
     frozen: nn.Module = model.to(device).requires_grad_(False).eval()
@@ -128,21 +123,14 @@ def build_model(
 
 
 def _bare(model: Any) -> Any:
-    """Return `model` without its pooler: OneTrunk has its own heads, and many checkpoints have no pooler."""
+    """Return `model` without its pooler, which OneTrunk does not use."""
     if hasattr(model, "pooler"):
         model.pooler = nn.Identity()
     return model
 
 
-def _head_style(config: Any) -> HeadStyle:
-    """Return `deberta` if OneTrunk builds the same heads as transformers, else `plain`."""
-    pooler = (getattr(config, "pooler_hidden_act", None), getattr(config, "pooler_hidden_size", None))
-    known = config.model_type in ("deberta", "deberta-v2") and pooler == ("gelu", config.hidden_size)
-    return "deberta" if known else "plain"
-
-
 def _layout(name: str, config: Any, model: nn.Module) -> Layout:
-    """Return the list of layers with the most linears, and their paths below a layer."""
+    """Return the list of layers that has the most linear modules, and the paths of these within a layer."""
     linears = [path for path, module in model.named_modules() if type(module) is nn.Linear]
     indexed = [match for path in linears if (match := _INDEXED.fullmatch(path))]
     if not indexed:
@@ -152,19 +140,11 @@ def _layout(name: str, config: Any, model: nn.Module) -> Layout:
     return Layout(layers, {_NAMES.get(path, path): path for path in paths})
 
 
-def _positions_after_padding(model: nn.Module) -> bool:
-    """Whether positions begin at the padding id + 1 (RoBERTa): the position embeddings have a padding index."""
-    return any(
-        "position" in path and isinstance(module, nn.Embedding) and module.padding_idx is not None
-        for path, module in model.named_modules()
-    )
-
-
 @torch.inference_mode()
 def _check_padding(name: str, config: Any, model: nn.Module) -> None:
-    """Raise UnsupportedBackbone unless ids are enough as input and padding does not change hidden states.
+    """Raise UnsupportedBackbone unless the model runs on token ids alone and ignores padding.
 
-    Some architectures do not mask padding (FNet), so that predictions would depend on the batch.
+    Some architectures (FNet) do not mask padding: a prediction would depend on the other texts of its batch.
     """
     pad = config.pad_token_id or 0
     ids = (torch.arange(8) % 4 + pad + 1) % config.vocab_size
@@ -173,18 +153,19 @@ def _check_padding(name: str, config: Any, model: nn.Module) -> None:
     keep = torch.ones_like(padded)
     keep[1, 4:] = 0
     try:
-        alone = [model(input_ids=own, attention_mask=torch.ones_like(own))[0][0] for own in (long, short)]
+        alone = [model(input_ids=one, attention_mask=torch.ones_like(one))[0][0] for one in (long, short)]
         both = model(input_ids=padded, attention_mask=keep)[0]
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise UnsupportedBackbone(name, f"transformers cannot run it on token ids alone: {error}") from error
-    shapes = [tuple(own.shape) for own in alone]
+    shapes = [tuple(states.shape) for states in alone]
     if shapes != [(8, config.hidden_size), (4, config.hidden_size)]:
         raise UnsupportedBackbone(
             name,
             f"{config.model_type!r} returns hidden states of shapes {shapes}, expected one for each token",
         )
     worst = max(
-        float((own - padded[: len(own)]).abs().max()) for own, padded in zip(alone, both, strict=True)
+        float((states - padded[: len(states)]).abs().max())
+        for states, padded in zip(alone, both, strict=True)
     )
     if not worst <= _TOLERANCE * max(1.0, float(both.abs().max())):
         raise UnsupportedBackbone(

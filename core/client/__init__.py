@@ -1,11 +1,10 @@
-"""The client of a service: `Client` for code that waits, `AsyncClient` for an event loop. Imports no torch."""
+"""Clients of a OneTrunk service: `Client` is synchronous, `AsyncClient` is for asyncio. Neither imports torch."""
 
 from __future__ import annotations
 
-from onetrunk.core.client.async_client import AsyncClient
+from onetrunk.core.client.clients import AsyncClient, Client
 from onetrunk.core.client.errors import AnswerError, ClientError, ServiceError, ServiceUnreachable
 from onetrunk.core.client.retry import Retries
-from onetrunk.core.client.sync_client import Client
 from onetrunk.core.tasks.prediction import Prediction
 
 __all__ = [

@@ -1,10 +1,4 @@
-"""Client exceptions.
-
-ClientError               a request to the service at `url` failed
-├── ServiceError          the service refused it; `problem` has the reason
-├── ServiceUnreachable    no response: connection refused, broken or timed out
-└── AnswerError           a malformed or truncated response
-"""
+"""The exceptions of the clients."""
 
 from __future__ import annotations
 
@@ -15,7 +9,7 @@ from onetrunk.core.errors import OneTrunkError
 
 
 class ClientError(OneTrunkError):
-    """A request to the service at `url` failed."""
+    """A request to the service at `url` failed. The base class of all exceptions of the clients."""
 
     def __init__(self, url: str, message: str) -> None:
         super().__init__(f"{url}: {message}")
@@ -26,7 +20,7 @@ class ServiceError(ClientError):
     """The service refused a request, or one text of it.
 
     problem: the problem details (RFC 9457): `type`, `title`, `status`, `detail` and further members.
-    input: index of the text that it is about, from 0; None if it is about the request.
+    input: index of the refused text, from 0; None if the whole request was refused.
     """
 
     def __init__(self, url: str, problem: Mapping[str, Any], input: int | None = None) -> None:
@@ -37,19 +31,19 @@ class ServiceError(ClientError):
 
     @property
     def status(self) -> int:
-        """The HTTP status of the problem, 0 if it has none."""
+        """The HTTP status that `problem` states; 0 if it states none."""
         status = self.problem.get("status")
         return status if isinstance(status, int) else 0
 
     @property
     def type(self) -> str:
-        """The type of the problem, such as `unknown-adapter`."""
+        """The last part of the problem's type, such as `unknown-adapter`; empty without a type."""
         return str(self.problem.get("type", "")).rpartition("/")[2]
 
 
 class ServiceUnreachable(ClientError):
-    """No response: the connection was refused, broke or timed out."""
+    """The service did not respond: the connection was refused, broke or timed out."""
 
 
 class AnswerError(ClientError):
-    """A malformed or truncated response: not from a OneTrunk service, or cut off."""
+    """The response is malformed or truncated; it may not come from a OneTrunk service."""

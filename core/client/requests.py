@@ -15,16 +15,16 @@ JSON = "application/json"
 LINES = "application/x-ndjson"
 
 CHUNK = 512
-"""Default number of texts of a stream in one request; it bounds the memory."""
+"""Default number of texts in one request of a stream. A smaller number takes less memory."""
 
 _CHUNK_BYTES = 48 * 1024
-"""Maximum bytes of a request with several texts.
+"""Maximum size in bytes of a request of a stream with more than one text.
 
-A client reads the response only after it has sent the request, and a service with many results to send stops
-reading. A request of this size fits into the socket buffers, so that neither waits for the other.
+A client reads the response only after it has sent the whole request, and a service whose results are not read stops
+reading the request. A request of this size fits into the socket buffers, so that neither waits for the other.
 """
 
-_LOAD_SECONDS = 600.0  # an adapter may have to come from the Hub first
+_LOAD_SECONDS = 600.0  # the service may have to download the adapter from the Hub first
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 
 
@@ -32,9 +32,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 class ApiCall:
     """A request to the service.
 
-    path: below the base URL.  sends, accepts: media types of body and response; None for no response body.
-    seconds: read timeout, None for that of the client.  repeatable: whether it can be sent again after a failed
-    connection.
+    path: appended to the base URL.
+    sends: media type of `body`.
+    accepts: media type of the response; None for a response without a body.
+    seconds: read timeout in seconds; None for the timeout of the client.
+    repeatable: whether the request can be sent again after a failed connection.
     """
 
     method: str
@@ -73,7 +75,11 @@ def unload(name: str) -> ApiCall:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Texts of a stream in one request, with the line of each. first: index of the first text in the stream."""
+    """The texts of a stream that are sent in one request.
+
+    first: index of the first text in the stream.
+    lines: the encoded line of each text.
+    """
 
     first: int
     texts: tuple[str, ...]
@@ -82,7 +88,7 @@ class Chunk:
 
     @property
     def call(self) -> ApiCall:
-        """The request."""
+        """The request that sends these texts."""
         return ApiCall("POST", "/v1/predict/stream", b"".join(self.lines), LINES, LINES)
 
     def after(self, count: int) -> Chunk:
@@ -91,20 +97,20 @@ class Chunk:
 
 
 class Chunks:
-    """Groups the texts of a stream into chunks. most: texts per chunk."""
+    """Groups the texts of a stream into chunks. most: maximum number of texts per chunk."""
 
     def __init__(self, adapters: Sequence[str], most: int) -> None:
         if isinstance(adapters, str):
             raise TypeError("adapters must be a list of strings")
         if most < 1:
-            raise UsageError(f"chunk is {most}; expected at least 1")
+            raise UsageError(f"chunk is {most}; expected at least 1 text")
         self._adapters, self._most = tuple(adapters), most
         self._first = self._bytes = 0
         self._texts: list[str] = []
         self._lines: list[bytes] = []
 
     def add(self, text: str) -> Chunk | None:
-        """Add a text; return a chunk if one is complete. Raises TypeError if `text` is not a string."""
+        """Add a text; return a chunk if one is complete, else None. Raises TypeError if `text` is not a string."""
         if not isinstance(text, str):
             raise TypeError("texts must be strings")
         line = _encoded({"text": text, "adapters": self._adapters}) + b"\n"
@@ -112,11 +118,11 @@ class Chunks:
         self._texts.append(text)
         self._lines.append(line)
         self._bytes += len(line)
-        # At most one chunk is complete: with most = 1 nothing was collected before this text.
+        # With most = 1, no text was collected before this one, so `full` is None and cannot be lost.
         return self.rest() if len(self._texts) == self._most else full
 
     def rest(self) -> Chunk | None:
-        """Return the collected texts as a chunk, None if there are none, and start a new one."""
+        """Return the collected texts as a chunk, or None if there are none, and start a new chunk."""
         if not self._texts:
             return None
         chunk = Chunk(self._first, tuple(self._texts), self._adapters, tuple(self._lines))

@@ -1,4 +1,4 @@
-"""Retries: which requests are sent again, when, and for how long at most."""
+"""Retries: which failed requests are sent again, after which pause, and for how long."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ import httpx2
 
 from onetrunk.core.errors import UsageError
 
-LATER = (429, 503)
+_BUSY = (429, 503)
 """Status codes after which the same request may succeed later."""
 
-_FIRST_PAUSE = 0.25
-_LONGEST_PAUSE = 10.0
-_FIRST_PAUSE_UNREACHED = 0.1
-_SECONDS_UNREACHED = 3.0  # a service that starts again is away for about as long
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
+"""Seconds between two tries of a request that a busy service refuses."""
+_FIRST_PAUSE_UNREACHED, _SECONDS_UNREACHED = 0.1, 3.0
+"""First pause after a failed connection, and the time limit for a connection. A restart takes about 3 seconds."""
 _UNSURE = (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
+"""Errors after which the service may have executed the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
     """How often, and for how long, requests to a busy service are repeated.
 
-    tries: maximum number of tries, including the first.  seconds: no try starts later than this after the first.
+    tries: maximum number of tries, including the first one.
+    seconds: the last try starts at most this many seconds after the first one.
     """
 
     tries: int = 8
@@ -36,40 +38,42 @@ class Retries:
     def __post_init__(self) -> None:
         """Raise UsageError for invalid values."""
         if self.tries < 1 or not self.seconds >= 0:
-            raise UsageError(
-                f"tries is {self.tries} and seconds {self.seconds}; expected at least 1, and at least 0"
-            )
+            given = f"tries is {self.tries} and seconds is {self.seconds}"
+            raise UsageError(f"{given}; expected at least 1 try and at least 0 seconds")
 
 
 PATIENT = Retries()
-"""The default of a client."""
+"""The default of the clients."""
 
 
 class Tries:
-    """Retry state of one request. repeatable: whether it can be sent again if it may have been executed already."""
+    """Retry state of one request.
+
+    repeatable: whether the request can be sent again although the service may have executed it.
+    """
 
     def __init__(self, retries: Retries, repeatable: bool) -> None:
         self._retries, self._repeatable = retries, repeatable
-        self._failed = 0  # since the last answer
-        self._unreached = 0.0  # since when nothing answers
+        self._failed = 0  # connections that failed since the last response
+        self._unreached = 0.0  # time of the first of these failures
         self.restart()
 
     def restart(self) -> None:
-        """Reset the number of tries after progress."""
+        """Count tries and seconds from now on, because a part of the request has succeeded."""
         self._done = 0
         self._began = time.monotonic()
 
     def after_answer(self, status: int, headers: Mapping[str, str]) -> float | None:
-        """Return the seconds to wait before the next try, None if the response is final."""
+        """Return the seconds to wait before the next try; None if no further try follows this response."""
         self._done += 1
         self._failed = 0
-        if status not in LATER:
+        if status not in _BUSY:
             return None
         wait = pause(self._done, asked_for(headers, datetime.now(UTC)), random.random())
         return self._within(wait, self._began + self._retries.seconds)
 
     def after_failure(self, error: httpx2.HTTPError) -> float | None:
-        """Return the seconds to wait before the next try, None if `error` is to be raised."""
+        """Return the seconds to wait before the next try; None if no further try follows `error`."""
         self._done += 1
         unsent = isinstance(error, httpx2.ConnectError)
         if not unsent and not (self._repeatable and isinstance(error, _UNSURE)):
@@ -82,23 +86,23 @@ class Tries:
         return self._within(wait, self._unreached + brief)
 
     def _within(self, wait: float, end: float) -> float | None:
-        """Return `wait` if tries and time are left, else None."""
         return wait if self._done < self._retries.tries and time.monotonic() + wait <= end else None
 
 
 def pause(tried: int, asked: float | None, chance: float) -> float:
-    """Return the seconds to wait after `tried` tries: exponential backoff, at least `asked` (Retry-After).
+    """Return the seconds to wait after `tried` tries: exponential backoff, and at least `asked` seconds.
 
-    chance: random number from 0 to 1, which spreads the retries of clients that were refused at once.
+    asked: seconds in the header Retry-After; None without one.
+    chance: random number from 0 to 1, so that clients that were refused at the same time do not retry together.
     """
     own = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(tried - 1, 16))
     return max(own, asked or 0.0) * (1 + chance / 4)
 
 
 def asked_for(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Return the seconds of the header Retry-After, counted from `now`; None if it cannot be read.
+    """Return the seconds that the header Retry-After asks to wait; None if the header is missing or not valid.
 
-    A date is compared with the header Date, the clock of the service.
+    A date in Retry-After is compared with the time of the service, in the header Date; without it, with `now`.
     """
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdecimal():
@@ -112,6 +116,6 @@ def asked_for(headers: Mapping[str, str], now: datetime) -> float | None:
 def _date(text: str) -> datetime | None:
     try:
         found = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # not a date: the header is ignored
+    except (ValueError, OverflowError):
         return None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

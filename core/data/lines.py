@@ -49,17 +49,17 @@ def is_stream(path: DataSource) -> bool:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
-        return False  # opening it raises a better message
+        return False  # reading the file raises an error with a better message
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
 def read_lines(path: str | Path) -> Iterator[NumberedLine]:
     """Yield the lines of a file, of a gzip file (`….gz`) or of standard input (`-`), one at a time.
 
-    Standard input and pipes can be gzipped too, which their first bytes show. A byte order mark is removed.
+    Gzipped standard input and pipes are recognised by their first bytes. A byte order mark is removed.
 
     Raises DataError, on iteration, for a missing file, a folder, a file without permission and a broken gzip file;
-    with line and byte for bytes that are not UTF-8, and for NUL.
+    and, with line and byte, for NUL and for bytes that are not UTF-8.
     """
     name = source_name(path)
     try:
@@ -81,7 +81,7 @@ def check_file(path: str | Path) -> None:
 
 
 def peek(lines: Iterable[NumberedLine]) -> tuple[str, Iterator[NumberedLine]]:
-    """Return the first line that is not blank ("" without one), and an iterator over all lines."""
+    """Return the first line that is not blank ("" if all are), and an iterator over all lines."""
     rest = iter(lines)
     seen: list[NumberedLine] = []
     for line in rest:
@@ -94,7 +94,7 @@ def peek(lines: Iterable[NumberedLine]) -> tuple[str, Iterator[NumberedLine]]:
 @contextmanager
 def _open(path: str | Path) -> Iterator[Iterable[bytes]]:
     if str(path) == STDIN:
-        yield _stream_lines(sys.stdin.buffer)  # must stay open
+        yield _stream_lines(sys.stdin.buffer)  # standard input must stay open
     elif str(path).lower().endswith(".gz"):
         with gzip.open(path, "rb") as lines:
             yield lines

@@ -81,7 +81,7 @@ def read_records(
         and Python objects the keys of the first records, see `detected`. For standard input and pipes the first
         line that is not blank decides: `{` means JSONL, `[` or `[{` JSON, a header with a column `text` CSV or TSV,
         anything else CoNLL.
-    notes: notes on the file are appended here while it is read.
+    notes: notes on the file are appended to this list while it is read.
 
     Raises, on iteration: UsageError for an unknown format; DataError for an unknown suffix, a file that cannot be
     read or has no records, and, with file and line, for a record that breaks the format.
@@ -117,7 +117,7 @@ def _records(source: Source) -> tuple[str, Iterator[tuple[int, Record]]]:
 
 
 def _format_of(path: str | Path) -> str | None:
-    """Return the format by the suffix of `path`; None for a stream without a known suffix."""
+    """Return the format by the suffix of `path`; None for standard input and pipes without a known suffix."""
     _, suffix = split_suffix(Path(path).name)
     if suffix not in SUFFIXES:
         if is_stream(path):

@@ -13,8 +13,8 @@ def draw_stratified(labels: Sequence[Labels], fraction: float, seed: int) -> set
     """Return the indices of the sampled rows: about `fraction` of all rows, and at least one if possible.
 
     Rows with the same labels are a stratum. Each stratum gets its share of the sample, rounded by largest
-    remainders. Strata of a single row are sampled as one. At least one row of every larger stratum, and of every
-    label, is not sampled. The result is the same on every platform.
+    remainders. All strata of a single row are sampled together, as one stratum. At least one row of every other
+    stratum, and of every label, is not sampled. The result is the same on every platform.
 
     labels: the labels of each row, distinct and sorted.
     """

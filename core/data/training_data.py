@@ -7,32 +7,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from onetrunk.core.data.dataset import (
-    Dataset,
-    Splits,
-    check_any_missing,
-    check_targets,
-    hold_out,
-    load_dataset,
-)
+from onetrunk.core.data.dataset import Dataset, check_any_missing, check_targets, load_dataset
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
-from onetrunk.core.data.split_files import find_splits
+from onetrunk.core.data.splits import Splits, find_splits, hold_out
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Labels, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling
 
 FEW_DEV_ROWS = 20
-"""Below this many dev rows, a single example changes a metric by more than 5 points."""
+"""With fewer dev rows than this, a single example changes a metric by more than 5 points."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainData:
     """The checked splits of a run.
 
-    test: None if there is no test split.
     labels: the labels of the adapter.
-    held_out: whether dev was held out of train because the user gave no dev file.
+    held_out: whether dev was taken out of train because the user gave no dev file.
     notes: on all splits.
     """
 
@@ -45,7 +37,7 @@ class TrainData:
 
     @property
     def splits(self) -> dict[str, Dataset]:
-        """The splits by name; without `test` if there is none."""
+        """Return the splits by name, without `test` if there is none."""
         named = {"train": self.train, "dev": self.dev, "test": self.test}
         return {name: dataset for name, dataset in named.items() if dataset is not None}
 
@@ -60,16 +52,17 @@ def read_train_data(
 ) -> TrainData:
     """Read and check all splits.
 
-    files: each is a file, `-` or Python objects; train can also be a folder with train, dev and test files.
-        Without dev data, a stratified tenth of train is held out.
-    seed: of the sampling of the held-out rows.
-    labels: those of the adapter to start from; None to collect them from train.
+    files: each is a file, `-` for standard input, or Python objects; train can also be a folder with train, dev and
+        test files.
+        Without a dev file, a stratified tenth of train is held out.
+    seed: of the sample that is held out.
+    labels: the labels of the adapter to start from; None to collect labels from train.
     options: how to read the files.
     Raises DataError, with file and line, for invalid data; TaskSpecError if the code of the task fails.
     """
     files = _with_folder(files)
     data = load_dataset(spec, files.train, options)
-    check_any_missing(spec, data)  # before labels are collected from the rows
+    check_any_missing(spec, data)  # before labels are collected from the examples
     held_out = files.dev is None
     parts = hold_out(data, seed=seed) if files.dev is None else (data, load_dataset(spec, files.dev, options))
     test = None if files.test is None else load_dataset(spec, files.test, options)
@@ -88,14 +81,11 @@ def read_train_data(
 def _with_folder(files: Splits) -> Splits:
     """Return `files` with those of the folder `files.train`, if it is one."""
     train = files.train
-    # Path.is_dir can raise; reading gives a better message.
-    if not isinstance(train, str | Path) or train == "-" or not os.path.isdir(train):
+    if not isinstance(train, str | Path) or train == "-" or not os.path.isdir(train):  # isdir never raises
         return files
     found = find_splits(train)
-    dev, test = (
-        own if own is not None else other for own, other in ((files.dev, found.dev), (files.test, found.test))
-    )
-    return Splits(found.train, dev, test)
+    dev = found.dev if files.dev is None else files.dev
+    return Splits(found.train, dev, found.test if files.test is None else files.test)
 
 
 def _held_out_notes(source: str, train: Dataset, dev: Dataset, seed: int) -> list[Note]:
@@ -103,7 +93,7 @@ def _held_out_notes(source: str, train: Dataset, dev: Dataset, seed: int) -> lis
     sample = f"{held} of {every} rows are held out as dev (a stratified tenth, seed {seed})"
     notes = [Note("held-out", f"no dev data given: {sample}", source, held)]
     if held < FEW_DEV_ROWS:
-        doubt = "the choice of the best epoch and the dev metrics are largely chance"
+        doubt = "the choice of the best epoch and the dev metrics depend largely on chance"
         remedy = "give a larger dev file with --dev"
         rows = f"dev has only {held} rows, fewer than {FEW_DEV_ROWS}"
         notes.append(Note("few-dev-rows", f"{rows}: {doubt}; {remedy}", source, held))
@@ -111,9 +101,9 @@ def _held_out_notes(source: str, train: Dataset, dev: Dataset, seed: int) -> lis
 
 
 def _check_any_label(source: str, targets: Iterable[Targets], labels: Labels) -> None:
-    """Raise DataError if no unit has a label, for example if all rows are `oos`. Float targets always count.
+    """Raise DataError if no unit has a label, for example if all texts are `oos`. Every float target counts.
 
-    Such a train split teaches nothing, and such a dev split cannot select an epoch.
+    Training learns nothing from such a train split, and such a dev split cannot select an epoch.
     """
     if not any(isinstance(target, float) or target >= 0 for own in targets for target in own):
         raise DataError(source, f"no row has one of the labels: {', '.join(labels[:20]) or 'none'}")

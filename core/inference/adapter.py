@@ -18,10 +18,10 @@ from onetrunk.core.tasks.guarded_calls import calling
 class Adapter:
     """The trained weights and settings of one task. Immutable once it serves.
 
-    ref: its version in predictions, such as `ner@3`.
-    lora: the LoRA weights, on the trunk's device in its `adapter_dtype`.
+    ref: its version, such as `ner@3`; predictions name it.
+    lora: on the trunk's device, in `Trunk.adapter_dtype`.
     head: on the trunk's device, in float32, in evaluation mode.
-    settings: the decoder's settings (a threshold, say).
+    settings: of the decoder, such as a threshold.
     """
 
     ref: str
@@ -34,7 +34,7 @@ class Adapter:
 
     @property
     def format(self) -> HeadFormat:
-        """The format of the head in files and in transformers."""
+        """How the head is stored, and the model of transformers that has such a head."""
         return HeadFormat.of(self.head)
 
 
@@ -48,8 +48,8 @@ def build_head(
 ) -> nn.Module:
     """Return a new head of a task, in float32 on the backbone's device.
 
-    fresh: initialise it for training; False if weights will be loaded into it.
-    Raises TaskSpecError for an error in `make_head`, and if it does not return a module.
+    fresh: whether to initialise it for training; False if weights will be loaded into it.
+    Raises TaskSpecError if `make_head` raises an error or does not return a module.
     """
     context = HeadContext(
         hidden_size=backbone.hidden_size,
@@ -72,7 +72,8 @@ def head_logits(spec: TaskSpec, head: nn.Module, hidden: Tensor, rows: Rows) -> 
 
     hidden: (rows, width), the hidden states of the texts.
     rows: the rows of each text and word.
-    Raises TaskSpecError for an error in the head, and if it does not return one row of logits for each unit.
+    A unit is a text or a word, by the level of the task.
+    Raises TaskSpecError if the head raises an error or does not return one row of logits for each unit.
     """
     with calling(spec, "the head"):
         logits = head(hidden.float(), rows)

@@ -1,4 +1,8 @@
-"""Converts adapters to and from artifacts, with all checks of an adapter before it serves."""
+"""Converts adapters to and from artifacts (folders with the files of an adapter), and checks them when they load.
+
+An artifact has a probe: a few texts with the logits that the adapter gave when it was stored. A loaded adapter must
+give the same logits.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from onetrunk.adapters.format.artifact import Artifact
 from onetrunk.adapters.format.manifest import Probe
 from onetrunk.adapters.format.peft_format import PeftOptions, peft_config, peft_tensors, read_peft
 from onetrunk.adapters.methods.lora import Lora, LowRank
+from onetrunk.adapters.store.store import StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.device import name_of
 from onetrunk.core.backbones.families import Family
@@ -25,21 +30,20 @@ from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.build import trunk_of
 
 PROBE_TOLERANCE = 1e-3
-"""Largest RMS error of the probe's logits in float32, relative to the largest logit, or to 1 if that is more."""
+"""Largest root mean square error of the probe's logits in float32, relative to the largest logit (at least 1)."""
 PROBE_MARGIN = 3.0
-"""Largest error in a lower precision, relative to that of the trunk with noise (docs/performance.md)."""
+"""Largest error in bfloat16 and int8, relative to the error of a trunk with noise (docs/performance.md)."""
 _DRAWS = 8
-"""Largest number of draws of noise before an adapter is refused."""
+"""Largest number of trunks with noise that are tried before an adapter is rejected."""
 
 
 def stored_form(
     adapter: Adapter, backbone: Backbone, dropout: float
 ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
-    """Return the contents of an artifact's files.
+    """Return the contents of adapter_config.json, adapter_model.safetensors and head.safetensors.
 
-    Returns adapter_config.json, the tensors of adapter_model.safetensors, and those of head.safetensors or None.
-    A head that a transformers model has is stored as PEFT stores it. Any other head has its own file, beside an
-    adapter for feature extraction.
+    A head that a model of transformers can have is stored in adapter_model.safetensors, as PEFT does it. Any other
+    head is stored in head.safetensors, which is None otherwise.
     """
     task_type = adapter.format.task_type
     lora = adapter.lora if adapter.lora.updates else _no_change(backbone)
@@ -59,12 +63,12 @@ def stored_form(
 
 
 def name_in_model(key: str, family: Family, prefix: str) -> str:
-    """Return the name of a head's weight in transformers' model, in which BERT's pooler is part of the encoder."""
+    """Return the name of a head's weight in transformers' model. In BERT the pooler is part of the encoder."""
     return prefix + key if family.pooler_inside and key.startswith("pooler.") else key
 
 
 def _no_change(backbone: Backbone) -> Lora:
-    """Return an update with B = 0, which changes nothing: PEFT's format requires an update."""
+    """Return an update with B = 0, which changes nothing: an adapter in PEFT's format has at least one update."""
     target, (d_out, d_in) = next(
         (target, shape)
         for target, shape in backbone.linear_shapes.items()
@@ -98,8 +102,8 @@ def load_adapter(
 ) -> Adapter:
     """Load an adapter from a verified artifact, and check its shapes, its head and its probe.
 
-    ref: the version, for messages.
-    place: copies the LoRA weights to a device and a dtype, in the layout that is to serve.
+    ref: the version in messages, such as `ner@3`.
+    place: copies the LoRA weights to a device in a dtype, and may change their layout in memory.
     Raises BackboneMismatch for another backbone or tokenizer, AdapterRejected if a check fails, ArtifactError for
     another format than PEFT's.
     """
@@ -132,19 +136,20 @@ def load_adapter(
     return adapter
 
 
-def reload_lora(ref: str, artifact: Artifact, identity: str, backbone: Backbone) -> Lora:
-    """Read the LoRA weights of an adapter again, whose artifact had the id `identity` when it was loaded.
+def reload_lora(stored: StoredVersion, identity: str, backbone: Backbone) -> Lora:
+    """Read the LoRA weights of an evicted adapter again; identity: the id of its artifact when it was loaded.
 
-    Raises AdapterRejected if the artifact has changed since: the loaded head would not fit.
+    Raises ArtifactError, and AdapterRejected if the artifact has changed since: the loaded head would not fit.
     """
+    artifact = stored.read()
     if artifact.id != identity:
-        raise AdapterRejected(ref, f"{artifact.path} has changed since it was loaded; load it again")
-    lora, _ = _weights(ref, artifact, backbone)
+        raise AdapterRejected(stored.ref, f"{artifact.path} has changed since it was loaded; load it again")
+    lora, _ = _weights(stored.ref, artifact, backbone)
     return lora
 
 
 def _weights(ref: str, artifact: Artifact, backbone: Backbone) -> tuple[Lora, Mapping[str, Tensor]]:
-    """Return the LoRA weights and the head's weights of an artifact, after a check that they fit `backbone`."""
+    """Return the LoRA weights and the head's weights of an artifact. Raises as `load_adapter` does."""
     check_backbone(ref, artifact, backbone)
     prefix = "" if artifact.manifest.head == "file" else f"{backbone.family.prefix}."
     lora, rest = read_peft(
@@ -155,7 +160,9 @@ def _weights(ref: str, artifact: Artifact, backbone: Backbone) -> tuple[Lora, Ma
         raise AdapterRejected(
             ref, f"adapter_model.safetensors has {min(rest)!r}, expected LoRA weights of the encoder only"
         )
-    head = artifact.head if artifact.head is not None else _head_weights(rest, prefix)
+    head = artifact.head
+    if head is None:
+        head = {key.removeprefix(prefix): tensor for key, tensor in rest.items()}
     return (Lora({}) if artifact.manifest.method == "head" else lora), head
 
 
@@ -176,10 +183,6 @@ def check_backbone(ref: str, artifact: Artifact, backbone: Backbone) -> None:
         )
 
 
-def _head_weights(rest: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): tensor for key, tensor in rest.items()}
-
-
 def check_shapes(ref: str, lora: Lora, backbone: Backbone) -> None:
     """Raise AdapterRejected unless `backbone` has a linear layer of the right shape for each update of `lora`."""
     shapes = backbone.linear_shapes
@@ -193,14 +196,11 @@ def check_shapes(ref: str, lora: Lora, backbone: Backbone) -> None:
 
 
 def load_head(ref: str, head: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load `weights`, by name, into `head`. Raises AdapterRejected for other names or shapes than the head's."""
+    """Load `weights`, by name, into `head`. Raises AdapterRejected if names or shapes differ from the head's."""
     expected = {key: tuple(tensor.shape) for key, tensor in head.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in weights.items()}
     if expected != found:
-        differing = sorted(
-            key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)
-        )
-        key = differing[0]
+        key = min(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
         raise AdapterRejected(
             ref,
             f"head weight {key} has shape {found.get(key)}, expected {expected.get(key)} for its task and labels",
@@ -211,7 +211,7 @@ def load_head(ref: str, head: nn.Module, weights: Mapping[str, Tensor]) -> None:
 def _check_probe(adapter: Adapter, probe: Probe, backbone: Backbone, trunk: Trunk) -> None:
     """Raise AdapterRejected unless the probe's logits are the recorded ones, up to rounding.
 
-    In a lower precision the bound is measured: the error of these logits with noise as large as the trunk's error.
+    In bfloat16 and int8 the bound is measured, by trunks with additional noise as large as the error of the trunk.
     """
 
     def compute(computing: Trunk) -> list[np.ndarray[Any, Any]]:
@@ -229,7 +229,7 @@ def _check_probe(adapter: Adapter, probe: Probe, backbone: Backbone, trunk: Trun
             break
         drawn.append(_distance(compute(trunk.with_noise(trunk.noise, seed)), found))
         allowed = floor + PROBE_MARGIN * float(np.sqrt(np.square(drawn).mean()))
-    if not worst <= allowed < np.inf:  # logits that overflow allow anything
+    if not worst <= allowed < np.inf:  # an infinite bound, of logits that overflow, would allow anything
         raise AdapterRejected(
             adapter.ref,
             f"its probe gives logits that differ by {worst:.3g} from the recorded ones, at most {allowed:.3g} is "
@@ -240,15 +240,20 @@ def _check_probe(adapter: Adapter, probe: Probe, backbone: Backbone, trunk: Trun
 
 def _recorded(ref: str, probe: Probe, found: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
     """Return the recorded logits of each text. Raises AdapterRejected unless they have the shapes of `found`."""
-    arrays = [_as_array(each) for each in probe.logits]
-    for i, (text, logits, expected) in enumerate(zip(probe.texts, found, arrays, strict=True)):
-        if expected.size == logits.size == 0:  # no word in the text: an empty list keeps no second dimension
-            arrays[i] = expected.reshape(logits.shape)
+    arrays = []
+    for text, recorded, logits in zip(probe.texts, probe.logits, found, strict=True):
+        try:
+            expected = np.asarray(recorded, dtype=np.float64)  # no JSON number overflows it
+        except ValueError:  # a ragged list
+            expected = np.asarray(np.nan)
+        if expected.size == logits.size == 0:  # no word in the text: an empty list has no second dimension
+            expected = expected.reshape(logits.shape)
         elif expected.shape != logits.shape:
             raise AdapterRejected(
                 ref,
                 f"probe {text!r} gives logits of shape {logits.shape}, expected {expected.shape} as recorded",
             )
+        arrays.append(expected)
     return arrays
 
 
@@ -258,11 +263,3 @@ def _distance(found: list[np.ndarray[Any, Any]], expected: list[np.ndarray[Any, 
         squares = [np.square(own - other).ravel() for own, other in zip(found, expected, strict=True)]
         numbers = np.concatenate(squares)
         return float(np.sqrt(numbers.mean())) if numbers.size else 0.0
-
-
-def _as_array(recorded: list[Any]) -> np.ndarray[Any, Any]:
-    """Return recorded logits in float64, which no JSON number overflows; ragged lists have no dimension."""
-    try:
-        return np.asarray(recorded, dtype=np.float64)
-    except ValueError:
-        return np.asarray(np.nan)

@@ -1,17 +1,16 @@
-"""Runs parts of a CPU batch in parallel, one thread group each.
+"""Runs parts of a CPU batch in parallel, each part on its own group of threads.
 
-A product that is split over threads ends with a barrier, as do some hundred others in a forward pass, and small
-operations (the rows of one adapter, a norm, Python) run on one thread while the others wait. Parts of a batch on
-threads of their own have one barrier, at the end.
+Threads that compute one product together wait for each other at its end, a hundred times in a forward pass. During
+small operations (the rows of one adapter, a norm, Python) all threads but one wait. If each group of threads
+computes a part of the batch, they wait only once, at the end.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import partial
 from typing import TypeVar
 
 import torch
@@ -19,9 +18,9 @@ import torch
 from onetrunk.core.trunk.batching import evenly
 
 MOST = 4
-"""Largest number of parallel parts; with more threads, each part has several."""
+"""Largest number of parallel parts. With more threads than parts, a part has several threads."""
 LEAST_TOKENS = 256
-"""Fewest tokens of a part: all threads together compute a smaller batch as fast, or faster."""
+"""Smallest number of tokens of a part. All threads together compute a smaller batch as fast."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,7 +30,7 @@ def split_for_threads(tokens: Sequence[int], keys: Sequence[int], device: torch.
     """Split the indices of a batch into parts for `run_parallel`; one part on a GPU or for a small batch.
 
     tokens: number of tokens of each text.
-    keys: texts of one key stay in one part, except at the border of two parts.
+    keys: a number for each text. Texts with one number are neighbours, so that most are in one part.
     """
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     count = min(MOST, threads, sum(tokens) // LEAST_TOKENS)
@@ -41,17 +40,24 @@ def split_for_threads(tokens: Sequence[int], keys: Sequence[int], device: torch.
 
 
 def run_parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Return `work(item)` for each item, without gradients. Raises the first error after all items have ended.
+    """Return `work(item)` for each item, without gradients. Raises an error of `work` after all threads have ended.
 
-    One caller at a time has the threads; other callers run their items one after another on their own thread.
+    One caller at a time uses the threads. Meanwhile, other callers run their items one after another, on the thread
+    that calls.
     """
     threads = torch.get_num_threads()
     count = min(MOST, threads, len(items))
     if count <= 1 or not _threads.taken.acquire(blocking=False):
         return [work(item) for item in items]
     results: list[R] = [None] * len(items)  # type: ignore[list-item]
-    rest = iter(enumerate(items))  # shared: a thread takes the next item when it is free
-    run = partial(_run, work, rest, results, torch.is_inference_mode_enabled())
+    rest = iter(enumerate(items))  # a thread that is free takes the next item
+    inference = torch.is_inference_mode_enabled()
+
+    def run() -> None:
+        with torch.inference_mode(inference), torch.no_grad():
+            for index, item in rest:
+                results[index] = work(item)
+
     try:
         pool = _threads.pool(count, threads)
         running = [pool.submit(run) for _ in range(count)]
@@ -63,38 +69,32 @@ def run_parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     return results
 
 
-def _run(work: Callable[[T], R], rest: Iterator[tuple[int, T]], results: list[R], inference: bool) -> None:
-    with torch.inference_mode(inference), torch.no_grad():
-        for index, item in rest:
-            results[index] = work(item)
-
-
 class _Threads:
-    """The thread pools. taken: held by the caller that uses them."""
+    """The thread pools. The caller of `run_parallel` that uses them holds `taken`."""
 
     def __init__(self) -> None:
         self.taken = threading.Lock()
         self._pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
     def pool(self, count: int, threads: int) -> ThreadPoolExecutor:
-        """Return `count` threads that share `threads` of torch's threads. The caller holds `taken`.
+        """Return a pool of `count` threads. Each computes with an equal share of `threads` threads of torch.
 
-        A thread takes torch's current number of threads at its first operation and keeps it. The share is therefore
-        set while the pool starts, and the number of the process is restored before this returns.
+        torch sets the number of threads for the calling thread and, as the default, for the process. Each thread of
+        the pool therefore sets its share when it starts; then the default of the process is restored.
         """
         key = (count, threads)
         if key not in self._pools:
             self._pools[key] = pool = ThreadPoolExecutor(count, "onetrunk-parallel")
             started = threading.Barrier(count)
-            wait([pool.submit(_take_share, threads // count, started) for _ in range(count)])
+
+            def take_share() -> None:
+                started.wait()  # so that each thread of the pool runs this function once
+                torch.get_num_threads()  # a thread's first call reads the default, which would undo the next line
+                torch.set_num_threads(threads // count)
+
+            wait([pool.submit(take_share) for _ in range(count)])
             torch.set_num_threads(threads)
         return self._pools[key]
-
-
-def _take_share(threads: int, started: threading.Barrier) -> None:
-    started.wait()  # each thread takes one share
-    torch.get_num_threads()  # the first call in a thread reads the number of the process, and would do so later
-    torch.set_num_threads(threads)
 
 
 _threads = _Threads()

@@ -1,11 +1,11 @@
-"""Computes the logits of examples, for prediction, evaluation and probes."""
+"""Computes the logits of texts, for prediction, evaluation and probes (the check of a loaded adapter)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, groupby
+from itertools import accumulate, chain, groupby
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from onetrunk.core.trunk.packing import pack
 from onetrunk.core.trunk.partial_forward import LayerEntry, lower_states, run_entries
 
 BATCH_TOKENS = 2048
-"""Default token budget of a batch: enough for full speed on a CPU, and small enough for its caches."""
+"""Default number of tokens of a batch: enough for full speed on a CPU, and few enough for its caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class LogitsRequest:
 
 
 def encode_examples(encoder: TextEncoder, spec: TaskSpec, examples: Sequence[Example]) -> list[Encoded]:
-    """Encode examples with the word spans of their task. Raises TaskSpecError for an error in `split`."""
+    """Encode examples with the words of their task. Raises TaskSpecError if the task's `split` raises an error."""
     spans = []
     for example in examples:
         with calling(spec, "split", example.where):
@@ -51,8 +51,9 @@ class _Row:
     """A request in a batch.
 
     index: of the request.
+    slot: index of the adapter.
     text: a number, equal for equal texts.
-    first: the first layer that its adapter changes.
+    first: the first layer that the adapter changes.
     """
 
     index: int
@@ -72,14 +73,18 @@ def compute_logits(
 ) -> list[np.ndarray]:
     """Return the logits of each request, (units, labels) float32, in the order of `requests`.
 
-    Requests for all adapters share batches. Requests for one text share the layers below the first one that their
-    adapters change.
-    batch_tokens: token budget of a batch.
+    Requests for all adapters share batches. Requests with the same text share the layers that their adapters do not
+    change.
+    batch_tokens: largest number of tokens of a batch; a longer text is a batch of its own.
     advance: called after each batch with its number of requests.
-    Raises TaskSpecError for an error in a head.
+    Raises TaskSpecError if a head raises an error or returns logits of another shape.
     """
     results: list[np.ndarray | None] = [None] * len(requests)
-    texts = _numbered([request.encoded for request in requests])
+    known: dict[tuple[bytes, ...], int] = {}  # a number for each text, equal for equal tokens
+    texts = [
+        known.setdefault(tuple(ids.tobytes() for ids in request.encoded.windows), len(known))
+        for request in requests
+    ]
     firsts = [trunk.first_changed(adapter.lora) for adapter in adapters]
     for batch in inference_batches([request.encoded.tokens for request in requests], batch_tokens, texts):
         chosen = [(i, requests[i]) for i in batch]
@@ -91,14 +96,8 @@ def compute_logits(
     return results  # type: ignore[return-value]
 
 
-def _numbered(texts: Sequence[Encoded]) -> list[int]:
-    """Return a number for each text, equal for equal tokens."""
-    known: dict[tuple[bytes, ...], int] = {}
-    return [known.setdefault(tuple(ids.tobytes() for ids in text.windows), len(known)) for text in texts]
-
-
 def _split(rows: list[_Row], device: torch.device) -> list[list[_Row]]:
-    """Split a batch for parallel threads: by adapter, or by text if adapters share the lower layers of a text."""
+    """Split a batch for parallel threads: by adapter, or by text if several adapters share its lower layers."""
     shared = _has_shared(rows)
     keys = [row.text if shared else row.slot for row in rows]
     parts = split_for_threads([row.encoded.tokens for row in rows], keys, device)
@@ -121,7 +120,8 @@ def _rows_logits(
         hidden, packed = run_entries(trunk, _entries(trunk, rows, most), loras, most=most)
     else:
         rows.sort(key=lambda row: row.slot)
-        packed = pack([row.encoded for row in rows], [row.slot for row in rows], most).to(trunk.device)
+        texts, slots = [row.encoded for row in rows], [row.slot for row in rows]
+        packed = pack(texts, slots, most, trunk.device)
         hidden = trunk.forward(packed, loras)
     last = 0
     for slot, group in groupby(rows, key=lambda row: row.slot):
@@ -137,7 +137,7 @@ def _rows_logits(
 
 
 def _entries(trunk: Trunk, rows: Sequence[_Row], most: int) -> list[LayerEntry]:
-    """Return the entries of `rows`, which are sorted by `first`. Each text runs once, as far as it is needed."""
+    """Return the entries of `rows`, which are sorted by `first`. Below its entries, each text runs once."""
     entries: list[LayerEntry] = []
     states: dict[int, Tensor] = {}
     below = 0
@@ -155,17 +155,13 @@ def _entries(trunk: Trunk, rows: Sequence[_Row], most: int) -> list[LayerEntry]:
 
 def _entry(rows: Sequence[_Row], states: Mapping[int, Tensor]) -> LayerEntry:
     """Return the entry of `rows`; states: (tokens, width) of each text by its number."""
-    starts: dict[int, int] = {}
-    end = 0
-    for row in rows:
-        if row.text not in starts:
-            starts[row.text] = end
-            end += row.encoded.tokens
+    texts = {row.text: row.encoded for row in rows}
+    starts = dict(zip(texts, accumulate((own.tokens for own in texts.values()), initial=0), strict=False))
     source = [np.arange(start := starts[row.text], start + row.encoded.tokens) for row in rows]
     return LayerEntry(
         first=rows[0].first,
         texts=[row.encoded for row in rows],
         slots=[row.slot for row in rows],
-        hidden=torch.cat([states[text] for text in starts]),
+        hidden=torch.cat([states[text] for text in texts]),
         source=torch.from_numpy(np.concatenate(source)),
     )

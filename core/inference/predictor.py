@@ -31,24 +31,23 @@ from onetrunk.core.tasks.prediction import Prediction, check_strings
 from onetrunk.core.trunk.build import trunk_of
 
 CHUNK = 2048
-"""Default number of texts of a stream that are answered together; it bounds the memory of a long stream."""
+"""Default number of texts of a stream that are read and answered together, to bound the memory of a long stream."""
 
 
 class OneTrunk:
     """A frozen backbone in memory that serves adapters. Thread-safe.
 
-    A prediction uses the adapters that were loaded when it began. A load or unload changes one name at once, after
-    all checks.
+    A prediction uses the versions that were loaded when it began.
 
     backbone: a loaded `Backbone`, or a Hub id or folder to load on the default device in the default precision.
     store: the adapter store, by default the user's.
     host: the plugins, by default those that are installed.
-    memory: bound on the bytes of LoRA weights on the device, None for no bound. The least recently used adapters
-        are evicted, on a GPU to host memory of the same size first. An evicted adapter is read from the store again
-        at its next use. Heads, and adapters in use by a prediction, stay in memory.
+    memory: largest number of bytes of LoRA weights on the device, None for no bound. Beyond it the least recently
+        used adapters are evicted: on a GPU first to host memory, of at most the same size. At its next use, an
+        adapter that was evicted from memory is read from the store. Heads, and adapters in use, stay in memory.
     graphs: on a GPU, run small batches as CUDA graphs, which saves the time of launching kernels. All threads must
-        then use one CUDA stream. `memory` does not count the graphs: each has buffers for 64 adapters.
-    resolve: finds the version of a reference, by default in `store`. For locations such as `org/repo`, give
+        then use one CUDA stream. `memory` does not count the graphs: each has buffers for up to 64 adapters.
+    resolve: finds the version of a reference, by default in `store`. For locations such as `org/repo`, pass
         `Puller(store, host, lambda _: backbone).resolve` of `core.sharing.pull`.
     """
 
@@ -82,7 +81,7 @@ class OneTrunk:
 
     @property
     def loaded(self) -> dict[str, str]:
-        """The version that answers under each loaded reference."""
+        """The version that answers, such as `ner@3`, by loaded reference."""
         return {name: own.version for name, own in self.registry.served.items()}
 
     @property
@@ -94,8 +93,8 @@ class OneTrunk:
         """Load and check the version that `reference` means now; return it, such as `ner@3`.
 
         A second call loads a newer version if there is one. A version that is already loaded is not read again.
-        Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask; the version that
-        served before then goes on serving.
+        Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask. The version that was
+        loaded before stays in use after an error.
         """
         served, _ = self.registry.load(reference, reference)
         return served.version
@@ -107,10 +106,11 @@ class OneTrunk:
     def predict(
         self, texts: Sequence[str], adapters: Sequence[str], *, batch_tokens: int = BATCH_TOKENS
     ) -> list[list[Prediction]]:
-        """Return the predictions of each adapter for each text: one list for each text, in the given order.
+        """Return the predictions for each text: a list with one prediction of each adapter, in the given order.
 
+        batch_tokens: largest number of tokens of a batch.
         Raises UsageError for an adapter that is not loaded, TypeError if an argument is not a list of strings, and
-        PredictionFailed for a text on which a task fails; `predict_stream` answers the texts before it.
+        PredictionFailed if a task raises an error on a text; `predict_stream` then yields the texts before it.
         """
         check_strings(texts, adapters)
         return list(self.predict_stream(texts, adapters, batch_tokens=batch_tokens))
@@ -125,8 +125,9 @@ class OneTrunk:
     ) -> Iterator[list[Prediction]]:
         """Yield the predictions for each text of a stream of any length, in bounded memory.
 
-        chunk: number of texts to read before a batch; 1 answers each text at once, which is slower.
-        Raises as `predict` does. If `decode` fails on a text, all texts before it have been answered.
+        chunk: number of texts to read before they are answered. With 1 each text is answered at once, more slowly.
+        Raises UsageError for an adapter that is not loaded, and PredictionFailed if a task raises an error on a
+        text. If the error is in `decode`, the predictions for all texts before it were yielded.
         """
         rest = iter(texts)
         with self.registry.in_use(adapters) as chosen:
@@ -143,7 +144,7 @@ class OneTrunk:
         batch_tokens: int = BATCH_TOKENS,
         advance: Callable[[int], None] = ignore,
     ) -> JSONObject:
-        """Return the metrics of a loaded adapter on `dataset`. Raises DataError for labels that it lacks."""
+        """Return the metrics of a loaded adapter on `dataset`. Raises DataError for a label that it lacks."""
         with self.registry.in_use([reference]) as (adapter,):
             check_targets(adapter.spec, dataset, adapter.labels)
             logits = self.logits(dataset.examples, adapter, batch_tokens, advance)
@@ -166,7 +167,7 @@ class OneTrunk:
     ) -> Iterator[list[Prediction]]:
         """Answer `texts` with all adapters together; each text is tokenised once.
 
-        before: number of texts of the stream before these.
+        before: number of texts of the stream before `texts`.
         """
         tokenised = self.encoder.tokenise(texts)
         examples: list[list[Example]] = []
@@ -191,7 +192,7 @@ class OneTrunk:
 
 @contextmanager
 def _on_text(adapter: Adapter, function: str, index: int, text: str) -> Iterator[None]:
-    """Raise an error of a task's function as PredictionFailed, which names the text."""
+    """Raise an error of the block as PredictionFailed, which names the text and the task's `function`."""
     try:
         with calling(adapter.spec, function):
             yield

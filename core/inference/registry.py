@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from onetrunk.adapters.format.artifact import read_id
-from onetrunk.adapters.methods.bank import Bank, Tier
+from onetrunk.adapters.methods.bank import Bank
 from onetrunk.adapters.methods.flat_layout import flattened
 from onetrunk.adapters.methods.lora import Lora
 from onetrunk.adapters.store.store import StoredVersion
@@ -33,9 +33,8 @@ Key = tuple[str, str]
 class LoadedVersion:
     """A loaded version of an adapter.
 
-    key: its version and the id of its artifact.
-    adapter: without its LoRA weights; these are in the bank, under this object as their key.
-    users: number of served names and requests that use it; `AdapterRegistry` counts.
+    adapter: without its LoRA weights. The bank has these; this object is their key there.
+    users: number of served names and requests that use it. `AdapterRegistry` counts them.
     """
 
     key: Key
@@ -45,11 +44,11 @@ class LoadedVersion:
 
 @dataclass(frozen=True, slots=True)
 class ServedName:
-    """A served name.
+    """What a served name means.
 
     loaded: the version that answers.
-    reference: the reference that it was loaded by.
-    since: when it began to answer under this name.
+    reference: the reference that was given to `load`.
+    since: when this version began to answer under the name.
     """
 
     loaded: LoadedVersion
@@ -68,8 +67,7 @@ class AdapterRegistry:
     A load reads and checks the adapter first, then replaces one entry. A version is dropped when no served name
     and no request uses it.
 
-    resolve: finds the version of a reference.
-    memory: bound on the bytes of LoRA weights on the device, None for no bound.
+    memory: largest number of bytes of LoRA weights on the device, None for no bound.
     """
 
     def __init__(
@@ -79,10 +77,9 @@ class AdapterRegistry:
         self._resolve, self._host, self._backbone, self._trunk = resolve, host, backbone, trunk
         self._served: Mapping[str, ServedName] = {}
         self._versions: dict[Key, LoadedVersion] = {}
-        self._lock = threading.Lock()  # not held during I/O
-        self._loading: dict[
-            str, deque[threading.Event]
-        ] = {}  # waiting loads and unloads of each name, in order
+        self._lock = threading.Lock()  # not held while files are read
+        # The waiting loads and unloads of each name, in the order of the calls.
+        self._loading: dict[str, deque[threading.Event]] = {}
 
     @property
     def served(self) -> Mapping[str, ServedName]:
@@ -134,7 +131,7 @@ class AdapterRegistry:
     def adapters(self, held: Iterable[LoadedVersion]) -> list[Adapter]:
         """Return the adapters of held versions, with their LoRA weights on the device.
 
-        An evicted adapter is read from the store again, with the errors of `load`.
+        An evicted adapter is read from the store again. Raises as `load` does.
         """
         chosen = list(held)
         loras = self.bank.get(chosen)
@@ -142,16 +139,12 @@ class AdapterRegistry:
 
     @contextmanager
     def in_use(self, names: Sequence[str]) -> Iterator[list[Adapter]]:
-        """Hold `names` during a block; yield their adapters. Raises as `hold` and `adapters` do."""
+        """Keep `names` loaded during a block, and yield their adapters. Raises as `hold` and `load` do."""
         held = self.hold(names)
         try:
             yield self.adapters(held)
         finally:
             self.release(held)
-
-    def tier(self, loaded: LoadedVersion) -> Tier:
-        """Return where the LoRA weights of a loaded version are now."""
-        return self.bank.tier(loaded)
 
     @contextmanager
     def _exclusive(self, name: str) -> Iterator[None]:
@@ -183,11 +176,11 @@ class AdapterRegistry:
         spec = self._host.task(artifact.manifest.task)
         adapter = load_adapter(stored.ref, artifact, spec, self._backbone, self._trunk, flattened)
         fresh = LoadedVersion((stored.ref, artifact.id), replace(adapter, lora=Lora({})))
-        self.bank.install(fresh, adapter.lora, partial(_reload, stored, artifact.id, self._backbone))
+        self.bank.install(fresh, adapter.lora, partial(reload_lora, stored, artifact.id, self._backbone))
         with self._lock:
             loaded = self._versions.setdefault(fresh.key, fresh)
             loaded.users += 1
-        if loaded is not fresh:  # a load of another name was faster
+        if loaded is not fresh:  # a load under another name has just installed the same version
             self.bank.remove(fresh)
         return loaded
 
@@ -208,8 +201,3 @@ def _find(served: Mapping[str, ServedName], names: Sequence[str]) -> list[Loaded
             f"adapter {wanted} is not loaded; loaded: {', '.join(served) or 'none'}; call load({wanted}) first"
         )
     return [served[name].loaded for name in names]
-
-
-def _reload(stored: StoredVersion, identity: str, backbone: Backbone) -> Lora:
-    """Read the LoRA weights of an evicted adapter from its artifact."""
-    return reload_lora(stored.ref, stored.read(), identity, backbone)

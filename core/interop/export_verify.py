@@ -1,4 +1,4 @@
-"""Comparison of an export with OneTrunk: the logits of texts of many lengths, each alone and all in one batch."""
+"""Compares the logits of an export with OneTrunk's, for texts of many lengths, each alone and all in one batch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from onetrunk.adapters.format.artifact import HEAD
 from onetrunk.core.backbones.backbone import Backbone
@@ -21,22 +22,26 @@ from onetrunk.core.tasks import Example, Rows
 from onetrunk.core.trunk.build import trunk_of
 
 Run = Callable[[Tensor, Tensor], "np.ndarray[Any, Any]"]
-"""Runs an export: (input_ids, attention_mask), each (texts, length) int64 → logits.
+"""Runs an export: (input_ids, attention_mask), each (texts, length) int64, → logits.
 
-If the head is in a file of its own, the result is hidden states (texts, length, hidden size).
+If the head is stored in a separate file, it returns hidden states (texts, length, hidden size) instead.
 """
 
 _LENGTHS = (1, 2, 3, 5, 9, 17, 33, 65, 129)  # in words
 
 
 def compare(adapter: Adapter, backbone: Backbone, run: Run, aside: Path) -> tuple[int, float]:
-    """Return the number of texts that were compared, and the largest difference of a logit.
+    """Return the number of texts that were compared, and the largest difference between two logits.
 
-    aside: folder of the export.
+    The texts are the example texts of the task (`TaskSpec.probe`), and texts of many lengths made of their words.
 
-    Raises ExportError if the shapes of the logits or the ids of the tokenizer differ.
+    run: runs the export.
+    aside: the folder with the files of the export.
+    Raises ExportError if the shapes of the logits or the ids of the tokenizers differ.
     """
-    examples = [adapter.spec.unlabelled(text) for text in _texts(adapter.spec.probe)]
+    words = " ".join(adapter.spec.probe).split() or ["a"]
+    made = [" ".join(islice(cycle(words), length)) for length in _LENGTHS]
+    examples = [adapter.spec.unlabelled(text) for text in (*adapter.spec.probe, *made)]
     pairs = zip(examples, encode_examples(backbone.encoder, adapter.spec, examples), strict=True)
     whole = [(example, own) for example, own in pairs if len(own.windows) == 1]
     texts = [own for _, own in whole]
@@ -52,38 +57,27 @@ def compare(adapter: Adapter, backbone: Backbone, run: Run, aside: Path) -> tupl
             found = finish(row, texts[i])
             if found.shape != ours[i].shape:
                 raise ExportError(
-                    f"the logits of the export have shape {found.shape}, OneTrunk's have {ours[i].shape}"
+                    f"the logits of the export have the shape {found.shape}, OneTrunk's have {ours[i].shape}; "
+                    "nothing was exported"
                 )
             worst = max(worst, float(np.nan_to_num(np.abs(found - ours[i]), nan=np.inf).max(initial=0.0)))
     return len(texts), worst
 
 
-def _texts(probe: Sequence[str]) -> list[str]:
-    """Return the texts of the probe, and texts of many lengths made of their words."""
-    words = " ".join(probe).split() or ["a"]
-    return [*probe, *(" ".join(islice(cycle(words), length)) for length in _LENGTHS)]
-
-
 def _padded(texts: Sequence[Encoded], backbone: Backbone) -> tuple[Tensor, Tensor]:
     """Return input_ids and attention_mask, both (texts, length) int64."""
-    ids = torch.full((len(texts), max(own.rows for own in texts)), int(backbone.config.pad_token_id or 0))
-    mask = torch.zeros_like(ids)
-    for i, own in enumerate(texts):
-        ids[i, : own.rows] = torch.from_numpy(own.windows[0])
-        mask[i, : own.rows] = 1
-    return ids, mask
+    ids = [torch.from_numpy(own.windows[0]).long() for own in texts]
+    padding = float(backbone.config.pad_token_id or 0)
+    padded = pad_sequence(ids, batch_first=True, padding_value=padding)
+    return padded, pad_sequence([torch.ones_like(own) for own in ids], batch_first=True)
 
 
 def _finish(adapter: Adapter, backbone: Backbone, aside: Path) -> Callable[[Any, Encoded], Any]:
-    """Return the function from the output for one text to its logits (units, labels)."""
-    if (aside / HEAD).exists():
-        return _head_in(aside, adapter, backbone)
-    if adapter.spec.level == "token":
-        return lambda rows, own: rows[own.words]
-    return lambda row, _own: row[None]
-
-
-def _head_in(aside: Path, adapter: Adapter, backbone: Backbone) -> Callable[[Any, Encoded], Any]:
+    """Return a function from what the export returns for one text to the logits of the text, (units, labels)."""
+    if not (aside / HEAD).exists():
+        if adapter.spec.level == "token":
+            return lambda rows, own: rows[own.words]
+        return lambda row, _own: row[None]
     from safetensors.torch import load_file
 
     head = build_head(adapter.spec, backbone, adapter.labels, adapter.pooling).eval()
@@ -98,7 +92,7 @@ def _head_in(aside: Path, adapter: Adapter, backbone: Backbone) -> Callable[[Any
 
 
 def _check_tokenizer(backbone: Backbone, aside: Path, examples: Sequence[Example]) -> None:
-    """Raise ExportError if the exported tokenizer gives other ids than OneTrunk's."""
+    """Raise ExportError if the exported tokenizer, if there is one, gives other ids than OneTrunk's."""
     from transformers import AutoTokenizer
 
     if not (aside / "tokenizer.json").exists():
@@ -108,6 +102,6 @@ def _check_tokenizer(backbone: Backbone, aside: Path, examples: Sequence[Example
     for text, own in zip(texts, backbone.encoder.encode(texts, [()] * len(texts)), strict=True):
         if len(own.windows) == 1 and tokenizer(text)["input_ids"] != own.windows[0].tolist():
             raise ExportError(
-                f"the tokenizer as transformers saves and loads it gives other ids for {text[:60]!r}; nothing was "
-                "exported"
+                f"the exported tokenizer gives other token ids than OneTrunk's for {text[:60]!r}; "
+                "nothing was exported"
             )

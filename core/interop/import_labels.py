@@ -1,4 +1,4 @@
-"""The labels of a plain PEFT adapter: as the user gives them, or from its files or its backbone."""
+"""Finds the labels of a plain PEFT adapter: those that the user gives, or those in its files or in its backbone."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from onetrunk.core.errors import UsageError
 from onetrunk.core.tasks import Labels, TaskSpec, label_faults
 
 MODEL_CONFIG = "config.json"
-"""transformers' configuration, which may lie beside an adapter and lists the labels."""
+"""The configuration of a transformers model, which can be in the folder of an adapter and lists the labels."""
 
 _log = logging.getLogger(__name__)
-_MAX_CARD = 2**20
-_MAX_HEAD = 2**16
+_MAX_CARD, _MAX_METADATA = 2**20, 2**16
+"""The largest card, in bytes, and the largest metadata of a card, in characters, that are read."""
 _ANCHOR = re.compile(r"(?<!\w)&\S")
-"""A YAML anchor: with anchors, a few lines can expand to more than fits in memory."""
+"""A YAML anchor. With anchors, a few lines can expand to more than fits into memory, so they are not read."""
 _PLACEHOLDER = re.compile(r"LABEL_\d+")
+"""A label that transformers makes up if the user has given none."""
 
 
 def find_labels(folder: Path, spec: TaskSpec, count: int, given: Sequence[str] | None, base: Any) -> Labels:
     """Return the labels of the adapter in `folder`, in the order of its logits.
 
-    count: number of rows of the head.
-    given: labels that the user gives. None: the labels are looked up in config.json beside the adapter, then in the
-        metadata of its card, then in `base`.
+    count: the number of labels that the head has.
+    given: the labels that the user gives. If None, the labels are looked up in config.json in `folder`, then in the
+        metadata of the card, then in `base`, and last in the task, if its labels are fixed.
     base: transformers' configuration of the backbone.
 
-    Raises UsageError if the labels are not found, are not valid, do not have the number `count`, or differ from
-    those that the task fixes.
+    Raises UsageError if the labels are not found, are not valid, are not `count`, or differ from the fixed labels
+    of the task.
     """
     if given is not None:
         return _checked("--labels", tuple(given), spec, count)
@@ -45,13 +46,13 @@ def find_labels(folder: Path, spec: TaskSpec, count: int, given: Sequence[str] |
     if not callable(spec.labels) and len(spec.labels) == count:
         return spec.labels
     raise UsageError(
-        f"the files of the adapter do not list its {count} labels: give all of them with --labels, in the order "
+        f"the files of the adapter do not list its {count} labels; give all of them with --labels, in the order "
         "of the logits, separated by commas"
     )
 
 
 def _sources(folder: Path, base: Any) -> Iterator[tuple[str, Any]]:
-    """Yield possible tables of labels, each with a description of its place."""
+    """Yield values that may list the labels, each with a description of where it was found."""
     if (folder / MODEL_CONFIG).exists():
         yield MODEL_CONFIG, read_object(folder, MODEL_CONFIG).get("id2label")
     card = _metadata(folder)
@@ -61,7 +62,10 @@ def _sources(folder: Path, base: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _metadata(folder: Path) -> Mapping[str, Any]:
-    """Return the metadata on top of the card; {} if there are none or if they cannot be read."""
+    """Return the metadata at the top of the card; {} if there is none, or if its YAML cannot be read.
+
+    Raises ArtifactError if the card itself cannot be read.
+    """
     if not (folder / CARD).exists():
         return {}
     try:
@@ -71,22 +75,20 @@ def _metadata(folder: Path) -> Mapping[str, Any]:
     except UnicodeDecodeError as error:
         raise ArtifactError(folder, f"{CARD} is not UTF-8 at byte {error.start}") from error
     head, closed, _ = text.partition("\n---")
-    if not text.startswith("---") or not closed or len(head) > _MAX_HEAD or _ANCHOR.search(head):
+    if not text.startswith("---") or not closed or len(head) > _MAX_METADATA or _ANCHOR.search(head):
         return {}
     import yaml
 
     try:
         found = yaml.safe_load(head.removeprefix("---"))
     except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError) as error:  # untrusted YAML
-        _log.warning(
-            "the metadata of %s cannot be read, so the labels are not taken from it: %s", folder / CARD, error
-        )
+        _log.warning("the metadata of %s is ignored, because it cannot be read: %s", folder / CARD, error)
         return {}
     return found if isinstance(found, Mapping) else {}
 
 
 def _listed(table: Any) -> tuple[str, ...]:
-    """Return the labels of a list, or of a table index → label; () for anything else."""
+    """Return the labels in a list, or in an object {index: label}; () for any other value."""
     if isinstance(table, Mapping):
         keys = [str(i) for i in range(len(table))]
         by_key = {str(key): label for key, label in table.items()}

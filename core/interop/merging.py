@@ -1,4 +1,4 @@
-"""Transformers models with an adapter merged in: with the head if transformers has it, else the bare encoder."""
+"""Makes models of transformers from an adapter, and merges its LoRA weights into those of the encoder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from onetrunk.adapters.format.artifact import read_artifact
 from onetrunk.adapters.methods.lora import Lora, LowRank
@@ -23,9 +23,9 @@ _CPU = torch.device("cpu")
 
 
 def merged_weights(backbone: Backbone, lora: Lora) -> dict[str, Tensor]:
-    """Return all weights of the bare encoder by name, W + scale * B A where `lora` has an update.
+    """Return all weights of the encoder by name, with the LoRA updates merged in.
 
-    The tensors are float32 on the CPU, with the shapes of the checkpoint.
+    The tensors are in float32 and on the CPU, and have the shapes of the checkpoint.
     """
     merged = backbone.read_tensors()
     for target, update in lora.to(_CPU, torch.float32).updates.items():
@@ -35,61 +35,51 @@ def merged_weights(backbone: Backbone, lora: Lora) -> dict[str, Tensor]:
 
 
 def merge_update(weight: Tensor, update: LowRank) -> Tensor:
-    """Return W + scale * B A, a new tensor (d_out, d_in), for the weight W of a linear module."""
+    """Return the weight of a linear module, (d_out, d_in), plus scale * B A as a new tensor."""
     return weight + update.scale * (update.b @ update.a)
 
 
 def labelled_config(backbone: Backbone, labels: Sequence[str]) -> Any:
-    """Return transformers' configuration of `backbone` with a head for `labels`."""
+    """Return transformers' configuration of a model of `backbone` with a head for `labels`."""
     config = copy.deepcopy(backbone.config)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
     return config
 
 
-def model_with_head(
-    backbone: Backbone, labels: Sequence[str], kind: str, weights: Mapping[str, Tensor]
+def transformers_model(
+    adapter: Adapter, backbone: Backbone, encoder: Mapping[str, Tensor], head: nn.Module | None = None
 ) -> Any:
-    """Return transformers' model with a head, in evaluation mode, float32.
+    """Return a model of transformers for `adapter`, in evaluation mode and in float32.
 
-    kind: a key of `MODELS`.
-    weights: tensors by their names in that model; the others are initialised at random.
+    The model has a head if transformers has a head like that of the adapter.
+
+    encoder: the weights of the encoder by name, as from `merged_weights`.
+    head: the head whose weights the model gets; None for random weights.
     """
+    kind = adapter.format.task_type
+    if kind is None:
+        return build_model(backbone.config, encoder, _CPU)
     import transformers
 
     with global_generators():
         model = getattr(transformers, MODELS[kind]).from_config(
-            labelled_config(backbone, labels), dtype=torch.float32, trust_remote_code=False
+            labelled_config(backbone, adapter.labels), dtype=torch.float32, trust_remote_code=False
         )
-    model.load_state_dict(dict(weights), strict=False)
+    prefix = f"{backbone.family.prefix}."
+    weights = {prefix + key: tensor for key, tensor in encoder.items()}
+    for key, tensor in ({} if head is None else head.state_dict()).items():
+        weights[name_in_model(key, backbone.family, prefix)] = tensor
+    model.load_state_dict(weights, strict=False)
     return model.eval()
 
 
-def in_model(backbone: Backbone, encoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of the bare encoder, renamed as in a model with a head."""
-    return {f"{backbone.family.prefix}.{key}": tensor for key, tensor in encoder.items()}
-
-
-def merged_model(adapter: Adapter, backbone: Backbone) -> Any:
-    """Return a transformers model with the adapter merged in; the bare encoder if no model has its head."""
-    encoder = merged_weights(backbone, adapter.lora)
-    kind = adapter.format.task_type
-    if kind is None:
-        return build_model(backbone.config, encoder, _CPU)
-    prefix = f"{backbone.family.prefix}."
-    head = {
-        name_in_model(key, backbone.family, prefix): tensor
-        for key, tensor in adapter.head.state_dict().items()
-    }
-    return model_with_head(backbone, adapter.labels, kind, in_model(backbone, encoder) | head)
-
-
 def peft_model(base: str, adapter: Path, labels: int) -> Any:
-    """Return a stored adapter as PEFT loads it, in evaluation mode.
+    """Return the model that PEFT loads from a stored adapter, in evaluation mode.
 
     base: Hub id or folder of the backbone.
     adapter: folder of the artifact.
-    labels: number of labels.
+    labels: the number of labels.
     """
     import transformers
     from peft import PeftModel

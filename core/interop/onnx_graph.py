@@ -1,6 +1,6 @@
-"""An adapter as one ONNX graph: encoder with merged updates and head, for batches of any size and length.
+"""Export to ONNX: one graph of the encoder, with the adapter merged in, and the head.
 
-onnx, onnxruntime and onnxscript (the extra `[onnx]`) are imported on use.
+onnx, onnxruntime and onnxscript (the extra `[onnx]`) are imported only when they are used.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ from onetrunk.core.interop.merging import merged_weights
 from onetrunk.core.tasks import Rows
 
 REQUIRED = ("onnx", "onnxruntime", "onnxscript")
+"""The packages of the extra `[onnx]`."""
 _MOST_TEXTS = 4096
+"""The largest batch of a graph, in texts."""
 _MOST_INSIDE = 3 * 2**29
-"""Bytes of weights from which they are written to a second file: an ONNX file has at most 2 GB."""
+"""Larger weights, in bytes, are written to a second file: an ONNX file has at most 2 GB."""
 
 
 def check_installed(required: Sequence[str] = REQUIRED) -> None:
@@ -39,16 +41,24 @@ def check_installed(required: Sequence[str] = REQUIRED) -> None:
 
 
 def write_onnx(adapter: Adapter, backbone: Backbone, file: Path) -> None:
-    """Write the graph to `file`. Raises ExportError.
+    """Write the graph to `file`.
 
-    Inputs: input_ids, attention_mask and, if the encoder has several types, token_type_ids: (texts, length) int64.
-    Output: logits float32, (texts, length, labels) for tokens, else (texts, labels).
+    Inputs: input_ids, attention_mask and, if the encoder has several token types, token_type_ids, each (texts,
+        length) int64.
+    Output: logits, (texts, length, labels) float32 for a task of words, else (texts, labels) float32.
+    Raises ExportError for a head that only its plugin defines, and if torch cannot export the graph.
     """
+    if (recipe := adapter.format.recipe) is None:
+        raise ExportError(
+            f"{adapter.ref}: only the plugin of task {adapter.spec.name!r} defines its head, so it cannot be "
+            "exported to ONNX; --format peft exports its weights"
+        )
     weights = merged_weights(backbone, adapter.lora)
-    # Eager attention becomes fewer operators than SDPA, whose mask handling stays in the graph.
+    # Eager attention gives a smaller graph than SDPA, which leaves operators for the mask in it.
     encoder = build_model(backbone.config, weights, torch.device("cpu"), attention="eager")
-    model = _EncoderWithHead(encoder, copy.deepcopy(adapter.head).cpu(), _form(adapter)).eval()
-    names = _inputs(backbone)
+    model = _EncoderWithHead(encoder, copy.deepcopy(adapter.head).cpu(), recipe).eval()
+    several = int(getattr(backbone.config, "type_vocab_size", None) or 0) > 1
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if several else [])]
     ids = torch.full((3, 7), backbone.encoder.unknown)
     ones, zeros = torch.ones_like(ids), torch.zeros_like(ids)
     examples = {"input_ids": ids, "attention_mask": ones, "token_type_ids": zeros}
@@ -64,19 +74,19 @@ def write_onnx(adapter: Adapter, backbone: Backbone, file: Path) -> None:
                 dynamo=True,
                 external_data=4 * size > _MOST_INSIDE,
                 verbose=False,
-                input_names=list(names),
+                input_names=names,
                 output_names=["logits"],
                 dynamic_shapes=dict.fromkeys(names, axes),
             )
-    except Exception as error:  # the exporter raises anything
+    except Exception as error:  # the exporter may raise any exception
         raise ExportError(
-            f"torch cannot export {backbone.family.model_type} to ONNX: {first_line(error)}; take --format merged"
+            f"torch cannot export {backbone.family.model_type} to ONNX: {first_line(error)}; use --format merged"
         ) from error
 
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silence the exporter's messages about itself and about optional packages."""
+    """Hide the exporter's warnings and log messages, such as those about optional packages."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -89,7 +99,7 @@ def _quiet_exporter() -> Iterator[None]:
 
 
 def open_onnx(file: Path) -> Callable[[Tensor, Tensor], np.ndarray]:
-    """Return the function (input_ids, attention_mask) → logits that runs `file` with onnxruntime."""
+    """Return a function (input_ids, attention_mask), each (texts, length) int64, → logits that runs `file`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -106,11 +116,11 @@ def open_onnx(file: Path) -> Callable[[Tensor, Tensor], np.ndarray]:
 
 
 class _EncoderWithHead(nn.Module):
-    """Encoder and head over padded texts. Arguments and result are tensors only, as the exporter requires."""
+    """Encoder and head over padded texts. The exporter requires that arguments and result are tensors."""
 
-    def __init__(self, encoder: nn.Module, head: Any, form: str) -> None:
+    def __init__(self, encoder: nn.Module, head: Any, recipe: str) -> None:
         super().__init__()
-        self.encoder, self.head, self.form = encoder, head, form
+        self.encoder, self.head, self.recipe = encoder, head, recipe
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -118,30 +128,13 @@ class _EncoderWithHead(nn.Module):
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         hidden: Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)[0]
         logits: Tensor
-        if self.form in ("token", "words"):
+        if self.recipe in ("token", "words"):
             logits = self.head.classifier(hidden)  # (texts, length, labels)
-        elif self.form == "mean":
+        elif self.recipe == "mean":
             keep = attention_mask.to(hidden.dtype)[..., None]
             logits = self.head.classifier((hidden * keep).sum(1) / keep.sum(1))  # (texts, labels)
         else:
-            first = hidden[:, 0]  # (texts, hidden size): to the head, texts of one row each
+            first = hidden[:, 0]  # (texts, hidden size), which the head reads as texts of one token each
             offsets = torch.arange(first.shape[0] + 1)
             logits = self.head(first, Rows(offsets, offsets[:0]))
         return logits
-
-
-def _form(adapter: Adapter) -> str:
-    """Return the recipe of the head. Raises ExportError for a head that only its plugin defines."""
-    form = adapter.format.recipe
-    if form is None:
-        raise ExportError(
-            f"{adapter.ref}: only the plugin of task {adapter.spec.name!r} defines its head, so it cannot be "
-            "exported to ONNX; --format peft exports its weights"
-        )
-    return form
-
-
-def _inputs(backbone: Backbone) -> tuple[str, ...]:
-    """Return the names of the inputs; token types only if there are several."""
-    several = int(getattr(backbone.config, "type_vocab_size", None) or 0) > 1
-    return ("input_ids", "attention_mask", *(("token_type_ids",) if several else ()))

@@ -17,16 +17,16 @@ _UNKNOWN = "unknown"
 class PluginSource:
     """A plugin before it is loaded.
 
-    name: of its entry point, or of its module.
+    name: of its entry point, or of its module or class if a program passes it.
     distribution, version: of the distribution that installed it.
-    place: its location, for error messages.
+    location: of its entry point, module or distribution, for error messages.
     load: imports and returns the module or object; can raise any exception.
     """
 
     name: str
     distribution: str
     version: str
-    place: str
+    location: str
     load: Callable[[], object]
 
     def __str__(self) -> str:
@@ -34,15 +34,16 @@ class PluginSource:
 
 
 def installed() -> list[PluginSource]:
-    """Return all installed plugins: those of OneTrunk first, then in the order of the distributions' names.
+    """Return all installed plugins: those of OneTrunk first, then the others by the name of their distribution.
 
-    If `sys.path` has a distribution twice (an editable install in its own folder), only the first one counts, which
-    is also the one that imports use.
+    If `sys.path` has a distribution twice (an editable install in its own folder), only the first one counts. It is
+    also the one that imports use.
     """
     found: dict[str, list[PluginSource]] = {}
     for distribution in metadata.distributions():
-        if sources := _named_by(distribution):
-            found.setdefault(_canonical(sources[0].distribution), sources)
+        if sources := _plugins_of(distribution):
+            name = re.sub(r"[-_.]+", "-", sources[0].distribution).lower()  # normalized as in PEP 503
+            found.setdefault(name, sources)
     order = sorted(found, key=lambda name: (name != PROJECT, name))
     return [source for name in order for source in found[name]]
 
@@ -55,39 +56,26 @@ def source_of(plugin: object) -> PluginSource:
     return PluginSource(name, module.partition(".")[0], version, f"in {module}", lambda: plugin)
 
 
-def _named_by(distribution: metadata.Distribution) -> list[PluginSource]:
-    """Return the plugins of `distribution`; a source that fails to load if its metadata cannot be read."""
+def _plugins_of(distribution: metadata.Distribution) -> list[PluginSource]:
+    """Return the plugins of `distribution`; one that fails to load if the metadata cannot be read."""
     try:
-        return _read(distribution)
-    except Exception as error:  # metadata can be faulty in any way; reported as a broken plugin
-        return [_unreadable(distribution, error)]
-
-
-def _read(distribution: metadata.Distribution) -> list[PluginSource]:
-    # Most distributions end here. Parsing the metadata of each would take longer than everything else.
-    if ENTRY_POINT_GROUP not in (distribution.read_text("entry_points.txt") or ""):
-        return []
-    fields = distribution.metadata
-    name, version = fields["Name"], fields["Version"] or _UNKNOWN
-    if not name:
-        raise ValueError("METADATA has no Name")
-    points = distribution.entry_points.select(group=ENTRY_POINT_GROUP)
-    return [
-        PluginSource(point.name, name, version, f"entry point {point.name} = {point.value}", point.load)
-        for point in sorted(points, key=lambda point: point.name)
-    ]
-
-
-def _unreadable(distribution: metadata.Distribution, error: Exception) -> PluginSource:
-    folder = str(distribution.locate_file(""))
-    fault = PluginError(f"METADATA or entry_points.txt cannot be read: {type(error).__name__}: {error}")
+        # Parsing the metadata of every distribution would take longer than everything else.
+        if ENTRY_POINT_GROUP not in (distribution.read_text("entry_points.txt") or ""):
+            return []
+        fields = distribution.metadata
+        name, version = fields["Name"], fields["Version"] or _UNKNOWN
+        if not name:
+            raise ValueError("METADATA has no Name")
+        points = distribution.entry_points.select(group=ENTRY_POINT_GROUP)
+        return [
+            PluginSource(point.name, name, version, f"entry point {point.name} = {point.value}", point.load)
+            for point in sorted(points, key=lambda point: point.name)
+        ]
+    except Exception as error:  # metadata can be faulty in any way
+        fault = PluginError(f"METADATA or entry_points.txt cannot be read: {type(error).__name__}: {error}")
 
     def load() -> object:
         raise fault
 
-    return PluginSource("entry_points.txt", f"in {folder}", _UNKNOWN, folder, load)
-
-
-def _canonical(distribution: str) -> str:
-    """Return the normalized name of a distribution (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
+    folder = str(distribution.locate_file(""))
+    return [PluginSource("entry_points.txt", f"in {folder}", _UNKNOWN, folder, load)]

@@ -1,12 +1,12 @@
-"""Which pulled versions have newer commits at their remotes."""
+"""Finds the pulled versions whose remotes have newer commits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from onetrunk.adapters.errors import RemoteError
+from onetrunk.adapters.remotes import open_remote
 from onetrunk.adapters.remotes.locations import Location
-from onetrunk.adapters.remotes.opening import open_remote
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.adapters.store.version_index import Origin
 
@@ -15,11 +15,9 @@ from onetrunk.adapters.store.version_index import Origin
 class TrackedAdapter:
     """The newest pulled version of a name, compared with its remote.
 
-    stored: the version.
-    origin: where it was pulled from.
-    newest: commit of its branch or tag now; None if it is not known.
-    fault: why `newest` is not known.
-    later: a newer version of the name that was trained here; None without one.
+    newest: the current commit of the branch or tag that `stored` was pulled from; None if the remote failed.
+    fault: why the remote failed; None if it did not fail.
+    later: a newer version of the name that was trained or imported here; None if there is none.
     """
 
     stored: StoredVersion
@@ -30,27 +28,27 @@ class TrackedAdapter:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether the remote has another commit now."""
+        """Whether the remote now has another commit."""
         return self.newest not in (None, self.origin.commit)
 
     @property
     def location(self) -> Location:
-        """The location to pull for the newest commit."""
+        """The location from which the newest commit can be pulled."""
         place = Location.parse(self.origin.place)
         return Location(place.kind, place.place, self.origin.follows)
 
 
 def tracked_adapters(store: Store, name: str | None, token: str | None = None) -> list[TrackedAdapter]:
-    """Return the newest pulled version of `name`, or of every name, compared with its remote.
+    """Return the newest pulled version of `name`, or of each name in the store, compared with its remote.
 
-    name: None for all names, except those of adapters that are used by their location: each use looks
-        for the newest commit.
-    token: Hub token; None for the one of the environment.
+    name: None for all names. Adapters that are used by their location are then left out, because each use looks for
+        the newest commit.
+    token: Hub token; None for the token of the environment.
 
-    Raises UnknownAdapter. A remote that fails is reported in `fault`.
+    Raises UnknownAdapter for an unknown `name`. A failed remote does not raise: `fault` has the reason.
     """
     if name is not None:
-        store.resolve(name)  # raises UnknownAdapter with similar names
+        store.resolve(name)  # raises UnknownAdapter, which suggests similar names
     found = []
     for each in store.names() if name is None else [name]:
         versions = store.versions(each)
@@ -58,20 +56,17 @@ def tracked_adapters(store: Store, name: str | None, token: str | None = None) -
         if pulled and not (name is None and versions[-1].is_cached):
             stored, origin = pulled[-1]
             later = versions[-1] if versions[-1] != stored else None
-            found.append(_compare(stored, origin, later, token))
+            newest, fault = _newest_commit(origin, token)
+            found.append(TrackedAdapter(stored, origin, newest, fault, later))
     return found
 
 
-def _compare(
-    stored: StoredVersion, origin: Origin, later: StoredVersion | None, token: str | None
-) -> TrackedAdapter:
-    """Compare `stored` with its remote."""
+def _newest_commit(origin: Origin, token: str | None) -> tuple[str | None, str | None]:
+    """Return the current commit of the branch or tag of `origin`, or None and the reason why it is not known."""
     remote = open_remote(Location.parse(origin.place), token)
     if origin.endpoint not in (None, remote.endpoint):
-        fault = f"it was pulled from {origin.endpoint}, and HF_ENDPOINT is {remote.endpoint} now"
-        return TrackedAdapter(stored, origin, None, fault, later)
+        return None, f"it was pulled from {origin.endpoint}, but HF_ENDPOINT is now {remote.endpoint}"
     try:
-        commit = remote.commit(origin.follows)
+        return remote.commit(origin.follows).id, None
     except RemoteError as error:
-        return TrackedAdapter(stored, origin, None, str(error), later)
-    return TrackedAdapter(stored, origin, commit.id, later=later)
+        return None, str(error)

@@ -1,15 +1,14 @@
 """Pull: downloads a commit of a remote, verifies it and stores it as a version.
 
-Downloads are untrusted. Only files of the format are downloaded, into a temporary folder that no reader of the
-store sees. The artifact is verified there, then checked against its backbone and by its probe, and only then
-stored.
+Downloads are untrusted. Only files that the folder of an adapter can have are downloaded, into a temporary folder.
+There, the files are verified, and the adapter is loaded onto its backbone and checked with its probe: texts with
+the logits that the adapter must give. Only then is the adapter stored.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,9 +25,9 @@ from onetrunk.adapters.format.artifact import (
 )
 from onetrunk.adapters.format.files import sha256, write_new
 from onetrunk.adapters.format.manifest import FileRecord, Manifest
+from onetrunk.adapters.remotes import open_remote
 from onetrunk.adapters.remotes.folder import REFS
 from onetrunk.adapters.remotes.locations import Location, is_commit, is_location
-from onetrunk.adapters.remotes.opening import open_remote
 from onetrunk.adapters.remotes.remote import MAIN, Commit, OnBytes, Remote
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.staging import stage, writing
@@ -44,9 +43,9 @@ from onetrunk.core.tasks import TaskSpec
 from onetrunk.core.training.manifest_builder import Destination
 
 LoadBackbone = Callable[[Manifest], Backbone]
-"""Loads the backbone that an adapter needs, by its manifest."""
+"""Loads the backbone that the manifest of an adapter names."""
 LoadBase = Callable[[str | None, str | None], Backbone]
-"""Loads the backbone by name and revision, which are None if the files of plain PEFT do not give them."""
+"""Loads a backbone by its name and revision. A value that the files of a plain PEFT adapter do not give is None."""
 _log = logging.getLogger(__name__)
 
 
@@ -54,8 +53,7 @@ _log = logging.getLogger(__name__)
 class PullResult:
     """The result of a pull.
 
-    stored: the version.
-    new: whether the pull has added it to the store.
+    new: whether the pull has added the version; False if the store had the commit already.
     notes: warnings for the user.
     """
 
@@ -67,10 +65,10 @@ class PullResult:
 class Puller:
     """Pulls adapters into `store`.
 
-    host: plugins, which offer the tasks.
-    backbone: loads the backbone when the checks of an adapter need it.
-    token: Hub token; None for the one of the environment.
-    allow_mismatch: store an adapter of another backbone without computing its probe.
+    host: the plugins, which provide the tasks.
+    backbone: loads the backbone for the checks of an adapter.
+    token: Hub token; None for the token of the environment.
+    allow_mismatch: store an adapter even if it was trained on another backbone; its probe is then not checked.
     advance: called with the number of bytes of each downloaded part.
     """
 
@@ -90,18 +88,19 @@ class Puller:
     def pull(self, location: Location, name: str | None = None, *, into: bool = False) -> PullResult:
         """Store the adapter at `location` as the next version of `name`.
 
+        A commit that is already stored under this name is not downloaded again.
+
         name: None for the name of the repo or folder.
         into: add the version even if `name` belongs to another origin or task.
 
-        A commit that is already stored under that name is not downloaded again. Raises NameTaken, RemoteError,
-        ArtifactError, BackboneMismatch, AdapterRejected, UnknownTask; then the store has not changed.
+        Raises NameTaken, RemoteError, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask; then the
+        store has not changed.
         """
         name = validate_name(location.name if name is None else name)
         remote = open_remote(location, self._token)
-        if is_commit(location.revision):  # it may be stored already: then no request is needed
-            claim = self._claim(name, remote, str(location.revision), into)
-            if known := claim.known(self._store.versions(name)):
-                return PullResult(known, new=False)
+        claim = self._claim(name, remote, str(location.revision), into)
+        if is_commit(location.revision) and (known := claim.known(self._store.versions(name))):
+            return PullResult(known, new=False)  # without a request to the remote
         commit = remote.commit(location.revision)
         return self._add(remote, commit, self._claim(name, remote, commit.id, into))
 
@@ -117,10 +116,11 @@ class Puller:
     ) -> PullResult:
         """Store a plain PEFT adapter as the next version of `name`, for the task `spec`.
 
-        location: of a remote, or of a folder that is the adapter itself.
+        location: a remote, or a folder that has the files of the adapter.
         base: loads the backbone.
-        labels: in the order of the logits; None if the files list them.
-        name, into: as for `pull`.
+        labels: the labels in the order of the logits; None if the files list them.
+        name: None for the name of the repo or folder.
+        into: add the version even if `name` belongs to another origin or task.
 
         Raises the errors of `pull` and `import_peft`; then the store has not changed.
         """
@@ -147,12 +147,12 @@ class Puller:
         return self._claimed(claim, store, [])
 
     def resolve(self, reference: str) -> StoredVersion:
-        """Return the version for a reference to the store, or for a location.
+        """Return the version that a reference to the store or a location means.
 
-        For a location, this is the commit that the location means now. If it was pulled before, under any name, the
-        stored version is returned. Otherwise it is stored under the location's own name (`cache_name`), so that no
-        other name gets a new version. If the remote cannot be reached, the version that was last pulled from there
-        is returned, with a warning in the log.
+        A location means its newest commit. If this commit was pulled before, under any name, that version is
+        returned. Otherwise the commit is pulled and stored under a name that only this location has
+        (`Origin.cache_name`), so that no other name gets a new version. If the remote cannot be reached, the
+        version that was last pulled from the location is returned, with a warning in the log.
 
         Raises UnknownAdapter, ReferenceSyntaxError, and the errors of `pull`.
         """
@@ -172,24 +172,24 @@ class Puller:
             return last
 
     def _last(self, remote: Remote) -> StoredVersion | None:
-        """Return the version that was last pulled from the location's branch or tag; None without one."""
+        """Return the version that was last pulled from the branch or tag of the location; None if there is none."""
         wanted = _origin(remote, "")
         pulled = self._store.pulled_from(wanted)
         found = [own for own in pulled if own.origin is not None and own.origin.follows == wanted.follows]
         return max(found, key=lambda own: own.path.stat().st_mtime, default=None)
 
     def _cached(self, remote: Remote, commit: str) -> StoredVersion | None:
-        """Return a version that was pulled from the commit, preferably under the location's own name."""
+        """Return a version that was pulled from `commit`, if possible one under the location's `cache_name`."""
         origin = _origin(remote, commit)
         found = [own for own in self._store.pulled_from(origin) if own.origin and own.origin.commit == commit]
         return max(found, key=lambda own: own.is_cached, default=None)
 
     def _add_cached(self, remote: Remote, commit: Commit) -> StoredVersion:
-        """Store a commit under the location's own name, which may hold adapters of several tasks."""
+        """Store a commit under the location's `cache_name`, which may have versions for several tasks."""
         name = _origin(remote, commit.id).cache_name
         versions = self._store.versions(name)
-        own_name = not versions or versions[-1].is_cached
-        return self._add(remote, commit, self._claim(name, remote, commit.id, into=own_name)).stored
+        only_cached = not versions or versions[-1].is_cached
+        return self._add(remote, commit, self._claim(name, remote, commit.id, into=only_cached)).stored
 
     def _claim(self, name: str, remote: Remote, commit: str, into: bool = False) -> NameClaim:
         return NameClaim(name, remote.location, _origin(remote, commit), into=into)
@@ -198,33 +198,32 @@ class Puller:
         return Destination(self._host, self._store, claim.name, claim.origin, claim.enter)
 
     def _claimed(self, claim: NameClaim, store: Callable[[], StoredVersion], notes: list[str]) -> PullResult:
-        """Call `store`, unless the name already has a version of the same commit, and return the result."""
+        """Return the version of the same commit if the name has one; otherwise call `store` to add the version."""
         versions = self._store.versions(claim.name)
         if known := claim.known(versions):
             return PullResult(known, new=False)
         claim.check(versions)
         try:
-            with _named(claim.location):
-                return PullResult(store(), new=True, notes=tuple(notes))
+            return PullResult(store(), new=True, notes=tuple(notes))
         except AlreadyStored as meanwhile:
             return PullResult(meanwhile.stored, new=False)
+        except ArtifactError as error:  # its message has the path of a temporary folder
+            raise ArtifactError(str(claim.location), error.message) from error
 
     def _add(self, remote: Remote, commit: Commit, claim: NameClaim) -> PullResult:
-        """Store a commit that holds a OneTrunk adapter."""
+        """Store a commit that has a OneTrunk adapter. Raises RemoteError if it has none."""
         if TASK not in commit.files:
             raise RemoteError(
                 str(remote.location),
-                f"commit {commit.id[:12]} has no {TASK}, so it is not a OneTrunk adapter; for a plain PEFT adapter "
-                "give --task, and --labels if its files do not list them",
+                f"commit {commit.id[:12]} has no {TASK}, so it is not a OneTrunk adapter; for a plain PEFT "
+                "adapter, give --task, and --labels if its files do not list the labels",
             )
         notes: list[str] = []
 
-        def store() -> StoredVersion:
-            return self._destination(claim).add(
-                lambda folder: self._fill(folder, remote, commit, claim, notes)
-            )
+        def write(folder: Path) -> None:
+            self._fill(folder, remote, commit, claim, notes)
 
-        return self._claimed(claim, store, notes)
+        return self._claimed(claim, lambda: self._destination(claim).add(write), notes)
 
     def _fetch_peft(self, folder: Path, remote: Remote, commit: Commit) -> None:
         """Download the files of a plain PEFT adapter. Raises RemoteError if its only weights are a pickle."""
@@ -238,7 +237,7 @@ class Puller:
         self._download(folder, remote, commit, FILES)
 
     def _download(self, folder: Path, remote: Remote, commit: Commit, names: Iterable[str]) -> None:
-        """Download those of the files `names` that the commit has into `folder`, a stage of the store."""
+        """Download the files `names`, as far as the commit has them, into `folder`, a folder in the store."""
         for name in names:
             if name in commit.files:
                 data = remote.fetch(commit, name, size_limit(name), self._advance)
@@ -246,14 +245,14 @@ class Puller:
                     write_new(folder / name, data)
 
     def _fill(self, folder: Path, remote: Remote, commit: Commit, claim: NameClaim, notes: list[str]) -> None:
-        """Download the artifact into `folder`, and check it against the name and against its backbone."""
+        """Download an adapter into `folder`, and check its name in the store, its files, weights and probe."""
         self._download(folder, remote, commit, [TASK])
         manifest = read_manifest(folder)
         claim.task = manifest.task
         claim.check(self._store.versions(claim.name))  # before large files are downloaded
         self._download(folder, remote, commit, [name for name in FORMAT_FILES if name != TASK])
         if _adopt_card(folder, manifest):
-            notes.append("its card was edited after it was published; the new text is kept")
+            notes.append("the model card was edited after the adapter was published; the new card is stored")
         artifact = read_artifact(folder)
         spec = self._host.task(artifact.manifest.task)
         backbone = self._backbone(artifact.manifest)
@@ -267,22 +266,13 @@ class Puller:
             notes.append(f"{error}; stored without checking its probe")
 
 
-@contextmanager
-def _named(location: Location) -> Iterator[None]:
-    """Make an ArtifactError name the location instead of the temporary folder."""
-    try:
-        yield
-    except ArtifactError as error:
-        raise ArtifactError(str(location), error.message) from error
-
-
 def _origin(remote: Remote, commit: str) -> Origin:
     location = remote.location
     return Origin(location.base, commit, location.revision or MAIN, remote.endpoint)
 
 
 def _adopt_card(folder: Path, manifest: Manifest) -> bool:
-    """Record an edited card in task.json, and tell whether it was edited. Users edit cards on the Hub."""
+    """If the card was edited on the Hub, record the new card in task.json. Return whether it was edited."""
     path, record = folder / CARD, manifest.files.get(CARD)
     if record is None or not path.is_file():
         return False

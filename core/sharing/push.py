@@ -1,10 +1,11 @@
-"""Push: publishes a version of the store as one commit on a branch of a remote."""
+"""Push: publishes a version of the store as one commit on a branch of the Hub or of a shared folder."""
 
 from __future__ import annotations
 
 import operator
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,12 @@ from onetrunk.core.tasks import TaskSpec
 
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*(>=|<=|>|<)\s*([-+0-9.eE]+)\s*")
 _SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
-_HELD_OUT = tuple(reversed(SPLITS[1:]))  # test is preferred to dev
+_HELD_OUT = tuple(reversed(SPLITS[1:]))  # test, then dev
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """A condition on a metric on held-out data, such as `f1>=0.9`.
-
-    sign: `>=`, `<=`, `>` or `<`.
-    """
+    """A condition on a metric of held-out data, such as `f1>=0.9`. sign: `>=`, `<=`, `>` or `<`."""
 
     metric: str
     sign: str
@@ -39,42 +37,35 @@ class Requirement:
 
     @classmethod
     def parse(cls, text: str) -> Requirement:
-        """Parse `f1>=0.9`. Raises UsageError."""
-        match = _REQUIREMENT.fullmatch(text)
-        try:
-            bound = float(match[3]) if match else None
-        except ValueError:
-            bound = None
-        if match is None or bound is None:
-            raise UsageError(f"invalid requirement {text!r}; expected METRIC>=NUMBER, such as f1>=0.9")
-        return cls(match[1], match[2], bound)
+        """Return the requirement that `text` states. Raises UsageError if it is not valid."""
+        if match := _REQUIREMENT.fullmatch(text):
+            with suppress(ValueError):
+                return cls(match[1], match[2], float(match[3]))
+        raise UsageError(f"invalid requirement {text!r}; expected METRIC>=NUMBER, such as f1>=0.9")
 
     def fault(self, manifest: Manifest) -> str | None:
-        """Return why the adapter does not meet the condition; None if it does."""
+        """Return the reason why the adapter does not meet the condition; None if it meets it."""
         split, metrics = held_out_metrics(manifest)
         value = metrics.get(self.metric)
         wanted = f"{self.metric} {self.sign} {self.bound:g}"
         if not isinstance(value, int | float) or isinstance(value, bool):
             known = ", ".join(key for key, each in metrics.items() if isinstance(each, int | float)) or "none"
             return f"{wanted} is required, but its metrics on held-out data are {known}"
-        return (
-            None
-            if _SIGNS[self.sign](value, self.bound)
-            else f"{wanted} is required, but on {split} it is {value:.4f}"
-        )
+        if _SIGNS[self.sign](value, self.bound):
+            return None
+        return f"{wanted} is required, but on {split} it is {value:.4f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushOptions:
     """Options of a push.
 
-    branch, tag, message: of the commit, as in git; `message` is the adapter's reference by default.
-    private: create a private repo.
-    pull_request: make a pull request instead of moving the branch.
-    require: conditions on metrics.
-    force: publish even if the adapter at the remote has a better primary metric.
-    allow_unevaluated: publish without metrics on held-out data.
-    card: metadata for the card.
+    message: the commit message; None for the reference of the version.
+    private: whether a new repo is private.
+    pull_request: open a pull request instead of pushing to the branch.
+    require: conditions that the adapter must meet.
+    force: publish even if the adapter on the branch has a better value of the metric `TaskSpec.primary`.
+    allow_unevaluated: publish even if there are no metrics of held-out data.
     """
 
     branch: str = MAIN
@@ -92,10 +83,9 @@ class PushOptions:
 class PreparedPush:
     """A push that has passed all checks.
 
-    stored: the version to publish.
-    files: content of each file by name.
-    parent: id of the branch's head; None for a new branch.
-    unchanged: whether the branch has exactly these files already.
+    files: the content of each file by name.
+    parent: the id of the newest commit of the branch; None for a new branch.
+    unchanged: whether the branch already has exactly these files.
     """
 
     stored: StoredVersion
@@ -105,9 +95,9 @@ class PreparedPush:
 
 
 def check_push(stored: StoredVersion, spec: TaskSpec, remote: Remote, options: PushOptions) -> PreparedPush:
-    """Verify the version, compare it with the remote, and return the push to make. Changes nothing.
+    """Check a version and compare it with the adapter on the branch; return the push to make. Changes nothing.
 
-    Raises PublishError with all reasons why it must not be published, ArtifactError, RemoteError.
+    Raises PublishError with all reasons why the version must not be published; ArtifactError, RemoteError.
     """
     artifact = stored.read()
     faults = [fault for each in options.require if (fault := each.fault(artifact.manifest))]
@@ -115,10 +105,11 @@ def check_push(stored: StoredVersion, spec: TaskSpec, remote: Remote, options: P
         faults.append(
             "it has no metrics on held-out data; train it with --dev or --test, or give --allow-unevaluated"
         )
-    head = _head(remote, options.branch)
-    there = None if head is None else _adapter_there(remote, head)
-    if there is not None:
-        faults += _compared(artifact.manifest, there, spec, options)
+    head: Commit | None = None
+    with suppress(RemoteNotFound):
+        head = remote.commit(options.branch)
+    if head is not None and (published := _published_manifest(remote, head)) is not None:
+        faults += _compared(artifact.manifest, published, spec, options)
     if faults:
         raise PublishError(f"{stored.ref} was not published: {'; '.join(faults)}")
     facts = CardFacts(
@@ -130,22 +121,23 @@ def check_push(stored: StoredVersion, spec: TaskSpec, remote: Remote, options: P
         weight_bytes=sum(record.bytes for name, record in artifact.manifest.files.items() if name in WEIGHTS),
         notes=None if head is None else _notes(remote, head),
     )
-    files = _published_files(stored, artifact, facts, spec.primary)
-    same = head is not None and _holds(head, remote, files)
-    return PreparedPush(stored, files, None if head is None else head.id, unchanged=same)
+    files = _files_to_publish(stored, artifact, facts, spec.primary)
+    unchanged = head is not None and _holds(head, remote, files)
+    return PreparedPush(stored, files, None if head is None else head.id, unchanged)
 
 
 def publish(push: PreparedPush, remote: Remote, folder: Path, options: PushOptions) -> Published:
-    """Make the commit, and the tag. folder: an empty folder for temporary files. Raises RemoteError."""
-    paths = {name: folder / name for name in push.files}
+    """Make the commit, and the tag if there is one. Raises RemoteError.
+
+    folder: an empty folder for temporary files.
+    """
     for name, data in push.files.items():
-        paths[name].write_bytes(data)
-    message = options.message or push.stored.ref
+        (folder / name).write_bytes(data)
     done = remote.publish(
-        paths,
+        {name: folder / name for name in push.files},
         branch=options.branch,
         parent=push.parent,
-        message=message,
+        message=options.message or push.stored.ref,
         pull_request=options.pull_request,
     )
     if options.tag is not None:
@@ -154,17 +146,17 @@ def publish(push: PreparedPush, remote: Remote, folder: Path, options: PushOptio
 
 
 def held_out_metrics(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
-    """Return the held-out split that has metrics, test before dev, and its metrics; `test` and {} without any."""
+    """Return `test` or `dev`, the first of them that has metrics, and these metrics; `test` and {} without any."""
     for split in _HELD_OUT:
         if metrics := manifest.metrics.get(split):
             return split, metrics
     return "test", {}
 
 
-def _published_files(
+def _files_to_publish(
     stored: StoredVersion, artifact: Artifact, facts: CardFacts, primary: str
 ) -> dict[str, bytes]:
-    """Return the files to publish: those of the version, a new card, and a picture of the primary metric."""
+    """Return the files of the version, a new model card, and a plot of the primary metric if there is a history."""
     files = {name: (stored.path / name).read_bytes() for name in artifact.manifest.files if name != CARD}
     history = [strict_json.parse(line) for line in files.get(HISTORY, b"").splitlines()]
     if (picture := training_curve(history, primary)) is not None:
@@ -175,15 +167,11 @@ def _published_files(
     return files
 
 
-def _head(remote: Remote, branch: str) -> Commit | None:
-    try:
-        return remote.commit(branch)
-    except RemoteNotFound:
-        return None
+def _published_manifest(remote: Remote, head: Commit) -> Manifest | None:
+    """Return the manifest of the adapter in a commit; None if the commit has no adapter.
 
-
-def _adapter_there(remote: Remote, head: Commit) -> Manifest | None:
-    """Return the manifest of the adapter on a branch; None if the branch is empty. Raises PublishError."""
+    Raises PublishError if the manifest cannot be read, or if the commit has files that are not of an adapter.
+    """
     if TASK in head.files:
         data = remote.fetch(head, TASK, strict_json.MAX_BYTES, ignore)
         try:
@@ -194,36 +182,33 @@ def _adapter_there(remote: Remote, head: Commit) -> Manifest | None:
             ) from error
     if foreign := sorted(name for name in head.files if name != CARD and not name.startswith(".")):
         raise PublishError(
-            f"{remote.location} holds files that are not of an adapter ({first_few(foreign, 5)}); push to another "
+            f"{remote.location} has files that are not of an adapter ({first_few(foreign, 5)}); push to another "
             "repo or branch"
         )
     return None
 
 
-def _compared(own: Manifest, there: Manifest, spec: TaskSpec, options: PushOptions) -> list[str]:
-    """Return the reasons why an adapter must not replace the one at the remote."""
-    if there.task != own.task:
+def _compared(own: Manifest, published: Manifest, spec: TaskSpec, options: PushOptions) -> list[str]:
+    """Return the reasons why an adapter must not replace the published one."""
+    if published.task != own.task:
         return [
-            f"the remote has an adapter for {there.task}, this one is for {own.task}; push to another repo"
+            f"the remote has an adapter for {published.task}, this one is for {own.task}; push to another repo"
         ]
     split, metrics = held_out_metrics(own)
-    before = there.metrics.get(split, {})
-    same_data = (
-        split in own.data and split in there.data and own.data[split].sha256 == there.data[split].sha256
-    )
-    new, old = metrics.get(spec.primary), before.get(spec.primary)
+    data, published_data = own.data.get(split), published.data.get(split)
+    same_data = data is not None and published_data is not None and data.sha256 == published_data.sha256
+    new, old = metrics.get(spec.primary), published.metrics.get(split, {}).get(spec.primary)
     if options.force or not same_data or not isinstance(new, int | float) or not isinstance(old, int | float):
         return []
-    if new >= old:
-        return []
-    return [
-        f"on the same {split} data its {spec.primary} is {new:.4f}, and {old:.4f} at the remote; --force "
-        "publishes it nevertheless"
-    ]
+    worse = (
+        f"on the same {split} data its {spec.primary} is {new:.4f}, and that of the published adapter is "
+        f"{old:.4f}; --force publishes it anyway"
+    )
+    return [] if new >= old else [worse]
 
 
 def _notes(remote: Remote, head: Commit) -> str | None:
-    """Return the user's text in the card at the remote; None without any."""
+    """Return the text that users have written into the published card; None if there is none."""
     if CARD not in head.files:
         return None
     return user_text(remote.fetch(head, CARD, strict_json.MAX_BYTES, ignore).decode("utf-8", "replace"))
@@ -235,7 +220,7 @@ def _holds(head: Commit, remote: Remote, files: Mapping[str, bytes]) -> bool:
         return False
     if not all(head.files[name].matches(data) for name, data in files.items()):
         return False
-    # The Hub computes its hashes from the content. Files without such a hash are read and compared.
+    # The Hub computes hashes from the content of files. Files without such a hash are read and compared.
     in_folder = remote.location.kind == "folder"
     unsure = [name for name in files if in_folder or not (head.files[name].sha256 or head.files[name].blob)]
     try:

@@ -1,7 +1,7 @@
-"""The contract of a task, and what helps to write one. Importing it loads no torch.
+"""The contract of a task, and functions that help to write one. Importing this module does not import torch.
 
-A plugin imports this module alone: `from onetrunk.core.tasks import Example, TaskSpec, hookimpl`. The modules
-`heads`, which loads torch, and `metrics`, which loads numpy, are imported inside the functions that use them.
+A plugin imports from here at its top: `from onetrunk.core.tasks import Example, TaskSpec, hookimpl`. The modules
+`heads`, which imports torch, and `metrics`, which imports numpy, are imported inside the functions that use them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Guarded calls of plugin code: an error names the task, the function and the line of the plugin."""
+"""Calls of plugin code whose errors name the task, the function and the line of the plugin."""
 
 from __future__ import annotations
 
@@ -20,31 +20,27 @@ from onetrunk.core.errors import OneTrunkError, TaskSpecError
 from onetrunk.core.tasks.spec import Example, JSONObject, Labels, Targets, TaskSpec
 
 _LARGEST = 3.4028234e38
-"""The largest float32: the loss gets float targets in this type."""
-
+"""The largest float32, the type of float targets."""
 _LARGEST_INTEGER = 2**63 - 1
-
 _NAMES = {int: "an int", float: "a float"}
-
 _CORE_FILES = (
     "<",
     contextlib.__file__,
     *(str(Path(file).parent) + os.sep for file in (errors.__file__, pluggy.__file__, importlib.__file__)),
 )
-"""Prefixes of the files whose frames lie between the host and the plugin; they do not explain the error."""
-
+"""Prefixes of the paths of files that call plugins. An error message names the file of the plugin instead."""
 _LIBRARIES = ("torch", "numpy", "transformers")
-"""Libraries that plugins call; their frames do not show the author where to look."""
+"""Libraries that plugins call. An error message names the file of the plugin instead of theirs."""
 
 
 @contextlib.contextmanager
 def calling(
     spec: TaskSpec, name: str, where: str = "", *, passing: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
-    """Turn an exception of the block, a call of the task's function `name`, into TaskSpecError.
+    """Turn an exception of the block, which calls the task's function `name`, into TaskSpecError.
 
-    where: `file:line` of the record.  passing: exceptions that the contract allows; they are raised unchanged, as
-    is every OneTrunkError.
+    where: `file:line` of the record.
+    passing: exceptions that the contract allows. They and OneTrunkError are raised unchanged.
     """
     try:
         yield
@@ -53,8 +49,8 @@ def calling(
     except passing:
         raise
     except Exception as error:  # a plugin can raise anything
-        place = f" for the record at {where}" if where else ""
-        raise TaskSpecError(spec.name, [f"{name} raises {reason(error, spec.name)}{place}"]) from error
+        record = f" for the record at {where}" if where else ""
+        raise TaskSpecError(spec.name, [f"{name} raises {reason(error, spec.name)}{record}"]) from error
 
 
 def json_of(spec: TaskSpec, name: str, *arguments: Any) -> JSONObject:
@@ -70,19 +66,18 @@ def json_faults(value: object) -> Iterator[str]:
     """Yield a message for each part of `value` that is not JSON, with its key."""
     if not isinstance(value, dict):
         yield f"returns {value!r}, expected a JSON object"
-    else:
-        for key, each in value.items():
-            yield from (
-                f"returns a value that {fault}, under {key!r}" for fault in strict_json.faults({key: each})
-            )
+        return
+    for key, each in value.items():
+        for fault in strict_json.faults({key: each}):
+            yield f"returns a value that {fault}, under {key!r}"
 
 
 def targets_of(spec: TaskSpec, example: Example, labels: Labels, before: Targets = ()) -> Targets:
     """Return the targets of `example` as Python numbers: all int, or all finite float.
 
-    before: targets of another example of the same data, which must have the same type.
-    Raises ValueError, meant for the user, if the task raises it or a target is invalid; TaskSpecError for any other
-    exception of the task.
+    before: targets of another example of the same data; both must have the same type.
+    Raises ValueError, with a message for the user, if the task raises it or a target is invalid; TaskSpecError for
+    any other exception of the task.
     """
     with calling(spec, "targets", example.where, passing=(ValueError,)):
         given = tuple(spec.targets(example, labels))
@@ -98,7 +93,7 @@ def targets_of(spec: TaskSpec, example: Example, labels: Labels, before: Targets
 
 
 def _number(value: object) -> int | float:
-    """Return a target as int or float. Raises ValueError for other types, and outside of int64 and float32."""
+    """Return a target as int or float. Raises ValueError unless it is a number in the range of int64 or float32."""
     if isinstance(value, Integral):
         if not isinstance(value, bool) and abs(int(value)) <= _LARGEST_INTEGER:
             return int(value)
@@ -118,28 +113,21 @@ def notes_on(spec: TaskSpec, examples: Sequence[Example]) -> tuple[str, ...]:
     return notes
 
 
-def reason(error: BaseException, place: str) -> str:
+def reason(error: BaseException, location: str) -> str:
     """Return `error` as one line that ends with the innermost line of plugin code in its traceback.
 
-    place: used if the traceback has no plugin code.
+    location: the end of the line if the traceback has no plugin code.
     """
-    if isinstance(error, SyntaxError) and error.filename:
-        return _one_line(error, error.msg, f"{error.filename}:{error.lineno}")
     loaded = (getattr(sys.modules.get(name), "__file__", None) for name in _LIBRARIES)
     libraries = tuple(os.path.dirname(file) + os.sep for file in loaded if file)
     for frame, line in walk_tb(error.__traceback__):
         file = frame.f_code.co_filename
         if not file.startswith(_CORE_FILES + libraries):
-            place = f"{file}:{line}"
-    return _one_line(error, _message(error), place)
-
-
-def _message(error: BaseException) -> str:
+            location = f"{file}:{line}"
     try:
-        return str(error)
-    except Exception as fault:  # __str__ of a plugin can raise; the report must still be made
-        return f"its message cannot be shown: __str__ raises {type(fault).__name__}"
-
-
-def _one_line(error: BaseException, message: str, place: str) -> str:
-    return " ".join(f"{type(error).__name__}: {message} ({place})".split())
+        message = str(error)
+    except Exception as fault:  # __str__ of a plugin's exception can raise
+        message = f"its message cannot be shown: __str__ raises {type(fault).__name__}"
+    if isinstance(error, SyntaxError) and error.filename:
+        message, location = error.msg, f"{error.filename}:{error.lineno}"
+    return " ".join(f"{type(error).__name__}: {message} ({location})".split())

@@ -1,18 +1,17 @@
 """The classification heads for words and for texts, with the weight names of transformers.
 
-A head takes packed hidden states (T, H) in float32; its weights are float32 too. A fresh head draws its initial
-weights from the global generator of torch.
+A head maps packed hidden states (T, H) float32 to logits (units, labels): T tokens, the hidden size H, and one unit
+per word or per text. Its weights are float32. A fresh head draws its initial weights from torch's global random
+generator.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from onetrunk.core.tasks.spec import HeadContext, HeadFormat, HeadStyle, Rows
 
@@ -20,22 +19,42 @@ _INIT_STD = 0.02
 
 
 def token_head(context: HeadContext) -> nn.Module:
-    """Return a head with one row of logits per word, chosen by the style of `context`."""
-    return PlainTokenHead(context) if context.style == "plain" else TokenHead(context)
+    """Return a linear head on the first token of each word, as in transformers' ...ForTokenClassification.
+
+    With the style `plain`, its weights are stored in `head.safetensors`.
+    """
+    plain = context.style == "plain"
+    format = HeadFormat(recipe="words") if plain else HeadFormat("TOKEN_CLS", "token")
+    return LinearHead(context, lambda hidden, rows: hidden.index_select(0, rows.words), format)
 
 
 def text_head(context: HeadContext) -> nn.Module:
-    """Return a head with one row of logits per text, chosen by the pooling and the style of `context`."""
+    """Return a head with one row of logits per text.
+
+    With the pooling `mean`, it is a linear head on the mean of all tokens, special tokens included. With the
+    pooling `cls`, it is transformers' head of the style of `context`; for the style `plain`, it is a linear head on
+    the first token. PEFT's format has no linear heads for texts, so their weights are stored in `head.safetensors`.
+    """
     if context.pooling == "mean":
-        return MeanHead(context)
-    return _CLS_HEADS[context.style](context)
+        return LinearHead(
+            context, lambda hidden, rows: segment_means(hidden, rows.offsets), HeadFormat(recipe="mean")
+        )
+    if context.style == "plain":
+        return LinearHead(context, _first_rows, HeadFormat(recipe="first"))
+    return ClsHead(context, _CLS_LAYERS[context.style])
 
 
-class LinearHead(nn.Module, ABC):
-    """A linear classifier on one vector per unit; a subclass defines how `select` gets the vectors."""
+class LinearHead(nn.Module):
+    """A dropout and one linear layer on one vector per unit.
 
-    def __init__(self, context: HeadContext) -> None:
+    select: maps hidden states (T, H) to the vectors (units, H).
+    """
+
+    def __init__(
+        self, context: HeadContext, select: Callable[[Tensor, Rows], Tensor], format: HeadFormat
+    ) -> None:
         super().__init__()
+        self.select, self.format = select, format
         self.dropout = nn.Dropout(context.dropout)
         self.classifier = _linear(context, len(context.labels))
 
@@ -44,147 +63,63 @@ class LinearHead(nn.Module, ABC):
         logits: Tensor = self.classifier(self.dropout(self.select(hidden, rows)))
         return logits
 
-    @abstractmethod
-    def select(self, hidden: Tensor, rows: Rows) -> Tensor:
-        """Map hidden (T, H) to one vector per unit, (units, H)."""
 
+class _ClsLayers(NamedTuple):
+    """The two linear layers of a head, by the names of their weights in transformers.
 
-class TokenHead(LinearHead):
-    """The classifier on the first token of each word, as in transformers' ...ForTokenClassification."""
-
-    format: ClassVar[HeadFormat] = HeadFormat("TOKEN_CLS", "token")
-
-    def select(self, hidden: Tensor, rows: Rows) -> Tensor:
-        """Return the hidden states of the first token of each word, (words, H)."""
-        return hidden.index_select(0, rows.words)
-
-
-class PlainTokenHead(TokenHead):
-    """The same head for an encoder with another token classification head in transformers.
-
-    The weights are stored in `head.safetensors`.
+    activation: between the two layers.  input_dropout: whether there is a dropout before the first layer too.
     """
 
-    format: ClassVar[HeadFormat] = HeadFormat(recipe="words")
+    dense: str
+    output: str
+    activation: type[nn.Module]
+    input_dropout: bool = False
 
 
-class PlainClsHead(LinearHead):
-    """The classifier on the first token, for an encoder with another head in transformers.
-
-    The weights are stored in `head.safetensors`.
-    """
-
-    format: ClassVar[HeadFormat] = HeadFormat(recipe="first")
-
-    def select(self, hidden: Tensor, rows: Rows) -> Tensor:
-        """Return the hidden states of the first token of each text, (texts, H)."""
-        return _first_rows(hidden, rows)
-
-
-class MeanHead(LinearHead):
-    """The classifier on the mean over a text, special tokens included, as sentence-transformers pools.
-
-    PEFT's format has no such head, so the weights are stored in `head.safetensors`.
-    """
-
-    format: ClassVar[HeadFormat] = HeadFormat(recipe="mean")
-
-    def select(self, hidden: Tensor, rows: Rows) -> Tensor:
-        """Return the mean hidden states of each text, (texts, H)."""
-        return segment_means(hidden, rows.offsets)
-
-
-class BertClsHead(nn.Module):
-    """A pooler and a classifier on the first token, as in transformers' BertForSequenceClassification."""
-
-    activation: ClassVar[nn.Module] = nn.Tanh()
-    format: ClassVar[HeadFormat] = HeadFormat("SEQ_CLS", "cls")
-
-    def __init__(self, context: HeadContext) -> None:
-        super().__init__()
-        self.pooler = nn.ModuleDict({"dense": _linear(context, context.hidden_size)})
-        if context.fresh and context.pooler is not None:
-            _copy(context.pooler, self.pooler["dense"])
-        self.dropout = nn.Dropout(context.dropout)
-        self.classifier = _linear(context, len(context.labels))
-
-    def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
-        """Map hidden (T, H) to logits (texts, labels)."""
-        first = _first_rows(hidden, rows)
-        pooled = self.activation(self.pooler["dense"](first))
-        logits: Tensor = self.classifier(self.dropout(pooled))
-        return logits
-
-
-class DebertaClsHead(BertClsHead):
-    """The same head with gelu, as in transformers' DebertaV2ForSequenceClassification."""
-
-    activation: ClassVar[nn.Module] = nn.GELU()
-
-
-class RobertaClsHead(nn.Module):
-    """Two linear layers on the first token, as in transformers' RobertaForSequenceClassification."""
-
-    activation: ClassVar[nn.Module] = nn.Tanh()
-    format: ClassVar[HeadFormat] = HeadFormat("SEQ_CLS", "cls")
-
-    def __init__(self, context: HeadContext) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(context.dropout)
-        self.classifier = nn.ModuleDict(
-            {
-                "dense": _linear(context, context.hidden_size),
-                "out_proj": _linear(context, len(context.labels)),
-            }
-        )
-
-    def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
-        """Map hidden (T, H) to logits (texts, labels)."""
-        dense, out_proj = self.classifier["dense"], self.classifier["out_proj"]
-        first = _first_rows(hidden, rows)
-        logits: Tensor = out_proj(self.dropout(self.activation(dense(self.dropout(first)))))
-        return logits
-
-
-class ElectraClsHead(RobertaClsHead):
-    """The same head with gelu, as in transformers' ElectraForSequenceClassification."""
-
-    activation: ClassVar[nn.Module] = nn.GELU()
-
-
-class DistilBertClsHead(nn.Module):
-    """Two linear layers on the first token, as in transformers' DistilBertForSequenceClassification."""
-
-    format: ClassVar[HeadFormat] = HeadFormat("SEQ_CLS", "cls")
-
-    def __init__(self, context: HeadContext) -> None:
-        super().__init__()
-        self.pre_classifier = _linear(context, context.hidden_size)
-        self.dropout = nn.Dropout(context.dropout)
-        self.classifier = _linear(context, len(context.labels))
-
-    def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
-        """Map hidden (T, H) to logits (texts, labels)."""
-        first = _first_rows(hidden, rows)
-        logits: Tensor = self.classifier(self.dropout(F.relu(self.pre_classifier(first))))
-        return logits
-
-
-_CLS_HEADS: dict[HeadStyle, Callable[[HeadContext], nn.Module]] = {
-    "bert": BertClsHead,
-    "roberta": RobertaClsHead,
-    "electra": ElectraClsHead,
-    "distilbert": DistilBertClsHead,
-    "deberta": DebertaClsHead,
-    "plain": PlainClsHead,
+_POOLER = "pooler.dense"
+_CLS_LAYERS: dict[HeadStyle, _ClsLayers] = {
+    "bert": _ClsLayers(_POOLER, "classifier", nn.Tanh),
+    "deberta": _ClsLayers(_POOLER, "classifier", nn.GELU),
+    "roberta": _ClsLayers("classifier.dense", "classifier.out_proj", nn.Tanh, input_dropout=True),
+    "electra": _ClsLayers("classifier.dense", "classifier.out_proj", nn.GELU, input_dropout=True),
+    "distilbert": _ClsLayers("pre_classifier", "classifier", nn.ReLU),
 }
 
 
+class ClsHead(nn.Module):
+    """Two linear layers on the first token of each text, as in transformers' ...ForSequenceClassification."""
+
+    format: ClassVar[HeadFormat] = HeadFormat("SEQ_CLS", "cls")
+
+    def __init__(self, context: HeadContext, layers: _ClsLayers) -> None:
+        super().__init__()
+        self._layers = layers
+        for name, outputs in ((layers.dense, context.hidden_size), (layers.output, len(context.labels))):
+            parent, _, child = name.rpartition(".")
+            if parent and not hasattr(self, parent):
+                self.add_module(parent, nn.Module())
+            self.get_submodule(parent).add_module(child, _linear(context, outputs))
+        self.dropout = nn.Dropout(context.dropout)
+        self.activation = layers.activation()
+        if layers.dense == _POOLER and context.fresh and context.pooler is not None:
+            weight, bias = context.pooler
+            self.get_submodule(_POOLER).load_state_dict({"weight": weight, "bias": bias})
+
+    def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
+        """Map hidden (T, H) to logits (texts, labels)."""
+        first = _first_rows(hidden, rows)
+        if self._layers.input_dropout:
+            first = self.dropout(first)
+        inner = self.activation(self.get_submodule(self._layers.dense)(first))
+        logits: Tensor = self.get_submodule(self._layers.output)(self.dropout(inner))
+        return logits
+
+
 def segment_means(hidden: Tensor, offsets: Tensor) -> Tensor:
-    """Return the mean of the rows of each text, (texts, H); zeros for a text without rows.
+    """Return the mean of the hidden states of each text, (texts, H); zeros for a text without rows.
 
     hidden: (T, H).
-    offsets: (texts + 1,) int64, as in `Rows`.
+    offsets: (texts + 1,) int64; text i has the rows offsets[i]:offsets[i+1].
     The rows are added in order, so the result on the CPU is the same bit for bit each time.
     """
     lengths = offsets.diff()
@@ -197,22 +132,15 @@ def _first_rows(hidden: Tensor, rows: Rows) -> Tensor:
     return hidden.index_select(0, rows.offsets[:-1])
 
 
-class _Uninitialized(nn.Linear):
-    """A linear layer whose weights will be loaded."""
-
-    def reset_parameters(self) -> None:
-        """Skip the random initialization."""
-
-
 def _linear(context: HeadContext, outputs: int) -> nn.Linear:
-    if not context.fresh:
-        return _Uninitialized(context.hidden_size, outputs, dtype=torch.float32)
-    layer = nn.Linear(context.hidden_size, outputs, dtype=torch.float32)
-    nn.init.normal_(layer.weight, std=_INIT_STD)
-    nn.init.zeros_(layer.bias)
+    kind = nn.Linear if context.fresh else _Uninitialized
+    layer = kind(context.hidden_size, outputs, dtype=torch.float32)
+    if context.fresh:
+        nn.init.normal_(layer.weight, std=_INIT_STD)
+        nn.init.zeros_(layer.bias)
     return layer
 
 
-def _copy(weights: tuple[Tensor, Tensor], layer: nn.Module) -> None:
-    weight, bias = weights
-    layer.load_state_dict({"weight": weight, "bias": bias})
+class _Uninitialized(nn.Linear):
+    def reset_parameters(self) -> None:
+        """Skip the initialization, because stored weights will be loaded."""

@@ -1,9 +1,9 @@
-"""The hooks of OneTrunk. A plugin implements any of them, marked with `hookimpl`.
+"""The hooks of OneTrunk: functions that a plugin can implement, marked with `hookimpl`.
 
-Provider hooks (`tasks`, `commands`) are called once, when plugins are loaded. If one raises or returns an invalid
-record, the whole plugin is dropped, and `adapters plugins` shows the reason. Event hooks are called after the
-event, on the thread that caused it. If one raises, the error is logged with the name of the plugin and has no
-other effect.
+Provider hooks (`tasks`, `commands`) are called once, when plugins are loaded. If a provider hook raises or returns
+an invalid record, the whole plugin is dropped, and `adapters plugins` shows the reason. Event hooks (all others)
+are called after the event, on the thread that caused it. If an event hook raises, the error is logged with the name
+of the plugin and has no other effect.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @dataclass(frozen=True, slots=True)
 class CommandSpec:
-    """A command `adapters NAME`.
+    """A command `adapters NAME` of a plugin.
 
-    target: `module:attribute` of a click command, imported when the command is used.
+    target: `module:attribute` of a click command, which is imported when the command runs.
     summary: one line for `adapters --help`.
     """
 
@@ -54,8 +54,10 @@ class CommandSpec:
 class StepEvent:
     """One optimizer step of a training run.
 
-    name: the name of the adapter.  epoch, step: numbers from 1.  epochs, steps: the planned totals; training may
-    stop earlier.  loss: of the batch.  tokens: in the batch.  lr: learning rate of the LoRA weights.
+    name: the name of the adapter.
+    epoch, step: numbers from 1.  epochs, steps: the planned totals of the run; training can stop earlier.
+    loss, tokens: the loss of the batch, and its number of tokens.
+    lr: the learning rate of the LoRA weights.
     """
 
     name: str
@@ -72,8 +74,9 @@ class StepEvent:
 class EpochEvent:
     """One epoch of a training run.
 
-    name: the name of the adapter.  loss: mean training loss.  metrics: on dev.  seconds: duration of the epoch.
-    best: whether it is the best epoch so far.
+    name: the name of the adapter.  epoch: number from 1.  epochs: the planned total.
+    loss: the mean training loss.  metrics: the metrics of `TaskSpec.evaluate` on the dev split.
+    seconds: duration of the epoch.  best: whether it is the best epoch so far.
     """
 
     name: str
@@ -93,7 +96,7 @@ def tasks() -> Iterable[TaskSpec]:
 
 @hookspec
 def commands() -> Iterable[CommandSpec]:
-    """Return the commands of the plugin. `adapters --help` lists them; each is imported when it is used."""
+    """Return the commands of the plugin, which `adapters --help` lists."""
     return ()
 
 
@@ -109,17 +112,17 @@ def training_epoch(event: EpochEvent) -> None:
 
 @hookspec
 def adapter_stored(name: str, version: int, path: Path) -> None:
-    """Called once after a new version (trained, pulled or imported) has become visible in the store."""
+    """Called once after a new version (trained, pulled or imported) is in the store, in the folder `path`."""
 
 
 @hookspec
 def adapter_swapped(name: str, old: str | None, new: str) -> None:
-    """Called once after version `new` has started to serve under the served name `name`.
+    """Called once after the service has started to answer requests for `name` with the version `new`.
 
-    old, new: versions such as `ner@3`. old: the version that served before, None on the first load.
+    old, new: versions such as `ner@3`. old: the version that answered before, None if there was none.
     """
 
 
 @hookspec
 def adapter_unloaded(name: str, old: str) -> None:
-    """Called once after the version `old`, such as `ner@3`, has stopped serving under the served name `name`."""
+    """Called once after the version `old`, such as `ner@3`, has stopped answering requests for `name`."""

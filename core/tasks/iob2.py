@@ -30,9 +30,9 @@ def is_tag(value: object) -> bool:
 def to_iob2(tags: Sequence[str]) -> list[str]:
     """Convert the tags of one sentence from IOB1, IOB2, BIOES or BILOU to IOB2.
 
-    One rule holds for all schemes. `B-`, `S-` and `U-` begin an entity. `I-`, `E-` and `L-` continue the entity of
-    the word before if it has the same type and did not end with `E-`, `L-`, `S-` or `U-`; otherwise they begin an
-    entity. A word that begins an entity gets `B-`, one that continues it gets `I-`.
+    The rule is the same for all schemes. `B-`, `S-` and `U-` begin an entity. `I-`, `E-` and `L-` continue the
+    entity of the word before if it has the same type and did not end with `E-`, `L-`, `S-` or `U-`; otherwise they
+    begin an entity. A word that begins an entity gets `B-`; a word that continues an entity gets `I-`.
     Raises ValueError for any other tag.
     """
     result: list[str] = []
@@ -67,12 +67,12 @@ def best_iob2(logits: np.ndarray, labels: Sequence[str]) -> list[str]:
 
 
 def is_valid(tags: Sequence[str]) -> bool:
-    """Whether each I-X of `tags` follows a B-X or an I-X."""
+    """Return whether each I-X of `tags` follows a B-X or an I-X."""
     return all(not tag.startswith("I-") or before[2:] == tag[2:] for before, tag in pairwise(["O", *tags]))
 
 
 def _viterbi(scores: np.ndarray, labels: Sequence[str]) -> list[int]:
-    """Return the label indices of the best valid path. scores: (words, labels), with at least one word."""
+    """Return the label indices of the best valid sequence. scores: log-probabilities (words, labels), words > 0."""
     import numpy as np
 
     every = np.arange(len(labels))
@@ -95,7 +95,8 @@ def _viterbi(scores: np.ndarray, labels: Sequence[str]) -> list[int]:
 def entity_metrics(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:
     """Return {precision, recall, f1, per_type} of whole entities: seqeval's strict mode with IOB2, micro average.
 
-    A metric is None if its denominator is 0.
+    per_type has {precision, recall, f1, support} of each type; support is the number of gold entities. A metric is
+    None if its denominator is 0.
 
     gold, predicted: one list of valid IOB2 tags per text.
     """
@@ -107,7 +108,10 @@ def entity_metrics(gold: list[list[str]], predicted: list[list[str]]) -> JSONObj
         return {"precision": None, "recall": None, "f1": None, "per_type": {}}
     # A type can have the name of a row of averages in seqeval's report; numbers avoid the clash.
     codes = {name: str(code) for code, name in enumerate(types)}
-    coded = [[_renamed(tags, codes) for tags in rows] for rows in (gold, predicted)]
+    coded = [
+        [[tag if tag == "O" else tag[:2] + codes[tag[2:]] for tag in tags] for tags in rows]
+        for rows in (gold, predicted)
+    ]
     report = classification_report(*coded, mode="strict", scheme=IOB2, output_dict=True, zero_division=0)
     found = Counter(tag[2:] for tags in predicted for tag in tags if tag.startswith("B-"))
     table = {name: _metrics(report[codes[name]], found[name]) for name in types}
@@ -116,12 +120,8 @@ def entity_metrics(gold: list[list[str]], predicted: list[list[str]]) -> JSONObj
     return {**micro, "per_type": table}
 
 
-def _renamed(tags: list[str], names: dict[str, str]) -> list[str]:
-    return [tag if tag == "O" else tag[:2] + names[tag[2:]] for tag in tags]
-
-
 def _metrics(row: JSONObject, predicted: int) -> JSONObject:
-    """Return the metrics of one row of seqeval's report, with None in place of its 0 for a zero denominator."""
+    """Return the metrics of one row of seqeval's report, with None where seqeval has 0 for a zero denominator."""
     support = int(row["support"])
     return {
         "precision": float(row["precision"]) if predicted else None,

@@ -1,4 +1,4 @@
-"""The loss of most tasks. torch is imported on use, so a plugin can import this module at its top."""
+"""The loss of most tasks. Importing this module does not import torch; its functions do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None
 
     logits: (units, labels).
     targets: (units,) int64, label indices or `IGNORE`.
-    weights: (labels,), the weight of the units of each label in the mean; None for equal weights.
+    weights: (labels,), the weight in the mean of the units with each label; None for equal weights.
     """
     from torch.nn import functional as F
 
@@ -29,7 +29,7 @@ def total_weight(targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the sum of the weights of the units with a label, a scalar tensor.
 
     targets: (units,) int64, label indices; negative for units without a label.
-    weights: (labels,), the weight of the units of each label; None for 1 each.
+    weights: (labels,), the weight of the units with each label; None for a weight of 1.
     """
     labelled = targets >= 0
     return labelled.sum().float() if weights is None else (weights[targets.clamp(min=0)] * labelled).sum()

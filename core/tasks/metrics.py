@@ -1,7 +1,7 @@
 """Classification metrics in numpy, for the functions `evaluate` and `decode` of a task.
 
-Labels are indices. A metric is None if its denominator is 0, such as the precision of a label that is never
-predicted.
+Gold and predicted labels are indices. A metric is None if its denominator is 0, such as the precision of a label
+that is never predicted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ def log_softmax(logits: npt.NDArray[np.floating]) -> Floats:
 
 
 def accuracy(gold: Indices, predicted: Indices) -> float | None:
-    """Return the share of correct predictions, None if there are none. Raises ValueError for unequal lengths."""
+    """Return the share of correct predictions, from 0 to 1; None without predictions.
+
+    Raises ValueError for unequal lengths.
+    """
     pairs = list(zip(gold, predicted, strict=True))
     return ratio(sum(int(right == guess) for right, guess in pairs), len(pairs))
 
@@ -78,7 +81,7 @@ def per_label(table: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, 
 
 
 def macro_f1(table: npt.NDArray[np.int64]) -> float | None:
-    """Return the mean F1 over the labels that occur in the gold labels or in the predictions, None if none occurs.
+    """Return the mean F1 over the labels that occur in the gold labels or in the predictions; None without labels.
 
     table: (labels, labels), from `confusion`.
     """

@@ -1,4 +1,4 @@
-"""The prediction of an adapter for a text. This module does not import torch, because clients use it too."""
+"""The prediction of an adapter for a text. Importing this module does not import torch: clients use it too."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from onetrunk.core.tasks.spec import JSONObject
 class Prediction:
     """The prediction of one adapter for one text.
 
-    adapter: the version that answered, such as `ner@3`.
-    result: the JSON object that `TaskSpec.decode` returned, such as entities, or label and scores.
+    adapter: the version of the adapter, such as `ner@3`.
+    result: the JSON object that `TaskSpec.decode` returned, such as {"entities": [...]}.
     """
 
     text: str
@@ -21,7 +21,7 @@ class Prediction:
     result: JSONObject
 
     def to_json(self) -> JSONObject:
-        """Return text, adapter and the keys of `result` as one JSON object."""
+        """Return one JSON object with `text`, `adapter` and the keys of `result`."""
         return {"text": self.text, "adapter": self.adapter, **self.result}
 
 

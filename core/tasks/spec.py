@@ -1,10 +1,10 @@
 """The contract of a task: `TaskSpec`, and the records that the core and a task exchange.
 
-The core reads files, tokenizes, runs the encoder, trains, stores and serves. The task defines how a record is read,
-the labels, the head, the loss, and how logits are decoded and evaluated. Importing this module does not import
-torch, so that listing tasks is fast.
+The core reads files, tokenizes, runs the encoder, trains, stores and serves. The task defines how a record becomes
+an example, the labels, the head, the loss, and how logits are decoded and evaluated. Importing this module does not
+import torch, so that listing tasks is fast.
 
-A *unit* is one row of logits: a word for a task of level `token`, a text for a task of level `text`.
+A *unit* is what gets one row of logits: a word for a task of level `token`, a text for a task of level `text`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Level = Literal["token", "text"]
 Pooling = Literal["cls", "mean"]
 HeadStyle = Literal["bert", "roberta", "electra", "distilbert", "deberta", "plain"]
 Span = tuple[int, int]
-"""Start and end (exclusive) in Unicode characters of a text."""
+"""Start and end (exclusive) of a part of a text, in Unicode characters."""
 Labels = tuple[str, ...]
 Record = Mapping[str, Any]
 """One raw record of a file: a JSON object, a CSV row, or `{"words": [...], "tags": [...]}` from CoNLL."""
@@ -34,7 +34,7 @@ Targets = tuple[int, ...] | tuple[float, ...]
 """The targets of one text for the loss: all integers, or all floats."""
 
 IGNORE = -100
-"""The target of a unit that the loss must ignore."""
+"""The target of a unit without a label; the loss ignores the unit."""
 
 DEFAULT_PROBE = (
     "Ada Lovelace wrote to Charles Babbage from London on Tuesday.",
@@ -51,9 +51,9 @@ class Example:
     text: the text to tokenize.
     target: the gold answer in the format of the task, such as one label per word (level `token`) or one label
         (level `text`); None if the record has none.
-    words: character spans of the words, in order, for level `token`; with (), the task's `split` is used.
-    where: `file:line`, for messages.
-    remarks: corrections that `read` made to the record; the task's `notes` can report them.
+    words: character spans of the words, in order, for level `token`; with (), `TaskSpec.split` finds them.
+    where: `file:line`, for messages; the core sets it.
+    remarks: corrections that `read` made to the record, one sentence each; `TaskSpec.notes` can report them.
     """
 
     text: str
@@ -77,17 +77,17 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class HeadContext:
-    """The arguments for building a head.
+    """The arguments of `TaskSpec.make_head`.
 
     hidden_size: H, the size of the hidden states.
-    labels: the labels of the adapter, in the order of its logits.
+    labels: the labels of the adapter; logit i belongs to label i.
     pooling: how the hidden states of a text become one vector: the first token (`cls`) or the mean.
-    dropout: probability of the dropout layers of the head.
+    dropout: the probability of the dropout layers of the head, from 0 to 1.
     style: the sequence classification head of transformers for this encoder: `bert` (pooler with tanh, classifier),
-        `deberta` (the same with gelu), `roberta` and `electra` (a dense layer with tanh or gelu, classifier),
-        `distilbert` (a linear layer with relu, classifier); `plain` for encoders with other heads.
+        `deberta` (pooler with gelu, classifier), `roberta` and `electra` (a dense layer with tanh or gelu,
+        classifier), `distilbert` (a linear layer with relu, classifier); `plain` for any other head.
     pooler: weight (H, H) and bias (H,) of the pretrained pooler, None if the backbone has none.
-    fresh: False if stored weights replace the initial ones, so that a head can skip their initialization.
+    fresh: False if stored weights will be loaded into the head, which then needs no initialization.
     """
 
     hidden_size: int
@@ -101,13 +101,13 @@ class HeadContext:
 
 @dataclass(frozen=True, slots=True)
 class HeadFormat:
-    """How a head is stored, and how it is used without OneTrunk. A head declares it in its attribute `format`.
+    """How a head is stored, and how it is used without OneTrunk. A head has it as its attribute `format`.
 
-    The defaults are for a head of a plugin that declares nothing.
+    The defaults are for a head without this attribute.
 
-    task_type: PEFT's task type of the transformers model with the same head; None if there is no such model. Then
-        the head is stored in `head.safetensors`.
-    recipe: the code sample on the model card that uses the head without OneTrunk, None for no sample.
+    task_type: PEFT's task type of the transformers model with the same head. None if there is no such model; the
+        head is then stored in `head.safetensors`.
+    recipe: the name of the code sample on the model card that uses the head without OneTrunk, None for no sample.
     """
 
     task_type: Literal["TOKEN_CLS", "SEQ_CLS"] | None = None
@@ -121,40 +121,42 @@ class HeadFormat:
 
     @property
     def stored_type(self) -> str:
-        """The `task_type` in adapter_config.json, a key of `onetrunk.adapters.methods.target_modules.MODELS`."""
+        """Return the `task_type` of adapter_config.json, a key of `adapters.methods.target_modules.MODELS`."""
         return self.task_type or "FEATURE_EXTRACTION"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
-    """The definition of a task. Its functions must be pure; they may be called from any thread.
+    """The definition of a task. Its functions must be pure; they are called from any thread.
 
     name: lower-case identifier that users type.
-    summary: one line for lists.
+    summary: one line, for lists of tasks.
     level: the unit that gets one row of logits: a word (`token`) or a text (`text`).
     read: raw record → `Example`. Raises ValueError with a message for the user; the core adds file and line.
     labels: the fixed labels, or a function that collects them from the training examples. Labels are distinct,
         non-empty strings. The function raises ValueError if the examples have no labels.
     targets: (example, labels) → the numbers for the loss. Either all are integers, usually one label index per
         unit, with `IGNORE` for a unit to leave out; or all are finite floats, for a regression. All examples of a
-        task return the same type; bool is not allowed. Raises ValueError for an unknown label, and for a target of
-        None that cannot be trained on. The core checks the second case with labels = () before it knows the labels.
+        task return the same type; bool is not allowed. Raises ValueError for an unknown label, and for an example
+        whose target is None if the task cannot train on it. The core calls it for such examples with labels = ()
+        before it collects the labels.
     make_head: `HeadContext` → a module that maps (hidden states (T, H) float32, `Rows`) → logits (units, any size).
-        Its weights stay in float32 in every precision of the trunk.
+        Its weights are float32, also if the encoder runs in bf16 or int8.
     loss: (logits of a batch (units, any size) float32, concatenated targets of its texts, class weights (labels,)
         float32 or None) → a scalar tensor. The targets are int64, or float32 if `targets` returns floats. Class
         weights are passed only if every unit has one label index as its target.
     decode: (example, logits of this text (units, labels) float32, labels, settings) → the prediction as JSON.
+        Settings are what `calibrate` returned, {} without it.
     evaluate: (examples with targets, logits of each, labels, settings) → metrics as JSON. Numbers at the top level
-        are shown to users (None is an undefined metric); nested tables are only written to reports.
+        are printed (None is an undefined metric); nested objects appear only in JSON output.
     primary: the metric that selects the best epoch; higher is better, and None counts as 0. Epochs with the value 0
-        do not count towards `patience`; if all have it, the last epoch is the best.
-    calibrate: (dev examples, logits of each, labels) → decoder settings as JSON. Called after each epoch, before
-        `evaluate` on dev; the settings of the best epoch are stored with the adapter.
-    split: text → word spans, for level `token`.
+        do not count towards `patience`; if all epochs have the value 0, the last one is the best.
+    calibrate: (dev examples, logits of each, labels) → the settings for `decode` and `evaluate` as JSON. Called
+        after each epoch, before `evaluate` on dev; the settings of the best epoch are stored with the adapter.
+    split: text → word spans; required for level `token`.
     notes: examples of one data set → notes for the user, such as the number of `remarks`. `train` and `eval` print
         them with the name of the file.
-    probe: texts whose logits are stored with each adapter and compared whenever it is loaded.
+    probe: texts whose logits are stored with each adapter, and compared with new ones whenever it is loaded.
     """
 
     name: str
@@ -175,7 +177,7 @@ class TaskSpec:
 
     def __post_init__(self) -> None:
         """Check all fields. Raises TaskSpecError that lists every fault."""
-        faults = [f"{name} must be callable" for name in _CALLABLES if not callable(getattr(self, name))]
+        faults = [f"{name} must be callable" for name in FUNCTIONS if not callable(getattr(self, name))]
         given = [name for name in _OPTIONAL if getattr(self, name) is not None]
         faults += [f"{name} must be callable or None" for name in given if not callable(getattr(self, name))]
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", self.name):
@@ -200,7 +202,7 @@ class TaskSpec:
     def learn_labels(self, examples: Sequence[Example]) -> Labels:
         """Return the fixed labels, or those collected from `examples`.
 
-        Raises TaskSpecError for invalid labels, and what the task's function raises.
+        Raises TaskSpecError for invalid labels, and the exceptions of the task's function.
         """
         if not callable(self.labels):
             return self.labels
@@ -210,17 +212,17 @@ class TaskSpec:
         return labels
 
     def unlabelled(self, text: str) -> Example:
-        """Return an example without target for `text`, with word spans for level `token`."""
+        """Return an example of `text` without a target, with word spans for level `token`."""
         return Example(text, words=self.spans(Example(text)))
 
     def spans(self, example: Example) -> tuple[Span, ...]:
-        """Return the word spans of `example`, by `split` if it has none; () for level `text`."""
+        """Return `example.words`, or the spans that `split` finds if it has none; () for level `text`."""
         if self.level == "text" or self.split is None:
             return ()
         return example.words or self.split(example.text)
 
     def units(self, example: Example) -> int:
-        """Return the number of units (rows of logits) of `example`."""
+        """Return the number of units of `example`."""
         return self.units_of(len(self.spans(example)), 1)
 
     def units_of(self, words: int, texts: int) -> int:
@@ -228,7 +230,8 @@ class TaskSpec:
         return words if self.level == "token" else texts
 
 
-_CALLABLES = ("read", "targets", "make_head", "loss", "decode", "evaluate")
+FUNCTIONS = ("read", "targets", "make_head", "loss", "decode", "evaluate")
+"""The fields of `TaskSpec` that must be functions."""
 _OPTIONAL = ("calibrate", "split", "notes")
 
 

@@ -1,4 +1,4 @@
-"""Parts of tasks with one label per text: the record, the head, and the index of a label."""
+"""Functions for tasks with one label per text: read a record, make a head, find the index of a label."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)\.0+")
 
 
 def labelled_text(record: Record) -> Example:
-    """Read the record {"text": ..., "label": ...} of most text tasks; without a label, the target is None.
+    """Read a record {"text": ..., "label": ...}; without a label, the target is None.
 
-    A list of one under `label`, or `labels`, is the label. `label_name` says what a Boolean and a number become.
-    Raises ValueError for other types, and for several labels.
+    A list of one under `label`, or `labels`, is the label. `label_name` says what a bool and a number become.
+    Raises ValueError for a label of another type, an empty label, several labels, and a record without a text.
     """
     text = record.get("text")
     label = record.get("labels") if record.get("label") is None else record["label"]
@@ -57,7 +57,7 @@ def label_name(label: object) -> str:
 
 
 def make_text_head(context: HeadContext) -> nn.Module:
-    """Return a classification head over pooled texts. torch is imported only when this function is called."""
+    """Return `heads.text_head(context)`. torch is imported only when this function is called."""
     from onetrunk.core.tasks.heads import text_head
 
     return text_head(context)

@@ -1,13 +1,13 @@
 """Word splitter: plain text to word spans, similar to the words in CoNLL files.
 
-White space separates chunks. Within a chunk:
+White space always separates words. Other rules:
 
-- Each character of a script without spaces (Han, kana, bopomofo) is a word. So is an emoji with its modifiers, a
-  joined sequence, a flag, an ellipsis, a long dash, and CJK punctuation.
-- Punctuation and symbols at both ends of the rest are split off, one word per character. Inside they are kept, so
-  URLs, e-mail addresses, `don't`, `3.5`, `and/or` and `twenty-one` are one word each.
-- `#tag`, `@user`, `C++`, `C#`, `U.S.` (single letters with full stops) and the last `/` of a URL are kept whole.
-- A possessive `'s` is a separate word, so that an entity does not end with it. A chunk such as `'ll` is one word.
+- Each character of a script without spaces (Han, kana, bopomofo) is a word. So are an emoji with its modifiers, a
+  joined emoji sequence, a flag, an ellipsis, a long dash, and a character of CJK punctuation.
+- In a run of other characters, each punctuation mark or symbol at the beginning and at the end is a word. Those
+  inside are kept, so URLs, e-mail addresses, `don't`, `3.5`, `and/or` and `twenty-one` are one word each.
+- `#tag`, `@user`, `C++`, `C#`, `U.S.` (single letters with full stops) and the last `/` of a URL are not split.
+- A possessive `'s` is a separate word, so that an entity does not end with it. A lone `'ll` is one word.
 
 Limits: the full stop of `Mr.` is split off; Thai, Lao, Khmer and Burmese are split at spaces only.
 """
@@ -40,7 +40,7 @@ _PIECE = re.compile(
     rf"|[{_ALWAYS_APART}]"
 )
 _TAG_START = re.compile(r"[#@]\w")
-# Each pattern sees a fixed number of characters, so that splitting takes linear time.
+# Each pattern below looks at a fixed number of characters, so that splitting takes linear time.
 _SUFFIXED_NAME = re.compile(r"[^\W\d_](?:\+\+?|#)$")
 _ABBREVIATION = re.compile(r"(?:^|[\W\d_])(?:[^\W\d_]\.){2}$")
 _CLITIC = re.compile(r"['’](?:s|d|m|re|ve|ll)", re.IGNORECASE)
@@ -63,9 +63,10 @@ def _words_of(piece: re.Match[str]) -> Iterator[Span]:
     first, last = _core(piece.group())
     yield from ((i, i + 1) for i in range(start, start + first))
     if first < last:
-        cut = _possessive(piece.group(), last)
+        possessive = _POSSESSIVE.search(piece.group()[max(0, last - 3) : last])
+        cut = last - 2 if possessive else last
         yield start + first, start + cut
-        if cut < last:
+        if possessive:
             yield start + cut, start + last
     yield from ((i, i + 1) for i in range(start + last, end))
 
@@ -93,9 +94,3 @@ def _keeps_last(run: str, first: int, last: int, is_url: bool) -> bool:
         return is_url
     tail = run[max(first, last - 5) : last]
     return bool(_SUFFIXED_NAME.search(tail) or _ABBREVIATION.search(tail))
-
-
-def _possessive(run: str, last: int) -> int:
-    """Return the start of the possessive ending of the word that ends at `last`; `last` if it has none."""
-    found = _POSSESSIVE.search(run[max(0, last - 3) : last])
-    return last - 2 if found else last

@@ -1,12 +1,13 @@
-"""The conformance checks of a task, which run the code of training and prediction."""
+"""`check_task`: checks that a task follows the contract, with the code of training and prediction."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -28,69 +29,77 @@ from onetrunk.core.tasks import IGNORE, Example, JSONObject, Labels, Pooling, Re
 from onetrunk.core.tasks.guarded_calls import json_faults, notes_on, targets_of
 from onetrunk.core.tasks.hookspecs import hookimpl
 from onetrunk.core.testing.import_check import import_faults
+from onetrunk.core.testing.tiny_backbone import tiny_backbone
 from onetrunk.core.training.encoded_dataset import encode_dataset
 from onetrunk.core.training.pipeline import TrainJob, train_adapter
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import balanced_weights
 from onetrunk.core.trunk.build import trunk_of
 
-ODD_TEXTS = ("", " \t\n", "\u200b", "🙂👩‍👩‍👧", "東京 café №", "x" * 300, "[SEP] </s>", "a b " * 60)
+_ODD_TEXTS = ("", " \t\n", "\u200b", "🙂👩‍👩‍👧", "東京 café №", "x" * 300, "[SEP] </s>", "a b " * 60)
 _SETTINGS = TrainSettings(rank=4, alpha=8.0, lr=0.01, epochs=8, batch_tokens=128, dropout=0.0, patience=0)
 _TRAINED = ("fp32", "bf16")
-"""The precisions to train in, independent of what `auto` is on this machine."""
+"""The precisions to train in. They are the same on every machine."""
 _POOLINGS: tuple[Pooling, ...] = ("cls", "mean")
+_STAGES = (
+    ("read",),
+    ("learn_labels",),
+    ("targets",),
+    ("head",),
+    ("loss", "calibrate", "notes"),
+    ("decode", "evaluate"),
+    ("train",),
+    ("reload", "peft"),
+)
+"""The names of the checks, in order. The checks of a stage run only if all earlier stages pass."""
 
-Check = Callable[[], Iterable[str]]
 
+def check_task(spec: TaskSpec, records: Sequence[Record], *, folder: Path | None = None) -> None:
+    """Check that the task `spec` follows the contract, by training, storing, loading and predicting on `records`.
 
-class ConformanceChecks:
-    """The conformance checks of one task. Each check is a method that yields the faults that it finds.
-
-    spec, records: the task, and raw records of it.
-    backbone: the folder of a backbone.
-    store: the folder of the store.
+    records: raw records with targets; a dozen are enough.
+    folder: an existing empty folder for the backbone and the store; a temporary one by default.
+    Raises TaskSpecError that lists every fault. Checks that depend on a failed check are skipped.
     """
+    with TemporaryDirectory() as scratch:
+        faults = list(_ConformanceChecks(spec, records, folder or Path(scratch)).faults())
+    if faults:
+        raise TaskSpecError(spec.name, faults)
 
-    def __init__(self, spec: TaskSpec, records: Sequence[Record], backbone: Path, store: Path) -> None:
+
+class _ConformanceChecks:
+    """The conformance checks of one task. Each check is a method that yields the faults that it finds."""
+
+    def __init__(self, spec: TaskSpec, records: Sequence[Record], folder: Path) -> None:
         self.spec, self.records = spec, records
         served = (*_TRAINED, *(("int8",) if has_int8() else ()))
+        backbone = tiny_backbone(folder / "backbone")
         self.backbones = {name: Backbone.load(backbone, device="cpu", dtype=name) for name in served}
         self.trunks = {name: trunk_of(own) for name, own in self.backbones.items()}
         self.backbone = self.backbones["fp32"]
-        self.store = Store(store)
+        self.store = Store(folder / "store")
         self.examples: list[Example] = []
         self.labels: Labels = ()
         self.settings: JSONObject = {}
         self.trained: dict[str, list[np.ndarray]] = {}
 
     def faults(self) -> Iterator[str]:
-        """Yield all faults. The checks of a stage run only if all earlier stages pass."""
-        yield from self._failures([self.imports])
-        stages: list[list[Check]] = [
-            [self.read],
-            [self.learn_labels],
-            [self.targets],
-            [self.head],
-            [self.loss, self.calibrate, self.notes],
-            [self.decode, self.evaluate],
-            [self.train],
-            [self.reload, self.peft],
-        ]
-        for checks in stages:
+        """Yield the faults of `imports`, and of all stages until one fails."""
+        yield from self._failures(["imports"])
+        for checks in _STAGES:
             if found := list(self._failures(checks)):
                 yield from found
                 return
 
-    def _failures(self, checks: Iterable[Check]) -> Iterator[str]:
-        for check in checks:
-            name = getattr(check, "__name__", "check")
+    def _failures(self, checks: Iterable[str]) -> Iterator[str]:
+        for name in checks:
             try:
-                yield from (f"{name}: {fault}" for fault in check())
+                yield from (f"{name}: {fault}" for fault in getattr(self, name)())
             except Exception as error:  # the code of a plugin can raise anything; that is a fault too
                 yield f"{name}: raises {type(error).__name__}: {error}"
 
     def imports(self) -> Iterator[str]:
-        """Importing the module of the task does not import torch, so that listing tasks is fast."""
+        """Importing the modules of the task does not import torch, so that listing tasks is fast."""
         return import_faults(self.spec)
 
     def read(self) -> Iterator[str]:
@@ -109,7 +118,7 @@ class ConformanceChecks:
         yield from self._rejection_faults("an empty record", lambda: self.spec.read({}))
 
     def _rejection_faults(self, what: str, call: Callable[[], object]) -> Iterator[str]:
-        """Yield a fault unless `call` raises ValueError; the core adds file and line to no other exception."""
+        """Yield a fault unless `call` raises ValueError: the core adds file and line only to this exception."""
         try:
             call()
         except ValueError:
@@ -134,7 +143,7 @@ class ConformanceChecks:
             yield from () if self.labels else ("there are no labels",)
 
     def targets(self) -> Iterator[str]:
-        """Targets are all integers or all floats, with the same number per unit; integers are label indices."""
+        """Targets are all integers or all floats, equally many for each unit; integers are label indices."""
         found: list[Targets] = []
         for number, example in enumerate(self.examples, 1):
             try:
@@ -166,10 +175,9 @@ class ConformanceChecks:
             return True
         return False
 
-    @cached_property
     def odd(self) -> list[Example]:
-        """Unusual texts without targets, such as empty ones."""
-        return [self.spec.unlabelled(text) for text in ODD_TEXTS]
+        """Return examples of unusual texts, such as an empty one."""
+        return [self.spec.unlabelled(text) for text in _ODD_TEXTS]
 
     def adapter(self, pooling: Pooling = "cls") -> Adapter:
         """Return an adapter with a fresh head and no LoRA weights."""
@@ -184,15 +192,15 @@ class ConformanceChecks:
         precision: str = "fp32",
         batch_tokens: int = 512,
     ) -> list[np.ndarray]:
-        """Return the logits of `examples` from the trunk in `precision`."""
+        """Return the logits (units, labels) of each example, with the encoder in `precision`."""
         encoded = encode_examples(self.backbone.encoder, self.spec, examples)
         jobs, trunk = [LogitsRequest(each, 0) for each in encoded], self.trunks[precision]
         return compute_logits(trunk, [adapter], jobs, batch_tokens)
 
     def head(self) -> Iterator[str]:
-        """The head returns one row of logits per unit, and the same logits in every batch."""
+        """The head returns one row of logits per unit; the logits of a text are the same in every batch."""
         for pooling in _POOLINGS if self.spec.level == "text" else ("cls",):
-            adapter, examples = self.adapter(pooling), [*self.examples, *self.odd]
+            adapter, examples = self.adapter(pooling), [*self.examples, *self.odd()]
             together, alone = self.logits(adapter, examples), self.logits(adapter, examples, batch_tokens=1)
             for example, batch, solo in zip(examples, together, alone, strict=True):
                 text = example.text[:40]
@@ -222,7 +230,7 @@ class ConformanceChecks:
 
     def decode(self) -> Iterator[str]:
         """`decode` returns a JSON object for every text, also unusual ones, and the same each time."""
-        examples = [*self.odd, *self.examples]
+        examples = [*self.odd(), *self.examples]
         for example, logits in zip(examples, self.logits(self.adapter(), examples), strict=True):
             first = self.spec.decode(example, logits, self.labels, self.settings)
             yield from (f"{example.text[:40]!r}: {fault}" for fault in json_faults(first))
@@ -245,10 +253,10 @@ class ConformanceChecks:
         return ()
 
     def train(self) -> Iterator[str]:
-        """In each precision the training loss falls, and the adapter can be stored."""
+        """The training loss falls in each precision, and the adapter can be stored."""
         data = Dataset(tuple(self.examples), "check", content_sha256(self.examples))
         splits = TrainData(data, data, None, self.labels, held_out=False)
-        host = PluginHost.of(_Plugin(self.spec))
+        host = PluginHost.of(SimpleNamespace(tasks=hookimpl(lambda: [self.spec])))
         for precision in _TRAINED:
             backbone = self.backbones[precision]
             job = TrainJob(self.spec.name, precision, splits, _SETTINGS)
@@ -261,7 +269,7 @@ class ConformanceChecks:
                 yield f"the loss does not fall: {losses} ({precision})"
 
     def reload(self) -> Iterator[str]:
-        """The stored adapter loads in each precision, with equal logits in the precision of its training."""
+        """The stored adapter loads in each precision; in the precision of its training its logits are unchanged."""
         for precision, trunk in self.trunks.items():
             stored = self.store.resolve(precision if precision in _TRAINED else "fp32")
             adapter = load_adapter(stored.ref, stored.read(), self.spec, self.backbones[precision], trunk)
@@ -270,7 +278,7 @@ class ConformanceChecks:
                 yield f"the stored adapter has other logits than the trained one ({precision})"
 
     def peft(self) -> Iterator[str]:
-        """Plain transformers and PEFT load the adapter; if they have its head, their logits are equal to ours."""
+        """Plain transformers and PEFT load the adapter; if they have its head, their logits are the same."""
         model = peft_model(self.backbone.name, self.store.resolve("fp32").path, len(self.labels))
         encoded = encode_examples(self.backbone.encoder, self.spec, self.examples)
         for example, own, ours in zip(self.examples, encoded, self.trained["fp32"], strict=True):
@@ -283,14 +291,3 @@ class ConformanceChecks:
             theirs = output.logits[0, own.words] if self.spec.level == "token" else output.logits
             if not np.allclose(theirs.numpy(), ours, atol=1e-4):
                 yield f"{example.text[:40]!r} has other logits in PEFT; check the attribute `format` of the head"
-
-
-class _Plugin:
-    """A plugin with the task."""
-
-    def __init__(self, spec: TaskSpec) -> None:
-        self._spec = spec
-
-    @hookimpl
-    def tasks(self) -> list[TaskSpec]:
-        return [self._spec]

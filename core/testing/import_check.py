@@ -1,4 +1,4 @@
-"""Check of the imports of a plugin, in a separate process where nothing is loaded yet."""
+"""The check that a plugin can be imported without torch, in a new process."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from onetrunk.core.tasks import TaskSpec
+from onetrunk.core.tasks.spec import FUNCTIONS, TaskSpec
 
 _LOADS_TORCH = "import importlib, sys; importlib.import_module(sys.argv[1]); print('torch' in sys.modules)"
 
 
 def import_faults(spec: TaskSpec) -> Iterator[str]:
     """Yield a message for each module of a task that cannot be imported by itself, or that imports torch."""
-    names = ("read", "targets", "make_head", "loss", "decode", "evaluate")
-    modules = {str(getattr(getattr(spec, name), "__module__", "")) for name in names}
-    modules = {module for module in modules if not module.startswith("onetrunk.core.")}
+    modules = {str(getattr(getattr(spec, name), "__module__", "")) for name in FUNCTIONS}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    for module in sorted(modules):
+    for module in sorted(module for module in modules if not module.startswith("onetrunk.core.")):
         line = [sys.executable, "-c", _LOADS_TORCH, module]
         run = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
         if run.returncode:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +24,6 @@ _ENDINGS = ("s", "ed", "ing", "er", "ly", "n't", "on")
 class TinyShape:
     """The size of a tiny encoder.
 
-    layers: the number of layers.
     hidden: the size of the hidden states, a multiple of 4.
     positions: the longest sequence in tokens, special tokens included.
     """
@@ -35,14 +33,14 @@ class TinyShape:
     positions: int = 64
 
 
-DEFAULT_SHAPE = TinyShape()
+_DEFAULT_SHAPE = TinyShape()
 
 
 def tiny_backbone(
     folder: Path,
     *,
     model_type: TinyModel = "bert",
-    shape: TinyShape = DEFAULT_SHAPE,
+    shape: TinyShape = _DEFAULT_SHAPE,
     seed: int = 0,
     mean_pooling: bool = False,
 ) -> Path:
@@ -51,11 +49,11 @@ def tiny_backbone(
     The folder has the files of transformers (config.json, model.safetensors, tokenizer.json). No network is used.
     The global generators of torch are left unchanged.
 
-    model_type: transformers' name of the architecture. `roberta` gets a byte-level BPE tokenizer, the others a
+    model_type: transformers' name of the architecture. `roberta` gets a byte-level BPE tokenizer; all others get a
         lower-case WordPiece tokenizer.
-    shape: the size of the encoder.
-    seed: all weights are drawn from it, also those of biases and norms, so that no two weights are equal.
-    mean_pooling: whether the folder declares mean pooling in the way of sentence-transformers.
+    seed: of the random weights. Biases and norms are random too, so that a test notices a missing one.
+    mean_pooling: whether the folder declares mean pooling in a file of sentence-transformers,
+        1_Pooling/config.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _byte_level_bpe() if model_type == "roberta" else _wordpiece()
@@ -86,12 +84,9 @@ def _tiny_config(model_type: TinyModel, tokenizer: Any, shape: TinyShape) -> Any
     hidden = shape.hidden
     first_position = tokenizer.pad_token_id + 1 if model_type == "roberta" else 0
     own: dict[str, Any] = {
-        "bert": {"intermediate_size": 2 * hidden},
-        "roberta": {"intermediate_size": 2 * hidden, "type_vocab_size": 1},
-        "electra": {"intermediate_size": 2 * hidden, "embedding_size": hidden // 2},
-        "distilbert": {"hidden_dim": 2 * hidden},
+        "roberta": {"type_vocab_size": 1},
+        "electra": {"embedding_size": hidden // 2},
         "deberta-v2": {
-            "intermediate_size": 2 * hidden,
             "relative_attention": True,
             "position_buckets": 8,
             "position_biased_input": False,
@@ -101,7 +96,6 @@ def _tiny_config(model_type: TinyModel, tokenizer: Any, shape: TinyShape) -> Any
             "type_vocab_size": 0,
         },
         "modernbert": {
-            "intermediate_size": 2 * hidden,
             "local_attention": 16,
             "cls_token_id": tokenizer.cls_token_id,
             "sep_token_id": tokenizer.sep_token_id,
@@ -117,7 +111,8 @@ def _tiny_config(model_type: TinyModel, tokenizer: Any, shape: TinyShape) -> Any
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.cls_token_id,
         eos_token_id=tokenizer.sep_token_id,
-        **own[model_type],
+        **{"hidden_dim" if model_type == "distilbert" else "intermediate_size": 2 * hidden},
+        **own.get(model_type, {}),
     )
 
 
@@ -141,7 +136,8 @@ def _byte_level_bpe() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     special = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
-    merges = list(dict.fromkeys(_merges()))
+    words = [*(f"Ġ{word}" for word in _WORDS), *_WORDS, *_ENDINGS]  # Ġ stands for a space before the word
+    merges = list(dict.fromkeys((word[:i], word[i]) for word in words for i in range(1, len(word))))
     order = [special[2], special[0], special[3], special[1]]  # the order of RoBERTa: the padding id is not 0
     pieces = [*order, *sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges), special[4]]
     vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
@@ -151,12 +147,6 @@ def _byte_level_bpe() -> Any:
         ("</s>", vocabulary["</s>"]), ("<s>", vocabulary["<s>"]), add_prefix_space=False
     )
     return _fast(tokenizer, *special)
-
-
-def _merges() -> Iterator[tuple[str, str]]:
-    """Yield BPE merges that build each word from its first character on, with and without a space before it."""
-    for word in (*(f"Ġ{word}" for word in _WORDS), *_WORDS, *_ENDINGS):
-        yield from ((word[:i], word[i]) for i in range(1, len(word)))
 
 
 def _fast(tokenizer: Any, pad: str, unknown: str, before: str, after: str, mask: str) -> Any:

@@ -1,1 +1,1 @@
-"""Training of adapters: settings, encoded data, loop, evaluation, storing."""
+"""Training of adapters: settings, encoded data, training loop, evaluation, storing."""

@@ -1,4 +1,4 @@
-"""Encoded data sets: examples with their token ids and their targets."""
+"""Encoded data sets: examples, with the token ids of their texts and with their targets."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from onetrunk.core.tasks.guarded_calls import targets_of
 
 @dataclass(frozen=True, slots=True)
 class EncodedDataset:
-    """The examples of one split with their token ids and targets, in the same order.
+    """The examples of one split (train, dev or test).
 
-    All targets are integers, or all are floats.
+    encoded: the token ids of each example.
+    targets: the targets of each example. The targets of all examples are integers, or all are floats.
     """
 
     examples: tuple[Example, ...]
@@ -41,7 +42,7 @@ class EncodedDataset:
 def encode_dataset(
     spec: TaskSpec, backbone: Backbone, examples: Sequence[Example], labels: Labels
 ) -> EncodedDataset:
-    """Tokenize `examples` and compute their targets.
+    """Tokenize the texts of `examples` and compute their targets.
 
     Raises DataError, with file and line, for an invalid target; TaskSpecError if the code of the task fails.
     """

@@ -30,12 +30,12 @@ from onetrunk.core.tasks import JSONObject
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The place of a new version in the store.
+    """The name in a store under which an adapter becomes the next version.
 
-    host: its plugins are notified of the new version.
-    store, name: the version becomes the next one of `name` in `store`.
-    origin: where the adapter was pulled from; None for one that was made here.
-    check: called with the existing versions before the new one is added, see `Store.add`.
+    host: the plugins, which are notified of the new version.
+    origin: where the adapter was pulled from; None for an adapter that was trained or imported here.
+    check: called with the existing versions of `name` before the new one is added. An exception that it raises
+        stops the addition (see `Store.add`).
     """
 
     host: PluginHost
@@ -45,14 +45,14 @@ class Destination:
     check: Callable[[Sequence[StoredVersion]], object] | None = None
 
     def add(self, write: Callable[[Path], object]) -> StoredVersion:
-        """Add the files that `write` creates in a folder as a new version, and notify the plugins."""
+        """Add a new version and notify the plugins. write: called with an empty folder, to write the files."""
         stored = self.store.add(self.name, write, self.origin, self.check)
         self.host.notify("adapter_stored", name=stored.name, version=stored.version, path=stored.path)
         return stored
 
 
 def bare_manifest(host: PluginHost, adapter: Adapter, backbone: Backbone, trained: int) -> Manifest:
-    """Return the manifest of an adapter without a record of its training.
+    """Return the manifest of an adapter, in which the data, the metrics and the training are left empty.
 
     trained: the number of trained parameters.
     """
@@ -69,7 +69,15 @@ def bare_manifest(host: PluginHost, adapter: Adapter, backbone: Backbone, traine
         method="lora",
         recipe=adapter.format.recipe,
         settings=adapter.settings,
-        backbone=backbone_record(backbone),
+        backbone=BackboneRecord(
+            name=backbone.public_name,
+            revision=backbone.revision,
+            fingerprint=backbone.fingerprint,
+            tokenizer=backbone.tokenizer_fingerprint,
+            style=backbone.family.style,
+            hidden_size=backbone.hidden_size,
+            layers=backbone.layers,
+        ),
         data={},
         metrics={},
         training={},
@@ -82,21 +90,8 @@ def bare_manifest(host: PluginHost, adapter: Adapter, backbone: Backbone, traine
     )
 
 
-def backbone_record(backbone: Backbone) -> BackboneRecord:
-    """Return the record of the backbone in `task.json`; a local folder is named without its path."""
-    return BackboneRecord(
-        name=backbone.public_name,
-        revision=backbone.revision,
-        fingerprint=backbone.fingerprint,
-        tokenizer=backbone.tokenizer_fingerprint,
-        style=backbone.family.style,
-        hidden_size=backbone.hidden_size,
-        layers=backbone.layers,
-    )
-
-
 def data_record(dataset: Dataset) -> DataRecord:
-    """Return the record of one data set in `task.json`."""
+    """Return the record of one data set in `task.json`. A file is recorded without the path of its folder."""
     source = Path(dataset.source.partition(" (")[0]).name or dataset.source
     return DataRecord(sha256=dataset.sha256, rows=len(dataset.examples), source=source)
 
@@ -112,8 +107,8 @@ def store_adapter(
 ) -> StoredVersion:
     """Write the artifact of `adapter` to `destination` and return the new version.
 
-    dropout: the dropout probability in training.
-    history: a record of each epoch.
+    dropout: the probability of dropout in training.
+    history: one record per epoch.
     """
     config, model, head = stored_form(adapter, backbone, dropout)
     facts = CardFacts(

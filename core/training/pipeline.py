@@ -1,10 +1,10 @@
-"""The training pipeline: encode checked data, train one or several adapters, evaluate them, store them."""
+"""The training pipeline: encode checked data, train adapters over one trunk, evaluate and store them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -20,8 +20,7 @@ from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import JSONObject, TaskSpec
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.training.encoded_dataset import EncodedDataset, encode_dataset
-from onetrunk.core.training.evaluation import dry_run, evaluate
-from onetrunk.core.training.loop import train_together
+from onetrunk.core.training.loop import AdapterRun, train_together
 from onetrunk.core.training.manifest_builder import Destination, bare_manifest, data_record, store_adapter
 from onetrunk.core.training.run_state import NO_CALLBACK, FinishedRun, TrainingCallback, TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
@@ -34,13 +33,10 @@ from onetrunk.core.trunk.build import trunk_of
 class TrainJob:
     """One adapter to train.
 
-    task: the name of the task.
     name: the name of the adapter in the store; the result becomes its next version.
-    data: the checked splits.
-    settings: how to train.
-    start: a stored version whose LoRA weights and head are trained further; its rank, alpha, targets and layers
-        replace those of `settings`.
-    callback: called after each step and epoch, before the plugins.
+    start: a stored version whose weights are trained further; None to start from new weights. The method, pooling,
+        rank, alpha, targets and layers of this version replace those of `settings`.
+    callback: called after each step and epoch, before the plugins are notified.
     """
 
     task: str
@@ -56,13 +52,13 @@ class TrainResult:
     """The result of a finished run.
 
     stored: the new version; None for method `full`, which stores nothing.
-    metrics: by split: `dev`, and `test` if the data has it.
+    metrics: the metrics by split: of `dev`, and of `test` if the data has this split.
     decoder: the decoder settings, calibrated on dev; {} for a task without calibration.
     trained: the number of trained parameters.
-    share: `trained`, as a share of the parameters of the backbone.
+    share: `trained` divided by the number of parameters of the backbone.
     bytes: the size of the stored weight files; 0 if nothing is stored.
     loss: the mean training loss of the best epoch.
-    run: the trained weights, and a record of each epoch.
+    run: the finished run, with a record of each epoch.
     notes: on the data and on the training.
     """
 
@@ -77,18 +73,12 @@ class TrainResult:
     notes: tuple[Note, ...] = ()
 
 
-_T = TypeVar("_T")
-
 Outcome = TrainResult | Exception
 """The result of a job, or the exception that ended it."""
 
 
 def train_adapter(host: PluginHost, store: Store, job: TrainJob, backbone: Backbone) -> TrainResult:
-    """Train one adapter and store it.
-
-    The new version becomes visible in the store only after the whole run has succeeded.
-    Raises the exception that ended the run.
-    """
+    """Train one adapter and store it. Raises the exception that ended the run; then nothing is stored."""
     (outcome,) = train_adapters(host, store, [job], backbone)
     if isinstance(outcome, Exception):
         raise outcome
@@ -104,15 +94,15 @@ def train_adapters(
 ) -> list[Outcome]:
     """Train `jobs` over one trunk in shared forward and backward passes; return one outcome per job, in order.
 
-    Each adapter is stored as soon as its own run has succeeded. An exception of one job does not end the others.
+    Each adapter is stored as soon as its run has succeeded. An exception in one job does not stop the other jobs.
 
-    ended: called with the index and the outcome of each job as soon as the job has ended.
+    ended: called at the end of each job, with the index and the outcome of the job.
     Raises UsageError for a backbone in int8.
     """
     check_trainable(backbone)
     trunk = trunk_of(backbone)
     outcomes: dict[int, Outcome] = {}
-    prepared: dict[int, _PreparedJob] = {}
+    prepared: dict[AdapterRun, tuple[int, _PreparedJob]] = {}
 
     def end(index: int, outcome: Outcome) -> None:
         outcomes[index] = outcome
@@ -120,41 +110,38 @@ def train_adapters(
             ended(index, outcome)
 
     for index, job in enumerate(jobs):
-        own = _attempt(lambda job=job: _PreparedJob(host, store, job, backbone, trunk))  # type: ignore[misc]
-        if isinstance(own, Exception):
-            end(index, own)
+        try:
+            ready = _PreparedJob(host, store, job, backbone, trunk)
+        except Exception as error:
+            end(index, error)
         else:
-            prepared[index] = own
-    by_run = {own.run: index for index, own in prepared.items()}
-    for run in train_together(list(by_run), trunk):
-        index = by_run.pop(run)
-        end(index, _attempt(prepared.pop(index).finish))
+            prepared[ready.run] = index, ready
+    for run in train_together(list(prepared), trunk):
+        index, ready = prepared.pop(run)
+        try:
+            outcome: Outcome = ready.finish()
+        except Exception as error:
+            outcome = error
+        end(index, outcome)
     return [outcomes[index] for index in range(len(jobs))]
 
 
-def _attempt(act: Callable[[], _T]) -> _T | Exception:
-    """Return the result of `act`, or the exception that it raises; the caller reports it."""
-    try:
-        return act()
-    except Exception as error:
-        return error
-
-
 class _PreparedJob:
-    """A job with its encoded data and its training run."""
+    """A job that is ready to train: with its encoded data and its training run."""
 
     def __init__(
         self, host: PluginHost, store: Store, job: TrainJob, backbone: Backbone, trunk: Trunk
     ) -> None:
         self._host, self._store, self._job, self._backbone = host, store, job, backbone
         validate_name(job.name)
-        store.check_writable(job.name)  # before the long work, not after it
+        store.check_writable(job.name)  # otherwise the error would only show after the training
         spec, settings = host.task(job.task), job.settings
         if settings.method == "full":
             raise UsageError("method 'full' trains no adapter; run it alone, with `adapters train`")
         start = None
         if job.start is not None:
-            start = _load_exactly(job.start, spec, backbone)
+            artifact = job.start.read()  # loaded in float32, because a trunk in bf16 would round the weights
+            start = load_adapter(job.start.ref, artifact, spec, backbone, trunk_of(backbone, torch.float32))
             settings = _inherit(settings, start)
         settings = replace(settings, targets=settings.adapted_modules(backbone.family.layout.modules))
         self._splits = encode_splits(spec, backbone, job.data)
@@ -162,19 +149,13 @@ class _PreparedJob:
         settings = planned(settings, train)
         trainable = TrainableAdapter(spec, job.data.labels, backbone, trunk, settings, start)
         self.run = TrainingRun(job.name, trainable, train, dev, with_plugins(job.callback, host))
-        dry_run(trainable, dev)
+        trainable.dry_run(dev)
 
     def finish(self) -> TrainResult:
         """Evaluate the finished run and store its adapter. Raises the exception that ended the run."""
-        run = self.run.result()
+        run, job = self.run.result(), self._job
         result = result_of(run, self._splits, self._backbone)
-        stored = self._store_version(run, result)
-        size = sum(file.stat().st_size for file in stored.path.glob("*.safetensors"))
-        return replace(result, stored=stored, bytes=size, notes=self._job.data.notes)
-
-    def _store_version(self, run: FinishedRun[TrainableAdapter], result: TrainResult) -> StoredVersion:
-        job, trainable = self._job, run.trainable
-        settings = trainable.settings
+        trainable, settings = run.trainable, run.trainable.settings
         adapter = replace(trainable.adapter(job.name, result.decoder), lora=trainable.lora)
         manifest = replace(
             bare_manifest(self._host, adapter, self._backbone, result.trained),
@@ -184,7 +165,7 @@ class _PreparedJob:
             training={**settings.to_json(), "best_epoch": run.best_epoch, "seconds": round(run.seconds, 1)},
             parent=None if job.start is None else job.start.ref,
         )
-        return store_adapter(
+        stored = store_adapter(
             Destination(self._host, self._store, job.name),
             adapter,
             self._backbone,
@@ -192,6 +173,8 @@ class _PreparedJob:
             dropout=settings.dropout,
             history=run.history,
         )
+        size = sum(file.stat().st_size for file in stored.path.glob("*.safetensors"))
+        return replace(result, stored=stored, bytes=size, notes=job.data.notes)
 
 
 def with_plugins(callback: TrainingCallback, host: PluginHost) -> TrainingCallback:
@@ -211,11 +194,11 @@ def with_plugins(callback: TrainingCallback, host: PluginHost) -> TrainingCallba
 def check_trainable(backbone: Backbone) -> None:
     """Raise UsageError for a backbone in int8."""
     if backbone.dtype == torch.int8:
-        raise UsageError("a backbone in int8 serves only; load it in fp32 or bf16 to train")
+        raise UsageError("a backbone in int8 can only predict; load it in fp32 or bf16 to train")
 
 
 def encode_splits(spec: TaskSpec, backbone: Backbone, data: TrainData) -> dict[str, EncodedDataset]:
-    """Return the encoded splits of `data` by name. Raises DataError and TaskSpecError as `encode_dataset` does."""
+    """Return the encoded splits of `data` by name. Raises the errors of `encode_dataset`."""
     return {
         split: encode_dataset(spec, backbone, dataset.examples, data.labels)
         for split, dataset in data.splits.items()
@@ -223,19 +206,13 @@ def encode_splits(spec: TaskSpec, backbone: Backbone, data: TrainData) -> dict[s
 
 
 def result_of(run: FinishedRun[Any], splits: Mapping[str, EncodedDataset], backbone: Backbone) -> TrainResult:
-    """Evaluate a finished run on the test split, if `splits` has one; return its result, with nothing stored."""
+    """Evaluate a finished run on the test split, if there is one, and return its result; store nothing."""
     trainable, metrics = run.trainable, {"dev": run.dev.metrics}
     if (test := splits.get("test")) is not None:
-        metrics["test"] = evaluate(trainable, test, trainable.logits(test), run.dev.decoder)
+        metrics["test"] = trainable.evaluate(test, trainable.logits(test), run.dev.decoder)
     trained = trainable.trained_parameters
     loss = float(run.history[run.best_epoch - 1]["loss"])
     return TrainResult(None, metrics, run.dev.decoder, trained, trained / backbone.parameters, 0, loss, run)
-
-
-def _load_exactly(start: StoredVersion, spec: TaskSpec, backbone: Backbone) -> Adapter:
-    """Load the adapter to start from in float32; in the precision of the trunk its weights would be rounded."""
-    exact = trunk_of(backbone, torch.float32)
-    return load_adapter(start.ref, start.read(), spec, backbone, exact)
 
 
 def _inherit(settings: TrainSettings, start: Adapter) -> TrainSettings:

@@ -1,4 +1,4 @@
-"""State of one training run: batches, epochs, best epoch, history, callbacks."""
+"""The state of one training run: its batches, epochs, best epoch, history and callbacks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from onetrunk.core.errors import TaskSpecError, TrainingDiverged
 from onetrunk.core.tasks import JSONObject, Rows
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.training.encoded_dataset import EncodedDataset
-from onetrunk.core.training.evaluation import DevResult, evaluate_dev
 from onetrunk.core.training.settings import TrainSettings
-from onetrunk.core.training.trainable import Trainable
+from onetrunk.core.training.trainable import DevResult, Trainable
 from onetrunk.core.trunk.batching import training_batches
 
 TrainableT = TypeVar("TrainableT", bound=Trainable)
@@ -29,12 +28,12 @@ TrainableT = TypeVar("TrainableT", bound=Trainable)
 class FinishedRun(Generic[TrainableT]):
     """The result of a run.
 
-    trainable: the weights of the best epoch.
-    history: one record per epoch.
-    best_epoch: number of the best epoch, from 1.
+    trainable: the trained weights, as they were after the best epoch.
+    history: one record per epoch: losses, metrics and duration.
+    best_epoch: number of the epoch with the best value of the metric `TaskSpec.primary` on dev, from 1.
     dev: the calibrated decoder settings and the metrics on dev of the best epoch.
     seconds: duration of the whole run.
-    tokens_per_second: training throughput, without the evaluations on dev.
+    tokens_per_second: training throughput; the time of the evaluations on dev does not count.
     """
 
     trainable: TrainableT
@@ -45,20 +44,16 @@ class FinishedRun(Generic[TrainableT]):
     tokens_per_second: float
 
 
-def _ignore(_event: StepEvent | EpochEvent) -> None:
-    """Do nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class TrainingCallback:
     """Callbacks of a run, called on the training thread.
 
     step: called after each optimizer step.
-    epoch: called after the dev evaluation of each epoch.
+    epoch: called after each epoch and its evaluation on dev.
     """
 
-    step: Callable[[StepEvent], None] = _ignore
-    epoch: Callable[[EpochEvent], None] = _ignore
+    step: Callable[[StepEvent], None] = lambda _event: None
+    epoch: Callable[[EpochEvent], None] = lambda _event: None
 
 
 NO_CALLBACK = TrainingCallback()
@@ -73,16 +68,16 @@ def planned(settings: TrainSettings, train: EncodedDataset) -> TrainSettings:
 
 
 class TrainingRun(Generic[TrainableT]):
-    """A training run between two steps.
+    """The state of a training run, which the training loop moves forward step by step.
 
-    The training loop takes `batch`, computes its hidden states, calls `loss`, runs backward and calls `advance`,
-    until `finished`.
+    In each step, the loop takes `batch`, computes its hidden states, calls `loss`, runs the backward pass and calls
+    `advance`. It stops when the run is `finished`.
 
     name: the name of the adapter.
-    trainable: the weights to train, with `planned` settings.
+    trainable: the weights to train. Its settings come from `planned`.
     train, dev: the encoded splits.
     batch_tokens: the largest number of tokens of a batch.
-    error: the exception that ended the run; None otherwise.
+    error: the exception that ended the run; None if there was none.
     """
 
     def __init__(
@@ -114,12 +109,12 @@ class TrainingRun(Generic[TrainableT]):
 
     @property
     def epoch(self) -> int:
-        """Number of the current epoch, from 1."""
+        """The number of the current epoch, from 1."""
         return len(self._history) + 1
 
     @property
     def finished(self) -> bool:
-        """Whether the run has ended: all epochs done, patience exhausted, or an error."""
+        """Whether the run has ended: all epochs are done, early stopping applies, or an error occurred."""
         done, patience = len(self._history), self.settings.patience
         exhausted = bool(patience) and done - self._best_epoch >= patience
         return self.error is not None or done == self._epochs or exhausted
@@ -131,7 +126,7 @@ class TrainingRun(Generic[TrainableT]):
 
     @contextmanager
     def recording_error(self) -> Iterator[None]:
-        """Record an exception of the block as the `error` of this run, so that the other runs of the step go on."""
+        """Keep an exception of the block as the `error` of this run, so that other runs can continue."""
         try:
             yield
         except Exception as error:
@@ -140,8 +135,8 @@ class TrainingRun(Generic[TrainableT]):
     def loss(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Return the loss of the current batch, a scalar tensor.
 
-        hidden: (T, H), the hidden states of the batch.
-        rows: the positions of its texts and words in them.
+        hidden: the hidden states of the batch, (tokens, hidden size).
+        rows: the positions of the texts and words of the batch in `hidden`.
         Raises TrainingDiverged if the loss is not finite; TaskSpecError if the code of the task fails.
         """
         targets = self.train.target_tensor(self.batch).to(hidden.device)
@@ -152,9 +147,9 @@ class TrainingRun(Generic[TrainableT]):
         return loss
 
     def advance(self, loss: float) -> None:
-        """Take the optimizer step, call the callback, and end the epoch after its last step.
+        """Take the optimizer step and call the callback; after the last step of an epoch, evaluate on dev.
 
-        loss: of the batch.
+        loss: the loss of the batch.
         """
         lr, tokens = self.trainable.lr, sum(self.train.encoded[i].tokens for i in self.batch)
         self.trainable.update()
@@ -167,7 +162,7 @@ class TrainingRun(Generic[TrainableT]):
             self._end_epoch()
 
     def result(self) -> FinishedRun[TrainableT]:
-        """Return the result with the weights of the best epoch. Raises the `error` of the run."""
+        """Restore the weights of the best epoch and return the result. Raises the `error` of the run, if any."""
         if self.error is not None:
             raise self.error
         self.trainable.restore()
@@ -178,9 +173,9 @@ class TrainingRun(Generic[TrainableT]):
         )
 
     def _count_steps(self) -> int:
-        """Return the number of batches of all epochs, which the learning rate schedule needs.
+        """Return the number of batches of all epochs.
 
-        The batches after the first epoch are drawn here only to count them, and drawn again later: the batches of
+        The batches of later epochs are drawn only to count them, and again when their epoch begins: the batches of
         all epochs may not fit into memory.
         """
         drawn = self._order.get_state()
@@ -193,11 +188,14 @@ class TrainingRun(Generic[TrainableT]):
 
     def _end_epoch(self) -> None:
         self._training_seconds += time.monotonic() - self._epoch_begun
-        if not self.trainable.is_finite():  # no loss has been computed after the last step
+        if not self.trainable.is_finite():  # after the last step no loss is computed that would show it
             raise self._diverged(self._steps_done)
-        found = self._evaluate_dev()
+        logits = self.trainable.logits(self.dev)
+        if not all(np.isfinite(rows).all() for rows in logits):  # products of large finite weights overflow
+            raise self._diverged(self._steps_done)
+        found = self.trainable.evaluate_dev(self.dev, logits)
         value = self._primary(found.metrics)
-        # While the metric is still 0 the latest epoch counts as the best, so patience starts later.
+        # While the metric is 0, the latest epoch counts as the best one, so that patience is not used up.
         if better := value > self._best or value == self._best == 0:
             self._best, self._best_epoch, self._best_dev = value, self.epoch, found
             self.trainable.keep()
@@ -208,27 +206,20 @@ class TrainingRun(Generic[TrainableT]):
         self._epoch_begun = time.monotonic()
 
     def _diverged(self, step: int) -> TrainingDiverged:
-        own = self.settings
-        hint = f"try a lower --lr than {own.weight_lr:g}, or a lower --head-lr than {own.top_lr:g}"
+        rates = self.settings
+        hint = f"try a lower --lr than {rates.weight_lr:g}, or a lower --head-lr than {rates.top_lr:g}"
         return TrainingDiverged(self.epoch, step, hint)
 
     def _primary(self, metrics: JSONObject) -> float:
-        """Return the metric that selects the best epoch; 0 for None. Raises TaskSpecError unless it is finite."""
+        """Return the metric `TaskSpec.primary`; 0 if it is None. Raises TaskSpecError for an invalid value."""
         spec = self.trainable.spec
         value = metrics.get(spec.primary)
-        if value is None and spec.primary in metrics:  # undefined, such as F1 without any entity
+        if value is None and spec.primary in metrics:  # undefined, such as F1 if there is no entity
             return 0.0
         if not isinstance(value, int | float) or not math.isfinite(value):
             fault = f"evaluate returns {value!r} for {spec.primary!r}; expected a finite int or float"
             raise TaskSpecError(spec.name, [fault])
         return float(value)
-
-    def _evaluate_dev(self) -> DevResult:
-        """Calibrate and evaluate on dev. Raises TrainingDiverged for logits that are not finite."""
-        logits = self.trainable.logits(self.dev)
-        if not all(np.isfinite(rows).all() for rows in logits):  # finite weights can be too large
-            raise self._diverged(self._steps_done)
-        return evaluate_dev(self.trainable, self.dev, logits)
 
     def _report(self, metrics: JSONObject, best: bool) -> None:
         seconds = time.monotonic() - self._epoch_begun

@@ -13,41 +13,40 @@ from onetrunk.core.errors import UsageError
 Method = Literal["lora", "head", "full"]
 
 LEARNING_RATES = {"lora": 1e-3, "head": 3e-3, "full": 1e-4}
-"""Default learning rate of the weights below the head, by method."""
+"""Default learning rate of the weights below the head, by training method."""
 
 HEAD_LEARNING_RATE = 3e-3
 """Default learning rate of the head. It is higher because the head starts from random weights."""
 
 MIN_EPOCHS, MAX_EPOCHS, TARGET_STEPS = 3, 20, 500
-"""Default number of epochs: enough for about `TARGET_STEPS` steps in total, within these bounds."""
+"""A run without the setting `epochs` has about `TARGET_STEPS` steps, in `MIN_EPOCHS` to `MAX_EPOCHS` epochs."""
 
 MIN_TOKENS, MAX_TOKENS, MIN_STEPS = 256, 512, 16
-"""Default number of tokens per batch: low enough for `MIN_STEPS` steps per epoch, within these bounds."""
+"""A run without `batch_tokens` has about `MIN_STEPS` steps per epoch, of `MIN_TOKENS` to `MAX_TOKENS` tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
-    """How to train.
+    """The settings of a training run.
 
-    method: `lora` trains LoRA weights and the head; `head` trains the head only; `full` trains a copy of the whole
-        encoder, as a baseline that is never stored.
+    method: `lora` trains LoRA weights and the head, `head` only the head. `full` trains a copy of the whole
+        encoder, which is not stored, to compare adapters with it.
     pooling: how the hidden states of a text become one vector; `auto` takes the pooling that the backbone declares.
-    rank, alpha: of LoRA; its updates are scaled by alpha / rank.
-    targets: the modules of a layer that get LoRA weights, by the names that the backbone has, or `all`.
+    rank, alpha: rank and scale of the LoRA matrices; the update of a weight is multiplied by alpha / rank.
+    targets: names of the backbone's modules that get LoRA weights, or `all`.
     layers: the layers that get LoRA weights: `all`, or `last-K` for the last K layers.
     optimizer: `adamw`, or `sgd` with momentum 0.9.
-    lr, head_lr: peak learning rates of the weights below the head and of the head; None takes the default.
-    weight_decay: of the optimizer.
-    warmup: the share of all steps in which the learning rates rise linearly; then they fall linearly to zero.
-    epochs: the largest number of passes over the data; None takes `MIN_EPOCHS`, or more for small data.
-    batch_tokens: the largest number of tokens per step; None takes `MAX_TOKENS`, or fewer for small data.
-    dropout: probability of dropout on the inputs of the LoRA weights and in the head; with `full`, also in the
-        layers of the encoder.
+    lr, head_lr: the highest learning rates of the weights below the head and of the head; None for the default.
+    weight_decay: the weight decay of the optimizer.
+    warmup: the share of all steps, from 0 to below 1, in which the learning rates rise; then they fall to zero.
+    epochs: the largest number of passes over the data; None for a number that depends on the size of the data.
+    batch_tokens: the largest number of tokens per step; None for a number that depends on the size of the data.
+    dropout: probability of dropout in the head and on the inputs of the LoRA weights; with `full`, in the encoder.
     clip: the largest norm of the gradients; 0 turns clipping off.
     patience: number of epochs without a better metric on dev before training stops; 0 turns early stopping off.
-    seed: the source of all random numbers.
-    class_weights: `balanced` weights each label by the inverse of its frequency.
-    precision: of the frozen trunk; trainable weights are always float32.
+    seed: seed of all random numbers.
+    class_weights: `balanced` weights each label by the inverse of its frequency, `none` weights all labels equally.
+    precision: precision of the frozen trunk, such as `fp32`; trainable weights are always float32.
     """
 
     method: Method = "lora"
@@ -71,7 +70,7 @@ class TrainSettings:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        """Check all settings. Raises UsageError that lists every fault."""
+        """Check all settings. Raises UsageError, which lists all faults."""
         wrong = [message for holds, message in self._checks() if not holds]
         if wrong:
             raise UsageError("; ".join(wrong))
@@ -87,16 +86,19 @@ class TrainSettings:
             ),
             (self.lr is None or 0 < self.lr < inf, f"lr must be positive, not {self.lr}"),
             (self.head_lr is None or 0 < self.head_lr < inf, f"head-lr must be positive, not {self.head_lr}"),
-            (0 <= self.weight_decay < inf, f"weight-decay must not be negative, not {self.weight_decay}"),
-            (0 <= self.warmup < 1, f"warmup is a share of all steps, 0 to below 1, not {self.warmup}"),
+            (0 <= self.weight_decay < inf, f"weight-decay must be 0 or more, not {self.weight_decay}"),
+            (
+                0 <= self.warmup < 1,
+                f"warmup must be at least 0 and below 1, a share of all steps, not {self.warmup}",
+            ),
             (self.epochs is None or self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}"),
             (
                 self.batch_tokens is None or self.batch_tokens >= 16,
                 f"batch-tokens must be at least 16, not {self.batch_tokens}",
             ),
-            (0 <= self.dropout < 1, f"dropout must be 0 to below 1, not {self.dropout}"),
-            (self.clip >= 0, f"clip must not be negative, not {self.clip}"),
-            (self.patience >= 0, f"patience must not be negative, not {self.patience}"),
+            (0 <= self.dropout < 1, f"dropout must be at least 0 and below 1, not {self.dropout}"),
+            (self.clip >= 0, f"clip must be 0 or more, not {self.clip}"),
+            (self.patience >= 0, f"patience must be 0 or more, not {self.patience}"),
             (
                 self.precision != "int8",
                 "precision int8 is for prediction only; train in fp32 or bf16, then predict in int8",
@@ -104,24 +106,20 @@ class TrainSettings:
             (0 <= self.seed < 2**63, f"seed must be 0 to 2^63 - 1, not {self.seed}"),
         ]
 
-    def chosen_pooling(self, declared: Literal["cls", "mean"]) -> Literal["cls", "mean"]:
-        """Return the pooling to use. declared: the pooling that the backbone declares."""
-        return declared if self.pooling == "auto" else self.pooling
-
     @property
     def weight_lr(self) -> float:
-        """Peak learning rate of the weights below the head."""
+        """The highest learning rate of the weights below the head."""
         return LEARNING_RATES[self.method] if self.lr is None else self.lr
 
     @property
     def top_lr(self) -> float:
-        """Peak learning rate of the head."""
+        """The highest learning rate of the head."""
         return HEAD_LEARNING_RATE if self.head_lr is None else self.head_lr
 
     def adapted_layers(self, layers: int) -> range:
-        """Return the indices of the layers to adapt. Raises UsageError if the encoder has too few.
+        """Return the indices of the layers that get LoRA weights. Raises UsageError for a K above `layers`.
 
-        layers: the number of layers of the encoder.
+        layers: the number of layers of the backbone.
         """
         count = _layer_count(self.layers)
         if count is not None and count > layers:
@@ -129,22 +127,22 @@ class TrainSettings:
         return range(0 if count is None else layers - count, layers)
 
     def adapted_modules(self, known: Collection[str]) -> tuple[str, ...]:
-        """Return the modules to adapt. Raises UsageError for a target that the encoder does not have.
+        """Return the modules that get LoRA weights. Raises UsageError if the backbone does not have a module.
 
-        known: the modules of the encoder; the result has their order.
+        known: the names of the backbone's modules; the result has their order.
         """
         if unknown := [target for target in self.targets if target not in (*known, "all")]:
-            raise UsageError(f"this encoder has no module {unknown[0]!r}; known: all, {', '.join(known)}")
+            raise UsageError(f"the backbone has no module {unknown[0]!r}; known: all, {', '.join(known)}")
         return tuple(module for module in known if module in self.targets or "all" in self.targets)
 
     def planned_tokens(self, tokens: int) -> int:
-        """Return the largest number of tokens per batch. tokens: the number of tokens of an epoch."""
+        """Return the largest number of tokens per batch. tokens: the number of tokens of the training data."""
         if self.batch_tokens is not None:
             return self.batch_tokens
         return min(MAX_TOKENS, max(MIN_TOKENS, tokens // MIN_STEPS))
 
     def planned_epochs(self, steps: int) -> int:
-        """Return the number of epochs. steps: the number of steps of an epoch."""
+        """Return the largest number of epochs. steps: the number of steps of an epoch."""
         if self.epochs is not None:
             return self.epochs
         return min(MAX_EPOCHS, max(MIN_EPOCHS, -(-TARGET_STEPS // max(1, steps))))

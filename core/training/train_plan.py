@@ -1,6 +1,7 @@
-"""Reader of `plan.toml`, which describes several adapters to train over one trunk. It does not import torch.
+"""Reader of `plan.toml`, which describes several adapters to train over one trunk. Does not import torch.
 
-backbone = "sentence-transformers/all-MiniLM-L6-v2"   # optional, as is precision
+backbone = "sentence-transformers/all-MiniLM-L6-v2"   # optional
+precision = "fp32"                                    # optional
 
 [defaults]                 # optional: any setting of `adapters train`
 epochs = 5
@@ -27,27 +28,32 @@ from onetrunk.adapters.store.references import validate_name
 from onetrunk.core.errors import OneTrunkError, PlanError, UsageError
 from onetrunk.core.training.settings import TrainSettings
 
-_OWN = ("task", "name", "train", "dev", "test", "from")
-_SETTINGS = tuple(own.name for own in fields(TrainSettings) if own.name != "precision")
+_NOT_SETTINGS = ("task", "name", "train", "dev", "test", "from")
+_SETTINGS = tuple(setting.name for setting in fields(TrainSettings) if setting.name != "precision")
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedAdapter:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AdapterTable:
+    """The keys of a table of `adapters` that are not settings."""
+
+    task: Text
+    train: Text
+    name: Text = ""
+    dev: Text | None = None
+    test: Text | None = None
+    start: Annotated[Text | None, Field(alias="from")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedAdapter(_AdapterTable):
     """One adapter of a plan.
 
-    task, name: the task, and the name of the adapter in the store.
-    train, dev, test: paths of the files; None if the plan does not name them.
-    start: the reference of the adapter to start from; None for a new one.
-    settings: how to train.
-    chosen: the names of the settings that the plan gives, including its defaults.
+    name: the name of the adapter in the store.
+    train, dev, test: the paths of the data files; None for a file that the plan does not name.
+    start: the reference of the adapter to start from; None to start from new weights.
+    chosen: the names of the settings that the plan gives, in the table of the adapter or as defaults.
     """
 
-    task: str
-    name: str
-    train: str
-    dev: str | None
-    test: str | None
-    start: str | None
     settings: TrainSettings
     chosen: frozenset[str]
 
@@ -56,9 +62,9 @@ class PlannedAdapter:
 class Plan:
     """A training plan.
 
-    adapters: what to train.
-    backbone: its name; None for the default, or for that of the adapters to start from.
-    precision: of the trunk.
+    backbone: the name of the backbone. None for the backbone of the adapters to start from, or else the default
+        one.
+    precision: the precision of the trunk, such as `fp32` or `auto`.
     """
 
     adapters: tuple[PlannedAdapter, ...]
@@ -67,8 +73,8 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
-    """The content of the file. Each table of `adapters` is read as `_Own` and as TrainSettings."""
+class _PlanFile:
+    """The content of the file. Each table of `adapters` is read as `_AdapterTable` and as TrainSettings."""
 
     backbone: Text | None = None
     precision: Text = "auto"
@@ -76,27 +82,15 @@ class _File:
     adapters: tuple[dict[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Own:
-    """The keys of an adapter that are not settings."""
-
-    task: Text
-    train: Text
-    name: Text | None = None
-    dev: Text | None = None
-    test: Text | None = None
-    start: Annotated[Text | None, Field(alias="from")] = None
-
-
 def read_plan(file: str | Path) -> Plan:
-    """Read and check a plan; the data files are not read. Raises PlanError that lists every fault."""
+    """Read and check a plan, without its data files. Raises PlanError, which lists all faults."""
     path = Path(file)
     try:
         table = load_toml(path)
-        content = read(_File, table, TOML_STYLE)
+        content = read(_PlanFile, table, TOML_STYLE)
     except (FileFault, RecordFault) as error:
         raise PlanError(str(path), getattr(error, "faults", [str(error)])) from error
-    faults = _unknown(table, [own.name for own in fields(_File)])
+    faults = _unknown(table, [key.name for key in fields(_PlanFile)])
     faults += [f"defaults: {fault}" for fault in _unknown(content.defaults, _SETTINGS)]
     faults += [] if content.adapters else ["expected at least one table [[adapters]]"]
     adapters = []
@@ -115,17 +109,17 @@ def read_plan(file: str | Path) -> Plan:
     return Plan(tuple(adapters), content.backbone, content.precision)
 
 
-def _adapter(folder: Path, table: Mapping[str, Any], plan: _File) -> PlannedAdapter:
-    """Return one adapter; its files are relative to `folder`. Raises RecordFault that lists every fault."""
-    faults = _unknown(table, (*_OWN, *_SETTINGS))
-    given = {
-        _field(key): value
-        for key, value in [*plan.defaults.items(), *table.items()]
-        if _field(key) in _SETTINGS
-    }
+def _adapter(folder: Path, table: Mapping[str, Any], plan: _PlanFile) -> PlannedAdapter:
+    """Return the adapter that `table` describes. Raises RecordFault, which lists all faults.
+
+    folder: the folder of the plan; the paths of the data files are relative to it.
+    """
+    faults = _unknown(table, (*_NOT_SETTINGS, *_SETTINGS))
+    keys = {key.replace("-", "_"): value for key, value in [*plan.defaults.items(), *table.items()]}
+    given = {key: value for key, value in keys.items() if key in _SETTINGS}
     own, settings = None, None
     try:
-        own = read(_Own, {key: table[key] for key in _OWN if key in table}, TOML_STYLE)
+        own = read(_AdapterTable, {key: table[key] for key in _NOT_SETTINGS if key in table}, TOML_STYLE)
         validate_name(own.name or own.task)
     except (RecordFault, OneTrunkError) as error:
         faults += getattr(error, "faults", [str(error)])
@@ -148,7 +142,7 @@ def _adapter(folder: Path, table: Mapping[str, Any], plan: _File) -> PlannedAdap
 
 
 def _settings(given: Mapping[str, Any], precision: str) -> TrainSettings:
-    """Return the settings in `given`. Raises RecordFault for wrong types, UsageError for wrong values."""
+    """Return the settings `given`. Raises RecordFault for wrong types, UsageError for wrong values."""
     targets = given.get("targets")
     names = {"targets": [name.strip() for name in targets.split(",")]} if isinstance(targets, str) else {}
     settings = read(TrainSettings, {**given, **names, "precision": precision}, TOML_STYLE)
@@ -158,12 +152,6 @@ def _settings(given: Mapping[str, Any], precision: str) -> TrainSettings:
 
 
 def _unknown(table: Mapping[str, Any], known: Sequence[str]) -> list[str]:
-    """Return a fault for each key that is not in `known`. Keys may have `-` in place of `_`."""
-    return [
-        f"has the unknown key {key!r}; known: {', '.join(known)}" for key in table if _field(key) not in known
-    ]
-
-
-def _field(key: str) -> str:
-    """Return the name of a setting; the file may spell it like the option, with dashes."""
-    return key.replace("-", "_")
+    """Return a message for each key that is not in `known`. A key may have `-` in place of `_`."""
+    unknown = [key for key in table if key.replace("-", "_") not in known]
+    return [f"has the unknown key {key!r}; known: {', '.join(known)}" for key in unknown]

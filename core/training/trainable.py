@@ -1,9 +1,10 @@
-"""Trainable weights of one run, with their optimizer and the best state so far."""
+"""The trainable weights of one run: their optimizer, their evaluation, and a copy of their best state."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,56 +16,132 @@ from onetrunk.core.backbones.rng import Randomness
 from onetrunk.core.errors import TaskSpecError, UsageError
 from onetrunk.core.inference.adapter import Adapter, build_head, head_logits
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits
-from onetrunk.core.tasks import Labels, Rows, Targets, TaskSpec
-from onetrunk.core.tasks.guarded_calls import calling
+from onetrunk.core.tasks import JSONObject, Labels, Rows, Targets, TaskSpec
+from onetrunk.core.tasks.guarded_calls import calling, json_of
 from onetrunk.core.training.encoded_dataset import EncodedDataset
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.dropout import Dropout
 
 
-class Trainable(ABC):
-    """The trainable weights of one run: those below the head, and the head.
+@dataclass(frozen=True, slots=True)
+class DevResult:
+    """The result of an evaluation on dev.
 
-    spec, labels: the task and its labels.
-    settings: how to train.
+    decoder: the calibrated decoder settings, such as thresholds; {} for a task without calibration.
+    metrics: the metrics on dev with these decoder settings.
+    """
+
+    decoder: JSONObject
+    metrics: JSONObject
+
+
+class Trainable(ABC):
+    """The trainable weights of one run, with their optimizer. All random numbers come from `settings.seed`.
+
+    trunk: computes the hidden states for the logits.
     randomness: the random generators of the run.
     head: the head, in float32.
-    weights: the trainable tensors below the head, in float32; empty if only the head trains.
+    weights: the trainable tensors below the head, in float32; empty if only the head is trained.
     """
+
+    trunk: Trunk
+    weights: list[Tensor]
+    _optimizer: torch.optim.Optimizer
+    _schedule: torch.optim.lr_scheduler.LambdaLR
 
     def __init__(
         self,
         spec: TaskSpec,
         labels: Labels,
+        backbone: Backbone,
         settings: TrainSettings,
-        randomness: Randomness,
-        head: nn.Module,
-        weights: list[Tensor],
+        device: torch.device,
     ) -> None:
         self.spec, self.labels, self.settings = spec, labels, settings
-        self.randomness, self.head, self.weights = randomness, head, weights
-        self._optimizer = self._make_optimizer()
-        self._schedule: torch.optim.lr_scheduler.LambdaLR | None = None
+        self.pooling = backbone.pooling if settings.pooling == "auto" else settings.pooling
+        self.randomness = Randomness(settings.seed, device)
+        with self.randomness.as_global():
+            self.head = build_head(spec, backbone, labels, self.pooling, settings.dropout)
         self._best: list[Tensor] | None = None
 
     @abstractmethod
+    def adapter(self, ref: str, settings: dict[str, object] | None = None) -> Adapter:
+        """Return the current weights as an adapter. It shares the tensors, so the next step changes it.
+
+        ref: the reference of the adapter, for messages.
+        settings: the decoder settings.
+        """
+
     def logits(self, dataset: EncodedDataset) -> list[np.ndarray]:
-        """Return the logits (units, labels) of each example of `dataset`, with the current weights."""
+        """Return the current logits of each example, (units, labels). A unit is a text or a word."""
+        with torch.no_grad():
+            adapter = self.adapter("training")
+        jobs = [LogitsRequest(encoded, 0) for encoded in dataset.encoded]
+        return compute_logits(self.trunk, [adapter], jobs)
+
+    def evaluate(
+        self, dataset: EncodedDataset, logits: Sequence[np.ndarray], decoder: JSONObject
+    ) -> JSONObject:
+        """Return the metrics of `dataset` with the decoder settings `decoder`.
+
+        logits: one array (units, labels) per example.
+        Raises TaskSpecError if the code of the task raises or does not return JSON.
+        """
+        return json_of(self.spec, "evaluate", dataset.examples, logits, self.labels, decoder)
+
+    def evaluate_dev(self, dev: EncodedDataset, logits: Sequence[np.ndarray]) -> DevResult:
+        """Calibrate the decoder on dev, and compute the metrics on dev with it.
+
+        The metrics of a calibrated decoder are too optimistic, because they are measured on the data of the
+        calibration. With one half of dev for each, both would be less exact. A test split gives unbiased metrics.
+
+        logits: one array (units, labels) per example.
+        Raises TaskSpecError if the code of the task raises or does not return JSON.
+        """
+        decoder: JSONObject = {}
+        if self.spec.calibrate is not None:
+            decoder = json_of(self.spec, "calibrate", dev.examples, logits, self.labels)
+        return DevResult(decoder, self.evaluate(dev, logits, decoder))
+
+    def dry_run(self, dev: EncodedDataset) -> None:
+        """Calibrate and evaluate on dev with random logits, to find errors in the code of the task before training.
+
+        Raises TaskSpecError if the code of the task raises or does not return JSON.
+        """
+        generator = np.random.default_rng(0)
+        try:
+            # The head is called for one example, to find the shape of its logits.
+            (first,) = self.logits(EncodedDataset(dev.examples[:1], dev.encoded[:1], dev.targets[:1]))
+            shapes = [(self.spec.units(example), *first.shape[1:]) for example in dev.examples]
+            self.evaluate_dev(dev, [generator.standard_normal(shape, dtype=np.float32) for shape in shapes])
+        except TaskSpecError as error:
+            tried = "found before training, in an evaluation on dev with random logits"
+            raise TaskSpecError(error.task, [*error.faults, tried]) from error
 
     @property
     def trained_parameters(self) -> int:
-        """Number of trainable parameters, including the head."""
+        """The number of trainable parameters, including those of the head."""
         return sum(tensor.numel() for tensor in [*self.weights, *self.head.parameters()])
 
     @property
     def lr(self) -> float:
-        """The current learning rate of the weights below the head, or of the head if only the head trains."""
+        """The current learning rate of the weights below the head, or of the head if only the head is trained."""
         return float(self._optimizer.param_groups[0]["lr"])
 
     def schedule(self, steps: int) -> None:
-        """Set the learning rate schedule for `steps` steps: a linear rise, then a linear fall to zero."""
-        rise = max(1, round(self.settings.warmup * steps))
+        """Make an optimizer whose learning rates rise linearly, then fall linearly to zero, in `steps` steps."""
+        own = self.settings
+        groups = [
+            {"params": self.weights, "lr": own.weight_lr},
+            {"params": list(self.head.parameters()), "lr": own.top_lr},
+        ]
+        groups = [group for group in groups if group["params"]]
+        if own.optimizer == "sgd":
+            self._optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=own.weight_decay)
+        else:
+            self._optimizer = torch.optim.AdamW(groups, weight_decay=own.weight_decay, fused=True)
+        rise = max(1, round(own.warmup * steps))
 
         def factor(step: int) -> float:
             return min((step + 1) / rise, max(0.0, (steps - step) / max(1, steps - rise)))
@@ -72,7 +149,7 @@ class Trainable(ABC):
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, factor)
 
     def class_weights(self, train: EncodedDataset) -> Tensor | None:
-        """Return the class weights (labels,) for the loss; None if the settings ask for none.
+        """Return the class weights for the loss, (labels,); None if the setting `class_weights` is `none`.
 
         Raises UsageError unless every unit of `train` has one label index as its target.
         """
@@ -90,10 +167,10 @@ class Trainable(ABC):
     def loss(self, hidden: Tensor, rows: Rows, targets: Tensor, class_weights: Tensor | None) -> Tensor:
         """Return the loss of a batch, a scalar tensor.
 
-        hidden: (T, H), the hidden states.
-        rows: the positions of the texts and words in them.
-        targets: the concatenated targets of the texts.
-        class_weights: (labels,) or None.
+        hidden: the hidden states, (tokens, hidden size).
+        rows: the positions of the texts and words in `hidden`.
+        targets: the concatenated targets of the texts, (targets,).
+        class_weights: (labels,); None to weight all labels equally.
         Raises TaskSpecError if the head or the loss of the task raises, or returns a wrong type or shape.
         """
         with self.randomness.as_global():
@@ -106,16 +183,15 @@ class Trainable(ABC):
         return loss
 
     def update(self) -> None:
-        """Take one optimizer step with the clipped gradients, then clear the gradients."""
+        """Clip the gradients, take one optimizer step, and clear the gradients."""
         if self.settings.clip:
             nn.utils.clip_grad_norm_([*self.weights, *self.head.parameters()], self.settings.clip)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        if self._schedule is not None:
-            self._schedule.step()
+        self._schedule.step()
 
     def is_finite(self) -> bool:
-        """Whether all trainable weights are finite."""
+        """Tell whether all trainable weights are finite."""
         return all(bool(tensor.isfinite().all()) for tensor in self._state())
 
     def keep(self) -> None:
@@ -131,25 +207,13 @@ class Trainable(ABC):
     def _state(self) -> list[Tensor]:
         return [*self.weights, *self.head.state_dict().values()]
 
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        own = self.settings
-        groups = [
-            {"params": self.weights, "lr": own.weight_lr},
-            {"params": list(self.head.parameters()), "lr": own.top_lr},
-        ]
-        groups = [group for group in groups if group["params"]]
-        if own.optimizer == "sgd":
-            return torch.optim.SGD(groups, momentum=0.9, weight_decay=own.weight_decay)
-        return torch.optim.AdamW(groups, weight_decay=own.weight_decay, fused=True)
-
 
 class TrainableAdapter(Trainable):
-    """A trainable adapter over a frozen trunk. All random numbers come from `settings.seed`.
+    """A trainable adapter over a frozen trunk.
 
-    lora: the LoRA weights, float32.
-    pooling: the pooling of the adapter.
-    trunk: the frozen trunk.
-    start: an adapter whose weights are copied; its LoRA weights must have the shapes that `settings` give.
+    lora: the LoRA weights, in float32.
+    start: an adapter whose weights are copied; None for new weights. Its LoRA weights must have the shapes that
+        `settings` describes.
     """
 
     def __init__(
@@ -161,35 +225,28 @@ class TrainableAdapter(Trainable):
         settings: TrainSettings,
         start: Adapter | None = None,
     ) -> None:
-        self.pooling = settings.chosen_pooling(backbone.pooling)
+        super().__init__(spec, labels, backbone, settings, trunk.device)
         self.trunk = trunk
-        randomness = Randomness(settings.seed, trunk.device)
-        with randomness.as_global():
-            head = build_head(spec, backbone, labels, self.pooling, settings.dropout)
-        lora = _fresh_lora(backbone, settings, randomness.host) if start is None else start.lora
+        lora = _fresh_lora(backbone, settings, self.randomness.host) if start is None else start.lora
         self.lora = _trainable(lora, trunk.device)
+        self.weights = self.lora.parameters
         if start is not None:
-            head.load_state_dict(start.head.state_dict())
-        super().__init__(spec, labels, settings, randomness, head, self.lora.parameters)
+            self.head.load_state_dict(start.head.state_dict())
 
     @property
     def first_layer(self) -> int:
-        """The first layer with trainable weights; the layers below it need no gradients."""
+        """The index of the first layer with trainable weights. The layers below it need no gradients."""
         return self.trunk.first_changed(self.lora)
 
-    def logits(self, dataset: EncodedDataset) -> list[np.ndarray]:
-        """Return the logits (units, labels) of each example of `dataset`, with the current weights."""
-        with torch.no_grad():
-            adapter = self.adapter("training")
-        jobs = [LogitsRequest(encoded, 0) for encoded in dataset.encoded]
-        return compute_logits(self.trunk, [adapter], jobs)
-
     def running_lora(self) -> Lora:
-        """Return the LoRA weights in the precision of the trunk; gradients flow through the cast."""
+        """Return the LoRA weights in the precision of the trunk. The conversion passes gradients on."""
         return self.lora.to(self.trunk.device, self.trunk.dtype)
 
     def masks(self, rows: int) -> dict[int, Tensor]:
-        """Draw the dropout masks of a step for the inputs of the LoRA weights: {width: (rows, width)}."""
+        """Draw dropout masks for the inputs of the LoRA weights: {width of an input: mask (rows, width)}.
+
+        rows: the number of tokens of the step.
+        """
         if not self.settings.dropout:
             return {}
         dropout, trunk = Dropout(self.settings.dropout, self.randomness.device), self.trunk
@@ -197,7 +254,7 @@ class TrainableAdapter(Trainable):
         return {width: dropout.draw(torch.Size((rows, width)), trunk.dtype, trunk.device) for width in widths}
 
     def adapter(self, ref: str, settings: dict[str, object] | None = None) -> Adapter:
-        """Return the current state as an adapter. It shares the weights, so the next step changes it."""
+        """Return the current weights as an adapter; see `Trainable.adapter`."""
         lora = self.lora.to(self.trunk.device, self.trunk.adapter_dtype)
         return Adapter(ref, self.spec, self.labels, self.pooling, lora, self.head.eval(), settings or {})
 
@@ -216,8 +273,6 @@ def _fresh_lora(backbone: Backbone, settings: TrainSettings, generator: torch.Ge
 
 
 def _trainable(lora: Lora, device: torch.device) -> Lora:
-    """Return a copy with float32 leaf tensors that require gradients."""
-
     def leaf(tensor: Tensor) -> Tensor:
         return tensor.detach().to(device, torch.float32, copy=True).requires_grad_()
 
@@ -225,10 +280,10 @@ def _trainable(lora: Lora, device: torch.device) -> Lora:
 
 
 def balanced_weights(targets: Sequence[Targets], labels: int) -> Tensor:
-    """Return the class weights n / (labels * count), (labels,); 0 for a label without units.
+    """Return class weights, (labels,): n / (labels * count), where `count` is the number of units with the label.
 
-    targets: label indices; negative ones are not counted.
-    n is the number of counted units, so the mean weight over them is 1.
+    targets: label indices; negative ones are ignored.
+    n is the number of all units that are not ignored. A label without units has the weight 0.
     """
     flat = torch.tensor([each for own in targets for each in own if each >= 0], dtype=torch.int64)
     counts = torch.bincount(flat, minlength=labels).float()

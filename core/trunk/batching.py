@@ -8,11 +8,15 @@ from itertools import groupby
 import torch
 
 POOL = 16
-"""Training sorts by length within pools of this many batches, so that similar lengths share a batch."""
+"""Training draws pools of texts, enough for this many batches, and sorts each pool by length."""
 
 
 def by_budget(order: Sequence[int], tokens: Sequence[int], budget: int) -> list[list[int]]:
-    """Cut `order`, indices of texts, into batches of at most `budget` tokens; a longer text is its own batch."""
+    """Cut a list of texts into batches of at most `budget` tokens; a longer text is a batch of its own.
+
+    order: the list, as indices of texts.
+    tokens: number of tokens of each text.
+    """
     batches: list[list[int]] = []
     filled = budget
     for index in order:
@@ -25,7 +29,10 @@ def by_budget(order: Sequence[int], tokens: Sequence[int], budget: int) -> list[
 
 
 def evenly(order: Sequence[int], tokens: Sequence[int], parts: int) -> list[list[int]]:
-    """Cut `order`, indices of texts, into at most `parts` runs with about equal numbers of tokens."""
+    """Cut a list of texts into at most `parts` lists with about equal numbers of tokens.
+
+    order, tokens: as for `by_budget`.
+    """
     share = sum(tokens[index] for index in order) / parts
     runs: list[list[int]] = [[] for _ in range(parts)]
     before = 0
@@ -37,7 +44,7 @@ def evenly(order: Sequence[int], tokens: Sequence[int], parts: int) -> list[list
 
 
 def training_batches(tokens: Sequence[int], budget: int, generator: torch.Generator) -> list[list[int]]:
-    """Return the batches of one epoch: indices of texts, each once, similar lengths together, in random order."""
+    """Return the batches of one epoch, in random order: indices of texts, those of similar lengths together."""
     order = torch.randperm(len(tokens), generator=generator).tolist()
     pool = max(1, POOL * budget * len(tokens) // max(1, sum(tokens)))
     pools = [order[start : start + pool] for start in range(0, len(order), pool)]
@@ -50,10 +57,10 @@ def training_batches(tokens: Sequence[int], budget: int, generator: torch.Genera
 
 
 def inference_batches(tokens: Sequence[int], budget: int, texts: Sequence[int]) -> list[list[int]]:
-    """Return batches of indices, the longest texts first, so that a lack of memory shows at once.
+    """Return batches of requests (indices), the longest first: if memory is too small, the first batch fails.
 
     tokens: number of tokens of each request.
-    texts: a number for each request, equal for equal texts; equal texts share a batch if they fit in one.
+    texts: a number for each request, equal for equal texts. Equal texts share a batch if they fit in one.
     """
     order = sorted(range(len(tokens)), key=lambda i: (-tokens[i], texts[i]))
     same = [list(own) for _, own in groupby(order, key=texts.__getitem__)]

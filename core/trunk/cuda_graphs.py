@@ -1,8 +1,8 @@
 """CUDA graphs for small batches, for which launching kernels takes longer than running them.
 
-A graph replays the kernels of one forward pass on static tensors. Batches differ in tokens, sequences and runs of
-one adapter, so each batch is filled up to the next shape that has a graph: the rows after the last text are a
-sequence of their own, with an adapter of zeros.
+A graph replays the kernels of one forward pass on tensors of fixed sizes. Batches differ in their numbers of
+tokens, of sequences and of runs (neighbouring rows of one adapter). Each batch is filled up to the next sizes for
+which graphs are recorded: the rows after the last text are a sequence of their own, with an adapter of zeros.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onetrunk.adapters.methods.flat_layout import FlatLayout, layout_of
+from onetrunk.adapters.methods.flat_layout import FlatLayout
 from onetrunk.adapters.methods.lora import Lora
 from onetrunk.core.trunk.attention import Sequences
-from onetrunk.core.trunk.grouped_products import Stack, changing, is_aligned
-from onetrunk.core.trunk.lora_application import Patches, Updates
+from onetrunk.core.trunk.lora_application import Patches, Stack, Updates, changing, shared_layout
 from onetrunk.core.trunk.packing import Part
 
 TOKENS = (32, 64, 128, 256, 512, 1024, 2048)
-"""Numbers of tokens of graphs; a larger batch keeps the GPU busy without a graph."""
+"""Numbers of tokens for which graphs are recorded. A larger batch keeps the GPU busy without a graph."""
 MOST_RUNS = 64
-"""Largest number of sequences, and of runs of one adapter, of a graph."""
+"""Largest number of sequences, and of runs, of a graph."""
 KEPT = 32
-"""Largest number of graphs; the least recently used is dropped."""
+"""Largest number of graphs. Beyond it the least recently used is dropped."""
 _WARM_UPS = 3
 
 _log = logging.getLogger(__name__)
 _RECORDING = threading.Lock()
-"""torch records one graph at a time in a process."""
+"""Held while a graph is recorded: torch records one at a time in a process."""
 Compute = Callable[[Tensor, Tensor, Sequences, Updates], Tensor]
 """A forward pass: ids and positions (tokens,), sequences, updates → hidden states (tokens, width)."""
 Record = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
@@ -44,7 +43,7 @@ Record = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class GraphShape:
-    """The sizes of a graph's static inputs. layout: of its adapters, None without adapters."""
+    """The sizes of a graph's inputs. layout: memory layout of its adapters, None without adapters."""
 
     tokens: int
     sequences: int
@@ -53,7 +52,7 @@ class GraphShape:
 
 
 class StaticInputs(Sequences):
-    """The static input tensors of a graph, and the sequences in them.
+    """The input tensors of a graph, which stay in memory, and the sequences in them.
 
     ids, positions: (tokens,) int64.
     updates: the LoRA updates of the runs.
@@ -62,25 +61,16 @@ class StaticInputs(Sequences):
     def __init__(self, shape: GraphShape, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__((shape.tokens,), device)
         self._shape = shape
-        self.ids, self.positions = (
-            torch.zeros(shape.tokens, dtype=torch.int64, device=device) for _ in range(2)
-        )
-        self._starts = torch.zeros(shape.sequences + 2, dtype=torch.int32, device=device)
+        self.ids = torch.zeros(shape.tokens, dtype=torch.int64, device=device)
+        self.positions = torch.zeros_like(self.ids)
+        # Starts of the sequences of the batch, of the rows after it, and of empty sequences.
+        self.starts = torch.zeros(shape.sequences + 2, dtype=torch.int32, device=device)
+        self.longest = shape.tokens
         self._stops = torch.zeros(shape.runs + 1, dtype=torch.int32, device=device)
         self.updates: Updates = Patches((), {}, None)
         if shape.layout is not None:
             self._flat = torch.zeros(shape.runs + 1, shape.layout.size, dtype=dtype, device=device)
             self.updates = Stack(self._flat, self._stops, shape.layout)
-
-    @property
-    def starts(self) -> Tensor:
-        """(sequences + 2,) int32: as `Sequences.starts`; after the filling sequence, empty sequences."""
-        return self._starts
-
-    @property
-    def longest(self) -> int:
-        """The number of tokens: the largest possible length, as a graph has no other."""
-        return self._shape.tokens
 
     def fill(self, part: Part, loras: Sequence[Lora | None]) -> None:
         """Copy a batch into the tensors; loras: the adapter of each run."""
@@ -89,9 +79,9 @@ class StaticInputs(Sequences):
             static[: part.tokens].copy_(values)
             static[part.tokens :].zero_()
         self.lengths = tuple(n for n in (*part.sequences.lengths, tokens - part.tokens) if n)
-        for cached in ("blocks", "equal_blocks"):  # of the lengths; for devices without packed attention
+        for cached in ("blocks", "equal_blocks"):  # they depend on the lengths
             self.__dict__.pop(cached, None)
-        _write(self._starts, [0, *accumulate(part.sequences.lengths)], tokens)
+        _write(self.starts, [0, *accumulate(part.sequences.lengths)], tokens)
         _write(self._stops, [own.stop for own in part.segments], tokens)
         if self._shape.layout is not None:
             for static, lora in zip(self._flat, (*loras, None), strict=False):
@@ -107,9 +97,9 @@ _Graph = tuple[StaticInputs, Callable[[], Tensor]]
 class Graphs:
     """The CUDA graphs of one forward pass, by shape. Thread-safe for threads that use one CUDA stream.
 
+    The copies of adapters in their input tensors are not counted by `Bank`.
     compute: the forward pass.
     record: records it, by default as a CUDA graph.
-    A graph's buffers for adapters are not counted by `Bank`.
     """
 
     def __init__(
@@ -131,10 +121,10 @@ class Graphs:
                 return None
             with torch.inference_mode():
                 output = self._replay(shape, part, loras)
-            return None if output is None else output.clone()  # the next replay overwrites the output
+            return None if output is None else output.clone()
 
     def _replay(self, shape: GraphShape, part: Part, loras: Sequence[Lora | None]) -> Tensor | None:
-        """Return the output (tokens, width) in the graph's own memory. The caller holds the lock."""
+        """Return the output (tokens, width), which the next replay overwrites. The caller holds the lock."""
         found = self._graphs.pop(shape, None) or self._new(shape, part, loras)
         if found is None:
             return None
@@ -145,10 +135,7 @@ class Graphs:
         return replay()[: part.tokens]
 
     def _new(self, shape: GraphShape, part: Part, loras: Sequence[Lora | None]) -> _Graph | None:
-        """Record a graph. If that fails, return None and record no graph from now on.
-
-        Errors of copying the batch are errors of the batch or the device: they are raised.
-        """
+        """Record a graph; if that fails, return None and use no graphs from now on. Raises errors of the batch."""
         try:
             inputs = StaticInputs(shape, *self._to)
         except torch.OutOfMemoryError as error:
@@ -169,24 +156,18 @@ class Graphs:
 
 
 def shape_of(part: Part, loras: Sequence[Lora | None]) -> GraphShape | None:
-    """Return the shape of a batch's graph; None if the batch is too large or its adapters have several layouts."""
+    """Return the shape of a batch's graph; None if the batch is too large or its adapters have no shared layout."""
     tokens = next((size for size in TOKENS if size >= part.tokens), None)
     runs, sequences = len(part.segments), len(part.sequences.lengths)
     if tokens is None or max(runs, sequences) > MOST_RUNS:
         return None
-    known = [lora for lora in loras if lora is not None]
-    if any(lora.flat is None for lora in known):
+    layout = shared_layout(loras)
+    if layout is None and any(loras):
         return None
-    layouts = {id(layout): layout for layout in map(layout_of, known)}
-    if len(layouts) > 1 or not all(map(is_aligned, known)):
-        return None
-    return GraphShape(
-        tokens, _power_of_two(sequences), _power_of_two(runs), next(iter(layouts.values()), None)
-    )
+    return GraphShape(tokens, _power_of_two(sequences), _power_of_two(runs), layout)
 
 
 def _power_of_two(count: int) -> int:
-    """Return the smallest power of two that is at least `count`."""
     return 1 << (count - 1).bit_length()
 
 
@@ -212,7 +193,7 @@ def _recorder(device: torch.device) -> Record:
             pool[:] = pool or [torch.cuda.graph_pool_handle()]
             graph = torch.cuda.CUDAGraph()
             try:
-                # Other threads allocate meanwhile, which is an error in the default capture mode.
+                # In the default capture mode it is an error if other threads allocate memory meanwhile.
                 with torch.cuda.graph(graph, pool=pool[0], stream=aside, capture_error_mode="thread_local"):
                     output = compute()
             finally:

@@ -1,4 +1,4 @@
-"""Dropout as explicit masks, which several products and the backward pass share."""
+"""Dropout as explicit masks, which several products and their backward pass share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ class Dropout:
 
     def __init__(self, probability: float, generator: torch.Generator | None = None) -> None:
         self._generator = generator
-        self._bytes = min(255, max(1, round((1.0 - probability) * 256)))  # compared with bytes
+        self._bytes = min(
+            255, max(1, round((1.0 - probability) * 256))
+        )  # a value is kept if a random byte is below
 
     def draw(self, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return a mask of `shape`: 0 for dropped values, 1 / (keep probability) for the others.
@@ -38,10 +40,10 @@ class Dropout:
 class Masks:
     """The dropout masks of one training step, for the inputs of the LoRA updates.
 
-    All layers and products share a token's mask (Gal and Ghahramani 2016, arXiv:1512.05287). A mask for each
-    product would take longer than the low-rank products.
+    A token has the same mask in all layers and products (Gal and Ghahramani 2016, arXiv:1512.05287). Drawing a mask
+    for each product would take longer than the products of the updates.
 
-    by_slot: for each slot with dropout, a mask (rows of the slot, width) by width of inputs.
+    by_slot: for each slot (number of an adapter) with dropout, a mask (rows of the slot, d_in) for each d_in.
     """
 
     def __init__(self, by_slot: Mapping[int, Mapping[int, Tensor]]) -> None:
@@ -49,7 +51,7 @@ class Masks:
         self._packed: dict[tuple[Sequence[Segment], int], Tensor] = {}
 
     def split(self, parts: Sequence[Sequence[Segment]]) -> list[Masks]:
-        """Return the masks of each part of a batch, given the segments of the parts in order."""
+        """Return the masks of each part of a batch; parts: the segments (rows of one slot) of each part."""
         taken: dict[int, int] = {}
         split = []
         for segments in parts:
@@ -66,10 +68,11 @@ class Masks:
         """Return the mask of packed inputs x; both are (tokens, width). It is 1 for slots without dropout."""
         key = segments, x.shape[1]
         if key not in self._packed:
-            parts = [self._part(segment, x) for segment in segments]
+            parts = []
+            for segment in segments:
+                mask = self._by_slot.get(segment.slot, {}).get(
+                    x.shape[1]
+                )  # None for a width that no update reads
+                parts.append(x.new_ones(segment.stop - segment.start, x.shape[1]) if mask is None else mask)
             self._packed[key] = parts[0] if len(parts) == 1 else torch.cat(parts)
         return self._packed[key]
-
-    def _part(self, segment: Segment, x: Tensor) -> Tensor:
-        mask = self._by_slot.get(segment.slot, {}).get(x.shape[1])  # None for a width that no update reads
-        return x.new_ones(segment.stop - segment.start, x.shape[1]) if mask is None else mask

@@ -1,7 +1,4 @@
-"""`PackedTrunk`: the trunk's own forward pass, which computes no padding.
-
-It copies the weights once, in the layout that computes fastest (query, key and value as one product).
-"""
+"""`PackedTrunk`: a forward pass over packed tokens, without padding, for encoders with BERT's layers."""
 
 from __future__ import annotations
 
@@ -13,18 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onetrunk.adapters.methods.lora import Frozen, Lora
-from onetrunk.core.backbones.backbone import fingerprint
 from onetrunk.core.backbones.families import Sizes
 from onetrunk.core.backbones.kernels import has_grouped_products, has_packed_attention
 from onetrunk.core.trunk.attention import Sequences, attend
-from onetrunk.core.trunk.base import run_parts
-from onetrunk.core.trunk.calibration import InputRecorder
+from onetrunk.core.trunk.base import Trunk, run_parts
 from onetrunk.core.trunk.cuda_graphs import Graphs
 from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.int8 import Int8Linear
 from onetrunk.core.trunk.lora_application import SharedProduct, SharedStates, Updates, updates_of
 from onetrunk.core.trunk.packing import Packed, Part, joined
-from onetrunk.core.trunk.weights import Embeddings, Layer, Norm
+from onetrunk.core.trunk.weights import Embeddings, Layer, Norm, named_tensors, with_noise
 
 _GELU_TANH = partial(F.gelu, approximate="tanh")
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -35,18 +30,19 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class PackedTrunk:
-    """The trunk of a family whose layers are BERT's; see `base.Trunk`."""
+class PackedTrunk(Trunk):
+    """The trunk of a family whose layers are BERT's; see `base.Trunk`.
 
-    error: float = 0.0
-    noise: float = 0.0
+    A packed row is one token; packed order is the order of `Packed.parts`.
+    """
+
     _graphs: Graphs | None = None
 
     def __init__(self, embeddings: Embeddings, layers: Sequence[Layer], sizes: Sizes) -> None:
         self.embeddings = embeddings
         self.layers = tuple(layers)
         self.device, self.dtype = embeddings.words.device, embeddings.words.dtype
-        # A CPU is fastest with small products in float32.
+        # The small products of adapters are fastest in float32 on a CPU.
         self.adapter_dtype = torch.float32 if self.device.type == "cpu" else self.dtype
         rounded = any(isinstance(layer.qkv, Int8Linear) for layer in layers)
         self.precision = torch.int8 if rounded else self.dtype
@@ -55,27 +51,25 @@ class PackedTrunk:
         self._activation = _ACTIVATIONS[sizes.activation]
 
     def with_graphs(self) -> PackedTrunk:
-        """Return a trunk that runs small batches as CUDA graphs, or this trunk if it cannot.
+        """Return a trunk that runs small batches as CUDA graphs, or this trunk without the kernels for them.
 
-        Graphs require a GPU with kernels for packed attention and grouped products, and threads of one CUDA stream.
+        All threads that use such a trunk must use one CUDA stream.
         """
         kind = self.device, self.dtype
         size = self._sizes.width // self._sizes.heads
         if not (has_packed_attention(*kind, size) and has_grouped_products(*kind)):
             return self
-        trunk = self._with(self.embeddings, self.layers)
+        trunk = PackedTrunk(self.embeddings, self.layers, self._sizes)
         trunk.error, trunk.noise = self.error, self.noise
-        # The graphs refer to this trunk, which keeps it alive: `trunk_of` goes on sharing it and its weights.
+        # The graphs refer to `self`: it stays in use, so that `trunk_of` continues to share its weights.
         trunk._graphs = Graphs(self._run_whole, *kind)
         return trunk
 
     def with_noise(self, noise: float, seed: int) -> PackedTrunk:
         """Return a trunk with relative noise on the weights of its norms. It shares all other weights."""
         generator = torch.Generator().manual_seed(seed)
-        embeddings = self.embeddings.with_noise(noise, generator)
-        return self._with(embeddings, [own.with_noise(noise, generator) for own in self.layers])
-
-    def _with(self, embeddings: Embeddings, layers: Sequence[Layer]) -> PackedTrunk:
+        embeddings = with_noise(self.embeddings, noise, generator)
+        layers = [with_noise(layer, noise, generator) for layer in self.layers]
         return PackedTrunk(embeddings, layers, self._sizes)
 
     def first_changed(self, lora: Lora) -> int:
@@ -85,25 +79,20 @@ class PackedTrunk:
     def tensors(self) -> dict[str, Tensor]:
         """Return all weights by name. They are not copies: do not write to them."""
         records: dict[str, Embeddings | Layer] = {"embeddings": self.embeddings}
-        records |= {f"layer.{i}": own for i, own in enumerate(self.layers)}
+        records |= {f"layer.{i}": layer for i, layer in enumerate(self.layers)}
         return {
-            f"{name}.{part}": own
+            f"{name}.{path}": tensor
             for name, record in records.items()
-            for part, own in record.tensors().items()
+            for path, tensor in named_tensors(record).items()
         }
-
-    def checksum(self) -> str:
-        """Return the sha256 of all weights."""
-        return fingerprint(self.tensors())
 
     def forward(self, packed: Packed, adapters: Mapping[int, Lora]) -> Tensor:
         """Run the encoder over a batch; see `base.Trunk.forward`. Returns (rows, width)."""
-        hidden = None
         if self._graphs is not None and not torch.is_grad_enabled() and len(packed.parts) == 1:
             hidden = self._graphs.run(packed.parts[0], adapters)
-        if hidden is None:
-            hidden = self.run(self.embed(packed), packed, adapters)
-        return joined(hidden, packed)
+            if hidden is not None:
+                return joined(hidden, packed)
+        return super().forward(packed, adapters)
 
     def embed(self, packed: Packed) -> Tensor:
         """Return the input of the first layer, (tokens, width), in packed order."""
@@ -128,40 +117,48 @@ class PackedTrunk:
 
         def run_part(own: Tensor, part: Part, masks: Masks | None) -> Tensor:
             updates = updates_of(part.segments, adapters, own, masks)
-            return self._run_layers(own, part, updates, chosen, shared)
+            states = self._run_layers(self._filled(own), part.sequences, updates, chosen, shared)
+            return states[: part.tokens]
 
         return run_parts(run_part, hidden, packed.parts, lora_masks)
 
     def recorded(self, hidden: Tensor, packed: Packed) -> tuple[Tensor, dict[str, Tensor]]:
         """Run the first layer over a batch of one part, without adapters; hidden: (tokens, width).
 
-        Returns the output, (tokens, width), and the inputs (tokens, d_in) of its products by their first module.
+        Returns the output, (tokens, width), and the input (tokens, d_in) of each product, by its first module.
         """
-        (part,), recorder = packed.parts, InputRecorder()
-        return self._run_layer(0, hidden, part.sequences, recorder), recorder.inputs
+        inputs: dict[str, Tensor] = {}
+
+        def record(x: Tensor, frozen: Frozen, _layer: int, modules: tuple[str, ...], _width: int) -> Tensor:
+            inputs[modules[0]] = x
+            return frozen(x)
+
+        return self._run_layer(0, hidden, packed.parts[0].sequences, record), inputs
 
     def _embed(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """ids, positions: (tokens,).  Returns (tokens, width)."""
+        """Return the input of the first layer, (tokens, width); ids, positions: (tokens,)."""
         own = self.embeddings
         summed = F.embedding(ids, own.words) + F.embedding(positions, own.positions)
-        return own.to_width(self._norm(summed, own.norm))
+        normed = self._norm(summed, own.norm)
+        return normed if own.projection is None else own.projection(normed)
 
     def _run_whole(self, ids: Tensor, positions: Tensor, sequences: Sequences, updates: Updates) -> Tensor:
-        """Return the hidden states (tokens, width) of one part; a CUDA graph records this function."""
-        hidden = self._embed(ids, positions)
-        for index in range(self.depth):
-            hidden = self._run_layer(index, hidden, sequences, updates)
-        return hidden
+        """Return the hidden states (tokens, width) of one part. CUDA graphs record this function."""
+        return self._run_layers(self._embed(ids, positions), sequences, updates, range(self.depth))
 
     def _run_layers(
-        self, hidden: Tensor, part: Part, updates: Updates, layers: range, shared: SharedStates | None
+        self,
+        hidden: Tensor,
+        sequences: Sequences,
+        updates: Updates,
+        layers: range,
+        shared: SharedStates | None = None,
     ) -> Tensor:
-        """Run `layers` over a part; shared: `hidden` with each state once. Returns (tokens, width)."""
-        hidden = self._filled(hidden)
+        """Run `layers` over hidden states; see `_run_layer`, whose `shared` is used by the first layer only."""
         for index in layers:
-            hidden = self._run_layer(index, hidden, part.sequences, updates, shared)
+            hidden = self._run_layer(index, hidden, sequences, updates, shared)
             shared = None
-        return hidden[: part.tokens]
+        return hidden
 
     def _run_layer(
         self,
@@ -171,11 +168,14 @@ class PackedTrunk:
         updates: Updates,
         shared: SharedStates | None = None,
     ) -> Tensor:
-        """Run one layer over hidden states (rows, width): the tokens of `sequences`, then filling."""
+        """Run one layer over hidden states (rows, width): the tokens of `sequences`, then rows that fill up.
+
+        shared: the input of the first product, if some rows are equal; None to use `hidden`.
+        """
         layer, width = self.layers[index], hidden.shape[1]
 
         def product(x: Tensor, linear: Frozen, *modules: str) -> Tensor:
-            return updates.product(x, linear, index, modules, width)
+            return updates(x, linear, index, modules, width)
 
         qkv = layer.qkv if shared is None else SharedProduct(layer.qkv, *shared)
         attended = attend(product(hidden, qkv, "query", "key", "value"), sequences, self._sizes.heads)
@@ -186,10 +186,9 @@ class PackedTrunk:
         return self._norm(hidden + down, layer.output_norm)
 
     def _filled(self, rows: Tensor) -> Tensor:
-        """Return `rows` (tokens, ...) with rows of zeros up to the next number of `rounded_up`, in bf16 on a CPU.
+        """Append rows of zeros to `rows`, (tokens, ...), in bf16 on a CPU without gradients; see `rounded_up`.
 
-        oneDNN, which multiplies there, keeps half a MiB for each shape of a product for the life of the process.
-        With gradients nothing is filled.
+        oneDNN, which computes these products, keeps half a MiB for each shape of a product until the process ends.
         """
         if self.device.type != "cpu" or self.dtype != torch.bfloat16 or torch.is_grad_enabled():
             return rows
@@ -201,7 +200,7 @@ class PackedTrunk:
 
 
 def rounded_up(rows: int) -> int:
-    """Return the next allowed number of rows of a bf16 product: 32 numbers up to 256, then 16 in each octave."""
+    """Return `rows`, rounded up to one of few numbers: 32 up to 256, then 16 from each power of 2 to the next."""
     octave = 1 << max(0, (rows - 1).bit_length() - 1)
     step = max(4, min(16, octave // 8), octave // 16)
     return -(-rows // step) * step

@@ -1,14 +1,14 @@
 """Packed batches: the tokens of many sequences end to end, without padding.
 
-Sequences are ordered by slot, then by length: the rows of one adapter are one range, and sequences of similar
-lengths are neighbours. A text that is longer than the backbone's positions becomes several sequences (windows);
-`Packed.join` merges their rows, each token once.
+A packed row is one token. A slot is a number that stands for an adapter. Sequences are ordered by slot, then by
+length: the rows of one adapter are one range, and sequences of similar lengths are neighbours. A text with more
+tokens than the backbone has positions is several sequences (windows); `joined` merges their rows, each token once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import NamedTuple
 
@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onetrunk.core.backbones.device import to_device
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.tasks import Rows
-from onetrunk.core.trunk.attention import Sequences
+from onetrunk.core.trunk.attention import CPU, Sequences
 from onetrunk.core.trunk.batching import by_budget
-from onetrunk.core.trunk.device_copy import to_device
 
 PART_TOKENS = 2048
-"""Training runs a larger text in parts of this many tokens, or of a batch: smaller parts save little memory."""
+"""Training runs a batch in parts of at least this many tokens: smaller parts would save little memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Segment:
 class Part:
     """Sequences that run through the trunk together.
 
-    ids, positions: (tokens,) int64.
-    segments: the ranges of rows of each slot, in order.
+    ids, positions: (tokens,) int64, the token id and the index of the position embedding of each row.
+    segments: the range of rows of each slot, in order.
     sequences: the ranges of rows that attend to each other.
     """
 
@@ -54,23 +54,21 @@ class Part:
         """Number of packed tokens."""
         return self.ids.shape[0]
 
-    def to(self, device: torch.device) -> Part:
-        """Return the part on `device`."""
-        ids, positions = to_device(self.ids, device), to_device(self.positions, device)
-        return replace(self, ids=ids, positions=positions, sequences=self.sequences.to(device))
-
 
 @dataclass(frozen=True, slots=True)
 class Packed:
     """The input of a trunk: a batch of texts.
 
+    Besides the packed rows there are the rows of the texts: those of each `Encoded`, in the order given to `pack`.
+
     parts: the packed rows, in order; several parts if the texts are too long to run at once.
-    source: (tokens,) int64, the row of each packed row among the texts' windows, end to end in the given order.
-    join: (rows,) int64, the packed row of each row of the texts in the given order; None if the orders are equal.
-    first_rows: for each text of several windows, its first row, and (windows,) int64, the first packed row of each.
-    offsets: (texts + 1,) the first row of each text, and the number of rows.
+    source: (tokens,) int64, for each packed row, the index of its token in the texts' windows, in the given order.
+    join: (rows,) int64, the packed row of each row of the texts; None if both are in the same order.
+    first_rows: for each text of several windows, its first row, and (windows,) int64, the first packed row of each
+        window.
+    offsets: (texts + 1,) the first row of each text, then the number of rows.
     words: (words,) int64, the row of each word's first token.
-    word_offsets: (texts + 1,) the index in `words` of each text's first word, and the number of words.
+    word_offsets: (texts + 1,) the index in `words` of each text's first word, then the number of words.
     """
 
     parts: tuple[Part, ...]
@@ -86,21 +84,8 @@ class Packed:
         """Number of packed tokens."""
         return self.source.shape[0]
 
-    def to(self, device: torch.device) -> Packed:
-        """Return the batch on `device`."""
-        if device == self.source.device:
-            return self
-        return replace(
-            self,
-            parts=tuple(part.to(device) for part in self.parts),
-            source=to_device(self.source, device),
-            join=None if self.join is None else to_device(self.join, device),
-            first_rows=tuple((row, to_device(windows, device)) for row, windows in self.first_rows),
-            words=to_device(self.words, device),
-        )
-
     def rows(self, first: int, last: int) -> Rows:
-        """Return the rows and words of the texts first:last, relative to the first row of text `first`."""
+        """Return the rows and words of the texts first:last. They count from the first row of text `first`."""
         base = self.offsets[first]
         offsets = to_device(torch.tensor(self.offsets[first : last + 1]) - base, self.source.device)
         words = self.words[self.word_offsets[first] : self.word_offsets[last]] - base
@@ -108,18 +93,18 @@ class Packed:
 
 
 class _Window(NamedTuple):
-    """One sequence; the order of packed sequences is that of the first two fields."""
-
     slot: int
     length: int
     ids: np.ndarray
     first_position: int
 
 
-def pack(texts: Sequence[Encoded], slots: Sequence[int], most: int | None = None) -> Packed:
-    """Pack texts into one batch.
+def pack(
+    texts: Sequence[Encoded], slots: Sequence[int], most: int | None = None, device: torch.device = CPU
+) -> Packed:
+    """Pack texts into one batch on `device`.
 
-    slots: the slot of each text, any integer; in a part, rows of equal slots are one segment.
+    slots: the slot of each text, any integer.
     most: largest number of tokens of a part; a longer sequence is a part of its own. None for one part.
     """
     windows = [
@@ -127,7 +112,7 @@ def pack(texts: Sequence[Encoded], slots: Sequence[int], most: int | None = None
         for text, slot in zip(texts, slots, strict=True)
         for ids in text.windows
     ]
-    order = sorted(range(len(windows)), key=lambda i: windows[i][:2])
+    order = sorted(range(len(windows)), key=lambda i: windows[i][:2])  # by slot and length
     lengths = [window.length for window in windows]
     starts = np.empty(len(windows), dtype=np.int64)
     starts[order] = [0, *accumulate(lengths[i] for i in order[:-1])]
@@ -138,21 +123,21 @@ def pack(texts: Sequence[Encoded], slots: Sequence[int], most: int | None = None
     words = np.concatenate([text.words + start for text, start in zip(texts, offsets, strict=False)])
     cuts = [order] if most is None else by_budget(order, lengths, most)
     return Packed(
-        parts=tuple(_part([windows[i] for i in cut]) for cut in cuts),
-        source=torch.from_numpy(source),
-        join=None if np.array_equal(join, np.arange(len(source))) else torch.from_numpy(join),
-        first_rows=first_rows,
+        parts=tuple(_part([windows[i] for i in cut], device) for cut in cuts),
+        source=to_device(source, device),
+        join=None if np.array_equal(join, np.arange(len(source))) else to_device(join, device),
+        first_rows=tuple((row, to_device(starts, device)) for row, starts in first_rows),
         offsets=offsets,
-        words=torch.from_numpy(words),
+        words=to_device(words, device),
         word_offsets=(0, *accumulate(len(text.words) for text in texts)),
     )
 
 
 def joined(hidden: Tensor, packed: Packed) -> Tensor:
-    """Return the rows of the texts, (rows, width), in the given order; hidden: (tokens, width), in packed order.
+    """Return the rows of the texts, (rows, width); hidden: (tokens, width), the packed rows.
 
-    The first row of a text of several windows is the mean of the windows' first rows: a head on it uses the whole
-    text.
+    The first row of a text of several windows is the mean of the windows' first rows: a head that reads only this
+    row uses the whole text.
     """
     if packed.join is None:
         return hidden
@@ -162,24 +147,28 @@ def joined(hidden: Tensor, packed: Packed) -> Tensor:
     return out
 
 
-def _part(windows: Sequence[_Window]) -> Part:
+def _part(windows: Sequence[_Window], device: torch.device) -> Part:
     """Return the part of `windows`, which are in packed order."""
-    lengths = [window.length for window in windows]
+    ids = np.concatenate([window.ids for window in windows])
+    positions = np.concatenate([_positions(window.ids, window.first_position) for window in windows])
+    segments, start = [], 0
+    for slot, group in groupby(windows, key=lambda window: window.slot):
+        stop = start + sum(window.length for window in group)
+        segments.append(Segment(start, stop, slot))
+        start = stop
     return Part(
-        ids=torch.from_numpy(np.concatenate([window.ids for window in windows])),
-        positions=torch.from_numpy(
-            np.concatenate([_positions(own.ids, own.first_position) for own in windows])
-        ),
-        segments=_segments([window.slot for window in windows], lengths),
-        sequences=Sequences(lengths),
+        ids=to_device(ids, device),
+        positions=to_device(positions, device),
+        segments=tuple(segments),
+        sequences=Sequences([window.length for window in windows], device),
     )
 
 
 def _positions(ids: np.ndarray, first: int) -> np.ndarray:
     """Return the positions of a window's tokens, which begin at `first`.
 
-    RoBERTa (`first` is the padding id + 1) does not count padding tokens, as in transformers. A text that contains
-    the characters `<pad>` has such a token; its position is the padding id.
+    A text that contains the characters `<pad>` has a padding token. In RoBERTa (`first` is the padding id + 1) the
+    position of such a token is the padding id, and the other tokens are numbered without it.
     """
     if not first or not (padding := ids == first - 1).any():
         return np.arange(first, first + len(ids))
@@ -188,22 +177,13 @@ def _positions(ids: np.ndarray, first: int) -> np.ndarray:
 
 def _join(
     texts: Sequence[Encoded], starts: np.ndarray, offsets: Sequence[int]
-) -> tuple[np.ndarray, tuple[tuple[int, Tensor], ...]]:
+) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
     """Return `Packed.join` and `Packed.first_rows`; starts: (windows,) the first packed row of each window."""
     rows, first_rows, window = [], [], 0
     for text, offset in zip(texts, offsets, strict=False):
         own = starts[window : window + len(text.windows)]
         rows.append(own[text.join_window] + text.join_row)
         if len(own) > 1:
-            first_rows.append((offset, torch.from_numpy(own.copy())))
+            first_rows.append((offset, own.copy()))
         window += len(own)
-    return np.concatenate(rows), tuple(first_rows)
-
-
-def _segments(slots: Sequence[int], lengths: Sequence[int]) -> tuple[Segment, ...]:
-    segments, start = [], 0
-    for slot, group in groupby(zip(slots, lengths, strict=True), key=lambda pair: pair[0]):
-        stop = start + sum(length for _, length in group)
-        segments.append(Segment(start, stop, slot))
-        start = stop
-    return tuple(segments)
+    return np.concatenate(rows), first_rows

@@ -1,15 +1,14 @@
-"""`PaddedTrunk`: the trunk of an encoder without a packed form. transformers' model runs it over padded batches.
+"""`PaddedTrunk`: the trunk of an encoder that transformers' model runs, over padded batches.
 
-Adapters stay data: the model's linears read the running adapter from a context variable, so that threads share one
-model. A batch runs one adapter at a time, because models such as DeBERTa put more rows than those of the texts
-through a linear, which cannot be split by adapter.
+The linear modules of the model read the adapter to apply from a context variable, so that threads share one model.
+Adapters run one after another: models such as DeBERTa put rows through a linear module that belong to no text, such
+as positions, so that the rows of a batch cannot be split by adapter.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -19,22 +18,21 @@ from torch import Tensor, nn
 
 from onetrunk.adapters.methods.lora import Lora, Patch, Target, patched_linear
 from onetrunk.adapters.methods.target_modules import Layout
-from onetrunk.core.backbones.backbone import fingerprint
-from onetrunk.core.trunk.attention_blocks import AttentionBlock, lay_out
-from onetrunk.core.trunk.base import run_parts
+from onetrunk.core.trunk.attention import lay_out
+from onetrunk.core.trunk.base import Trunk, run_parts
 from onetrunk.core.trunk.dropout import Masks
-from onetrunk.core.trunk.packing import Packed, Part, Segment, joined
-from onetrunk.core.trunk.weights import Linear, with_noise
+from onetrunk.core.trunk.packing import Packed, Part, Segment
+from onetrunk.core.trunk.weights import Linear, noised
 
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """The padded block that is running.
+    """The padded block of sequences that the model runs on this thread.
 
-    adapter: its adapter, None without one.
-    part: the part that it belongs to.
-    rows: (count * length,) the row of the part of each row of the block.
-    lora_masks: dropout of the inputs of the updates.
+    adapter: None without one.
+    part: the part of the batch that has these sequences.
+    rows: (count * length,) int64, the row of the part of each row of the block.
+    lora_masks: dropout of the inputs of the updates, None without dropout.
     """
 
     adapter: Lora | None
@@ -43,7 +41,7 @@ class _Running:
     lora_masks: Masks | None
 
     def mask(self, x: Tensor) -> Tensor | None:
-        """Return the dropout mask for inputs (rows, width); None if they are not tokens, but positions, say."""
+        """Return the dropout mask of inputs x, (rows, width); None if the rows are not the tokens of the block."""
         if self.lora_masks is None or len(x) != len(self.rows):
             return None
         return self.lora_masks.of(x, self.part.segments).index_select(0, self.rows)
@@ -52,17 +50,8 @@ class _Running:
 _RUNNING: ContextVar[_Running | None] = ContextVar("running", default=None)
 
 
-@contextmanager
-def _set_running(block: _Running) -> Iterator[None]:
-    token = _RUNNING.set(block)
-    try:
-        yield
-    finally:
-        _RUNNING.reset(token)
-
-
 class _AdaptableLinear(nn.Linear):
-    """A linear that adds the update of the running adapter."""
+    """A linear module that adds the update of the running adapter."""
 
     def __init__(self, frozen: nn.Linear, target: Target) -> None:
         shape = (frozen.in_features, frozen.out_features)
@@ -85,27 +74,20 @@ class _AdaptableLinear(nn.Linear):
         return patched_linear(rows, self._product, patches, block.mask(rows)).view(*x.shape[:-1], -1)
 
 
-class PaddedTrunk:
+class PaddedTrunk(Trunk):
     """The trunk of an encoder that transformers runs; see `base.Trunk`.
 
-    model: the bare encoder, made adaptable by `make_adaptable` if it is to run adapters.
-    config: its transformers configuration.
+    model: the encoder without a head; `make_adaptable` has changed it if it is to run adapters.
+    config: its configuration in transformers.
     """
-
-    error: float = 0.0
-    noise: float = 0.0
 
     def __init__(self, model: nn.Module, config: Any) -> None:
         weight = next(model.parameters())
         self.device = weight.device
         self.dtype = self.adapter_dtype = self.precision = weight.dtype
-        self.depth, self.width = 1, int(config.hidden_size)  # the model runs as a whole
+        self.depth, self.width = 1, int(config.hidden_size)  # the model runs as one layer
         self._model = model
         self._config = config
-
-    def with_graphs(self) -> PaddedTrunk:
-        """Return this trunk: the kernels of transformers' models differ from batch to batch."""
-        return self
 
     def with_noise(self, noise: float, seed: int) -> PaddedTrunk:
         """Return a trunk with relative noise on the weights of its norms. It shares all other weights."""
@@ -115,7 +97,7 @@ class PaddedTrunk:
         model = copy.deepcopy(self._model, shared)  # the second argument has what is not copied
         for name, own in model.named_parameters():
             if name in norms:
-                own.data = with_noise(own.data, noise, generator)
+                own.data = noised(own.data, noise, generator)
         return PaddedTrunk(model, self._config)
 
     def first_changed(self, lora: Lora) -> int:
@@ -126,16 +108,8 @@ class PaddedTrunk:
         """Return all weights by name. They are not copies: do not write to them."""
         return dict(self._model.named_parameters())
 
-    def checksum(self) -> str:
-        """Return the sha256 of all weights."""
-        return fingerprint(self.tensors())
-
-    def forward(self, packed: Packed, adapters: Mapping[int, Lora]) -> Tensor:
-        """Run the encoder over a batch; see `base.Trunk.forward`. Returns (rows, width)."""
-        return joined(self.run(self.embed(packed), packed, adapters), packed)
-
     def embed(self, packed: Packed) -> Tensor:
-        """Return (tokens, 0): the model's only input is the token ids."""
+        """Return an empty tensor, (tokens, 0): the model reads the token ids themselves."""
         return torch.empty(packed.tokens, 0, dtype=self.dtype, device=self.device)
 
     def run(
@@ -166,31 +140,29 @@ class PaddedTrunk:
     ) -> Tensor:
         """Return the hidden states (rows of the segment, width), in packed order."""
         own = slice(segment.start, segment.stop)
-        plan = lay_out(_lengths(part.positions[own])).to(part.ids.device)
+        plan = lay_out(_lengths(part.positions[own]), part.ids.device)
         rows = torch.arange(segment.start, segment.stop, device=part.ids.device)
         padded = rows if plan.pad is None else rows.index_select(0, plan.pad)
-        states = []
-        for block, own_rows in zip(
+        states: list[Tensor] = []
+        for block, block_rows in zip(
             plan.blocks, padded.split([b.count * b.length for b in plan.blocks]), strict=True
         ):
-            running = _Running(adapters.get(segment.slot), part, own_rows, lora_masks)
-            with _set_running(running):
-                states.append(self._block(part.ids.index_select(0, own_rows).view(block.count, -1), block))
+            ids = part.ids.index_select(0, block_rows).view(block.count, block.length)
+            keep = torch.ones_like(ids)
+            if block.keep is not None:
+                keep = block.keep.view(ids.shape).long()
+                ids = ids.masked_fill(keep == 0, self._config.pad_token_id or 0)
+            token = _RUNNING.set(_Running(adapters.get(segment.slot), part, block_rows, lora_masks))
+            try:
+                states.append(self._model(input_ids=ids, attention_mask=keep)[0].flatten(0, 1))
+            finally:
+                _RUNNING.reset(token)
         hidden = torch.cat(states)
         return hidden if plan.unpad is None else hidden.index_select(0, plan.unpad)
 
-    def _block(self, ids: Tensor, block: AttentionBlock) -> Tensor:
-        """ids: (count, length).  Returns (count * length, width), padding included."""
-        keep = torch.ones_like(ids)
-        if block.keep is not None:
-            keep = block.keep.view(ids.shape).long()
-            ids = ids.masked_fill(keep == 0, self._config.pad_token_id or 0)
-        hidden: Tensor = self._model(input_ids=ids, attention_mask=keep)[0]
-        return hidden.flatten(0, 1)
-
 
 def make_adaptable(model: nn.Module, layout: Layout, targets: Iterable[Target]) -> None:
-    """Replace the linears of `targets` in `model` by linears that add the update of the running adapter."""
+    """Replace the linear modules of `targets` in `model` by modules that add the update of the running adapter."""
     for layer, module in targets:
         path, _, name = layout.path(layer, module).rpartition(".")
         owner = model.get_submodule(path)

@@ -1,7 +1,7 @@
 """Partial forward: texts join a batch at the first layer that their adapter changes.
 
-Below that layer a text has the hidden states of the trunk without adapters, the same for all adapters and in all
-epochs. They are computed once, or kept.
+Below that layer the hidden states of a text do not depend on the adapter. They are computed once for several
+adapters, and training keeps them from epoch to epoch.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from onetrunk.adapters.methods.lora import Lora
+from onetrunk.core.backbones.device import to_device
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.trunk.base import Trunk
-from onetrunk.core.trunk.device_copy import to_device
 from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.packing import Packed, joined, pack
 
@@ -24,10 +24,10 @@ from onetrunk.core.trunk.packing import Packed, joined, pack
 class LayerEntry:
     """Texts that join at layer `first`.
 
-    slots: the slot of each text.
+    slots: the slot (number of an adapter) of each text.
     hidden: (states, width), the inputs of layer `first`.
-    source: (tokens,) int64 on the CPU, the row of `hidden` of each token of the texts' windows, end to end in this
-        order; None if `hidden` has these rows.
+    source: (tokens,) int64 on the CPU, the row of `hidden` for each token of the texts' windows, in order; None if
+        `hidden` has one row for each of these tokens.
     """
 
     first: int
@@ -44,7 +44,7 @@ def run_entries(
     lora_masks: Masks | None = None,
     most: int | None = None,
 ) -> tuple[Tensor, Packed]:
-    """Run entries to the top of the trunk, each from its layer, together with those that joined below.
+    """Run entries through the upper layers of the trunk. Each joins the others in the batch at its layer `first`.
 
     entries: in ascending order of `first`.
     adapters: by slot; none changes a layer below the `first` of its entries.
@@ -54,12 +54,14 @@ def run_entries(
     texts: list[Encoded] = []
     slots: list[int] = []
     hidden = entries[0].hidden[:0]
-    below = torch.empty(0, dtype=torch.int64, device=trunk.device)  # the rows of `hidden` in the given order
+    below = torch.empty(
+        0, dtype=torch.int64, device=trunk.device
+    )  # for each token of `texts`, its row of `hidden`
     tops = [*(entry.first for entry in entries[1:]), trunk.depth]
     for entry, top in zip(entries, tops, strict=True):
         texts += entry.texts
         slots += entry.slots
-        packed = pack(texts, slots, most).to(trunk.device)
+        packed = pack(texts, slots, most, trunk.device)
         own = torch.arange(len(entry.hidden)) if entry.source is None else entry.source
         source = torch.cat((below, to_device(own, trunk.device) + len(hidden)))[packed.source]
         states, layers = torch.cat((hidden, entry.hidden)), range(entry.first, top)
@@ -73,11 +75,11 @@ def lower_states(
 ) -> Tensor:
     """Run `layers` of the trunk over `texts`, without adapters.
 
-    states: (tokens, width), the input of the first of `layers`, windows end to end in the given order; None for the
-        embeddings.
+    states: (tokens, width), the input of the first of `layers` for the tokens of the texts' windows, in order; None
+        to compute the embeddings.
     most: largest number of tokens of a part, as for `pack`.
     Returns (tokens, width) in the order of `states`.
     """
-    packed = pack(texts, [0] * len(texts), most).to(trunk.device)
+    packed = pack(texts, [0] * len(texts), most, trunk.device)
     hidden = trunk.embed(packed) if states is None else states[packed.source]
     return trunk.run(hidden, packed, {}, layers)[packed.source.argsort()]

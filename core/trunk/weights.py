@@ -1,10 +1,10 @@
-"""The weights of a packed trunk: query, key and value are one product."""
+"""The weights of a packed trunk. Query, key and value are one product."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,8 +27,8 @@ class Linear:
     def of(cls, weight: Tensor, bias: Tensor) -> Linear:
         """Return the product, with its weight in the fastest memory layout of its device.
 
-        The float32 kernels of CPUs copy a row-major weight for every product, and a column-major one never, which
-        is faster for few tokens.
+        The float32 kernels of CPUs copy a row-major weight for every product. They do not copy a column-major one,
+        which is faster for few tokens.
         """
         copied = weight.device.type == "cpu" and weight.dtype == torch.float32
         return cls(weight.t().contiguous().t() if copied else weight, bias)
@@ -41,10 +41,6 @@ class Linear:
         """Map the gradient of the output, (tokens, d_out), to that of the input, (tokens, d_in)."""
         return grad @ self.weight
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the weights by name, in their own shapes."""
-        return {"weight": self.weight, "bias": self.bias}
-
 
 @dataclass(frozen=True, slots=True)
 class Norm:
@@ -52,14 +48,6 @@ class Norm:
 
     weight: Tensor
     bias: Tensor
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the weights by name, in their own shapes."""
-        return {"weight": self.weight, "bias": self.bias}
-
-    def with_noise(self, noise: float, generator: torch.Generator) -> Norm:
-        """Return the norm with relative noise on its weight."""
-        return Norm(with_noise(self.weight, noise, generator), self.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,39 +61,13 @@ class Layer:
     output: Linear | Int8Linear
     output_norm: Norm
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the weights by name, in their own shapes."""
-        parts = {f.name: getattr(self, f.name).tensors() for f in fields(self)}
-        return {f"{name}.{part}": tensor for name, own in parts.items() for part, tensor in own.items()}
-
-    def with_noise(self, noise: float, generator: torch.Generator) -> Layer:
-        """Return the layer with relative noise on its norms. It shares all other weights."""
-        norms = (own.with_noise(noise, generator) for own in (self.attention_norm, self.output_norm))
-        return replace(self, attention_norm=next(norms), output_norm=next(norms))
-
-    def in_int8(self, inputs: Mapping[str, Tensor]) -> Layer:
-        """Return the layer in int8; inputs: typical inputs (tokens, d_in) of each product, by its first module."""
-
-        def rounded(product: Linear | Int8Linear, module: str) -> Int8Linear:
-            own = product.tensors()
-            return Int8Linear(own["weight"], own["bias"], inputs[module])
-
-        return replace(
-            self,
-            qkv=rounded(self.qkv, "query"),
-            attention_output=rounded(self.attention_output, "attention_output"),
-            intermediate=rounded(self.intermediate, "intermediate"),
-            output=rounded(self.output, "output"),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Embeddings.
+    """The weights of the input of the first layer.
 
     words: (vocabulary, embedding).
-    positions: (positions, embedding), plus the token type of single sequences, if the family has token types.
-    norm: weight and bias (embedding,).
+    positions: (positions, embedding); the embedding of token type 0 is added, if the encoder has token types.
     projection: from the size of the embeddings to that of the layers; None if both are equal.
     """
 
@@ -114,21 +76,38 @@ class Embeddings:
     norm: Norm
     projection: Linear | None = None
 
-    def to_width(self, x: Tensor) -> Tensor:
-        """Return the input of the first layer, (tokens, width); x: (tokens, embedding), after the norm."""
-        return x if self.projection is None else self.projection(x)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the weights by name, in their own shapes."""
-        named = {"words": self.words, "positions": self.positions}
-        for name, own in (("norm", self.norm), ("projection", self.projection)):
-            if own is not None:
-                named |= {f"{name}.{part}": tensor for part, tensor in own.tensors().items()}
-        return named
+Record = TypeVar("Record", Embeddings, Layer)
 
-    def with_noise(self, noise: float, generator: torch.Generator) -> Embeddings:
-        """Return the embeddings with relative noise on their norm. They share all other weights."""
-        return replace(self, norm=self.norm.with_noise(noise, generator))
+
+def named_tensors(record: Any) -> dict[str, Tensor]:
+    """Return all tensors of a record of this module by their path, such as `qkv.weight`, in their own shapes."""
+    if isinstance(record, Int8Linear):
+        return record.tensors()
+    named: dict[str, Tensor] = {}
+    for each in fields(record):
+        value = getattr(record, each.name)
+        if isinstance(value, Tensor):
+            named[each.name] = value
+        elif value is not None:
+            named |= {f"{each.name}.{path}": tensor for path, tensor in named_tensors(value).items()}
+    return named
+
+
+def with_noise(record: Record, noise: float, generator: torch.Generator) -> Record:
+    """Return the record with relative noise on the weights of its norms. It shares all other weights."""
+    values = {each.name: getattr(record, each.name) for each in fields(record)}
+    norms = {name: value for name, value in values.items() if isinstance(value, Norm)}
+    noisy: dict[str, Any] = {
+        name: Norm(noised(own.weight, noise, generator), own.bias) for name, own in norms.items()
+    }
+    return replace(record, **noisy)
+
+
+def noised(weight: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """Return `weight`, of any shape, with normal noise: the standard deviation is `noise` times the number."""
+    drawn = 1.0 + noise * torch.randn(weight.shape, generator=generator)
+    return (weight.float() * drawn.to(weight.device)).to(weight.dtype)
 
 
 def embeddings_of(tensors: Mapping[str, Tensor], to: Mapping[str, Any]) -> Embeddings:
@@ -153,38 +132,32 @@ def layer_of(
     family: Family,
     index: int,
     to: Mapping[str, Any],
-    linear: Callable[[Tensor, Tensor], Linear],
+    linear: Callable[[str, Tensor, Tensor], Linear | Int8Linear],
 ) -> Layer:
     """Return layer `index` of a backbone.
 
     tensors: its weights by name, in the shapes of `expected_shapes`.
     to: arguments of `Tensor.to`.
-    linear: makes a product of a weight (d_out, d_in) and a bias (d_out,).
+    linear: makes a product of the name of its first module, a weight (d_out, d_in) and a bias (d_out,).
     """
 
-    def get(path: str, part: str) -> Tensor:
-        return tensors[f"{path}.{part}"].to(**to)
+    def read(paths: list[str], part: str) -> Tensor:
+        found = [tensors[f"{path}.{part}"].to(**to) for path in paths]
+        return torch.cat(found) if len(found) > 1 else found[0]
 
-    def one(module: str) -> Linear:
-        path = family.layout.path(index, module)
-        return linear(get(path, "weight"), get(path, "bias"))
+    def product(*modules: str) -> Linear | Int8Linear:
+        paths = [family.layout.path(index, module) for module in modules]
+        return linear(modules[0], read(paths, "weight"), read(paths, "bias"))
 
-    qkv = [family.layout.path(index, module) for module in ("query", "key", "value")]
     norms = [
-        Norm(*(get(f"{family.layout.layers}.{index}.{norm}", part) for part in _PARTS))
-        for norm in family.norms
+        Norm(*(read([f"{family.layout.layers}.{index}.{path}"], part) for part in _PARTS))
+        for path in family.norms
     ]
     return Layer(
-        qkv=linear(*(torch.cat([get(path, part) for path in qkv]) for part in _PARTS)),
-        attention_output=one("attention_output"),
+        qkv=product("query", "key", "value"),
+        attention_output=product("attention_output"),
         attention_norm=norms[0],
-        intermediate=one("intermediate"),
-        output=one("output"),
+        intermediate=product("intermediate"),
+        output=product("output"),
         output_norm=norms[1],
     )
-
-
-def with_noise(weight: Tensor, noise: float, generator: torch.Generator) -> Tensor:
-    """Return `weight`, of any shape, with normal noise: the standard deviation is `noise` times the number."""
-    drawn = 1.0 + noise * torch.randn(weight.shape, generator=generator)
-    return (weight.float() * drawn.to(weight.device)).to(weight.dtype)

@@ -11,7 +11,7 @@ import pytest
 
 from onetrunk.cli.commands.predict import predict_records, texts_given
 from onetrunk.core import Backbone, OneTrunk
-from onetrunk.core.data.dataset import TextRecord
+from onetrunk.core.data.texts import TextRecord
 from onetrunk.core.inference.predictor import CHUNK
 from onetrunk.core.testing import tiny_backbone
 

@@ -158,7 +158,7 @@ def test_options_of_a_trunk_are_wrong_usage_with_a_service(
     ("arguments", "message"),
     [
         (("good", "--url", ""), "--url is empty; give the URL of a service"),
-        (("good", "--token", "file"), "--token is only for a service; give --url, too"),
+        (("good", "--token", "file"), "--token is only for a service; also give --url"),
         (("--url", "http://h", "--token", "-"), "stdin cannot hold both the token and the texts"),
         (("-", "--url", "http://h", "--token", "-"), "stdin cannot hold both the token and the texts"),
         (("--input", "-", "--url", "http://h", "--token", "-"), "stdin cannot hold both"),

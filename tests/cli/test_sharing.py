@@ -94,7 +94,7 @@ def test_what_is_worse_on_the_same_data_needs_force(world: World) -> None:
 
 def test_a_repo_that_holds_something_else_is_left_alone(world: World) -> None:
     world.hub.create_repo(REPO).commit({"model.bin": b"weights"})
-    refused(world.push(), r"holds files that are not of an adapter \(model.bin\)")
+    refused(world.push(), r"has files that are not of an adapter \(model.bin\)")
 
 
 def test_an_adapter_of_another_task_is_not_replaced(world: World) -> None:
@@ -120,7 +120,9 @@ def test_an_edited_card_can_be_pulled(world: World) -> None:
     done(world.push())
     world.hub.repo(REPO).commit({"README.md": b"# Mine\n"})
     told = done(world.pull()).json
-    assert told["notes"] == ["its card was edited after it was published; the new text is kept"]
+    assert told["notes"] == [
+        "the model card was edited after the adapter was published; the new card is stored"
+    ]
 
 
 def test_a_commit_that_is_there_is_not_downloaded_again(world: World) -> None:
@@ -252,7 +254,7 @@ def test_a_source_that_is_none_is_refused_in_words(world: World, source: str, re
 
 def test_a_repo_without_an_adapter_says_what_to_do(world: World) -> None:
     world.hub.create_repo(REPO).commit({"adapter_config.json": b"{}"})
-    refused(world.pull(), "it is not a OneTrunk adapter; for a plain PEFT adapter give --task")
+    refused(world.pull(), "it is not a OneTrunk adapter; for a plain PEFT adapter, give --task")
 
 
 def test_another_backbone_is_refused_unless_it_is_asked_for(world: World, tmp_path: Path) -> None:

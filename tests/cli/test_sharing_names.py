@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from onetrunk.adapters.store.cache_names import HUB, cache_name
 from onetrunk.adapters.store.references import is_name
 from onetrunk.adapters.store.store import Store
+from onetrunk.adapters.store.version_index import Origin
 from tests.hub_child import Child
 from tests.hub_server import HubServer
 from tests.hub_world import REPO, World, done, refused
 
 OTHER = "eve/mood"
+HUB = "https://huggingface.co"
 
 
 @pytest.fixture
@@ -123,6 +124,10 @@ def test_a_remote_that_cannot_be_reached_leaves_the_version_of_the_last_use(worl
     assert line.json["adapter"] == first["adapter"]
 
 
+def cache_name(place: str, endpoint: str | None) -> str:
+    return Origin(place, "c" * 40, "main", endpoint).cache_name
+
+
 @pytest.mark.parametrize(
     ("base", "endpoint"),
     [
@@ -205,7 +210,7 @@ def test_a_repo_that_changed_its_task_is_refused(world: World) -> None:
     done(world.push(ref="names", target="ada/names"))
     words = world.hub.repo("ada/names").files()
     world.hub.repo(REPO).commit({name: data for name, data in words.items() if not name.startswith(".")})
-    refused(world.pull(), "mood@1 is for the task sentiment, the adapter to pull is for ner")
+    refused(world.pull(), "mood@1 is for the task sentiment, but the adapter to pull is for ner")
     assert own(world) == {"mood": "mood@1"}
 
 
@@ -245,7 +250,7 @@ def test_the_same_repo_of_another_hub_is_another_place(
         refused(elsewhere.pull(), rf"mood@1 comes from {REPO} of {world.hub.url}")
         (told,) = done(elsewhere.run("outdated", "--json", home=world.bob)).json
         child.close()
-    assert told["error"] == f"it was pulled from {world.hub.url}, and HF_ENDPOINT is {second.url} now"
+    assert told["error"] == f"it was pulled from {world.hub.url}, but HF_ENDPOINT is now {second.url}"
 
 
 def test_a_store_of_the_schema_before_is_updated_from_its_repo(world: World) -> None:
@@ -275,11 +280,14 @@ def trained_on(world: World, data: Path) -> World:
 
 def test_an_update_of_all_leaves_a_name_that_was_trained_on_and_says_so(trained_on: World) -> None:
     line = done(trained_on.run("update", "--backbone", trained_on.backbone, home=trained_on.bob))
-    assert "mood@2 was trained here after mood@1 was pulled; to add the new commit anyway, run" in line.err
+    assert (
+        "mood@2 was trained on this machine after mood@1 was pulled; to add the new commit anyway, run"
+        in line.err
+    )
     assert f"`adapters pull {REPO}@main --into" in line.err
     assert own(trained_on) == {"mood": "mood@2"}
 
 
 def test_an_update_of_a_name_that_was_trained_on_is_refused(trained_on: World) -> None:
     line = trained_on.run("update", "mood", "--backbone", trained_on.backbone, home=trained_on.bob)
-    refused(line, "mood is not updated: mood@2 was trained here")
+    refused(line, "mood is not updated: mood@2 was trained on this machine")

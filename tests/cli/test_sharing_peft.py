@@ -188,4 +188,4 @@ def test_an_adapter_of_plain_peft_is_pulled_with_its_logits(
 def test_labels_without_a_task_are_refused(child: Child, tmp_path: Path) -> None:
     line = child("pull", "ada/x", "--labels", "a,b", home=tmp_path)
     assert line.code == 1
-    assert "give --task, too" in line.err
+    assert "also give --task" in line.err

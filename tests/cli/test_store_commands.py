@@ -170,9 +170,9 @@ def test_remove_all_takes_every_version_of_a_name(run: Any, stocked: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("mood", "--yes"), "mood has no version number: give one, such as mood@2, or --all"),
+        (("mood", "--yes"), "mood has no version number: give a version, such as mood@2, or --all"),
         (("mood@2", "--all", "--yes"), "--all removes every version"),
-        (("mood@1",), "there is no terminal to ask for confirmation; give --yes"),
+        (("mood@1",), "stdin is not a terminal, so there is no confirmation; give --yes"),
         (("mood@2", "--yes"), "mood@2 is mood@prod: delete the alias first, or give --force"),
         (("mood@1", "mood@9", "--yes"), "no adapter 'mood@9'"),
     ],

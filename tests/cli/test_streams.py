@@ -15,14 +15,16 @@ from typing import Any
 
 import pytest
 
-from onetrunk.cli.output import whole_file
+from onetrunk.cli.streams import whole_file
 from onetrunk.core.errors import UsageError
 
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 
 ADAPTERS = (sys.executable, "-m", "onetrunk.cli.main")
-CLOSED = "error: cannot write stdout: it is closed; redirect it, to /dev/null where nobody reads it\n"
-FULL = "error: cannot write stdout: No space left on device; make room, or write elsewhere\n"
+CLOSED = (
+    "error: cannot write stdout: it is closed; redirect it to a file, or to /dev/null to discard the output\n"
+)
+FULL = "error: cannot write stdout: No space left on device; free some space, or write to another disk\n"
 
 needs_full_device = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 

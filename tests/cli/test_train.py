@@ -265,7 +265,7 @@ def test_an_unknown_task_names_those_on_offer(train: Any) -> None:
 def test_an_unknown_module_is_told_with_those_of_the_backbone(train: Any) -> None:
     done = train("--targets", "query,foo")
     assert done.exit_code == 1
-    assert "this encoder has no module 'foo'; known: all, query" in done.stderr
+    assert "the backbone has no module 'foo'; known: all, query" in done.stderr
     assert Store().versions() == []
 
 

@@ -100,9 +100,9 @@ def test_an_adapter_may_start_from_another(run: Any, plan: Any, data: Path, stoc
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rank", "3"], "rank cannot be combined with --plan; set it in the plan"),
-        (["sentiment"], "task cannot be combined with --plan"),
-        (["--train", "x"], "train-file cannot be combined with --plan"),
+        (["--rank", "3"], "--rank cannot be combined with --plan; set it in the plan"),
+        (["sentiment"], "TASK cannot be combined with --plan"),
+        (["--train", "x"], "--train cannot be combined with --plan"),
     ],
 )
 def test_what_the_plan_has_to_say_is_refused_beside_it(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from onetrunk.cli.output import whole_file
+from onetrunk.cli.streams import whole_file
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -25,12 +25,12 @@ from onetrunk.adapters.remotes.hub_search import search
 from onetrunk.adapters.store.store import Store
 from onetrunk.core import OneTrunk
 from onetrunk.core.backbones.backbone import Backbone
-from onetrunk.core.data.dataset import Splits
+from onetrunk.core.data.splits import Splits
 from onetrunk.core.data.training_data import read_train_data
 from onetrunk.core.interop.export import export_adapter
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.serving.engine.engine import Engine
-from onetrunk.core.serving.http.app import make_app
+from onetrunk.core.serving.http.app import App
 from onetrunk.core.serving.http.server import Server
 from onetrunk.core.serving.http.sockets import listen, url_of
 from onetrunk.core.training.pipeline import TrainJob, train_adapter
@@ -105,7 +105,7 @@ class Library:
         trunk.load("mood")
         engine, started = Engine(trunk), threading.Event()
         sockets = listen("127.0.0.1", 0, loopback_only=True)
-        server = Server(make_app(engine), started.set)
+        server = Server(App(engine), started.set)
         thread = threading.Thread(target=server.run, args=(sockets,))
         thread.start()
         assert started.wait(30)

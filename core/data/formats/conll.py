@@ -18,11 +18,11 @@ def read_conll(source: Source) -> Iterator[tuple[int, Record]]:
     """Yield (line number of its first token, {"words": [...], "tags": [...] in IOB2}) for each sentence.
 
     Columns are separated by tabs if the first token line has a tab, otherwise by spaces. The first column is the
-    token, the last one the tag; others are ignored. All lines must have the same number of columns.
+    token, and the last one is the tag; others are ignored. All lines must have the same number of columns.
     A sentence ends at a blank line, or at a `-DOCSTART-` line, which is skipped.
     A file has comments only if its first sentence begins with lines that start with `# ` and cannot be token lines
-    (another number of columns, or no tag in the last one). Then such lines are skipped at the beginning of every
-    sentence. Everywhere else `#` is a token.
+    (another number of columns, or no tag in the last one). In such a file, these lines are skipped at the beginning
+    of every sentence. Everywhere else `#` is a token.
 
     Raises DataError, with file and line, for a wrong number of columns, an empty token and an invalid tag.
     """

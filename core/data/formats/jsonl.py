@@ -32,7 +32,7 @@ def read_jsonl(source: Source) -> Iterator[tuple[int, Record]]:
 def read_json(source: Source) -> Iterator[tuple[int, Record]]:
     """Yield (number of its first line, object) for each object of a JSON list, or of JSONL.
 
-    A list is read into memory as a whole; JSONL is streamed. Raises DataError as `read_jsonl` does.
+    A list is read into memory as a whole; JSONL is read line by line. Raises the same DataError as `read_jsonl`.
     """
     return only_objects(source, json_values(source))
 
@@ -101,7 +101,7 @@ def _expect(name: str, text: str, at: int, met: bool, message: str) -> None:
 
 @contextmanager
 def _json_faults(name: str, first: int, record: int) -> Iterator[None]:
-    """Turn a JSONFault into DataError. first: line number of the JSON text. record: line number of the record."""
+    """Turn JSONFault into DataError.  first, record: the line numbers where the JSON text and the record start."""
     try:
         yield
     except JSONFault as fault:
@@ -113,7 +113,7 @@ def _json_faults(name: str, first: int, record: int) -> Iterator[None]:
 
 
 def _characters(value: JSON, source: str, where: str) -> JSON:
-    # An unpaired surrogate is not a character: tokenizers and UTF-8 reject it. The expression is a fast filter.
+    # Tokenizers and UTF-8 reject unpaired surrogates. Only JSON with such an escape needs the slow search for one.
     if _SURROGATE.search(source) and (wrong := next(faults(value), None)):
         raise DataError(where, f"the record {wrong}; remove it")
     return value

@@ -14,8 +14,8 @@ from onetrunk.core.tasks import Record
 def read_table(source: Source, *, delimiter: str) -> Iterator[tuple[int, Record]]:
     """Yield (line number where the row starts, {column: cell}) for each row below the header, without blank lines.
 
-    Quoting is that of the csv module: a quoted cell can contain delimiters, line ends and doubled quotes. Column
-    names are stripped; cells are not.
+    A quoted cell can contain delimiters, line ends and doubled quotes, as in the csv module. White space around
+    column names is removed; cells are kept as they are.
 
     Raises DataError, with file and line, for a column without a name, a duplicate column, and a row whose
     number of cells differs from that of the header.
@@ -38,7 +38,7 @@ def read_table(source: Source, *, delimiter: str) -> Iterator[tuple[int, Record]
 
 
 def _table_rows(name: str, lines: Iterable[NumberedLine], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number where the row starts, cells) for each row that is not blank, including the header."""
+    """Yield (line number where the row starts, cells) for the header and each row that is not blank."""
     reader = csv.reader((text for _, text in lines), delimiter=delimiter, strict=True)
     first = 1
     try:

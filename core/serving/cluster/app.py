@@ -1,7 +1,7 @@
-"""The application that `serve run` starts; docs/scaling.md explains it.
+"""The application that the command `serve run` of Ray starts; docs/scaling.md explains it.
 
-It has three deployments. `Gateway`: the HTTP side of the service. `Trunk`: the replicas of the engine. `Names`: the
-name service, one small process that stores which version serves under which name.
+It has three deployments. `Gateway` accepts HTTP requests. `Trunk` has the replicas, which compute the answers.
+`Names` is the name service, one small process that stores which version is served under which name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from onetrunk.core.serving.cluster.replica import NAME_SERVICE, Replica
 from onetrunk.core.serving.engine.config import ServeConfig
 
 _MAX_QUEUED_CALLS = 128
-"""Calls that may wait in a gateway for a replica with capacity."""
+"""Maximum number of calls that wait in a gateway for a replica with capacity."""
 _ROUTER = "onetrunk.core.serving.cluster.router.WarmReplicaRouter"
 
 
@@ -42,12 +42,12 @@ class Gateway:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the ASGI application; Ray calls this once."""
         from onetrunk.core.serving.cluster.proxy_middleware import ProxyMiddleware
-        from onetrunk.core.serving.http.app import make_app
+        from onetrunk.core.serving.http.app import App
         from onetrunk.core.serving.http.auth import Access
 
         file = self._config.token_file
         access = Access() if file is None else Access.read(Path(file))
-        return ProxyMiddleware(make_app(self._backend, access=access), local=access.is_open)
+        return ProxyMiddleware(App(self._backend, access=access), local=access.is_open)
 
     def check_health(self) -> None:
         """Raise RuntimeError if the gateway does not receive updates of the names; Ray then replaces it."""
@@ -58,9 +58,9 @@ class Gateway:
 def application(args: Mapping[str, Any]) -> serve.Application:
     """Return the application.
 
-    args: `config`, the path of a serve.toml on every machine; `max_loaded_versions`, the number of adapter versions
-        that a replica keeps loaded.
-    Raises UsageError.
+    args: `config`, the absolute path of a serve.toml, which must be the same on every machine;
+        `max_loaded_versions`, the number of adapter versions that a replica keeps loaded. Both are optional.
+    Raises UsageError for an invalid argument or file.
     """
     config, max_loaded = read_arguments(args)
     origin = hashlib.sha256(repr((config, max_loaded)).encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""The name service: one process that stores which version serves under which name. No torch is imported.
+"""The name service: one process that stores which version is served under which name. No torch is imported.
 
-Loads and unloads go through it; requests for answers do not.
+Gateways send loads and unloads to it. They send texts to the replicas.
 """
 
 from __future__ import annotations
@@ -9,29 +9,32 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from onetrunk.core.errors import OneTrunkError
-from onetrunk.core.serving.cluster.name_table import NameEntry, NameTable, TableUpdate
+from onetrunk.core.serving.cluster.call_retry import call_with_retry
+from onetrunk.core.serving.cluster.messages import NameEntry, NameTable, TableUpdate
 from onetrunk.core.serving.engine.errors import UnknownName
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
 POLL_SECONDS = 1.0
-"""Interval at which replicas send their health, and the longest wait of a gateway for an update."""
+"""Interval in which replicas send their health, and maximum time that a gateway waits for an update."""
 STALE_SECONDS = 5.0
-"""A replica whose last health report is older is not counted."""
+"""Age at which the health report of a replica is dropped."""
 _MAX_LOADS = 8
+"""Maximum number of loads at the same time when the service starts."""
 _log = logging.getLogger(__name__)
 
 
 class NameService:
-    """Stores the name table, and changes it one name at a time. Belongs to one event loop.
+    """Stores the name table and the health reports of the replicas. Belongs to one event loop.
 
-    load: loads and checks a reference on a replica; returns an error instead of raising it.
+    load: loads a reference on a replica and checks it; returns an error instead of raising it.
     origin: hash of the settings of the cluster.
     """
 
@@ -44,10 +47,10 @@ class NameService:
         self._change = asyncio.Event()
 
     async def begin(self, references: Mapping[str, str], *, skip: bool) -> None:
-        """Load the first adapters.
+        """Load the adapters that are served from the start.
 
         references: by served name.
-        skip: log an adapter that cannot be loaded, instead of raising its error.
+        skip: if an adapter cannot be loaded, log the error instead of raising it.
         """
         capacity = asyncio.Semaphore(_MAX_LOADS)
 
@@ -70,11 +73,11 @@ class NameService:
 
         Loads of one name run one after the other. A load that fails changes nothing.
 
-        epoch: that of the caller's table.
+        epoch: the epoch of the caller's table.
         Returns the new table and the version that was replaced, or the error. Returns None and changes nothing if
-        `epoch` is not that of this process: the caller then exchanges tables with it and calls again.
+        the table of this process has another epoch: the caller then receives that table and calls again.
         """
-        async with self._lock(name):
+        async with self._locks.setdefault(name, asyncio.Lock()):
             entry = await self._load(reference)
             if isinstance(entry, OneTrunkError):
                 return entry
@@ -85,11 +88,12 @@ class NameService:
             return self._table, None if before is None else before.version
 
     async def remove(self, epoch: str, name: str) -> NameTable | UnknownName | None:
-        """Take `name` out of service; return the new table, or the error.
+        """Take `name` out of service. Returns the new table, or the error.
 
-        epoch: that of the caller's table; if it is not that of this process, returns None and changes nothing.
+        epoch: the epoch of the caller's table. If the table of this process has another one, returns None and
+            changes nothing.
         """
-        async with self._lock(name):
+        async with self._locks.setdefault(name, asyncio.Lock()):
             if epoch != self._table.epoch:
                 return None
             if name not in self._table.entries:
@@ -98,55 +102,44 @@ class NameService:
             return self._table
 
     async def watch(self, mark: Sequence[object]) -> TableUpdate:
-        """Wait until the table differs from the caller's, at most `POLL_SECONDS`; return it and all health reports.
+        """Wait at most `POLL_SECONDS` until the table differs from the caller's. Returns the table and the reports.
 
         mark: `NameTable.mark` of the caller's table.
         """
         if self._table.mark == tuple(mark):
-            change = self._change
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
-                    await change.wait()
-            except TimeoutError:
-                return TableUpdate(None, self._fresh_reports())
-        return TableUpdate(self._table, self._fresh_reports())
+                    await self._change.wait()
+        since = time.monotonic() - STALE_SECONDS
+        self._reports = {replica: report for replica, report in self._reports.items() if report[0] >= since}
+        table = None if self._table.mark == tuple(mark) else self._table
+        return TableUpdate(table, {replica: report for replica, (_, report) in self._reports.items()})
 
     async def report(self, replica: str, report: bytes) -> None:
         """Store the health report of a replica."""
         self._reports[replica] = (time.monotonic(), report)
 
     async def adopt(self, table: NameTable) -> None:
-        """Take over the table of a gateway if this process was restarted and has lost it."""
+        """Replace the table by that of a gateway, if this process was restarted and has lost it."""
         if table.outlives(self._table):
             self._set(table)
-
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
 
     def _set(self, table: NameTable) -> None:
         self._table = table
         self._change.set()
         self._change = asyncio.Event()
 
-    def _fresh_reports(self) -> dict[str, bytes]:
-        """Return the health reports by replica, and drop the stale ones."""
-        since = time.monotonic() - STALE_SECONDS
-        self._reports = {name: report for name, report in self._reports.items() if report[0] >= since}
-        return {name: report for name, (_, report) in self._reports.items()}
-
 
 class NameServiceDeployment(NameService):
     """The name service as a Ray deployment.
 
     replicas: the deployment that loads adapters.
-    adapters: the first references by served name; None: every adapter of the store.
+    adapters: the references that are served from the start, by served name; None: every adapter of the store.
     """
 
     async def __init__(  # type: ignore[misc]  # Ray awaits it
         self, replicas: DeploymentHandle, adapters: Mapping[str, str] | None, origin: str
     ) -> None:
-        from onetrunk.core.serving.cluster.replica_client import call_with_retry  # imports Ray
-
         async def load(reference: str) -> NameEntry | OneTrunkError:
             entry: NameEntry | OneTrunkError = await call_with_retry(
                 lambda: replicas.load.remote(reference), wait=True

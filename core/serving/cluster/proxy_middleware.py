@@ -5,19 +5,19 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from onetrunk.core.serving.http.problems import Problem
-from onetrunk.core.serving.http.request_context import REQUEST_ID, new_id, problem_response
+from onetrunk.core.serving.http.request import REQUEST_ID, new_id, problem_response
 from onetrunk.core.serving.http.sockets import is_loopback
 
 _ID_HEADER = b"x-request-id"
 _MAX_ID = 100
-"""Characters of a request id that are kept; the proxy lets clients choose it."""
+"""Maximum number of characters that are kept of a request id, which a client may choose."""
 
 
 class ProxyMiddleware:
-    """Takes the request id from Ray's proxy, and removes it from responses, because the proxy adds it to them.
+    """Uses the request id of Ray's proxy, and removes it from responses, because the proxy adds it again.
 
-    local: refuse clients that are not on this machine. Ray's configuration decides where the proxy listens, so the
-        address of the client is checked here.
+    local: refuse clients that are not on this machine. The address of each client is checked, because only Ray's
+        configuration knows on which address the proxy listens.
     """
 
     def __init__(self, app: ASGIApp, *, local: bool) -> None:

@@ -16,7 +16,10 @@ _DEFAULTS = ServeConfig()
 
 
 def read_arguments(args: Mapping[str, Any]) -> tuple[ServeConfig, int]:
-    """Return the configuration of the service, and how many versions a replica keeps loaded. Raises UsageError."""
+    """Return the configuration of the service, and the number of versions that a replica keeps loaded.
+
+    Raises UsageError for an unknown or invalid argument, and for an invalid file.
+    """
     if unknown := [name for name in args if name not in _ARGUMENTS]:
         raise UsageError(f"unknown argument {unknown[0]!r}; expected {' and '.join(_ARGUMENTS)}")
     file, max_loaded = args.get("config"), args.get("max_loaded_versions", MAX_LOADED_VERSIONS)

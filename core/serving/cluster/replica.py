@@ -1,4 +1,4 @@
-"""A replica: one backbone and one engine, which answers the calls of gateways and loads versions on demand."""
+"""A replica: a process with a backbone and an engine. It answers gateways, and loads versions on demand."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.serving.cluster.messages import Outcome, ReplicaHealth
+from onetrunk.core.serving.cluster.messages import NameEntry, Outcome, ReplicaHealth
 from onetrunk.core.serving.cluster.name_service import POLL_SECONDS
-from onetrunk.core.serving.cluster.name_table import NameEntry
 from onetrunk.core.serving.engine.config import ServeConfig
 from onetrunk.core.serving.engine.cpu_threads import run_in_thread, share_threads
 from onetrunk.core.serving.engine.engine import Engine
@@ -33,14 +32,14 @@ from onetrunk.core.sharing.pull import Puller
 NAME_SERVICE = "Names"
 """Name of the deployment of the name service."""
 _MAX_RELOADS = 5
-"""Reloads for one text whose versions are evicted before they can answer."""
+"""Maximum number of reloads for one text whose versions are evicted before they can answer."""
 _log = logging.getLogger(__name__)
 
 
 class Replica:
-    """One engine as a Ray deployment. It serves each version under its key: `ner@3#` and the id of the artifact.
+    """An engine as a Ray deployment. It serves each version under its `NameEntry.key`.
 
-    max_loaded: versions that are kept loaded; at least the adapters that one text may request.
+    max_loaded: number of versions that are kept loaded; at least the number of adapters that one text may request.
     """
 
     async def __init__(self, config: ServeConfig, max_loaded: int) -> None:  # type: ignore[misc]  # Ray awaits it
@@ -49,7 +48,7 @@ class Replica:
         share_threads(limits.workers)
         self._engine = Engine(trunk, limits)
 
-        # A function, because Ray stores its cache of loaded models as an attribute of what it wraps.
+        # A function, because Ray sets its cache of loaded models as an attribute of the callable that it wraps.
         async def load(key: str) -> SimpleNamespace:
             return await self._load_key(key)
 
@@ -58,11 +57,15 @@ class Replica:
         self._reporting = asyncio.create_task(self._report_health())
 
     async def answer(self, requests: Sequence[Sequence[TextRequest]], wait: bool) -> list[Outcome]:
-        """Return the outcome of each request. wait: wait for capacity instead of returning QueueFull."""
+        """Return the outcome of each request.
+
+        requests: the texts of each request, with keys in place of served names.
+        wait: wait for capacity instead of returning QueueFull.
+        """
         return list(await asyncio.gather(*(self._answer(inputs, wait) for inputs in requests)))
 
     async def load(self, reference: str) -> NameEntry | OneTrunkError:
-        """Load and check the version that `reference` means now; return its entry, or the error."""
+        """Load and check the version that `reference` means now. Returns its entry, or the error."""
         try:
             async with self._loading:
                 served, _ = await self._engine.load(reference, reference)
@@ -76,7 +79,7 @@ class Replica:
         return NameEntry(key, served.version, reference, served.task, served.labels, datetime.now(UTC))
 
     def names(self) -> list[str]:
-        """Return the adapter names of the store, without those that were only cached from a remote."""
+        """Return the adapter names of the store, except adapters that were only used by their location."""
         store = self._engine.trunk.store
         return [name for name in store.names() if not store.is_cached(name)]
 
@@ -99,7 +102,7 @@ class Replica:
             return error
 
     async def _load_all(self, keys: Iterable[str]) -> dict[str, OneTrunkError]:
-        """Load the versions that are not loaded; return the errors by key."""
+        """Load the versions that are not loaded. Returns the errors by key."""
         errors: dict[str, OneTrunkError] = {}
         for key in keys:
             try:
@@ -109,7 +112,7 @@ class Replica:
         return errors
 
     async def _retry_evicted(self, given: TextRequest, result: Result) -> Result:
-        """Return `result`; if its versions were evicted before they could answer, load them again and retry."""
+        """Return `result`. If a version was evicted before it could answer, load it again and retry."""
         for _ in range(_MAX_RELOADS):
             if not isinstance(result, UnknownName):
                 break
@@ -125,7 +128,7 @@ class Replica:
         return result
 
     async def _load_key(self, key: str) -> SimpleNamespace:
-        """Load a version. Ray calls `__del__` of the result to evict it, and awaits what that returns."""
+        """Load a version. To evict it, Ray calls `__del__` of the returned object and awaits the coroutine."""
         version, _, artifact_id = key.partition("#")
         try:
             await self._engine.load(key, version)
@@ -136,7 +139,7 @@ class Replica:
             raise AdapterUnavailable(
                 version, "the store of this machine has another adapter with this number"
             )
-        return SimpleNamespace(__del__=partial(self._engine.unload, key))  # Python never calls it by itself
+        return SimpleNamespace(__del__=partial(self._engine.unload, key))  # not called by Python
 
     def _artifact_id(self, name: str) -> str:
         return self._engine.trunk.registry.served[name].loaded.key[1]

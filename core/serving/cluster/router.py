@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class WarmReplicaRouter(FIFOMixin, MultiplexMixin, RequestRouter):  # type: ignore[misc]  # Ray has no types
-    """Chooses replicas for a call. Ray takes the least busy replica of the first group with capacity."""
+    """Chooses groups of replicas for a call. Ray takes the least busy replica of the first group with capacity."""
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """Return two groups: the preferred replicas, then all others, those with the fewest adapters first."""
+        """Return two groups: the preferred replicas, and the others, sorted by their number of loaded adapters."""
         key = ""
         if pending_request is not None:
             # Without this, Ray retries without a pause while all replicas are full.

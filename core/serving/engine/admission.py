@@ -1,4 +1,4 @@
-"""Admission control: checks each text, and bounds the accepted but unanswered tokens fairly between adapters."""
+"""Admission control: checks the size of each text, and limits the tokens that are accepted but not answered yet."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from onetrunk.core.serving.engine.limits import Limits
 from onetrunk.core.serving.engine.requests import PendingRequest, TextRequest, WorkItem
 
 if TYPE_CHECKING:
-    from onetrunk.core.inference.registry import AdapterRegistry, LoadedVersion
+    from onetrunk.core.inference.registry import AdapterRegistry
 
 MAX_RETRY_SECONDS = 60
-"""Upper bound of `AdmissionControl.retry_after`; the load cannot be predicted further ahead."""
+"""Maximum of `AdmissionControl.retry_after`; the load cannot be predicted further ahead."""
+_BYTES_PER_TOKEN = 4
+"""UTF-8 bytes of an average token; estimates the tokens of a text before it is tokenised."""
 _HARD_LIMIT = 1.5
-"""Hard limit as a multiple of `limit`. Above `limit`, only names with few unanswered tokens are admitted."""
+"""Hard limit, as a multiple of `AdmissionControl.limit`."""
 _DECAY = 0.9
-"""Decay factor of the moving average of throughput, for each batch."""
+"""Factor by which the weight of all earlier batches in the measured throughput falls with each new batch."""
 _MIN_BATCH_SHARE = 4
-"""A batch below 1/4 of the token budget does not change the measured throughput: it does not show full load."""
+"""A batch below 1/4 of `Limits.batch_tokens` does not change the measured throughput: it is too small for it."""
 _ASSUMED_BATCHES = 4
-"""Full batches that each device thread is assumed to answer in `queue_seconds` before any was measured."""
+"""Number of full batches that each device thread is assumed to answer in `queue_seconds` before it is measured."""
 
 
 def check_size(given: TextRequest, limits: Limits) -> None:
@@ -40,41 +42,41 @@ def check_size(given: TextRequest, limits: Limits) -> None:
 def work_items(
     inputs: Sequence[TextRequest], pending: PendingRequest, registry: AdapterRegistry, limits: Limits
 ) -> list[WorkItem]:
-    """Return an item for each valid text; it holds its loaded versions until the caller releases them.
+    """Return an item for each valid text. Its loaded versions are held until the caller releases them.
 
-    An invalid text, and one without adapters, gets its result in `pending` at once.
+    The result of an invalid text, and of a text without adapters, is stored in `pending` at once.
     """
     items = []
     for index, given in enumerate(inputs):
         try:
             check_size(given, limits)
-            held = _hold(given, registry)
+            held = registry.hold(given.names)
         except ServingError as error:
             pending.settle(index, error)
-            continue
-        if held:
-            items.append(WorkItem.from_text(given, held, pending, index))
+        except UsageError:
+            served = registry.served
+            missing = next((name for name in given.names if name not in served), given.names[0])
+            pending.settle(index, UnknownName(missing, sorted(served)))
         else:
-            pending.settle(index, [])
+            if held:
+                costs = [_estimated_tokens(given.text)] * len(held)
+                items.append(WorkItem(given.text, given.names, held, pending, index, costs))
+            else:
+                pending.settle(index, [])
     return items
 
 
-def _hold(given: TextRequest, registry: AdapterRegistry) -> list[LoadedVersion]:
-    """Return the loaded version of each distinct name, held. Raises UnknownName."""
-    try:
-        return registry.hold(given.names)
-    except UsageError:
-        served = registry.served
-        missing = next((name for name in given.names if name not in served), given.names[0])
-        raise UnknownName(missing, sorted(served)) from None
+def _estimated_tokens(text: str) -> int:
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    return size // _BYTES_PER_TOKEN + 2
 
 
 @dataclass(slots=True)
 class _Load:
     """The load of one served name.
 
-    tokens: accepted but unanswered.
-    answered: answered tokens, weighted by exp(-age in seconds).
+    tokens: accepted but unanswered tokens.
+    answered: answered tokens, each weighted by exp(-age in seconds).
     updated: the time at which `answered` was computed.
     """
 
@@ -83,22 +85,24 @@ class _Load:
     updated: float
 
     def rate(self, now: float) -> float:
-        """Return the answered tokens a second."""
+        """Return the answered tokens per second."""
         return self.answered * math.exp(self.updated - now)
 
 
 class AdmissionControl:
-    """Counts accepted but unanswered tokens by served name, and refuses what is too much. Thread-safe.
+    """Counts accepted but unanswered tokens by served name, and refuses requests above a limit. Thread-safe.
 
     `limit` is the number of tokens that the measured throughput answers within `Limits.queue_seconds`: at least
     one full batch, at most `Limits.queue_tokens`.
 
-    Below `limit`, every request is admitted. Between `limit` and 1.5 * `limit`, a name is admitted if its own
-    unanswered tokens take at most `queue_seconds`: at the rate at which this name is answered now, or at an equal
-    share of the throughput, whichever is more. Above 1.5 * `limit`, no request is admitted. All names
+    Below `limit`, every request is admitted. Between `limit` and 1.5 * `limit`, a request is admitted if the
+    unanswered tokens of its name take at most `queue_seconds`: at the rate at which this name is answered now, or
+    at an equal share of the throughput, whichever is more. Above 1.5 * `limit`, no request is admitted. All names
     therefore wait about equally long, however much each of them requests.
 
-    A name counts with at most `limit` tokens, so that one huge text does not block the others.
+    A name counts with at most `limit` tokens, so that one huge text does not block the other names.
+
+    tokens: accepted but unanswered tokens of all names.
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
@@ -107,7 +111,7 @@ class AdmissionControl:
         self.tokens = 0
         self._loads: dict[str, _Load] = {}
         self._counted = 0  # the sum over all names of min(tokens, limit)
-        # Decaying sums. They start with an assumption, because the first batches are slow.
+        # Decaying sums over batches. They start with assumed values, because the first batches are slow.
         self._ran_tokens, self._ran_seconds = (
             float(_ASSUMED_BATCHES * limits.batch_tokens),
             limits.queue_seconds,
@@ -118,7 +122,7 @@ class AdmissionControl:
         """Admit a request as a whole, or not at all.
 
         costs: pairs of a served name and its tokens.
-        Returns the names that have no capacity left. If there are none, the tokens are counted.
+        Returns the names that have no capacity left. If there are none, the request is admitted and counted.
         """
         requested = list(costs)
         with self._lock:
@@ -144,7 +148,7 @@ class AdmissionControl:
     def busiest(self, names: Iterable[str]) -> str:
         """Return the name with the most unanswered tokens."""
         with self._lock:
-            return max(names, key=self._tokens_of)
+            return max(names, key=lambda name: self._loads[name].tokens if name in self._loads else 0)
 
     def ran(self, tokens: int, seconds: float) -> None:
         """Update throughput and `limit` with a batch that took a device thread `seconds`. Ignores small batches."""
@@ -159,19 +163,15 @@ class AdmissionControl:
             self._counted = sum(min(load.tokens, self.limit) for load in self._loads.values())
 
     def retry_after(self) -> int:
-        """Return the seconds until the tokens accepted so far are answered, estimated: 1 to 60."""
+        """Return the estimated seconds until the tokens accepted so far are answered, 1 to 60."""
         with self._lock:
             seconds = self.tokens / self._throughput
         return min(MAX_RETRY_SECONDS, max(1, math.ceil(seconds)))
 
     @property
     def _throughput(self) -> float:
-        """Return the tokens a second of all device threads together."""
+        """The tokens per second of all device threads together."""
         return self._limits.workers * self._ran_tokens / self._ran_seconds
-
-    def _tokens_of(self, name: str) -> int:
-        load = self._loads.get(name)
-        return 0 if load is None else load.tokens
 
     def _has_capacity(self, name: str) -> bool:
         if self._counted >= _HARD_LIMIT * self.limit:

@@ -1,58 +1,52 @@
-"""Serving backend: the operations that the HTTP layer needs, from an engine in this process or a Ray cluster."""
+"""The serving backend: the operations that the HTTP layer needs, and the statistics of its requests."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from onetrunk.adapters.methods.bank import Usage
+from onetrunk.core.errors import OneTrunkError
+from onetrunk.core.serving.engine.errors import UnknownName
 from onetrunk.core.serving.engine.events import EventSink
 from onetrunk.core.serving.engine.limits import Limits
-from onetrunk.core.serving.engine.requests import Result, TextRequest
-from onetrunk.core.serving.engine.status import AdapterStatus, EngineStatus
+from onetrunk.core.serving.engine.stats import SlidingWindow
+from onetrunk.core.serving.engine.status import AdapterStatus, BackendInfo, EngineStatus
+
+if TYPE_CHECKING:
+    from onetrunk.adapters.methods.bank import Tier, Usage
+    from onetrunk.core.serving.engine.requests import Result, TextRequest
+    from onetrunk.core.tasks import Labels
 
 
-@dataclass(frozen=True, slots=True)
-class BackendInfo:
-    """Static facts of a backend.
+class ServingBackend(ABC):
+    """Answers requests, and loads and unloads adapters. Coroutines belong to one event loop.
 
-    backbone: public name of the backbone.
-    device: torch device, such as `cpu` or `cuda:0`.
-    precision: precision of the frozen trunk.
+    `Engine` computes in this process, `RayBackend` calls the replicas of a Ray cluster.
+
+    limits: the limits of a request and of the queue.
+    events: receives all serving events.
     """
 
-    backbone: str
-    device: str
-    precision: str
+    def __init__(self, limits: Limits, events: EventSink) -> None:
+        self.limits, self.events = limits, events
+        self._started = time.monotonic()
+        self._requests = SlidingWindow()
+        self._by_name: dict[str, SlidingWindow] = {}
 
-
-class ServingBackend(Protocol):
-    """Answers requests, and loads and unloads adapters."""
-
-    @property
-    def limits(self) -> Limits:
-        """The limits of a request and of the queue."""
-
-    @property
-    def events(self) -> EventSink:
-        """The sink that receives all serving events."""
-
-    @property
-    def info(self) -> BackendInfo:
-        """Backbone, device and precision."""
-
-    @property
-    def usage(self) -> Usage:
-        """Memory and transfers of the adapter banks."""
-
+    @abstractmethod
     async def answer(self, inputs: Sequence[TextRequest], *, wait: bool = False) -> list[Result]:
         """Return the result of each text; an error of one text does not affect the others.
 
+        If the caller is cancelled, the texts that are still queued leave the queue.
+
         wait: wait for capacity in the queue instead of raising QueueFull.
-        Raises QueueFull, OverTime or ShuttingDown if the request as a whole cannot be answered.
+        Raises QueueFull. Raises OverTime after `Limits.request_seconds`, not counting the wait for capacity. Raises
+        ShuttingDown after `drain` was called.
         """
 
+    @abstractmethod
     async def load(self, name: str, reference: str) -> tuple[AdapterStatus, str | None]:
         """Load the version that `reference` means now, and serve it as `name`.
 
@@ -60,20 +54,81 @@ class ServingBackend(Protocol):
         version that served before then stays in service.
         """
 
+    @abstractmethod
     async def unload(self, name: str) -> None:
-        """Take `name` out of service. Raises UnknownName."""
+        """Take `name` out of service; requests that have been accepted are answered. Raises UnknownName."""
 
-    def versions(self) -> dict[str, str]:
-        """Return the version in service for each served name."""
+    @abstractmethod
+    async def drain(self) -> None:
+        """Refuse new requests, and return when all accepted ones are answered."""
 
-    def adapters(self) -> list[AdapterStatus]:
-        """Return the status of each served adapter, sorted by name."""
-
-    def adapter(self, name: str) -> AdapterStatus:
-        """Return the status of the adapter that serves as `name`. Raises UnknownName."""
-
+    @abstractmethod
     def status(self) -> EngineStatus:
         """Return the state of the queue and the load."""
 
-    async def drain(self) -> None:
-        """Refuse new requests, and return when all accepted ones are answered."""
+    @property
+    @abstractmethod
+    def info(self) -> BackendInfo:
+        """Backbone, device and precision."""
+
+    @property
+    @abstractmethod
+    def usage(self) -> Usage:
+        """Memory and transfers of the adapter banks."""
+
+    @property
+    @abstractmethod
+    def served(self) -> Mapping[str, Any]:
+        """A snapshot of the served names. Each value has the attributes `version`, `reference` and `since`."""
+
+    def versions(self) -> dict[str, str]:
+        """Return the version in service for each served name."""
+        return {name: served.version for name, served in self.served.items()}
+
+    def adapters(self) -> list[AdapterStatus]:
+        """Return the status of each served adapter, sorted by name."""
+        return [self._status_of(name, served) for name, served in sorted(self.served.items())]
+
+    def adapter(self, name: str) -> AdapterStatus:
+        """Return the status of the adapter that serves as `name`. Raises UnknownName."""
+        served = self.served
+        if name not in served:
+            raise UnknownName(name, sorted(served))
+        return self._status_of(name, served[name])
+
+    @abstractmethod
+    def _details(self, served: Any) -> tuple[str, Labels, Tier]:
+        """Return the task, the labels and the tier of a value of `served`."""
+
+    def _status_of(self, name: str, served: Any) -> AdapterStatus:
+        task, labels, tier = self._details(served)
+        window = self._by_name.get(name) or SlidingWindow()
+        return AdapterStatus(
+            name=name,
+            version=served.version,
+            reference=served.reference,
+            task=task,
+            labels=labels,
+            tier=tier,
+            since=served.since,
+            requests=window.total,
+            requests_per_second=window.rate(),
+            p95=window.p95(),
+        )
+
+    def _record(self, inputs: Sequence[TextRequest], results: Sequence[Result], seconds: float) -> None:
+        """Record a request that took `seconds`, and the result of each of its texts."""
+        self._requests.record(seconds)
+        served = self.served
+        for given, result in zip(inputs, results, strict=True):
+            if isinstance(result, OneTrunkError):
+                self.events.failed(result)
+                continue
+            for name in given.adapters:
+                self.events.answered(name, seconds)
+                if name in served:
+                    self._by_name.setdefault(name, SlidingWindow()).record(seconds)
+
+    def _drop_windows(self) -> None:
+        """Drop the statistics of names that are no longer served."""
+        self._by_name = {name: window for name, window in self._by_name.items() if name in self.served}

@@ -1,27 +1,4 @@
-"""Reads `serve.toml`: the options of `adapters serve`, and the limits that have no option. An example:
-
-host = "127.0.0.1"
-port = 8000
-backbone = "sentence-transformers/all-MiniLM-L6-v2"
-device = "auto"
-precision = "auto"
-max_batch_tokens = 256
-max_wait_ms = 1.0
-max_queue = 65536
-token_file = "tokens.toml"   # relative to the folder of this file
-
-[adapters]                   # name = "reference"
-people = "ner@prod"
-
-[limits]
-inputs = 256
-adapters = 64
-characters = 32768
-body_bytes = 8388608
-request_seconds = 30.0
-queue_seconds = 0.25         # target queueing delay
-workers = 2                  # batches computed at the same time
-"""
+"""Reads `serve.toml`, the configuration file of `adapters serve`. docs/serving.md has an example."""
 
 from __future__ import annotations
 
@@ -59,9 +36,12 @@ class LimitOptions:
 @closed
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """The configuration of `adapters serve`. None means the default of the device, except for:
+    """The configuration of `adapters serve`.
 
-    token_file: path; None: no tokens.
+    backbone: Hub id or folder; None: the backbone of the adapters.
+    max_batch_tokens, max_wait_ms, max_queue: `batch_tokens`, `wait_ms` and `queue_tokens` of `Limits`; None: the
+        default of the device.
+    token_file: path; None: no tokens are required.
     adapters: references by served name; None: all adapters of the store.
     """
 
@@ -79,7 +59,7 @@ class ServeConfig:
 
     @classmethod
     def read(cls, file: Path) -> ServeConfig:
-        """Read a file. Raises a UsageError that lists every fault."""
+        """Read a file. Raises UsageError, which lists every fault."""
         try:
             config = read(cls, load_toml(file), TOML_STYLE)
         except (FileFault, RecordFault) as error:
@@ -88,24 +68,23 @@ class ServeConfig:
         return replace(config, token_file=found)
 
     def chosen(self, **options: Any) -> ServeConfig:
-        """Return the configuration with `options` in their place where they are not None."""
+        """Return a copy in which `options` replace the values, unless they are None."""
         return replace(self, **{name: value for name, value in options.items() if value is not None})
 
     def limits_on(self, device: str, threads: int = 1) -> Limits:
         """Return the limits for a device type.
 
         device: `cpu` or `cuda`.
-        threads: CPU threads that the device threads share.
+        threads: number of CPU threads that the device threads share.
         Raises UsageError if a limit is out of range.
         """
-        return Limits.for_device(
-            device,
-            threads,
-            batch_tokens=self.max_batch_tokens,
-            queue_tokens=self.max_queue,
-            wait_ms=self.max_wait_ms,
-            **asdict(self.limits),
-        )
+        options = asdict(self.limits) | {
+            "batch_tokens": self.max_batch_tokens,
+            "queue_tokens": self.max_queue,
+            "wait_ms": self.max_wait_ms,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        return replace(Limits.for_device(device, threads), **given)
 
 
 def check_name(name: str) -> str:

@@ -1,9 +1,9 @@
 """CPU thread placement: device threads share torch's CPU threads; other computations run on short-lived threads.
 
-torch computes on a CPU with OpenMP. OpenMP keeps a team of threads for every thread that has ever computed. If the
-teams together have more threads than there are processors, waiting threads sleep instead of spinning at the
-several hundred barriers of a batch: with two cores, a batch then takes 1.5 times as long. A team ends with its
-thread.
+torch computes on a CPU with OpenMP. OpenMP keeps a team of threads for every thread that has computed, until that
+thread ends. If all teams together have more threads than the machine has processors, a thread that waits at a
+barrier sleeps instead of spinning. A batch has several hundred barriers: with two cores, it then takes 1.5 times as
+long.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
-SWITCH_SECONDS = 2e-4
-NICE = 5
+_SWITCH_SECONDS = 2e-4
+_NICE = 5  # higher values mean a lower priority
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,30 +28,27 @@ def share_threads(workers: int) -> None:
     Changes settings of the whole process. Call it only in a process that does nothing but serve: `adapters serve`,
     or a Ray replica. `Engine` does not call it.
 
-    The switch interval is how long Python lets one thread keep the interpreter while another one waits for it,
-    5 ms by default. A batch acquires the interpreter several hundred times, and would wait that long for a busy
-    event loop each time.
+    The switch interval is the time that Python lets one thread keep the interpreter lock while another one waits
+    for it, 5 ms by default. A batch acquires the lock several hundred times. With the default, it would wait 5 ms
+    each time the event loop is busy.
     """
     import torch
 
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
-    sys.setswitchinterval(SWITCH_SECONDS)
+    sys.setswitchinterval(_SWITCH_SECONDS)
 
 
 def lower_priority() -> None:
-    """Lower the priority of this thread below that of the event loop, so that requests are refused without delay.
-
-    Does nothing except on Linux, the only system with a priority for each thread.
-    """
+    """Lower the priority of this thread, so that the event loop is not delayed. Does nothing except on Linux."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICE))
+        os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + _NICE))
 
 
 def run_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `work` on a new thread, wait until that has ended, and return or raise what `work` does.
+    """Run `work` on a new daemon thread, wait for its end, and return its result or raise its exception.
 
-    The thread is a daemon: an interrupt of the caller does not wait for it.
+    If the caller is interrupted meanwhile, it does not wait for the thread.
     """
     outcome, thread = start_thread(work, *args, **kwargs)
     try:
@@ -64,9 +61,9 @@ def run_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 def start_thread(
     work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> tuple[Future[T], threading.Thread]:
-    """Start `work` on a new daemon thread; return the future of its result, and the thread."""
+    """Start `work` on a new daemon thread. Returns the future of its result, and the thread."""
     outcome: Future[T] = Future()
-    outcome.set_running_or_notify_cancel()  # marks it as running, so that nobody can cancel it
+    outcome.set_running_or_notify_cancel()  # so that it cannot be cancelled
 
     def run() -> None:
         try:

@@ -1,8 +1,8 @@
-"""The serving engine: answers requests of all adapters in shared batches, while adapters are loaded and unloaded.
+"""The serving engine: answers requests for all adapters in shared batches, while adapters are loaded and unloaded.
 
-A request is admitted and queued on the event loop. A device thread tokenises it and computes it in a batch. The
-event loop receives the results; it never waits for a device thread. A request is answered by the versions that were
-in service when it arrived.
+A request is admitted and queued on the event loop. A device thread tokenises it, computes it in a batch, and sends
+the results to the event loop, which never waits for a device thread. A request is answered by the versions that
+were in service when it arrived.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
-from onetrunk.adapters.methods.bank import Usage
+from typing_extensions import override
+
+from onetrunk.adapters.methods.bank import Tier, Usage
 from onetrunk.core.backbones.device import name_of
-from onetrunk.core.errors import UsageError
+from onetrunk.core.errors import OneTrunkError, UsageError
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.inference.registry import ServedName
 from onetrunk.core.serving.engine.adapter_loader import AdapterLoader
 from onetrunk.core.serving.engine.admission import AdmissionControl, work_items
-from onetrunk.core.serving.engine.backend import BackendInfo
+from onetrunk.core.serving.engine.backend import ServingBackend
 from onetrunk.core.serving.engine.errors import OverTime, QueueFull, ShuttingDown, UnknownName
 from onetrunk.core.serving.engine.events import EventSink
 from onetrunk.core.serving.engine.executor import Executor
@@ -33,46 +35,40 @@ from onetrunk.core.serving.engine.requests import (
     repeat_answers,
 )
 from onetrunk.core.serving.engine.scheduler import Scheduler
-from onetrunk.core.serving.engine.stats import RequestStatistics, SlidingWindow
-from onetrunk.core.serving.engine.status import AdapterStatus, EngineStatus
+from onetrunk.core.serving.engine.stats import SlidingWindow
+from onetrunk.core.serving.engine.status import AdapterStatus, BackendInfo, EngineStatus
+from onetrunk.core.tasks import Labels
 
 
-class Engine:
-    """Serving backend in this process. Coroutines belong to one event loop; the other methods are thread-safe.
+class Engine(ServingBackend):
+    """Serving backend in this process. All methods but the coroutines are thread-safe.
 
     trunk: computes the answers; the adapters that it has loaded are served under their references.
-    limits: default: those of the trunk's device.
-    events: receives all serving events; default: nothing does.
+    limits: None: the default limits of the trunk's device.
+    events: None: no events are reported.
     """
 
     def __init__(
         self, trunk: OneTrunk, limits: Limits | None = None, events: EventSink | None = None
     ) -> None:
+        super().__init__(limits or Limits.for_device(trunk.trunk.device.type), events or EventSink())
         self.trunk = trunk
-        self.limits = limits or Limits.for_device(trunk.trunk.device.type)
-        self.events = events or EventSink()
         self._admission = AdmissionControl(self.limits)
         self._executor = Executor(trunk, self.limits.batch_tokens, self.limits.input_tokens)
         wait = self.limits.wait_ms / 1e3
         self._scheduler = Scheduler(self._run, self.limits.batch_tokens, wait, self.limits.workers)
-        self._loader = AdapterLoader(trunk.registry, self.events)
-        self._statistics = RequestStatistics(self.events)
+        self._loader = AdapterLoader()
         self._queueing_delays = SlidingWindow()
-        self._started = time.monotonic()
         self._open_requests = 0
         self._changed = asyncio.Event()  # set when capacity is freed or a request ends
         self._draining = False
 
+    @override
     async def answer(self, inputs: Sequence[TextRequest], *, wait: bool = False) -> list[Result]:
-        """Return the result of each text; an error of one text does not affect the others.
-
-        If the caller is cancelled, the texts that are still queued leave the queue.
-
-        wait: wait for capacity in the queue instead of raising QueueFull.
-        Raises QueueFull. Raises OverTime after `Limits.request_seconds`, not counting the wait for capacity. Raises
-        ShuttingDown after `drain` was called.
-        """
-        with self._open_request():
+        if self._draining:
+            raise ShuttingDown
+        self._open_requests += 1
+        try:
             began, pending = time.perf_counter(), PendingRequest(len(inputs))
             items = work_items(inputs, pending, self.trunk.registry, self.limits)
             if items:
@@ -80,46 +76,41 @@ class Engine:
                 self._scheduler.put(items)
                 await self._settled(items, pending)
             results = repeat_answers(inputs, pending.results)
-            seconds = time.perf_counter() - began
-            self._statistics.record(inputs, results, seconds, self.trunk.registry.served)
+            self._record(inputs, results, time.perf_counter() - began)
             return results
+        finally:
+            self._open_requests -= 1
+            self._changed.set()
 
+    @override
     async def load(self, name: str, reference: str) -> tuple[AdapterStatus, str | None]:
-        """Load the version that `reference` means now, and serve it as `name`.
+        def work() -> tuple[ServedName, str | None]:
+            try:
+                served, before = self.trunk.registry.load(reference, name)
+            except OneTrunkError as error:
+                self.events.load_failed(name, error)
+                raise
+            previous = None if before is None else before.version
+            self.events.swapped(name, served.version, previous)
+            return served, previous
 
-        Loads and unloads of one name run in the order requested, even if the caller is cancelled.
+        served, previous = await self._loader.run(name, work)
+        return self._status_of(name, served), previous
 
-        Returns its status, and the version it replaced, if any. Raises what `OneTrunk.load` raises; the version
-        that served before then stays in service.
-        """
-        served, before = await self._loader.load(name, reference)
-        return self._status_of(name, served), None if before is None else before.version
-
+    @override
     async def unload(self, name: str) -> None:
-        """Take `name` out of service; requests that have been accepted are answered. Raises UnknownName."""
+        def work() -> None:
+            self.trunk.registry.unload(name)
+            self.events.unloaded(name)
+
         try:
-            await self._loader.unload(name)
+            await self._loader.run(name, work)
         except UsageError:
-            raise UnknownName(name, sorted(self.trunk.registry.served)) from None
-        self._statistics.keep_only(self.trunk.registry.served)
+            raise UnknownName(name, sorted(self.served)) from None
+        self._drop_windows()
 
-    def versions(self) -> dict[str, str]:
-        """Return the version in service for each served name."""
-        return {name: served.version for name, served in self.trunk.registry.served.items()}
-
-    def adapters(self) -> list[AdapterStatus]:
-        """Return the status of each served adapter, sorted by name."""
-        return [self._status_of(name, served) for name, served in sorted(self.trunk.registry.served.items())]
-
-    def adapter(self, name: str) -> AdapterStatus:
-        """Return the status of the adapter that serves as `name`. Raises UnknownName."""
-        served = self.trunk.registry.served
-        if name not in served:
-            raise UnknownName(name, sorted(served))
-        return self._status_of(name, served[name])
-
+    @override
     def status(self) -> EngineStatus:
-        """Return the state of the queue and the load."""
         texts, _ = self._scheduler.waiting
         return EngineStatus(
             state=self._state(),
@@ -127,24 +118,29 @@ class Engine:
             waiting_tokens=self._admission.tokens,
             limit_tokens=self._admission.limit,
             wait_p95=self._queueing_delays.p95(),
-            requests_per_second=self._statistics.requests.rate(),
-            adapters=len(self.trunk.registry.served),
+            requests_per_second=self._requests.rate(),
+            adapters=len(self.served),
             uptime=time.monotonic() - self._started,
         )
 
     @property
+    @override
     def info(self) -> BackendInfo:
-        """Backbone, device and precision."""
         backbone = self.trunk.backbone
         return BackendInfo(backbone.public_name, str(backbone.device), name_of(backbone.dtype))
 
     @property
+    @override
     def usage(self) -> Usage:
-        """Memory and transfers of the adapter bank."""
         return self.trunk.bank.usage
 
+    @property
+    @override
+    def served(self) -> Mapping[str, ServedName]:
+        return self.trunk.registry.served
+
+    @override
     async def drain(self) -> None:
-        """Refuse new requests, and return when all accepted ones are answered."""
         self._draining = True
         while self._open_requests:
             await self._next_change()
@@ -162,25 +158,13 @@ class Engine:
             return "draining"
         return "overloaded" if self._admission.tokens >= self._admission.limit else "ready"
 
-    @contextmanager
-    def _open_request(self) -> Iterator[None]:
-        """Count a request as open while the block runs. Raises ShuttingDown."""
-        if self._draining:
-            raise ShuttingDown
-        self._open_requests += 1
-        try:
-            yield
-        finally:
-            self._open_requests -= 1
-            self._changed.set()
-
     async def _next_change(self) -> None:
         """Return when capacity was freed or a request has ended."""
         self._changed.clear()
         await self._changed.wait()
 
     async def _admit(self, items: Sequence[WorkItem], wait: bool) -> None:
-        """Reserve capacity for the items of a request. Raises QueueFull unless `wait`."""
+        """Reserve capacity for the items of a request. If there is none, wait for it, or raise QueueFull."""
         for item in items:
             item.queue_name = self._admission.busiest(item.names)
         charges = [charge for item in items for charge in item.charges]
@@ -208,26 +192,24 @@ class Engine:
         finally:
             timer.cancel()
             if pending.left:
-                pending.gone = True
+                pending.abandoned = True
                 self._release(self._scheduler.drop(items))
 
     def _prepare(self, items: Sequence[WorkItem]) -> list[WorkItem]:
-        """Tokenise items. Returns those that can be computed; delivers the result of the others."""
+        """Tokenise items. Returns the items that can be computed, and delivers the results of the others."""
         settled: list[tuple[WorkItem, Result]] = []
         ready: list[WorkItem] = []
-        for item, error in self._executor.prepare(items):
-            if error is not None:
-                settled.append((item, error))
-            elif item.request.gone:
-                settled.append((item, []))
-            else:
+        for item, result in self._executor.prepare(items):
+            if result is None:
                 ready.append(item)
+            else:
+                settled.append((item, result))
         self._correct_costs(ready)
         self._deliver(settled)
         return ready
 
     def _correct_costs(self, items: Sequence[WorkItem]) -> None:
-        """Replace the estimated costs of tokenised items by their true ones."""
+        """Replace the estimated costs of tokenised items by their numbers of tokens."""
         by_queue: Counter[str] = Counter()
         for item in items:
             costs = [encoded.tokens for encoded in item.encoded]
@@ -238,31 +220,28 @@ class Engine:
         self._scheduler.charge(by_queue)
 
     def _run(self, batch: list[WorkItem]) -> None:
-        """Compute a batch, on a device thread. Every item gets a result and is released, whatever fails."""
+        """Compute a batch, on a device thread. Every item gets a result and is released, even if an event fails."""
         began = time.perf_counter()
         items = self._prepare(batch)
         if not items:
             return
         results = self._executor.answer(items)
         try:
-            self._measure(items, began, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            tokens = sum(sum(item.costs) for item in items)
+            self._admission.ran(tokens, seconds)
+            delays = [began - item.queued_at for item in items]
+            self._queueing_delays.record(max(delays))
+            versions = len({version.key for item in items for version in item.held})
+            self.events.batch(tokens, len(items), versions, delays, seconds)
         finally:
             self._deliver(list(zip(items, results, strict=True)))
-
-    def _measure(self, items: Sequence[WorkItem], began: float, seconds: float) -> None:
-        """Record a batch: throughput, queueing delays and the event."""
-        tokens = sum(sum(item.costs) for item in items)
-        self._admission.ran(tokens, seconds)
-        delays = [began - item.queued_at for item in items]
-        self._queueing_delays.record(max(delays))
-        versions = len({version.key for item in items for version in item.held})
-        self.events.batch(tokens, len(items), versions, delays, seconds)
 
     def _deliver(self, settled: Sequence[tuple[WorkItem, Result]]) -> None:
         """Release items, and send their results to the event loop."""
         self._release([item for item, _ in settled])
         if settled:
-            with suppress(RuntimeError):  # the loop is closed: no caller waits any more
+            with suppress(RuntimeError):  # the loop is closed, so no caller waits
                 settled[0][0].request.loop.call_soon_threadsafe(self._settle, settled)
 
     def _settle(self, settled: Sequence[tuple[WorkItem, Result]]) -> None:
@@ -275,22 +254,12 @@ class Engine:
         """Release the loaded versions and the capacity of items."""
         for item in items:
             self.trunk.registry.release(item.held)
-            if item.request.gone:  # not an answer: it must not raise the measured rate of its names
+            if item.request.abandoned:  # not answered, so it must not raise the measured rate of its names
                 self._admission.correct((name, -cost) for name, cost in item.charges)
             else:
                 self._admission.answered(item.charges)
 
-    def _status_of(self, name: str, served: ServedName) -> AdapterStatus:
-        adapter, window = served.loaded.adapter, self._statistics.of_name(name)
-        return AdapterStatus(
-            name=name,
-            version=served.version,
-            reference=served.reference,
-            task=adapter.spec.name,
-            labels=adapter.labels,
-            tier=self.trunk.registry.tier(served.loaded),
-            since=served.since,
-            requests=window.total,
-            requests_per_second=window.rate(),
-            p95=window.p95(),
-        )
+    @override
+    def _details(self, served: ServedName) -> tuple[str, Labels, Tier]:
+        adapter = served.loaded.adapter
+        return adapter.spec.name, adapter.labels, self.trunk.bank.tier(served.loaded)

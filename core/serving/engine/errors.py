@@ -1,18 +1,4 @@
-"""Errors of the serving engine; all other errors are in `onetrunk.core.errors`.
-
-ServingError
-├── Busy                 temporary; `retry_after` says when to try again
-│   ├── QueueFull        the queue has no capacity left
-│   ├── OverTime         the request exceeded its time limit
-│   └── ShuttingDown     the service is shutting down
-├── UnknownName          no adapter serves under this name
-├── TextTooLong          a text exceeds the limit of characters
-├── TooManyTokens        a text exceeds the limit of tokens, multiplied by its adapters
-├── TooManyAdapters      a text exceeds the limit of adapters
-├── AdapterUnavailable   an evicted adapter could not be reloaded
-├── AnswerFailed         a plugin raised an exception for a text
-└── ExitRefused          a plugin tried to end the process
-"""
+"""Errors of the serving engine. All other errors are in `onetrunk.core.errors`."""
 
 from __future__ import annotations
 
@@ -23,11 +9,11 @@ from onetrunk.core.errors import OneTrunkError
 
 
 class ServingError(OneTrunkError):
-    """A request, or one text of it, that is refused or failed."""
+    """Base of the errors of a request, or of one text of it, that is refused or fails."""
 
 
 class Busy(ServingError):
-    """A temporary error: the same request may succeed after `retry_after` seconds."""
+    """Base of the temporary errors: the same request may succeed after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(f"{message}; try again in {retry_after} s")
@@ -35,28 +21,32 @@ class Busy(ServingError):
 
 
 class QueueFull(Busy):
-    """The queue has no capacity left. unit: what is counted."""
+    """The queue has no capacity left.
+
+    waiting, limit: number of units in the queue, and the maximum.
+    unit: what is counted, in the plural.
+    """
 
     def __init__(self, waiting: int, limit: int, retry_after: int, unit: str = "tokens") -> None:
         super().__init__(f"the queue is full: {waiting} {unit} wait, the limit is {limit}", retry_after)
 
 
 class OverTime(Busy):
-    """The request exceeded its time limit."""
+    """The request exceeded its time limit of `seconds`."""
 
     def __init__(self, seconds: float, retry_after: int) -> None:
         super().__init__(f"the request took over {seconds:g} s and was dropped", retry_after)
 
 
 class ShuttingDown(Busy):
-    """The service answers accepted requests, and refuses new ones."""
+    """The service is shutting down: it answers accepted requests, and refuses new ones."""
 
     def __init__(self, retry_after: int = 5) -> None:
         super().__init__("the service is shutting down", retry_after)
 
 
 class UnknownName(ServingError):
-    """No adapter serves as `name`; `known` has all served names."""
+    """No adapter is served as `name`; `known` has all served names."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         super().__init__(f"adapter {name!r} is not served; served adapters: {first_few(known, 20) or 'none'}")
@@ -74,7 +64,7 @@ class TextTooLong(ServingError):
 
 
 class TooManyTokens(ServingError):
-    """A text has `each` tokens; multiplied by its `adapters`, these are more than `most`."""
+    """A text has `each` tokens for each of its `adapters`; the product is more than `most`."""
 
     def __init__(self, each: int, adapters: int, most: int) -> None:
         self.tokens = each * adapters
@@ -97,7 +87,7 @@ class TooManyAdapters(ServingError):
 
 
 class AdapterUnavailable(ServingError):
-    """The adapter `version` was evicted, and could not be reloaded."""
+    """The weights of `version` were evicted from memory, and could not be reloaded."""
 
     def __init__(self, version: str, reason: object) -> None:
         super().__init__(f"{version} cannot be reloaded: {reason}")
@@ -113,11 +103,11 @@ class AnswerFailed(ServingError):
 
 
 class ExitRefused(ServingError):
-    """The plugin of `version` raised SystemExit or KeyboardInterrupt for a text; the service goes on."""
+    """The plugin of `version` raised SystemExit or KeyboardInterrupt for a text; the service continues."""
 
     def __init__(self, version: str) -> None:
         super().__init__(
-            f"{version} tried to end the service instead of answering this text; the service goes on, and its log "
-            "has the traceback"
+            f"{version} tried to end the service instead of answering this text; the service continues, and its "
+            "log has the traceback"
         )
         self.version = version

@@ -1,4 +1,4 @@
-"""The executor: tokenises texts and computes batches on a device thread, and contains every error to its text."""
+"""The executor: tokenises texts and computes batches. An error fails only the text that caused it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.errors import OneTrunkError, TaskSpecError
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.inference.predictor import OneTrunk
-from onetrunk.core.inference.registry import Key
+from onetrunk.core.inference.registry import Key, LoadedVersion
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, ExitRefused, TooManyTokens
 from onetrunk.core.serving.engine.requests import AdapterAnswer, Result, WorkItem
 
@@ -23,8 +24,8 @@ _log = logging.getLogger(__name__)
 class Executor:
     """Computes the answers of work items, with the loaded versions that the items hold.
 
-    Plugins and the tokenizer may raise anything, also exceptions outside `Exception`: `SystemExit`, or a panic of
-    native code. Every one of them becomes the error of the text that caused it; the device thread goes on.
+    Device threads call the methods. Plugins and the tokenizer may raise any exception, also `SystemExit` or a panic
+    of native code. It becomes the error of the text that caused it, and the device thread continues.
 
     batch_tokens: maximum tokens computed in one forward pass.
     input_tokens: maximum tokens of a text, multiplied by its adapters.
@@ -33,14 +34,14 @@ class Executor:
     def __init__(self, trunk: OneTrunk, batch_tokens: int, input_tokens: int) -> None:
         self._trunk, self._batch_tokens, self._input_tokens = trunk, batch_tokens, input_tokens
 
-    def prepare(self, items: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, OneTrunkError | None]]:
-        """Tokenise each text once, and reload evicted adapters.
+    def prepare(self, items: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, Result | None]]:
+        """Tokenise each text once, and split it into words as each of its adapters requires.
 
-        Yields each item with its error, or None. Items whose request is gone are skipped, and yielded without an
-        error.
+        Yields each item with None if it can be computed, else with its result: an error, or an empty list if the
+        request was abandoned.
         """
-        if all(item.request.gone for item in items):
-            yield from ((item, None) for item in items)
+        if all(item.request.abandoned for item in items):
+            yield from ((item, []) for item in items)
             return
         try:
             tokenised = self._trunk.encoder.tokenise([item.text for item in items])
@@ -52,82 +53,66 @@ class Executor:
                 yield items[0], _answer_error("the tokenizer", "tokenise", error)
             return
         for item, tokens in zip(items, tokenised, strict=True):
-            yield item, None if item.request.gone else self._prepare_item(item, tokens)
+            yield item, [] if item.request.abandoned else self._prepare_item(item, tokens)
 
     def answer(self, items: Sequence[WorkItem]) -> list[Result]:
-        """Return the result of each item. Never raises; an item that fails does not affect the others.
-
-        If the forward pass of several items fails, each half is computed again. To isolate one failing item in a
-        batch of n takes about 2 log2(n) more passes.
-        """
-        try:
-            logits = self._logits(items)
-        except BaseException as error:  # raised by the head of a plugin, or by a full GPU
-            if len(items) == 1:
-                return [self._forward_error(items[0], error)]
-            count, half = len(items), len(items) // 2
-            _log.warning(
-                "a batch of %d texts failed with %s; computing its halves again", count, _kind(error)
-            )
-            return [*self.answer(items[:half]), *self.answer(items[half:])]
-        return [_decode(item, own) for item, own in zip(items, logits, strict=True)]
+        """Return the result of each item. Never raises; an item that fails does not affect the others."""
+        pairs = [pair for item in items for pair in zip(item.held, item.encoded, strict=True)]
+        logits = iter(self._logits(pairs))
+        return [_decode(item, list(islice(logits, len(item.held)))) for item in items]
 
     def _prepare_item(self, item: WorkItem, tokens: Any) -> OneTrunkError | None:
-        """Fill `item.examples` and `item.encoded`, and reload evicted adapters; return the error, if any."""
+        """Fill `item.examples` and `item.encoded`. Returns the error, or None."""
         if len(tokens) * len(item.held) > self._input_tokens:
             return TooManyTokens(len(tokens), len(item.held), self._input_tokens)
         for loaded in item.held:
-            version = loaded.adapter.ref
             try:
                 example = loaded.adapter.spec.unlabelled(item.text)
                 item.examples.append(example)
                 item.encoded.append(self._trunk.encoder.arrange(tokens, example.words))
             except BaseException as error:  # raised by the word splitter of a plugin
-                return _answer_error(version, "split", error)
-            try:
-                if self._trunk.registry.tier(loaded) != "device":
-                    self._trunk.registry.adapters([loaded])
-            except OneTrunkError as error:
-                return AdapterUnavailable(version, error)
-            except BaseException as error:
-                return _answer_error(version, "the reload", error)
+                return _answer_error(loaded.adapter.ref, "split", error)
         return None
 
-    def _logits(self, items: Sequence[WorkItem]) -> list[list[np.ndarray]]:
-        """Return for each item the logits of each of its adapters, (units, labels)."""
+    def _logits(self, pairs: Sequence[tuple[LoadedVersion, Encoded]]) -> list[np.ndarray | OneTrunkError]:
+        """Return the logits of each pair of a version and a text, or the error of the pair.
+
+        Adapters that were evicted from the device are reloaded. If the forward pass of several pairs fails, each
+        half is computed again. To isolate one failing pair among n takes about 2 log2(n) more passes.
+
+        Logits are (units, labels): one row for each word, or one row for the whole text.
+        """
         slots: dict[Key, int] = {}
         adapters: list[Adapter] = []
         jobs = []
-        for item in items:
-            for loaded, encoded in zip(item.held, item.encoded, strict=True):
+        try:
+            for loaded, encoded in pairs:
                 if loaded.key not in slots:
                     slots[loaded.key] = len(adapters)
                     adapters += self._trunk.registry.adapters([loaded])
                 jobs.append(LogitsRequest(encoded, slots[loaded.key]))
-        logits = iter(compute_logits(self._trunk.trunk, adapters, jobs, self._batch_tokens))
-        return [list(islice(logits, len(item.held))) for item in items]
-
-    def _forward_error(self, item: WorkItem, error: BaseException) -> OneTrunkError:
-        """Return the error of an item whose forward pass failed.
-
-        It names the first adapter whose own pass fails, or all adapters if each pass succeeds alone.
-        """
-        versions = [loaded.adapter.ref for loaded in item.held]
-        if isinstance(error, OneTrunkError) and not isinstance(error, TaskSpecError):
-            return AdapterUnavailable(", ".join(versions), error)
-        if len(versions) > 1:
-            for i, version in enumerate(versions):
-                try:
-                    self._logits([item.only(i)])
-                except BaseException as own:
-                    return _answer_error(version, "the forward pass", own)
-        return _answer_error(", ".join(versions), "the forward pass", error)
+            return [*compute_logits(self._trunk.trunk, adapters, jobs, self._batch_tokens)]
+        except BaseException as error:  # raised by the head of a plugin, a reload, or a full GPU
+            if len(pairs) > 1:
+                count, half = len(pairs), len(pairs) // 2
+                _log.warning(
+                    "a forward pass of %d texts failed with %s; computing its halves again",
+                    count,
+                    _kind(error),
+                )
+                return [*self._logits(pairs[:half]), *self._logits(pairs[half:])]
+            version = pairs[0][0].adapter.ref
+            if isinstance(error, OneTrunkError) and not isinstance(error, TaskSpecError):
+                return [AdapterUnavailable(version, error)]
+            return [_answer_error(version, "the forward pass", error)]
 
 
-def _decode(item: WorkItem, logits: Sequence[np.ndarray]) -> Result:
-    """Return the answers of an item, or the error of the first adapter whose decoder fails."""
+def _decode(item: WorkItem, logits: Sequence[np.ndarray | OneTrunkError]) -> Result:
+    """Return the answers of an item, or the error of the first adapter that fails."""
     answers: list[AdapterAnswer] = []
     for name, loaded, example, own in zip(item.names, item.held, item.examples, logits, strict=True):
+        if isinstance(own, OneTrunkError):
+            return own
         adapter = loaded.adapter
         try:
             record = adapter.spec.decode(example, own, adapter.labels, adapter.settings)
@@ -138,7 +123,7 @@ def _decode(item: WorkItem, logits: Sequence[np.ndarray]) -> Result:
 
 
 def _answer_error(version: str, step: str, error: BaseException) -> OneTrunkError:
-    """Log the traceback of a failed step, and return the error of the text."""
+    """Log the traceback of the step that failed, and return the error for the client."""
     _log.error("%s failed to answer a text: %s raised %s", version, step, _kind(error), exc_info=error)
     if isinstance(error, SystemExit | KeyboardInterrupt):
         return ExitRefused(version)
@@ -146,6 +131,6 @@ def _answer_error(version: str, step: str, error: BaseException) -> OneTrunkErro
 
 
 def _kind(error: BaseException) -> str:
-    """Return the class name of `error`; for a TaskSpecError, that of its cause."""
+    """Return the class name of `error`; for a TaskSpecError with a cause, that of the cause."""
     cause = error.__cause__ if isinstance(error, TaskSpecError) else None
     return type(cause or error).__name__

@@ -1,15 +1,18 @@
-"""A fair queue: every name gets an equal share of the tokens, however many items each has queued.
+"""A fair queue: every served name gets an equal share of the tokens, however many items it has queued.
 
 Start-time fair queueing (Goyal, Vin and Cheng 1996, doi:10.1145/248156.248171); for language models it is known as
 virtual token counters (Sheng et al. 2024, arXiv:2401.00588). Each name has a counter of the tokens that it was
-served. The name with the lowest counter is served next, and its counter becomes the virtual time. A new name starts
-at the virtual time, so that an idle name saves nothing up. A name without items is forgotten when the virtual time
-reaches its counter.
+served. The next item is taken from the name with the lowest counter; the virtual time becomes this counter. The
+counter of a new name starts at the virtual time, so that a name gets no more than its share after it was idle. A
+name without items is forgotten when the virtual time reaches its counter.
+
+A name that floods the queue can be demoted: it then adds only a few tokens to the batches of the other names.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
@@ -17,45 +20,32 @@ from typing import Generic, TypeVar
 
 DEMOTED_TOKENS = 16
 """Tokens that a demoted name may add to each batch on average: about one text."""
-
 _RECENT_ITEMS = 256
-"""Recently removed items that are inspected to find out whether one name is alone."""
+"""Number of recently removed items that are inspected to find out whether they all belong to one name."""
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class QueueTicket(Generic[T]):
-    """Identifies a queued item."""
-
-    name: str
-    cost: int
-    item: T
+T = TypeVar("T", bound=Hashable)
 
 
 @dataclass(slots=True, eq=False)
 class _NameQueue(Generic[T]):
     """The items of one name.
 
-    served: the counter of the name.
-    entry: number of its valid entry in the heap.
-    tokens: sum of the costs of the items.
-    credit: tokens that the name may add to a batch while it is demoted.
+    served: the counter of the name, in tokens.
+    entry: number of the valid heap entry of the name.
+    costs: tokens of each item, in the order in which they were queued.
+    tokens: sum of `costs`.
+    credit: tokens that the name may add to the next batch while it is demoted.
     """
 
     served: int
     entry: int = 0
-    tickets: OrderedDict[QueueTicket[T], None] = field(default_factory=OrderedDict)
+    costs: OrderedDict[T, int] = field(default_factory=OrderedDict)
     tokens: int = 0
     credit: int = 0
 
-    @property
-    def first(self) -> QueueTicket[T] | None:
-        return next(iter(self.tickets), None)
-
 
 class FairQueue(Generic[T]):
-    """Items by name. Not thread-safe: callers hold a lock.
+    """Queued items, by name. Not thread-safe: callers hold a lock.
 
     tokens: sum of the costs of all queued items.
     """
@@ -63,38 +53,36 @@ class FairQueue(Generic[T]):
     def __init__(self) -> None:
         self.tokens = 0
         self._queues: dict[str, _NameQueue[T]] = {}
-        self._heap: list[tuple[int, int, str]] = []  # (counter, entry, name); old entries of a name are void
+        # (counter, entry, name); only the newest entry of a name is valid.
+        self._heap: list[tuple[int, int, str]] = []
         self._entries = count()
         self._virtual_time = 0
         self._count = 0
-        self._recent: deque[str] = deque(maxlen=_RECENT_ITEMS)  # names of the items that left last
+        self._recent: deque[str] = deque(maxlen=_RECENT_ITEMS)  # names of the items removed last
 
     def __len__(self) -> int:
         return self._count
 
-    def put(self, name: str, cost: int, item: T) -> QueueTicket[T]:
-        """Append `item`, which costs `cost` tokens, to the items of `name`; return its ticket."""
-        ticket = QueueTicket(name, cost, item)
+    def put(self, name: str, cost: int, item: T) -> None:
+        """Append `item`, which costs `cost` tokens and must not be queued yet, to the items of `name`."""
         if name not in self._queues:
             self._queues[name] = _NameQueue(self._virtual_time)
             self._push(name)
         queue = self._queues[name]
-        queue.tickets[ticket] = None
+        queue.costs[item] = cost
         queue.tokens += cost
         self.tokens += cost
         self._count += 1
-        return ticket
 
-    def drop(self, ticket: QueueTicket[T]) -> bool:
-        """Remove an item; return False if it has already left the queue."""
-        queue = self._queues.get(ticket.name)
-        if queue is None or ticket not in queue.tickets:
+    def drop(self, name: str, item: T) -> bool:
+        """Remove an item of `name`. Returns False if it is not queued."""
+        if name not in self._queues or item not in self._queues[name].costs:
             return False
-        self._remove(queue, ticket)
+        self._remove(name, item)
         return True
 
     def charge(self, name: str, tokens: int) -> None:
-        """Raise the counter of `name` by tokens that it used beyond the costs of its items; negative: lower it."""
+        """Add `tokens` to the counter of `name`; a negative number subtracts. Ignores a name that is not known."""
         if (queue := self._queues.get(name)) is not None:
             queue.served += tokens
             self._push(name)
@@ -106,75 +94,75 @@ class FairQueue(Generic[T]):
     def take(self, budget: int, demoted: str | None = None) -> list[T]:
         """Remove and return items of at most `budget` tokens in total, or one item that costs more.
 
-        A name gets at most half of a batch, unless it has been alone recently. While one name has most of the
-        queue, batches are therefore small, and new items wait less.
+        A name gets at most half of a batch, unless all recently removed items belong to it. While one name has most
+        of the queue, batches are therefore small, and new items wait less.
 
-        demoted: a name that may add one item after those of the others, on top of `budget`; nothing if the others
-            have no items.
+        demoted: a name that may add at most one item, on top of `budget`, and none if no other name has items.
         """
         taken = self._take(budget, demoted)
         aside = None if demoted is None else self._queues.get(demoted)
         if demoted is not None and aside is not None:
-            if taken and (ticket := aside.first) is not None:
-                aside.credit = min(aside.credit + DEMOTED_TOKENS, ticket.cost)  # saves up for one item only
-                if ticket.cost <= aside.credit:
-                    aside.credit -= ticket.cost
-                    taken.append(self._serve(aside, ticket))
+            if taken and aside.costs:
+                item, cost = next(iter(aside.costs.items()))
+                aside.credit = min(aside.credit + DEMOTED_TOKENS, cost)  # enough for one item at most
+                if cost <= aside.credit:
+                    aside.credit -= cost
+                    taken.append(self._serve(demoted, item))
             aside.served = max(aside.served, self._virtual_time)
             self._push(demoted)
         return taken
 
     def _take(self, budget: int, excluded: str | None) -> list[T]:
-        """Remove and return items of at most `budget` tokens of all names but one."""
+        """Remove and return items of at most `budget` tokens, of all names except `excluded`."""
         taken: list[T] = []
         left, total = budget, self.tokens
         shares: dict[str, int] = {}
         taken_tokens: Counter[str] = Counter()
-        while self._count and (ticket := self._next_ticket(excluded)) is not None:
-            name, queue = ticket.name, self._queues[ticket.name]
-            if name not in shares:
-                shares[name] = self._share(name, budget, total - queue.tokens)
-            over_share = taken_tokens[name] and taken_tokens[name] + ticket.cost > shares[name]
-            if taken and (ticket.cost > left or over_share):
+        while self._count and (name := self._next_name(excluded)) is not None:
+            queue = self._queues[name]
+            item, cost = next(iter(queue.costs.items()))
+            if name not in shares:  # half of the batch, or all of it if no other name is or was queued
+                alone = queue.tokens == total and self.is_alone(name)
+                shares[name] = budget if alone else max(DEMOTED_TOKENS, budget // 2)
+            over_share = taken_tokens[name] and taken_tokens[name] + cost > shares[name]
+            if taken and (cost > left or over_share):
                 break
-            left -= ticket.cost
-            taken_tokens[name] += ticket.cost
-            taken.append(self._serve(queue, ticket))
+            left -= cost
+            taken_tokens[name] += cost
+            taken.append(self._serve(name, item))
         return taken
 
-    def _next_ticket(self, excluded: str | None) -> QueueTicket[T] | None:
-        """Return the first ticket of the name with the lowest counter, and advance the virtual time to it."""
+    def _next_name(self, excluded: str | None) -> str | None:
+        """Return the name with the lowest counter that has items, and set the virtual time to this counter."""
         while self._heap:
             served, entry, name = self._heap[0]
             queue = self._queues.get(name)
             if name != excluded and queue is not None and queue.entry == entry:
                 self._virtual_time = max(self._virtual_time, served)
-                if (ticket := queue.first) is not None:
-                    return ticket
+                if queue.costs:
+                    return name
                 del self._queues[name]
             heappop(self._heap)
         return None
 
-    def _share(self, name: str, budget: int, other_tokens: int) -> int:
-        """Return the maximum tokens of `name` in a batch: half, or all if no other name was served recently."""
-        return budget if not other_tokens and self.is_alone(name) else max(DEMOTED_TOKENS, budget // 2)
-
     def _push(self, name: str) -> None:
-        """Add the valid entry of a name to the heap."""
+        """Add an entry for a name to the heap, which makes its older entries invalid."""
         queue = self._queues[name]
         queue.entry = next(self._entries)
         heappush(self._heap, (queue.served, queue.entry, name))
 
-    def _serve(self, queue: _NameQueue[T], ticket: QueueTicket[T]) -> T:
+    def _serve(self, name: str, item: T) -> T:
         """Remove an item, and raise the counter of its name."""
-        self._remove(queue, ticket)
-        queue.served += ticket.cost
-        self._push(ticket.name)
-        return ticket.item
+        self._queues[name].served += self._remove(name, item)
+        self._push(name)
+        return item
 
-    def _remove(self, queue: _NameQueue[T], ticket: QueueTicket[T]) -> None:
-        del queue.tickets[ticket]
-        queue.tokens -= ticket.cost
-        self._recent.append(ticket.name)
-        self.tokens -= ticket.cost
+    def _remove(self, name: str, item: T) -> int:
+        """Remove an item, and return its cost."""
+        queue = self._queues[name]
+        cost = queue.costs.pop(item)
+        queue.tokens -= cost
+        self.tokens -= cost
         self._count -= 1
+        self._recent.append(name)
+        return cost

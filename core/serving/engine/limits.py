@@ -6,48 +6,43 @@ from dataclasses import dataclass
 
 from onetrunk.core.errors import UsageError
 
-BATCH_TOKENS = {"cpu": 256, "cuda": 16384}
-"""Default tokens of a batch, by device: enough for nearly full throughput, few enough for a short batch."""
-QUEUE_TOKENS = {"cpu": 65536, "cuda": 1048576}
-"""Default upper bound of accepted but unanswered tokens, by device; it bounds their memory."""
-CPU_WORKERS, GPU_WORKERS = 4, 2
-"""Default device threads. A CPU has no more than torch's threads; on a GPU one prepares while one computes."""
-INPUT_TOKENS = {"cpu": 65536, "cuda": 1048576}
-"""Default tokens of one text, multiplied by its adapters: a few seconds of computation."""
-MAX_WAIT_MS = 60_000
-"""Upper bound of `Limits.wait_ms`."""
+_CPU_WORKERS = 4
+"""Default maximum number of device threads on a CPU."""
+_MAX_WAIT_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """The limits of a service. A text costs its number of tokens for each of its adapters.
 
-    batch_tokens: maximum tokens of a batch; a longer text is a batch of its own.
-    workers: device threads, each of which computes a batch of its own.
-    queue_seconds: target queueing delay at the measured throughput. Beyond it, requests are refused with QueueFull;
-        streams wait.
-    queue_tokens: maximum of accepted but unanswered tokens, at any throughput.
-    wait_ms: milliseconds that an idle device thread waits for a batch to fill.
+    batch_tokens: maximum tokens of a batch; a longer text is a batch of its own. The default is enough for nearly
+        full throughput, and small enough for a short batch.
+    workers: number of device threads; each one computes one batch at a time.
+    queue_seconds: target queueing delay at the measured throughput. Beyond it, requests are refused with QueueFull,
+        and the lines of a stream wait.
+    queue_tokens: maximum number of accepted but unanswered tokens, at any throughput; it bounds their memory.
+    wait_ms: milliseconds that an idle device thread waits for a batch to fill; 0 to 60,000.
     request_seconds: maximum duration of a request.
-    inputs: maximum texts of a request.
-    adapters: maximum adapters of a text.
-    characters: maximum characters of a text.
-    input_tokens: maximum tokens of a text, multiplied by its adapters.
-    body_bytes: maximum bytes of a request body.
+    inputs: maximum number of texts in a request.
+    adapters: maximum number of adapters for a text.
+    characters: maximum number of characters of a text.
+    input_tokens: maximum number of tokens of a text, multiplied by its number of adapters. The default is a few
+        seconds of computation.
+    body_bytes: maximum number of bytes in a request body.
 
-    Raises UsageError if a value is not positive; `wait_ms` may be 0, and is at most `MAX_WAIT_MS`.
+    Raises UsageError if a value is out of range.
     """
 
-    batch_tokens: int = BATCH_TOKENS["cpu"]
+    batch_tokens: int = 256
     workers: int = 1
     queue_seconds: float = 0.25
-    queue_tokens: int = QUEUE_TOKENS["cpu"]
+    queue_tokens: int = 65536
     wait_ms: float = 1.0
     request_seconds: float = 30.0
     inputs: int = 256
     adapters: int = 64
     characters: int = 32768
-    input_tokens: int = INPUT_TOKENS["cpu"]
+    input_tokens: int = 65536
     body_bytes: int = 8 * 2**20
 
     def __post_init__(self) -> None:
@@ -56,22 +51,16 @@ class Limits:
             least = 0 if name == "wait_ms" else 1e-3 if name.endswith("_seconds") else 1
             if not least <= value < float("inf"):
                 raise UsageError(f"{name} is {value}; expected a number of at least {least}")
-        if self.wait_ms > MAX_WAIT_MS:
-            raise UsageError(f"wait_ms is {self.wait_ms}; expected at most {MAX_WAIT_MS}")
+        if self.wait_ms > _MAX_WAIT_MS:
+            raise UsageError(f"wait_ms is {self.wait_ms}; expected at most {_MAX_WAIT_MS}")
 
     @classmethod
-    def for_device(cls, device: str, threads: int = 1, **options: float | None) -> Limits:
-        """Return the default limits of a device type, with `options` in their place where they are not None.
+    def for_device(cls, device: str, threads: int = 1) -> Limits:
+        """Return the default limits of a device type.
 
         device: `cpu` or `cuda`.
-        threads: CPU threads that the device threads share.
+        threads: number of CPU threads that the device threads share.
         """
-        defaults = {
-            "batch_tokens": BATCH_TOKENS,
-            "queue_tokens": QUEUE_TOKENS,
-            "input_tokens": INPUT_TOKENS,
-        }
-        values: dict[str, float] = {name: by.get(device, by["cpu"]) for name, by in defaults.items()}
-        values["workers"] = GPU_WORKERS if device == "cuda" else min(CPU_WORKERS, threads)
-        values |= {name: value for name, value in options.items() if value is not None}
-        return cls(**values)  # type: ignore[arg-type]
+        if device == "cuda":  # one device thread prepares its batch while the other one computes
+            return cls(batch_tokens=16384, queue_tokens=2**20, input_tokens=2**20, workers=2)
+        return cls(workers=min(_CPU_WORKERS, threads))

@@ -1,27 +1,23 @@
-"""Records of a request: its texts, one work item for each text, and the results."""
+"""Records of a request: its texts, a work item for each text, and the results."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference.registry import LoadedVersion
-from onetrunk.core.serving.engine.fair_queue import QueueTicket
 from onetrunk.core.tasks import Example, JSONObject
-
-_BYTES_PER_TOKEN = 4
-"""UTF-8 bytes of an average token; estimates the tokens of a text before it is tokenised."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """A text and the served names of the adapters that answer it.
+    """A text and the adapters that answer it.
 
-    adapters: may repeat a name; the answers then repeat, too.
+    adapters: the names under which the adapters are served; a repeated name repeats its answer.
     """
 
     text: str
@@ -29,7 +25,7 @@ class TextRequest:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the names without repetitions, in the order requested."""
+        """The served names without repetitions, in the order requested."""
         return tuple(dict.fromkeys(self.adapters))
 
 
@@ -59,20 +55,21 @@ Result: TypeAlias = list[AdapterAnswer] | OneTrunkError
 class PendingRequest:
     """Collects the results of a request. Used only on the event loop that was running when it was created.
 
-    done: a future that completes when every result is there, or when the time limit is reached.
-    left: results still missing.
-    gone: True if the caller no longer waits, because it was cancelled or the time limit was reached.
+    done: completes when every result is there, or when the time limit is reached.
+    results: the result of each text; an empty list until `settle` stores one.
+    left: number of results that are missing.
+    abandoned: True if the caller no longer waits, because it was cancelled or the time limit was reached.
     """
 
     def __init__(self, count: int) -> None:
         self.loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self.loop.create_future()
-        self.results: list[Result | None] = [None] * count
+        self.results: list[Result] = [[] for _ in range(count)]
         self.left = count
-        self.gone = False
+        self.abandoned = False
 
     def settle(self, index: int, result: Result) -> None:
-        """Store the result of a text; call this once for each text."""
+        """Store the result of the text with this index. Call it once for each text."""
         self.results[index] = result
         self.left -= 1
         if not self.left:
@@ -88,14 +85,15 @@ class PendingRequest:
 class WorkItem:
     """One text and the loaded versions that answer it.
 
-    The lists have one element for each distinct adapter, in the order requested.
+    Each list has one element for each distinct adapter, in the order requested.
 
-    held: the loaded versions, which the registry keeps until they are released.
+    names: served names.
+    held: loaded versions; the registry keeps them until they are released.
+    request, index: the request that the text belongs to, and the index of the text in it.
     costs: tokens; estimated until the text is tokenised.
-    request, index: the request that the text belongs to, and its index there.
+    examples, encoded: the text as the task of each adapter splits it, and its tokens; empty until it is tokenised.
     queue_name: the served name under which the item waits in the fair queue.
-    queued_at: when it entered the queue, in seconds of `time.perf_counter`.
-    ticket: its ticket in the queue; None before it is queued.
+    queued_at: the time of `time.perf_counter` at which the item entered the queue.
     """
 
     text: str
@@ -108,44 +106,20 @@ class WorkItem:
     encoded: list[Encoded] = field(default_factory=list)
     queue_name: str = ""
     queued_at: float = 0.0
-    ticket: QueueTicket[WorkItem] | None = None
-
-    @classmethod
-    def from_text(
-        cls, given: TextRequest, held: Sequence[LoadedVersion], request: PendingRequest, index: int
-    ) -> WorkItem:
-        """Return the item of a text, with estimated costs."""
-        size = len(given.text) if given.text.isascii() else len(given.text.encode("utf-8", "surrogatepass"))
-        estimate = size // _BYTES_PER_TOKEN + 2
-        return cls(given.text, given.names, held, request, index, [estimate] * len(held))
 
     @property
     def charges(self) -> list[tuple[str, int]]:
-        """Return pairs of a served name and its tokens."""
+        """Pairs of a served name and its tokens."""
         return list(zip(self.names, self.costs, strict=True))
 
-    def only(self, i: int) -> WorkItem:
-        """Return a copy for the adapter with index `i` alone."""
-        own = slice(i, i + 1)
-        return replace(
-            self,
-            names=self.names[own],
-            held=self.held[own],
-            costs=self.costs[own],
-            examples=self.examples[own],
-            encoded=self.encoded[own],
-        )
 
-
-def repeat_answers(inputs: Sequence[TextRequest], results: Iterable[Result | None]) -> list[Result]:
+def repeat_answers(inputs: Sequence[TextRequest], results: Iterable[Result]) -> list[Result]:
     """Return the results with an answer for every requested name, repeated names included.
 
-    results: of each text, with one answer for each distinct name.
+    results: the result of each text, with one answer for each distinct name.
     """
     repeated: list[Result] = []
     for given, result in zip(inputs, results, strict=True):
-        if result is None:
-            raise RuntimeError("a request ended before each of its texts had a result")
         if isinstance(result, list) and len(result) < len(given.adapters):
             by_name = {answer.adapter: answer for answer in result}
             result = [by_name[name] for name in given.adapters]

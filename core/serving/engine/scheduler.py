@@ -1,4 +1,4 @@
-"""The scheduler: device threads that take batches from the fair queue."""
+"""The scheduler: a fair queue, and device threads, which take batches from it and compute them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from onetrunk.core.serving.engine.fair_queue import FairQueue
 from onetrunk.core.serving.engine.requests import WorkItem
 
 _MIN_SPLIT_TOKENS = 64
-"""Fewer tokens are not split between device threads: one thread takes little longer for all than for half."""
+"""Fewer queued tokens are not split between idle device threads: two small batches are hardly faster than one."""
 _RECENT_REQUESTS = 64
-"""Recent requests that are inspected to detect a flood."""
+"""Number of recent requests that are inspected to detect a flood."""
 _FLOOD_SECONDS = 1.0
-"""A name counts as flooding until this long after its last detection."""
+"""Seconds for which a name is demoted after a flood was detected."""
 _log = logging.getLogger(__name__)
 
 
 class Scheduler:
-    """A fair queue and the device threads that empty it. Thread-safe.
+    """Queues work items, and computes them in batches on its device threads. Thread-safe.
 
-    compute: computes a batch, on a device thread; an exception is logged.
+    compute: computes a batch, on a device thread; an exception that it raises is logged.
     tokens: maximum tokens of a batch; a longer text is a batch of its own.
     wait: seconds that an idle device thread waits for a batch to fill.
     workers: number of device threads.
@@ -35,10 +35,10 @@ class Scheduler:
     ) -> None:
         self._compute, self._tokens, self._wait = compute, tokens, wait
         self._queue: FairQueue[WorkItem] = FairQueue()
-        self._gathering = threading.Lock()  # held by the one thread that collects its next batch
+        self._gathering = threading.Lock()  # held by the one thread that waits for its next batch
         self._changed = threading.Condition()
         self._idle = workers
-        # For each recent request: None if it was admitted, else the names that it was refused for.
+        # The last requests: None for an admitted one, and for a refused one the names without capacity.
         self._recent: deque[str | None] = deque(maxlen=_RECENT_REQUESTS)
         self._flooding, self._flood_ends = "", 0.0
         self._closing = False
@@ -51,13 +51,13 @@ class Scheduler:
 
     @property
     def waiting(self) -> tuple[int, int]:
-        """Return the number of queued texts, and the sum of their tokens."""
+        """The number of queued texts, and the sum of their tokens."""
         with self._changed:
             return len(self._queue), self._queue.tokens
 
     @property
     def alive(self) -> bool:
-        """Return whether all device threads run."""
+        """Whether all device threads run."""
         return all(thread.is_alive() for thread in self._threads)
 
     def put(self, items: Iterable[WorkItem]) -> None:
@@ -66,16 +66,16 @@ class Scheduler:
             self._recent.append(None)
             for item in items:
                 item.queued_at = time.perf_counter()
-                item.ticket = self._queue.put(item.queue_name, sum(item.costs), item)
+                self._queue.put(item.queue_name, sum(item.costs), item)
             self._changed.notify()
 
     def drop(self, items: Iterable[WorkItem]) -> list[WorkItem]:
-        """Remove the items that are still queued, and return them."""
+        """Remove from the queue those items that are still in it, and return them."""
         with self._changed:
-            return [item for item in items if item.ticket is not None and self._queue.drop(item.ticket)]
+            return [item for item in items if self._queue.drop(item.queue_name, item)]
 
     def charge(self, tokens: Mapping[str, int]) -> None:
-        """Charge each name the tokens by which its items cost more than estimated; negative: less."""
+        """Charge each name the tokens by which its items cost more than estimated; negative if they cost less."""
         with self._changed:
             for name, more in tokens.items():
                 self._queue.charge(name, more)
@@ -83,10 +83,10 @@ class Scheduler:
     def refused(self, names: Iterable[str]) -> None:
         """Record that a request was refused because `names` had no capacity left, and detect a flood.
 
-        A name floods if it was refused in more than half of the recent requests. For one second it is then demoted:
-        it adds at most one item to each batch of the others, and gets batches of its own (of half the size) only
-        while more than half of the device threads are idle. It so keeps about half of the capacity. Its
-        requests are then admitted again, which ends the demotion when the flood ends.
+        A name floods if it was refused in more than half of the recent requests. It is then demoted for one second:
+        it adds at most one item to each batch of other names, and gets batches of its own (of half the size) only
+        while more than half of the device threads are idle. It therefore keeps about half of the capacity. When the
+        flood ends, the requests of the name are admitted again, and the demotion is not repeated.
         """
         with self._changed:
             self._recent.extend(names)
@@ -107,17 +107,17 @@ class Scheduler:
         while batch := self._next_batch():
             try:
                 self._compute(batch)
-            except BaseException:  # also SystemExit: without its threads the service answers nothing
+            except BaseException:  # also SystemExit, because it must not end the thread
                 _log.exception("an error escaped from the computation of a batch of %d texts", len(batch))
             with self._changed:
                 self._idle += 1
                 self._changed.notify()
 
     def _next_batch(self) -> list[WorkItem]:
-        """Wait for the next batch and return it; an empty list if the scheduler closes and nothing is queued."""
+        """Wait for the next batch. Returns an empty list if the scheduler closes and nothing is queued."""
         with self._gathering, self._changed:
             while not (batch := self._take()) and not (self._closing and not self._queue):
-                if self._queue:  # only demoted items: wait until their demotion ends, or something changes
+                if self._queue:  # only items of the demoted name: wait for the end of its demotion
                     self._changed.wait(max(0.0, self._flood_ends - time.perf_counter()))
                 else:
                     self._changed.wait()
@@ -133,12 +133,14 @@ class Scheduler:
                 return
 
     def _take(self) -> list[WorkItem]:
-        """Take a batch from the queue: this thread's share of the queued tokens; empty if there is none."""
+        """Take this thread's share of the queued tokens. Returns an empty list if no item may be taken now."""
         share = -(-self._queue.tokens // self._idle)
         budget = min(self._tokens, max(_MIN_SPLIT_TOKENS, share))
         flooded = time.perf_counter() < self._flood_ends and not self._queue.is_alone(self._flooding)
         if not flooded or self._closing:
             return self._queue.take(budget)
-        if 2 * self._idle > len(self._threads):  # a small batch, as others will arrive before it is done
+        if 2 * self._idle > len(
+            self._threads
+        ):  # a small batch, because other names may need this thread soon
             return self._queue.take(min(budget, self._tokens // 2))
         return self._queue.take(budget, demoted=self._flooding)

@@ -1,4 +1,4 @@
-"""Status records of the serving engine: one for each served adapter, one for the engine. No torch is imported."""
+"""Status records of a serving backend. No torch is imported."""
 
 from __future__ import annotations
 
@@ -13,14 +13,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class AdapterStatus:
-    """A served adapter.
+class BackendInfo:
+    """Static facts of a backend.
 
+    backbone: public name of the backbone.
+    device: torch device, such as `cpu` or `cuda:0`.
+    precision: precision of the frozen trunk.
+    """
+
+    backbone: str
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterStatus:
+    """The status of a served adapter.
+
+    name: the served name.
     version: the version in service, such as `ner@3`.
-    reference: what was requested when it was loaded, such as `ner@prod`.
+    reference: what was requested when the version was loaded, such as `ner@prod`.
     since: when this version began to serve.
     requests: texts answered since the name was first loaded.
-    requests_per_second: over the last minute.
+    requests_per_second: texts answered per second over the last minute.
     p95: 95th percentile of the latency in seconds, over the last minute; None if there was no request.
     """
 
@@ -38,16 +53,16 @@ class AdapterStatus:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """The state of a serving engine.
+    """The state of a serving backend.
 
     state: `ready`, `overloaded`, `draining`, or `broken` if a device thread has ended.
     waiting_texts: accepted texts that are not in a batch yet.
     waiting_tokens: accepted tokens that are not answered yet.
     limit_tokens: the current bound of `waiting_tokens`.
     wait_p95: 95th percentile of the queueing delay in seconds; None if no batch was run in the last minute.
-    requests_per_second: over the last minute.
+    requests_per_second: requests answered per second over the last minute.
     adapters: number of served names.
-    uptime: seconds.
+    uptime: seconds since the backend was started.
     """
 
     state: str

@@ -1,96 +1,147 @@
-"""The ASGI application: the routes of the API, and the files of the web pages."""
+"""The ASGI application: the routes of the API, the files of the web pages, and what all requests have in common.
+
+For every request, the application checks the `Host` header and the token, adds an id and security headers to the
+response, writes a log line, and answers with a problem (`problems`) if a handler raises an exception. It does so
+without Starlette's middleware, which would make every prediction slower.
+"""
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from importlib.resources import files
 
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
 from starlette.routing import Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from typing_extensions import override
 
+from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.serving.engine.backend import ServingBackend
 from onetrunk.core.serving.http.auth import Access
-from onetrunk.core.serving.http.body_reader import BodyReader
-from onetrunk.core.serving.http.json_log import EventLog
-from onetrunk.core.serving.http.middleware import CONTEXT, RequestMiddleware
-from onetrunk.core.serving.http.openapi import document
-from onetrunk.core.serving.http.problems import Refusal
+from onetrunk.core.serving.http.json_log import EventLog, LogSampler
+from onetrunk.core.serving.http.problems import Refusal, problem_of
 from onetrunk.core.serving.http.prometheus import Metrics
-from onetrunk.core.serving.http.request_context import JSON_TYPE, RequestContext, encode_json
-from onetrunk.core.serving.http.routes import ROUTES
-from onetrunk.core.serving.http.service import Handler, HttpService
+from onetrunk.core.serving.http.request import JSON_TYPE, BodyReader, RequestContext, problem_response
+from onetrunk.core.serving.http.routes import ROUTES, Route, document
+from onetrunk.core.serving.http.service import HttpService
+from onetrunk.core.serving.http.sockets import host_of, is_loopback
 
+_CONTEXT = "onetrunk.request"
+"""Key of the ASGI scope: the `RequestContext`."""
+_CLIENT_CLOSED = 499
+"""Status in the log and the metrics if the client disconnected before it had a response. It is never sent."""
+_SECURITY_HEADERS = (
+    (b"content-security-policy", b"default-src 'self'; base-uri 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
 _MEDIA_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".ico": "image/x-icon",
-    ".png": "image/png",
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
 }
 _PATHS = {"index.html": "/", "docs.html": "/docs"}
-"""URL path of a file of `page/`; that of any other file is its name."""
+"""URL path of a file of `page/`; the path of any other file is its name."""
+_log = logging.getLogger(__name__)
 
 
 class App:
-    """The ASGI application. service: the objects that its handlers share."""
+    """The ASGI application.
 
-    def __init__(self, service: HttpService) -> None:
-        self.service = service
-        paths: dict[str, dict[str, Handler]] = defaultdict(dict)
-        for route in ROUTES:
-            paths[route.path][route.method] = route.handler
-        # Made once: it takes long, and never changes.
-        paths["/openapi.json"]["GET"] = _file_handler(encode_json(document(ROUTES)), JSON_TYPE)
-        for file in (files("onetrunk.core.serving.http") / "page").iterdir():
-            media = _MEDIA_TYPES.get("." + file.name.rpartition(".")[2])
-            if media is not None:
-                path = _PATHS.get(file.name, f"/{file.name}")
-                paths[path]["GET"] = _file_handler(file.read_bytes(), media)
-        routes = [Path(path, _Endpoint(service, path, handlers)) for path, handlers in paths.items()]
-        self._app = RequestMiddleware(_Router(routes, redirect_slashes=False), service)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        await self._app(scope, receive, send)
-
-
-def make_app(
-    engine: ServingBackend,
-    *,
-    access: Access | None = None,
-    log: EventLog | None = None,
-    loopback_only: bool | None = None,
-) -> App:
-    """Return the application of a backend.
-
-    engine: if its event sink is a `Metrics`, `/metrics` shows the engine's events too.
+    engine: the backend. If its event sink is a `Metrics`, `/metrics` shows the backend's events too.
     access: the tokens; by default there are none.
     log: by default, a log on stderr.
-    loopback_only: refuse requests whose `Host` is not a loopback name; by default, if there are no tokens.
-        Otherwise any web page could reach the service through a domain that resolves to 127.0.0.1 (DNS rebinding).
     """
-    access = access or Access()
-    metrics = engine.events if isinstance(engine.events, Metrics) else Metrics()
-    metrics.watch(engine)
-    return App(
-        HttpService(
+
+    def __init__(
+        self, engine: ServingBackend, *, access: Access | None = None, log: EventLog | None = None
+    ) -> None:
+        metrics = engine.events if isinstance(engine.events, Metrics) else Metrics()
+        metrics.watch(engine)
+        self.service = HttpService(
             engine=engine,
-            access=access,
+            access=access or Access(),
             metrics=metrics,
             log=log or EventLog(),
             body_reader=BodyReader(engine.limits),
-            loopback_only=access.is_open if loopback_only is None else loopback_only,
         )
-    )
+        paths: dict[str, dict[str, Route]] = defaultdict(dict)
+        for route in (*ROUTES, *_file_routes()):
+            paths[route.path][route.method] = route
+        endpoints = [Path(path, _Endpoint(self.service, path, routes)) for path, routes in paths.items()]
+        self._router = _Router(endpoints, redirect_slashes=False)
+        self._overload = LogSampler()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        request, method = RequestContext(scope, receive), scope["method"]
+        self.service.metrics.request_started()
+        inner = {**scope, _CONTEXT: request, "method": "GET" if method == "HEAD" else method}
+        reply = partial(self._send, request, send)
+        try:
+            # Otherwise any web page could send requests by a domain that resolves to 127.0.0.1 (DNS rebinding).
+            if self.service.access.is_open and not is_loopback(host_of(request.header(b"host"))):
+                detail = "without tokens, this service answers only requests to localhost and 127.0.0.1"
+                raise Refusal("forbidden", detail)
+            await self._router(inner, receive, reply)
+        except ClientDisconnect:
+            request.status = _CLIENT_CLOSED
+        except Exception as error:
+            if not isinstance(error, OneTrunkError):
+                _log.error("request %s failed", request.id, exc_info=error)
+            if request.status:  # the response has begun; the server closes the connection
+                raise
+            problem = problem_of(request.grant.redact(error))
+            self.service.metrics.problem_sent(problem.kind)
+            await problem_response(problem, request.id)(inner, receive, reply)
+        finally:
+            request.end()
+            self._record(request, method, request.status or _CLIENT_CLOSED)
+
+    async def _send(self, request: RequestContext, send: Send, message: Message) -> None:
+        """Send a part of a response; its start gets the common headers."""
+        if message["type"] == "http.response.start":
+            request.status = message["status"]
+            headers = [*message["headers"], (b"x-request-id", request.id.encode()), *_SECURITY_HEADERS]
+            # After `Expect: 100-continue` and an error, the server cannot tell the body from a next request.
+            body_unsent = request.status >= 400 and b"expect" in request.headers
+            if self.service.draining or body_unsent:
+                headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
+        await send(message)
+
+    def _record(self, request: RequestContext, method: str, status: int) -> None:
+        """Add a completed request to the metrics and the log."""
+        seconds = time.perf_counter() - request.began
+        self.service.metrics.request_ended(request.route, status, seconds)
+        left_out = self._overload.sample() if status == 429 else 0
+        if left_out is None:
+            return
+        self.service.log.write(
+            "request",
+            id=request.id,
+            method=method,
+            route=request.route,
+            status=status,
+            ms=round(1e3 * seconds, 2),
+            inputs=request.inputs,
+            token=request.grant.name,
+            left_out=left_out or None,
+        )
 
 
 class _Router(Router):
-    """Starlette's router, which answers an unknown path with a problem."""
+    """Starlette's router, but an unknown path is answered with a problem."""
 
     @override
     async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,26 +151,37 @@ class _Router(Router):
 
 
 class _Endpoint:
-    """The ASGI application of one path, with a handler for each method."""
+    """The ASGI application of one path. routes: by method."""
 
-    def __init__(self, service: HttpService, path: str, handlers: Mapping[str, Handler]) -> None:
-        self._service, self._path, self._handlers = service, path, handlers
+    def __init__(self, service: HttpService, path: str, routes: Mapping[str, Route]) -> None:
+        self._service, self._path, self._routes = service, path, routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request: RequestContext = scope[CONTEXT]
+        request: RequestContext = scope[_CONTEXT]
         request.route, request.params = self._path, scope["path_params"]
-        handler = self._handlers.get(scope["method"])
-        if handler is None:
-            allow = ", ".join(sorted({*self._handlers, *(("HEAD",) if "GET" in self._handlers else ())}))
+        route = self._routes.get(scope["method"])
+        if route is None:
+            allow = ", ".join(sorted({*self._routes, *(("HEAD",) if "GET" in self._routes else ())}))
             raise Refusal("method-not-allowed", f"this path has only the methods {allow}", {"Allow": allow})
-        response = await handler(self._service, request)
+        if route.secured:
+            request.grant = self._service.access.grant(request.header(b"authorization"), route.scope)
+        response = await route.handler(self._service, request)
         await response(scope, receive, send)
 
 
-def _file_handler(content: bytes, media: str) -> Handler:
-    """Return the handler of a file. A browser may keep the file, but must check for a new version each time."""
+def _file_routes() -> Iterator[Route]:
+    """Yield the routes of the OpenAPI document and of the files of the web pages."""
+    yield _file_route("/openapi.json", bytes(JSONResponse(document()).body), JSON_TYPE)
+    for file in (files("onetrunk.core.serving.http") / "page").iterdir():
+        media_type = _MEDIA_TYPES.get(file.name.rpartition(".")[2])
+        if media_type is not None:
+            yield _file_route(_PATHS.get(file.name, f"/{file.name}"), file.read_bytes(), media_type)
+
+
+def _file_route(path: str, content: bytes, media_type: str) -> Route:
+    """Return the route of a file. A browser may keep the file, but must check for a new version each time."""
 
     async def file(_service: HttpService, _request: RequestContext) -> Response:
-        return Response(content, headers={"Content-Type": media, "Cache-Control": "no-cache"})
+        return Response(content, headers={"Content-Type": media_type, "Cache-Control": "no-cache"})
 
-    return file
+    return Route("GET", path, file, {}, secured=False)

@@ -4,9 +4,10 @@ uvicorn has no timeout for the head of a request (request line and headers), nor
 responses. It has no limit on the size of a head, nor on the number of requests that a client sends ahead
 (pipelining).
 
-A `Connection` stands between the transport and uvicorn's protocol. Of both it uses only the interfaces
-`asyncio.Protocol` and `asyncio.Transport`. While a request is under way, it forwards data only when the application
-waits for a part of the body. The application calls the connection, which it finds in the state of the ASGI scope.
+A `Connection` receives the data from the transport and forwards them to uvicorn's protocol. It uses only the
+interfaces `asyncio.Protocol` and `asyncio.Transport`, and nothing private of uvicorn. While a request is under
+way, it forwards data only if the application waits for a part of the body. The application gets the connection
+from the state of the ASGI scope, and reports the start and the end of each request to it.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from onetrunk.core.serving.http.problems import MEDIA_TYPE, Problem
 CONNECTION = "onetrunk.connection"
 """Key of `scope["state"]`: the connection."""
 HEAD_SECONDS = 20.0
-"""Timeout for the head of a request, from its first byte or from the start of the connection."""
+"""Timeout for the head of a request in seconds, from its first byte or from the start of the connection."""
 WRITE_SECONDS = 60.0
-"""Timeout for a client that does not read its responses."""
+"""Timeout for a client that does not read its responses, in seconds."""
 HEAD_BYTES = 2**16
-"""Limit on the head of a request, and on the bytes between two parts of its body."""
+"""Limit on the bytes of a head, and on bytes that contain no part of a body, such as chunk extensions."""
 UNREAD_BYTES = 2**26
-"""Limit on the rest of a body after its response: some clients read the response only once all is sent."""
+"""Limit on the rest of a body after its response: some clients send the whole body before they read."""
 _HELD_BYTES = 2**16
 """Above this number of held bytes, the connection stops reading from the socket."""
 _PIECE_BYTES = 2**13
-"""Number of bytes forwarded at a time. They may be a hundred small requests, all of which uvicorn keeps."""
+"""Maximum number of bytes forwarded at a time. They may contain many small requests, and uvicorn keeps them all."""
 
 
 class Connection(asyncio.Protocol):
@@ -41,7 +42,7 @@ class Connection(asyncio.Protocol):
 
     protocol: the class of uvicorn's protocol.
     app_state: state of the ASGI scope.
-    settings: the other arguments of the protocol.
+    settings: the other arguments of `protocol`.
     disconnected: done once the connection is lost.
     """
 
@@ -52,25 +53,23 @@ class Connection(asyncio.Protocol):
         self._inner = protocol(app_state={**app_state, CONNECTION: self}, **settings)
         self.disconnected: asyncio.Future[None] = self._loop.create_future()
         self._held = bytearray()  # data received, but not forwarded yet
-        self._running = 0  # requests under way: 0 or 1, for a moment 2
+        self._running = 0  # number of requests under way: 0 or 1, and 2 for a moment
         self._waiting = False  # whether the application waits for a part of a body
-        self._next: asyncio.Handle | None = None
+        self._next: asyncio.Handle | None = None  # the scheduled call of `_forward_held`
         self._untaken = 0  # bytes forwarded since the application last received something
-        self._allowed = HEAD_BYTES  # limit of these bytes
-        self._head_began: float | None = self._loop.time()  # start of the current head; None: no head is due
+        self._allowed = HEAD_BYTES  # limit on `_untaken`
+        self._head_began: float | None = self._loop.time()  # start of the current head; None if there is none
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timeout of the first head."""
         self._transport = transport
         self._inner.connection_made(_Transport(transport))  # type: ignore[arg-type]  # forwards all
         self._check_head()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers and complete `disconnected`."""
         for handle in (self._head_timer, self._write_timer, self._next):
             if handle is not None:
                 handle.cancel()
@@ -81,12 +80,10 @@ class Connection(asyncio.Protocol):
 
     @override
     def eof_received(self) -> bool | None:
-        """Forward the end of the client's data."""
         return self._inner.eof_received()
 
     @override
     def data_received(self, data: bytes) -> None:
-        """Forward the data, or hold it until the application waits for it."""
         if self._held or len(data) > _PIECE_BYTES or (self._running and not self._waiting):
             self._held += data
             if len(self._held) > _HELD_BYTES:
@@ -97,14 +94,11 @@ class Connection(asyncio.Protocol):
 
     @override
     def pause_writing(self) -> None:
-        """Start the timeout of a client that does not read."""
         self._inner.pause_writing()
-        if self._write_timer is None:
-            self._write_timer = self._loop.call_later(WRITE_SECONDS, self._transport.abort)
+        self._write_timer = self._loop.call_later(WRITE_SECONDS, self._transport.abort)
 
     @override
     def resume_writing(self) -> None:
-        """Stop the timeout of a client that does not read."""
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
@@ -114,7 +108,7 @@ class Connection(asyncio.Protocol):
         """Report that the application has begun a request."""
         self._running += 1
         self._untaken, self._allowed, self._head_began = 0, HEAD_BYTES, None
-        if self._next is not None:  # uvicorn may already have the next request
+        if self._next is not None:  # the data forwarded last may already contain another request
             self._next.cancel()
             self._next = None
 
@@ -132,16 +126,16 @@ class Connection(asyncio.Protocol):
             self._schedule()
 
     def body_taken(self) -> None:
-        """Report that the application has received this part."""
+        """Report that the application has received a part of the body."""
         self._waiting, self._untaken = False, 0
 
     def _schedule(self) -> None:
-        """Schedule the next held piece, for after the application has handled the last one."""
+        """Schedule the next piece of the held data, so that the application can handle the last piece first."""
         if self._next is None:
             self._next = self._loop.call_soon(self._forward_held)
 
     def _forward_held(self) -> None:
-        """Forward the next held piece, if the application can take it; resume reading after the last."""
+        """Forward the next piece of the held data if the application can take it; then resume reading."""
         self._next = None
         if self._transport.is_closing() or (self._running and not self._waiting):
             return
@@ -154,7 +148,7 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _forward(self, data: bytes) -> None:
-        """Pass data to uvicorn's protocol, or refuse it above the limit."""
+        """Forward data to uvicorn's protocol, or refuse them above the limit."""
         self._untaken += len(data)
         if self._untaken > self._allowed:
             self._refuse()
@@ -181,22 +175,21 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def _check_head(self) -> None:
-        """Close the connection if the current head has timed out, and otherwise check again when it would."""
-        left = (
-            HEAD_SECONDS if self._head_began is None else self._head_began + HEAD_SECONDS - self._loop.time()
-        )
-        if left > 0:
-            self._head_timer = self._loop.call_later(left, self._check_head)
+        """Close the connection if the current head has timed out; otherwise check again later."""
+        now = self._loop.time()
+        timeout = (now if self._head_began is None else self._head_began) + HEAD_SECONDS
+        if now < timeout:
+            self._head_timer = self._loop.call_at(timeout, self._check_head)
         else:
             self._transport.close()
 
 
 class _Transport:
-    """The transport for uvicorn's protocol, which cannot pause reading: the `Connection` does."""
+    """The transport that uvicorn's protocol gets. It does not pause reading, because the `Connection` does."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self.write, self.is_closing = transport.write, transport.is_closing  # used for every request
+        self.write, self.is_closing = transport.write, transport.is_closing  # faster than by `__getattr__`
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -1,4 +1,4 @@
-"""The event log: one line of JSON per event. It contains no text, no token and no part of an answer."""
+"""The event log: a line of JSON for each event. It never contains texts, tokens or answers."""
 
 from __future__ import annotations
 
@@ -10,74 +10,61 @@ import threading
 import time
 import traceback
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
 from onetrunk.core.errors import OneTrunkError
 
-_OURS = "onetrunk"
-_SERVER = "uvicorn"
-_PREFIX = f"{_OURS}."
+_PACKAGE = "onetrunk"
 _DELAY = 0.05
-"""Seconds that a line may wait, so that several are written at once."""
-MAX_PER_SECOND = 20
-"""Number of events that a `LogSampler` lets through per second."""
+"""Delay of a line in seconds, so that several lines are written at once."""
+_MAX_PER_SECOND = 20
 _MAX_LINES = 100_000
-"""Maximum number of lines that wait to be written; beyond it, the oldest are dropped."""
+"""Maximum number of lines that wait to be written; beyond it, the oldest lines are dropped."""
+_ENCODER = json.JSONEncoder(default=str)
 
 
 class EventLog:
     """Writes events as lines of JSON. Methods may be called from any thread.
 
-    stream: by default stderr. If it is closed or its reader has gone, events are dropped and the service goes on.
+    stream: by default stderr. Events are dropped if it is closed.
 
-    A thread of its own writes the lines: a write releases the GIL, and under load the caller would wait long to
-    get it back.
+    A separate thread writes the lines: a write releases the GIL, and under load the caller would wait long to get
+    the GIL back.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
         self._lines: deque[str] = deque(maxlen=_MAX_LINES)
-        self._pending = threading.Event()
-        self._writing, self._starting = threading.Lock(), threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._pending, self._writing = threading.Event(), threading.Lock()
+        threading.Thread(target=self._run, name="onetrunk-log", daemon=True).start()
+        atexit.register(self.flush)
 
     def write(self, event: str, level: str = "info", **fields: object) -> None:
-        """Log an event. level: info, warning or error. fields: those that are None are left out."""
+        """Log an event. level: info, warning or error. fields: further keys; None values are left out."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         given = {name: value for name, value in fields.items() if value is not None}
         self._lines.append(_ENCODER.encode({"time": now, "level": level, "event": event, **given}) + "\n")
-        if not self._pending.is_set():
-            self._pending.set()
-            self._start()
+        self._pending.set()
 
     def flush(self) -> None:
         """Write all waiting lines now."""
-        with self._writing:
+        with self._writing, suppress(OSError, ValueError):  # raised if the pipe or the stream is closed
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            try:
-                stream = self._stream or sys.stderr
-                stream.write("".join(lines))
-                stream.flush()
-            except (OSError, ValueError):  # the pipe or the stream is closed; the service must go on
-                return
+            stream = self._stream or sys.stderr
+            stream.write("".join(lines))
+            stream.flush()
 
     def capture_logging(self) -> None:
         """Write the records of `logging` to this log too. Changes the loggers of the whole process."""
         handler = _Handler(self)
-        for name, level in (("", logging.WARNING), (_SERVER, logging.WARNING), (_OURS, logging.INFO)):
+        for name, level in (("", logging.WARNING), ("uvicorn", logging.WARNING), (_PACKAGE, logging.INFO)):
             logger = logging.getLogger(name)
             logger.handlers = [] if name else [handler]
             logger.propagate = True
             logger.setLevel(level)
         logging.captureWarnings(True)
-
-    def _start(self) -> None:
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="onetrunk-log", daemon=True)
-                self._thread.start()
-                atexit.register(self.flush)
 
     def _run(self) -> None:
         while self._pending.wait():
@@ -87,17 +74,17 @@ class EventLog:
 
 
 class LogSampler:
-    """Rate limiter for repeated events: lets the first `MAX_PER_SECOND` of each second through. Not thread-safe."""
+    """Rate limiter for repeated events: the first 20 of each second are logged. Not thread-safe."""
 
     def __init__(self) -> None:
         self._second = self._count = self._left_out = 0
 
     def sample(self) -> int | None:
-        """Count an event. Return None if it must be left out, else how many were left out since the last one."""
+        """Count an event. Return None if it must not be logged, else how many were left out before it."""
         if (second := int(time.monotonic())) != self._second:
             self._second, self._count = second, 0
         self._count += 1
-        if self._count > MAX_PER_SECOND:
+        if self._count > _MAX_PER_SECOND:
             self._left_out += 1
             return None
         left_out, self._left_out = self._left_out, 0
@@ -105,31 +92,33 @@ class LogSampler:
 
 
 class _Handler(logging.Handler):
-    """Writes records of `logging` as events."""
+    """Writes records of `logging` as events.
+
+    Of an exception, types and frames are written, but the message only if it is one of OneTrunk: the message of
+    another exception may contain a user's text.
+    """
 
     def __init__(self, log: EventLog) -> None:
         super().__init__()
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record. Of an exception, write types and frames, but the message only if it is our own.
-
-        The message of another exception may contain the text that caused it.
-        """
         try:
             message = record.getMessage()
         except (TypeError, ValueError):  # the arguments do not fit the format string
             message = str(record.msg)
         error = record.exc_info[1] if record.exc_info else None
-        if error is not None and not record.name.startswith(_OURS):  # libraries put it in the message, too
+        if error is not None and not record.name.startswith(
+            _PACKAGE
+        ):  # libraries add its message after the first line
             message = message.partition("\n")[0]
         trace = _trace(error) if error is not None else None
-        name = record.name.removeprefix(_PREFIX)
+        name = record.name.removeprefix(f"{_PACKAGE}.")
         self._log.write("log", record.levelname.lower(), logger=name, message=message, traceback=trace)
 
 
 def _trace(error: BaseException) -> str:
-    """Return the types and frames of an exception and of its causes, the outermost first."""
+    """Return the types and frames of an exception and of its causes, the exception first."""
     lines: list[str] = []
     seen: set[int] = set()
     cause: BaseException | None = error
@@ -141,6 +130,3 @@ def _trace(error: BaseException) -> str:
         lines += [f"  {each.f_code.co_filename}:{line}:{each.f_code.co_name}" for each, line in frames]
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return "\n".join(lines)
-
-
-_ENCODER = json.JSONEncoder(default=str)

@@ -4,52 +4,42 @@ from __future__ import annotations
 
 import re
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from onetrunk.adapters.format.strict_json import is_unicode
 from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.serving.engine.config import NAME
-from onetrunk.core.serving.engine.errors import ShuttingDown, UnknownName
+from onetrunk.core.serving.engine.errors import ShuttingDown
 from onetrunk.core.serving.engine.status import AdapterStatus
-from onetrunk.core.serving.http.auth import Grant
-from onetrunk.core.serving.http.predict_routes import parse_record, redacted
+from onetrunk.core.serving.http.predict_routes import parse_record
 from onetrunk.core.serving.http.problems import MAX_NAME_CHARACTERS, Refusal
 from onetrunk.core.serving.http.prometheus import CONTENT_TYPE
-from onetrunk.core.serving.http.request_context import RequestContext, json_response
+from onetrunk.core.serving.http.request import RequestContext
 from onetrunk.core.serving.http.schemas import LoadRequest
-from onetrunk.core.serving.http.service import HttpService, authorize
+from onetrunk.core.serving.http.service import HttpService
 from onetrunk.core.tasks import JSONObject
-
-_NAME = re.compile(NAME)
 
 
 async def list_adapters(service: HttpService, request: RequestContext) -> Response:
     """List the served adapters that the token may use."""
-    grant = authorize(service, request)
-    served = [_record(each) for each in service.engine.adapters() if grant.covers(each.name)]
-    return json_response({"adapters": served})
+    served = [each for each in service.engine.adapters() if request.grant.covers(each.name)]
+    return JSONResponse({"adapters": [_record(each) for each in served]})
 
 
 async def show_adapter(service: HttpService, request: RequestContext) -> Response:
     """Show the adapter that is served under a name."""
-    name, grant = _name_in_path(service, request, None)
-    try:
-        served = service.engine.adapter(name)
-    except UnknownName as error:
-        raise redacted(error, grant) from None
-    return json_response(_record(served))
+    return JSONResponse(_record(service.engine.adapter(_name_in_path(request))))
 
 
 async def put_adapter(service: HttpService, request: RequestContext) -> Response:
     """Load an adapter under a name, or swap the version served there; a failed load changes nothing."""
-    name, grant = _name_in_path(service, request, "admin")
-    if not _NAME.fullmatch(name):
-        detail = f"{name!r} is not a valid served name; expected {NAME}"
-        raise Refusal("invalid-request", detail)
+    name = _name_in_path(request)
+    if not re.fullmatch(NAME, name):
+        raise _invalid_name(name)
     reference = parse_record(LoadRequest, await service.body_reader.read_json(request)).ref
-    if grant.adapters is not None and is_location(reference):
-        # A pulled adapter stays in the store, which all tokens share.
+    if request.grant.adapters is not None and is_location(reference):
+        # A pulled adapter would stay in the store, from which every token can load.
         detail = "a token with `adapters` patterns may load only from the store, not from a location"
         raise Refusal("forbidden", detail)
     if service.draining:
@@ -58,32 +48,23 @@ async def put_adapter(service: HttpService, request: RequestContext) -> Response
         served, previous = await service.engine.load(name, reference)
     except OneTrunkError as error:
         service.log.write(
-            "load-failed",
-            "warning",
-            id=request.id,
-            adapter=name,
-            reference=reference,
-            why=str(error),
+            "load-failed", "warning", id=request.id, adapter=name, reference=reference, why=str(error)
         )
-        raise redacted(error, grant) from None
+        raise
     service.log.write("loaded", id=request.id, adapter=name, version=served.version, previous=previous)
-    return json_response({**_record(served), "previous": previous}, 201 if previous is None else 200)
+    return JSONResponse({**_record(served), "previous": previous}, 201 if previous is None else 200)
 
 
 async def delete_adapter(service: HttpService, request: RequestContext) -> Response:
     """Unload the adapter served under a name; accepted requests are still answered."""
-    name, grant = _name_in_path(service, request, "admin")
-    try:
-        await service.engine.unload(name)
-    except UnknownName as error:
-        raise redacted(error, grant) from None
+    name = _name_in_path(request)
+    await service.engine.unload(name)
     service.log.write("unloaded", id=request.id, adapter=name)
     return Response(status_code=204)
 
 
 async def show_status(service: HttpService, request: RequestContext) -> Response:
     """Show the state of the service, its queue, its load and its limits."""
-    grant = authorize(service, request)
     engine = service.engine
     status, limits, info = engine.status(), engine.limits, engine.info
     value = {
@@ -99,9 +80,7 @@ async def show_status(service: HttpService, request: RequestContext) -> Response
             "wait_ms_p95": _milliseconds(status.wait_p95),
         },
         "requests_per_second": round(status.requests_per_second, 3),
-        "adapters": status.adapters
-        if grant.adapters is None
-        else sum(grant.covers(each.name) for each in engine.adapters()),
+        "adapters": sum(request.grant.covers(name) for name in engine.versions()),
         "limits": {
             "max_inputs": limits.inputs,
             "max_adapters": limits.adapters,
@@ -109,28 +88,27 @@ async def show_status(service: HttpService, request: RequestContext) -> Response
             "max_body_bytes": limits.body_bytes,
         },
     }
-    return json_response(value)
+    return JSONResponse(value)
 
 
 async def live(_service: HttpService, _request: RequestContext) -> Response:
     """Answer 200 as long as the process handles requests (liveness probe)."""
-    return json_response({"status": "alive"})
+    return JSONResponse({"status": "alive"})
 
 
 async def ready(service: HttpService, _request: RequestContext) -> Response:
     """Answer 200 if the service accepts requests now, 503 otherwise (readiness probe)."""
     state = "draining" if service.draining else service.engine.status().state
-    return json_response({"status": state}, 200 if state == "ready" else 503)
+    return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
 
-async def metrics(service: HttpService, request: RequestContext) -> Response:
+async def metrics(service: HttpService, _request: RequestContext) -> Response:
     """Show the metrics in Prometheus's text format."""
-    authorize(service, request, "admin")
     return Response(service.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
 
 def _record(served: AdapterStatus) -> JSONObject:
-    """Return the JSON object of a served adapter, as in the schema `AdapterRecord`."""
+    """Return a served adapter as an object of the schema `AdapterRecord`."""
     return {
         "name": served.name,
         "version": served.version,
@@ -146,16 +124,18 @@ def _record(served: AdapterStatus) -> JSONObject:
 
 
 def _milliseconds(seconds: float | None) -> float | None:
-    """Return seconds as milliseconds, rounded to two decimals."""
     return None if seconds is None else round(1e3 * seconds, 2)
 
 
-def _name_in_path(service: HttpService, request: RequestContext, scope: str | None) -> tuple[str, Grant]:
-    """Return the name in the path and the grant of the token. Raises Refusal unless the grant covers the name."""
-    grant = authorize(service, request, scope)
-    name = str(request.params["name"])
+def _name_in_path(request: RequestContext) -> str:
+    """Return the name in the path. Raises Refusal if it is invalid, or if the token may not use it."""
+    name = request.params["name"]
     if not is_unicode(name) or len(name) > MAX_NAME_CHARACTERS:
-        detail = f"{name[:MAX_NAME_CHARACTERS]!r} is not a valid served name; expected {NAME}"
-        raise Refusal("invalid-request", detail)
-    grant.require(name)
-    return name, grant
+        raise _invalid_name(name)
+    request.grant.require(name)
+    return name
+
+
+def _invalid_name(name: str) -> Refusal:
+    detail = f"{name[:MAX_NAME_CHARACTERS]!r} is not a valid served name; expected {NAME}"
+    return Refusal("invalid-request", detail)

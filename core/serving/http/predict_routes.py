@@ -1,47 +1,52 @@
-"""Handler of `POST /v1/predict`, and what it shares with the stream: checks of inputs, JSON of results."""
+"""Handler of `POST /v1/predict`; checks of inputs and encoding of results, which the stream uses too."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
 from onetrunk.adapters.format.records import REQUEST_STYLE, faults_of
-from onetrunk.core.errors import UnknownAdapter
-from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, UnknownName
+from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed
 from onetrunk.core.serving.engine.requests import AdapterAnswer, Result, TextRequest
 from onetrunk.core.serving.http.auth import Grant
-from onetrunk.core.serving.http.body_reader import cancel_on_disconnect
 from onetrunk.core.serving.http.problems import Problem, Refusal, problem_of
-from onetrunk.core.serving.http.request_context import (
+from onetrunk.core.serving.http.request import (
     JSON_TYPE,
     RequestContext,
-    encode_json,
+    cancel_on_disconnect,
     problem_response,
 )
 from onetrunk.core.serving.http.schemas import PredictInput, PredictRequest
-from onetrunk.core.serving.http.service import HttpService, authorize
+from onetrunk.core.serving.http.service import HttpService
 from onetrunk.core.tasks import JSONObject
 
 _MANY_ANSWERS = 1000
 """Bodies with more answers are encoded in a worker thread, because encoding would block the event loop."""
 Outcome: TypeAlias = list[AdapterAnswer] | Problem
-"""The answers to an input, one for each adapter in the order of the request, or the problem of the input."""
+"""The answers to an input, one for each adapter in the order requested; or the problem of the input."""
 Model = TypeVar("Model", bound=BaseModel)
 _log = logging.getLogger(__name__)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 async def predict(service: HttpService, request: RequestContext) -> Response:
     """Answer each input; a wrong input gets a problem. If all are wrong, the response is the first problem."""
-    grant = authorize(service, request, "predict")
-    inputs = _inputs(await service.body_reader.read_json(request), service.engine.limits.inputs)
+    inputs = parse_record(PredictRequest, await service.body_reader.read_json(request)).inputs
+    limit = service.engine.limits.inputs
+    if len(inputs) > limit:
+        detail = (
+            f"the request has {len(inputs)} inputs, the limit is {limit}; send several requests, or use "
+            "/v1/predict/stream"
+        )
+        raise Refusal("too-many-inputs", detail, count=len(inputs), most=limit)
     request.inputs = len(inputs)
-    outcomes = await cancel_on_disconnect(request, lambda: answer(service, inputs, grant))
+    outcomes = await cancel_on_disconnect(request, answer(service, inputs, request.grant))
     problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
     if len(problems) == len(outcomes):
         errors = [problem.to_json(input=index) for index, problem in enumerate(problems)]
@@ -53,22 +58,10 @@ async def predict(service: HttpService, request: RequestContext) -> Response:
     return Response(body, media_type=JSON_TYPE)
 
 
-def _inputs(value: Any, limit: int) -> Sequence[Any]:
-    """Return the inputs of a body, each of them still unchecked. Raises Refusal."""
-    inputs = parse_record(PredictRequest, value).inputs
-    if len(inputs) > limit:
-        detail = (
-            f"the request has {len(inputs)} inputs, the limit is {limit}; send several requests, or use "
-            "/v1/predict/stream"
-        )
-        raise Refusal("too-many-inputs", detail, count=len(inputs), most=limit)
-    return inputs
-
-
 def parse_record(kind: type[Model], value: Any) -> Model:
     """Return a JSON value as a record of the schema `kind`.
 
-    Raises Refusal (422) that lists every fault and its place, but repeats no value: it may be private.
+    Raises Refusal (422) with every fault and its path in the value, but without the values, which may be private.
     """
     try:
         return kind.model_validate(value)
@@ -80,7 +73,7 @@ def parse_record(kind: type[Model], value: Any) -> Model:
 async def answer(
     service: HttpService, values: Sequence[Any], grant: Grant, *, wait: bool = False
 ) -> list[Outcome]:
-    """Check each input and compute the answers of the valid ones; return an outcome for each.
+    """Check each input, compute the answers to the valid ones, and return an outcome for each input.
 
     values: the JSON value of each input, or the Refusal of an input that is not JSON.
     wait: wait for capacity in the queue, instead of raising QueueFull.
@@ -93,7 +86,7 @@ async def answer(
 
 
 def _checked(service: HttpService, value: Any, grant: Grant) -> TextRequest | Problem:
-    """Return an input as the engine takes it, or its problem."""
+    """Return an input as a request to the engine, or its problem."""
     try:
         if isinstance(value, Refusal):
             raise value
@@ -107,28 +100,15 @@ def _checked(service: HttpService, value: Any, grant: Grant) -> TextRequest | Pr
 
 
 def _outcome(result: Result, grant: Grant) -> Outcome:
-    """Return an engine's result as an outcome."""
     if isinstance(result, list):
         return result
     if isinstance(result, AdapterUnavailable):
-        _log.warning("%s", result)  # the reason has a path, which the client must not see
-    return problem_of(redacted(result, grant))
-
-
-def redacted(error: Exception, grant: Grant) -> Exception:
-    """Return an error without the names of adapters that `grant` does not cover."""
-    if grant.adapters is None:
-        return error
-    if isinstance(error, UnknownName):
-        return UnknownName(error.name, [name for name in error.known if grant.covers(name)])
-    if isinstance(error, UnknownAdapter):  # its `known` are names, or versions and aliases such as ner@3
-        known = [each for each in error.known if grant.covers(each.partition("@")[0])]
-        return UnknownAdapter(error.reference, known, Path())
-    return error
+        _log.warning("%s", result)  # only the log may have the reason, because it contains a path
+    return problem_of(grant.redact(result))
 
 
 def _encode(service: HttpService, outcomes: Sequence[Outcome]) -> bytes:
-    """Return the body of a response with these outcomes. Each is encoded separately, as it may not be JSON."""
+    """Return the body of a response. Each outcome is encoded separately, because a plugin's may not be JSON."""
     return b'{"results":[' + b",".join(encode_outcome(service, each) for each in outcomes) + b"]}"
 
 
@@ -138,19 +118,19 @@ def encode_outcome(service: HttpService, outcome: Outcome, **members: object) ->
     members: further keys of the object.
     """
     try:
-        return encode_json({**members, **_result(outcome)})
+        return _ENCODER.encode({**members, **_result(outcome)}).encode()
     except (ValueError, TypeError):
-        if isinstance(outcome, Problem):  # it has no part that a plugin made
+        if isinstance(outcome, Problem):  # not made by a plugin
             raise
         versions = ", ".join(answer.version for answer in outcome)
         _log.error("%s returned an answer that is not JSON; check the task's `decode`", versions)
         error = AnswerFailed(versions)
         service.metrics.failed(error)
-        return encode_json({**members, **_result(problem_of(error))})
+        return _ENCODER.encode({**members, **_result(problem_of(error))}).encode()
 
 
 def _result(outcome: Outcome) -> JSONObject:
-    """Return an outcome as a dict, as in the schemas `InputAnswers` and `InputProblem`."""
+    """Return an outcome as an object of the schema `InputAnswers` or `InputProblem`."""
     if isinstance(outcome, Problem):
         return {"error": outcome.to_json()}
     return {"answers": [answer.to_json() for answer in outcome]}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from onetrunk.adapters.errors import RemoteConflict, RemoteNotFound, RemoteUnreachable
 from onetrunk.core.errors import (
@@ -32,40 +31,38 @@ from onetrunk.core.serving.engine.errors import (
 from onetrunk.core.tasks import JSONObject
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_SECONDS = 5
-"""Retry-After of a failure outside of this service, in seconds."""
+_RETRY_SECONDS = 5
+"""`Retry-After` of a problem that this service did not cause, in seconds."""
 MAX_NAME_CHARACTERS = 100
 """Maximum length of a served name."""
-_LISTED = 100
-"""Maximum number of names in the member `known`."""
+_MAX_KNOWN = 100
+"""Maximum number of names in the member `known` of a problem."""
 
-PROBLEMS: Mapping[str, tuple[int, str]] = MappingProxyType(
-    {
-        "malformed-json": (400, "Malformed JSON"),
-        "unauthorized": (401, "Unauthorized"),
-        "forbidden": (403, "Forbidden"),
-        "unknown-adapter": (404, "Unknown adapter"),
-        "unknown-reference": (404, "Unknown reference"),
-        "not-found": (404, "Not found"),
-        "method-not-allowed": (405, "Method not allowed"),
-        "body-too-slow": (408, "Body too slow"),
-        "body-too-large": (413, "Body too large"),
-        "too-many-inputs": (413, "Too many inputs"),
-        "text-too-long": (413, "Text too long"),
-        "too-many-adapters": (413, "Too many adapters"),
-        "unsupported-media-type": (415, "Unsupported media type"),
-        "invalid-request": (422, "Invalid request"),
-        "adapter-rejected": (422, "Adapter rejected"),
-        "queue-full": (429, "Queue full"),
-        "headers-too-large": (431, "Headers too large"),
-        "internal": (500, "Internal error"),
-        "adapter-unavailable": (503, "Adapter unavailable"),
-        "remote-unavailable": (503, "Remote unavailable"),
-        "shutting-down": (503, "Shutting down"),
-        "timeout": (503, "Timeout"),
-    }
-)
-"""Status and title of each kind of problem. The type of a problem is `/problems/KIND`."""
+PROBLEMS: Mapping[str, tuple[int, str]] = {
+    "malformed-json": (400, "Malformed JSON"),
+    "unauthorized": (401, "Unauthorized"),
+    "forbidden": (403, "Forbidden"),
+    "unknown-adapter": (404, "Unknown adapter"),
+    "unknown-reference": (404, "Unknown reference"),
+    "not-found": (404, "Not found"),
+    "method-not-allowed": (405, "Method not allowed"),
+    "body-too-slow": (408, "Body too slow"),
+    "body-too-large": (413, "Body too large"),
+    "too-many-inputs": (413, "Too many inputs"),
+    "text-too-long": (413, "Text too long"),
+    "too-many-adapters": (413, "Too many adapters"),
+    "unsupported-media-type": (415, "Unsupported media type"),
+    "invalid-request": (422, "Invalid request"),
+    "adapter-rejected": (422, "Adapter rejected"),
+    "queue-full": (429, "Queue full"),
+    "headers-too-large": (431, "Headers too large"),
+    "internal": (500, "Internal error"),
+    "adapter-unavailable": (503, "Adapter unavailable"),
+    "remote-unavailable": (503, "Remote unavailable"),
+    "shutting-down": (503, "Shutting down"),
+    "timeout": (503, "Timeout"),
+}
+"""HTTP status and title of each kind of problem. The `type` of a problem is `/problems/` and its kind."""
 
 _OF_SERVING: Mapping[type[ServingError], tuple[str, tuple[str, ...]]] = {
     QueueFull: ("queue-full", ()),
@@ -108,7 +105,7 @@ class Problem:
 
 
 class Refusal(ServingError):
-    """Raised when the HTTP layer refuses a request or an input. problem: what the client gets."""
+    """Raised when the HTTP layer refuses a request or an input. problem: the response to the client."""
 
     def __init__(
         self, kind: str, detail: str, headers: Mapping[str, str] | None = None, **members: object
@@ -120,7 +117,7 @@ class Refusal(ServingError):
 def problem_of(error: Exception) -> Problem:
     """Return the problem that a client gets for an exception.
 
-    The messages of exceptions that contain a path of the store, or that are unexpected, are replaced.
+    Messages that contain a path of the store, and those of unexpected exceptions, are replaced.
     """
     if isinstance(error, Refusal):
         return error.problem
@@ -150,7 +147,7 @@ def problem_of(error: Exception) -> Problem:
 
 
 def _retry_later(kind: str, detail: str, **members: object) -> Problem:
-    return Problem(kind, detail, members, {"Retry-After": str(RETRY_SECONDS)})
+    return Problem(kind, detail, members, {"Retry-After": str(_RETRY_SECONDS)})
 
 
 def _serving_problem(error: ServingError) -> Problem:
@@ -158,7 +155,7 @@ def _serving_problem(error: ServingError) -> Problem:
         detail = f"{error.version} was evicted and cannot be reloaded from the store; load it again"
         return _retry_later("adapter-unavailable", detail, version=error.version)
     if isinstance(error, UnknownName):
-        members = {"adapter": error.name, "known": list(error.known[:_LISTED])}
+        members = {"adapter": error.name, "known": list(error.known[:_MAX_KNOWN])}
         return Problem("unknown-adapter", str(error), members)
     kind, attributes = _OF_SERVING.get(type(error), ("internal", ()))
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else {}

@@ -1,8 +1,9 @@
 """Prometheus metrics: requests, queue, batches, adapters and their tiers.
 
-The number of labels is bounded, because clients choose the served names and each label is a time series: at most
-`MAX_LABELS` names have a label of their own, and all others share the label `other`. A scrape removes the labels of
-names that are no longer served.
+The number of labels is bounded, because each label is a time series and clients choose the served names: at most
+`MAX_LABELS` names have a label of their own, and all other names share the label `other`. A scrape (a request to
+`/metrics`) removes the labels of names that are no longer served. A tier is where the weights of an adapter are:
+`device`, `host` (memory) or `disk`.
 """
 
 from __future__ import annotations
@@ -26,14 +27,13 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_LABELS = 100
-"""Maximum number of served names, and of failed versions, with a label of their own."""
+"""Maximum number of served names with a label of their own, and of such versions that failed to answer."""
 OTHER = "other"
-"""The label of all others."""
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
-class Metrics(EventSink):
-    """The metrics of one service, in a registry of its own. Methods may be called from any thread."""
+class Metrics(EventSink, Collector):
+    """The metrics of one service, in a separate registry. Methods may be called from any thread."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -42,7 +42,7 @@ class Metrics(EventSink):
         self._open = Gauge("onetrunk_open_requests", "Requests under way.", registry=self.registry)
         self._requests = counter(
             "requests",
-            "Completed requests by route and status (499: the client disconnected).",
+            "Completed requests by route and status (499: client disconnected).",
             "route",
             "status",
         )
@@ -55,7 +55,7 @@ class Metrics(EventSink):
         self._batch_adapters = sizes("batch_adapters", "Adapters per batch.", 10)
         self._loads = counter("loads", "Successful loads of adapters.")
         self._swaps = counter("swaps", "Loads that replaced a version in service.")
-        self._failed_loads = counter("failed_loads", "Failed loads of adapters, which changed nothing.")
+        self._failed_loads = counter("failed_loads", "Failed loads of adapters.")
         self._unloads = counter("unloads", "Unloads of adapters.")
         self._answers = counter("adapter_answers", "Texts answered, by served name.", "adapter")
         self._adapter_seconds = times(
@@ -64,7 +64,6 @@ class Metrics(EventSink):
         self._failures = counter(
             "adapter_errors", "Texts that a version failed to answer, by version and type.", "adapter", "type"
         )
-        self._by_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._by_name: dict[str, tuple[Counter, Histogram]] = {}
         self._failed_types: dict[str, set[str]] = {}  # version -> types of its errors
         self._engine: ServingBackend | None = None
@@ -83,7 +82,7 @@ class Metrics(EventSink):
     def watch(self, engine: ServingBackend) -> None:
         """Add the queue and the adapters of `engine`, read at each scrape."""
         self._engine = engine
-        self.registry.register(_EngineCollector(engine))
+        self.registry.register(self)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus's text format (`CONTENT_TYPE`); remove the labels of unloaded names."""
@@ -98,12 +97,8 @@ class Metrics(EventSink):
     def request_ended(self, route: str, status: int, seconds: float) -> None:
         """Count a completed request."""
         self._open.dec()
-        key = (route, status)
-        if key not in self._by_route:
-            self._by_route[key] = (self._requests.labels(route, str(status)), self._seconds.labels(route))
-        count, times = self._by_route[key]
-        count.inc()
-        times.observe(seconds)
+        self._requests.labels(route, status).inc()
+        self._seconds.labels(route).observe(seconds)
 
     def problem_sent(self, kind: str) -> None:
         """Count a problem. kind: key of `PROBLEMS`."""
@@ -111,7 +106,6 @@ class Metrics(EventSink):
 
     @override
     def batch(self, tokens: int, texts: int, adapters: int, waits: Sequence[float], seconds: float) -> None:
-        """Count a batch."""
         self._batch_tokens.observe(tokens)
         self._batch_texts.observe(texts)
         self._batch_adapters.observe(adapters)
@@ -121,14 +115,12 @@ class Metrics(EventSink):
 
     @override
     def answered(self, name: str, seconds: float) -> None:
-        """Count an answer of the adapter served as `name`."""
         count, times = self._by_name.get(name) or self._new_name(name)
         count.inc()
         times.observe(seconds)
 
     @override
     def failed(self, error: Exception) -> None:
-        """Count a failed input, also by version if the version caused the error."""
         kind = problem_of(error).kind
         self.problem_sent(kind)
         if isinstance(error, AdapterUnavailable | AnswerFailed | ExitRefused):
@@ -140,23 +132,20 @@ class Metrics(EventSink):
 
     @override
     def swapped(self, name: str, version: str, previous: str | None) -> None:
-        """Count a load, and a swap if it replaced a version."""
         self._loads.inc()
         if previous is not None:
             self._swaps.inc()
 
     @override
     def load_failed(self, name: str, error: Exception) -> None:
-        """Count a failed load."""
         self._failed_loads.inc()
 
     @override
     def unloaded(self, name: str) -> None:
-        """Count an unload."""
         self._unloads.inc()
 
     def _free_labels(self, serving: Mapping[str, str]) -> None:
-        """Remove the labels of names that are not served, and if no label is left, those of unloaded versions.
+        """Remove the labels of unloaded names; at `MAX_LABELS` failed versions, also those of unloaded versions.
 
         serving: version by served name.
         """
@@ -171,7 +160,7 @@ class Metrics(EventSink):
                     self._failures.remove(version, kind)
 
     def _new_name(self, name: str) -> tuple[Counter, Histogram]:
-        """Return the counter and the histogram of a name, with a label of its own if one is left."""
+        """Return the counter and the histogram of a name; above `MAX_LABELS` names, those of `other`."""
         with self._lock:
             label = name if len(self._by_name) < MAX_LABELS else OTHER
             pair = (self._answers.labels(label), self._adapter_seconds.labels(label))
@@ -179,46 +168,30 @@ class Metrics(EventSink):
                 self._by_name[name] = pair
             return pair
 
-
-class _EngineCollector(Collector):
-    """Reads the state of an engine at each scrape."""
-
-    def __init__(self, engine: ServingBackend) -> None:
-        self._engine = engine
-
     @override
     def collect(self) -> Iterator[Metric]:
-        """Yield the state of the queue, the adapters by tier, and the evictions and reloads."""
+        if self._engine is None:
+            return
         status, usage = self._engine.status(), self._engine.usage
-        gauges = {
-            "onetrunk_queue_texts": ("Texts that are not in a batch yet.", status.waiting_texts),
-            "onetrunk_queue_tokens": ("Tokens accepted but not yet answered.", status.waiting_tokens),
-            "onetrunk_queue_limit_tokens": (
-                "Limit on tokens accepted but not yet answered.",
-                status.limit_tokens,
-            ),
-            "onetrunk_names": ("Served names.", status.adapters),
-        }
-        for name, (text, value) in gauges.items():
-            yield GaugeMetricFamily(name, text, value)
-        on_disk = usage.installed - usage.device_adapters - usage.host_adapters
-        tiers = {"device": usage.device_adapters, "host": usage.host_adapters, "disk": max(0, on_disk)}
-        adapters = GaugeMetricFamily("onetrunk_adapters", "Loaded versions, by tier.", labels=["tier"])
-        sizes = GaugeMetricFamily(
-            "onetrunk_adapter_bytes", "Bytes of LoRA weights, by tier.", labels=["tier"]
-        )
-        for tier, count in tiers.items():
-            adapters.add_metric([tier], count)
-        sizes.add_metric(["device"], usage.device_bytes)
-        sizes.add_metric(["host"], usage.host_bytes)
-        evictions = CounterMetricFamily(
-            "onetrunk_evictions", "Adapters evicted from a tier.", labels=["tier"]
-        )
-        evictions.add_metric(["device"], usage.evictions)
-        evictions.add_metric(["host"], usage.host_evictions)
-        reloads = CounterMetricFamily(
-            "onetrunk_reloads", "Adapters reloaded from a lower tier (host or disk).", labels=["tier"]
-        )
-        reloads.add_metric(["host"], usage.host_loads)
-        reloads.add_metric(["disk"], usage.disk_loads)
-        yield from (adapters, sizes, evictions, reloads)
+        for name, text, value in (
+            ("queue_texts", "Accepted texts that are not in a batch yet.", status.waiting_texts),
+            ("queue_tokens", "Tokens accepted but not yet answered.", status.waiting_tokens),
+            ("queue_limit_tokens", "Limit on tokens accepted but not yet answered.", status.limit_tokens),
+            ("names", "Served names.", status.adapters),
+        ):
+            yield GaugeMetricFamily(f"onetrunk_{name}", text, value)
+        on_disk = max(0, usage.installed - usage.device_adapters - usage.host_adapters)
+        tiers = {"device": usage.device_adapters, "host": usage.host_adapters, "disk": on_disk}
+        sizes = {"device": usage.device_bytes, "host": usage.host_bytes}
+        evictions = {"device": usage.evictions, "host": usage.host_evictions}
+        reloads = {"host": usage.host_loads, "disk": usage.disk_loads}
+        for kind, name, text, values in (
+            (GaugeMetricFamily, "adapters", "Loaded versions, by tier.", tiers),
+            (GaugeMetricFamily, "adapter_bytes", "Bytes of LoRA weights, by tier.", sizes),
+            (CounterMetricFamily, "evictions", "Adapters evicted from a tier.", evictions),
+            (CounterMetricFamily, "reloads", "Adapters reloaded from a lower tier (host or disk).", reloads),
+        ):
+            family = kind(f"onetrunk_{name}", text, labels=["tier"])
+            for tier, amount in values.items():
+                family.add_metric([tier], amount)
+            yield family

@@ -5,12 +5,13 @@ Requests are validated with them. The OpenAPI document is made from them, with t
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation
+from pydantic import BaseModel, Field, SkipValidation
 
 from onetrunk.core.serving.engine.config import NAME
 from onetrunk.core.serving.http.problems import MAX_NAME_CHARACTERS
+from onetrunk.core.tasks import JSONObject
 
 _INPUT = {"text": "Ada Lovelace loved London.", "adapters": ["ner", "sentiment@prod"]}
 _ENTITY = {"start": 0, "end": 12, "text": "Ada Lovelace", "label": "PER", "score": 0.99}
@@ -31,7 +32,7 @@ _UNKNOWN = {
     "adapter": "x",
     "known": ["ner", "sentiment@prod"],
 }
-_RESULTS: list[dict[str, Any]] = [{"answers": [_NER, _SENTIMENT]}, {"error": _UNKNOWN}]
+_RESULTS: list[JSONObject] = [{"answers": [_NER, _SENTIMENT]}, {"error": _UNKNOWN}]
 _ADAPTER = {
     "name": "ner",
     "version": "ner@3",
@@ -48,56 +49,51 @@ _ADAPTER = {
 AdapterName = Annotated[
     str, Field(max_length=MAX_NAME_CHARACTERS, description="The served name of an adapter.")
 ]
-
-
 UnicodeText = Annotated[str, Field(min_length=0)]
-"""Text that UTF-8 can encode. `min_length=0` is there only because pydantic then refuses lone surrogates."""
+"""Text that UTF-8 can encode. `min_length=0` makes pydantic refuse lone surrogates; it has no other effect."""
 
 
-def _example(example: Any, *, closed: bool = False) -> ConfigDict:
-    extra: Literal["forbid", "allow"] = "forbid" if closed else "allow"
-    return ConfigDict(json_schema_extra={"examples": [example]}, extra=extra, strict=True)
+def _example(example: JSONObject) -> JSONObject:
+    return {"examples": [example]}
 
 
-class PredictInput(BaseModel):
+class _Request(BaseModel, extra="forbid", strict=True):
+    """A request, or a part of one. Unknown keys are refused, and types are not converted."""
+
+
+class _Response(BaseModel, extra="allow"):
+    """A response, or a part of one."""
+
+
+class PredictInput(_Request, json_schema_extra=_example(_INPUT)):
     """A text, and the adapters to run on it."""
-
-    model_config = _example(_INPUT, closed=True)
 
     text: UnicodeText
     adapters: Annotated[list[AdapterName], Field(min_length=1)]
 
 
-class PredictRequest(BaseModel):
+class PredictRequest(_Request, json_schema_extra=_example({"inputs": [_INPUT]})):
     """Texts to predict on. Each input is checked separately: an invalid one does not affect the others."""
-
-    model_config = _example({"inputs": [_INPUT]}, closed=True)
 
     inputs: Annotated[list[SkipValidation[PredictInput]], Field(min_length=1)]
 
 
-class StreamLine(PredictInput):
+class StreamLine(PredictInput, json_schema_extra=_example({"id": 7, **_INPUT})):
     """One line of a streaming request. The line of its result repeats the `id`."""
-
-    model_config = _example({"id": 7, **_INPUT}, closed=True)
 
     id: str | int | float | None = None
 
 
-class AnswerRecord(BaseModel):
+class AnswerRecord(_Response, json_schema_extra=_example(_NER)):
     """The prediction of one adapter for one text. The other keys depend on the task."""
-
-    model_config = _example(_NER)
 
     adapter: Annotated[str, Field(description="The served name, as in the request.")]
     version: Annotated[str, Field(description="The version that answered.")]
     task: str
 
 
-class ProblemDetails(BaseModel):
+class ProblemDetails(_Response, json_schema_extra=_example(_UNKNOWN)):
     """Problem details (RFC 9457). Some types have further members, such as `known` or `errors`."""
-
-    model_config = _example(_UNKNOWN)
 
     type: Annotated[str, Field(pattern="^/problems/[a-z-]+$")]
     title: str
@@ -106,34 +102,26 @@ class ProblemDetails(BaseModel):
     instance: Annotated[str, Field(description="The id of the request, as in X-Request-Id.")] = ""
 
 
-class InputAnswers(BaseModel):
+class InputAnswers(_Response, json_schema_extra=_example(_RESULTS[0])):
     """The answers to an input: one for each adapter, in the order of the request."""
-
-    model_config = _example(_RESULTS[0])
 
     answers: list[AnswerRecord]
 
 
-class InputProblem(BaseModel):
+class InputProblem(_Response, json_schema_extra=_example(_RESULTS[1])):
     """The problem of an input that could not be answered."""
-
-    model_config = _example(_RESULTS[1])
 
     error: ProblemDetails
 
 
-class PredictResponse(BaseModel):
+class PredictResponse(_Response, json_schema_extra=_example({"results": _RESULTS}), extra="forbid"):
     """One result for each input, in order."""
-
-    model_config = _example({"results": _RESULTS}, closed=True)
 
     results: list[InputAnswers | InputProblem]
 
 
-class StreamResult(BaseModel):
+class StreamResult(_Response, json_schema_extra=_example({"id": 7, **_RESULTS[0]})):
     """The result of a line: `answers` or `error`, and the `id` of the line. An error also has the `line` number."""
-
-    model_config = _example({"id": 7, **_RESULTS[0]})
 
     answers: list[AnswerRecord] = []
     error: ProblemDetails | None = None
@@ -141,10 +129,8 @@ class StreamResult(BaseModel):
     line: int = 0
 
 
-class AdapterRecord(BaseModel):
+class AdapterRecord(_Response, json_schema_extra=_example(_ADAPTER)):
     """A served adapter. The rate and the latency are those of the last minute."""
-
-    model_config = _example(_ADAPTER)
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
     version: str
@@ -160,26 +146,20 @@ class AdapterRecord(BaseModel):
     p95_ms: float | None
 
 
-class LoadedAdapter(AdapterRecord):
+class LoadedAdapter(AdapterRecord, json_schema_extra=_example({**_ADAPTER, "previous": "ner@2"})):
     """An adapter that was loaded. `previous` is the version that it replaced, if any."""
-
-    model_config = _example({**_ADAPTER, "previous": "ner@2"})
 
     previous: str | None
 
 
-class AdapterList(BaseModel):
+class AdapterList(_Response, json_schema_extra=_example({"adapters": [_ADAPTER]})):
     """The served adapters, sorted by name."""
-
-    model_config = _example({"adapters": [_ADAPTER]})
 
     adapters: list[AdapterRecord]
 
 
-class LoadRequest(BaseModel):
+class LoadRequest(_Request, json_schema_extra=_example({"ref": "org/ner@v2"})):
     """The reference of the adapter to load."""
-
-    model_config = _example({"ref": "org/ner@v2"}, closed=True)
 
     ref: Annotated[
         str,
@@ -188,7 +168,7 @@ class LoadRequest(BaseModel):
 
 
 class QueueStatus(BaseModel):
-    """The queue. `tokens`: accepted but not yet answered. `texts`: not in a batch yet."""
+    """The queue. `texts`: number of texts that are not in a batch yet. `tokens`: accepted, but not answered yet."""
 
     texts: int
     tokens: int
@@ -223,19 +203,3 @@ class HealthStatus(BaseModel):
     """The state of the service in one word."""
 
     status: str
-
-
-MODELS = (
-    PredictRequest,
-    PredictResponse,
-    StreamLine,
-    StreamResult,
-    AdapterRecord,
-    AdapterList,
-    LoadRequest,
-    LoadedAdapter,
-    ProblemDetails,
-    ServiceStatus,
-    HealthStatus,
-)
-"""All schemas that the OpenAPI document refers to."""

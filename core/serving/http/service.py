@@ -1,4 +1,4 @@
-"""`HttpService`: the objects that all handlers share, and the check of a request's token."""
+"""`HttpService`: the objects that all handlers share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from starlette.responses import Response
 
 from onetrunk.core.serving.engine.backend import ServingBackend
-from onetrunk.core.serving.http.auth import Access, Grant
-from onetrunk.core.serving.http.body_reader import BodyReader
+from onetrunk.core.serving.http.auth import Access
 from onetrunk.core.serving.http.json_log import EventLog
 from onetrunk.core.serving.http.prometheus import Metrics
-from onetrunk.core.serving.http.request_context import RequestContext
+from onetrunk.core.serving.http.request import BodyReader, RequestContext
 
 
 @dataclass(slots=True)
@@ -21,8 +20,7 @@ class HttpService:
     """The objects that all handlers share.
 
     engine: the backend that answers texts and loads adapters.
-    loopback_only: refuse requests whose `Host` is not a loopback name.
-    draining: refuse new texts, and close each connection after its next response.
+    draining: whether new texts are refused, and each connection is closed after its next response.
     stream_readers: the tasks that read the bodies of open streams.
     """
 
@@ -31,7 +29,6 @@ class HttpService:
     metrics: Metrics
     log: EventLog
     body_reader: BodyReader
-    loopback_only: bool
     draining: bool = False
     stream_readers: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -43,14 +40,4 @@ class HttpService:
 
 
 Handler = Callable[[HttpService, RequestContext], Awaitable[Response]]
-"""Answers the requests of a route. May raise OneTrunkError and ClientDisconnected."""
-
-
-def authorize(service: HttpService, request: RequestContext, scope: str | None = None) -> Grant:
-    """Check the token of a request, and return its grant.
-
-    Raises Refusal: 401 if the token is missing or unknown, 403 if it lacks `scope`.
-    """
-    grant = service.access.grant(request.header(b"authorization"), scope)
-    request.token = grant.name
-    return grant
+"""Answers the requests of a route. May raise OneTrunkError and Starlette's ClientDisconnect."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onetrunk.adapters.card.notes import notes_section, user_text
+from onetrunk.adapters.card.page import notes_section, user_text
 
 CARD = f"---\nlibrary_name: peft\n---\n\n# mood\n\n{notes_section(None)}\n"
 BEGIN, END = (line for line in CARD.splitlines() if line.startswith("<!--"))

@@ -58,7 +58,7 @@ def test_a_large_table_shows_the_weakest_and_says_so() -> None:
     (_, (_, *shown)) = result_tables({"accuracy": 1.0, "per_label": rows}, labels)
     assert [row[0] for row in shown] == labels[:-1][::-1][:40]
     text = card(replace(MANIFEST, metrics={"test": {"per_label": rows}}))
-    assert "The 40 classes with the lowest f1 of 99. See `task.json` for the rest." in text
+    assert "These are the 40 classes with the lowest f1. `task.json` has all 99." in text
 
 
 def test_a_large_table_without_scores_shows_the_first() -> None:

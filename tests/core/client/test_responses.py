@@ -12,7 +12,7 @@ from contextlib import suppress
 import pytest
 
 from onetrunk.core.client import AnswerError, Client, ServiceUnreachable
-from onetrunk.core.client.responses import ResponseBody
+from onetrunk.core.client.responses import extend
 from tests.core.client.answers import ONCE, TOKEN, Ask, labels, mood, result
 from tests.peer import LINES, PROBLEM, Asked, Peer, Said, listening, said
 
@@ -34,7 +34,7 @@ from tests.peer import LINES, PROBLEM, Asked, Peer, Said, listening, said
             Said(b"{}", 500, "application/json"),
             "responds with status 500 and content type application/json; a OneTrunk",
         ),
-        (Said(b"oops", 400, PROBLEM), "the answer is not JSON"),
+        (Said(b"oops", 400, PROBLEM), "the response is not JSON"),
         (Said(b"[]", 400, PROBLEM), "a problem that is not a JSON object"),
     ],
 )
@@ -70,17 +70,20 @@ def test_a_redirection_is_not_followed_and_the_token_is_not_sent_on(ask: Ask, pe
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "the answer is not JSON"),
-        (b'{"results": [', "the answer is not JSON"),
-        (b"\xff", "the answer is not UTF-8"),
-        (b"[" * 100_000, "the answer is nested deeper"),
-        (b'{"results": [{"answers": [{"version": "a@1", "score": NaN}]}]}', "the answer has the number NaN"),
-        (b"[]", "the answer is not a JSON object"),
-        (b"{}", "the answer has no list of 1 results"),
-        (b'{"results": []}', "the answer has no list of 1 results"),
-        (b'{"results": [{}, {}]}', "the answer has no list of 1 results"),
-        (b'{"results": [[]]}', "text 1: the answer has no list of 1 answers"),
-        (b'{"results": [{"answers": []}]}', "text 1: the answer has no list of 1 answers"),
+        (b"", "the response is not JSON"),
+        (b'{"results": [', "the response is not JSON"),
+        (b"\xff", "the response is not UTF-8"),
+        (b"[" * 100_000, "the response is nested deeper"),
+        (
+            b'{"results": [{"answers": [{"version": "a@1", "score": NaN}]}]}',
+            "the response has the number NaN",
+        ),
+        (b"[]", "the response is not a JSON object"),
+        (b"{}", "the response has no list of 1 results"),
+        (b'{"results": []}', "the response has no list of 1 results"),
+        (b'{"results": [{}, {}]}', "the response has no list of 1 results"),
+        (b'{"results": [[]]}', "text 1: the response has no list of 1 answers"),
+        (b'{"results": [{"answers": []}]}', "text 1: the response has no list of 1 answers"),
         (b'{"results": [{"answers": [{"label": "x"}]}]}', "text 1: an answer has no version"),
     ],
 )
@@ -93,13 +96,13 @@ def test_a_response_of_the_wrong_shape_is_refused(ask: Ask, peer: Peer, body: by
 @pytest.mark.parametrize("way", [said({}), said({"adapters": {}}), said({"adapters": ["mood"]})])
 def test_a_response_without_a_list_of_adapters_is_refused(ask: Ask, peer: Peer, way: Said) -> None:
     peer.says(way)
-    with pytest.raises(AnswerError, match="the answer has no list of adapters"):
+    with pytest.raises(AnswerError, match="the response has no list of adapters"):
         ask("adapters")
 
 
 def test_a_truncated_response_is_refused(ask: Ask, peer: Peer) -> None:
     peer.says(Said(b'{"status": "ready"}', cut=10))
-    with pytest.raises(AnswerError, match="the answer breaks off in the middle"):
+    with pytest.raises(AnswerError, match="the response was cut off in the middle"):
         ask("status")
 
 
@@ -122,13 +125,13 @@ def test_a_truncated_stream_reports_how_many_texts_were_answered(peer: Peer, way
     with Client(peer.url) as client:
         answers = client.predict_stream(["a", "b", "c"], ["mood"])
         assert labels([next(answers), next(answers)]) == ["a", "b"]
-        with pytest.raises(AnswerError, match="the answer breaks off after 2 of 3 texts"):
+        with pytest.raises(AnswerError, match="the response was cut off after 2 of 3 texts"):
             next(answers)
 
 
 def test_half_a_line_at_the_end_of_a_complete_body_is_not_json(ask: Ask, peer: Peer) -> None:
     peer.says(Said(_stream_of_two() + b'{"answers": [', kind=LINES))
-    with pytest.raises(AnswerError, match="the answer is not JSON"):
+    with pytest.raises(AnswerError, match="the response is not JSON"):
         ask("predict_stream", ["a", "b", "c"], ["mood"])
 
 
@@ -198,7 +201,7 @@ def test_a_server_that_does_not_speak_http_is_reported(ask: Ask) -> None:
 
 
 def test_a_response_above_the_size_limit_is_refused() -> None:
-    body = ResponseBody("http://h", most=2**20)
-    body.add(b"x" * 2**20)
+    body = bytearray()
+    extend("http://h", body, b"x" * 2**20, most=2**20)
     with pytest.raises(AnswerError, match="the response has over 1 MiB, the limit of the client"):
-        body.add(b"x")
+        extend("http://h", body, b"x", most=2**20)

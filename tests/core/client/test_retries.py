@@ -209,5 +209,5 @@ def test_a_wait_does_not_block_the_event_loop(peer: Peer) -> None:
 
 @pytest.mark.parametrize("options", [{"tries": 0}, {"seconds": -1.0}, {"seconds": float("nan")}])
 def test_impossible_retries_are_refused(options: Any) -> None:
-    with pytest.raises(UsageError, match="expected at least 1, and at least 0"):
+    with pytest.raises(UsageError, match="expected at least 1 try and at least 0 seconds"):
         Retries(**options)

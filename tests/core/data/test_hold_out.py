@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from onetrunk.core.data.dataset import Dataset, content_sha256, hold_out
+from onetrunk.core.data.dataset import Dataset, content_sha256
+from onetrunk.core.data.splits import hold_out
 from onetrunk.core.errors import DataError, UsageError
 from tests.core.data.sample_tasks import dataset_of
 

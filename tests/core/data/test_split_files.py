@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from onetrunk.core.data.dataset import Splits
-from onetrunk.core.data.split_files import find_evaluation, find_splits
+from onetrunk.core.data.splits import Splits, find_evaluation, find_splits
 from onetrunk.core.errors import DataError
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from onetrunk.core.data.dataset import Splits
+from onetrunk.core.data.splits import Splits
 from onetrunk.core.data.training_data import read_train_data
 from onetrunk.core.errors import DataError, TaskSpecError
 from onetrunk.core.plugin_system.host import PluginHost

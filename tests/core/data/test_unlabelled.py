@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from onetrunk.core.data.dataset import TextRecord, load_unlabelled
+from onetrunk.core.data.texts import TextRecord, load_unlabelled
 from onetrunk.core.errors import DataError
 from tests.core.data.sample_tasks import jsonl, write
 
@@ -37,7 +37,7 @@ def test_a_pipe_is_plain_text(tmp_path: Path) -> None:
 
 def test_stdin_is_plain_text() -> None:
     program = (
-        "from onetrunk.core.data.dataset import load_unlabelled\n"
+        "from onetrunk.core.data.texts import load_unlabelled\n"
         "print([(r.text, r.where) for r in load_unlabelled('-')])"
     )
     run = [sys.executable, "-c", program]

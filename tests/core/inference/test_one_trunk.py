@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from onetrunk.adapters.remotes import open_remote
 from onetrunk.adapters.remotes.locations import Location
-from onetrunk.adapters.remotes.opening import open_remote
 from onetrunk.adapters.remotes.remote import MAIN
 from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import Backbone, fingerprint

@@ -54,7 +54,7 @@ def test_labels_that_nobody_says_are_asked_for_with_their_number(
     spoil: Callable[[Path], object], copied: Path, bert: Backbone, store: Store
 ) -> None:
     spoil(copied)
-    with pytest.raises(UsageError, match="do not list its 5 labels: give all of them with --labels"):
+    with pytest.raises(UsageError, match="do not list its 5 labels; give all of them with --labels"):
         taken(copied, bert, store, labels=None)
 
 
@@ -69,10 +69,7 @@ def test_a_card_whose_metadata_cannot_be_read_is_said(
     (copied / "README.md").write_text(f"---\n{metadata}\n---\n")
     with pytest.raises(UsageError, match="with --labels"):
         taken(copied, bert, store, labels=None)
-    assert any(
-        "README.md cannot be read, so the labels are not taken from it" in message
-        for message in caplog.messages
-    )
+    assert any("README.md is ignored, because it cannot be read" in message for message in caplog.messages)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from tests.core.interop.conftest import (
         ({"trainable_token_indices": [5]}, "not supported: trainable_token_indices="),
         (
             {"modules_to_save": ["LayerNorm"]},
-            r"weights of neither updates nor a head: bert\.e.* is frozen",
+            r"belong neither to LoRA nor to the head: bert\.e.* is frozen",
         ),
         ({"target_modules": ["word_embeddings"]}, "weights of neither|no LoRA weights"),
     ],
@@ -69,7 +69,7 @@ def test_an_encoder_whose_heads_are_not_ours_is_refused(
 
 
 def test_an_adapter_for_another_kind_of_task_is_refused(copied: Path, bert: Backbone, store: Store) -> None:
-    with pytest.raises(UsageError, match="task_type is 'TOKEN_CLS', task 'sentiment' needs SEQ_CLS"):
+    with pytest.raises(UsageError, match="task_type is 'TOKEN_CLS', but task 'sentiment' needs SEQ_CLS"):
         taken(copied, bert, store, "sentiment")
 
 
@@ -95,13 +95,13 @@ def test_an_adapter_without_a_head_is_refused(bert: Backbone, make: Make, copied
         (lambda f: edit_config(f, use_magic=7), "unknown options: use_magic=7"),
         (lambda f: edit_config(f, r=4), r"A is \(8, 32\) and B .*, but r is 4"),
         (lambda f: edit_config(f, target_modules=["query", "key", "value", "intermediate.dense"]),
-         "targets layer 0 key, but adapter_model.safetensors has no update of it"),
+         "targets key of layer 0, but adapter_model.safetensors has no LoRA weights for it"),
         (lambda f: (f / "adapter_model.safetensors").write_bytes(b"x" * 100), "is not a safetensors file"),
         (lambda f: edit_tensors(f, {f"{QUERY}.lora_A.weight": torch.full((8, 32), torch.nan)}), "are not finite"),
         (lambda f: edit_tensors(f, {f"{QUERY}.lora_B.weight": None}), "has only lora_A for layer 0 query"),
         (lambda f: edit_tensors(f, {"base_model.model.bert.embeddings.LayerNorm.weight": torch.ones(32)}),
-         "weights of neither updates nor a head: bert.embeddings.LayerNorm.weight"),
-        (lambda f: edit_tensors(f, {"x": torch.ones(1)}), "weights of neither updates nor a head: x;"),
+         "belong neither to LoRA nor to the head: bert.embeddings.LayerNorm.weight"),
+        (lambda f: edit_tensors(f, {"x": torch.ones(1)}), "belong neither to LoRA nor to the head: x;"),
     ],
     ids=range(16),
 )  # fmt: skip

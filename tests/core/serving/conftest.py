@@ -22,7 +22,7 @@ from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.serving.engine.engine import Engine
 from onetrunk.core.serving.engine.limits import Limits
-from onetrunk.core.serving.http.app import App, make_app
+from onetrunk.core.serving.http.app import App
 from onetrunk.core.serving.http.auth import Access
 from onetrunk.core.serving.http.json_log import EventLog
 from onetrunk.core.serving.http.prometheus import Metrics
@@ -73,7 +73,7 @@ def running(trunk: OneTrunk, limits: Limits | None = None, access: Access | None
     log, started = io.StringIO(), threading.Event()
     engine = Engine(trunk, limits, Metrics())
     sockets = listen("127.0.0.1", 0, loopback_only=True)
-    app = make_app(engine, access=access, log=EventLog(log))
+    app = App(engine, access=access, log=EventLog(log))
     server = Server(app, started.set)
     thread = threading.Thread(target=server.run, args=(sockets,), name="server")
     thread.start()

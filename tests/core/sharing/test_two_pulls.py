@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from onetrunk.adapters.errors import NameTaken
+from onetrunk.adapters.remotes import open_remote
 from onetrunk.adapters.remotes.locations import Location
-from onetrunk.adapters.remotes.opening import open_remote
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.plugin_system.host import PluginHost

@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from onetrunk.core.tasks import IGNORE, HeadContext, HeadFormat, HeadStyle, Rows
-from onetrunk.core.tasks.heads import MeanHead, segment_means, text_head, token_head
+from onetrunk.core.tasks.heads import segment_means, text_head, token_head
 from onetrunk.core.tasks.losses import cross_entropy, total_weight
 
 SIZE: dict[str, Any] = {
@@ -196,11 +196,12 @@ MEAN = HeadContext(hidden_size=4, labels=("a", "b"), pooling="mean", dropout=0.0
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(0, 99))
 def test_a_mean_head_classifies_the_mean_of_each_texts_rows(lengths: list[int], seed: int) -> None:
     torch.manual_seed(seed)
-    head = MeanHead(MEAN).eval()
+    head = text_head(MEAN).eval()
     texts = [torch.randn(length, 4) for length in lengths]
     offsets = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()])
     ours = head(torch.cat(texts), Rows(offsets, torch.tensor([], dtype=torch.long)))
-    reference = torch.stack([head.classifier(text.mean(dim=0)) for text in texts])
+    classifier = head.get_submodule("classifier")
+    reference = torch.stack([classifier(text.mean(dim=0)) for text in texts])
     torch.testing.assert_close(ours, reference, rtol=0, atol=1e-6)
 
 

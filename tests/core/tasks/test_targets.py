@@ -15,7 +15,8 @@ from torch import Tensor
 
 from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import Backbone
-from onetrunk.core.data.dataset import Dataset, check_targets, content_sha256, hold_out
+from onetrunk.core.data.dataset import Dataset, check_targets, content_sha256
+from onetrunk.core.data.splits import hold_out
 from onetrunk.core.data.training_data import TrainData
 from onetrunk.core.errors import DataError, UsageError
 from onetrunk.core.plugin_system.host import PluginHost

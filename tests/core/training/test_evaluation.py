@@ -84,7 +84,7 @@ def test_a_fault_in_calibrate_or_evaluate_is_found_before_the_first_step(
 ) -> None:
     steps: list[StepEvent] = []
     with pytest.raises(
-        TaskSpecError, match=f"task 'intent': {fault}.*; found in a dry run before training, on dev"
+        TaskSpecError, match=f"task 'intent': {fault}.*; found before training, in an evaluation on dev"
     ):
         train(steps, "intent", **{part: function})
     assert steps == []

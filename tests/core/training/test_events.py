@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from onetrunk.adapters.remotes import open_remote
 from onetrunk.adapters.remotes.locations import Location
-from onetrunk.adapters.remotes.opening import open_remote
 from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.data.dataset import Dataset, content_sha256

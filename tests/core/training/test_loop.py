@@ -18,7 +18,8 @@ import torch
 from onetrunk.adapters.format.artifact import read_artifact
 from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import Backbone, fingerprint
-from onetrunk.core.data.dataset import Dataset, Splits, content_sha256
+from onetrunk.core.data.dataset import Dataset, content_sha256
+from onetrunk.core.data.splits import Splits
 from onetrunk.core.data.training_data import TrainData
 from onetrunk.core.errors import DataError, TrainingDiverged, UsageError
 from onetrunk.core.inference.adapter_io import load_adapter

@@ -26,13 +26,13 @@ from onetrunk.core.training.settings import HEAD_LEARNING_RATE, LEARNING_RATES, 
         ({"lr": float("inf")}, "lr must be positive, not inf"),
         ({"lr": float("nan")}, "lr must be positive, not nan"),
         ({"head_lr": -1.0}, "head-lr must be positive, not -1"),
-        ({"weight_decay": -0.1}, "weight-decay must not be negative"),
-        ({"warmup": 1.0}, "warmup is a share of all steps, 0 to below 1, not 1"),
+        ({"weight_decay": -0.1}, "weight-decay must be 0 or more"),
+        ({"warmup": 1.0}, "warmup must be at least 0 and below 1, a share of all steps, not 1"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"batch_tokens": 15}, "batch-tokens must be at least 16"),
-        ({"dropout": 1.0}, "dropout must be 0 to below 1"),
-        ({"clip": -1.0}, "clip must not be negative"),
-        ({"patience": -1}, "patience must not be negative"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
+        ({"clip": -1.0}, "clip must be 0 or more"),
+        ({"patience": -1}, "patience must be 0 or more"),
         ({"seed": -1}, "seed must be 0 to"),
         ({"seed": 2**63}, "seed must be 0 to"),
     ],
@@ -76,7 +76,7 @@ def test_modules_are_adapted_in_the_order_of_the_encoder(
 
 
 def test_a_module_that_the_encoder_has_not_is_refused_with_those_it_has() -> None:
-    with pytest.raises(UsageError, match="this encoder has no module 'query'; known: all, qkv, output"):
+    with pytest.raises(UsageError, match="the backbone has no module 'query'; known: all, qkv, output"):
         TrainSettings(targets=("output", "query")).adapted_modules(("qkv", "output"))
 
 

@@ -12,8 +12,7 @@ from onetrunk.core.errors import TaskSpecError, TrainingDiverged
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Record, TaskSpec
 from onetrunk.core.training.encoded_dataset import EncodedDataset, encode_dataset
-from onetrunk.core.training.hidden_cache import CacheBudget, HiddenStateCache
-from onetrunk.core.training.loop import AdapterRun, train_together
+from onetrunk.core.training.loop import AdapterRun, CacheBudget, HiddenStateCache, train_together
 from onetrunk.core.training.run_state import TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import TrainableAdapter

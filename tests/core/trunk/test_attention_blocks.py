@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onetrunk.core.trunk.attention_blocks import FEW, WASTE, lay_out
+from onetrunk.core.trunk.attention import FEW, WASTE, lay_out
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12))

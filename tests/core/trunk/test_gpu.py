@@ -15,8 +15,7 @@ from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.kernels import has_grouped_products
 from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.build import trunk_of
-from onetrunk.core.trunk.grouped_products import Stack
-from onetrunk.core.trunk.lora_application import Patches, updates_of
+from onetrunk.core.trunk.lora_application import Patches, Stack, updates_of
 from onetrunk.core.trunk.packing import Packed, pack
 from tests.core.trunk.trunks import packed_trunk
 
@@ -36,14 +35,14 @@ def adapter(backbone: Backbone, seed: int, rank: int = 8) -> Lora:
     )
 
 
-def packed_of(backbone: Backbone, texts: list[str], slots: list[int]) -> Packed:
-    return pack(backbone.encoder.encode(texts, [()] * len(texts)), slots)
+def packed_of(backbone: Backbone, texts: list[str], slots: list[int], device: torch.device) -> Packed:
+    return pack(backbone.encoder.encode(texts, [()] * len(texts)), slots, device=device)
 
 
-def states(backbone: Backbone, trunk: Trunk, packed: Packed, loras: dict[int, Lora]) -> Tensor:
+def states(trunk: Trunk, packed: Packed, loras: dict[int, Lora]) -> Tensor:
     here = {slot: flattened(lora, trunk.device, trunk.dtype) for slot, lora in loras.items()}
     with torch.inference_mode():
-        return trunk.forward(packed.to(trunk.device), here).float().cpu()
+        return trunk.forward(packed, here).float().cpu()
 
 
 def on_gpu(backbone: Backbone) -> Backbone:
@@ -60,15 +59,17 @@ def test_a_mixed_batch_has_the_states_of_the_cpu(
     bert: Backbone, some_texts: Texts, dtype: torch.dtype, limit: float, ranks: tuple[int, ...]
 ) -> None:
     loras = {slot: adapter(bert, slot, rank) for slot, rank in enumerate(ranks)}
-    packed = packed_of(bert, some_texts(COUNT), [i % 4 for i in range(COUNT)])  # the last slot has none
-    expected = states(bert, trunk_of(bert, torch.float32), packed, loras)
-    found = states(bert, trunk_of(on_gpu(bert), dtype), packed, loras)
+    texts, slots = some_texts(COUNT), [i % 4 for i in range(COUNT)]  # the last slot has no adapter
+    expected, found = (
+        states(trunk, packed_of(bert, texts, slots, trunk.device), loras)
+        for trunk in (trunk_of(bert, torch.float32), trunk_of(on_gpu(bert), dtype))
+    )
     assert relative(found, expected) < limit
 
 
 def test_adapters_alike_are_one_grouped_product_in_bf16(bert: Backbone, some_texts: Texts) -> None:
     trunk = trunk_of(on_gpu(bert), torch.bfloat16)
-    packed = packed_of(bert, some_texts(4), [0, 1, 2, 3]).to(trunk.device)
+    packed = packed_of(bert, some_texts(4), [0, 1, 2, 3], trunk.device)
     here = {i: flattened(adapter(bert, i), trunk.device, trunk.dtype) for i in range(4)}
     hidden = torch.zeros(packed.tokens, trunk.width, device=trunk.device, dtype=trunk.dtype)
     with torch.inference_mode():
@@ -80,22 +81,23 @@ def test_a_mixed_batch_equals_each_text_alone(bert: Backbone, some_texts: Texts)
     trunk, texts = trunk_of(on_gpu(bert), torch.bfloat16), some_texts(COUNT)
     loras = {slot: adapter(bert, slot) for slot in range(4)}
     slots = [i % 4 for i in range(COUNT)]
-    mixed = states(bert, trunk, packed_of(bert, texts, slots), loras)
+    mixed = states(trunk, packed_of(bert, texts, slots, trunk.device), loras)
     alone = [
-        states(bert, trunk, packed_of(bert, [text], [slot]), loras)
+        states(trunk, packed_of(bert, [text], [slot], trunk.device), loras)
         for text, slot in zip(texts, slots, strict=True)
     ]
     assert relative(mixed, torch.cat(alone)) < 0.01
 
 
 def test_gradients_on_a_gpu_are_those_of_the_cpu(bert: Backbone, some_texts: Texts) -> None:
-    packed, found = packed_of(bert, some_texts(6), [0] * 6), []
+    texts, found = some_texts(6), []
     for backbone in (bert, on_gpu(bert)):
         lora, trunk = adapter(bert, 0), trunk_of(backbone, torch.float32)
         for factor in lora.parameters:
             factor.requires_grad_()
         here = lora.to(trunk.device, trunk.dtype)
-        trunk.forward(packed.to(trunk.device), {0: here}).sin().sum().backward()
+        packed = packed_of(bert, texts, [0] * 6, trunk.device)
+        trunk.forward(packed, {0: here}).sin().sum().backward()
         found.append(
             torch.cat([factor.grad.flatten() for factor in lora.parameters if factor.grad is not None])
         )
@@ -108,7 +110,7 @@ def test_a_small_batch_is_a_graph_with_the_states_of_the_trunk(bert: Backbone, s
     if trunk._graphs is None:
         pytest.skip("this GPU has no kernels for grouped products")
     for count in (6, 2, 4):
-        packed = packed_of(bert, some_texts(count), [i % 3 for i in range(count)]).to(trunk.device)
+        packed = packed_of(bert, some_texts(count), [i % 3 for i in range(count)], trunk.device)
         with torch.inference_mode():
             found = trunk._graphs.run(packed.parts[0], here)
             expected = trunk.run(trunk.embed(packed), packed, here)

@@ -7,8 +7,7 @@ import torch
 
 from onetrunk.adapters.methods.flat_layout import flattened
 from onetrunk.adapters.methods.lora import Lora, LowRank
-from onetrunk.core.trunk.grouped_products import Stack
-from onetrunk.core.trunk.lora_application import Patches
+from onetrunk.core.trunk.lora_application import Patches, Stack
 from onetrunk.core.trunk.packing import Segment
 from onetrunk.core.trunk.weights import Linear
 
@@ -47,15 +46,15 @@ def test_grouped_products_equal_products_run_by_run(modules: tuple[str, ...], wi
     stack = stack_of(loras)
     assert stack is not None
     with torch.inference_mode():
-        torch.testing.assert_close(stack.product(*asked), Patches(segments, adapters, None).product(*asked))
+        torch.testing.assert_close(stack(*asked), Patches(segments, adapters, None)(*asked))
 
 
 def test_a_product_that_no_adapter_changes_is_the_frozen_one() -> None:
     stack = stack_of([adapter(0), adapter(1)])
     assert stack is not None
     x, linear = torch.ones(4, WIDTH), Linear(torch.ones(WIDTH, WIDTH), torch.zeros(WIDTH))
-    assert torch.equal(stack.product(x, linear, 1, ("query",), WIDTH), linear(x))
-    assert torch.equal(stack.product(x, linear, 0, ("output",), WIDTH), linear(x))
+    assert torch.equal(stack(x, linear, 1, ("query",), WIDTH), linear(x))
+    assert torch.equal(stack(x, linear, 0, ("output",), WIDTH), linear(x))
 
 
 @pytest.mark.parametrize(

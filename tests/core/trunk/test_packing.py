@@ -127,6 +127,10 @@ def test_one_order_needs_no_join(bert: Backbone) -> None:
     assert pack(texts, [0, 1, 0]).join is not None
 
 
-def test_moving_a_batch_to_its_own_device_is_free(bert: Backbone) -> None:
-    packed = pack(bert.encoder.encode(["a", "b"], [(), ()]), [1, 0])
-    assert packed.to(torch.device("cpu")) is packed
+def test_a_batch_is_packed_on_its_device(bert: Backbone) -> None:
+    device = torch.device("meta")
+    packed = pack(bert.encoder.encode(["a", "b"], [(), ()]), [1, 0], device=device)
+    (part,) = packed.parts
+    assert packed.join is not None
+    tensors = (packed.source, packed.join, packed.words, part.ids, part.positions, part.sequences.starts)
+    assert {tensor.device for tensor in tensors} == {device}

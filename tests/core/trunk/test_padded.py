@@ -212,7 +212,7 @@ def test_a_module_of_another_architecture_is_told_before_training(
     modernbert: Backbone, train_tiny: Train, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        UsageError, match="this encoder has no module 'query'; known: all, qkv, attention_output"
+        UsageError, match="the backbone has no module 'query'; known: all, qkv, attention_output"
     ):
         train_tiny(Store(tmp_path), "ner", modernbert, targets=("query",))
     result = train_tiny(Store(tmp_path), "ner", modernbert, targets=("output", "qkv"))

@@ -17,10 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from onetrunk.core.data.dataset import Splits, load_dataset, load_unlabelled
+from onetrunk.core.data.dataset import load_dataset
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.data.readers import read_records
+from onetrunk.core.data.splits import Splits
+from onetrunk.core.data.texts import load_unlabelled
 from onetrunk.core.data.training_data import read_train_data
 from onetrunk.core.errors import DataError, UsageError
 from onetrunk.plugins import intent, ner

@@ -14,9 +14,9 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from onetrunk.core.data.dataset import load_unlabelled
 from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.data.readers import read_records
+from onetrunk.core.data.texts import load_unlabelled
 from tests.core.data.formats.thousand_rows import Row, labels_of, rows, spans_of, utf16
 
 Writer = Callable[[int, Row], Any]

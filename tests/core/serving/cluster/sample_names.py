@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from onetrunk.core.errors import OneTrunkError, UnknownAdapter
+from onetrunk.core.serving.cluster.messages import NameEntry, NameTable
 from onetrunk.core.serving.cluster.name_service import NameService
-from onetrunk.core.serving.cluster.name_table import NameEntry, NameTable
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 

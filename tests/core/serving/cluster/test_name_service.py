@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from onetrunk.core.errors import OneTrunkError, UnknownAdapter
+from onetrunk.core.serving.cluster.messages import NameEntry, NameTable
 from onetrunk.core.serving.cluster.name_service import NameService
-from onetrunk.core.serving.cluster.name_table import NameEntry, NameTable
 from onetrunk.core.serving.engine.errors import UnknownName
 from tests.core.serving.cluster.sample_names import entry, epoch, found, names_after, put
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from onetrunk.core.serving.cluster.proxy_middleware import ProxyMiddleware
-from onetrunk.core.serving.http.request_context import REQUEST_ID
+from onetrunk.core.serving.http.request import REQUEST_ID
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:

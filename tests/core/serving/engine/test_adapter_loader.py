@@ -112,7 +112,7 @@ def test_loads_of_one_name_take_place_in_order_and_do_not_block_other_names(
 
     asyncio.run(scenario())
     engine.close()
-    assert (engine._loader._last, trunk.registry._loading) == ({}, {})
+    assert (dict(engine._loader._locks), trunk.registry._loading) == ({}, {})
 
 
 def test_close_does_not_wait_for_a_slow_load(trunk: OneTrunk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from onetrunk.core.errors import UsageError
-from onetrunk.core.serving.engine import config
 from onetrunk.core.serving.engine.config import LimitOptions, ServeConfig, check_name
 
 
@@ -19,8 +19,9 @@ def written(folder: Path, text: str) -> Path:
     return file
 
 
-def test_the_example_in_the_docstring_of_the_module_is_valid(tmp_path: Path) -> None:
-    example = (config.__doc__ or "").partition("\n\n")[2]
+def test_the_example_in_the_documentation_is_valid(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[4] / "docs" / "serving.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(# serve\.toml.*?)```", text, flags=re.DOTALL)
     read = ServeConfig.read(written(tmp_path, example))
     assert (read.port, read.max_wait_ms, read.adapters) == (8000, 1.0, {"people": "ner@prod"})
     assert read.limits_on("cpu").characters == 32768

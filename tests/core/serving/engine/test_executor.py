@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from onetrunk.core import OneTrunk
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.serving.engine.engine import Engine
-from onetrunk.core.serving.engine.errors import AnswerFailed, ExitRefused
+from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, ExitRefused
 from onetrunk.core.serving.engine.limits import Limits
 from onetrunk.core.serving.engine.requests import Result, TextRequest
 from onetrunk.core.tasks.hookspecs import hookimpl
@@ -127,4 +129,36 @@ def test_a_forward_pass_that_fails_is_narrowed_down_by_halves(
     found, passes = served_by(plugin, bert, store, ["good"] * 21 + [long] + ["good"] * 10)
     assert [type(each) for each in found] == [list] * 21 + [AnswerFailed] + [list] * 10
     assert passes <= 1 + 2 * 5
-    assert "a batch of 32 texts failed with RuntimeError; computing its halves again" in caplog.messages
+    assert (
+        "a forward pass of 32 texts failed with RuntimeError; computing its halves again" in caplog.messages
+    )
+
+
+def test_the_error_of_a_forward_pass_names_the_adapter_that_failed(bert: Backbone, store: Store) -> None:
+    long = "film " * 30
+    plugin = Counted(length=bert.encoder.arrange(bert.encoder.tokenise([long])[0]).tokens)
+    trunk = OneTrunk(bert, store=store, host=PluginHost.of(ner, plugin))
+    for task in ("ner", "sentiment"):
+        trunk.load(task)
+    engine = Engine(trunk)
+    failed, answered = answers(engine, (long, ("ner", "sentiment")), (long, ("ner",)))
+    engine.close()
+    assert isinstance(failed, AnswerFailed)
+    assert failed.version == "sentiment@1"
+    assert isinstance(answered, list)
+
+
+def test_an_evicted_adapter_that_cannot_be_reloaded_fails_alone(
+    bert: Backbone, store: Store, tmp_path: Path
+) -> None:
+    own = Store(shutil.copytree(store.root, tmp_path / "store"))
+    trunk = OneTrunk(bert, store=own, memory=1)
+    for task in ("ner", "sentiment"):
+        trunk.load(task)
+    shutil.rmtree(own.resolve("ner@1").path)
+    engine = Engine(trunk)
+    failed, answered = answers(engine, ("good", ("sentiment", "ner")), ("good", ("sentiment",)))
+    engine.close()
+    assert isinstance(failed, AdapterUnavailable)
+    assert failed.version == "ner@1"
+    assert isinstance(answered, list)

@@ -62,21 +62,24 @@ def test_what_is_dropped_never_leaves_and_costs_nothing_more(
     puts: list[tuple[str, int]], data: st.DataObject
 ) -> None:
     queue: FairQueue[int] = FairQueue()
-    tickets = [queue.put(name, cost, number) for number, (name, cost) in enumerate(puts)]
+    for number, (name, cost) in enumerate(puts):
+        queue.put(name, cost, number)
     dropped = data.draw(st.sets(st.sampled_from(range(len(puts))))) if puts else set()
-    assert all(queue.drop(tickets[number]) for number in dropped)
+    assert all(queue.drop(puts[number][0], number) for number in dropped)
     assert queue.tokens == sum(cost for number, (_, cost) in enumerate(puts) if number not in dropped)
     left = []
     while batch := queue.take(100):
         left += batch
     assert set(left) == set(range(len(puts))) - dropped
-    assert not any(queue.drop(ticket) for ticket in tickets)
+    assert not any(queue.drop(name, number) for number, (name, _) in enumerate(puts))
 
 
 def test_dropping_all_items_of_a_name_empties_the_queue() -> None:
     queue: FairQueue[int] = FairQueue()
-    for ticket in [queue.put("a", 5, number) for number in range(1000)]:
-        queue.drop(ticket)
+    for number in range(1000):
+        queue.put("a", 5, number)
+    for number in range(1000):
+        queue.drop("a", number)
     assert (len(queue), queue.tokens, queue.take(100)) == (0, 0, [])
 
 
@@ -132,8 +135,8 @@ def test_a_demoted_name_is_served_beside_others_that_fill_a_batch(cost: int, oth
     had: Counter[str] = Counter()
     for number in range(200):
         for other in range(others):
-            for _ in range(20):
-                queue.put(f"other {other}", 17, ("other", 17, number))
+            for i in range(20):
+                queue.put(f"other {other}", 17, ("other", 17, 20 * number + i))
         had += Counter(name for name, _, _ in queue.take(256, "flood"))
     assert had["flood"] == min(10, 200 * DEMOTED_TOKENS // cost)
 

@@ -43,5 +43,5 @@ def test_the_configuration_is_read_and_its_limits_are_the_defaults(tmp_path: Pat
 
 
 def test_the_documented_lines_of_a_stream_under_way_are_those_of_the_code() -> None:
-    (count,) = re.findall(r"About (\d+) lines are under way", TEXT)
+    (count,) = re.findall(r"works on about (\d+) lines at a time", TEXT)
     assert abs((MAX_GROUPS + 1) * GROUP_LINES - int(count)) <= 10

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +13,15 @@ import pytest
 from onetrunk.core.serving.engine.scheduler import Scheduler
 
 
+class Work:
+    """A work item that costs `cost` tokens."""
+
+    def __init__(self, cost: int, queue_name: str) -> None:
+        self.costs, self.queue_name, self.queued_at = [cost], queue_name, 0.0
+
+
 def works(*costs: int, queue_name: str = "one") -> list[Any]:
-    return [
-        SimpleNamespace(queue_name=queue_name, costs=[cost], queued_at=0.0, ticket=None) for cost in costs
-    ]
+    return [Work(cost, queue_name) for cost in costs]
 
 
 class Device:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from onetrunk.adapters.methods.bank import Tier, Usage
-from onetrunk.core.serving.cluster.gateway_state import GatewayState
+from onetrunk.core.serving.cluster.gateway_backend import RayBackend
 from onetrunk.core.serving.cluster.messages import ReplicaHealth
-from onetrunk.core.serving.engine.backend import BackendInfo
 from onetrunk.core.serving.engine.events import EventSink
-from onetrunk.core.serving.engine.status import EngineStatus
+from onetrunk.core.serving.engine.limits import Limits
+from onetrunk.core.serving.engine.status import BackendInfo, EngineStatus
 from tests.core.serving.cluster.sample_names import entry, names_after
+
+
+def gateway() -> RayBackend:
+    deployment: Any = None
+    return RayBackend(deployment, deployment, Limits(), EventSink())
 
 
 def report(state: str, tier: Tier, waiting: int = 0) -> ReplicaHealth:
@@ -28,7 +35,7 @@ def report(state: str, tier: Tier, waiting: int = 0) -> ReplicaHealth:
     ],
 )
 def test_a_cluster_is_ready_as_long_as_one_replica_is(states: list[str], expected: str) -> None:
-    state = GatewayState(EventSink())
+    state = gateway()
     state.reports = {str(i): report(state, "disk", 3) for i, state in enumerate(states)}
     status = state.status()
     assert status.state == expected
@@ -37,7 +44,7 @@ def test_a_cluster_is_ready_as_long_as_one_replica_is(states: list[str], expecte
 
 
 def test_the_tier_of_a_version_is_the_best_among_the_replicas() -> None:
-    state = GatewayState(EventSink())
+    state = gateway()
     state.update(names_after(("mood", "mood@1"))[1])
     assert state.adapter("mood").tier == "disk"
     state.reports = {
@@ -51,7 +58,7 @@ def test_the_tier_of_a_version_is_the_best_among_the_replicas() -> None:
 def test_a_gateway_keeps_the_newest_table() -> None:
     _, table = names_after(("mood", "mood@1"))
     newer = table.with_entry("mood", entry("mood@2"))
-    state = GatewayState(EventSink())
+    state = gateway()
     state.update(newer)
     state.update(table)
     assert state.adapter("mood").version == "mood@2"

@@ -1,4 +1,4 @@
-"""Connection settings that both clients share: URL, token, timeouts, and errors of the connection."""
+"""`BaseClient`: what both clients share, namely URL, token, timeouts, and the errors of a connection."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 import httpx2
 
 from onetrunk.core.client.errors import AnswerError, ClientError, ServiceUnreachable
 from onetrunk.core.client.requests import ApiCall
 from onetrunk.core.client.responses import refusal
-from onetrunk.core.client.retry import Retries, Tries
+from onetrunk.core.client.retry import PATIENT, Retries
 from onetrunk.core.errors import UsageError
 
 SECONDS = 60.0
@@ -21,60 +21,66 @@ SECONDS = 60.0
 
 _CONNECT_SECONDS = 10.0
 _LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
-_MOST_TOKEN = 1024
+_MOST_TOKEN = 1024  # characters
+
+_HttpClientT = TypeVar("_HttpClientT", httpx2.Client, httpx2.AsyncClient)
 
 
-class Transport:
-    """How a client reaches a service.
+class BaseClient(Generic[_HttpClientT]):
+    """The base class of `Client` and `AsyncClient`, which takes their arguments; it sends nothing itself.
 
-    url: base URL.  token: the token, or the path of a file with it.  seconds: read timeout.
-    retries: how failed requests are repeated.  Raises UsageError for an invalid URL, token or timeout.
+    url: base URL of the service, without a slash at the end.
+    Raises UsageError for an invalid URL, token or timeout.
     """
 
-    def __init__(self, url: str, token: str | Path | None, seconds: float, retries: Retries) -> None:
-        if not seconds > 0:
-            raise UsageError(f"timeout is {seconds}; expected a number of seconds")
+    _http_class: type[_HttpClientT]
+
+    def __init__(
+        self,
+        url: str,
+        token: str | Path | None = None,
+        *,
+        timeout: float = SECONDS,
+        retries: Retries = PATIENT,
+    ) -> None:
+        if not timeout > 0:
+            raise UsageError(f"timeout is {timeout}; expected more than 0 seconds")
         self.url = _checked(url)
         self._token = _read(token) if isinstance(token, Path) else token
         if self._token is not None:
             _check_token(self._token, f"the file {token}" if isinstance(token, Path) else "the token")
-        self._seconds, self._retries = seconds, retries
-
-    def settings(self) -> dict[str, Any]:
-        """Return the arguments of an httpx2 client."""
+        self._seconds, self._retries = timeout, retries
         plain = self.url.startswith("http:")
-        return {
-            # Loading the certificates of the system takes longer than a request, and plain HTTP needs none.
-            "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True,
-            "headers": {} if self._token is None else {"Authorization": f"Bearer {self._token}"},
-            "follow_redirects": False,  # a redirect would get the token, too
-            "mounts": dict.fromkeys(_LOOPBACK),  # a proxy would connect to its own loopback
-        }
+        self._http: _HttpClientT = self._http_class(
+            # Plain HTTP needs no certificates, and loading those of the system takes longer than a request.
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True,
+            headers={} if self._token is None else {"Authorization": f"Bearer {self._token}"},
+            follow_redirects=False,  # the token would be sent to the new address, too
+            mounts=dict.fromkeys(_LOOPBACK),  # a proxy would connect to its own loopback interface
+        )
 
-    def request(self, call: ApiCall) -> dict[str, Any]:
-        """Return the arguments of an httpx2 request."""
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    def _request(self, call: ApiCall) -> httpx2.Request:
         headers = {"Accept": call.accepts or "*/*"}
         if call.body:
             headers["Content-Type"] = call.sends
         seconds = call.seconds or self._seconds
-        return {
-            "method": call.method,
-            "url": self.url + call.path,
-            "content": call.body or None,
-            "headers": headers,
-            "timeout": httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
-        }
+        return self._http.build_request(
+            call.method,
+            self.url + call.path,
+            content=call.body or None,
+            headers=headers,
+            timeout=httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
+        )
 
-    def tries(self, call: ApiCall) -> Tries:
-        """Return the retry state of a new request."""
-        return Tries(self._retries, call.repeatable)
-
-    def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> ClientError:
-        """Return the error for a response that is not the expected one."""
+    def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> ClientError:
+        """Return the error for an unsuccessful response. body: empty if it is not a problem document."""
         return refusal(self.url, status, headers, self._blanked(body.decode("utf-8", "replace")))
 
-    def failure(self, call: ApiCall, error: httpx2.HTTPError) -> ClientError:
-        """Return the error for a request without a response."""
+    def _failure(self, call: ApiCall, error: httpx2.HTTPError) -> ClientError:
+        """Return the error for a request that got no response."""
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             why = f"cannot be reached ({self._first_line(error)})"
             return ServiceUnreachable(self.url, f"{why}; check the URL and whether the service is running")
@@ -83,14 +89,17 @@ class Transport:
         return ServiceUnreachable(self.url, f"the connection broke ({self._first_line(error)})")
 
     @contextmanager
-    def reading(self, call: ApiCall, so_far: Callable[[], str]) -> Iterator[None]:
-        """Turn errors while a response is read into ClientError. so_far: returns how much was read."""
+    def _reading(self, call: ApiCall, so_far: Callable[[], str]) -> Iterator[None]:
+        """Turn errors while a response is read into ClientError.
+
+        so_far: returns how much has been read, such as `after 2 of 3 texts`.
+        """
         try:
             yield
         except httpx2.TimeoutException as error:
-            raise self.failure(call, error) from error
+            raise self._failure(call, error) from error
         except (httpx2.HTTPError, httpx2.StreamError) as error:
-            why = f"the answer breaks off {so_far()} ({self._first_line(error)})"
+            why = f"the response was cut off {so_far()} ({self._first_line(error)})"
             raise AnswerError(self.url, why) from error
 
     def _first_line(self, error: Exception) -> str:
@@ -98,7 +107,7 @@ class Transport:
         return lines[0][:300] if lines else type(error).__name__
 
     def _blanked(self, text: str) -> str:
-        """Return `text` without the token, which a response could repeat."""
+        """Return `text` with the token replaced by "…", because a response could repeat the token."""
         return text if self._token is None else text.replace(self._token, "…")
 
 
@@ -108,9 +117,9 @@ def _checked(url: str) -> str:
     try:
         parts = httpx2.URL(url)
     except (httpx2.InvalidURL, TypeError) as error:
-        raise UsageError(f"this is not a URL ({error}); {expected}") from error
+        raise UsageError(f"the URL of the service is not valid ({error}); {expected}") from error
     if parts.userinfo:
-        raise UsageError(f"the URL of {parts.host} has a name or password in it; give a token instead")
+        raise UsageError(f"the URL of {parts.host} contains a user name or password; give a token instead")
     if parts.scheme not in ("http", "https") or not parts.host:
         raise UsageError(f"{url!r} is not the URL of a service; {expected}")
     if parts.query or parts.fragment:
