@@ -95,7 +95,7 @@ def _held_out_notes(source: str, train: Dataset, dev: Dataset, seed: int) -> lis
     if held < FEW_DEV_ROWS:
         doubt = "the choice of the best epoch and the dev metrics depend largely on chance"
         remedy = "give a larger dev file with --dev"
-        rows = f"dev has only {held} rows, fewer than {FEW_DEV_ROWS}"
+        rows = f"dev has only {held} rows (fewer than {FEW_DEV_ROWS})"
         notes.append(Note("few-dev-rows", f"{rows}: {doubt}; {remedy}", source, held))
     return notes
 
