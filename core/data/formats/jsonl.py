@@ -13,7 +13,7 @@ from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Record
 
 NumberedValue = tuple[int, JSON]
-"""The number of a value's first line, or of its row, and the value."""
+"""A number and a value. The number is that of the value's first line or, where there are no lines, of its row."""
 
 _ONE_LIST = re.compile(r"\s*\[(?!\s*\")")
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -40,8 +40,9 @@ def read_json(source: Source) -> Iterator[tuple[int, Record]]:
 def json_values(source: Source) -> Iterator[NumberedValue]:
     """Yield (number of its first line, value) for each value of a JSON list, or of JSONL.
 
-    A value may be of any type. A file that begins with `[` is one list, unless a string follows: then its lines are
-    lists. Raises DataError as `read_jsonl` does for invalid JSON.
+    A value may be of any type. A file that begins with `[` is one JSON list. But if a string comes directly after
+    the `[`, the file is JSONL, and each of its lines is a list. Raises DataError as `read_jsonl` does for invalid
+    JSON.
     """
     if _ONE_LIST.match(source.first_line()):
         return _list_values(source.name, "".join(text for _, text in source.lines()))
@@ -113,7 +114,8 @@ def _json_faults(name: str, first: int, record: int) -> Iterator[None]:
 
 
 def _characters(value: JSON, source: str, where: str) -> JSON:
-    # Tokenizers and UTF-8 reject unpaired surrogates. Only JSON with such an escape needs the slow search for one.
+    # Tokenizers and UTF-8 reject unpaired surrogates. The search for them is slow, so it is made only in JSON that
+    # has the escape of a surrogate, such as \ud83d.
     if _SURROGATE.search(source) and (wrong := next(faults(value), None)):
         raise DataError(where, f"the record {wrong}; remove it")
     return value
