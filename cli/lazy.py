@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
@@ -34,16 +34,30 @@ def plugin_host(context: click.Context) -> PluginHost:
     return host
 
 
+_REFERENCES = {
+    "people": "the newest version of the adapter people in the store",
+    "people@3": "its version 3",
+    "people@prod": "the version that has the alias prod (see `adapters alias`)",
+    "org/repo, org/repo@v1": "an adapter on the Hugging Face Hub; v1 is a branch, tag or commit",
+    "file:///mnt/models/people": "an adapter in a shared folder",
+}
+"""The forms of a reference."""
+_SEE_REFERENCES = "`adapters --help` lists the forms of a reference (REF)."
+
+
 class LazyGroup(click.Group):
     """The built-in commands, then those of plugins.
 
     summaries: the summary of each built-in command, by name. The command NAME is the attribute `command` of the
     module `onetrunk.cli.commands.NAME`.
+    groups: the names of the built-in commands by the title of their section in the help.
     """
 
-    def __init__(self, *args: Any, summaries: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, summaries: Mapping[str, str], groups: Mapping[str, Sequence[str]], **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.summaries = summaries
+        self.summaries, self.groups = summaries, groups
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
@@ -56,6 +70,8 @@ class LazyGroup(click.Group):
         """
         if cmd_name in self.summaries:
             command: click.Command = importlib.import_module(f"onetrunk.cli.commands.{cmd_name}").command
+            if any("REF" in each.make_metavar(ctx) for each in command.params):
+                command.epilog = _SEE_REFERENCES
             return command
         return _plugin_command(plugin_host(ctx), cmd_name)
 
@@ -69,14 +85,18 @@ class LazyGroup(click.Group):
         return args[0] if command else None, command, args[1:]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a section each for built-in commands, plugin commands and plugins that failed to load."""
+        """Write the groups of commands, the commands of plugins, plugins that failed to load, and references."""
         host = plugin_host(ctx)
-        sections = {
-            "Commands": self.summaries,
+        sections: dict[str, Mapping[str, str]] = {
+            title: {name: self.summaries[name] for name in names if name in self.summaries}
+            for title, names in self.groups.items()
+        }
+        sections |= {
             "Plugin commands": {name: command.summary for name, command in host.commands.items()},
             "Plugins that did not load (see `adapters plugins`)": {
                 report.name: f"{report.distribution} {report.version}" for report in host.broken
             },
+            "References to adapters (REF)": _REFERENCES,
         }
         for title, texts in sections.items():
             if texts:

@@ -45,7 +45,17 @@ COMMANDS = MappingProxyType(
         "plugins": "List the plugins, their tasks and hooks, and errors in them.",
     }
 )
-"""The built-in commands and their summaries, in the order of `--help`."""
+"""The built-in commands and their summaries."""
+GROUPS = MappingProxyType(
+    {
+        "Train": ("quickstart", "check", "train", "eval"),
+        "Use": ("predict", "export"),
+        "Share": ("push", "pull", "search", "outdated", "update"),
+        "Serve": ("serve",),
+        "Manage": ("list", "show", "alias", "promote", "remove", "plugins"),
+    }
+)
+"""The sections of `--help`, with the commands in their order."""
 
 
 class _Terminated(KeyboardInterrupt):
@@ -83,7 +93,9 @@ def _reporting_errors() -> Iterator[None]:
         raise click.exceptions.Exit(1) from error
 
 
-@click.group(cls=_Group, summaries=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group, summaries=COMMANDS, groups=GROUPS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="onetrunk", prog_name="adapters")
 @click.option(
     "--traceback",

@@ -5,13 +5,14 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
 from onetrunk.adapters.methods.target_modules import MODULES
+from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.training.settings import (
     HEAD_LEARNING_RATE,
     LEARNING_RATES,
@@ -21,6 +22,29 @@ from onetrunk.core.training.settings import (
     MIN_TOKENS,
     TrainSettings,
 )
+
+TRAIN_GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Data": ("train_file", "dev_file", "test_file", *get_type_hints(ReadOptions)),
+    "Adapter": ("name", "start", "plan", "promote"),
+    "Model": ("backbone", "method", "pooling", "rank", "alpha", "targets", "layers", "max_windows"),
+    "Optimisation": (
+        "epochs",
+        "batch_tokens",
+        "optimizer",
+        "lr",
+        "head_lr",
+        "weight_decay",
+        "warmup",
+        "dropout",
+        "clip",
+        "patience",
+        "class_weights",
+        "oos",
+        "seed",
+    ),
+    "Machine": ("device", "precision", "threads"),
+}
+"""Groups of the options of `adapters train` in its help, by title: names of parameters."""
 
 Decorated = Callable[..., Any]
 """A function that click can decorate."""
@@ -56,6 +80,27 @@ _SHOWN_DEFAULTS = {
     "epochs": f"{MIN_EPOCHS}, up to {MAX_EPOCHS} for small data sets",
 }
 """Defaults that the field of `TrainSettings` does not have, because they depend on other settings."""
+
+
+class GroupedCommand(click.Command):
+    """A command whose `--help` lists the options in groups.
+
+    groups: names of parameters by title. The options of no group are listed last.
+    """
+
+    def __init__(self, *args: Any, groups: Mapping[str, Collection[str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.groups = groups
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each group."""
+        left = {str(each.name): row for each in self.get_params(ctx) if (row := each.get_help_record(ctx))}
+        for title, names in self.groups.items():
+            if rows := [left.pop(name) for name in names if name in left]:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+        with formatter.section("Other options"):
+            formatter.write_dl(list(left.values()))
 
 
 class ModuleList(click.ParamType[Any]):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from onetrunk.cli.number_format import duration, format_metric
-from onetrunk.cli.output import printable
+from onetrunk.cli.output import note, printable
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _DELAY = 1.0
 """Seconds until the bar of `counting` appears."""
+_PERIOD = 10.0
+"""Seconds between two lines of `counting` where there is no terminal."""
 _DECAY = 0.95
 """Factor by which each step reduces the weight of earlier steps in the moving averages."""
 
@@ -104,16 +106,23 @@ class _Pace:
 
 
 @contextmanager
-def counting(total: int | None, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+def counting(
+    total: int | None, *, shown: bool = True, period: float = _PERIOD
+) -> Iterator[Callable[[int], None]]:
     """Yield a function to call with the number of texts that were processed since its last call.
 
-    A bar appears after a second. total: number of all texts, None if unknown. shown: whether to show the bar.
+    On a terminal, a bar appears after a second; elsewhere, a line is printed on stderr in each period.
+
+    total: number of all texts, None if unknown.  shown: whether to show progress.  period: in seconds.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
 
     bar = _bar(BarColumn(), MofNCompleteColumn(), "{task.description}", TimeElapsedColumn())
-    if bar.disable or not shown:
+    if not shown:
         yield lambda _texts: None
+        return
+    if bar.disable:
+        yield _Lines(total, period).advance
         return
     task = bar.add_task("texts", total=total)
     late = threading.Timer(_DELAY, bar.start)
@@ -124,6 +133,25 @@ def counting(total: int | None, *, shown: bool = True) -> Iterator[Callable[[int
         late.cancel()
         late.join()  # so that the bar cannot start after it was stopped
         bar.stop()
+
+
+class _Lines:
+    """Prints a line with the number of texts when a period has passed."""
+
+    def __init__(self, total: int | None, period: float) -> None:
+        self._total, self._period = total, period
+        self._done = 0
+        self._began = self._printed = time.monotonic()
+
+    def advance(self, texts: int) -> None:
+        self._done += texts
+        now = time.monotonic()
+        if now - self._printed < self._period:
+            return
+        self._printed = now
+        of = "" if self._total is None else f" of {self._total:,}"
+        seconds = now - self._began
+        note(f"{self._done:,}{of} texts, {duration(seconds)}, {self._done / seconds:,.0f} texts/s")
 
 
 def _bar(*columns: str | ProgressColumn) -> Progress:

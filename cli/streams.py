@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, BinaryIO, Literal, TextIO
 
 from onetrunk.adapters.format.files import replacing
 from onetrunk.core.errors import UsageError
@@ -31,7 +31,7 @@ _REMEDIES = {
 
 
 @contextmanager
-def _clear_errors(name: str) -> Iterator[None]:
+def clear_errors(name: str) -> Iterator[None]:
     """Turn an OSError of the block, except a closed pipe, into UsageError: `name` cannot be written, and why."""
     try:
         yield
@@ -51,26 +51,53 @@ class _Output(io.FileIO):
         self._shown = shown
 
     def write(self, data: Any, /) -> int:
-        with _clear_errors(self._shown):
+        with clear_errors(self._shown):
             return super().write(data)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
-    """Open `path` for writing UTF-8; the file is replaced as a whole when the block ends without an error.
+    """Open `path` for writing UTF-8, as `whole_binary_file` does."""
+    with whole_binary_file(path) as binary, io.TextIOWrapper(binary, encoding="utf-8", newline="\n") as file:
+        yield file
+
+
+@contextmanager
+def whole_binary_file(path: Path) -> Iterator[BinaryIO]:
+    """Open `path` for writing; the file is replaced as a whole when the block ends without an error.
 
     An existing file keeps its permissions. A device or a pipe is written to directly. Raises UsageError if the file
     cannot be written or the disk is full.
     """
     target, shown = Path(os.path.realpath(path)), str(path)  # a symbolic link is kept; its target is replaced
     with ExitStack() as stack:
-        with _clear_errors(shown):
+        with clear_errors(shown):
             raw = stack.enter_context(_opened(target))
-        binary = io.BufferedWriter(_Output(raw.fileno(), shown))
-        with io.TextIOWrapper(binary, encoding="utf-8", newline="\n") as file:
+        with io.BufferedWriter(_Output(raw.fileno(), shown)) as file:
             yield file
-        with _clear_errors(shown):
+        with clear_errors(shown):
             stack.close()
+
+
+def is_device(path: Path) -> bool:
+    """Whether `path` is a device, a pipe or a socket. Raises UsageError for a folder, and if it cannot be seen."""
+    with clear_errors(str(path)):
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            return False
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return not stat.S_ISREG(mode)
+
+
+def open_output(path: Path, *, private: bool) -> BinaryIO:
+    """Open a file for reading and writing, and create it if there is none. Raises OSError, also for a link.
+
+    private: whether nobody else may read a new file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o600 if private else 0o666), "r+b")
 
 
 def _opened(target: Path) -> Any:
@@ -98,7 +125,7 @@ def guard_standard_streams() -> None:
     if sys.stderr is None:
         sys.stderr = _null_stream(os.O_WRONLY, "w")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout = _with_clear_errors(sys.stdout)
+        sys.stdout = _withclear_errors(sys.stdout)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace")
 
@@ -108,7 +135,7 @@ def _null_stream(access: int, mode: Literal["r", "w"]) -> TextIO:
     return open(os.open(os.devnull, access), mode, encoding="utf-8", closefd=False)
 
 
-def _with_clear_errors(stdout: io.TextIOWrapper) -> TextIO:
+def _withclear_errors(stdout: io.TextIOWrapper) -> TextIO:
     """Return a stream with the same target and buffering as `stdout`.
 
     Characters that its encoding does not have are written as escapes.

@@ -157,3 +157,26 @@ def test_the_python_example_runs_as_printed(
     printed = capsys.readouterr().out
     assert "people@1 {'entities':" in printed
     assert "reviews@1 {'label':" in printed
+
+
+def test_the_training_example_runs_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"text": f"the {thing} was {word}", "label": label}
+        for thing in ("room", "flight", "table", "film", "book")
+        for word, label in (
+            ("great", "positive"),
+            ("good", "positive"),
+            ("bad", "negative"),
+            ("awful", "negative"),
+        )
+    ]
+    Path("reviews.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    code = re.search(r"### How do I train from Python\?\n\n```python\n(.*?)```", README, flags=re.DOTALL)
+    assert code is not None
+    exec(code[1], {})
+    measured, answer = capsys.readouterr().out.splitlines()
+    assert re.match(r"\d\.\d+ \(Note\(kind='held-out'", measured)
+    assert re.match(r"{'label': '(positive|negative)', 'score': 0\.", answer)

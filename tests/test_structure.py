@@ -168,8 +168,9 @@ def test_every_package_folder_is_listed_in_pyproject() -> None:
     setuptools = PYPROJECT["tool"]["setuptools"]
     folders = {path.parent for path in SOURCES}
     expected = {f"onetrunk.{folder.relative_to(ROOT).as_posix().replace('/', '.')}" for folder in folders}
-    assert set(setuptools["packages"]) == expected
-    assert setuptools["package-dir"] == {f"onetrunk.{room}": room for room in ROOMS}
+    assert set(setuptools["packages"]) == {"onetrunk", *expected}
+    rooms = {f"onetrunk.{room}": room for room in ROOMS}
+    assert setuptools["package-dir"] == {"onetrunk": "src/onetrunk", **rooms}
 
 
 def test_every_package_folder_says_that_it_is_typed_and_has_an_init() -> None:
@@ -180,8 +181,10 @@ def test_every_package_folder_says_that_it_is_typed_and_has_an_init() -> None:
 
 
 def test_type_checkers_see_every_room() -> None:
-    links = ROOT / "tests" / "ns" / "onetrunk"
-    assert {link.name: link.resolve() for link in links.iterdir()} == {room: ROOT / room for room in ROOMS}
+    links, root = ROOT / "tests" / "ns" / "onetrunk", ROOT / "src" / "onetrunk"
+    files = {name: root / name for name in ("__init__.py", "py.typed")}
+    found = {link.name: link.resolve() for link in links.iterdir() if link.name != "__pycache__"}
+    assert found == {**files, **{room: ROOT / room for room in ROOMS}}
 
 
 @pytest.mark.parametrize("name", NO_TORCH)

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import click
 
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.cli.backbones import backbone_for
+from onetrunk.cli.label_tables import print_label_tables
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, format_metric, scalar_metrics
 from onetrunk.cli.options import running_options
@@ -23,9 +23,6 @@ from onetrunk.cli.reading_options import reading_options
 from onetrunk.cli.sharing import resolve_version
 from onetrunk.cli.streams import whole_file
 from onetrunk.core.errors import UsageError
-
-_ROWS_SHOWN = 30
-"""Maximum number of rows per table; of a longer table, the rows with the lowest f1 are shown."""
 
 
 @click.command("eval")
@@ -96,9 +93,7 @@ def _file_of(data: str) -> str | Path:
 def _print(title: str, metrics: Mapping[str, Any]) -> None:
     say(title)
     table(("metric", "value"), _flat(metrics), right=["value"])
-    for name, rows in metrics.items():
-        if isinstance(rows, Mapping) and rows and all(isinstance(row, Mapping) for row in rows.values()):
-            print_rows(name.removeprefix("per_"), rows)
+    print_label_tables(metrics, "--report writes all")
 
 
 def _flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -106,22 +101,3 @@ def _flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     groups = {f"{name} ": group for name, group in metrics.items() if isinstance(group, Mapping)}
     for prefix, group in {"": metrics, **groups}.items():
         yield from ((prefix + name, format_metric(value)) for name, value in scalar_metrics(group).items())
-
-
-def print_rows(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print the metrics of each type or label; if there are many, those with the lowest f1 first."""
-    shown = list(rows.items())
-    if len(shown) > _ROWS_SHOWN:
-        shown = sorted(shown, key=lambda row: _f1(row[1]))[:_ROWS_SHOWN]
-    say()
-    columns = list(dict.fromkeys(key for _, row in shown for key in scalar_metrics(row)))
-    cells = ([key, *(format_metric(row.get(column)) for column in columns)] for key, row in shown)
-    table((name, *columns), cells, right=columns)
-    if len(shown) < len(rows):
-        say(f"{len(shown)} of {len(rows)} rows shown (lowest f1 first); --report writes all")
-
-
-def _f1(row: Mapping[str, Any]) -> float:
-    """Return the f1 of a row. It is infinity for a label that does not occur, which then comes last."""
-    value = row.get("f1")
-    return inf if value is None else float(value)

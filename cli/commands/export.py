@@ -12,7 +12,7 @@ from onetrunk.cli.backbones import choose_backbone, load_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import size
 from onetrunk.cli.options import backbone_option
-from onetrunk.cli.output import emit_json, json_option, note, say
+from onetrunk.cli.output import emit_json, json_option, note, say, table
 from onetrunk.cli.sharing import resolve_version
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def command(
             f"exported {stored.ref} to {done.folder} ({size(sum(done.files.values()))}); "
             f"verified on {done.texts} texts: the logits differ by at most {done.difference:.1e}"
         )
+        table(("file", "size"), ((name, size(count)) for name, count in done.files.items()), right=["size"])
 
 
 def _tell(step: str) -> None:

@@ -6,9 +6,10 @@ torch is not imported for a service.
 from __future__ import annotations
 
 import sys
-from collections import deque
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,25 +22,34 @@ from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.cli.backbones import backbone_for
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import running_options
-from onetrunk.cli.output import emit_json, json_line, json_option, print_notes, results
+from onetrunk.cli.output import emit_json, json_line, json_option, note, print_notes, results
+from onetrunk.cli.partial_output import partial_output
+from onetrunk.cli.prediction_output import (
+    Predict,
+    PredictionSummary,
+    answers_of,
+    format_of,
+    naming_invalid_json,
+    predict_records,
+    write_output,
+)
 from onetrunk.cli.progress import counting
 from onetrunk.cli.reading_options import reading_options
 from onetrunk.cli.sharing import read_token, resolve_version
-from onetrunk.cli.streams import whole_file
+from onetrunk.cli.streams import is_device, whole_file
 from onetrunk.core.data.read_options import ReadOptions
-from onetrunk.core.errors import PredictionFailed
-from onetrunk.core.tasks.guarded_calls import json_faults
 
 if TYPE_CHECKING:
+    from onetrunk.adapters.store.store import StoredVersion
     from onetrunk.core.data.notes import Note
     from onetrunk.core.data.texts import TextRecord
     from onetrunk.core.tasks import JSONObject
     from onetrunk.core.tasks.prediction import Prediction
 
-Predict = Callable[[Iterable[str]], Iterator[Sequence["Prediction"]]]
-"""Predicts a stream of texts: yields the predictions of all adapters for each text. It reads few texts ahead."""
-Write = Callable[[Sequence["Prediction"], Mapping[str, Any]], object]
-"""Writes the predictions of all adapters for one text. The second argument has the other keys of the record."""
+Answered = Callable[[Iterable["JSONObject"]], None]
+"""Called with the answers for one text, after they are written."""
+Write = Callable[[Sequence["Prediction"], "TextRecord", list["JSONObject"]], object]
+"""Writes the predictions of all adapters for one text: (predictions, record of the text, predictions as JSON)."""
 
 
 @click.command("predict")
@@ -51,7 +61,17 @@ Write = Callable[[Sequence["Prediction"], Mapping[str, Any]], object]
     metavar="F",
     help="File with texts: JSONL, JSON, CSV or TSV with the key `text`, or .txt with one text per line.",
 )
-@click.option("--output", type=click.Path(path_type=Path), metavar="F", help="Write JSON lines to this file.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="F",
+    help="Write to this file; the suffix .jsonl, .csv or .parquet (extra [parquet]) decides the format.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue an interrupted command with the same --output, input and adapters.",
+)
 @click.option("--url", metavar="URL", help="Predict with the service at this URL; no model is loaded.")
 @click.option(
     "--token", "token_file", metavar="FILE", help="File with the token of the service; - for stdin."
@@ -67,13 +87,16 @@ def command(
     texts: tuple[str, ...],
     source: str | None,
     output: Path | None,
+    resume: bool,
     as_json: bool,
     **running: Any,
 ) -> None:
     """Run every adapter REF on each TEXT. Without TEXT, texts are read from stdin, one per line.
 
-    --json and --output write one line of JSON for each text and adapter, in the order of the input. If a record of
-    --input has keys other than `text`, the output has them under the key `input`.
+    --json prints one line of JSON for each text and adapter, in the order of the input. --output writes the same
+    records to a file, and --json then prints only a summary. If a record of --input has keys other than `text`, the
+    output has them under the key `input`. An interrupted command keeps its answers next to the output; --resume
+    continues it.
 
     \b
     Example:
@@ -85,23 +108,99 @@ def command(
     stdin = source == "-" or (source is None and texts in ((), ("-",)))
     url, token, reading = (running.pop(name) for name in ("url", "token_file", "reading"))
     _check_url(context, url, token, stdin=stdin, running=running)
+    if resume and output is None:
+        raise click.UsageError("--resume continues the file of --output; also give --output")
     notes: list[Note] = []
     records = _records(texts, source, reading, notes)
     records = chain(list(islice(records, 1)), records)  # a missing file fails before a model is loaded
     print_notes(notes)
+    printed, began, summary = len(notes), time.monotonic(), PredictionSummary()
     # At a terminal, predict after each line instead of in batches. None: the default number of texts.
-    chunk = 1 if stdin and source is None and sys.stdin.isatty() else None
-    adapters = [ref.strip() for ref in refs.split(",")]
-    shown = output is not None or not results().isatty()
-    with (
-        _writer(output, as_json) as write,
-        _backend(context, url, token, adapters, running, chunk) as predict,
-        counting(texts_given(texts), shown=shown) as advance,
-    ):
-        for predictions, record in predict_records(predict, records):
-            with _naming_invalid_json(predictions, record):
-                write(predictions, record.extra)
+    typed = stdin and source is None and sys.stdin.isatty()
+    adapters = tuple(ref.strip() for ref in refs.split(","))
+    job = _Job(context, adapters, url, token, running, 1 if typed else None)
+    shown = not typed and (output is not None or not results().isatty())
+    to_file = output is not None and not is_device(output)
+    with counting(texts_given(texts), shown=shown) as advance:
+
+        def answered(answers: Iterable[JSONObject]) -> None:
+            summary.add(answers)
             advance(1)
+
+        if output is not None and to_file:
+            notes += _to_file(job, records, output, answered, resume=resume)
+        else:
+            with _printer(output, as_json) as write:
+                _predict(job, job.resolve(), records, write, answered)
+    print_notes(notes[printed:])  # of the lines that were read since
+    seconds = time.monotonic() - began
+    if output is not None and to_file and as_json:
+        emit_json(summary.to_json(seconds, output, notes))
+    elif output is not None or not (typed or texts_given(texts)):
+        for line in summary.lines(seconds, output):
+            note(line)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What to predict with.
+
+    references: of the adapters.  url: of a service, None for an encoder in this process.  token: file with the
+    token of the service.  running: values of `running_options`.  chunk: texts to read ahead, None for the default.
+    """
+
+    context: click.Context
+    references: Sequence[str]
+    url: str | None
+    token: str | None
+    running: Mapping[str, Any]
+    chunk: int | None
+
+    def resolve(self) -> list[StoredVersion]:
+        """Return the versions to load; [] for a service. Raises the errors of `resolve_version`."""
+        if self.url is not None:
+            return []
+        host, choice = plugin_host(self.context), self.running["backbone"]
+        return [resolve_version(host, each, choice) for each in self.references]
+
+    def settings(self, versions: Sequence[StoredVersion]) -> dict[str, object]:
+        """Return what the answers depend on, as JSON."""
+        adapters = [each.ref for each in versions] or list(self.references)
+        chosen = {name: self.running[name] for name in ("backbone", "precision")}
+        return {
+            "adapters": adapters,
+            "--url": self.url,
+            **{f"--{name}": each for name, each in chosen.items()},
+        }
+
+
+def _to_file(
+    job: _Job, records: Iterator[TextRecord], output: Path, answered: Answered, *, resume: bool
+) -> list[Note]:
+    """Predict into the file `output`, and return notes on it."""
+    form = format_of(output)
+    with partial_output(output, resume=resume) as partial:
+        versions = job.resolve()
+        partial.begin(job.settings(versions))
+        for answers in partial.skip(records):
+            answered(answers)
+        _predict(job, versions, records, lambda _, record, answers: partial.add(record, answers), answered)
+        return write_output(output, form, partial.answers)
+
+
+def _predict(
+    job: _Job,
+    versions: Sequence[StoredVersion],
+    records: Iterable[TextRecord],
+    write: Write,
+    answered: Answered,
+) -> None:
+    with _backend(job, versions) as predict:
+        for predictions, record in predict_records(predict, records):
+            answers = list(answers_of(predictions, record.extra))
+            with naming_invalid_json(predictions, record):
+                write(predictions, record, answers)
+            answered(answers)
 
 
 def _check_url(
@@ -126,39 +225,31 @@ def _check_url(
 
 
 @contextmanager
-def _backend(
-    context: click.Context,
-    url: str | None,
-    token: str | None,
-    references: Sequence[str],
-    running: Mapping[str, Any],
-    chunk: int | None,
-) -> Iterator[Predict]:
-    """Yield a function that predicts with the service at `url`, or with an encoder in this process if it is None.
+def _backend(job: _Job, stored: Sequence[StoredVersion]) -> Iterator[Predict]:
+    """Yield a function that predicts with the service of `job`, or with an encoder in this process.
 
-    token: file with the token of the service. running: values of `running_options`. chunk: texts to read ahead.
     Raises UsageError if the adapters need different backbones.
     """
-    if url is not None:
+    if job.url is not None:
         from onetrunk.core.client import Client
         from onetrunk.core.client.requests import CHUNK as SENT
 
-        with Client(url, read_token(token)) as client:
-            yield lambda texts: client.predict_stream(texts, references, chunk=chunk or SENT)
+        with Client(job.url, read_token(job.token)) as client:
+            yield lambda texts: client.predict_stream(texts, job.references, chunk=job.chunk or SENT)
         return
-    host, choice = plugin_host(context), running["backbone"]
-    stored = [resolve_version(host, each, choice) for each in references]
-    manifests = {each.ref: read_manifest(each.path) for each in stored}
-    backbone = backbone_for(manifests, choice, running["device"], running["precision"])
+    running, manifests = job.running, {each.ref: read_manifest(each.path) for each in stored}
+    backbone = backbone_for(manifests, running["backbone"], running["device"], running["precision"])
     from onetrunk.core.inference.logits import BATCH_TOKENS
     from onetrunk.core.inference.predictor import CHUNK, OneTrunk
 
-    trunk = OneTrunk(backbone, host=host)
-    served = [own.ref if is_location(given) else given for given, own in zip(references, stored, strict=True)]
+    trunk = OneTrunk(backbone, host=plugin_host(job.context))
+    served = [
+        own.ref if is_location(given) else given for given, own in zip(job.references, stored, strict=True)
+    ]
     for reference in served:
         trunk.load(reference)
     tokens = running["batch_tokens"] or BATCH_TOKENS
-    yield lambda texts: trunk.predict_stream(texts, served, batch_tokens=tokens, chunk=chunk or CHUNK)
+    yield lambda texts: trunk.predict_stream(texts, served, batch_tokens=tokens, chunk=job.chunk or CHUNK)
 
 
 def _records(
@@ -188,59 +279,17 @@ def texts_given(texts: Sequence[str]) -> int | None:
 
 
 @contextmanager
-def _writer(output: Path | None, as_json: bool) -> Iterator[Write]:
-    """Yield a function that prints predictions, or writes them to the file `output`."""
-    if output is not None:
-        with whole_file(output) as file:
-            yield lambda answers, extra: file.writelines(
-                f"{json_line(record)}\n" for record in _to_json(answers, extra)
+def _printer(device: Path | None, as_json: bool) -> Iterator[Write]:
+    """Yield a function that prints predictions, or writes them to a device as JSON lines."""
+    if device is not None:
+        with whole_file(device) as file:
+            yield lambda _predictions, _record, answers: file.writelines(
+                f"{json_line(each)}\n" for each in answers
             )
     elif as_json:
-        yield lambda answers, extra: emit_json(*_to_json(answers, extra))
+        yield lambda _predictions, _record, answers: emit_json(*answers)
     else:
         from onetrunk.cli.highlight import Highlighter
 
         highlighter = Highlighter()
-        yield lambda answers, _extra: highlighter.show(answers)
-
-
-def _to_json(answers: Sequence[Prediction], extra: Mapping[str, Any]) -> Iterator[JSONObject]:
-    for answer in answers:
-        record = answer.to_json()
-        if extra:
-            record.setdefault("input", dict(extra))  # keeps a key `input` of the task's result
-        yield record
-
-
-def predict_records(
-    predict: Predict, records: Iterable[TextRecord]
-) -> Iterator[tuple[Sequence[Prediction], TextRecord]]:
-    """Yield the predictions for each text with its record. Raises PredictionFailed with file and line."""
-    waiting: deque[TextRecord] = deque()  # records that `predict` has read and not answered
-    answered = 0
-
-    def texts() -> Iterator[str]:
-        for record in records:
-            waiting.append(record)
-            yield record.text
-
-    try:
-        for answers in predict(texts()):
-            yield answers, waiting.popleft()
-            answered += 1
-    except PredictionFailed as error:
-        failed = waiting[error.index - answered]
-        raise PredictionFailed(failed.where, error.index, error.text, error.adapter, error.cause) from error
-
-
-@contextmanager
-def _naming_invalid_json(predictions: Sequence[Prediction], record: TextRecord) -> Iterator[None]:
-    """Raise PredictionFailed if the block cannot write a prediction because its result is not valid JSON."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        for answer in predictions:
-            if faults := "; ".join(json_faults(answer.result)):
-                cause = f"decode {faults}"
-                raise PredictionFailed(record.where, 0, answer.text, answer.adapter, cause) from error
-        raise
+        yield lambda predictions, _record, _answers: highlighter.show(predictions)

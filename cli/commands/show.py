@@ -12,6 +12,7 @@ from onetrunk.adapters.errors import OneTrunkError
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.store import Store, StoredVersion
+from onetrunk.cli.label_tables import print_label_tables
 from onetrunk.cli.number_format import counted, metric_rows, size, weight_bytes
 from onetrunk.cli.output import emit_json, json_option, say, table
 
@@ -20,8 +21,8 @@ from onetrunk.cli.output import emit_json, json_option, say, table
 @click.argument("ref")
 @json_option
 def command(ref: str, as_json: bool) -> None:
-    """Show the details of the adapter REF: task, labels, backbone, data, results, settings, and its lineage (the
-    adapters that it was trained from).
+    """Show the details of the adapter REF: task, labels, backbone, data, results (also by label), settings,
+    and its lineage (the adapters that it was trained from).
 
     --json prints the whole task.json, including the result tables and the logits of the probe.
 
@@ -68,6 +69,8 @@ def _print(stored: StoredVersion, manifest: Manifest, lineage: list[str]) -> Non
     data = ((split, own.rows, own.source, own.sha256) for split, own in manifest.data.items())
     _below(("data", "rows", "source", "sha256"), data, right=["rows"])
     _below(("result", *splits), metric_rows(manifest.metrics), right=splits)
+    for split, metrics in manifest.metrics.items():
+        print_label_tables(metrics, "--json prints all", f" ({split})")
     _below(("training", ""), ((name, _plain(value)) for name, value in manifest.training.items()))
     if manifest.settings:
         _below(("decoder", ""), ((name, _plain(value)) for name, value in manifest.settings.items()))

@@ -13,7 +13,13 @@ from onetrunk.adapters.store.references import validate_name
 from onetrunk.cli.backbones import backbone_for
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, duration, metric_rows, size
-from onetrunk.cli.options import backbone_option, device_option, training_options
+from onetrunk.cli.options import (
+    TRAIN_GROUPS,
+    GroupedCommand,
+    backbone_option,
+    device_option,
+    training_options,
+)
 from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.reading_options import reading_options
 from onetrunk.cli.training import parent_adapter, prepare_job, record_of, train_job
@@ -26,7 +32,7 @@ if TYPE_CHECKING:
     from onetrunk.core.training.pipeline import TrainResult
 
 
-@click.command("train")
+@click.command("train", cls=GroupedCommand, groups=TRAIN_GROUPS)
 @click.argument("task", required=False)
 @click.option("--train", "train_file", metavar="F", help="Training data: a file, a folder, or - for stdin.")
 @click.option(

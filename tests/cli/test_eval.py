@@ -11,7 +11,7 @@ import pytest
 
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.store.store import Store
-from onetrunk.cli.commands.eval import print_rows
+from onetrunk.cli.label_tables import print_rows
 from onetrunk.cli.number_format import scalar_metrics
 from onetrunk.core.testing import tiny_backbone
 
@@ -74,7 +74,7 @@ def test_labels_without_rows_come_last_when_there_are_many(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     rows = {f"l{i}": {"f1": i / 40 if i else None} for i in range(40)}
-    print_rows("label", rows)
+    print_rows("label", rows, "--report writes all")
     shown = re.findall(r"^ *(l\d+) ", capsys.readouterr().out, re.MULTILINE)
     assert shown == [f"l{i}" for i in range(1, 31)]
 

@@ -19,6 +19,8 @@ def test_an_adapter_is_exported_and_said_to_be_checked(
     done = run("export", "names", tmp_path / "out", "--format", form, "--backbone", backbone)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith(f"exported names@1 to {tmp_path / 'out'}")
+    listed = {line.split()[0] for line in done.stdout.splitlines()[1:] if "B" in line}
+    assert listed == {path.name for path in (tmp_path / "out").iterdir()}
     assert "the logits differ by at most" in done.stdout
     assert "comparing its logits with OneTrunk's" in done.stderr
     assert (tmp_path / "out" / "README.md").is_file()

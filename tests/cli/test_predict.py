@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from onetrunk.cli.commands.predict import predict_records, texts_given
+from onetrunk.cli.commands.predict import texts_given
+from onetrunk.cli.prediction_output import predict_records
 from onetrunk.core import Backbone, OneTrunk
 from onetrunk.core.data.texts import TextRecord
 from onetrunk.core.inference.predictor import CHUNK

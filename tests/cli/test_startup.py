@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from onetrunk.cli.main import COMMANDS
+from onetrunk.cli.main import COMMANDS, GROUPS
 from onetrunk.core.plugin_system.host import OWN_COMMANDS
 
 HEAVY = {"torch", "transformers", "peft", "rich", "seqeval"}
@@ -67,10 +68,33 @@ def test_the_names_that_plugins_cannot_take_are_those_of_the_table() -> None:
 def test_help_lists_built_in_commands_before_those_of_plugins(site: Any, adapters: Any) -> None:
     site.install("beta")
     shown = adapters("--help").stdout
-    marks = ("\nCommands:", "  quickstart ", "  remove ", "\nPlugin commands:")
+    marks = ("\nTrain:", "  quickstart ", "\nUse:", "\nShare:", "\nServe:", "\nManage:", "\nPlugin commands:")
     places = [shown.index(mark) for mark in marks]
     assert places == sorted(places)
     assert "do-beta  Does what beta does" in shown[places[-1] :]
+
+
+def test_every_built_in_command_is_in_one_group_of_the_help() -> None:
+    listed = [name for names in GROUPS.values() for name in names]
+    assert len(listed) == len(set(listed))
+    assert set(COMMANDS) <= set(listed)
+
+
+def test_help_explains_references_once_and_commands_point_to_it(adapters: Any) -> None:
+    assert "people@prod" in adapters("--help").stdout
+    for name in ("predict", "show", "train"):
+        assert "`adapters --help` lists the forms of a reference (REF)." in adapters(name, "--help").stdout
+    assert "reference (REF)" not in adapters("plugins", "--help").stdout
+
+
+def test_the_options_of_train_are_listed_in_groups_and_each_once(adapters: Any) -> None:
+    shown = adapters("train", "--help").stdout
+    titles = ("\nData:", "\nAdapter:", "\nModel:", "\nOptimisation:", "\nMachine:", "\nOther options:")
+    places = [shown.index(title) for title in titles]
+    assert places == sorted(places)
+    assert shown.index("\n  --lr ") > shown.index("\nOptimisation:")
+    options = re.findall(r"^  (--[a-z-]+)", shown, flags=re.MULTILINE)
+    assert len(options) == len(set(options)) > 20
 
 
 def test_short_and_long_help_are_the_same(adapters: Any) -> None:

@@ -99,6 +99,16 @@ def test_show_in_json_is_the_manifest_with_its_place(run: Any, stocked: Path) ->
     }
 
 
+def test_show_has_the_results_of_each_label_and_split(run: Any, stocked: Path) -> None:
+    shown = run("show", "mood").stdout
+    for split in ("dev", "test"):
+        _, _, below = shown.partition(f"label ({split})")
+        header, _, first, second = below.splitlines()[:4]
+        assert {"precision", "recall", "f1"} <= set(header.split())
+        assert (first.split()[0], second.split()[0]) == ("negative", "positive")
+    assert "type (dev)" in run("show", "names").stdout
+
+
 def test_show_tells_everything_that_the_manifest_has(run: Any, stocked: Path) -> None:
     shown = run("show", "mood").stdout
     manifest = json.loads((stocked / "mood" / "2" / "task.json").read_text())

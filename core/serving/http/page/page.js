@@ -8,6 +8,9 @@ const PERIOD = 1000; // milliseconds between two polls of the status
 const FEW = 100; // adapters in a list that is polled that often; longer lists are polled less often
 const LONGEST = 15000; // longest time between two polls while the service does not answer
 const COLOURS = 6;
+const TRIES = 5; // requests for a text while the service is busy
+const LONGEST_WAIT = 60; // seconds that the page waits for a busy service before it tries again
+const byName = new Intl.Collator(undefined, { numeric: true }).compare; // ner2 before ner10
 
 const at = (id) => document.getElementById(id);
 const chosen = new Set();
@@ -34,10 +37,11 @@ function write(place, text) {
 // ---- Requests
 
 class Refused extends Error {
-  constructor(status, problem) {
-    super(problem.detail ?? `the service answered ${status}`);
-    this.status = status;
-    this.problem = problem;
+  constructor(response, problem) {
+    super(problem.detail ?? `the service answered ${response.status}`);
+    const wait = Number(response.headers.get("Retry-After"));
+    this.busy = [429, 503].includes(response.status) && wait > 0;
+    this.wait = Math.min(LONGEST_WAIT, Math.ceil(wait)); // seconds
   }
 }
 
@@ -48,7 +52,7 @@ async function call(path, options = {}) {
   const value = await response.json().catch(() => ({}));
   if (response.ok) return value;
   if (response.status === 401) askForToken(token === null ? "" : "The service does not have this token.");
-  throw new Refused(response.status, value);
+  throw new Refused(response, value);
 }
 
 function askForToken(fault) {
@@ -75,7 +79,7 @@ function drawChoices() {
   const wanted = at("filter").value.trim().toLowerCase();
   const fits = (each) => `${each.name} ${each.task}`.toLowerCase().includes(wanted);
   const found = served.filter((each) => chosen.has(each.name) || fits(each));
-  found.sort((a, b) => chosen.has(b.name) - chosen.has(a.name));
+  found.sort((a, b) => chosen.has(b.name) - chosen.has(a.name) || byName(a.name, b.name));
   const listed = found.slice(0, Math.max(SHOWN, chosen.size));
   const focused = document.activeElement?.value;
   const inside = at("choices").contains(document.activeElement);
@@ -111,31 +115,84 @@ async function ask() {
   const text = at("text").value;
   const adapters = (served ?? []).map((each) => each.name).filter((name) => chosen.has(name));
   question?.abort();
+  drawCurl(text, adapters);
   if (adapters.length === 0) {
+    pending(false);
     write(at("took"), served?.length ? "Choose an adapter." : "");
     show(at("answers"));
     return;
   }
   question = new AbortController();
-  const began = performance.now();
+  pending(true);
   try {
-    const value = await call("/v1/predict", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ inputs: [{ text, adapters }] }),
-      signal: question.signal,
-    });
+    const began = performance.now();
+    const { results } = await answersTo(text, adapters, question.signal);
     if (mine !== asked) return;
-    const [result] = value.results;
     write(at("took"), `${(performance.now() - began).toFixed(0)} ms`);
-    show(at("answers"), ...result.answers.map((answer) => drawAnswer(text, answer)));
+    show(at("answers"), ...drawAnswers(text, results[0].answers));
   } catch (error) {
     if (mine !== asked || error.name === "AbortError") return;
     write(at("took"), "");
     const message = error instanceof Refused ? error.message : "The service does not answer.";
     show(at("answers"), element("p", { class: "error", role: "alert" }, message));
+  } finally {
+    if (mine === asked) pending(false);
   }
 }
+
+// Sends the text, and sends it again after the wait that a busy service asks for.
+async function answersTo(text, adapters, signal) {
+  for (let tries = 1; ; tries++) {
+    write(at("took"), "asking …");
+    try {
+      return await call("/v1/predict", {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ inputs: [{ text, adapters }] }),
+        signal,
+      });
+    } catch (error) {
+      if (!error.busy || tries === TRIES) throw error;
+      await countDown(error.wait, signal);
+    }
+  }
+}
+
+async function countDown(seconds, signal) {
+  for (let left = seconds; left > 0; left--) {
+    write(at("took"), `The service is busy; asking again in ${left} s`);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    signal.throwIfAborted();
+  }
+}
+
+function pending(is) {
+  at("answers").setAttribute("aria-busy", String(is));
+}
+
+// ---- The request as a command line
+
+function quoted(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+function drawCurl(text, adapters) {
+  const parts = [`curl ${quoted(`${location.origin}/v1/predict`)}`, "-H 'Content-Type: application/json'"];
+  if (token !== null) parts.push('-H "Authorization: Bearer $TOKEN"'); // the token itself is not shown
+  parts.push(`-d ${quoted(JSON.stringify({ inputs: [{ text, adapters }] }))}`);
+  write(at("curl-line"), parts.join(" \\\n  "));
+  write(at("copied"), "");
+}
+
+at("copy").addEventListener("click", async () => {
+  try {
+    await navigator.clipboard.writeText(at("curl-line").textContent);
+    write(at("copied"), "Copied.");
+  } catch {
+    getSelection().selectAllChildren(at("curl-line")); // browsers allow the clipboard only on HTTPS and localhost
+    write(at("copied"), "Selected; copy it with Ctrl+C.");
+  }
+});
 
 let typing = null;
 at("text").addEventListener("input", () => {
@@ -156,6 +213,29 @@ at("ask").addEventListener("submit", (event) => {
 
 // ---- Answers
 
+// Versions of the same adapter stand side by side.
+function drawAnswers(text, answers) {
+  const groups = new Map();
+  for (const answer of answers) {
+    const name = answer.version.split("@")[0];
+    groups.set(name, [...(groups.get(name) ?? []), answer]);
+  }
+  return [...groups.values()].flatMap((group) => {
+    const articles = group.map((answer) => drawAnswer(text, answer));
+    if (group.length === 1) return articles;
+    const verdicts = new Set(group.map(verdictOf));
+    const hint = verdicts.size === 1 ? "These versions agree." : "These versions differ.";
+    return [element("div", { class: "versions" }, ...articles, element("p", { class: "hint" }, hint))];
+  });
+}
+
+// The answer without scores, to compare versions.
+function verdictOf({ adapter, version, task, score, scores, nearest, ...record }) {
+  const { entities, ...rest } = record;
+  const found = isEntities(entities) ? entities.map(({ start, end, label }) => [start, end, label]) : entities;
+  return JSON.stringify([found, rest]);
+}
+
 function drawAnswer(text, answer) {
   const { adapter, version, task, ...record } = answer;
   const about = version === adapter ? task : `${version} · ${task}`;
@@ -164,12 +244,12 @@ function drawAnswer(text, answer) {
 }
 
 function drawRecord(text, record) {
-  const { entities, label, score, scores, in_scope, ...rest } = record;
+  const { entities, label, score, scores, in_scope, nearest, ...rest } = record;
   const parts = [];
   if (isEntities(entities)) parts.push(...drawEntities(text, entities));
   else if (entities !== undefined) rest.entities = entities;
-  if (typeof label === "string") parts.push(...drawLabel({ label, score, scores, in_scope }));
-  else Object.assign(rest, { label, score, scores, in_scope }); // JSON.stringify leaves out undefined values
+  if (typeof label === "string") parts.push(...drawLabel({ label, score, scores, in_scope, nearest }));
+  else Object.assign(rest, { label, score, scores, in_scope, nearest }); // JSON.stringify leaves out undefined values
   const others = JSON.stringify(rest, null, 2);
   if (parts.length === 0 || others !== "{}") parts.push(element("pre", {}, others));
   return parts;
@@ -195,7 +275,7 @@ function drawEntities(text, entities) {
     reading.append(characters.slice(reached, each.start).join(""));
     const mark = element("mark", { class: `c${colourOf(each.label)}` });
     mark.append(characters.slice(each.start, each.end).join(""), element("small", {}, String(each.label)));
-    if (typeof each.score === "number") mark.title = percent(each.score);
+    if (typeof each.score === "number") mark.append(element("small", { class: "score" }, percent(each.score)));
     reading.append(mark);
     reached = each.end;
   }
@@ -220,7 +300,12 @@ function drawLabel(record) {
   const parts = [element("p", { class: out ? "verdict out" : "verdict" }, out ? "out of scope" : record.label)];
   const scores = Object.entries(record.scores ?? {}).filter(([, score]) => typeof score === "number");
   scores.sort((a, b) => b[1] - a[1]);
-  if (out) parts.push(element("p", { class: "hint" }, "Not one of the intents; the nearest are:"));
+  if (out) {
+    const sure = typeof record.score === "number" && record.nearest ? ` (${percent(record.score)})` : "";
+    parts.push(element("p", { class: "hint" }, `Not one of the intents${sure}; the nearest are:`));
+  }
+  const { nearest } = record;
+  if (scores.length === 0 && typeof nearest?.score === "number") scores.push([nearest.label, nearest.score]);
   if (scores.length > 0) parts.push(drawScores(scores.slice(0, TOP)));
   else if (typeof record.score === "number") parts.push(drawScores([[record.label, record.score]]));
   const rest = scores.slice(TOP);
@@ -286,7 +371,8 @@ function drawStatus(status) {
   write(at("about"), `${status.backbone}, ${status.precision} on ${status.device}`);
 }
 
-function drawServed(list) {
+function drawServed(unsorted) {
+  const list = [...unsorted].sort((a, b) => byName(a.name, b.name));
   const names = (all) => all.map((each) => each.name).join("\n");
   const first = !served?.length && list.length > 0;
   const changed = served === null || names(list) !== names(served);
@@ -295,10 +381,10 @@ function drawServed(list) {
     const unloaded = [...chosen].filter((name) => !list.some((each) => each.name === name));
     for (const name of unloaded) chosen.delete(name);
     if (unloaded.length > 0 && !first) ask();
-    if (first) for (const each of list.slice(0, 3)) chosen.add(each.name);
+    if (first) for (const each of served.slice(0, 3)) chosen.add(each.name);
     drawChoices();
   }
-  const busiest = [...list].sort((a, b) => b.requests_per_second - a.requests_per_second).slice(0, SHOWN);
+  const busiest = [...served].sort((a, b) => b.requests_per_second - a.requests_per_second).slice(0, SHOWN);
   show(at("served"), ...busiest.map(drawRow));
   write(at("unseen"), list.length > SHOWN ? `and ${list.length - SHOWN} more with fewer requests` : "");
   if (first) ask();

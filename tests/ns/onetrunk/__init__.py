@@ -1,0 +1,1 @@
+../../../src/onetrunk/__init__.py
