@@ -9,6 +9,8 @@ from onetrunk.adapters.errors import ReferenceSyntaxError
 
 LATEST = "latest"
 """The reserved alias of the newest version."""
+CURRENT = "current"
+"""A word that is not allowed as a new alias: the current version is what the name alone means."""
 
 MAX_VERSION = 999_999_999
 
@@ -21,7 +23,7 @@ _DEVICES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The name of an adapter, with a version, with an alias, or with neither: then it means the newest version.
+    """The name of an adapter, with a version, with an alias, or with neither: then it means the current version.
 
     Raises ReferenceSyntaxError for parts that `Reference.parse` would not accept.
     """
