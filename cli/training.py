@@ -18,6 +18,7 @@ from onetrunk.cli.sharing import resolve_version
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.errors import UsageError
 from onetrunk.core.plugin_system.host import PluginHost
+from onetrunk.core.tasks import JSONObject
 from onetrunk.core.training.train_plan import PlannedAdapter
 
 if TYPE_CHECKING:
@@ -95,11 +96,27 @@ def train_job(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResul
         return train_adapter(host, Store(), job, backbone)
 
 
+def previous_metrics(result: TrainResult) -> dict[str, JSONObject]:
+    """Return the metrics of the version that the name meant before, by split and reference, for a table."""
+    if (own := result.promotion) is None or own.previous is None:
+        return {}
+    return {f"{split}, {own.previous}": metrics for split, metrics in own.metrics.items()}
+
+
+def _previous(result: TrainResult) -> dict[str, Any] | None:
+    if (own := result.promotion) is None or own.previous is None:
+        return None
+    by_split = {split: scalar_metrics(metrics) for split, metrics in own.metrics.items()}
+    return {"adapter": own.previous, "dev": by_split.get("dev"), "test": by_split.get("test")}
+
+
 def record_of(result: TrainResult, seconds: float) -> dict[str, Any]:
     """Return the result of a training run as JSON. seconds: wall time of the command."""
     by_split = {split: scalar_metrics(metrics) for split, metrics in result.metrics.items()}
     return {
         "adapter": result.stored and result.stored.ref,
+        "promoted": result.promotion is not None and result.promotion.promoted,
+        "previous": _previous(result),
         "metrics": headline(result.metrics)[1],
         "dev": by_split["dev"],
         "test": by_split.get("test"),

@@ -224,16 +224,15 @@ class Store:
         return self._stored(ref.name, number, index)
 
     def _versions_to_remove(self, ref: Reference, whole: bool, force: bool) -> list[StoredVersion]:
-        index = self._index(ref.name)
-        picked = self._pick(ref, index)
+        listed = self._listed(ref.name)
         bare = ref == Reference(ref.name)
-        if bare and not whole:
+        if bare and listed and not whole:
             raise StoreError(
-                f"{ref} has no version: give one, as in {picked.ref}, or remove the whole adapter"
+                f"{ref} has no version: give one, as in {listed[-1].ref}, or remove the whole adapter"
             )
         if whole and not bare:
             raise StoreError(f"{ref} is one version: give {ref.name} to remove the whole adapter")
-        gone = self._listed(ref.name) if whole else [picked]
+        gone = listed if whole and listed else [self._pick(ref, self._index(ref.name))]
         held = [f"{each.ref} ({', '.join(each.aliases)})" for each in gone if each.aliases]
         if held and not force:
             raise StoreError(f"{', '.join(held)} has an alias: delete the alias first, or force the removal")

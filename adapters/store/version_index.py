@@ -192,8 +192,8 @@ def read_index(home: Path) -> VersionIndex:
     except (files.FileFault, RecordFault) as error:
         why = f"is faulty: {error}" if isinstance(error, RecordFault) else str(error)
         raise StoreError(
-            f"{path} {why}; delete the file to get the versions back, without their aliases; the newest one is then "
-            "the current version"
+            f"{path} {why}; delete the file to get the versions back, without their aliases; the newest one is "
+            "then the current version"
         ) from error
 
 

@@ -47,7 +47,7 @@ def tracked_adapters(store: Store, name: str | None, token: str | None = None) -
 
     Raises UnknownAdapter for an unknown `name`. A failed remote does not raise: `fault` has the reason.
     """
-    if name is not None:
+    if name is not None and not store.versions(name):
         store.resolve(name)  # raises UnknownAdapter, which suggests similar names
     found = []
     for each in store.names() if name is None else [name]:
