@@ -15,11 +15,11 @@ from onetrunk.core.training.promotion import CurrentVersion, Promotion, decide
 from onetrunk.core.training.settings import Promote, TrainSettings
 
 Train = Callable[..., Any]
-GOOD = {"epochs": 8, "promote": "better"}
-BAD = {"epochs": 1, "lr": 1e-9, "head_lr": 1e-9, "promote": "better"}
+GOOD: dict[str, Any] = {"epochs": 8, "promote": "better"}
+BAD: dict[str, Any] = {"epochs": 1, "lr": 1e-9, "head_lr": 1e-9, "promote": "better"}
 
 RARE = [{"words": ["the", "film", "was", "very", "good"] * 4, "tags": ["O"] * 19 + ["B-PER"]}] * 8
-NOTHING = {"epochs": 2, "promote": "better", "rows": RARE}
+NOTHING: dict[str, Any] = {"epochs": 2, "promote": "better", "rows": RARE}
 """A run that learns that no word is an entity."""
 
 
@@ -152,6 +152,6 @@ def test_test_decides_if_there_is_one(
 ) -> None:
     train_tiny(store, "sentiment", bert, name="people")
     current = CurrentVersion(store.resolve("people"), {"dev": {"f1": 1.0}, "test": {"f1": old}})
-    metrics = {"dev": {"f1": 0.9}, "test": {"f1": new}}
+    metrics: dict[str, Any] = {"dev": {"f1": 0.9}, "test": {"f1": new}}
     found, reason = decide("better", "f1", metrics, current)
     assert (found, "f1 on test is" in reason) == (promoted, True)
