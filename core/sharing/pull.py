@@ -131,20 +131,23 @@ class Puller:
         if location.kind == "folder" and not (plain / REFS).exists() and plain.is_dir():
             claim = NameClaim(name, location, None, spec.name, into)
             claim.check(self._store.versions(name))
-            stored = import_peft(plain, spec, base(*base_of(plain)), self._destination(claim), labels)
-            return PullResult(stored, new=True)
+            read: list[str] = []
+            stored = import_peft(plain, spec, base(*base_of(plain)), self._destination(claim), labels, read)
+            return PullResult(stored, new=True, notes=tuple(read))
         remote = open_remote(location, self._token)
         commit = remote.commit(location.revision)
         claim = replace(self._claim(name, remote, commit.id, into), task=spec.name)
+        notes: list[str] = []
 
         def store() -> StoredVersion:
             with stage(self._store.root, self._store.lock_seconds) as work:
                 folder = work / name
                 folder.mkdir()
                 self._fetch_peft(folder, remote, commit)
-                return import_peft(folder, spec, base(*base_of(folder)), self._destination(claim), labels)
+                model = base(*base_of(folder))
+                return import_peft(folder, spec, model, self._destination(claim), labels, notes)
 
-        return self._claimed(claim, store, [])
+        return self._claimed(claim, store, notes)
 
     def resolve(self, reference: str) -> StoredVersion:
         """Return the version that a reference to the store or a location means.
@@ -228,19 +231,26 @@ class Puller:
     def _fetch_peft(self, folder: Path, remote: Remote, commit: Commit) -> None:
         """Download the files of a plain PEFT adapter. Raises RemoteError if its only weights are a pickle."""
         from onetrunk.core.interop.import_peft import FILES, PICKLE
+        from onetrunk.core.interop.import_tokenizer import MAX_TOKENIZER, TOKENIZER_FILES
 
         if MODEL not in commit.files and PICKLE in commit.files:
             raise RemoteError(
                 str(remote.location),
                 f"its only weights are {PICKLE}, a pickle, which can run code and is never read",
             )
-        self._download(folder, remote, commit, FILES)
+        self._download(folder, remote, commit, [name for name in FILES if name not in TOKENIZER_FILES])
+        self._download(folder, remote, commit, TOKENIZER_FILES, MAX_TOKENIZER)
 
-    def _download(self, folder: Path, remote: Remote, commit: Commit, names: Iterable[str]) -> None:
-        """Download the files `names`, as far as the commit has them, into `folder`, a folder in the store."""
+    def _download(
+        self, folder: Path, remote: Remote, commit: Commit, names: Iterable[str], limit: int | None = None
+    ) -> None:
+        """Download the files `names`, as far as the commit has them, into `folder`, a folder in the store.
+
+        limit: the largest size of a file in bytes; None for that of the format.
+        """
         for name in names:
             if name in commit.files:
-                data = remote.fetch(commit, name, size_limit(name), self._advance)
+                data = remote.fetch(commit, name, limit or size_limit(name), self._advance)
                 with writing(self._store.root):
                     write_new(folder / name, data)
 
