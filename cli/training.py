@@ -84,7 +84,7 @@ def prepare_job(
 
 
 def train_job(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResult:
-    """Train one adapter and store it, with progress on stderr. Raises the exception that ended the run."""
+    """Train one adapter and store it, with progress and notes on stderr. Raises the exception that ended the run."""
     from onetrunk.core.training.full_finetuning import train_full
     from onetrunk.core.training.pipeline import train_adapter
     from onetrunk.core.training.run_state import TrainingCallback
@@ -93,7 +93,10 @@ def train_job(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResul
         job = replace(job, callback=TrainingCallback(progress.step, progress.epoch))
         if job.settings.method == "full":
             return train_full(host, job, backbone)
-        return train_adapter(host, Store(), job, backbone)
+        result = train_adapter(host, Store(), job, backbone)
+    if result.promotion is not None:
+        print_notes(result.promotion.notes)
+    return result
 
 
 def previous_metrics(result: TrainResult) -> dict[str, JSONObject]:

@@ -16,7 +16,7 @@ from onetrunk.cli.backbones import load_backbone
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, duration, format_metric, scalar_metrics
 from onetrunk.cli.options import backbone_option
-from onetrunk.cli.output import emit_json, json_option, note, print_notes, say, table
+from onetrunk.cli.output import emit_json, json_option, note, say, table
 from onetrunk.cli.training import train_job
 from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.training.settings import TrainSettings
@@ -113,8 +113,6 @@ def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSetti
     note(f"{name}: {rows} to train on, {len(data.dev.examples)} for dev")
     began = time.monotonic()
     result = train_job(host, TrainJob(task, name, data, settings), backbone)
-    if result.promotion is not None:
-        print_notes(result.promotion.notes)
     ref = str(result.stored and result.stored.ref)
     return _Trial(ref, task, data, result, time.monotonic() - began)
 

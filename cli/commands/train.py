@@ -14,7 +14,7 @@ from onetrunk.cli.backbones import backbone_for
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, duration, metric_rows, size
 from onetrunk.cli.options import backbone_option, device_option, training_options
-from onetrunk.cli.output import emit_json, json_option, print_notes, say, table
+from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.reading_options import reading_options
 from onetrunk.cli.training import parent_adapter, prepare_job, previous_metrics, record_of, train_job
 from onetrunk.core.backbones.repository import OFFLINE_NAME
@@ -99,8 +99,6 @@ def command(
         emit_json(record_of(result, seconds))
     else:
         _print(result, seconds)
-    if result.promotion is not None:
-        print_notes(result.promotion.notes)
 
 
 def _given(context: click.Context) -> dict[str, str]:

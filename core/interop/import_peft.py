@@ -78,18 +78,37 @@ def import_peft(
     wrong shape, UnsupportedBackbone, and UsageError if the labels or the task do not fit. Then the store has not
     changed.
     """
-    config, name = read_object(folder, CONFIG), destination.name
+    adapter, config, trained = _read_adapter(folder, spec, backbone, destination.name, labels)
+    problem, where = problem_type(folder, backbone.config, len(adapter.labels))
+    _check_answers(adapter, backbone, problem, where)
+    if problem is None and spec.level == "text" and notes is not None:
+        notes.append(
+            f"the files do not say whether a text can have several of the {len(adapter.labels)} labels; the task "
+            f"{spec.name!r} decides how they are read"
+        )
+    manifest = bare_manifest(destination.host, adapter, backbone, trained)
+    recorded = {key: config[key] for key in _RECORDED if config.get(key)}
+    manifest = replace(manifest, training={"imported": {"by": "peft", **recorded}})
+    dropout = config.get("lora_dropout")
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        dropout = 0.0
+    return store_adapter(destination, adapter, backbone, manifest, dropout=float(dropout))
+
+
+def _read_adapter(
+    folder: Path, spec: TaskSpec, backbone: Backbone, name: str, labels: Sequence[str] | None
+) -> tuple[Adapter, JSONObject, int]:
+    """Return the adapter in `folder`, its configuration, and the number of its trained parameters."""
+    config = read_object(folder, CONFIG)
     _check_task(spec, config, backbone)
     if unknown := unknown_options(config):
         fault = f"{CONFIG} has unknown options: {', '.join(unknown)}; upgrade onetrunk and peft"
         raise ArtifactError(folder, fault)
     tensors = _tensors(folder)
-    _check_vocabulary(folder, backbone)
     check_tokenizer(folder, backbone, spec.probe)
     lora, rest = read_peft(folder, config, tensors, backbone.family.layout, f"{backbone.family.prefix}.")
     _check_updates(folder, name, config, lora, backbone)
-    count = _label_count(folder, rest)
-    found = find_labels(folder, spec, count, labels, backbone.config)
+    found = find_labels(folder, spec, _label_count(folder, rest), labels, backbone.config)
     head = build_head(spec, backbone, found, "cls")
     if HeadFormat.of(head).task_type is None:
         raise UsageError(
@@ -106,21 +125,7 @@ def import_peft(
         head=head.requires_grad_(False).eval(),
         settings={},
     )
-    problem, where = problem_type(folder, backbone.config, count)
-    _check_answers(adapter, backbone, problem, where)
-    if problem is None and spec.level == "text" and notes is not None:
-        notes.append(
-            f"the files do not say whether a text can have several of the {count} labels; the task {spec.name!r} "
-            "decides how they are read"
-        )
-    trained = sum(tensor.numel() for tensor in tensors.values())
-    manifest = bare_manifest(destination.host, adapter, backbone, trained)
-    recorded = {key: config[key] for key in _RECORDED if config.get(key)}
-    manifest = replace(manifest, training={"imported": {"by": "peft", **recorded}})
-    dropout = config.get("lora_dropout")
-    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        dropout = 0.0
-    return store_adapter(destination, adapter, backbone, manifest, dropout=float(dropout))
+    return adapter, config, sum(tensor.numel() for tensor in tensors.values())
 
 
 def _check_task(spec: TaskSpec, config: JSONObject, backbone: Backbone) -> None:
@@ -185,17 +190,6 @@ def _targeted(config: JSONObject, backbone: Backbone) -> set[Target]:
     layout, prefix = backbone.family.layout, backbone.family.prefix
     paths = {target: f".{prefix}.{layout.path(*target)}" for target in backbone.linear_shapes}
     return {target for target, path in paths.items() if any(path.endswith(f".{name}") for name in names)}
-
-
-def _check_vocabulary(folder: Path, backbone: Backbone) -> None:
-    """Raise ArtifactError if config.json beside the adapter has another number of tokens than the backbone."""
-    size = read_object(folder, MODEL_CONFIG).get("vocab_size") if (folder / MODEL_CONFIG).exists() else None
-    if size not in (None, backbone.config.vocab_size):
-        raise ArtifactError(
-            folder,
-            f"{MODEL_CONFIG} says {size!r:.20} tokens, the backbone {backbone.name} has "
-            f"{backbone.config.vocab_size}: the embeddings were resized; give the backbone that it was trained on",
-        )
 
 
 def _check_answers(adapter: Adapter, backbone: Backbone, problem: str | None, where: str) -> None:

@@ -14,6 +14,7 @@ from onetrunk.adapters.errors import ArtifactError, first_few
 from onetrunk.adapters.format.artifact import read_object
 from onetrunk.adapters.format.files import FileFault, FileMissing, read_regular
 from onetrunk.core.backbones.backbone import TOKENIZER_PROBE, Backbone
+from onetrunk.core.interop.import_labels import MODEL_CONFIG
 
 TOKENIZER = "tokenizer.json"
 VOCABULARY = "vocab.txt"
@@ -36,8 +37,16 @@ def check_tokenizer(folder: Path, backbone: Backbone, texts: tuple[str, ...]) ->
     """Check the tokenizer in `folder`, if there is one, against that of `backbone`.
 
     texts: texts that both must split into the same tokens, besides `TOKENIZER_PROBE`.
-    Raises ArtifactError for tokens that the backbone lacks, for other ids, and for another split of a text.
+    Raises ArtifactError for tokens that the backbone lacks, for other ids, and for another split of a text; also if
+    config.json in `folder` has another number of tokens.
     """
+    size = _object(folder, MODEL_CONFIG).get("vocab_size")
+    if size not in (None, backbone.config.vocab_size):
+        raise ArtifactError(
+            folder,
+            f"{MODEL_CONFIG} says {size!r:.20} tokens, the backbone {backbone.name} has "
+            f"{backbone.config.vocab_size}: the embeddings were resized; give the backbone that it was trained on",
+        )
     own = backbone.read_tokenizer().backend_tokenizer
     known: dict[str, int] = own.get_vocab(with_added_tokens=True)
     theirs = _tokenizer(folder)

@@ -46,7 +46,7 @@ def test_one_logit_is_refused_by_a_task_that_compares_logits(
     with_one_logit(folder)
     with pytest.raises(
         UsageError,
-        match=f"it has one logit: each logit is a value; but the task '{task}' only compares.*always be 1",
+        match=f"it has one logit: each logit is a value; but the task '{task}' only .*always be 1",
     ):
         taken(folder, bert, store, task, labels=("positive",))
     assert store.names() == []
@@ -58,9 +58,7 @@ def test_a_problem_type_in_the_configuration_is_kept_to(
 ) -> None:
     folder, _ = make(bert, "sentiment")
     write_problem(folder, problem)
-    with pytest.raises(
-        UsageError, match=f"config.json says problem_type '{problem}': .*; give a --task that reads"
-    ):
+    with pytest.raises(UsageError, match=f"config.json says problem_type '{problem}': .*; give a --task"):
         taken(folder, bert, store, "sentiment", labels=None)
     assert store.names() == []
 
@@ -91,6 +89,6 @@ def test_files_that_do_not_tell_the_problem_are_noted(bert: Backbone, make: Make
     notes: list[Any] = []
     taken(folder, bert, store, "sentiment", notes=notes)
     assert notes == [
-        "the files do not say whether a text can have several of the 3 labels; the task 'sentiment' decides how they "
-        "are read"
+        "the files do not say whether a text can have several of the 3 labels; the task 'sentiment' decides how "
+        "they are read"
     ]

@@ -42,7 +42,7 @@ def test_added_tokens_are_refused_by_name(
     tokenizer = bert.read_tokenizer()
     tokenizer.add_tokens(["<e1>", "covid"], special_tokens=special)
     tokenizer.save_pretrained(with_tokenizer)
-    with pytest.raises(ArtifactError, match="its tokenizer has 2 tokens that the backbone .* lacks: .*<e1>"):
+    with pytest.raises(ArtifactError, match=r"its tokenizer has 2 tokens that the backbone .* lacks: .*<e1>"):
         taken(with_tokenizer, bert, store)
     assert store.names() == []
 
@@ -61,14 +61,14 @@ def test_added_tokens_are_found_without_tokenizer_json(
     file: str, content: dict[str, Any], copied: Path, bert: Backbone, store: Store
 ) -> None:
     (copied / file).write_text(json.dumps(content))
-    with pytest.raises(ArtifactError, match="its tokenizer has 1 tokens that the backbone .* lacks: <e1>;"):
+    with pytest.raises(ArtifactError, match=r"its tokenizer has 1 tokens that the backbone .* lacks: <e1>;"):
         taken(copied, bert, store)
 
 
 def test_a_vocabulary_in_another_order_is_refused(copied: Path, bert: Backbone, store: Store) -> None:
     vocabulary = sorted(bert.read_tokenizer().get_vocab())
     (copied / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
-    with pytest.raises(ArtifactError, match="its tokenizer has other ids than the backbone"):
+    with pytest.raises(ArtifactError, match=r"its tokenizer has other ids than the backbone"):
         taken(copied, bert, store)
 
 
