@@ -84,7 +84,7 @@ def prepare_job(
 
 
 def train_job(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResult:
-    """Train one adapter and store it, with progress and notes on stderr. Raises the exception that ended the run."""
+    """Train one adapter and store it; progress and notes go to stderr. Raises the exception that ended the run."""
     from onetrunk.core.training.full_finetuning import train_full
     from onetrunk.core.training.pipeline import train_adapter
     from onetrunk.core.training.run_state import TrainingCallback

@@ -104,7 +104,7 @@ def _shape_fault(text: str) -> str | None:
         return "it is empty"
     if text != text.strip():
         return "it starts or ends with white space"
-    if re.fullmatch(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@.*)?", text) and not text.startswith("."):
+    if re.fullmatch(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)+(@.*)?", text) and not text.startswith("."):
         return (
             "org/repo names an adapter on the Hub; `adapters pull` gives it a name in the store, and "
             "`adapters list` shows the names of adapters that were used without `adapters pull`"

@@ -94,14 +94,17 @@ def _tokens(folder: Path) -> Iterator[tuple[str, int | None]]:
         yield token, number if isinstance(number, int) else None
     decoder = _object(folder, TOKENIZER_CONFIG).get("added_tokens_decoder")
     for number, entry in (decoder if isinstance(decoder, dict) else {}).items():
-        token = entry.get("content") if isinstance(entry, dict) else entry
-        if isinstance(token, str):
-            yield token, int(number) if str(number).isdecimal() else None
+        if isinstance(content := _content(entry), str):
+            yield content, int(number) if str(number).isdecimal() else None
     special = _object(folder, SPECIAL).get("additional_special_tokens")
     for entry in special if isinstance(special, list) else []:
-        token = entry.get("content") if isinstance(entry, dict) else entry
-        if isinstance(token, str):
-            yield token, None
+        if isinstance(content := _content(entry), str):
+            yield content, None
+
+
+def _content(entry: object) -> object:
+    """Return the text of a token, which is described by its text or by an object."""
+    return entry.get("content") if isinstance(entry, dict) else entry
 
 
 def _object(folder: Path, name: str) -> dict[str, Any]:

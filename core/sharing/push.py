@@ -102,6 +102,11 @@ def check_push(stored: StoredVersion, spec: TaskSpec, remote: Remote, options: P
 
     Raises PublishError with all reasons why the version must not be published; ArtifactError, RemoteError.
     """
+    if remote.location.folder:
+        raise PublishError(
+            f"{stored.ref} was not published: {remote.location} is a folder of a repo, but an adapter is published "
+            f"as a repo of its own; push to another repo than {remote.location.place}"
+        )
     artifact = stored.read()
     faults = [fault for each in options.require if (fault := each.fault(artifact.manifest))]
     if not held_out_metrics(artifact.manifest)[1] and not options.allow_unevaluated:
