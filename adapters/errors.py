@@ -42,6 +42,19 @@ class UnknownAdapter(StoreError):
         self.known = tuple(known)
 
 
+class NotPromoted(UnknownAdapter):
+    """The name `reference` has versions, but none of them was promoted. known: references to the versions."""
+
+    def __init__(self, reference: str, known: Sequence[str], where: Path) -> None:
+        StoreError.__init__(
+            self,
+            f"{reference!r} has no current version in the store {where}; give a version, or run "
+            f"`adapters promote {known[-1]}`; known: {', '.join(known)}",
+        )
+        self.reference = reference
+        self.known = tuple(known)
+
+
 class NameTaken(StoreError):
     """`name` belongs to an adapter of another origin or task. Nothing was stored."""
 

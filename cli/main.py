@@ -34,6 +34,7 @@ COMMANDS = MappingProxyType(
         "serve": "Serve adapters of many tasks over HTTP.",
         "list": "List the adapters in the store.",
         "show": "Show the details of an adapter.",
+        "promote": "Make a version the current one: what its name alone means.",
         "alias": "Point an alias such as prod at a version.",
         "push": "Publish an adapter to the Hub or a shared folder.",
         "pull": "Pull an adapter from the Hub or a shared folder into the store.",

@@ -69,6 +69,8 @@ _TRAINING = {
     "patience": "Stop after this many epochs without a better result on dev; 0 disables early stopping.",
     "class_weights": "Weights of the labels in the loss. balanced: the inverse of the frequency of each label.",
     "seed": "Random seed; the same seed reproduces the same adapter.",
+    "promote": "When the name means the new version. better: if it is not worse on the same data than the version "
+    "that the name means now. NAME@latest is always the newest version.",
     "precision": "Precision of the frozen encoder; auto is bf16 if the device supports it natively, else fp32.",
 }
 

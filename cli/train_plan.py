@@ -76,7 +76,8 @@ def _train_jobs(host: PluginHost, backbone: Backbone, jobs: dict[int, TrainJob])
 
 def _ending(outcome: Outcome) -> str:
     if not isinstance(outcome, Exception):
-        return f"stored as {outcome.stored and outcome.stored.ref}"
+        notes = "".join(f"; {note}" for note in (outcome.promotion.notes if outcome.promotion else ()))
+        return f"stored as {outcome.stored and outcome.stored.ref}{printable(notes)}"
     if isinstance(outcome, OneTrunkError):
         return f"failed: {printable(str(outcome))}"
     # A bug of OneTrunk or of a plugin, for which the traceback helps.
@@ -111,7 +112,8 @@ def _row(host: PluginHost, own: PlannedAdapter, outcome: Outcome) -> tuple[str, 
     dev, test = (outcome.metrics.get(split, {}).get(primary) for split in ("dev", "test"))
     ref = str(outcome.stored and outcome.stored.ref)
     epochs = f"{outcome.run.best_epoch} of {len(outcome.run.history)}"
-    return ref, own.task, primary, format_metric(dev), format_metric(test), epochs, ""
+    why = "" if outcome.promotion is None else outcome.promotion.message
+    return ref, own.task, primary, format_metric(dev), format_metric(test), epochs, why
 
 
 def _reason(error: Exception) -> str:

@@ -18,6 +18,7 @@ from onetrunk.cli.sharing import resolve_version
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.errors import UsageError
 from onetrunk.core.plugin_system.host import PluginHost
+from onetrunk.core.tasks import JSONObject
 from onetrunk.core.training.train_plan import PlannedAdapter
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def prepare_job(
 
 
 def train_job(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResult:
-    """Train one adapter and store it, with progress on stderr. Raises the exception that ended the run."""
+    """Train one adapter and store it; progress and notes go to stderr. Raises the exception that ended the run."""
     from onetrunk.core.training.full_finetuning import train_full
     from onetrunk.core.training.pipeline import train_adapter
     from onetrunk.core.training.run_state import TrainingCallback
@@ -92,7 +93,24 @@ def train_job(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResul
         job = replace(job, callback=TrainingCallback(progress.step, progress.epoch))
         if job.settings.method == "full":
             return train_full(host, job, backbone)
-        return train_adapter(host, Store(), job, backbone)
+        result = train_adapter(host, Store(), job, backbone)
+    if result.promotion is not None:
+        print_notes(result.promotion.notes)
+    return result
+
+
+def previous_metrics(result: TrainResult) -> dict[str, JSONObject]:
+    """Return the metrics of the version that the name meant before, by split and reference, for a table."""
+    if (own := result.promotion) is None or own.previous is None:
+        return {}
+    return {f"{split}, {own.previous}": metrics for split, metrics in own.metrics.items()}
+
+
+def _previous(result: TrainResult) -> dict[str, Any] | None:
+    if (own := result.promotion) is None or own.previous is None:
+        return None
+    by_split = {split: scalar_metrics(metrics) for split, metrics in own.metrics.items()}
+    return {"adapter": own.previous, "dev": by_split.get("dev"), "test": by_split.get("test")}
 
 
 def record_of(result: TrainResult, seconds: float) -> dict[str, Any]:
@@ -100,6 +118,8 @@ def record_of(result: TrainResult, seconds: float) -> dict[str, Any]:
     by_split = {split: scalar_metrics(metrics) for split, metrics in result.metrics.items()}
     return {
         "adapter": result.stored and result.stored.ref,
+        "promoted": result.promotion is not None and result.promotion.promoted,
+        "previous": _previous(result),
         "metrics": headline(result.metrics)[1],
         "dev": by_split["dev"],
         "test": by_split.get("test"),

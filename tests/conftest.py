@@ -214,7 +214,15 @@ def train_tiny(records: dict[str, list[Record]]) -> Callable[..., Any]:
         data = Dataset(examples, "rows", content_sha256(examples))
         splits = TrainData(data, data, None, spec.learn_labels(examples), held_out=False)
         chosen = TrainSettings(
-            **{"epochs": 3, "lr": 0.01, "head_lr": 0.01, "rank": 4, "batch_tokens": 64, **settings}
+            **{
+                "promote": "always",
+                "epochs": 3,
+                "lr": 0.01,
+                "head_lr": 0.01,
+                "rank": 4,
+                "batch_tokens": 64,
+                **settings,
+            }
         )
         return train_adapter(host, store, TrainJob(task, name or task, splits, chosen, start), backbone)
 

@@ -7,6 +7,7 @@ that are safe to repeat, and reads the branch if a commit gets no response.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,16 +22,14 @@ from onetrunk.adapters.errors import (
     RemoteUnreachable,
 )
 from onetrunk.adapters.format.files import FileFault, read_regular
-from onetrunk.adapters.remotes.hub_client import endpoint, hub_api, hub_errors, offline
-from onetrunk.adapters.remotes.locations import Location
+from onetrunk.adapters.remotes.hub_client import MAX_ANSWER, endpoint, hub_api, hub_errors, offline
+from onetrunk.adapters.remotes.locations import Location, is_commit
 from onetrunk.adapters.remotes.remote import MAIN, Commit, OnBytes, Published, RemoteFile
 
 PAUSES = (0.3, 1.0, 3.0)
 """Seconds to wait before the second, third and fourth attempt of a request that failed temporarily."""
-LONGEST_PAUSE = 60.0
-"""Seconds: if the Hub asks for a longer wait with `Retry-After`, the request fails at once."""
-
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 
 class HubRemote:
@@ -46,14 +45,10 @@ class HubRemote:
         api = hub_api(self._token)
         if offline():
             return self._cached(revision or MAIN)
-        place, wanted = self.location.place, revision or MAIN
-        info = self._tried(lambda: api.model_info(place, revision=wanted, files_metadata=True))
-        files = {}
-        for entry in info.siblings or ():
-            lfs = entry.lfs.sha256 if entry.lfs is not None else None
-            blob = None if lfs else entry.blob_id  # an LFS file has the id of its pointer, not of its content
-            files[entry.rfilename] = RemoteFile(entry.rfilename, int(entry.size or 0), lfs, blob)
-        return Commit(str(info.sha), files)
+        place, wanted, prefix = self.location.place, revision or MAIN, self._path("")
+        return self._tried(
+            lambda: _commit_of(api.model_info(place, revision=wanted, files_metadata=True), prefix)
+        )
 
     def fetch(self, commit: Commit, name: str, limit: int, advance: OnBytes) -> bytes:
         """Return a file of `commit` through the client's cache. A damaged file is downloaded again."""
@@ -148,18 +143,23 @@ class HubRemote:
             raise RemoteConflict(self.location, f"another push was faster: {branch} has changed; push again")
         return Published(head.id, f"{self.endpoint}/{self.location.place}/commit/{head.id}")
 
+    def _path(self, name: str) -> str:
+        """Return the path of a file in the repo. name: its path in the sub-folder of the location."""
+        return f"{self.location.folder}/{name}" if self.location.folder else name
+
     def _download(self, commit: str, name: str, limit: int, force: bool) -> bytes:
         from huggingface_hub import hf_hub_download
 
         path = self._tried(
             lambda: hf_hub_download(
                 self.location.place,
-                name,
+                self._path(name),
                 revision=commit,
                 token=self._token,
                 force_download=force,
                 local_files_only=offline(),
-            )
+            ),
+            max(limit, MAX_ANSWER),
         )
         try:
             return read_regular(Path(path).resolve(), limit)  # the cache holds links to its files
@@ -169,7 +169,9 @@ class HubRemote:
     def _cached(self, revision: str) -> Commit:
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(self.location.place, "adapter_config.json", revision=revision)
+        found = try_to_load_from_cache(
+            self.location.place, self._path("adapter_config.json"), revision=revision
+        )
         if not isinstance(found, str):
             raise RemoteUnreachable(
                 self.location,
@@ -177,17 +179,41 @@ class HubRemote:
                 "commit that was pulled before, or go online",
             )
         folder = Path(found).parent
-        files = {path.name: RemoteFile(path.name, path.stat().st_size) for path in sorted(folder.iterdir())}
-        return Commit(folder.name, files)
+        paths = [path for path in sorted(folder.iterdir()) if path.is_file()]
+        files = {path.name: RemoteFile(path.name, path.stat().st_size) for path in paths}
+        depth = self.location.folder.count("/") + 1 if self.location.folder else 0
+        return Commit([folder, *folder.parents][depth].name, files)
 
-    def _tried(self, ask: Callable[[], _T]) -> _T:
-        """Return the result of `ask`, which is called again after temporary failures."""
+    def _tried(self, ask: Callable[[], _T], limit: int = MAX_ANSWER) -> _T:
+        """Return the result of `ask`, which is called again after temporary failures.
+
+        limit: the most bytes of an answer.
+        """
 
         def once() -> _T:
-            with hub_errors(self.location, self._token):
+            with hub_errors(self.location, self._token, limit):
                 return ask()
 
         return _retrying()(once)
+
+
+def _commit_of(info: Any, prefix: str) -> Commit:
+    """Return the commit that the Hub describes, with its files below `prefix`.
+
+    Raises TypeError or AttributeError if the description has another shape.
+    """
+    files = {}
+    for entry in info.siblings or ():
+        lfs = entry.lfs.sha256 if entry.lfs is not None else None
+        blob = None if lfs else entry.blob_id  # an LFS file has the id of its pointer, not of its content
+        facts = (entry.rfilename, entry.size or 0, lfs or "", blob or "")
+        if not all(map(isinstance, facts, (str, int, str, str))):
+            raise TypeError(f"a file is described by {facts!r:.100}")
+        if (name := entry.rfilename).startswith(prefix):
+            files[name.removeprefix(prefix)] = RemoteFile(name.removeprefix(prefix), facts[1], lfs, blob)
+    if not isinstance(info.sha, str) or not is_commit(info.sha):
+        raise TypeError(f"the id of the commit is {info.sha!r:.60}")
+    return Commit(info.sha, files)
 
 
 def _retrying() -> Retrying:
@@ -196,13 +222,23 @@ def _retrying() -> Retrying:
         retry=retry_if_exception(_may_pass),
         wait=_seconds_to_wait,
         stop=stop_after_attempt(len(PAUSES) + 1),
+        before_sleep=_say_wait,
         reraise=True,
     )
+
+
+def _say_wait(state: RetryCallState) -> None:
+    """Log a wait that a user would notice."""
+    seconds = state.next_action.sleep if state.next_action is not None else 0.0
+    if seconds > PAUSES[-1] and state.outcome is not None:
+        _log.warning("%s; waiting for %.0f s", state.outcome.exception(), seconds)
 
 
 def _may_pass(error: BaseException) -> bool:
     if not isinstance(error, RemoteUnreachable) or error.final or offline():
         return False
+    from onetrunk.adapters.remotes.hub_limits import LONGEST_PAUSE
+
     return error.wait <= LONGEST_PAUSE
 
 

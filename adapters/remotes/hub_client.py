@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from typing import Any
 
 from onetrunk.adapters.errors import RemoteConflict, RemoteError, RemoteNotFound, RemoteUnreachable
 
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
+MAX_ANSWER = 2**26
+"""The longest answer of the Hub's API that is read, in bytes."""
 
 
 def hub_api(token: str | None) -> Any:
@@ -18,17 +20,25 @@ def hub_api(token: str | None) -> Any:
     return HfApi(token=token, library_name="onetrunk")
 
 
+_SHAPE = (TypeError, LookupError, AttributeError)
+"""What the client raises if an answer is JSON of another shape than it expects."""
+
+
 @contextmanager
-def hub_errors(place: object, token: str | None) -> Iterator[None]:
+def hub_errors(place: object, token: str | None, limit: int = MAX_ANSWER) -> Iterator[None]:
     """Turn every exception of the client into a RemoteError about `place`.
 
     token: removed from messages.
+    limit: the most bytes of an answer.
     """
     import httpx2
     from huggingface_hub.errors import EntryNotFoundError
 
+    from onetrunk.adapters.remotes.hub_limits import reading_at_most
+
     try:
-        yield
+        with reading_at_most(limit):
+            yield
     except (
         httpx2.HTTPError,
         httpx2.StreamError,
@@ -36,6 +46,7 @@ def hub_errors(place: object, token: str | None) -> Iterator[None]:
         OSError,
         ValueError,
         RuntimeError,
+        *_SHAPE,
     ) as error:
         raise _remote_error(place, error, token) from error
 
@@ -47,6 +58,11 @@ def _remote_error(place: object, error: Exception, token: str | None) -> RemoteE
     if isinstance(error, errors.RevisionNotFoundError):
         return RemoteNotFound(place, "there is no such revision")
     if isinstance(error, errors.LocalEntryNotFoundError):
+        if isinstance(error.__cause__, errors.HfHubHTTPError):
+            found = _by_status(place, error.__cause__, token)
+            if isinstance(found, RemoteUnreachable):
+                found.final = True  # the client has repeated the request
+            return found
         why = "the Hub cannot be reached, and the file is not in the client's cache; try later"
         return _unreachable(place, why, error)
     if isinstance(error, errors.EntryNotFoundError):
@@ -67,18 +83,27 @@ def _remote_error(place: object, error: Exception, token: str | None) -> RemoteE
     if isinstance(error, RuntimeError) and error.__cause__ is not None:
         # The upload of a file, which comes before the commit, failed: it can be repeated.
         return _unreachable(place, f"{_first(error, token)} ({_first(error.__cause__, token)})", error)
-    return RemoteError(place, _first(error, token))  # from uploads, and from malformed responses
+    if isinstance(error, (*_SHAPE, JSONDecodeError)):
+        why = (
+            f"an answer of {endpoint()} is not that of a Hub ({type(error).__name__}: {_first(error, token)})"
+        )
+        return RemoteError(place, f"{why}; check HF_ENDPOINT and the proxy, or try later")
+    return RemoteError(place, _first(error, token))
 
 
 def _unreachable(place: object, message: str, error: BaseException) -> RemoteUnreachable:
     """Return an error that is final if the client has already repeated the request, for up to half a minute."""
+    from onetrunk.adapters.remotes.hub_limits import PASSING
+
     found = RemoteUnreachable(place, message)
     status = getattr(getattr(error.__cause__, "response", None), "status_code", None)
-    found.final = status in _PASSING
+    found.final = status in PASSING
     return found
 
 
 def _by_status(place: object, error: Any, token: str | None) -> RemoteError:
+    from onetrunk.adapters.remotes.hub_limits import PASSING, seconds_to_wait
+
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     reason = (_clean(str(error.server_message or ""), token)).rstrip(".!")
@@ -89,10 +114,10 @@ def _by_status(place: object, error: Any, token: str | None) -> RemoteError:
         return RemoteError(place, f"{said}; use a token that may write there (`hf auth login`)")
     if status in (409, 412):
         return RemoteConflict(place, "another push was faster; nothing was changed, push again")
-    if status in _PASSING:
-        passing = RemoteUnreachable(place, f"{said}; try later")
-        after = str(response.headers.get("Retry-After", "")) if response is not None else ""
-        passing.wait = float(after) if after.isdecimal() else 0.0
+    if response is not None and status in PASSING:
+        wait = seconds_to_wait(response.headers)
+        passing = RemoteUnreachable(place, f"{said}; try again " + (f"in {wait:.0f} s" if wait else "later"))
+        passing.wait = wait
         return passing
     return RemoteError(place, said)
 

@@ -1,4 +1,5 @@
-"""Locations of published adapters: `org/repo@rev` on the Hugging Face Hub, or `file:///path@rev`, a folder."""
+"""Locations of published adapters: `org/repo@rev` or `org/repo/folder@rev` on the Hugging Face Hub, or
+`file:///path@rev`, a folder."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ from urllib.parse import unquote, urlsplit
 
 from onetrunk.adapters.errors import ReferenceSyntaxError
 
-_EXPECTED = "expected ORG/REPO, ORG/REPO@REVISION or file:///FOLDER"
+_EXPECTED = "expected ORG/REPO, ORG/REPO/FOLDER, ORG/REPO@REVISION or file:///FOLDER"
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,95}(/[A-Za-z0-9_][A-Za-z0-9._ -]{0,95}){0,7}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -23,11 +25,13 @@ class Location:
 
     place: `org/repo` on the Hub, or the absolute path of the folder.
     revision: branch, tag or commit; None for the newest commit of `main`.
+    folder: path of the folder in the repo that has the adapter; empty for the repo itself, and for a folder.
     """
 
     kind: Literal["hub", "folder"]
     place: str
     revision: str | None = None
+    folder: str = ""
 
     def __str__(self) -> str:
         """Return the text that `parse` reads back to an equal location."""
@@ -35,26 +39,33 @@ class Location:
 
     @classmethod
     def parse(cls, text: str) -> Location:
-        """Read `org/repo`, `org/repo@v3` or `file:///mnt/models/ner@v3`. Raises ReferenceSyntaxError."""
+        """Read `org/repo`, `org/repo/ner@v3` or `file:///mnt/models/ner@v3`. Raises ReferenceSyntaxError."""
         before, at, after = text.rpartition("@")
         place, revision = (before, after) if at else (text, None)
         if revision is not None and not is_revision(revision):
             raise ReferenceSyntaxError(text, f"{revision!r} is not a valid branch, tag or commit", _EXPECTED)
         if text.startswith("file://"):
             return cls("folder", _folder(text, place), revision)
-        if not _REPO.fullmatch(place) or ".." in place or "--" in place or place.endswith((".git", ".", "-")):
-            raise ReferenceSyntaxError(text, f"{place!r} is not a valid repo id of the Hub", _EXPECTED)
-        return cls("hub", place, revision)
+        org, _, rest = place.partition("/")
+        repo, slash, folder = rest.partition("/")
+        repo = f"{org}/{repo}"
+        if not _REPO.fullmatch(repo) or ".." in repo or "--" in repo or repo.endswith((".git", ".", "-")):
+            raise ReferenceSyntaxError(text, f"{repo!r} is not a valid repo id of the Hub", _EXPECTED)
+        if slash and not _FOLDER.fullmatch(folder):
+            raise ReferenceSyntaxError(text, f"{folder!r} is not a valid folder of a repo", _EXPECTED)
+        return cls("hub", repo, revision, folder)
 
     @property
     def base(self) -> str:
-        """The location without its revision: `org/repo` or `file:///path`."""
-        return self.place if self.kind == "hub" else Path(self.place).as_uri()
+        """The location without its revision: `org/repo`, `org/repo/folder` or `file:///path`."""
+        if self.kind == "folder":
+            return Path(self.place).as_uri()
+        return f"{self.place}/{self.folder}" if self.folder else self.place
 
     @property
     def name(self) -> str:
         """The default name of an adapter that is pulled from here: the repo or folder without its parents."""
-        return self.place.rstrip("/").rpartition("/")[2].lower().replace(" ", "-")
+        return (self.folder or self.place).rstrip("/").rpartition("/")[2].lower().replace(" ", "-")
 
 
 def is_location(text: str) -> bool:

@@ -9,6 +9,8 @@ from onetrunk.adapters.errors import ReferenceSyntaxError
 
 LATEST = "latest"
 """The reserved alias of the newest version."""
+CURRENT = "current"
+"""A word that is not allowed as a new alias: the current version is what the name alone means."""
 
 MAX_VERSION = 999_999_999
 
@@ -21,7 +23,7 @@ _DEVICES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The name of an adapter, with a version, with an alias, or with neither: then it means the newest version.
+    """The name of an adapter, with a version, with an alias, or with neither: then it means the current version.
 
     Raises ReferenceSyntaxError for parts that `Reference.parse` would not accept.
     """
@@ -102,7 +104,7 @@ def _shape_fault(text: str) -> str | None:
         return "it is empty"
     if text != text.strip():
         return "it starts or ends with white space"
-    if re.fullmatch(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@.*)?", text) and not text.startswith("."):
+    if re.fullmatch(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)+(@.*)?", text) and not text.startswith("."):
         return (
             "org/repo names an adapter on the Hub; `adapters pull` gives it a name in the store, and "
             "`adapters list` shows the names of adapters that were used without `adapters pull`"

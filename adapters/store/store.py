@@ -1,6 +1,6 @@
 """The store of this machine: artifacts by name and version, with aliases. Adding an artifact imports torch.
 
-    <root>/ner/adapter.json    the index: versions, aliases, the last number used
+    <root>/ner/adapter.json    the index: versions, aliases, the current version, the last number used
     <root>/ner/3/              an artifact, which never changes
     <root>/.staging/, .lock    changes in preparation; the lock that a writer holds
 
@@ -12,60 +12,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from errno import EACCES, ENOTDIR
 from pathlib import Path
 
 import platformdirs
 
-from onetrunk.adapters.errors import ArtifactError, StoreError, UnknownAdapter
-from onetrunk.adapters.format.artifact import TASK, Artifact, read_artifact
+from onetrunk.adapters.errors import NotPromoted, ReferenceSyntaxError, StoreError, UnknownAdapter
+from onetrunk.adapters.format.artifact import read_artifact
 from onetrunk.adapters.format.files import move_folder, sync_folder
 from onetrunk.adapters.store import version_index
-from onetrunk.adapters.store.references import LATEST, Reference, is_name, validate_alias, validate_name
+from onetrunk.adapters.store.references import (
+    CURRENT,
+    LATEST,
+    Reference,
+    is_name,
+    validate_alias,
+    validate_name,
+)
 from onetrunk.adapters.store.staging import locked, stage, writing
+from onetrunk.adapters.store.stored_version import StoredVersion as StoredVersion
 from onetrunk.adapters.store.version_index import Origin, VersionIndex, read_index, write_index
 
 _SHOWN = 20
 
 
-@dataclass(frozen=True, slots=True)
-class StoredVersion:
-    """A version in the store.
-
-    path: folder of the artifact.
-    aliases: sorted, at the time when the index was read.
-    id: id of the artifact when it was stored; None if a user has copied the folder into the store.
-    origin: where the version was pulled from; None if it was trained or imported here.
-    """
-
-    name: str
-    version: int
-    path: Path
-    aliases: tuple[str, ...] = ()
-    id: str | None = None
-    origin: Origin | None = None
-
-    @property
-    def ref(self) -> str:
-        """The reference that always means this version: `ner@3`."""
-        return f"{self.name}@{self.version}"
-
-    @property
-    def is_cached(self) -> bool:
-        """Whether the adapter was only used by its location, such as `org/repo`, without `adapters pull`."""
-        return self.origin is not None and self.name == self.origin.cache_name
-
-    def read(self) -> Artifact:
-        """Read and verify the artifact. Raises ArtifactError, also if another valid artifact has replaced it."""
-        artifact = read_artifact(self.path)
-        if self.id not in (None, artifact.id):
-            raise ArtifactError(
-                self.path,
-                f"{TASK} was changed after {self.ref} had been stored; restore it, or store the adapter again",
-            )
-        return artifact
+def always(_: StoredVersion | None) -> bool:
+    """Return True: the default rule by which a new version becomes the current one."""
+    return True
 
 
 class Store:
@@ -112,12 +86,18 @@ class Store:
         return bool(versions) and versions[-1].is_cached
 
     def resolve(self, ref: str | Reference) -> StoredVersion:
-        """Return the version that `ref` means now; the newest if it is only a name.
+        """Return the version that `ref` means now; the current one if it is only a name.
 
-        Raises UnknownAdapter with similar references, ReferenceSyntaxError.
+        Raises UnknownAdapter with similar references, NotPromoted for a name without a current version, and
+        ReferenceSyntaxError.
         """
         ref = _reference(ref)
         return self._pick(ref, self._index(ref.name))
+
+    def current(self, name: str) -> StoredVersion | None:
+        """Return the version that `name` alone means; None if there is none."""
+        index = self._index(validate_name(name))
+        return None if index.current is None else self._stored(name, index.current, index)
 
     def check_writable(self, name: str) -> None:
         """Raise StoreError if a version of `name` could not be added now. Call it before long work."""
@@ -136,6 +116,7 @@ class Store:
         write: Callable[[Path], object],
         origin: Origin | None = None,
         check: Callable[[Sequence[StoredVersion]], object] | None = None,
+        promote: Callable[[StoredVersion | None], bool] = always,
     ) -> StoredVersion:
         """Store an artifact as the next version of `name`. Version numbers are never reused.
 
@@ -143,9 +124,11 @@ class Store:
         origin: where the artifact was pulled from.
         check: called with the versions of `name` before the artifact is added, while the store is locked; it raises
             an error to refuse the addition.
+        promote: called with the current version, or None, while the store is locked; tells whether the new version
+            becomes the current one.
 
-        Raises ArtifactError if the artifact is not valid, and the errors of `write` and `check`. Then nothing has
-        changed.
+        Raises ArtifactError if the artifact is not valid, and the errors of the three functions. Then nothing
+        has changed.
         """
         validate_name(name)
         with stage(self.root, self.lock_seconds) as work:
@@ -157,10 +140,28 @@ class Store:
             with locked(self.root, self.lock_seconds):
                 if check is not None:
                     check(self._listed(name))
-                return self._add_version(name, folder, work, identity, origin)
+                promoted = promote(self.current(name))
+                return self._add_version(name, folder, work, (identity, origin, promoted))
+
+    def promote(self, ref: str | Reference) -> tuple[StoredVersion, StoredVersion | None]:
+        """Make a version the current one of its name: what the name alone means. Raises UnknownAdapter.
+
+        Returns the version, and the one that was current before, None if there was none.
+        """
+        ref = _reference(ref)
+        self.resolve(ref)  # before the lock, which would create the root
+        with locked(self.root, self.lock_seconds):
+            index, before = self._index(ref.name), self.current(ref.name)
+            number = self._pick(ref, index).version
+            index = index.promote(number)
+            write_index(self.root / ref.name, index)
+        return self._stored(ref.name, number, index), before
 
     def alias(self, name: str, alias: str, version: int) -> StoredVersion:
         """Point `alias` at a version, and return the version. Raises UnknownAdapter, ReferenceSyntaxError."""
+        if alias == CURRENT:
+            why = f"the name alone means the current version; `adapters promote {name}@{version}` sets it"
+            raise ReferenceSyntaxError(alias, why)
         ref = Reference(validate_name(name), version)
         validate_alias(alias)
         return self._set_alias(ref, alias, version)
@@ -192,9 +193,13 @@ class Store:
         return gone
 
     def _add_version(
-        self, name: str, folder: Path, work: Path, identity: str, origin: Origin | None
+        self, name: str, folder: Path, work: Path, facts: tuple[str, Origin | None, bool]
     ) -> StoredVersion:
-        """Make `folder` the next version. The caller holds the lock."""
+        """Make `folder` the next version. The caller holds the lock.
+
+        facts: id of the artifact, origin, and whether the version becomes the current one.
+        """
+        identity, origin, promoted = facts
         home = self.root / name
         home.mkdir(exist_ok=True)
         sync_folder(self.root)
@@ -204,6 +209,7 @@ class Store:
         write_index(home, index.reserve(number))
         move_folder(folder, home / str(number))
         index = index.reserve(number).add(number, identity, origin)
+        index = index.promote(number) if promoted else index
         write_index(home, index)  # from here on it exists
         return self._stored(name, number, index)
 
@@ -218,29 +224,31 @@ class Store:
         return self._stored(ref.name, number, index)
 
     def _versions_to_remove(self, ref: Reference, whole: bool, force: bool) -> list[StoredVersion]:
-        index = self._index(ref.name)
-        picked = self._pick(ref, index)
+        listed = self._listed(ref.name)
         bare = ref == Reference(ref.name)
-        if bare and not whole:
+        if bare and listed and not whole:
             raise StoreError(
-                f"{ref} has no version: give one, as in {picked.ref}, or remove the whole adapter"
+                f"{ref} has no version: give one, as in {listed[-1].ref}, or remove the whole adapter"
             )
         if whole and not bare:
             raise StoreError(f"{ref} is one version: give {ref.name} to remove the whole adapter")
-        gone = self._listed(ref.name) if whole else [picked]
+        gone = listed if whole and listed else [self._pick(ref, self._index(ref.name))]
         held = [f"{each.ref} ({', '.join(each.aliases)})" for each in gone if each.aliases]
         if held and not force:
             raise StoreError(f"{', '.join(held)} has an alias: delete the alias first, or force the removal")
         return gone
 
     def _pick(self, ref: Reference, index: VersionIndex) -> StoredVersion:
-        newest = index.versions[-1] if index.versions else None
         if ref.version is not None:
             number = ref.version if ref.version in index.versions else None
+        elif ref.alias == LATEST:
+            number = index.versions[-1] if index.versions else None
         else:
-            number = newest if ref.alias in (None, LATEST) else index.aliases.get(str(ref.alias))
+            number = index.current if ref.alias is None else index.aliases.get(ref.alias)
         if number is None:
-            raise UnknownAdapter(str(ref), self._suggestions(ref, index), self.root)
+            bare = ref == Reference(ref.name)
+            kind = NotPromoted if bare and index.versions else UnknownAdapter
+            raise kind(str(ref), self._suggestions(ref, index), self.root)
         return self._stored(ref.name, number, index)
 
     def _suggestions(self, ref: Reference, index: VersionIndex) -> list[str]:
@@ -264,7 +272,8 @@ class Store:
     def _stored(self, name: str, number: int, index: VersionIndex) -> StoredVersion:
         folder = self.root / name / str(number)
         aliases = tuple(sorted(alias for alias, at in index.aliases.items() if at == number))
-        return StoredVersion(name, number, folder, aliases, index.ids.get(number), index.origins.get(number))
+        identity, origin = index.ids.get(number), index.origins.get(number)
+        return StoredVersion(name, number, folder, aliases, identity, origin, number == index.current)
 
     def _index(self, name: str) -> VersionIndex:
         """Return the index without the versions whose folders a user has deleted."""

@@ -1,4 +1,4 @@
-"""The index of one adapter in the store: its versions and their aliases.
+"""The index of one adapter in the store: its versions, their aliases, and the version that the name means.
 
 A change of an adapter takes effect when its `adapter.json` is replaced: a version exists if and only if the index
 lists it. The folder of a new version is moved in before that, and the folder of a removed version is moved out
@@ -19,7 +19,7 @@ from onetrunk.adapters.format import files, strict_json
 from onetrunk.adapters.format.records import RecordFault, Sha256, Text, Whole, closed, read
 from onetrunk.adapters.store.references import is_alias, is_name
 
-SCHEMA = 4
+SCHEMA = 5
 """The schema of `adapter.json` that this version writes; it reads all older ones."""
 
 _INDEX = "adapter.json"
@@ -81,7 +81,9 @@ class VersionIndex:
     rubbish: numbers that are not versions; their folders, if they exist, can be deleted.
     ids: number → id of the artifact when it was stored. Versions whose folders a user has copied here are left out.
     origins: number → where the version was pulled from.
-    schema: of the file; schema 1 has no ids, and schema 2 no origins.
+    promoted: the versions that the name has meant, each once; the last one is the current version. () if the name
+        means none of its versions; None in an index of an older schema, in which a name means the newest version.
+    schema: of the file; schema 1 has no ids, schema 2 no origins, and schema 4 no `promoted`.
     """
 
     versions: tuple[int, ...] = ()
@@ -90,6 +92,7 @@ class VersionIndex:
     rubbish: tuple[int, ...] = ()
     ids: Mapping[int, Sha256] = field(default_factory=dict)
     origins: Mapping[int, Origin] = field(default_factory=dict)
+    promoted: tuple[int, ...] | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -103,16 +106,34 @@ class VersionIndex:
         for name in ("ids", "origins"):
             if not set(getattr(self, name)) <= set(self.versions):
                 raise ValueError(f"{name} must be those of the versions")
+        meant = self.promoted or ()
+        if not set(meant) <= set(self.versions) or len(set(meant)) != len(meant):
+            raise ValueError("promoted must be versions, each once")
+
+    @property
+    def current(self) -> int | None:
+        """The version that the name alone means; None if there is none."""
+        meant = self.versions if self.promoted is None else self.promoted
+        return meant[-1] if meant else None
 
     def reserve(self, number: int) -> VersionIndex:
         """Return the index with `number` as used; its folder is rubbish until `add` makes it a version."""
         return replace(self, last=number, rubbish=(number,))
 
     def add(self, number: int, identity: str, origin: Origin | None = None) -> VersionIndex:
-        """Return the index with the reserved `number` as the newest version. identity: id of the artifact."""
+        """Return the index with the reserved `number` as the newest version; the current version stays the same.
+
+        identity: id of the artifact.
+        """
+        meant = self.promoted if self.promoted is not None else self.versions[-1:]
         versions, ids = (*self.versions, number), {**self.ids, number: identity}
         origins = self.origins if origin is None else {**self.origins, number: origin}
-        return replace(self, versions=versions, rubbish=(), ids=ids, origins=origins)
+        return replace(self, versions=versions, rubbish=(), ids=ids, origins=origins, promoted=meant)
+
+    def promote(self, number: int) -> VersionIndex:
+        """Return the index with version `number` as the current one."""
+        meant = self.promoted if self.promoted is not None else self.versions[-1:]
+        return replace(self, promoted=(*(each for each in meant if each != number), number))
 
     def remove(self, numbers: Collection[int]) -> VersionIndex:
         """Return the index without the versions `numbers` and their aliases. Their folders become rubbish."""
@@ -120,9 +141,14 @@ class VersionIndex:
         return replace(self.restricted_to(set(self.versions) - set(numbers)), rubbish=rubbish)
 
     def restricted_to(self, numbers: Collection[int]) -> VersionIndex:
-        """Return the index with only those versions, and their aliases, that are in `numbers`."""
+        """Return the index with only those versions, and their aliases, that are in `numbers`.
+
+        If the current version is not in `numbers`, the name means the version that it meant before.
+        """
+        meant = self.promoted
         return replace(
             self,
+            promoted=meant and tuple(each for each in meant if each in numbers),
             versions=tuple(each for each in self.versions if each in numbers),
             aliases={alias: number for alias, number in self.aliases.items() if number in numbers},
             ids={number: identity for number, identity in self.ids.items() if number in numbers},
@@ -166,7 +192,8 @@ def read_index(home: Path) -> VersionIndex:
     except (files.FileFault, RecordFault) as error:
         why = f"is faulty: {error}" if isinstance(error, RecordFault) else str(error)
         raise StoreError(
-            f"{path} {why}; delete the file to get the versions back, without their aliases"
+            f"{path} {why}; delete the file to get the versions back, without their aliases; the newest one is "
+            "then the current version"
         ) from error
 
 

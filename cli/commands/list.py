@@ -18,7 +18,7 @@ from onetrunk.cli.output import emit_json, json_option, say, table
 if TYPE_CHECKING:
     from onetrunk.core.tasks import TaskSpec
 
-_COLUMNS = ("adapter", "aliases", "task", "result", "size", "created (UTC)", "from")
+_COLUMNS = ("adapter", "current", "aliases", "task", "result", "size", "created (UTC)", "from")
 
 
 _Entry = tuple[StoredVersion, Manifest | None, str | None]
@@ -32,10 +32,11 @@ _Entry = tuple[StoredVersion, Manifest | None, str | None]
 def command(context: click.Context, name: str | None, as_json: bool) -> None:
     """List the adapters in the store, or the versions of the adapter NAME.
 
-    The column `result` has the main metric of the task on test data, or on dev data if there was no test data. A
-    version that cannot be read is listed as broken, with the reason. If the file that lists the versions of a name
-    (adapter.json) is damaged, the command lists the other names and then fails. An adapter that was used by its
-    location, without `adapters pull`, has a name such as org--repo.
+    The column `current` marks the version that the name alone means. The column `result` has the main metric of the
+    task on test data, or on dev data if there was no test data. A version that cannot be read is listed as broken,
+    with the reason. If the file that lists the versions of a name (adapter.json) is damaged, the command lists the
+    other names and then fails. An adapter that was used by its location, without `adapters pull`, has a name such as
+    org--repo.
 
     \b
     Example:
@@ -75,6 +76,7 @@ def _record(entry: _Entry) -> dict[str, Any]:
         "name": stored.name,
         "version": stored.version,
         "ref": stored.ref,
+        "current": stored.is_current,
         "aliases": list(stored.aliases),
         "path": str(stored.path),
         "origin": None if stored.origin is None else str(stored.origin),
@@ -98,13 +100,13 @@ def _print(entries: list[_Entry], tasks: Mapping[str, TaskSpec]) -> None:
 
 
 def _row(stored: StoredVersion, manifest: Manifest | None, tasks: Mapping[str, TaskSpec]) -> tuple[str, ...]:
-    aliases, origin = ", ".join(stored.aliases), stored.origin
+    current, aliases, origin = "yes" if stored.is_current else "", ", ".join(stored.aliases), stored.origin
     place = "" if origin is None else f"{origin.place}@{origin.commit[:12]}"
     if manifest is None:
-        return stored.ref, aliases, "broken", "", "", "", place
+        return stored.ref, current, aliases, "broken", "", "", "", place
     result, weights = _result(manifest, tasks), size(weight_bytes(manifest))
     created = manifest.created[:16].replace("T", " ")
-    return stored.ref, aliases, manifest.task, result, weights, created, place
+    return stored.ref, current, aliases, manifest.task, result, weights, created, place
 
 
 def _result(manifest: Manifest, tasks: Mapping[str, TaskSpec]) -> str:

@@ -94,7 +94,8 @@ def _name(new: str | None, into: str | None) -> str | None:
         return new
     if new is not None:
         raise click.UsageError("--as and --into cannot be combined; leave one out")
-    return Store().resolve(validate_name(into)).name
+    store = Store()
+    return into if store.versions(into) else store.resolve(validate_name(into)).name
 
 
 def _base_model(choice: str | None, name: str | None, revision: str | None) -> Backbone:

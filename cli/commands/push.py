@@ -16,7 +16,7 @@ from onetrunk.adapters.remotes.remote import MAIN, Published
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, size
-from onetrunk.cli.output import emit_json, json_option, say
+from onetrunk.cli.output import emit_json, json_option, note, say
 from onetrunk.cli.sharing import quiet_hub, read_token, token_option
 from onetrunk.core.errors import UsageError
 from onetrunk.core.sharing.push import PreparedPush, PushOptions, Requirement, check_push, publish
@@ -37,7 +37,9 @@ from onetrunk.core.sharing.push import PreparedPush, PushOptions, Requirement, c
     help="Publish only if METRIC>=X on held-out data; repeatable.",
 )
 @click.option(
-    "--force", is_flag=True, help="Publish even if the published version is better on the same data."
+    "--force",
+    is_flag=True,
+    help="Publish even if the published version is better on the same data, or the main metric is 0 or missing.",
 )
 @click.option("--allow-unevaluated", is_flag=True, help="Publish even without metrics on held-out data.")
 @click.option("--license", "license_", metavar="L", help="License of the adapter, such as apache-2.0.")
@@ -60,9 +62,9 @@ def command(
     """Publish the adapter REF to TARGET (ORG/REPO or file:///FOLDER), as one commit.
 
     The adapter is verified first. It is not published if it has no metrics on held-out data (test data, or dev data
-    if there was no test data), if the published version is better on the same data, or if the repo has files that
-    are not of an adapter or an adapter for another task. The text under `## Notes` of the published model card is
-    kept.
+    if there was no test data), if its main metric is 0, if the published version is better on the same data, or if
+    the repo has files that are not of an adapter or an adapter for another task. The text under `## Notes` of the
+    published model card is kept.
 
     \b
     Example:
@@ -83,6 +85,8 @@ def command(
             done = publish(push, remote, Path(folder), options)
     elif not dry_run and options.tag is not None and push.parent is not None:
         remote.tag(options.tag, push.parent)
+    for line in push.notes:
+        note(f"note: {line}")
     if as_json:
         emit_json(_record(location, push, done, options, dry_run))
     else:
@@ -126,6 +130,7 @@ def _record(
         "commit": push.parent if push.unchanged else done and done.commit,
         "url": done and done.url,
         "pull_request": done and done.pull_request,
+        "notes": list(push.notes),
     }
 
 

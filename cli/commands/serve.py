@@ -83,7 +83,7 @@ def command(
     REF is an adapter in the store, a Hub repo or file:///FOLDER. It is served under the name NAME. The default of
     NAME is REF; for a Hub repo or folder, it is the name of the repo or folder.
 
-    Without REF, the newest version of every adapter in the store is served. Adapters that were trained on another
+    Without REF, the current version of every adapter in the store is served. Adapters that were trained on another
     backbone are left out; if the store has adapters for several backbones, give --backbone (its default is then
     that of `adapters train`). Adapters that were only used by their location, without `adapters pull`, are also
     left out.
@@ -168,7 +168,7 @@ def _chosen(context: click.Context, config: ServeConfig) -> tuple[OneTrunk, dict
 
     store, host, choice = Store(), plugin_host(context), config.backbone
     if config.adapters is None:
-        manifests = _newest(store)
+        manifests = _current(store)
         needed = {(own.backbone.fingerprint, own.backbone.tokenizer) for own in manifests.values()}
         name, revision = choose_backbone(manifests if len(needed) == 1 else {}, choice)
     else:
@@ -186,19 +186,19 @@ def _chosen(context: click.Context, config: ServeConfig) -> tuple[OneTrunk, dict
     return trunk, dict(config.adapters)
 
 
-def _newest(store: Store) -> dict[str, Manifest]:
-    """Return the manifest of the newest version of each name. Print a line for each name that is skipped."""
+def _current(store: Store) -> dict[str, Manifest]:
+    """Return the manifest of the current version of each name. Print a line for each name that is skipped."""
     manifests = {}
     for name in store.names():
         try:
-            versions = store.versions(name)
-            if versions and versions[-1].is_cached:
-                origin = versions[-1].origin
-                say(
-                    f"not served: {name}: it was only used by its location {origin}; to serve it, give {name}"
-                )
-            elif versions:
-                manifests[name] = read_manifest(versions[-1].path)
+            if not store.versions(name):
+                continue
+            stored = store.resolve(name)
+            if stored.is_cached:
+                place = stored.origin
+                say(f"not served: {name}: it was only used by its location {place}; to serve it, give {name}")
+            else:
+                manifests[name] = read_manifest(stored.path)
         except (StoreError, ArtifactError) as error:
             say(f"not served: {error}")
     return manifests

@@ -39,6 +39,7 @@ def command(ref: str, as_json: bool) -> None:
         emit_json(
             {
                 "ref": stored.ref,
+                "current": stored.is_current,
                 "aliases": list(stored.aliases),
                 "path": str(stored.path),
                 "origin": None if stored.origin is None else str(stored.origin),
@@ -85,6 +86,7 @@ def _below(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequ
 
 
 def _about(stored: StoredVersion, manifest: Manifest, lineage: list[str]) -> Iterator[tuple[str, str]]:
+    yield "current", f"yes, {stored.name} means it" if stored.is_current else "no"
     if stored.aliases:
         yield "aliases", ", ".join(stored.aliases)
     if stored.origin is not None:

@@ -22,7 +22,7 @@ from onetrunk.cli.options import (
 )
 from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.reading_options import reading_options
-from onetrunk.cli.training import parent_adapter, prepare_job, record_of, train_job
+from onetrunk.cli.training import parent_adapter, prepare_job, previous_metrics, record_of, train_job
 from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.errors import UsageError
 from onetrunk.core.training.settings import TrainSettings
@@ -71,6 +71,9 @@ def command(
     `adapters plugins` lists the tasks. Data files are JSONL, JSON, CSV, TSV, CoNLL, or exports of other tools, see
     docs/data.md. If --train is a folder, its train, dev and test files are used. The adapter is stored only after
     the whole run has succeeded.
+
+    The name means the new version only if that is not worse than the version that the name meant before, measured
+    on the same dev and test data; see --promote.
 
     \b
     Example:
@@ -133,8 +136,8 @@ def _check_files(files: tuple[str | None, ...]) -> None:
 
 
 def _print(result: TrainResult, seconds: float) -> None:
-    splits = list(result.metrics)
-    table(("result", *splits), metric_rows(result.metrics), right=splits)
+    metrics = {**result.metrics, **previous_metrics(result)}
+    table(("result", *metrics), metric_rows(metrics), right=list(metrics))
     if result.decoder:
         say(CALIBRATED_ON_DEV)
     epochs = f"{len(result.run.history)} of {counted(result.run.trainable.settings.epochs or 0, 'epoch')}"
@@ -149,5 +152,7 @@ def _print(result: TrainResult, seconds: float) -> None:
             result.stored.ref if result.stored else "not stored: method full is a baseline for comparison",
         ),
     ]
+    if result.promotion is not None and result.promotion.promoted:
+        about.append(("current", result.promotion.message))
     say()
     table(("training", ""), about)

@@ -26,13 +26,15 @@ from onetrunk.core.errors import TaskSpecError, UnsupportedBackbone, UsageError
 from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.adapter_io import check_shapes, load_head, name_in_model, probe_logits
 from onetrunk.core.interop.import_labels import MODEL_CONFIG, find_labels
+from onetrunk.core.interop.import_problem import check_problem, problem_type
+from onetrunk.core.interop.import_tokenizer import TOKENIZER_FILES, check_tokenizer
 from onetrunk.core.interop.merging import merge_update
 from onetrunk.core.tasks import HeadFormat, JSONObject, TaskSpec
 from onetrunk.core.tasks.guarded_calls import json_of
 from onetrunk.core.training.manifest_builder import Destination, bare_manifest, store_adapter
 from onetrunk.core.trunk.build import trunk_of
 
-FILES = (CONFIG, MODEL, MODEL_CONFIG, CARD)
+FILES = (CONFIG, MODEL, MODEL_CONFIG, CARD, *TOKENIZER_FILES)
 """The files of a plain PEFT adapter that are read. The first two are required."""
 
 PICKLE = "adapter_model.bin"
@@ -40,6 +42,10 @@ PICKLE = "adapter_model.bin"
 _TASK_TYPES = {"token": "TOKEN_CLS", "text": "SEQ_CLS"}
 _RECORDED = ("peft_version", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "lora_dropout")
 _CLASSIFIERS = ("classifier.out_proj.weight", "classifier.weight")
+_WITH_EMBEDDINGS = (
+    "; tokens were added or their embeddings were trained: train it again without that, or merge it into its model "
+    "with PEFT (merge_and_unload) and use that as a backbone"
+)
 _LORA = re.compile(r"(.+)\.lora_([AB])\.weight")
 
 
@@ -60,22 +66,46 @@ def import_peft(
     backbone: Backbone,
     destination: Destination,
     labels: Sequence[str] | None = None,
+    notes: list[str] | None = None,
 ) -> StoredVersion:
     """Store the plain PEFT adapter in `folder` at `destination`, as an adapter for the task `spec`.
 
     backbone: the backbone that the adapter was trained on.
     labels: the labels in the order of the logits; None to look them up with `find_labels`.
+    notes: gets what the user should know about the reading of the files.
 
     Raises ArtifactError for a file, an option or a weight that is missing or not supported, AdapterRejected for a
     wrong shape, UnsupportedBackbone, and UsageError if the labels or the task do not fit. Then the store has not
     changed.
     """
-    config, name = read_object(folder, CONFIG), destination.name
+    adapter, config, trained = _read_adapter(folder, spec, backbone, destination.name, labels)
+    problem, where = problem_type(folder, backbone.config, len(adapter.labels))
+    _check_answers(adapter, backbone, problem, where)
+    if problem is None and spec.level == "text" and notes is not None:
+        notes.append(
+            f"the files do not say whether a text can have several of the {len(adapter.labels)} labels; the task "
+            f"{spec.name!r} decides how they are read"
+        )
+    manifest = bare_manifest(destination.host, adapter, backbone, trained)
+    recorded = {key: config[key] for key in _RECORDED if config.get(key)}
+    manifest = replace(manifest, training={"imported": {"by": "peft", **recorded}})
+    dropout = config.get("lora_dropout")
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        dropout = 0.0
+    return store_adapter(destination, adapter, backbone, manifest, dropout=float(dropout))
+
+
+def _read_adapter(
+    folder: Path, spec: TaskSpec, backbone: Backbone, name: str, labels: Sequence[str] | None
+) -> tuple[Adapter, JSONObject, int]:
+    """Return the adapter in `folder`, its configuration, and the number of its trained parameters."""
+    config = read_object(folder, CONFIG)
     _check_task(spec, config, backbone)
     if unknown := unknown_options(config):
         fault = f"{CONFIG} has unknown options: {', '.join(unknown)}; upgrade onetrunk and peft"
         raise ArtifactError(folder, fault)
     tensors = _tensors(folder)
+    check_tokenizer(folder, backbone, spec.probe)
     lora, rest = read_peft(folder, config, tensors, backbone.family.layout, f"{backbone.family.prefix}.")
     _check_updates(folder, name, config, lora, backbone)
     found = find_labels(folder, spec, _label_count(folder, rest), labels, backbone.config)
@@ -95,15 +125,7 @@ def import_peft(
         head=head.requires_grad_(False).eval(),
         settings={},
     )
-    _check_answers(adapter, backbone)
-    trained = sum(tensor.numel() for tensor in tensors.values())
-    manifest = bare_manifest(destination.host, adapter, backbone, trained)
-    recorded = {key: config[key] for key in _RECORDED if config.get(key)}
-    manifest = replace(manifest, training={"imported": {"by": "peft", **recorded}})
-    dropout = config.get("lora_dropout")
-    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        dropout = 0.0
-    return store_adapter(destination, adapter, backbone, manifest, dropout=float(dropout))
+    return adapter, config, sum(tensor.numel() for tensor in tensors.values())
 
 
 def _check_task(spec: TaskSpec, config: JSONObject, backbone: Backbone) -> None:
@@ -170,8 +192,11 @@ def _targeted(config: JSONObject, backbone: Backbone) -> set[Target]:
     return {target for target, path in paths.items() if any(path.endswith(f".{name}") for name in names)}
 
 
-def _check_answers(adapter: Adapter, backbone: Backbone) -> None:
-    """Raise UsageError if the task cannot decode logits for the labels, for example if they are not IOB2 tags."""
+def _check_answers(adapter: Adapter, backbone: Backbone, problem: str | None, where: str) -> None:
+    """Raise UsageError if the task cannot decode the logits, for example if the labels are not IOB2 tags.
+
+    problem, where: from `problem_type`.
+    """
     exact = replace(adapter, lora=adapter.lora.to(backbone.device, torch.float32))
     texts = adapter.spec.probe
     logits = probe_logits(exact, trunk_of(backbone, torch.float32), backbone, texts)
@@ -180,6 +205,8 @@ def _check_answers(adapter: Adapter, backbone: Backbone) -> None:
             json_of(adapter.spec, "decode", adapter.spec.unlabelled(text), own, adapter.labels, {})
         except TaskSpecError as error:
             raise UsageError(f"the labels {', '.join(adapter.labels)[:200]} do not fit: {error}") from error
+    if adapter.spec.level == "text" or len(adapter.labels) == 1:
+        check_problem(adapter, logits, problem, where, texts)
 
 
 def _label_count(folder: Path, rest: Mapping[str, Tensor]) -> int:
@@ -221,7 +248,9 @@ def _head_weights(
         raise ArtifactError(
             folder,
             f"{MODEL} has weights that belong neither to LoRA nor to the head: {first_few(foreign)}; the "
-            f"{backbone.family.model_type} encoder is frozen, so other weights of it cannot be imported",
+            f"{backbone.family.model_type} encoder is frozen, so other weights of it cannot be imported"
+            + _WITH_EMBEDDINGS
+            * any("embeddings" in name for name in foreign),
         )
     if backbone.pooler is not None:
         found = {key: expected[key].cpu() for name, key in names.items() if name != key} | found

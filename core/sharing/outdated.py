@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onetrunk.adapters.errors import RemoteError
 from onetrunk.adapters.remotes import open_remote
@@ -34,8 +34,7 @@ class TrackedAdapter:
     @property
     def location(self) -> Location:
         """The location from which the newest commit can be pulled."""
-        place = Location.parse(self.origin.place)
-        return Location(place.kind, place.place, self.origin.follows)
+        return replace(Location.parse(self.origin.place), revision=self.origin.follows)
 
 
 def tracked_adapters(store: Store, name: str | None, token: str | None = None) -> list[TrackedAdapter]:
@@ -47,7 +46,7 @@ def tracked_adapters(store: Store, name: str | None, token: str | None = None) -
 
     Raises UnknownAdapter for an unknown `name`. A failed remote does not raise: `fault` has the reason.
     """
-    if name is not None:
+    if name is not None and not store.versions(name):
         store.resolve(name)  # raises UnknownAdapter, which suggests similar names
     found = []
     for each in store.names() if name is None else [name]:

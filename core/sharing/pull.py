@@ -8,29 +8,25 @@ the logits that the adapter must give. Only then is the adapter stored.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onetrunk.adapters.errors import ArtifactError, RemoteError, RemoteUnreachable
-from onetrunk.adapters.format import strict_json
 from onetrunk.adapters.format.artifact import (
-    CARD,
     FORMAT_FILES,
-    MODEL,
     TASK,
     read_artifact,
     read_manifest,
-    size_limit,
 )
-from onetrunk.adapters.format.files import sha256, write_new
-from onetrunk.adapters.format.manifest import FileRecord, Manifest
+from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.remotes import open_remote
 from onetrunk.adapters.remotes.folder import REFS
 from onetrunk.adapters.remotes.locations import Location, is_commit, is_location
 from onetrunk.adapters.remotes.remote import MAIN, Commit, OnBytes, Remote
 from onetrunk.adapters.store.references import validate_name
-from onetrunk.adapters.store.staging import stage, writing
+from onetrunk.adapters.store.staging import stage
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.adapters.store.version_index import Origin
 from onetrunk.core.backbones.backbone import Backbone
@@ -39,6 +35,7 @@ from onetrunk.core.inference.adapter_io import load_adapter
 from onetrunk.core.inference.logits import ignore
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.sharing.claims import AlreadyStored, NameClaim
+from onetrunk.core.sharing.downloads import Download, adopt_card
 from onetrunk.core.tasks import TaskSpec
 from onetrunk.core.training.manifest_builder import Destination
 
@@ -88,7 +85,8 @@ class Puller:
     def pull(self, location: Location, name: str | None = None, *, into: bool = False) -> PullResult:
         """Store the adapter at `location` as the next version of `name`.
 
-        A commit that is already stored under this name is not downloaded again.
+        A commit that is already stored under this name is not downloaded again. In offline mode, the version that
+        was last pulled from the location is used, with a note.
 
         name: None for the name of the repo or folder.
         into: add the version even if `name` belongs to another origin or task.
@@ -100,8 +98,11 @@ class Puller:
         remote = open_remote(location, self._token)
         claim = self._claim(name, remote, str(location.revision), into)
         if is_commit(location.revision) and (known := claim.known(self._store.versions(name))):
-            return PullResult(known, new=False)  # without a request to the remote
-        commit = remote.commit(location.revision)
+            return _known(known)  # without a request to the remote
+        try:
+            commit = remote.commit(location.revision)
+        except RemoteUnreachable as error:
+            return self._offline(remote, claim, error)
         return self._add(remote, commit, self._claim(name, remote, commit.id, into))
 
     def pull_peft(
@@ -131,20 +132,27 @@ class Puller:
         if location.kind == "folder" and not (plain / REFS).exists() and plain.is_dir():
             claim = NameClaim(name, location, None, spec.name, into)
             claim.check(self._store.versions(name))
-            stored = import_peft(plain, spec, base(*base_of(plain)), self._destination(claim), labels)
-            return PullResult(stored, new=True)
+            read: list[str] = []
+            stored = import_peft(plain, spec, base(*base_of(plain)), self._destination(claim), labels, read)
+            return PullResult(stored, new=True, notes=tuple(read))
         remote = open_remote(location, self._token)
-        commit = remote.commit(location.revision)
+        claim = replace(self._claim(name, remote, str(location.revision), into), task=spec.name)
+        try:
+            commit = remote.commit(location.revision)
+        except RemoteUnreachable as error:
+            return self._offline(remote, claim, error)
         claim = replace(self._claim(name, remote, commit.id, into), task=spec.name)
+        notes: list[str] = []
 
         def store() -> StoredVersion:
             with stage(self._store.root, self._store.lock_seconds) as work:
                 folder = work / name
                 folder.mkdir()
-                self._fetch_peft(folder, remote, commit)
-                return import_peft(folder, spec, base(*base_of(folder)), self._destination(claim), labels)
+                Download(self._store.root, remote, commit, self._advance).fetch_peft(folder)
+                model = base(*base_of(folder))
+                return import_peft(folder, spec, model, self._destination(claim), labels, notes)
 
-        return self._claimed(claim, store, [])
+        return self._claimed(claim, store, notes)
 
     def resolve(self, reference: str) -> StoredVersion:
         """Return the version that a reference to the store or a location means.
@@ -172,10 +180,10 @@ class Puller:
             return last
 
     def _last(self, remote: Remote) -> StoredVersion | None:
-        """Return the version that was last pulled from the branch or tag of the location; None if there is none."""
+        """Return the version that was last pulled from the revision of the location; None if there is none."""
         wanted = _origin(remote, "")
-        pulled = self._store.pulled_from(wanted)
-        found = [own for own in pulled if own.origin is not None and own.origin.follows == wanted.follows]
+        pulled = [(own, own.origin) for own in self._store.pulled_from(wanted) if own.origin is not None]
+        found = [own for own, origin in pulled if wanted.follows in (origin.follows, origin.commit)]
         return max(found, key=lambda own: own.path.stat().st_mtime, default=None)
 
     def _cached(self, remote: Remote, commit: str) -> StoredVersion | None:
@@ -197,16 +205,38 @@ class Puller:
     def _destination(self, claim: NameClaim) -> Destination:
         return Destination(self._host, self._store, claim.name, claim.origin, claim.enter)
 
+    def _offline(self, remote: Remote, claim: NameClaim, error: RemoteUnreachable) -> PullResult:
+        """Return the version that was last pulled from the location, as a version of the name that is claimed.
+
+        Raises `error` if offline mode is off, or if the store has no such version.
+        """
+        from onetrunk.adapters.remotes.hub_client import offline
+
+        last = self._last(remote) if offline() else None
+        if last is None or last.origin is None:
+            raise error
+        claim.origin = replace(last.origin, follows=str(_origin(remote, "").follows))
+        claim.task = read_manifest(last.path).task if claim.task is None else claim.task
+        note = (
+            f"offline mode is on (HF_HUB_OFFLINE): commit {last.origin.commit[:12]}, pulled as {last.ref}, is "
+            f"used; it was not checked if {claim.origin.follows} of {remote.location.base} has a newer one"
+        )
+
+        def copy(folder: Path) -> None:
+            shutil.copytree(last.read().path, folder, dirs_exist_ok=True)
+
+        return self._claimed(claim, lambda: self._destination(claim).add(copy), [note])
+
     def _claimed(self, claim: NameClaim, store: Callable[[], StoredVersion], notes: list[str]) -> PullResult:
         """Return the version of the same commit if the name has one; otherwise call `store` to add the version."""
         versions = self._store.versions(claim.name)
         if known := claim.known(versions):
-            return PullResult(known, new=False)
+            return _known(known, notes)
         claim.check(versions)
         try:
             return PullResult(store(), new=True, notes=tuple(notes))
         except AlreadyStored as meanwhile:
-            return PullResult(meanwhile.stored, new=False)
+            return _known(meanwhile.stored)
         except ArtifactError as error:  # its message has the path of a temporary folder
             raise ArtifactError(str(claim.location), error.message) from error
 
@@ -225,33 +255,15 @@ class Puller:
 
         return self._claimed(claim, lambda: self._destination(claim).add(write), notes)
 
-    def _fetch_peft(self, folder: Path, remote: Remote, commit: Commit) -> None:
-        """Download the files of a plain PEFT adapter. Raises RemoteError if its only weights are a pickle."""
-        from onetrunk.core.interop.import_peft import FILES, PICKLE
-
-        if MODEL not in commit.files and PICKLE in commit.files:
-            raise RemoteError(
-                str(remote.location),
-                f"its only weights are {PICKLE}, a pickle, which can run code and is never read",
-            )
-        self._download(folder, remote, commit, FILES)
-
-    def _download(self, folder: Path, remote: Remote, commit: Commit, names: Iterable[str]) -> None:
-        """Download the files `names`, as far as the commit has them, into `folder`, a folder in the store."""
-        for name in names:
-            if name in commit.files:
-                data = remote.fetch(commit, name, size_limit(name), self._advance)
-                with writing(self._store.root):
-                    write_new(folder / name, data)
-
     def _fill(self, folder: Path, remote: Remote, commit: Commit, claim: NameClaim, notes: list[str]) -> None:
         """Download an adapter into `folder`, and check its name in the store, its files, weights and probe."""
-        self._download(folder, remote, commit, [TASK])
+        download = Download(self._store.root, remote, commit, self._advance)
+        download.fetch(folder, [TASK])
         manifest = read_manifest(folder)
         claim.task = manifest.task
         claim.check(self._store.versions(claim.name))  # before large files are downloaded
-        self._download(folder, remote, commit, [name for name in FORMAT_FILES if name != TASK])
-        if _adopt_card(folder, manifest):
+        download.fetch(folder, [name for name in FORMAT_FILES if name != TASK])
+        if adopt_card(folder, manifest):
             notes.append("the model card was edited after the adapter was published; the new card is stored")
         artifact = read_artifact(folder)
         spec = self._host.task(artifact.manifest.task)
@@ -266,20 +278,12 @@ class Puller:
             notes.append(f"{error}; stored without checking its probe")
 
 
+def _known(stored: StoredVersion, notes: Sequence[str] = ()) -> PullResult:
+    """Return the result of a pull whose commit was in the store, with a note if the name means another version."""
+    other = f"{stored.name} means another version; `adapters promote {stored.ref}` makes it mean {stored.ref}"
+    return PullResult(stored, new=False, notes=(*notes, *([] if stored.is_current else [other])))
+
+
 def _origin(remote: Remote, commit: str) -> Origin:
     location = remote.location
     return Origin(location.base, commit, location.revision or MAIN, remote.endpoint)
-
-
-def _adopt_card(folder: Path, manifest: Manifest) -> bool:
-    """If the card was edited on the Hub, record the new card in task.json. Return whether it was edited."""
-    path, record = folder / CARD, manifest.files.get(CARD)
-    if record is None or not path.is_file():
-        return False
-    data = path.read_bytes()
-    if sha256(data) == record.sha256:
-        return False
-    files = {**manifest.files, CARD: FileRecord(sha256=sha256(data), bytes=len(data))}
-    (folder / TASK).unlink()
-    write_new(folder / TASK, strict_json.dump(manifest.with_files(files).to_json()))
-    return True

@@ -64,7 +64,8 @@ class PushOptions:
     private: whether a new repo is private.
     pull_request: open a pull request instead of pushing to the branch.
     require: conditions that the adapter must meet.
-    force: publish even if the adapter on the branch has a better value of the metric `TaskSpec.primary`.
+    force: publish even if the adapter on the branch has a better value of the metric `TaskSpec.primary`, or if the
+        value is 0 or missing.
     allow_unevaluated: publish even if there are no metrics of held-out data.
     """
 
@@ -86,12 +87,14 @@ class PreparedPush:
     files: the content of each file by name.
     parent: the id of the newest commit of the branch; None for a new branch.
     unchanged: whether the branch already has exactly these files.
+    notes: what the user should know, such as that the adapter could not be compared with the published one.
     """
 
     stored: StoredVersion
     files: Mapping[str, bytes]
     parent: str | None
     unchanged: bool
+    notes: tuple[str, ...] = ()
 
 
 def check_push(stored: StoredVersion, spec: TaskSpec, remote: Remote, options: PushOptions) -> PreparedPush:
@@ -99,17 +102,29 @@ def check_push(stored: StoredVersion, spec: TaskSpec, remote: Remote, options: P
 
     Raises PublishError with all reasons why the version must not be published; ArtifactError, RemoteError.
     """
+    if remote.location.folder:
+        raise PublishError(
+            f"{stored.ref} was not published: {remote.location} is a folder of a repo, but an adapter is published "
+            f"as a repo of its own; push to another repo than {remote.location.place}"
+        )
     artifact = stored.read()
     faults = [fault for each in options.require if (fault := each.fault(artifact.manifest))]
     if not held_out_metrics(artifact.manifest)[1] and not options.allow_unevaluated:
         faults.append(
             "it has no metrics on held-out data; train it with --dev or --test, or give --allow-unevaluated"
         )
+    if not options.force:
+        faults += _faults_of_metric(artifact.manifest, spec.primary)
     head: Commit | None = None
+    notes: list[str] = []
     with suppress(RemoteNotFound):
         head = remote.commit(options.branch)
     if head is not None and (published := _published_manifest(remote, head)) is not None:
-        faults += _compared(artifact.manifest, published, spec, options)
+        worse, notes = _compared(artifact.manifest, published, spec)
+        if published.task != artifact.manifest.task or not options.force:
+            faults += worse
+        else:
+            notes += [f"published because of --force: {each}" for each in worse]
     if faults:
         raise PublishError(f"{stored.ref} was not published: {'; '.join(faults)}")
     facts = CardFacts(
@@ -123,7 +138,7 @@ def check_push(stored: StoredVersion, spec: TaskSpec, remote: Remote, options: P
     )
     files = _files_to_publish(stored, artifact, facts, spec.primary)
     unchanged = head is not None and _holds(head, remote, files)
-    return PreparedPush(stored, files, None if head is None else head.id, unchanged)
+    return PreparedPush(stored, files, None if head is None else head.id, unchanged, tuple(notes))
 
 
 def publish(push: PreparedPush, remote: Remote, folder: Path, options: PushOptions) -> Published:
@@ -188,23 +203,42 @@ def _published_manifest(remote: Remote, head: Commit) -> Manifest | None:
     return None
 
 
-def _compared(own: Manifest, published: Manifest, spec: TaskSpec, options: PushOptions) -> list[str]:
-    """Return the reasons why an adapter must not replace the published one."""
-    if published.task != own.task:
-        return [
-            f"the remote has an adapter for {published.task}, this one is for {own.task}; push to another repo"
-        ]
-    split, metrics = held_out_metrics(own)
-    data, published_data = own.data.get(split), published.data.get(split)
-    same_data = data is not None and published_data is not None and data.sha256 == published_data.sha256
-    new, old = metrics.get(spec.primary), published.metrics.get(split, {}).get(spec.primary)
-    if options.force or not same_data or not isinstance(new, int | float) or not isinstance(old, int | float):
+def _faults_of_metric(manifest: Manifest, primary: str) -> list[str]:
+    """Return the reason why an adapter with these metrics must not be published; [] if there is none."""
+    split, metrics = held_out_metrics(manifest)
+    value = _number(metrics, primary)
+    if not metrics or value:
         return []
-    worse = (
-        f"on the same {split} data its {spec.primary} is {new:.4f}, and that of the published adapter is "
-        f"{old:.4f}; --force publishes it anyway"
-    )
-    return [] if new >= old else [worse]
+    said = "missing or undefined" if value is None else "0"
+    return [f"its {primary} on {split} is {said}; train it again, or publish it anyway with --force"]
+
+
+def _compared(own: Manifest, published: Manifest, spec: TaskSpec) -> tuple[list[str], list[str]]:
+    """Return the reasons why an adapter must not replace the published one, and notes."""
+    if published.task != own.task:
+        fault = f"the remote has an adapter for {published.task}, this one is for {own.task}"
+        return [f"{fault}; push to another repo"], []
+    metric, unmeasured = spec.primary, True
+    for split in _HELD_OUT:
+        new, old = (_number(each.metrics.get(split, {}), metric) for each in (own, published))
+        if new is None or old is None:
+            continue
+        unmeasured = False
+        data, published_data = own.data.get(split), published.data.get(split)
+        if data is None or published_data is None or data.sha256 != published_data.sha256:
+            continue
+        worse = (
+            f"on the same {split} data its {metric} is {new:.4f}, and that of the published adapter is {old:.4f}; "
+            "--force publishes it anyway"
+        )
+        return ([] if new >= old else [worse]), []
+    why = f"not both have {metric} on dev or test" if unmeasured else "they were measured on different data"
+    return [], [f"it could not be compared with the published adapter: {why}"]
+
+
+def _number(metrics: Mapping[str, Any], name: str) -> float | None:
+    value = metrics.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _notes(remote: Remote, head: Commit) -> str | None:

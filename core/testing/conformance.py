@@ -37,7 +37,9 @@ from onetrunk.core.training.trainable import balanced_weights
 from onetrunk.core.trunk.build import trunk_of
 
 _ODD_TEXTS = ("", " \t\n", "\u200b", "🙂👩‍👩‍👧", "東京 café №", "x" * 300, "[SEP] </s>", "a b " * 60)
-_SETTINGS = TrainSettings(rank=4, alpha=8.0, lr=0.01, epochs=8, batch_tokens=128, dropout=0.0, patience=0)
+_SETTINGS = TrainSettings(
+    promote="always", rank=4, alpha=8.0, lr=0.01, epochs=8, batch_tokens=128, dropout=0.0, patience=0
+)
 _TRAINED = ("fp32", "bf16")
 """The precisions to train in. They are the same on every machine."""
 _POOLINGS: tuple[Pooling, ...] = ("cls", "mean")

@@ -18,7 +18,7 @@ from onetrunk.adapters.format.manifest import (
     Parameters,
     PluginRecord,
 )
-from onetrunk.adapters.store.store import Store, StoredVersion
+from onetrunk.adapters.store.store import Store, StoredVersion, always
 from onetrunk.adapters.store.version_index import Origin
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.data.dataset import Dataset
@@ -36,6 +36,7 @@ class Destination:
     origin: where the adapter was pulled from; None for an adapter that was trained or imported here.
     check: called with the existing versions of `name` before the new one is added. An exception that it raises
         stops the addition (see `Store.add`).
+    promote: called with the current version of `name`; tells whether the new version becomes the current one.
     """
 
     host: PluginHost
@@ -43,10 +44,11 @@ class Destination:
     name: str
     origin: Origin | None = None
     check: Callable[[Sequence[StoredVersion]], object] | None = None
+    promote: Callable[[StoredVersion | None], bool] = always
 
     def add(self, write: Callable[[Path], object]) -> StoredVersion:
         """Add a new version and notify the plugins. write: called with an empty folder, to write the files."""
-        stored = self.store.add(self.name, write, self.origin, self.check)
+        stored = self.store.add(self.name, write, self.origin, self.check, self.promote)
         self.host.notify("adapter_stored", name=stored.name, version=stored.version, path=stored.path)
         return stored
 

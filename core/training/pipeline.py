@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
@@ -22,6 +23,7 @@ from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.training.encoded_dataset import EncodedDataset, encode_dataset
 from onetrunk.core.training.loop import AdapterRun, train_together
 from onetrunk.core.training.manifest_builder import Destination, bare_manifest, data_record, store_adapter
+from onetrunk.core.training.promotion import Promotion, decide, measure_current
 from onetrunk.core.training.run_state import NO_CALLBACK, FinishedRun, TrainingCallback, TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import TrainableAdapter
@@ -60,6 +62,7 @@ class TrainResult:
     loss: the mean training loss of the best epoch.
     run: the finished run, with a record of each epoch.
     notes: on the data and on the training.
+    promotion: whether the name means the new version; None if nothing is stored.
     """
 
     stored: StoredVersion | None
@@ -71,6 +74,7 @@ class TrainResult:
     loss: float
     run: FinishedRun[Any]
     notes: tuple[Note, ...] = ()
+    promotion: Promotion | None = None
 
 
 Outcome = TrainResult | Exception
@@ -133,6 +137,7 @@ class _PreparedJob:
         self, host: PluginHost, store: Store, job: TrainJob, backbone: Backbone, trunk: Trunk
     ) -> None:
         self._host, self._store, self._job, self._backbone = host, store, job, backbone
+        self._trunk = trunk
         validate_name(job.name)
         store.check_writable(job.name)  # otherwise the error would only show after the training
         spec, settings = host.task(job.task), job.settings
@@ -152,7 +157,10 @@ class _PreparedJob:
         trainable.dry_run(dev)
 
     def finish(self) -> TrainResult:
-        """Evaluate the finished run and store its adapter. Raises the exception that ended the run."""
+        """Evaluate the finished run, store its adapter, and promote it if it is not worse than the current version.
+
+        Raises the exception that ended the run.
+        """
         run, job = self.run.result(), self._job
         result = result_of(run, self._splits, self._backbone)
         trainable, settings = run.trainable, run.trainable.settings
@@ -165,16 +173,36 @@ class _PreparedJob:
             training={**settings.to_json(), "best_epoch": run.best_epoch, "seconds": round(run.seconds, 1)},
             parent=None if job.start is None else job.start.ref,
         )
+        stored, promotion = self._stored(adapter, manifest, result)
+        size = sum(file.stat().st_size for file in stored.path.glob("*.safetensors"))
+        notes = (*job.data.notes, *promotion.notes)
+        return replace(result, stored=stored, bytes=size, notes=notes, promotion=promotion)
+
+    def _stored(
+        self, adapter: Adapter, manifest: Manifest, result: TrainResult
+    ) -> tuple[StoredVersion, Promotion]:
+        """Store the adapter as the next version, and promote it by the rule of the settings."""
+        job, spec, run = self._job, adapter.spec, result.run
+        rule, before = run.trainable.settings.promote, self._store.current(job.name)
+        current = measure_current(before, spec, job.data, self._splits, self._backbone, self._trunk)
+        wanted, reason = decide(rule, spec.primary, result.metrics, current)
+
+        def promote(now: StoredVersion | None) -> bool:
+            # Another run may have moved the name to a version that was not compared.
+            return wanted and (rule == "always" or (now and now.ref) == (before and before.ref))
+
         stored = store_adapter(
-            Destination(self._host, self._store, job.name),
+            Destination(self._host, self._store, job.name, promote=promote),
             adapter,
             self._backbone,
             manifest,
-            dropout=settings.dropout,
+            dropout=run.trainable.settings.dropout,
             history=run.history,
         )
-        size = sum(file.stat().st_size for file in stored.path.glob("*.safetensors"))
-        return replace(result, stored=stored, bytes=size, notes=job.data.notes)
+        if wanted and not stored.is_current:
+            before, reason = self._store.current(job.name), "it was set while this training ran"
+        previous = None if before is None else before.ref
+        return stored, Promotion(job.name, stored.ref, stored.is_current, previous, current.metrics, reason)
 
 
 def with_plugins(callback: TrainingCallback, host: PluginHost) -> TrainingCallback:

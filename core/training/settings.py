@@ -11,6 +11,7 @@ from typing import Any, Literal
 from onetrunk.core.errors import UsageError
 
 Method = Literal["lora", "head", "full"]
+Promote = Literal["always", "better", "never"]
 
 LEARNING_RATES = {"lora": 1e-3, "head": 3e-3, "full": 1e-4}
 """Default learning rate of the weights below the head, by training method."""
@@ -47,6 +48,8 @@ class TrainSettings:
     seed: seed of all random numbers.
     class_weights: `balanced` weights each label by the inverse of its frequency, `none` weights all labels equally.
     precision: precision of the frozen trunk, such as `fp32`; trainable weights are always float32.
+    promote: when the new version becomes the current one of its name. `better`: if it is not worse than the current
+        version on the same data, and the first one if its metric on dev is not 0.
     """
 
     method: Method = "lora"
@@ -68,6 +71,7 @@ class TrainSettings:
     seed: int = 0
     class_weights: Literal["none", "balanced"] = "none"
     precision: str = "auto"
+    promote: Promote = "better"
 
     def __post_init__(self) -> None:
         """Check all settings. Raises UsageError, which lists all faults."""
@@ -148,8 +152,10 @@ class TrainSettings:
         return min(MAX_EPOCHS, max(MIN_EPOCHS, -(-TARGET_STEPS // max(1, steps))))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as JSON, with the default learning rates filled in."""
-        return {**asdict(self), "targets": list(self.targets), "lr": self.weight_lr, "head_lr": self.top_lr}
+        """Return the settings of the training as JSON, with the default learning rates filled in."""
+        settings = asdict(self)
+        del settings["promote"]  # it is about the store, not about the adapter
+        return {**settings, "targets": list(self.targets), "lr": self.weight_lr, "head_lr": self.top_lr}
 
 
 def _layer_count(layers: str) -> int | None:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from onetrunk.adapters.store.store import Store
 
 KEYS = {
     "name", "version", "ref", "aliases", "task", "metrics", "path", "created", "parent", "labels", "backbone",
-    "bytes", "error", "origin", "cached"}  # fmt: skip
+    "bytes", "error", "origin", "cached", "current"}  # fmt: skip
 
 
 def refs() -> list[str]:
@@ -37,8 +38,8 @@ def test_list_in_json_has_a_record_for_each_version(run: Any, stocked: Path) -> 
 
 def test_list_shows_the_main_metric_of_each_task(run: Any, stocked: Path) -> None:
     shown = run("list").stdout
-    assert re.search(r"mood@2 +sentiment +accuracy \d\.\d{4} \(test\) +\d+\.\d kB +2\d{3}-", shown)
-    assert re.search(r"names@1 +ner +f1 \d\.\d{4} \(dev\)", shown)
+    assert re.search(r"mood@2 +yes +sentiment +accuracy \d\.\d{4} \(test\) +\d+\.\d kB +2\d{3}-", shown)
+    assert re.search(r"names@1 +yes +ner +f1 \d\.\d{4} \(dev\)", shown)
 
 
 def test_list_of_a_name_has_its_versions_alone(run: Any, stocked: Path) -> None:
@@ -63,7 +64,7 @@ def test_a_broken_version_is_listed_with_its_reason_and_stops_nothing(run: Any, 
     assert done.exit_code == 0
     assert re.search(r"mood@1 +broken", done.stdout)
     assert re.search(r"mood@1: .*task\.json is not JSON", done.stdout)
-    assert re.search(r"mood@2 +sentiment", done.stdout)
+    assert re.search(r"mood@2 +yes +sentiment", done.stdout)
     broken, sound, _ = json.loads(run("list", "--json").stdout)
     assert set(broken) == KEYS
     assert "task.json" in broken["error"]
@@ -81,7 +82,7 @@ def test_a_damaged_index_is_an_error_after_the_others_are_listed(run: Any, stock
 def test_list_marks_an_adapter_whose_plugin_is_gone_by_its_first_metric(run: Any, stocked: Path) -> None:
     file = stocked / "names" / "1" / "task.json"
     file.write_text(file.read_text().replace('"task": "ner"', '"task": "gone"'))
-    assert re.search(r"names@1 +gone +\w+ \d\.\d{4}", run("list").stdout)
+    assert re.search(r"names@1 +yes +gone +\w+ \d\.\d{4}", run("list").stdout)
 
 
 def test_show_in_json_is_the_manifest_with_its_place(run: Any, stocked: Path) -> None:
@@ -92,6 +93,7 @@ def test_show_in_json_is_the_manifest_with_its_place(run: Any, stocked: Path) ->
         **manifest,
         "ref": "mood@2",
         "cached": False,
+        "current": True,
         "aliases": ["prod"],
         "path": str(stocked / "mood" / "2"),
         "origin": None,
@@ -164,6 +166,64 @@ def test_an_alias_that_cannot_be_is_refused(
     assert message in done.stderr
 
 
+def test_promote_moves_the_name_and_says_what_it_meant_before(run: Any, stocked: Path) -> None:
+    assert run("promote", "mood@1").stdout == "mood means mood@1 now; before mood@2\n"
+    assert run("promote", "mood@1").stdout == "mood means mood@1 already\n"
+    told = json.loads(run("promote", "mood@latest", "--json").stdout)
+    assert told == {"name": "mood", "current": "mood@2", "previous": "mood@1"}
+    assert Store().resolve("mood").ref == "mood@2"
+
+
+def test_list_and_show_mark_the_current_version(run: Any, stocked: Path) -> None:
+    run("promote", "mood@1")
+    marks = {record["ref"]: record["current"] for record in json.loads(run("list", "--json").stdout)}
+    assert marks == {"mood@1": True, "mood@2": False, "names@1": True}
+    assert re.search(r"mood@1 +yes +sentiment", run("list").stdout)
+    assert re.search(r"mood@2 +sentiment", run("list").stdout)
+    assert re.search(r"current +yes, mood means it", run("show", "mood@1").stdout)
+    assert re.search(r"current +no", run("show", "mood@2").stdout)
+
+
+@pytest.mark.parametrize(
+    ("ref", "message"),
+    [
+        ("mood", "mood has no version: give one, such as mood@2 or mood@latest"),
+        ("mood@9", "no adapter 'mood@9'"),
+        ("other@1", "no adapter 'other@1'"),
+    ],
+)
+def test_a_promotion_that_cannot_be_is_refused(run: Any, stocked: Path, ref: str, message: str) -> None:
+    done = run("promote", ref)
+    assert (done.exit_code, message in done.stderr) == (1, True)
+
+
+def test_current_is_refused_as_an_alias_with_the_command_to_use(run: Any, stocked: Path) -> None:
+    assert "`adapters promote mood@1` sets it" in run("alias", "mood@1", "current").stderr
+
+
+def test_the_removal_of_the_current_version_says_what_the_name_means_then(run: Any, stocked: Path) -> None:
+    told = json.loads(run("remove", "mood@2", "--yes", "--json").stdout)
+    assert told == {"removed": ["mood@2"], "current": {"mood": "mood@1"}}
+
+
+def test_the_removal_of_the_only_promoted_version_says_that_the_name_means_none(
+    run: Any, stocked: Path
+) -> None:
+    copied = Store().resolve("mood@1").path
+    for _ in range(2):
+        Store().add(
+            "bad",
+            lambda folder: shutil.copytree(copied, folder, dirs_exist_ok=True),
+            promote=lambda current: current is None,
+        )
+    assert run("remove", "bad@1", "--yes").stdout == (
+        "removed bad@1\nbad means no version now: none was promoted; `adapters promote bad@2` chooses the newest\n"
+    )
+    refused = run("predict", "bad", "good")
+    assert (refused.exit_code, "'bad' has no current version" in refused.stderr) == (1, True)
+    assert json.loads(run("remove", "bad", "--all", "--yes", "--json").stdout)["removed"] == ["bad@2"]
+
+
 def test_remove_takes_the_versions_that_are_named(run: Any, stocked: Path) -> None:
     done = run("remove", "mood@1", "names", "--yes")
     assert (done.exit_code, refs()) == (1, ["mood@1", "mood@2", "names@1"])
@@ -173,7 +233,7 @@ def test_remove_takes_the_versions_that_are_named(run: Any, stocked: Path) -> No
 
 def test_remove_all_takes_every_version_of_a_name(run: Any, stocked: Path) -> None:
     done = run("remove", "mood", "--all", "--yes", "--json")
-    assert json.loads(done.stdout) == {"removed": ["mood@1", "mood@2"]}
+    assert json.loads(done.stdout) == {"removed": ["mood@1", "mood@2"], "current": {}}
     assert refs() == ["names@1"]
 
 
@@ -199,7 +259,9 @@ def test_a_refused_removal_removes_nothing(
 
 def test_force_removes_a_version_with_its_aliases(run: Any, stocked: Path) -> None:
     Store().alias("mood", "prod", 2)
-    assert run("remove", "mood@prod", "--yes", "--force").stdout == "removed mood@2\n"
+    assert run("remove", "mood@prod", "--yes", "--force").stdout == (
+        "removed mood@2\nmood means mood@1 now\n"
+    )
     assert refs() == ["mood@1", "names@1"]
 
 
@@ -216,7 +278,7 @@ def test_on_a_terminal_remove_asks_first(stocked: Path, answer: str, code: int, 
 
 
 LINES = (
-    ["list"], ["list", "--json"], ["show", "mood"], ["alias", "mood", "prod"],
+    ["list"], ["promote", "mood@1"], ["list", "--json"], ["show", "mood"], ["alias", "mood", "prod"],
     ["alias", "mood", "prod", "--delete"], ["remove", "mood@1", "--yes"],
 )  # fmt: skip
 
@@ -227,11 +289,11 @@ def test_commands_of_the_store_load_no_torch(stocked: Path) -> None:
         "print(codes, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 0, 0, 0] False", done.stderr
+    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 0, 0, 0, 0] False", done.stderr
 
 
 @pytest.mark.parametrize(
-    "name", ["train", "eval", "predict", "list", "show", "alias", "remove", "quickstart"]
+    "name", ["train", "eval", "predict", "list", "show", "promote", "alias", "remove", "quickstart"]
 )
 def test_help_of_every_command_shows_an_example(run: Any, name: str) -> None:
     assert f"Example:\n    adapters {name}" in run(name, "--help").stdout

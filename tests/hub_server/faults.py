@@ -22,6 +22,9 @@ class Asked(Protocol):
 
 Match = str | Callable[[Asked], bool] | None
 
+Answer = tuple[int, bytes, dict[str, str]]
+"""Status, body and headers."""
+
 
 @dataclass
 class Fault:
@@ -33,6 +36,7 @@ class Fault:
     times: int
     seconds: float
     action: Callable[[], object] | None = None
+    answer: Answer | None = None
 
     def strikes(self, request: Asked) -> bool:
         """Count the request if it matches; whether its turn has come."""
@@ -81,6 +85,14 @@ class Faults:
     def before(self, n: int, action: Callable[[], object], match: Match = None) -> None:
         """Before the n-th request from now on that matches is served, call this: somebody else comes first."""
         self._add(Fault(n, None, match, 1, 0.0, action))
+
+    def answer(self, match: Match, status: int, body: bytes = b"", *, times: int = 1, **headers: str) -> None:
+        """Answer the next `times` requests that match like this, whatever they ask; nothing is carried out.
+
+        headers: underscores in their names stand for hyphens.
+        """
+        named = {name.replace("_", "-"): text for name, text in headers.items()}
+        self._add(Fault(1, None, match, times, 0.0, answer=(status, body, named)))
 
     def clear(self) -> None:
         """Forget all orders."""

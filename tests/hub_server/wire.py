@@ -161,6 +161,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _faulty(self, call: Call, fault: Fault) -> Reply:
         """The answer to a request that a fault has struck."""
+        if fault.answer is not None:
+            status, body, headers = fault.answer
+            return Reply(body, status, headers)
         if fault.kind == "500":
             return HubError(
                 500, "Internal Error - We're working hard to fix this as soon as possible!"

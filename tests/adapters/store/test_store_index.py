@@ -63,7 +63,15 @@ def test_a_description_that_was_edited_after_storing_is_refused(store: Store, co
         store.resolve("ner").read()
 
 
-@pytest.mark.parametrize(("schema", "later"), [(1, ("ids", "origins")), (2, ("origins",)), (3, ())])
+@pytest.mark.parametrize(
+    ("schema", "later"),
+    [
+        (1, ("ids", "origins", "promoted")),
+        (2, ("origins", "promoted")),
+        (3, ("promoted",)),
+        (4, ("promoted",)),
+    ],
+)
 def test_an_index_of_an_older_schema_is_read(
     store: Store, copy_sample: Write, schema: int, later: tuple[str, ...]
 ) -> None:
@@ -121,8 +129,8 @@ def test_a_damaged_index_is_told_with_its_remedy(
 
 def test_an_index_with_a_newer_schema_asks_for_an_upgrade(store: Store, copy_sample: Write) -> None:
     add(store, copy_sample, "ner")
-    (store.root / "ner" / "adapter.json").write_text('{"schema": 5, "all": "different"}')
-    with pytest.raises(StoreError, match=r"has schema 5, this version reads schema 4; upgrade onetrunk$"):
+    (store.root / "ner" / "adapter.json").write_text('{"schema": 6, "all": "different"}')
+    with pytest.raises(StoreError, match=r"has schema 6, this version reads schema 5; upgrade onetrunk$"):
         store.versions()
 
 

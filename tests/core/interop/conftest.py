@@ -124,7 +124,7 @@ def taken(
     origin: Origin | None = None,
     **options: Any,
 ) -> StoredVersion:
-    given = {"labels": LABELS[task], **options}
+    given = {"labels": LABELS.get(task), **options}
     return import_peft(folder, HOST.task(task), backbone, Destination(HOST, store, name, origin), **given)
 
 
