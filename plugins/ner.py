@@ -19,6 +19,7 @@ from onetrunk.core.tasks import (
     Record,
     Span,
     TaskSpec,
+    UnknownLabel,
     cross_entropy,
     hookimpl,
     split_words,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 OUTSIDE = "O"
+_TYPES_SHOWN = 20
 
 Entity = tuple[int, int, str]
 """Start, end (exclusive) and type of an entity. Start and end are in characters, or in words where noted."""
@@ -165,14 +167,15 @@ def learn_labels(examples: Sequence[Example]) -> Labels:
 
 
 def targets(example: Example, labels: Labels) -> list[int]:
-    """Return the label index of each word. Raises ValueError for missing tags and an unknown entity type."""
+    """Return the label index of each word. Raises UnknownLabel for an entity type; ValueError without tags."""
     if example.target is None:
         raise ValueError("the record has neither tags nor entities")
     index = {label: i for i, label in enumerate(labels)}
     for tag in example.target:
         if tag not in index:
-            known = ", ".join(label[2:] for label in labels if label.startswith("B-"))
-            raise ValueError(f"unknown entity type {tag[2:]!r}; known: {known}")
+            types = [label[2:] for label in labels if label.startswith("B-")]
+            message = f"unknown entity type {tag[2:]!r}; known: {', '.join(types[:_TYPES_SHOWN])}"
+            raise UnknownLabel(message, [f"{prefix}-{tag[2:]}" for prefix in "BI"])
     return [index[tag] for tag in example.target]
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import JSONObject
+
+DOUBTFUL = frozenset({"same-text-two-labels", "leak", "look-alike-labels", "unknown-labels"})
+"""The kinds of notes that put a result in doubt; `--strict` makes them errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +36,11 @@ class Note:
     def to_json(self) -> JSONObject:
         """Return all fields."""
         return asdict(self)
+
+
+def refuse_doubtful(notes: Iterable[Note]) -> None:
+    """Raise DataError that lists the notes of the kinds `DOUBTFUL`, if there are any. `--strict` asks for this."""
+    lines = [(each.where or each.source, each.message) for each in notes if each.kind in DOUBTFUL]
+    if lines:
+        (where, message), *others = lines
+        raise DataError(where, message, [f"{place}: {text}" for place, text in others])

@@ -25,6 +25,7 @@ from onetrunk.core.tasks.spec import (
     Span,
     Targets,
     TaskSpec,
+    UnknownLabel,
     label_faults,
 )
 from onetrunk.core.tasks.text_tasks import best_index, label_index, labelled_text, make_text_head
@@ -50,6 +51,7 @@ __all__ = [
     "StepEvent",
     "Targets",
     "TaskSpec",
+    "UnknownLabel",
     "best_index",
     "cross_entropy",
     "hookimpl",

@@ -102,14 +102,16 @@ def _number(value: object) -> int | float:
     raise ValueError(f"the target {value!r} is neither an integer of 64 bits nor a finite float")
 
 
-def notes_on(spec: TaskSpec, examples: Sequence[Example]) -> tuple[str, ...]:
-    """Return the task's notes on a data set. Raises TaskSpecError unless they are strings."""
+def notes_on(spec: TaskSpec, examples: Sequence[Example]) -> tuple[tuple[str, str], ...]:
+    """Return the task's notes on a data set, with their identifiers. Raises TaskSpecError for other types."""
     if spec.notes is None:
         return ()
     with calling(spec, "notes"):
-        notes = tuple(spec.notes(examples))
-    if odd := [note for note in notes if not isinstance(note, str)]:
-        raise TaskSpecError(spec.name, [f"notes returns {odd[0]!r}, expected strings"])
+        given = tuple(spec.notes(examples))
+    notes = tuple(("task", note) if isinstance(note, str) else note for note in given)
+    for note in notes:
+        if not isinstance(note, tuple) or len(note) != 2 or not all(isinstance(part, str) for part in note):
+            raise TaskSpecError(spec.name, [f"notes returns {note!r}, expected strings"])
     return notes
 
 

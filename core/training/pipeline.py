@@ -200,7 +200,7 @@ def check_trainable(backbone: Backbone) -> None:
 def encode_splits(spec: TaskSpec, backbone: Backbone, data: TrainData) -> dict[str, EncodedDataset]:
     """Return the encoded splits of `data` by name. Raises the errors of `encode_dataset`."""
     return {
-        split: encode_dataset(spec, backbone, dataset.examples, data.labels)
+        split: encode_dataset(spec, backbone, dataset.examples, data.labels, allow_unknown=split != "train")
         for split, dataset in data.splits.items()
     }
 

@@ -97,9 +97,8 @@ def test_a_part_that_may_be_missing_may_not_be_anything_else(sentiment: TaskSpec
 
 def test_the_notes_of_a_task_are_lines(sentiment: TaskSpec) -> None:
     assert notes_on(sentiment, [Example("a")]) == ()
-    assert notes_on(
-        replace(sentiment, notes=lambda examples: [f"{len(examples)} texts"]), [Example("a")]
-    ) == ("1 texts",)
+    own = replace(sentiment, notes=lambda examples: [f"{len(examples)} texts", ("odd", "1 is odd")])
+    assert notes_on(own, [Example("a")]) == (("task", "1 texts"), ("odd", "1 is odd"))
 
 
 @pytest.mark.parametrize(
