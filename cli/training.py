@@ -92,12 +92,15 @@ def train_job(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResul
         job = replace(job, callback=TrainingCallback(progress.step, progress.epoch))
         if job.settings.method == "full":
             return train_full(host, job, backbone)
-        return train_adapter(host, Store(), job, backbone)
+        result = train_adapter(host, Store(), job, backbone)
+    print_notes(result.notes[len(job.data.notes) :])
+    return result
 
 
 def record_of(result: TrainResult, seconds: float) -> dict[str, Any]:
     """Return the result of a training run as JSON. seconds: wall time of the command."""
     by_split = {split: scalar_metrics(metrics) for split, metrics in result.metrics.items()}
+    parent = result.parent
     return {
         "adapter": result.stored and result.stored.ref,
         "metrics": headline(result.metrics)[1],
@@ -111,5 +114,6 @@ def record_of(result: TrainResult, seconds: float) -> dict[str, Any]:
         "epochs": len(result.run.history),
         "loss": result.loss,
         "bytes": result.bytes,
+        "parent": parent and {"adapter": parent.ref, "dev": scalar_metrics(parent.dev)},
         "notes": [note.to_json() for note in result.notes],
     }

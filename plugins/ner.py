@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 OUTSIDE = "O"
-_TYPES_SHOWN = 20
 
 Entity = tuple[int, int, str]
 """Start, end (exclusive) and type of an entity. Start and end are in characters, or in words where noted."""
@@ -173,9 +172,8 @@ def targets(example: Example, labels: Labels) -> list[int]:
     index = {label: i for i, label in enumerate(labels)}
     for tag in example.target:
         if tag not in index:
-            types = [label[2:] for label in labels if label.startswith("B-")]
-            message = f"unknown entity type {tag[2:]!r}; known: {', '.join(types[:_TYPES_SHOWN])}"
-            raise UnknownLabel(message, [f"{prefix}-{tag[2:]}" for prefix in "BI"])
+            known = [label[2:] for label in labels if label.startswith("B-")]
+            raise UnknownLabel(tag[2:], known, [f"{prefix}-{tag[2:]}" for prefix in "BI"], "entity type")
     return [index[tag] for tag in example.target]
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 
 from onetrunk.adapters.errors import first_few
-from onetrunk.core.data.dataset import Dataset, canonical
+from onetrunk.adapters.format.manifest import Manifest
+from onetrunk.core.data.dataset import Dataset, canonical, check_targets, unknown_label_notes
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.text_forms import (
     LABELS_SHOWN,
@@ -17,7 +18,7 @@ from onetrunk.core.data.text_forms import (
     text_groups,
     text_key,
 )
-from onetrunk.core.tasks import Example, Labels, Level
+from onetrunk.core.tasks import Example, Labels, Level, TaskSpec
 
 IMBALANCE = 50
 """A label with this many times the rows of another one gets a note."""
@@ -59,6 +60,23 @@ def check_splits(splits: Mapping[str, Dataset], level: Level) -> list[Note]:
     for name, dataset in list(splits.items())[1:]:
         notes += _evaluated_labels((name, dataset), counts["train"], counts[name], level)
         notes += _sizes((name, dataset), splits["train"])
+    return notes
+
+
+def check_evaluation(spec: TaskSpec, dataset: Dataset, manifest: Manifest) -> list[Note]:
+    """Return notes on data on which a stored adapter is evaluated.
+
+    Raises the errors of `check_targets`.
+    """
+    checked = check_targets(spec, dataset, manifest.labels, allow_unknown=True)
+    notes = [*dataset.notes, *unknown_label_notes(spec, dataset, checked.unknown)]
+    counts = count_labels(dataset.examples, spec.level)
+    known = dict.fromkeys(label_counts(manifest.labels, spec.level), 0)
+    notes += [*check_rows(dataset, spec.level), *look_alike_labels(dataset.source, {**known, **counts})]
+    train = manifest.data.get("train")
+    if train is not None and train.sha256 == dataset.sha256:
+        message = "this is the data that the adapter was trained on; the metrics are too high"
+        notes.append(Note("leak", message, dataset.source, len(dataset.examples)))
     return notes
 
 

@@ -112,11 +112,15 @@ def check_targets(
 ) -> CheckedTargets:
     """Return the targets of all examples, and check that they are valid for `labels`.
 
-    allow_unknown: whether the data is for evaluation, in which examples with unknown labels count as missed.
+    allow_unknown: whether the data is for evaluation, in which examples with unknown labels count as missed, unless
+        all examples have unknown labels.
     Raises DataError that lists the lines with an unknown label, a number that is not finite, or integers mixed with
     floats.
     """
-    return _targets(spec, dataset, dataset.examples, labels, allow_unknown)
+    checked = _targets(spec, dataset, dataset.examples, labels, allow_unknown)
+    if checked.unknown and len(checked.unknown) == len(dataset.examples):
+        return _targets(spec, dataset, dataset.examples, labels)  # it raises DataError
+    return checked
 
 
 def unknown_label_notes(spec: TaskSpec, dataset: Dataset, unknown: Mapping[int, Labels]) -> list[Note]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from onetrunk.adapters.errors import first_few
 from onetrunk.adapters.format.bounds import MAX_PROBE
 from onetrunk.core.errors import TaskSpecError
 
@@ -32,6 +33,8 @@ Record = Mapping[str, Any]
 JSONObject = dict[str, Any]
 Targets = tuple[int, ...] | tuple[float, ...]
 """The targets of one text for the loss: all integers, or all floats."""
+
+_LABELS_SHOWN = 20
 
 IGNORE = -100
 """The target of a unit without a label; the loss ignores the unit."""
@@ -64,11 +67,17 @@ class Example:
 
 
 class UnknownLabel(ValueError):
-    """The target of an example has labels that the adapter lacks.  labels: those labels."""
+    """The target of an example has the label `name`, which the adapter lacks.
 
-    def __init__(self, message: str, labels: Sequence[str]) -> None:
-        super().__init__(message)
-        self.labels = tuple(labels)
+    kind, known: what such a name is called, and the known names, for the message.
+    labels: the labels that the adapter would need for `name`; by default `name` itself.
+    """
+
+    def __init__(
+        self, name: str, known: Sequence[str], labels: Sequence[str] = (), kind: str = "label"
+    ) -> None:
+        super().__init__(f"unknown {kind} {name!r}; known: {first_few(known, _LABELS_SHOWN)}")
+        self.labels = tuple(labels) or (name,)
 
 
 @dataclass(frozen=True, slots=True)

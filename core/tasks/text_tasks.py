@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onetrunk.adapters.errors import first_few
 from onetrunk.core.tasks.spec import Example, HeadContext, Labels, Record, UnknownLabel
 
 if TYPE_CHECKING:
@@ -50,5 +49,4 @@ def label_index(example: Example, labels: Labels) -> int:
     try:
         return labels.index(example.target)
     except ValueError:
-        message = f"unknown label {example.target!r}; known: {first_few(labels, 20)}"
-        raise UnknownLabel(message, [example.target]) from None
+        raise UnknownLabel(example.target, labels) from None

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
@@ -22,6 +23,7 @@ from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.training.encoded_dataset import EncodedDataset, encode_dataset
 from onetrunk.core.training.loop import AdapterRun, train_together
 from onetrunk.core.training.manifest_builder import Destination, bare_manifest, data_record, store_adapter
+from onetrunk.core.training.parent_comparison import ParentResult, parent_notes
 from onetrunk.core.training.run_state import NO_CALLBACK, FinishedRun, TrainingCallback, TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import TrainableAdapter
@@ -59,7 +61,8 @@ class TrainResult:
     bytes: the size of the stored weight files; 0 if nothing is stored.
     loss: the mean training loss of the best epoch.
     run: the finished run, with a record of each epoch.
-    notes: on the data and on the training.
+    notes: on the data, and after them those on the training.
+    parent: the adapter that training started from; None for new weights.
     """
 
     stored: StoredVersion | None
@@ -71,6 +74,7 @@ class TrainResult:
     loss: float
     run: FinishedRun[Any]
     notes: tuple[Note, ...] = ()
+    parent: ParentResult | None = None
 
 
 Outcome = TrainResult | Exception
@@ -150,6 +154,10 @@ class _PreparedJob:
         trainable = TrainableAdapter(spec, job.data.labels, backbone, trunk, settings, start)
         self.run = TrainingRun(job.name, trainable, train, dev, with_plugins(job.callback, host))
         trainable.dry_run(dev)
+        self._parent: ParentResult | None = None
+        if job.start is not None:
+            before = trainable.evaluate_dev(dev, trainable.logits(dev)).metrics
+            self._parent = ParentResult(job.start.ref, read_manifest(job.start.path), before)
 
     def finish(self) -> TrainResult:
         """Evaluate the finished run and store its adapter. Raises the exception that ended the run."""
@@ -174,7 +182,10 @@ class _PreparedJob:
             history=run.history,
         )
         size = sum(file.stat().st_size for file in stored.path.glob("*.safetensors"))
-        return replace(result, stored=stored, bytes=size, notes=job.data.notes)
+        notes = list(job.data.notes)
+        if self._parent is not None:
+            notes += parent_notes(trainable.spec, self._parent, job.data, result.metrics["dev"])
+        return replace(result, stored=stored, bytes=size, notes=tuple(notes), parent=self._parent)
 
 
 def with_plugins(callback: TrainingCallback, host: PluginHost) -> TrainingCallback:
