@@ -17,6 +17,7 @@ from onetrunk.core.tasks import (
     Example,
     JSONObject,
     Labels,
+    TaskNote,
     TaskSpec,
     best_index,
     cross_entropy,
@@ -56,27 +57,23 @@ def learn_labels(examples: Sequence[Example]) -> Labels:
     return tuple(found)
 
 
-def notes(examples: Sequence[Example]) -> list[tuple[str, str]]:
+def notes(examples: Sequence[Example]) -> list[TaskNote]:
     """Return a note on labels such as `out_of_scope` and `OOS`, which are learnt as intents."""
-    found = [
-        example
-        for example in examples
-        if isinstance(example.target, str)
-        and example.target != OOS
-        and re.sub(r"[\W_]+", "", example.target.casefold()) in _ALSO_OOS
-    ]
+    found = [example for example in examples if _means_oos(example.target)]
     if not found:
         return []
     names = ", ".join(sorted({repr(example.target) for example in found})[:_SPELLINGS_SHOWN])
     rows = "1 row has" if len(found) == 1 else f"{len(found)} rows have"
-    first = f"; first: {found[0].where}" if found[0].where else ""
-    return [
-        (
-            "oos-spelling",
-            f"{rows} the label {names}, which is an intent like any other; the label of texts out of scope is "
-            f"{OOS!r}{first}",
-        )
-    ]
+    message = (
+        f"{rows} the label {names}, which is an intent like any other; name it {OOS!r} if it is out of scope"
+    )
+    return [TaskNote("oos-spelling", message, len(found), found[0].where)]
+
+
+def _means_oos(label: object) -> bool:
+    if not isinstance(label, str) or label == OOS:
+        return False
+    return re.sub(r"[\W_]+", "", label.casefold()) in _ALSO_OOS
 
 
 def targets(example: Example, labels: Labels) -> list[int]:

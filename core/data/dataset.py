@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onetrunk.adapters.errors import first_few
 from onetrunk.core.data.lines import source_name
-from onetrunk.core.data.notes import Note
+from onetrunk.core.data.notes import Note, task_notes
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import read_records
 from onetrunk.core.data.text_forms import LABELS_SHOWN, label_counts, nfc_target
@@ -22,6 +22,8 @@ from onetrunk.core.tasks.unknown_labels import known_targets
 
 FAULTS_SHOWN = 5
 """The number of faulty lines that one message lists; further ones are only counted."""
+
+_STEP = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,16 @@ class _Faults:
         raise DataError(where, message, also)
 
 
-def load_dataset(spec: TaskSpec, path: str | Path, options: ReadOptions = AS_WRITTEN) -> Dataset:
-    """Read a whole file as examples of the task `spec`.
+def load_dataset(
+    spec: TaskSpec,
+    path: str | Path,
+    options: ReadOptions = AS_WRITTEN,
+    advance: Callable[[int], None] = lambda _records: None,
+) -> Dataset:
+    """Read a whole file as examples of the task `spec`. Labels are composed (NFC).
 
     path, options: see `read_records`.
+    advance: called with the number of records that were read since its last call.
     Raises DataError for a record that breaks the format of the file, and for records that `TaskSpec.read` rejects
     with ValueError; the message lists up to `FAULTS_SHOWN` lines, or one fault that all rows of a table have.
     Raises TaskSpecError, with file and line, if `read` raises any other exception; PluginError for a target that
@@ -81,8 +89,10 @@ def load_dataset(spec: TaskSpec, path: str | Path, options: ReadOptions = AS_WRI
     examples: list[Example] = []
     columns: tuple[str, ...] = ()
     notes: list[Note] = []
-    for source in read_records(path, options, notes):
+    for number, source in enumerate(read_records(path, options, notes), 1):
         columns = source.columns
+        if number % _STEP == 0:
+            advance(_STEP)
         try:
             with calling(spec, "read", source.where, passing=(ValueError,)):
                 example = spec.read(source.record)
@@ -91,7 +101,7 @@ def load_dataset(spec: TaskSpec, path: str | Path, options: ReadOptions = AS_WRI
             faults.add(source.where, str(fault))
     name = source_name(path)
     faults.raise_any(name, len(examples) + faults.count, columns)
-    notes += [Note(kind, text, name) for kind, text in notes_on(spec, examples)]
+    notes += task_notes(notes_on(spec, examples), name)
     return Dataset(tuple(examples), name, content_sha256(examples), columns, tuple(notes))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from onetrunk.core.errors import DataError
-from onetrunk.core.tasks import JSONObject
+from onetrunk.core.tasks import JSONObject, TaskNote
 
 DOUBTFUL = frozenset({"same-text-two-labels", "leak", "look-alike-labels", "unknown-labels"})
 """The kinds of notes that put a result in doubt; `--strict` makes them errors."""
@@ -36,6 +36,11 @@ class Note:
     def to_json(self) -> JSONObject:
         """Return all fields."""
         return asdict(self)
+
+
+def task_notes(notes: Iterable[TaskNote], source: str) -> list[Note]:
+    """Return the notes of a task on the data set `source`."""
+    return [Note(each.kind, each.message, source, each.count, each.where) for each in notes]
 
 
 def refuse_doubtful(notes: Iterable[Note]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from onetrunk.adapters.errors import first_few
 from onetrunk.core.data.checks import check_rows, check_splits, missing_parent_labels
@@ -66,9 +67,20 @@ def read_train_data(
     options: how to read the files.
     Raises DataError, with file and line, for invalid data; TaskSpecError if the code of the task fails.
     """
-    files = _with_folder(files)
-    named = {"train": files.train, "dev": files.dev, "test": files.test}
-    given = {split: load_dataset(spec, file, options) for split, file in named.items() if file is not None}
+    given = {split: load_dataset(spec, file, options) for split, file in split_files(files).items()}
+    data = train_data_of(spec, given, seed, labels)
+    if options.strict:
+        refuse_doubtful(data.notes)
+    return data
+
+
+def train_data_of(
+    spec: TaskSpec, given: Mapping[str, Dataset], seed: int = 0, labels: Labels | None = None
+) -> TrainData:
+    """Check the splits `given`, by name, together, and hold a dev split out if there is none.
+
+    seed, labels, errors: see `read_train_data`.
+    """
     data = given["train"]
     check_any_missing(spec, data)  # before labels are collected from the examples
     known = _labels(spec, data) if labels is None else labels
@@ -78,8 +90,6 @@ def read_train_data(
     notes += check_splits(given, spec.level)
     if labels is not None:
         notes += missing_parent_labels(data, labels, spec.level)
-    if options.strict:
-        refuse_doubtful(notes)
     train, dev, held_out = data, given.get("dev"), False
     if dev is None:
         (train, dev), held_out = hold_out(data, seed=seed), True
@@ -98,12 +108,13 @@ def _check_targets(spec: TaskSpec, given: Mapping[str, Dataset], labels: Labels)
         yield from unknown_label_notes(spec, dataset, checked.unknown)
 
 
-def _with_folder(files: Splits) -> Splits:
-    """Return `files` with those of the folder `files.train`, if it is one."""
-    if files.train == "-" or not os.path.isdir(files.train):  # unlike Path.is_dir, isdir never raises
-        return files
-    found = find_splits(files.train)
-    return Splits(found.train, files.dev or found.dev, files.test or found.test)
+def split_files(files: Splits) -> dict[str, str | Path]:
+    """Return the files by split, without splits that have none; for a folder under `train`, with its files."""
+    if files.train != "-" and os.path.isdir(files.train):  # unlike Path.is_dir, isdir never raises
+        found = find_splits(files.train)
+        files = Splits(found.train, files.dev or found.dev, files.test or found.test)
+    named = {"train": files.train, "dev": files.dev, "test": files.test}
+    return {split: file for split, file in named.items() if file is not None}
 
 
 def _held_out_notes(source: str, train: Dataset, dev: Dataset, seed: int) -> list[Note]:

@@ -66,6 +66,22 @@ class Example:
     remarks: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class TaskNote:
+    """What a task has to say about the examples of a data set, although it is no error.
+
+    kind: a fixed identifier for programs, such as `entities-trimmed`.
+    message: one sentence with the count.
+    count: the number of rows, entities or labels concerned; 0 if nothing is counted.
+    where: `file:line` of the first one; "" if no line can be named.
+    """
+
+    kind: str
+    message: str
+    count: int = 0
+    where: str = ""
+
+
 class UnknownLabel(ValueError):
     """The target of an example has the label `name`, which the adapter lacks.
 
@@ -175,8 +191,7 @@ class TaskSpec:
         does not get examples with labels that the adapter lacks.
     split: text → word spans; required for level `token`.
     notes: examples of one data set → notes for the user, such as the number of `remarks`. `train`, `eval` and
-        `check` print them with the name of the file. A note is a sentence, or a pair of an identifier for programs
-        (`task` if it is not given) and a sentence.
+        `check` print them with the name of the file.
     probe: texts whose logits are stored with each adapter, and compared with new ones whenever it is loaded.
     """
 
@@ -193,7 +208,7 @@ class TaskSpec:
     primary: str
     calibrate: Callable[[Sequence[Example], Sequence[np.ndarray], Labels], JSONObject] | None = None
     split: Callable[[str], tuple[Span, ...]] | None = None
-    notes: Callable[[Sequence[Example]], Sequence[str | tuple[str, str]]] | None = None
+    notes: Callable[[Sequence[Example]], Sequence[str | TaskNote]] | None = None
     probe: tuple[str, ...] = field(default=DEFAULT_PROBE)
 
     def __post_init__(self) -> None:
