@@ -55,8 +55,9 @@ def check_splits(splits: Mapping[str, Dataset], level: Level) -> list[Note]:
     for (other_name, other), (name, own) in combinations(splits.items(), 2):
         notes += _leaks((name, own), (other_name, other), keys[other_name])
     counts = {name: count_labels(dataset.examples, level) for name, dataset in splits.items()}
-    notes += look_alike_labels(splits["train"].source, sum(counts.values(), Counter()))
-    notes += _train_labels(splits["train"].source, counts["train"], level)
+    places = _first_places(splits.values(), level)
+    notes += look_alike_labels(splits["train"].source, sum(counts.values(), Counter()), places)
+    notes += _train_labels(splits["train"].source, counts["train"], places, level)
     for name, dataset in list(splits.items())[1:]:
         notes += _evaluated_labels((name, dataset), counts["train"], counts[name], level)
         notes += _sizes((name, dataset), splits["train"])
@@ -72,7 +73,8 @@ def check_evaluation(spec: TaskSpec, dataset: Dataset, manifest: Manifest) -> li
     notes = [*dataset.notes, *unknown_label_notes(spec, dataset, checked.unknown)]
     counts = count_labels(dataset.examples, spec.level)
     known = dict.fromkeys(label_counts(manifest.labels, spec.level), 0)
-    notes += [*check_rows(dataset, spec.level), *look_alike_labels(dataset.source, {**known, **counts})]
+    notes += check_rows(dataset, spec.level)
+    notes += look_alike_labels(dataset.source, {**known, **counts}, _first_places([dataset], spec.level))
     train = manifest.data.get("train")
     if train is not None and train.sha256 == dataset.sha256:
         message = "this is the data that the adapter was trained on; the metrics are too high"
@@ -80,10 +82,11 @@ def check_evaluation(spec: TaskSpec, dataset: Dataset, manifest: Manifest) -> li
     return notes
 
 
-def look_alike_labels(source: str, labels: Mapping[str, int]) -> list[Note]:
+def look_alike_labels(source: str, labels: Mapping[str, int], places: Mapping[str, str]) -> list[Note]:
     """Return a note on labels that differ in Unicode form, case, white space, hyphens or underscores only.
 
     labels: the number of rows by label.
+    places: `file:line` of the first row by label.
     """
     groups: dict[str, list[str]] = {}
     for label in labels:
@@ -98,13 +101,15 @@ def look_alike_labels(source: str, labels: Mapping[str, int]) -> list[Note]:
     message = (
         f"{what}, but are different classes: {'; '.join(shown[:_GROUPS_SHOWN])}{also}; spell each one way"
     )
-    return [Note("look-alike-labels", message, source, sum(map(len, alike)))]
+    first = next((places[label] for label in reversed(alike[0]) if label in places), "")
+    return [Note("look-alike-labels", message, source, sum(map(len, alike)), first)]
 
 
 def missing_parent_labels(dataset: Dataset, labels: Labels, level: Level) -> list[Note]:
     """Return a note on labels of the adapter to continue from without examples in the training data `dataset`."""
     every = label_counts(labels, level)
-    missing = [label for label in every if label not in count_labels(dataset.examples, level)]
+    found = count_labels(dataset.examples, level)
+    missing = [label for label in every if label not in found]
     if not missing:
         return []
     have = f"has no rows of {len(missing)} of the {len(every)} labels of the adapter to continue from"
@@ -118,6 +123,16 @@ def count_labels(examples: Iterable[Example], level: Level) -> Counter[str]:
     for example in examples:
         counts.update(label_counts(example.target, level))
     return counts
+
+
+def _first_places(datasets: Iterable[Dataset], level: Level) -> dict[str, str]:
+    """Return `file:line` of the first row by label."""
+    places: dict[str, str] = {}
+    for dataset in datasets:
+        for example in dataset.examples:
+            for label in label_counts(example.target, level):
+                places.setdefault(label, example.where)
+    return places
 
 
 def _contradictions(dataset: Dataset, level: Level) -> Iterator[Note]:
@@ -200,15 +215,17 @@ def _leaks(
 
 def _consequence(name: str, other: str) -> str:
     why = "trained on" if other == "train" else "used to choose the best epoch"
-    return f"the metrics on {name} are too high, because these rows were {why}; remove them from one of the files"
+    return f"they make the metrics on {name} too high, because they were {why}; remove them from one of the files"
 
 
-def _train_labels(source: str, counts: Counter[str], level: Level) -> Iterator[Note]:
-    unit = "row" if level == "text" else "entity"
+def _train_labels(
+    source: str, counts: Counter[str], places: Mapping[str, str], level: Level
+) -> Iterator[Note]:
+    unit = "row" if level == "text" else "example"
     if rare := sorted(label for label, count in counts.items() if count == 1):
         have = f"{counted(len(rare), 'label')} with a single {unit}"
         message = f"{have}: {first_few(rare, LABELS_SHOWN)}; a label is learnt from several"
-        yield Note("rare-labels", message, source, len(rare))
+        yield Note("rare-labels", message, source, len(rare), places[rare[0]])
     if level == "text" and len(counts) > 1 and counts.total() >= MANY_ROWS:
         (most, many), *_, (least, few) = counts.most_common()
         if many >= IMBALANCE * few:

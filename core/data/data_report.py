@@ -21,7 +21,7 @@ class DataReport:
 
     splits: the data sets that can be read, by split; also the dev split that is held out if no dev file is given.
     notes: on the data.
-    errors: what training would refuse, one line each; with `ReadOptions.strict` also the notes that it would refuse.
+    errors: what training would refuse, one line each; with `ReadOptions.strict` also notes.
     """
 
     splits: Mapping[str, Dataset]

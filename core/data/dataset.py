@@ -16,7 +16,7 @@ from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import read_records
 from onetrunk.core.data.text_forms import LABELS_SHOWN, label_counts, nfc_target
 from onetrunk.core.errors import DataError, PluginError
-from onetrunk.core.tasks import Example, Labels, Targets, TaskSpec
+from onetrunk.core.tasks import IGNORE, Example, Labels, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling, notes_on, targets_of
 from onetrunk.core.tasks.unknown_labels import known_targets
 
@@ -123,12 +123,12 @@ def check_targets(
     """Return the targets of all examples, and check that they are valid for `labels`.
 
     allow_unknown: whether the data is for evaluation, in which examples with unknown labels count as missed, unless
-        all examples have unknown labels.
+        nothing has a known label.
     Raises DataError that lists the lines with an unknown label, a number that is not finite, or integers mixed with
     floats.
     """
     checked = _targets(spec, dataset, dataset.examples, labels, allow_unknown)
-    if checked.unknown and len(checked.unknown) == len(dataset.examples):
+    if checked.unknown and all(target == IGNORE for own in checked.targets for target in own):
         return _targets(spec, dataset, dataset.examples, labels)  # it raises DataError
     return checked
 

@@ -90,7 +90,8 @@ def _draw_texts(examples: Sequence[Example], fraction: float, seed: int) -> set[
             tuple(sorted({label for row in group for label in _labels_of(examples[row].target)}))
             for group in drawn
         ]
-        if chosen := draw_stratified(labels, fraction, seed):
+        firsts = [group[0] for group in drawn]  # so that a few copies do not change the whole sample
+        if chosen := draw_stratified(labels, fraction, seed, firsts):
             return {row for index in chosen for row in drawn[index]}
     return set()
 

@@ -87,7 +87,7 @@ def per_label(gold: Indices, predicted: Indices, labels: Sequence[str]) -> dict[
     With more than `MOST_LABELS` labels, those with the largest support are returned.
     """
     hits, found, actual = _counts(gold, predicted, len(labels))
-    kept = range(len(labels))
+    kept: Sequence[int] = range(len(labels))
     if len(labels) > MOST_LABELS:
         kept = sorted(sorted(kept, key=lambda i: -actual[i])[:MOST_LABELS])
     return {
