@@ -36,7 +36,7 @@ class UnknownAdapter(StoreError):
     """The store has no adapter for `reference`; `known` lists references that exist."""
 
     def __init__(self, reference: str, known: Sequence[str], where: Path) -> None:
-        offer = f"known: {', '.join(known)}" if known else "it is empty; `adapters train` fills it"
+        offer = f"known: {first_few(known, 20)}" if known else "it is empty; `adapters train` fills it"
         super().__init__(f"no adapter {reference!r} in the store {where}; {offer}")
         self.reference = reference
         self.known = tuple(known)

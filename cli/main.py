@@ -28,6 +28,7 @@ _LONGEST_CELL = 2**31 - 1
 COMMANDS = MappingProxyType(
     {
         "quickstart": "Train three adapters on sample data and predict with them.",
+        "check": "Check data without training on it.",
         "train": "Train an adapter on your data and store it.",
         "eval": "Evaluate an adapter on labelled data.",
         "predict": "Predict texts with one or several adapters at once.",

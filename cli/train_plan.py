@@ -69,6 +69,9 @@ def _train_jobs(host: PluginHost, backbone: Backbone, jobs: dict[int, TrainJob])
 
         def ended(index: int, outcome: Outcome) -> None:
             progress.say(shown[index].name, _ending(outcome))
+            if not isinstance(outcome, Exception):
+                for note in outcome.notes[len(shown[index].data.notes) :]:
+                    progress.say(shown[index].name, str(note))
 
         outcomes = train_adapters(host, Store(), shown, backbone, ended)
     return dict(zip(jobs, outcomes, strict=True))

@@ -94,8 +94,7 @@ def train_job(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResul
         if job.settings.method == "full":
             return train_full(host, job, backbone)
         result = train_adapter(host, Store(), job, backbone)
-    if result.promotion is not None:
-        print_notes(result.promotion.notes)
+    print_notes(result.notes[len(job.data.notes) :])
     return result
 
 
@@ -116,6 +115,7 @@ def _previous(result: TrainResult) -> dict[str, Any] | None:
 def record_of(result: TrainResult, seconds: float) -> dict[str, Any]:
     """Return the result of a training run as JSON. seconds: wall time of the command."""
     by_split = {split: scalar_metrics(metrics) for split, metrics in result.metrics.items()}
+    parent = result.parent
     return {
         "adapter": result.stored and result.stored.ref,
         "promoted": result.promotion is not None and result.promotion.promoted,
@@ -131,5 +131,6 @@ def record_of(result: TrainResult, seconds: float) -> dict[str, Any]:
         "epochs": len(result.run.history),
         "loss": result.loss,
         "bytes": result.bytes,
+        "parent": parent and {"adapter": parent.ref, "dev": scalar_metrics(parent.dev)},
         "notes": [note.to_json() for note in result.notes],
     }

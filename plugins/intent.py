@@ -7,6 +7,8 @@ in-scope score is out of scope.
 
 from __future__ import annotations
 
+import math
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ from onetrunk.core.tasks import (
     Example,
     JSONObject,
     Labels,
+    TaskNote,
     TaskSpec,
     best_index,
     cross_entropy,
@@ -35,6 +38,9 @@ OUT = -1
 """The number that `targets` returns for a text out of scope."""
 SCORE = "cross_entropy_from_uniform"
 """The name of `in_scope_score`, stored with each threshold, because a threshold is valid for one score only."""
+_ALSO_OOS = frozenset({"oos", "ood", "outofscope", "outofdomain", "nlufallback"})
+"""What others call `OOS`, in lower case and without punctuation."""
+_SPELLINGS_SHOWN = 5
 _ONE_IN = 50
 """The threshold may reject one in this number of in-scope dev texts (2 %)."""
 
@@ -45,13 +51,33 @@ def learn_labels(examples: Sequence[Example]) -> Labels:
     if len(found) < 2:
         names = ", ".join(found) or "none"
         raise ValueError(
-            f"expected at least two intents besides {OOS!r} in the training data, found: {names}"
+            f"expected at least two intents besides {OOS!r} in the training data, found: {names}; add rows with "
+            "another intent"
         )
     return tuple(found)
 
 
+def notes(examples: Sequence[Example]) -> list[TaskNote]:
+    """Return a note on labels such as `out_of_scope` and `OOS`, which are learnt as intents."""
+    found = [example for example in examples if _means_oos(example.target)]
+    if not found:
+        return []
+    names = ", ".join(sorted({repr(example.target) for example in found})[:_SPELLINGS_SHOWN])
+    rows = "1 row has" if len(found) == 1 else f"{len(found)} rows have"
+    message = (
+        f"{rows} the label {names}, which is an intent like any other; name it {OOS!r} if it is out of scope"
+    )
+    return [TaskNote("oos-spelling", message, len(found), found[0].where)]
+
+
+def _means_oos(label: object) -> bool:
+    if not isinstance(label, str) or label == OOS:
+        return False
+    return re.sub(r"[\W_]+", "", label.casefold()) in _ALSO_OOS
+
+
 def targets(example: Example, labels: Labels) -> list[int]:
-    """Return the index of the intent, or `OUT` for `oos`. Raises ValueError for a missing or an unknown intent."""
+    """Return the index of the intent, or `OUT` for `oos`. Raises UnknownLabel; ValueError without an intent."""
     return [OUT if example.target == OOS else label_index(example, labels)]
 
 
@@ -81,11 +107,12 @@ def in_scope_score(logits: np.ndarray) -> np.ndarray:
     number for texts out of scope. It is at least the logarithm of the number of labels. Unlike the energy score, it
     does not change if a constant is added to all logits; training does not determine such a constant.
 
-    logits: (texts, labels).
+    logits: (texts, labels). Labels that the adapter lacks, with logits of minus infinity, do not count.
     """
     from onetrunk.core.tasks.metrics import log_softmax
 
-    score: np.ndarray = -log_softmax(logits).mean(axis=-1)
+    logs = log_softmax(logits)
+    score: np.ndarray = -logs.mean(axis=-1, where=logs > -math.inf)
     return score
 
 
@@ -160,7 +187,7 @@ def evaluate(
     in-scope texts that are accepted and predicted correctly), oos_recall and oos_precision. A metric is None if its
     denominator is 0; oos_precision is also None without `oos` texts.
     """
-    from onetrunk.core.tasks.metrics import accuracy, confusion, macro_f1, per_label, ratio
+    from onetrunk.core.tasks.metrics import accuracy, macro_f1, per_label, ratio
 
     pairs = [
         (targets(example, labels)[0], best_index(rows))
@@ -168,10 +195,9 @@ def evaluate(
     ]
     gold = [right for right, _ in pairs if right != OUT]
     predicted = [best for right, best in pairs if right != OUT]
-    table = confusion(gold, predicted, len(labels))
     metrics: JSONObject = {
         "accuracy": accuracy(gold, predicted),
-        "macro_f1": macro_f1(table),
+        "macro_f1": macro_f1(gold, predicted),
         "oos_rows": len(pairs) - len(gold),
     }
     if settings:
@@ -185,7 +211,7 @@ def evaluate(
             "oos_recall": ratio(sum(outside), len(outside)),
             "oos_precision": ratio(sum(outside), rejected) if outside else None,
         }
-    return {**metrics, "per_label": per_label(table, labels)}
+    return {**metrics, "per_label": per_label(gold, predicted, labels)}
 
 
 def _in_scope(logits: np.ndarray, settings: JSONObject) -> bool:
@@ -212,6 +238,7 @@ SPEC = TaskSpec(
     evaluate=evaluate,
     primary="accuracy",
     calibrate=calibrate,
+    notes=notes,
 )
 
 

@@ -20,6 +20,7 @@ from onetrunk.core.tasks import (
     Record,
     Span,
     TaskSpec,
+    UnknownLabel,
     checked_entities,
     cross_entropy,
     hookimpl,
@@ -140,14 +141,14 @@ def learn_labels(examples: Sequence[Example]) -> Labels:
 
 
 def targets(example: Example, labels: Labels) -> list[int]:
-    """Return the label index of each word. Raises ValueError for missing tags and an unknown entity type."""
+    """Return the label index of each word. Raises UnknownLabel for an entity type; ValueError without tags."""
     if example.target is None:
         raise ValueError("the record has neither tags nor entities")
     index = {label: i for i, label in enumerate(labels)}
     for tag in example.target:
         if tag not in index:
-            known = ", ".join(label[2:] for label in labels if label.startswith("B-"))
-            raise ValueError(f"unknown entity type {tag[2:]!r}; known: {known}")
+            known = [label[2:] for label in labels if label.startswith("B-")]
+            raise UnknownLabel(tag[2:], known, [f"{prefix}-{tag[2:]}" for prefix in "BI"], "entity type")
     return [index[tag] for tag in example.target]
 
 

@@ -27,7 +27,8 @@ def learn_labels(examples: Sequence[Example]) -> Labels:
     found = sorted({example.target for example in examples if example.target is not None})
     if len(found) < 2:
         raise ValueError(
-            f"expected at least two labels in the training data, found: {', '.join(found) or 'none'}"
+            f"expected at least two labels in the training data, found: {', '.join(found) or 'none'}; "
+            "add rows with another label"
         )
     return tuple(found)
 
@@ -49,17 +50,16 @@ def decode(_example: Example, logits: np.ndarray, labels: Labels, _settings: JSO
 def evaluate(
     examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, _settings: JSONObject
 ) -> JSONObject:
-    """Return accuracy, macro_f1, per_label ({label: metrics}) and confusion (rows: gold; columns: predictions)."""
+    """Return accuracy, macro_f1, per_label ({label: metrics}) and confusion (see `metrics.confusion`)."""
     from onetrunk.core.tasks.metrics import accuracy, confusion, macro_f1, per_label
 
     gold = [label_index(example, labels) for example in examples]
     predicted = [best_index(rows) for rows in logits]
-    table = confusion(gold, predicted, len(labels))
     return {
         "accuracy": accuracy(gold, predicted),
-        "macro_f1": macro_f1(table),
-        "per_label": per_label(table, labels),
-        "confusion": {"labels": list(labels), "rows": table.tolist()},
+        "macro_f1": macro_f1(gold, predicted),
+        "per_label": per_label(gold, predicted, labels),
+        "confusion": confusion(gold, predicted, labels),
     }
 
 

@@ -23,6 +23,7 @@ from onetrunk.adapters.errors import (
     RemoteNotFound,
     StoreBusy,
     StoreError,
+    first_few,
 )
 from onetrunk.adapters.format import files, strict_json
 from onetrunk.adapters.format.files import FileFault, FileMissing, read_regular, sha256
@@ -81,7 +82,9 @@ class FolderRemote:
         found = known.get(wanted, wanted if is_commit(wanted) else None)
         try:
             if found is None or found in refs.rubbish or not (self._root / COMMITS / found).is_dir():
-                offer = f"known: {', '.join(sorted(known))}" if known else "nothing has been published there"
+                offer = (
+                    f"known: {first_few(sorted(known), 20)}" if known else "nothing has been published there"
+                )
                 raise RemoteNotFound(self.location, f"there is no revision {wanted!r}; {offer}")
             hashes = self._hashes(found)
             files = {}

@@ -24,6 +24,8 @@ from onetrunk.cli.sharing import resolve_version
 from onetrunk.cli.streams import whole_file
 from onetrunk.core.errors import UsageError
 
+_PAIRS_SHOWN = 10
+
 
 @click.command("eval")
 @click.argument("ref")
@@ -39,22 +41,28 @@ def command(
     """Evaluate the adapter REF on labelled data.
 
     If the data is a folder, its test file is used; if it has none, its dev file. The report has all metrics,
-    including those that are too large for the table, such as the confusion matrix.
+    including those that are too large for the table, such as the confusion matrix. Rows with a label that the
+    adapter lacks count as missed; with --strict they are an error.
 
     \b
     Example:
       adapters eval ner --data test.conll
       adapters eval intent@prod --data test.jsonl --report report.json --json
     """
-    from onetrunk.core.data.dataset import check_targets, load_dataset
+    from onetrunk.core.data.checks import check_evaluation
+    from onetrunk.core.data.dataset import load_dataset
+    from onetrunk.core.data.notes import refuse_doubtful
 
     host = plugin_host(context)
     stored = resolve_version(host, ref, running["backbone"])
     manifest = read_manifest(stored.path)
     spec = host.task(manifest.task)
-    dataset = load_dataset(spec, _file_of(data), running.pop("reading"))
-    check_targets(spec, dataset, manifest.labels)  # before the backbone is loaded, which takes longer
-    print_notes(dataset.notes)
+    reading = running.pop("reading")
+    dataset = load_dataset(spec, _file_of(data), reading)
+    notes = check_evaluation(spec, dataset, manifest)  # before the backbone is loaded, which takes longer
+    if reading.strict:
+        refuse_doubtful(notes)
+    print_notes(notes)
     about = {"adapter": stored.ref, "rows": len(dataset.examples), "sha256": dataset.sha256}
     # The report is opened before the evaluation, so that a file that cannot be written fails early.
     with nullcontext() if report is None else whole_file(report) as file:
@@ -70,8 +78,8 @@ def command(
         if file is not None:
             file.write(json.dumps({**about, "metrics": metrics}, ensure_ascii=False, indent=2) + "\n")
     if as_json:
-        notes = [each.to_json() for each in dataset.notes]
-        emit_json({**about, "metrics": scalar_metrics(metrics), "notes": notes})
+        shown = [each.to_json() for each in notes]
+        emit_json({**about, "metrics": scalar_metrics(metrics), "notes": shown})
     else:
         _print(f"{stored.ref} on {dataset.source}, {counted(len(dataset.examples), 'row')}", metrics)
 
@@ -94,6 +102,9 @@ def _print(title: str, metrics: Mapping[str, Any]) -> None:
     say(title)
     table(("metric", "value"), _flat(metrics), right=["value"])
     print_label_tables(metrics, "--report writes all")
+    if isinstance(table_of := metrics.get("confusion"), Mapping) and (pairs := most_confused(table_of)):
+        say()
+        table(("label", "predicted as", "rows"), pairs, right=["rows"])
 
 
 def _flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -101,3 +112,16 @@ def _flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     groups = {f"{name} ": group for name, group in metrics.items() if isinstance(group, Mapping)}
     for prefix, group in {"": metrics, **groups}.items():
         yield from ((prefix + name, format_metric(value)) for name, value in scalar_metrics(group).items())
+
+
+def most_confused(confusion: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    """Return the most frequent wrong predictions: (label, predicted label, rows). confusion: in either form."""
+    labels, rows = confusion.get("labels", []), confusion.get("rows", [])
+    pairs = [tuple(pair) for pair in confusion.get("pairs", [])]
+    pairs += [
+        (right, guess, count)
+        for right, row in zip(labels, rows, strict=True)
+        for guess, count in zip(labels, row, strict=True)
+        if count and right != guess
+    ]
+    return sorted(pairs, key=lambda pair: -pair[2])[:_PAIRS_SHOWN]

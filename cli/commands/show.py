@@ -8,13 +8,15 @@ from typing import Any
 
 import click
 
-from onetrunk.adapters.errors import OneTrunkError
+from onetrunk.adapters.errors import OneTrunkError, first_few
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.cli.label_tables import print_label_tables
 from onetrunk.cli.number_format import counted, metric_rows, size, weight_bytes
 from onetrunk.cli.output import emit_json, json_option, say, table
+
+_LABELS_SHOWN = 20
 
 
 @click.command("show")
@@ -94,7 +96,7 @@ def _about(stored: StoredVersion, manifest: Manifest, lineage: list[str]) -> Ite
         yield "origin", f"{stored.origin}, following {stored.origin.follows}{use}"
     yield "task", f"{manifest.task}, of {manifest.plugin.distribution} {manifest.plugin.version}"
     yield "level", manifest.level + ("" if manifest.pooling is None else f", pooling {manifest.pooling}")
-    yield counted(len(manifest.labels), "label"), ", ".join(manifest.labels)
+    yield counted(len(manifest.labels), "label"), first_few(manifest.labels, _LABELS_SHOWN)
     backbone, trained = manifest.backbone, manifest.parameters.trained
     yield "backbone", f"{backbone.name}, {counted(backbone.layers, 'layer')} of {backbone.hidden_size}"
     yield "revision", backbone.revision or "-"

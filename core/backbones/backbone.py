@@ -112,7 +112,6 @@ class Backbone:
         tokenizer = _read_tokenizer(name, folder)
         _check_tokens(name, tokenizer, config)
         tokenizer_fingerprint = _tokenizer_fingerprint(tokenizer)
-        first = int(config.pad_token_id) + 1 if family.positions_after_padding else 0
         return cls(
             name=name,
             revision=commit,
@@ -121,7 +120,7 @@ class Backbone:
             family=family,
             config=config,
             shapes={key: tuple(tensor.shape) for key, tensor in tensors.items()},
-            encoder=TextEncoder(tokenizer, int(config.max_position_embeddings) - first, first),
+            encoder=_text_encoder(tokenizer, config, family),
             pooler=pooler,
             pooling=_declared_pooling(name, folder),
             fingerprint=fingerprint(tensors),
@@ -179,6 +178,23 @@ class Backbone:
     def first_position(self) -> int:
         """Index of the position embedding of a sequence's first token."""
         return self.encoder.first_position
+
+
+def load_text_encoder(name_or_path: str | Path = DEFAULT_BACKBONE) -> TextEncoder:
+    """Load the tokenizer of a backbone without its weights. Raises the errors of `Backbone.load`."""
+    name = str(name_or_path)
+    found, _ = locate(name, None)
+    folder = found.absolute()
+    config = read_config(name, folder)
+    tokenizer = _read_tokenizer(name, folder)
+    _check_tokens(name, tokenizer, config)
+    return _text_encoder(tokenizer, config, FAMILIES.get(config.model_type))
+
+
+def _text_encoder(tokenizer: Any, config: Any, family: Family | None) -> TextEncoder:
+    after_padding = family is not None and family.positions_after_padding
+    first = int(config.pad_token_id) + 1 if after_padding else 0
+    return TextEncoder(tokenizer, int(config.max_position_embeddings) - first, first)
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tokenizers.normalizers import NFC
+from tokenizers.normalizers import Sequence as Normalizers
 
 from onetrunk.core.tasks import Span
 
@@ -51,8 +53,11 @@ class Encoded:
 class TextEncoder:
     """Encodes texts with a fast tokenizer. Thread-safe.
 
-    tokenizer: a fast tokenizer of transformers. The constructor turns its truncation and padding off. Do not change
-        its settings afterwards: a change while another thread tokenises raises "Already borrowed".
+    Texts are composed (NFC) before anything else, so that "é" has the same tokens however it was typed. Offsets
+    count the characters of the text as it was given.
+
+    tokenizer: a fast tokenizer of transformers. The constructor adds NFC, and turns truncation and padding off. Do
+        not change its settings afterwards: a change while another thread tokenises raises "Already borrowed".
     max_tokens: largest number of tokens of a window, special tokens included.
     first_position: index of the position embedding of a window's first token (0 for BERT, padding id + 1 for
         RoBERTa).
@@ -62,6 +67,8 @@ class TextEncoder:
         self._tokenizer = tokenizer.backend_tokenizer
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        own = self._tokenizer.normalizer
+        self._tokenizer.normalizer = NFC() if own is None else Normalizers([NFC(), own])
         self._before, self._after = tokenizer.cls_token_id, tokenizer.sep_token_id
         self.unknown = tokenizer.unk_token_id
         self.first_position = first_position

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from onetrunk.adapters.errors import first_few
 from onetrunk.core.data.lines import DataSource, source_name
 from onetrunk.core.data.normalize import Normalizer
-from onetrunk.core.data.notes import Note
+from onetrunk.core.data.notes import Note, task_notes
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import read_records
+from onetrunk.core.data.text_forms import LABELS_SHOWN, label_counts, nfc_target
 from onetrunk.core.errors import DataError, PluginError
-from onetrunk.core.tasks import Example, Labels, Targets, TaskSpec
+from onetrunk.core.tasks import IGNORE, Example, Labels, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling, notes_on, targets_of
+from onetrunk.core.tasks.unknown_labels import known_targets
 
 FAULTS_SHOWN = 5
 """The number of faulty lines that one message lists; further ones are only counted."""
+
+_STEP = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +72,16 @@ class _Faults:
         raise DataError(where, message, [*also, self.hint] if self.hint else also)
 
 
-def load_dataset(spec: TaskSpec, path: DataSource, options: ReadOptions = AS_WRITTEN) -> Dataset:
-    """Read a whole file, or Python objects, as examples of the task `spec`.
+def load_dataset(
+    spec: TaskSpec,
+    path: DataSource,
+    options: ReadOptions = AS_WRITTEN,
+    advance: Callable[[int], None] = lambda _records: None,
+) -> Dataset:
+    """Read a whole file, or Python objects, as examples of the task `spec`. Labels are composed (NFC).
 
     path, options: see `read_records`.
+    advance: called with the number of records that were read since its last call.
     Raises DataError for a record that breaks the format of the file, and for records that `TaskSpec.read` rejects
     with ValueError; the message lists up to `FAULTS_SHOWN` lines, or one fault that all rows of a table have.
     Raises TaskSpecError, with file and line, if `read` raises any other exception; PluginError for a target that
@@ -80,12 +92,15 @@ def load_dataset(spec: TaskSpec, path: DataSource, options: ReadOptions = AS_WRI
     columns: tuple[str, ...] = ()
     notes: list[Note] = []
     normalizer = Normalizer(path, options, spec.level)
-    for source in read_records(path, options, notes):
+    for number, source in enumerate(read_records(path, options, notes), 1):
         columns = source.columns
+        if number % _STEP == 0:
+            advance(_STEP)
         try:
             record = normalizer.normalize(source.record, source.where, source.class_names)
             with calling(spec, "read", source.where, passing=(ValueError,)):
-                examples.append(replace(spec.read(record), where=source.where))
+                example = spec.read(record)
+            examples.append(replace(example, target=nfc_target(example.target), where=source.where))
         except ValueError as fault:
             faults.add(source.where, str(fault))
         else:
@@ -94,17 +109,51 @@ def load_dataset(spec: TaskSpec, path: DataSource, options: ReadOptions = AS_WRI
     faults.hint = normalizer.hint()
     faults.raise_any(name, len(examples) + faults.count, columns)
     notes += normalizer.notes(name)
-    notes += [Note("task", text, name) for text in notes_on(spec, examples)]
+    notes += task_notes(notes_on(spec, examples), name)
     return Dataset(tuple(examples), name, content_sha256(examples), columns, tuple(notes))
 
 
-def check_targets(spec: TaskSpec, dataset: Dataset, labels: Labels) -> list[Targets]:
+@dataclass(frozen=True, slots=True)
+class CheckedTargets:
+    """The targets of a data set, which are valid for the labels of an adapter.
+
+    targets: of each example, with `IGNORE` for a unit whose label the adapter lacks.
+    unknown: the labels that the adapter lacks, by index of the example.
+    """
+
+    targets: tuple[Targets, ...]
+    unknown: Mapping[int, Labels]
+
+
+def check_targets(
+    spec: TaskSpec, dataset: Dataset, labels: Labels, *, allow_unknown: bool = False
+) -> CheckedTargets:
     """Return the targets of all examples, and check that they are valid for `labels`.
 
+    allow_unknown: whether the data is for evaluation, in which examples with unknown labels count as missed, unless
+        nothing has a known label.
     Raises DataError that lists the lines with an unknown label, a number that is not finite, or integers mixed with
     floats.
     """
-    return _targets(spec, dataset, dataset.examples, labels)
+    checked = _targets(spec, dataset, dataset.examples, labels, allow_unknown)
+    if checked.unknown and all(target == IGNORE for own in checked.targets for target in own):
+        return _targets(spec, dataset, dataset.examples, labels)  # it raises DataError
+    return checked
+
+
+def unknown_label_notes(spec: TaskSpec, dataset: Dataset, unknown: Mapping[int, Labels]) -> list[Note]:
+    """Return a note on the examples with labels that the adapter lacks, if there are any.
+
+    unknown: see `CheckedTargets`.
+    """
+    if not unknown:
+        return []
+    rows = Counter(name for labels in unknown.values() for name in label_counts(labels, spec.level))
+    names = first_few([f"{label} ({count})" for label, count in rows.most_common()], LABELS_SHOWN)
+    have = "1 row has a label" if len(unknown) == 1 else f"{len(unknown):,} rows have labels"
+    message = f"{have} that the training data lacks: {names}; they count as missed"
+    first = dataset.examples[min(unknown)].where
+    return [Note("unknown-labels", message, dataset.source, len(unknown), first)]
 
 
 def check_any_missing(spec: TaskSpec, dataset: Dataset) -> None:
@@ -127,18 +176,32 @@ def content_sha256(examples: Sequence[Example]) -> str:
     return digest.hexdigest()
 
 
-def _targets(spec: TaskSpec, dataset: Dataset, examples: Sequence[Example], labels: Labels) -> list[Targets]:
+def _targets(
+    spec: TaskSpec,
+    dataset: Dataset,
+    examples: Sequence[Example],
+    labels: Labels,
+    allow_unknown: bool = False,
+) -> CheckedTargets:
     faults = _Faults()
     found: list[Targets] = []
+    unknown: dict[int, Labels] = {}
     before: Targets = ()
-    for example in examples:
+    for index, example in enumerate(examples):
         try:
-            found.append(targets_of(spec, example, labels, before))
-            before = found[-1] or before
+            if allow_unknown:
+                targets, missing = known_targets(spec, example, labels, before)
+            else:
+                targets, missing = targets_of(spec, example, labels, before), ()
         except ValueError as fault:
             faults.add(example.where or dataset.source, str(fault))
+            continue
+        found.append(targets)
+        before = targets or before
+        if missing:
+            unknown[index] = missing
     faults.raise_any(dataset.source, len(dataset.examples), dataset.columns)
-    return found
+    return CheckedTargets(tuple(found), unknown)
 
 
 def canonical(value: object) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
-from onetrunk.core.tasks import JSONObject
+from onetrunk.core.errors import DataError
+from onetrunk.core.tasks import JSONObject, TaskNote
+
+DOUBTFUL = frozenset({"same-text-two-labels", "leak", "look-alike-labels", "unknown-labels"})
+"""The kinds of notes that put a result in doubt; `--strict` makes them errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +55,16 @@ class NoteTally:
             Note(kind, f"{message}: {count}", source, count, where)
             for (kind, message), (count, where) in self.found.items()
         ]
+
+
+def task_notes(notes: Iterable[TaskNote], source: str) -> list[Note]:
+    """Return the notes of a task on the data set `source`."""
+    return [Note(each.kind, each.message, source, each.count, each.where) for each in notes]
+
+
+def refuse_doubtful(notes: Iterable[Note]) -> None:
+    """Raise DataError that lists the notes of the kinds `DOUBTFUL`, if there are any. `--strict` asks for this."""
+    lines = [(each.where or each.source, each.message) for each in notes if each.kind in DOUBTFUL]
+    if lines:
+        (where, message), *others = lines
+        raise DataError(where, message, [f"{place}: {text}" for place, text in others])

@@ -11,6 +11,7 @@ from onetrunk.core.data.dataset import Dataset, canonical, content_sha256
 from onetrunk.core.data.lines import DataSource
 from onetrunk.core.data.readers import SUFFIXES, split_suffix
 from onetrunk.core.data.stratified import draw_stratified
+from onetrunk.core.data.text_forms import text_groups
 from onetrunk.core.errors import DataError, UsageError
 from onetrunk.core.tasks import Example
 
@@ -35,14 +36,16 @@ def hold_out(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[Da
     """Split `dataset` into (train, dev) with about `fraction` of the examples in dev, each part in file order.
 
     The sample is stratified by label, or by the set of labels if a target is a sequence; see `draw_stratified`.
-    Train keeps at least one example with each label. The result is the same on every platform.
+    All examples with the same text (see `text_key`) are on one side. A text with more copies than the sample has
+    rows stays in train, unless there are no others. Train keeps at least one example with each label. The result is
+    the same on every platform.
     Raises UsageError unless 0 < fraction < 1; DataError if no example can be held out.
     """
     if not 0 < fraction < 1:
         raise UsageError(f"the fraction to hold out is {fraction}; expected a number between 0 and 1")
-    chosen = draw_stratified([_labels_of(example.target) for example in dataset.examples], fraction, seed)
+    chosen = _draw_texts(dataset.examples, fraction, seed)
     if not chosen:
-        few = "too few rows to hold out a dev split: each label needs at least two"
+        few = "too few rows to hold out a dev split: each label needs at least two, with different texts"
         raise DataError(dataset.source, f"{few}; add rows, or give a dev file")
     share = f"{100 * fraction:g} % held out, seed {seed}"
     train = [example for row, example in enumerate(dataset.examples) if row not in chosen]
@@ -77,6 +80,21 @@ def find_evaluation(folder: str | Path) -> Path:
     if file is None:
         raise _missing(folder, "test or dev")
     return file
+
+
+def _draw_texts(examples: Sequence[Example], fraction: float, seed: int) -> set[int]:
+    """Return the indices of the sampled examples; those with the same text are sampled together or not at all."""
+    groups = list(text_groups(examples).values())
+    largest = max(1, round(fraction * len(examples)))
+    for drawn in ([group for group in groups if len(group) <= largest], groups):
+        labels = [
+            tuple(sorted({label for row in group for label in _labels_of(examples[row].target)}))
+            for group in drawn
+        ]
+        firsts = [group[0] for group in drawn]  # so that a few copies do not change the whole sample
+        if chosen := draw_stratified(labels, fraction, seed, firsts):
+            return {row for index in chosen for row in drawn[index]}
+    return set()
 
 
 def _part(dataset: Dataset, examples: Sequence[Example], source: str) -> Dataset:

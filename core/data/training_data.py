@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from onetrunk.core.data.dataset import Dataset, check_any_missing, check_targets, load_dataset
-from onetrunk.core.data.notes import Note
+from onetrunk.adapters.errors import first_few
+from onetrunk.core.data.checks import check_rows, check_splits, missing_parent_labels
+from onetrunk.core.data.dataset import (
+    Dataset,
+    check_any_missing,
+    check_targets,
+    load_dataset,
+    unknown_label_notes,
+)
+from onetrunk.core.data.lines import DataSource
+from onetrunk.core.data.notes import Note, refuse_doubtful
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.splits import Splits, find_splits, hold_out
 from onetrunk.core.errors import DataError
@@ -60,32 +69,56 @@ def read_train_data(
     options: how to read the files.
     Raises DataError, with file and line, for invalid data; TaskSpecError if the code of the task fails.
     """
-    files = _with_folder(files)
-    data = load_dataset(spec, files.train, options)
+    given = {split: load_dataset(spec, file, options) for split, file in split_files(files).items()}
+    data = train_data_of(spec, given, seed, labels)
+    if options.strict:
+        refuse_doubtful(data.notes)
+    return data
+
+
+def train_data_of(
+    spec: TaskSpec, given: Mapping[str, Dataset], seed: int = 0, labels: Labels | None = None
+) -> TrainData:
+    """Check the splits `given`, by name, together, and hold a dev split out if there is none.
+
+    seed, labels, errors: see `read_train_data`.
+    """
+    data = given["train"]
     check_any_missing(spec, data)  # before labels are collected from the examples
-    held_out = files.dev is None
-    parts = hold_out(data, seed=seed) if files.dev is None else (data, load_dataset(spec, files.dev, options))
-    test = None if files.test is None else load_dataset(spec, files.test, options)
     known = _labels(spec, data) if labels is None else labels
-    for dataset in parts:
-        _check_any_label(dataset.source, check_targets(spec, dataset, known), known)
-    if test is not None:
-        check_targets(spec, test, known)
-    read = (data, test) if held_out else (data, parts[1], test)
-    notes = [note for own in read if own is not None for note in own.notes]
-    if held_out:
-        notes += _held_out_notes(data.source, *parts, seed)
-    return TrainData(parts[0], parts[1], test, known, held_out, tuple(notes))
+    notes = [note for dataset in given.values() for note in dataset.notes]
+    notes += _check_targets(spec, given, known)
+    notes += [note for dataset in given.values() for note in check_rows(dataset, spec.level)]
+    notes += check_splits(given, spec.level)
+    if labels is not None:
+        notes += missing_parent_labels(data, labels, spec.level)
+    train, dev, held_out = data, given.get("dev"), False
+    if dev is None:
+        (train, dev), held_out = hold_out(data, seed=seed), True
+        for part in (train, dev):
+            _check_any_label(part.source, check_targets(spec, part, known).targets, known)
+        notes += _held_out_notes(data.source, train, dev, seed)
+    return TrainData(train, dev, given.get("test"), known, held_out, tuple(notes))
 
 
-def _with_folder(files: Splits) -> Splits:
-    """Return `files` with those of the folder `files.train`, if it is one."""
-    train = files.train
-    if not isinstance(train, str | Path) or train == "-" or not os.path.isdir(train):  # isdir never raises
-        return files
-    found = find_splits(train)
-    dev = found.dev if files.dev is None else files.dev
-    return Splits(found.train, dev, found.test if files.test is None else files.test)
+def _check_targets(spec: TaskSpec, given: Mapping[str, Dataset], labels: Labels) -> Iterator[Note]:
+    """Check the targets of the splits. Yield notes on labels of dev and test that are not in `labels`."""
+    for split, dataset in given.items():
+        checked = check_targets(spec, dataset, labels, allow_unknown=split != "train")
+        if split != "test":
+            _check_any_label(dataset.source, checked.targets, labels)
+        yield from unknown_label_notes(spec, dataset, checked.unknown)
+
+
+def split_files(files: Splits) -> dict[str, DataSource]:
+    """Return the data by split, without splits that have none; for a folder under `train`, its files."""
+    train, dev, test = files.train, files.dev, files.test
+    if isinstance(train, str | Path) and train != "-" and os.path.isdir(train):  # isdir never raises
+        found = find_splits(train)
+        train = found.train
+        dev, test = found.dev if dev is None else dev, found.test if test is None else test
+    named = {"train": train, "dev": dev, "test": test}
+    return {split: data for split, data in named.items() if data is not None}
 
 
 def _held_out_notes(source: str, train: Dataset, dev: Dataset, seed: int) -> list[Note]:
@@ -106,7 +139,7 @@ def _check_any_label(source: str, targets: Iterable[Targets], labels: Labels) ->
     Training learns nothing from such a train split, and such a dev split cannot select an epoch.
     """
     if not any(isinstance(target, float) or target >= 0 for own in targets for target in own):
-        raise DataError(source, f"no row has one of the labels: {', '.join(labels[:20]) or 'none'}")
+        raise DataError(source, f"no row has one of the labels: {first_few(labels, 20) or 'none'}")
 
 
 def _labels(spec: TaskSpec, data: Dataset) -> Labels:

@@ -26,8 +26,9 @@ from onetrunk.core.inference.logits import (
 from onetrunk.core.inference.registry import AdapterRegistry, Resolve
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Example, JSONObject
-from onetrunk.core.tasks.guarded_calls import calling, json_of
+from onetrunk.core.tasks.guarded_calls import calling
 from onetrunk.core.tasks.prediction import Prediction, check_strings
+from onetrunk.core.tasks.unknown_labels import task_metrics
 from onetrunk.core.trunk.build import trunk_of
 
 CHUNK = 2048
@@ -144,11 +145,12 @@ class OneTrunk:
         batch_tokens: int = BATCH_TOKENS,
         advance: Callable[[int], None] = ignore,
     ) -> JSONObject:
-        """Return the metrics of a loaded adapter on `dataset`. Raises DataError for a label that it lacks."""
+        """Return the metrics of a loaded adapter on `dataset`. Rows with labels that it lacks count as missed."""
         with self.registry.in_use([reference]) as (adapter,):
-            check_targets(adapter.spec, dataset, adapter.labels)
+            checked = check_targets(adapter.spec, dataset, adapter.labels, allow_unknown=True)
             logits = self.logits(dataset.examples, adapter, batch_tokens, advance)
-        return json_of(adapter.spec, "evaluate", dataset.examples, logits, adapter.labels, adapter.settings)
+        spec, labels, settings = adapter.spec, adapter.labels, adapter.settings
+        return task_metrics(spec, dataset.examples, logits, labels, settings, checked.unknown)
 
     def logits(
         self,

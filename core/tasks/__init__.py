@@ -25,7 +25,9 @@ from onetrunk.core.tasks.spec import (
     Rows,
     Span,
     Targets,
+    TaskNote,
     TaskSpec,
+    UnknownLabel,
     label_faults,
 )
 from onetrunk.core.tasks.text_tasks import best_index, label_index, label_name, labelled_text, make_text_head
@@ -51,7 +53,9 @@ __all__ = [
     "Span",
     "StepEvent",
     "Targets",
+    "TaskNote",
     "TaskSpec",
+    "UnknownLabel",
     "best_index",
     "checked_entities",
     "cross_entropy",

@@ -17,7 +17,7 @@ import pluggy
 from onetrunk.adapters.format import strict_json
 from onetrunk.core import errors
 from onetrunk.core.errors import OneTrunkError, TaskSpecError
-from onetrunk.core.tasks.spec import Example, JSONObject, Labels, Targets, TaskSpec
+from onetrunk.core.tasks.spec import Example, JSONObject, Labels, Targets, TaskNote, TaskSpec
 
 _LARGEST = 3.4028234e38
 """The largest float32, the type of float targets."""
@@ -102,15 +102,18 @@ def _number(value: object) -> int | float:
     raise ValueError(f"the target {value!r} is neither an integer of 64 bits nor a finite float")
 
 
-def notes_on(spec: TaskSpec, examples: Sequence[Example]) -> tuple[str, ...]:
-    """Return the task's notes on a data set. Raises TaskSpecError unless they are strings."""
+def notes_on(spec: TaskSpec, examples: Sequence[Example]) -> tuple[TaskNote, ...]:
+    """Return the task's notes on a data set; a string becomes a note of the kind `task`.
+
+    Raises TaskSpecError unless they are strings and TaskNotes.
+    """
     if spec.notes is None:
         return ()
     with calling(spec, "notes"):
         notes = tuple(spec.notes(examples))
-    if odd := [note for note in notes if not isinstance(note, str)]:
-        raise TaskSpecError(spec.name, [f"notes returns {odd[0]!r}, expected strings"])
-    return notes
+    if odd := [note for note in notes if not isinstance(note, str | TaskNote)]:
+        raise TaskSpecError(spec.name, [f"notes returns {odd[0]!r}, expected strings or TaskNotes"])
+    return tuple(TaskNote("task", note) if isinstance(note, str) else note for note in notes)
 
 
 def reason(error: BaseException, location: str) -> str:

@@ -6,6 +6,7 @@ that is never predicted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,13 @@ from onetrunk.core.tasks.spec import JSONObject
 
 Floats = npt.NDArray[np.float64]
 Indices = Sequence[int] | npt.NDArray[np.int64]
+
+DENSE_LABELS = 200
+"""The most labels of a confusion matrix; with more labels, it is a list of pairs."""
+MOST_PAIRS = 1000
+"""The most pairs of a confusion matrix that is a list of pairs."""
+MOST_LABELS = 2000
+"""The most labels of `per_label`: the metrics of an adapter are stored in `task.json`, whose size is limited."""
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> Floats:
@@ -40,18 +48,24 @@ def accuracy(gold: Indices, predicted: Indices) -> float | None:
     return ratio(sum(int(right == guess) for right, guess in pairs), len(pairs))
 
 
-def confusion(gold: Indices, predicted: Indices, labels: int) -> npt.NDArray[np.int64]:
-    """Return the confusion matrix, (labels, labels): rows are gold labels, columns are predictions.
+def confusion(gold: Indices, predicted: Indices, labels: Sequence[str]) -> JSONObject:
+    """Return {labels, rows}: the rows of the matrix are gold labels, its columns are predictions.
 
+    With more than `DENSE_LABELS` labels the result is {pairs}: [gold label, predicted label, count] of the wrong
+    predictions, the most frequent `MOST_PAIRS` pairs first.
     Raises ValueError for unequal lengths, IndexError for a label outside 0..labels - 1.
     """
     if len(gold) != len(predicted):
         raise ValueError(
             f"{len(gold)} gold labels, but {len(predicted)} predicted labels; expected equal numbers"
         )
-    table = np.zeros((labels, labels), dtype=np.int64)
-    np.add.at(table, (np.asarray(gold, dtype=np.int64), np.asarray(predicted, dtype=np.int64)), 1)
-    return table
+    if len(labels) <= DENSE_LABELS:
+        table = np.zeros((len(labels), len(labels)), dtype=np.int64)
+        np.add.at(table, (np.asarray(gold, dtype=np.int64), np.asarray(predicted, dtype=np.int64)), 1)
+        return {"labels": list(labels), "rows": table.tolist()}
+    wrong = Counter((right, guess) for right, guess in zip(gold, predicted, strict=True) if right != guess)
+    ranked = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:MOST_PAIRS]
+    return {"pairs": [[labels[right], labels[guess], count] for (right, guess), count in ranked]}
 
 
 def precision_recall_f1(hits: int, predicted: int, actual: int) -> dict[str, float | None]:
@@ -67,27 +81,37 @@ def precision_recall_f1(hits: int, predicted: int, actual: int) -> dict[str, flo
     }
 
 
-def per_label(table: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, JSONObject]:
+def per_label(gold: Indices, predicted: Indices, labels: Sequence[str]) -> dict[str, JSONObject]:
     """Return {label: {precision, recall, f1, support}}; support is the number of gold items with the label.
 
-    table: (labels, labels), from `confusion`.
+    With more than `MOST_LABELS` labels, those with the largest support are returned.
     """
-    predicted, actual = table.sum(axis=0).tolist(), table.sum(axis=1).tolist()
-    hits = table.diagonal().tolist()
+    hits, found, actual = _counts(gold, predicted, len(labels))
+    kept: Sequence[int] = range(len(labels))
+    if len(labels) > MOST_LABELS:
+        kept = sorted(sorted(kept, key=lambda i: -actual[i])[:MOST_LABELS])
     return {
-        label: {**precision_recall_f1(hits[i], predicted[i], actual[i]), "support": actual[i]}
-        for i, label in enumerate(labels)
+        labels[i]: {**precision_recall_f1(hits[i], found[i], actual[i]), "support": actual[i]} for i in kept
     }
 
 
-def macro_f1(table: npt.NDArray[np.int64]) -> float | None:
-    """Return the mean F1 over the labels that occur in the gold labels or in the predictions; None without labels.
+def macro_f1(gold: Indices, predicted: Indices) -> float | None:
+    """Return the mean F1 over the labels that occur in `gold` or `predicted`; None if there are none."""
+    counts = _counts(gold, predicted, 1 + max((*gold, *predicted), default=0))
+    scores = [
+        2 * hits / (found + actual) for hits, found, actual in zip(*counts, strict=True) if found + actual
+    ]
+    return sum(scores) / len(scores) if scores else None
 
-    table: (labels, labels), from `confusion`.
-    """
-    seen = table.sum(axis=0) + table.sum(axis=1)
-    scores = 2 * table.diagonal()[seen > 0] / seen[seen > 0]
-    return float(scores.mean()) if len(scores) else None
+
+def _counts(gold: Indices, predicted: Indices, labels: int) -> tuple[list[int], list[int], list[int]]:
+    """Return for each label the number of right predictions, of predictions, and of gold items."""
+    right = [label for label, guess in zip(gold, predicted, strict=True) if label == guess]
+    hits, found, actual = (
+        np.bincount(np.asarray(each, dtype=np.int64), minlength=labels).tolist()
+        for each in (right, predicted, gold)
+    )
+    return hits, found, actual
 
 
 def ratio(part: float, whole: float) -> float | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from onetrunk.adapters.errors import first_few
 from onetrunk.adapters.format.bounds import MAX_PROBE
 from onetrunk.core.errors import TaskSpecError
 
@@ -32,6 +33,8 @@ Record = Mapping[str, Any]
 JSONObject = dict[str, Any]
 Targets = tuple[int, ...] | tuple[float, ...]
 """The targets of one text for the loss: all integers, or all floats."""
+
+_LABELS_SHOWN = 20
 
 IGNORE = -100
 """The target of a unit without a label; the loss ignores the unit."""
@@ -61,6 +64,36 @@ class Example:
     words: tuple[Span, ...] = ()
     where: str = ""
     remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskNote:
+    """What a task has to say about the examples of a data set, although it is no error.
+
+    kind: a fixed identifier for programs, such as `entities-trimmed`.
+    message: one sentence with the count.
+    count: the number of rows, entities or labels concerned; 0 if nothing is counted.
+    where: `file:line` of the first one; "" if no line can be named.
+    """
+
+    kind: str
+    message: str
+    count: int = 0
+    where: str = ""
+
+
+class UnknownLabel(ValueError):
+    """The target of an example has the label `name`, which the adapter lacks.
+
+    kind, known: what such a name is called, and the known names, for the message.
+    labels: the labels that the adapter would need for `name`; by default `name` itself.
+    """
+
+    def __init__(
+        self, name: str, known: Sequence[str], labels: Sequence[str] = (), kind: str = "label"
+    ) -> None:
+        super().__init__(f"unknown {kind} {name!r}; known: {first_few(known, _LABELS_SHOWN)}")
+        self.labels = tuple(labels) or (name,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +170,10 @@ class TaskSpec:
         non-empty strings. The function raises ValueError if the examples have no labels.
     targets: (example, labels) → the numbers for the loss. Either all are integers, usually one label index per
         unit, with `IGNORE` for a unit to leave out; or all are finite floats, for a regression. All examples of a
-        task return the same type; bool is not allowed. Raises ValueError for an unknown label, and for an example
-        whose target is None if the task cannot train on it. The core calls it for such examples with labels = ()
-        before it collects the labels.
+        task return the same type; bool is not allowed. Raises `UnknownLabel` for labels that are not in `labels`:
+        in dev and test data, such an example counts as missed. Raises ValueError for an example whose target is
+        None if the task cannot train on it. The core calls it for such examples with labels = () before it
+        collects the labels.
     make_head: `HeadContext` → a module that maps (hidden states (T, H) float32, `Rows`) → logits (units, any size).
         Its weights are float32, also if the encoder runs in bf16 or int8.
     loss: (logits of a batch (units, any size) float32, concatenated targets of its texts, class weights (labels,)
@@ -148,14 +182,16 @@ class TaskSpec:
     decode: (example, logits of this text (units, labels) float32, labels, settings) → the prediction as JSON.
         Settings are what `calibrate` returned, {} without it.
     evaluate: (examples with targets, logits of each, labels, settings) → metrics as JSON. Numbers at the top level
-        are printed (None is an undefined metric); nested objects appear only in JSON output.
+        are printed (None is an undefined metric); nested objects appear only in JSON output. If the examples have
+        labels that the adapter lacks, these come last in `labels`, and their logits are minus infinity.
     primary: the metric that selects the best epoch; higher is better, and None counts as 0. Epochs with the value 0
         do not count towards `patience`; if all epochs have the value 0, the last one is the best.
     calibrate: (dev examples, logits of each, labels) → the settings for `decode` and `evaluate` as JSON. Called
-        after each epoch, before `evaluate` on dev; the settings of the best epoch are stored with the adapter.
+        after each epoch, before `evaluate` on dev; the settings of the best epoch are stored with the adapter. It
+        does not get examples with labels that the adapter lacks.
     split: text → word spans; required for level `token`.
-    notes: examples of one data set → notes for the user, such as the number of `remarks`. `train` and `eval` print
-        them with the name of the file.
+    notes: examples of one data set → notes for the user, such as the number of `remarks`. `train`, `eval` and
+        `check` print them with the name of the file.
     probe: texts whose logits are stored with each adapter, and compared with new ones whenever it is loaded.
     """
 
@@ -172,7 +208,7 @@ class TaskSpec:
     primary: str
     calibrate: Callable[[Sequence[Example], Sequence[np.ndarray], Labels], JSONObject] | None = None
     split: Callable[[str], tuple[Span, ...]] | None = None
-    notes: Callable[[Sequence[Example]], Sequence[str]] | None = None
+    notes: Callable[[Sequence[Example]], Sequence[str | TaskNote]] | None = None
     probe: tuple[str, ...] = field(default=DEFAULT_PROBE)
 
     def __post_init__(self) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from onetrunk.adapters.errors import first_few
-from onetrunk.core.tasks.spec import Example, HeadContext, Labels, Record
+from onetrunk.core.tasks.spec import Example, HeadContext, Labels, Record, UnknownLabel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,10 +68,10 @@ def best_index(logits: np.ndarray) -> int:
 
 
 def label_index(example: Example, labels: Labels) -> int:
-    """Return the index of the target in `labels`. Raises ValueError for a missing or an unknown target."""
+    """Return the index of the target in `labels`. Raises UnknownLabel, and ValueError for a missing target."""
     if example.target is None:
         raise ValueError("the record has no label")
     try:
         return labels.index(example.target)
     except ValueError:
-        raise ValueError(f"unknown label {example.target!r}; known: {first_few(labels, 20)}") from None
+        raise UnknownLabel(example.target, labels) from None

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.tokenization import Encoded
-from onetrunk.core.errors import DataError
+from onetrunk.core.data.dataset import Dataset, check_targets
 from onetrunk.core.inference.logits import encode_examples
 from onetrunk.core.tasks import Example, Labels, Targets, TaskSpec
-from onetrunk.core.tasks.guarded_calls import targets_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +20,13 @@ class EncodedDataset:
 
     encoded: the token ids of each example.
     targets: the targets of each example. The targets of all examples are integers, or all are floats.
+    unknown: the labels that the adapter lacks, by index of the example.
     """
 
     examples: tuple[Example, ...]
     encoded: tuple[Encoded, ...]
     targets: tuple[Targets, ...]
+    unknown: Mapping[int, Labels] = field(default_factory=dict)
 
     @property
     def tokens(self) -> list[int]:
@@ -40,19 +41,18 @@ class EncodedDataset:
 
 
 def encode_dataset(
-    spec: TaskSpec, backbone: Backbone, examples: Sequence[Example], labels: Labels
+    spec: TaskSpec,
+    backbone: Backbone,
+    examples: Sequence[Example],
+    labels: Labels,
+    *,
+    allow_unknown: bool = False,
 ) -> EncodedDataset:
     """Tokenize the texts of `examples` and compute their targets.
 
+    allow_unknown: see `check_targets`.
     Raises DataError, with file and line, for an invalid target; TaskSpecError if the code of the task fails.
     """
     encoded = encode_examples(backbone.encoder, spec, examples)
-    targets: list[Targets] = []
-    before: Targets = ()
-    for example in examples:
-        try:
-            targets.append(targets_of(spec, example, labels, before))
-        except ValueError as fault:
-            raise DataError(example.where, str(fault)) from fault
-        before = targets[-1] or before
-    return EncodedDataset(tuple(examples), tuple(encoded), tuple(targets))
+    checked = check_targets(spec, Dataset(tuple(examples), "", ""), labels, allow_unknown=allow_unknown)
+    return EncodedDataset(tuple(examples), tuple(encoded), checked.targets, checked.unknown)

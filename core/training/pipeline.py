@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.store import Store, StoredVersion
@@ -23,6 +24,7 @@ from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.training.encoded_dataset import EncodedDataset, encode_dataset
 from onetrunk.core.training.loop import AdapterRun, train_together
 from onetrunk.core.training.manifest_builder import Destination, bare_manifest, data_record, store_adapter
+from onetrunk.core.training.parent_comparison import ParentResult, parent_notes
 from onetrunk.core.training.promotion import Promotion, decide, measure_current
 from onetrunk.core.training.run_state import NO_CALLBACK, FinishedRun, TrainingCallback, TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
@@ -61,8 +63,9 @@ class TrainResult:
     bytes: the size of the stored weight files; 0 if nothing is stored.
     loss: the mean training loss of the best epoch.
     run: the finished run, with a record of each epoch.
-    notes: on the data and on the training.
+    notes: on the data, and after them those on the training.
     promotion: whether the name means the new version; None if nothing is stored.
+    parent: the adapter that training started from; None for new weights.
     """
 
     stored: StoredVersion | None
@@ -75,6 +78,7 @@ class TrainResult:
     run: FinishedRun[Any]
     notes: tuple[Note, ...] = ()
     promotion: Promotion | None = None
+    parent: ParentResult | None = None
 
 
 Outcome = TrainResult | Exception
@@ -155,6 +159,10 @@ class _PreparedJob:
         trainable = TrainableAdapter(spec, job.data.labels, backbone, trunk, settings, start)
         self.run = TrainingRun(job.name, trainable, train, dev, with_plugins(job.callback, host))
         trainable.dry_run(dev)
+        self._parent: ParentResult | None = None
+        if job.start is not None:
+            before = trainable.evaluate_dev(dev, trainable.logits(dev)).metrics
+            self._parent = ParentResult(job.start.ref, read_manifest(job.start.path), before)
 
     def finish(self) -> TrainResult:
         """Evaluate the finished run, store its adapter, and promote it if it is not worse than the current version.
@@ -175,8 +183,11 @@ class _PreparedJob:
         )
         stored, promotion = self._stored(adapter, manifest, result)
         size = sum(file.stat().st_size for file in stored.path.glob("*.safetensors"))
-        notes = (*job.data.notes, *promotion.notes)
-        return replace(result, stored=stored, bytes=size, notes=notes, promotion=promotion)
+        notes = [*job.data.notes, *promotion.notes]
+        if self._parent is not None:
+            notes += parent_notes(trainable.spec, self._parent, job.data, result.metrics["dev"])
+        own = {"notes": tuple(notes), "promotion": promotion, "parent": self._parent}
+        return replace(result, stored=stored, bytes=size, **own)
 
     def _stored(
         self, adapter: Adapter, manifest: Manifest, result: TrainResult
@@ -228,7 +239,7 @@ def check_trainable(backbone: Backbone) -> None:
 def encode_splits(spec: TaskSpec, backbone: Backbone, data: TrainData) -> dict[str, EncodedDataset]:
     """Return the encoded splits of `data` by name. Raises the errors of `encode_dataset`."""
     return {
-        split: encode_dataset(spec, backbone, dataset.examples, data.labels)
+        split: encode_dataset(spec, backbone, dataset.examples, data.labels, allow_unknown=split != "train")
         for split, dataset in data.splits.items()
     }
 

@@ -18,6 +18,7 @@ from onetrunk.core.inference.adapter import Adapter, build_head, head_logits
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.tasks import JSONObject, Labels, Rows, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling, json_of
+from onetrunk.core.tasks.unknown_labels import task_metrics
 from onetrunk.core.training.encoded_dataset import EncodedDataset
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.trunk.base import Trunk
@@ -88,7 +89,7 @@ class Trainable(ABC):
         logits: one array (units, labels) per example.
         Raises TaskSpecError if the code of the task raises or does not return JSON.
         """
-        return json_of(self.spec, "evaluate", dataset.examples, logits, self.labels, decoder)
+        return task_metrics(self.spec, dataset.examples, logits, self.labels, decoder, dataset.unknown)
 
     def evaluate_dev(self, dev: EncodedDataset, logits: Sequence[np.ndarray]) -> DevResult:
         """Calibrate the decoder on dev, and compute the metrics on dev with it.
@@ -101,7 +102,9 @@ class Trainable(ABC):
         """
         decoder: JSONObject = {}
         if self.spec.calibrate is not None:
-            decoder = json_of(self.spec, "calibrate", dev.examples, logits, self.labels)
+            known = [i for i in range(len(dev.examples)) if i not in dev.unknown]
+            examples, rows = [dev.examples[i] for i in known], [logits[i] for i in known]
+            decoder = json_of(self.spec, "calibrate", examples, rows, self.labels)
         return DevResult(decoder, self.evaluate(dev, logits, decoder))
 
     def dry_run(self, dev: EncodedDataset) -> None:

@@ -112,9 +112,10 @@ def test_the_note_counts_the_entities_that_were_widened_and_shows_the_first() ->
         {"text": "no tags"},
     ]
     read = [replace(SPEC.read(row), where=f"f:{line}") for line, row in enumerate(rows, 1)]
-    assert notes_on(SPEC, read) == (
+    (note,) = notes_on(SPEC, read)
+    assert note.message == (
         "2 of 3 entities were widened to whole words for training and metrics; first: f:2: LOC 2:8 became 2:14, "
-        "'London-based'",
+        "'London-based'"
     )
     assert notes_on(SPEC, read[:1]) == ()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from onetrunk.adapters.errors import RemoteConflict, RemoteNotFound, RemoteUnreachable
+from onetrunk.adapters.errors import RemoteConflict, RemoteNotFound, RemoteUnreachable, first_few
 from onetrunk.core.errors import (
     ArtifactError,
     OneTrunkError,
@@ -124,7 +124,7 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, ServingError):
         return _serving_problem(error)
     if isinstance(error, UnknownAdapter):
-        known = f"known: {', '.join(error.known) or 'none'}"
+        known = f"known: {first_few(error.known, 20) or 'none'}"
         return Problem("unknown-reference", f"no adapter {error.reference!r} in the store; {known}")
     if isinstance(error, RemoteNotFound):
         return Problem("unknown-reference", str(error))

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from onetrunk.core.data.dataset import Dataset, content_sha256
 from onetrunk.core.data.splits import hold_out
+from onetrunk.core.data.text_forms import text_key
 from onetrunk.core.errors import DataError, UsageError
+from onetrunk.core.tasks import Example
 from tests.core.data.sample_tasks import dataset_of
 
 TARGETS = (
@@ -105,3 +107,51 @@ def test_too_few_rows_to_hold_out_are_refused(targets: list[str | None]) -> None
 def test_a_fraction_outside_0_to_1_is_refused(fraction: float) -> None:
     with pytest.raises(UsageError, match="expected a number between 0 and 1"):
         hold_out(dataset_of(["a"] * 10), fraction)
+
+
+def rows_of(rows: list[tuple[str, str]]) -> Dataset:
+    examples = tuple(Example(text, label) for text, label in rows)
+    return Dataset(examples, "f", content_sha256(examples))
+
+
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from(["x", " x", "y", "caf\u00e9", "cafe\u0301", *"abcdefgh"]), st.sampled_from("pq")
+        ),
+        min_size=4,
+        max_size=60,
+    ),
+    seed=st.integers(0, 9),
+)
+@settings(deadline=None)
+def test_copies_of_a_text_stay_on_one_side(rows: list[tuple[str, str]], seed: int) -> None:
+    try:
+        train, dev = hold_out(rows_of(rows), 0.2, seed)
+    except DataError:
+        assume(False)
+    sides = [{text_key(example.text) for example in part.examples} for part in (train, dev)]
+    assert sides[0] & sides[1] == set()
+    assert {label for _, label in rows} == {example.target for example in train.examples}
+
+
+def test_a_few_copies_leave_most_of_the_sample_as_it_was() -> None:
+    rows = [(f"text {row}", "ab"[row % 2]) for row in range(200)]
+    copied = [*rows[:50], rows[0], *rows[51:]]
+    before, after = (
+        {example.text for example in hold_out(rows_of(each))[1].examples} for each in (rows, copied)
+    )
+    assert len(before & after) >= 18
+
+
+def test_a_text_with_more_copies_than_the_sample_has_rows_stays_in_train() -> None:
+    rows = [("ok", "a")] * 60 + [(f"text {row}", "ab"[row % 2]) for row in range(40)]
+    for seed in range(20):
+        _, dev = hold_out(rows_of(rows), seed=seed)
+        assert "ok" not in {example.text for example in dev.examples}
+
+
+def test_if_every_text_has_many_copies_whole_groups_are_held_out() -> None:
+    rows = [(f"text {row % 6}", "ab"[row % 2]) for row in range(60)]
+    _, dev = hold_out(rows_of(rows))
+    assert len(dev.examples) == 10

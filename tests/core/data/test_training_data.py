@@ -13,7 +13,7 @@ from onetrunk.core.data.splits import Splits
 from onetrunk.core.data.training_data import read_train_data
 from onetrunk.core.errors import DataError, TaskSpecError
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.tasks import Example, TaskSpec
+from onetrunk.core.tasks import Example, TaskNote, TaskSpec
 from onetrunk.core.tasks.guarded_calls import notes_on
 
 
@@ -97,9 +97,9 @@ def test_a_part_that_may_be_missing_may_not_be_anything_else(sentiment: TaskSpec
 
 def test_the_notes_of_a_task_are_lines(sentiment: TaskSpec) -> None:
     assert notes_on(sentiment, [Example("a")]) == ()
-    assert notes_on(
-        replace(sentiment, notes=lambda examples: [f"{len(examples)} texts"]), [Example("a")]
-    ) == ("1 texts",)
+    odd = TaskNote("odd", "1 text is odd", 1, "f:1")
+    own = replace(sentiment, notes=lambda examples: [f"{len(examples)} texts", odd])
+    assert notes_on(own, [Example("a")]) == (TaskNote("task", "1 texts"), odd)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,9 @@ from tests.stars import RECORDS, STARS, read, squared_error
 
 
 def dataset(values: Sequence[Any]) -> Dataset:
-    examples = [Example("a film", value, where=f"x.jsonl:{line}") for line, value in enumerate(values, 1)]
+    examples = [
+        Example(f"film {line}", value, where=f"x.jsonl:{line}") for line, value in enumerate(values, 1)
+    ]
     return Dataset(tuple(examples), "x.jsonl", "0" * 64)
 
 
