@@ -18,6 +18,7 @@ from onetrunk.cli.sharing import resolve_version
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.errors import UsageError
 from onetrunk.core.plugin_system.host import PluginHost
+from onetrunk.core.tasks.guarded_calls import configured
 from onetrunk.core.training.train_plan import PlannedAdapter
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def prepare_job(
     from onetrunk.core.data.training_data import read_train_data
 
     stored, manifest = parent or (None, None)
-    spec, settings = host.task(adapter.task), adapter.settings
+    spec, settings = configured(host.task(adapter.task), adapter.settings.options), adapter.settings
     labels = None if manifest is None else manifest.labels
     files = Splits(adapter.train, adapter.dev, adapter.test)
     data = read_train_data(spec, files, seed=settings.seed, labels=labels, options=options)
@@ -89,7 +90,7 @@ def train_job(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResul
     from onetrunk.core.training.run_state import TrainingCallback
 
     with TrainingProgress({job.name: host.task(job.task).primary}) as progress:
-        job = replace(job, callback=TrainingCallback(progress.step, progress.epoch))
+        job = replace(job, callback=TrainingCallback(progress.step, progress.epoch, progress.note))
         if job.settings.method == "full":
             return train_full(host, job, backbone)
         return train_adapter(host, Store(), job, backbone)
@@ -108,6 +109,7 @@ def record_of(result: TrainResult, seconds: float) -> dict[str, Any]:
         "parameters": result.trained,
         "share": result.share,
         "best_epoch": result.run.best_epoch,
+        "selected_by": result.run.selected_by,
         "epochs": len(result.run.history),
         "loss": result.loss,
         "bytes": result.bytes,

@@ -32,6 +32,11 @@ class EncodedDataset:
         """The number of tokens of each example."""
         return [encoded.tokens for encoded in self.encoded]
 
+    @property
+    def units(self) -> int:
+        """The number of words, or of texts if the task has no words: the number of rows of logits."""
+        return sum(len(encoded.words) or 1 for encoded in self.encoded)
+
     def target_tensor(self, indices: Iterable[int]) -> torch.Tensor:
         """Return the concatenated targets of the examples at `indices`, (targets,), int64 or float32."""
         flat = [target for index in indices for target in self.targets[index]]

@@ -18,6 +18,7 @@ from onetrunk.adapters.format.manifest import (
     Parameters,
     PluginRecord,
 )
+from onetrunk.adapters.store.staging import writing
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.adapters.store.version_index import Origin
 from onetrunk.core.backbones.backbone import Backbone
@@ -107,15 +108,41 @@ def store_adapter(
 ) -> StoredVersion:
     """Write the artifact of `adapter` to `destination` and return the new version.
 
+    dropout, history: see `artifact_content`.
+    """
+    content = artifact_content(destination.name, adapter, backbone, manifest, dropout, history)
+    return store_content(destination, manifest, content)
+
+
+def artifact_content(
+    name: str,
+    adapter: Adapter,
+    backbone: Backbone,
+    manifest: Manifest,
+    dropout: float = 0.0,
+    history: Sequence[JSONObject] = (),
+) -> ArtifactContent:
+    """Return the content of the files of an artifact.
+
+    name: of the adapter, for its card.
     dropout: the probability of dropout in training.
     history: one record per epoch.
     """
     config, model, head = stored_form(adapter, backbone, dropout)
     facts = CardFacts(
-        name=destination.name,
+        name=name,
         manifest=manifest,
         summary=adapter.spec.summary,
         weight_bytes=sum(tensor.nbytes for tensor in (*model.values(), *(head or {}).values())),
     )
-    content = ArtifactContent(config, model, head, render_card(facts), history)
-    return destination.add(lambda folder: write_artifact(folder, manifest, content))
+    return ArtifactContent(config, model, head, render_card(facts), history)
+
+
+def store_content(destination: Destination, manifest: Manifest, content: ArtifactContent) -> StoredVersion:
+    """Write an artifact to `destination` and return the new version. Raises StoreError if it cannot be written."""
+
+    def write(folder: Path) -> None:
+        with writing(destination.store.root):
+            write_artifact(folder, manifest, content)
+
+    return destination.add(write)

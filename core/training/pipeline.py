@@ -8,22 +8,34 @@ from typing import Any
 
 import torch
 
+from onetrunk.adapters.format.artifact import ArtifactContent
+from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.backbones.device import name_of
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.training_data import TrainData
-from onetrunk.core.errors import UsageError
+from onetrunk.core.errors import OneTrunkError, UsageError
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import load_adapter
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import JSONObject, TaskSpec
+from onetrunk.core.tasks.guarded_calls import configured
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.training.encoded_dataset import EncodedDataset, encode_dataset
+from onetrunk.core.training.long_texts import TextLimit
 from onetrunk.core.training.loop import AdapterRun, train_together
-from onetrunk.core.training.manifest_builder import Destination, bare_manifest, data_record, store_adapter
+from onetrunk.core.training.manifest_builder import (
+    Destination,
+    artifact_content,
+    bare_manifest,
+    data_record,
+    store_content,
+)
 from onetrunk.core.training.run_state import NO_CALLBACK, FinishedRun, TrainingCallback, TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
+from onetrunk.core.training.storage import check_label_count, check_storable, keep_aside
 from onetrunk.core.training.trainable import TrainableAdapter
 from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.build import trunk_of
@@ -135,7 +147,7 @@ class _PreparedJob:
         self._host, self._store, self._job, self._backbone = host, store, job, backbone
         validate_name(job.name)
         store.check_writable(job.name)  # otherwise the error would only show after the training
-        spec, settings = host.task(job.task), job.settings
+        spec, settings = configured(host.task(job.task), job.settings.options), job.settings
         if settings.method == "full":
             raise UsageError("method 'full' trains no adapter; run it alone, with `adapters train`")
         start = None
@@ -144,37 +156,69 @@ class _PreparedJob:
             start = load_adapter(job.start.ref, artifact, spec, backbone, trunk_of(backbone, torch.float32))
             settings = _inherit(settings, start)
         settings = replace(settings, targets=settings.adapted_modules(backbone.family.layout.modules))
-        self._splits = encode_splits(spec, backbone, job.data)
+        self._splits, notes = encode_splits(spec, backbone, job.data, settings.max_windows)
         train, dev = self._splits["train"], self._splits["dev"]
+        units = max(own.units for split, own in self._splits.items() if split != "train")
+        check_label_count(len(job.data.labels), backbone.hidden_size, units)
         settings = planned(settings, train)
         trainable = TrainableAdapter(spec, job.data.labels, backbone, trunk, settings, start)
         self.run = TrainingRun(job.name, trainable, train, dev, with_plugins(job.callback, host))
-        trainable.dry_run(dev)
+        for note in notes:
+            self.run.note(note)
+        # Errors in the evaluation or in the storing of the adapter would otherwise only show after the training.
+        metrics = trainable.trial(dev, self._splits.get("test"))
+        check_storable(store, job.name, *self._artifact({}, metrics, {}))
 
     def finish(self) -> TrainResult:
         """Evaluate the finished run and store its adapter. Raises the exception that ended the run."""
         run, job = self.run.result(), self._job
         result = result_of(run, self._splits, self._backbone)
-        trainable, settings = run.trainable, run.trainable.settings
-        adapter = replace(trainable.adapter(job.name, result.decoder), lora=trainable.lora)
+        manifest, content = self._artifact(
+            result.decoder, result.metrics, training_record(run, self._backbone), run.history
+        )
+        try:
+            stored = store_content(Destination(self._host, self._store, job.name), manifest, content)
+        except OneTrunkError as error:
+            raise keep_aside(error, self._store, job.name, manifest, content) from error
+        size = sum(file.stat().st_size for file in stored.path.glob("*.safetensors"))
+        return replace(result, stored=stored, bytes=size, notes=(*job.data.notes, *run.notes))
+
+    def _artifact(
+        self,
+        decoder: JSONObject,
+        metrics: Mapping[str, JSONObject],
+        training: JSONObject,
+        history: Sequence[JSONObject] = (),
+    ) -> tuple[Manifest, ArtifactContent]:
+        """Return the manifest and the content of the artifact with the current weights."""
+        job, trainable = self._job, self.run.trainable
+        settings = trainable.settings
+        adapter = replace(trainable.adapter(job.name, decoder), lora=trainable.lora)
         manifest = replace(
-            bare_manifest(self._host, adapter, self._backbone, result.trained),
+            bare_manifest(self._host, adapter, self._backbone, trainable.trained_parameters),
             method="head" if settings.method == "head" else "lora",
             data={split: data_record(dataset) for split, dataset in job.data.splits.items()},
-            metrics=dict(result.metrics),
-            training={**settings.to_json(), "best_epoch": run.best_epoch, "seconds": round(run.seconds, 1)},
+            metrics=dict(metrics),
+            training=training,
             parent=None if job.start is None else job.start.ref,
         )
-        stored = store_adapter(
-            Destination(self._host, self._store, job.name),
-            adapter,
-            self._backbone,
-            manifest,
-            dropout=settings.dropout,
-            history=run.history,
-        )
-        size = sum(file.stat().st_size for file in stored.path.glob("*.safetensors"))
-        return replace(result, stored=stored, bytes=size, notes=job.data.notes)
+        content = artifact_content(job.name, adapter, self._backbone, manifest, settings.dropout, history)
+        return manifest, content
+
+
+def training_record(run: FinishedRun[Any], backbone: Backbone) -> JSONObject:
+    """Return the settings of a finished run as they were used, and how it ended."""
+    trainable = run.trainable
+    return {
+        **trainable.settings.to_json(),
+        "pooling": trainable.pooling,
+        "precision": name_of(backbone.dtype),
+        "patience": run.patience,
+        "best_epoch": run.best_epoch,
+        "selected_by": run.selected_by,
+        "epochs_run": len(run.history),
+        "seconds": round(run.seconds, 1),
+    }
 
 
 def with_plugins(callback: TrainingCallback, host: PluginHost) -> TrainingCallback:
@@ -197,19 +241,26 @@ def check_trainable(backbone: Backbone) -> None:
         raise UsageError("a backbone in int8 can only predict; load it in fp32 or bf16 to train")
 
 
-def encode_splits(spec: TaskSpec, backbone: Backbone, data: TrainData) -> dict[str, EncodedDataset]:
-    """Return the encoded splits of `data` by name. Raises the errors of `encode_dataset`."""
-    return {
+def encode_splits(
+    spec: TaskSpec, backbone: Backbone, data: TrainData, max_windows: int
+) -> tuple[dict[str, EncodedDataset], list[Note]]:
+    """Return the encoded splits of `data` by name, and the notes on train. Raises the errors of `encode_dataset`.
+
+    max_windows: the largest number of windows of a training text; see `TextLimit`.
+    """
+    splits = {
         split: encode_dataset(spec, backbone, dataset.examples, data.labels)
         for split, dataset in data.splits.items()
     }
+    splits["train"], notes = TextLimit(backbone.encoder, spec, max_windows).apply(splits["train"])
+    return splits, notes
 
 
 def result_of(run: FinishedRun[Any], splits: Mapping[str, EncodedDataset], backbone: Backbone) -> TrainResult:
     """Evaluate a finished run on the test split, if there is one, and return its result; store nothing."""
     trainable, metrics = run.trainable, {"dev": run.dev.metrics}
     if (test := splits.get("test")) is not None:
-        metrics["test"] = trainable.evaluate(test, trainable.logits(test), run.dev.decoder)
+        metrics["test"] = trainable.evaluator.metrics(test, trainable.logits(test), run.dev.decoder)
     trained = trainable.trained_parameters
     loss = float(run.history[run.best_epoch - 1]["loss"])
     return TrainResult(None, metrics, run.dev.decoder, trained, trained / backbone.parameters, 0, loss, run)
