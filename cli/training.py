@@ -110,6 +110,7 @@ def record_of(result: TrainResult, seconds: float) -> dict[str, Any]:
         "share": result.share,
         "best_epoch": result.run.best_epoch,
         "selected_by": result.run.selected_by,
+        "all_rows": result.run.all_rows,
         "epochs": len(result.run.history),
         "loss": result.loss,
         "bytes": result.bytes,

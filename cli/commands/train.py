@@ -128,7 +128,7 @@ def _check_files(files: tuple[str | None, ...]) -> None:
 CHOSEN_BY = {
     "metric": "has the best metric on dev",
     "loss": "has the lowest loss on dev, because dev is small",
-    "last": "is the last one, because dev has nothing to measure",
+    "last": "is the last one, because dev is too small to choose another",
 }
 """How the best epoch was chosen, in words, by `FinishedRun.selected_by`."""
 

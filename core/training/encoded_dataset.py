@@ -27,6 +27,12 @@ class EncodedDataset:
     encoded: tuple[Encoded, ...]
     targets: tuple[Targets, ...]
 
+    def __add__(self, other: EncodedDataset) -> EncodedDataset:
+        """Return the examples of both."""
+        return EncodedDataset(
+            self.examples + other.examples, self.encoded + other.encoded, self.targets + other.targets
+        )
+
     @property
     def tokens(self) -> list[int]:
         """The number of tokens of each example."""

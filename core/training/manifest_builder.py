@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from onetrunk.adapters.card import CardFacts, render_card
 from onetrunk.adapters.format.artifact import ArtifactContent, write_artifact
@@ -22,11 +23,13 @@ from onetrunk.adapters.store.staging import writing
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.adapters.store.version_index import Origin
 from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.backbones.device import name_of
 from onetrunk.core.data.dataset import Dataset
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import record_probe, stored_form
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import JSONObject
+from onetrunk.core.training.run_state import FinishedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,22 @@ def data_record(dataset: Dataset) -> DataRecord:
     """Return the record of one data set in `task.json`. A file is recorded without the path of its folder."""
     source = Path(dataset.source.partition(" (")[0]).name or dataset.source
     return DataRecord(sha256=dataset.sha256, rows=len(dataset.examples), source=source)
+
+
+def training_record(run: FinishedRun[Any], backbone: Backbone) -> JSONObject:
+    """Return the settings of a finished run as they were used, and how it ended."""
+    trainable = run.trainable
+    return {
+        **trainable.settings.to_json(),
+        "pooling": trainable.pooling,
+        "precision": name_of(backbone.dtype),
+        "patience": run.patience,
+        "best_epoch": run.best_epoch,
+        "selected_by": run.selected_by,
+        "all_rows": run.all_rows,
+        "epochs_run": len(run.history),
+        "seconds": round(run.seconds, 1),
+    }
 
 
 def store_adapter(

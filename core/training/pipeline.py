@@ -13,7 +13,6 @@ from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.references import validate_name
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.core.backbones.backbone import Backbone
-from onetrunk.core.backbones.device import name_of
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.training_data import TrainData
 from onetrunk.core.errors import OneTrunkError, UsageError
@@ -24,6 +23,7 @@ from onetrunk.core.tasks import JSONObject, TaskSpec
 from onetrunk.core.tasks.guarded_calls import configured
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.training.encoded_dataset import EncodedDataset, encode_dataset
+from onetrunk.core.training.epoch_choice import FEW_HELD_OUT, EpochChoice
 from onetrunk.core.training.long_texts import TextLimit
 from onetrunk.core.training.loop import AdapterRun, train_together
 from onetrunk.core.training.manifest_builder import (
@@ -32,6 +32,7 @@ from onetrunk.core.training.manifest_builder import (
     bare_manifest,
     data_record,
     store_content,
+    training_record,
 )
 from onetrunk.core.training.run_state import NO_CALLBACK, FinishedRun, TrainingCallback, TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
@@ -127,9 +128,11 @@ def train_adapters(
         except Exception as error:
             end(index, error)
         else:
-            prepared[ready.run] = index, ready
+            prepared |= dict.fromkeys(ready.runs, (index, ready))
     for run in train_together(list(prepared), trunk):
         index, ready = prepared.pop(run)
+        if any(other in prepared for other in ready.runs):
+            continue
         try:
             outcome: Outcome = ready.finish()
         except Exception as error:
@@ -139,7 +142,11 @@ def train_adapters(
 
 
 class _PreparedJob:
-    """A job that is ready to train: with its encoded data and its training run."""
+    """A job that is ready to train: with its encoded data and its training runs.
+
+    runs: the run on train, which is evaluated on dev. If dev is a small part of the rows, held out, there is a
+        second run on all rows, whose adapter is stored.
+    """
 
     def __init__(
         self, host: PluginHost, store: Store, job: TrainJob, backbone: Backbone, trunk: Trunk
@@ -161,17 +168,27 @@ class _PreparedJob:
         units = max(own.units for split, own in self._splits.items() if split != "train")
         check_label_count(len(job.data.labels), backbone.hidden_size, units)
         settings = planned(settings, train)
-        trainable = TrainableAdapter(spec, job.data.labels, backbone, trunk, settings, start)
-        self.run = TrainingRun(job.name, trainable, train, dev, with_plugins(job.callback, host))
+        few = job.data.held_out and settings.patience is None and len(dev.examples) < FEW_HELD_OUT
+
+        def run(rows: EncodedDataset, dev: EncodedDataset | None, callback: TrainingCallback) -> AdapterRun:
+            own = TrainableAdapter(spec, job.data.labels, backbone, trunk, settings, start)
+            return TrainingRun(job.name, own, rows, dev, callback, EpochChoice(0, None) if few else None)
+
+        self.runs = [run(train, dev, with_plugins(job.callback, host))]
+        if few:
+            self.runs.append(run(train + dev, None, NO_CALLBACK))
+            notes.append(_all_rows_note(settings.epochs or 0, train, dev))
         for note in notes:
-            self.run.note(note)
+            self.runs[0].note(note)
         # Errors in the evaluation or in the storing of the adapter would otherwise only show after the training.
-        metrics = trainable.trial(dev, self._splits.get("test"))
+        metrics = self.runs[0].trainable.trial(dev, self._splits.get("test"))
         check_storable(store, job.name, *self._artifact({}, metrics, {}))
 
     def finish(self) -> TrainResult:
         """Evaluate the finished run and store its adapter. Raises the exception that ended the run."""
-        run, job = self.run.result(), self._job
+        run, job = self.runs[0].result(), self._job
+        if len(self.runs) > 1:
+            run = replace(run, trainable=self.runs[1].result().trainable, all_rows=True)
         result = result_of(run, self._splits, self._backbone)
         manifest, content = self._artifact(
             result.decoder, result.metrics, training_record(run, self._backbone), run.history
@@ -191,7 +208,7 @@ class _PreparedJob:
         history: Sequence[JSONObject] = (),
     ) -> tuple[Manifest, ArtifactContent]:
         """Return the manifest and the content of the artifact with the current weights."""
-        job, trainable = self._job, self.run.trainable
+        job, trainable = self._job, self.runs[-1].trainable
         settings = trainable.settings
         adapter = replace(trainable.adapter(job.name, decoder), lora=trainable.lora)
         manifest = replace(
@@ -206,19 +223,14 @@ class _PreparedJob:
         return manifest, content
 
 
-def training_record(run: FinishedRun[Any], backbone: Backbone) -> JSONObject:
-    """Return the settings of a finished run as they were used, and how it ended."""
-    trainable = run.trainable
-    return {
-        **trainable.settings.to_json(),
-        "pooling": trainable.pooling,
-        "precision": name_of(backbone.dtype),
-        "patience": run.patience,
-        "best_epoch": run.best_epoch,
-        "selected_by": run.selected_by,
-        "epochs_run": len(run.history),
-        "seconds": round(run.seconds, 1),
-    }
+def _all_rows_note(epochs: int, train: EncodedDataset, dev: EncodedDataset) -> Note:
+    rows, held = len(train.examples) + len(dev.examples), len(dev.examples)
+    message = (
+        f"{rows} rows are too few to train without the {held} held out as dev: the adapter is trained on all rows "
+        f"for {epochs} epochs; its dev metrics come from a second training without these {held} rows, and depend "
+        "largely on chance; to measure the adapter, give a test file with --test"
+    )
+    return Note("few-rows", message, "train", rows)
 
 
 def with_plugins(callback: TrainingCallback, host: PluginHost) -> TrainingCallback:

@@ -40,6 +40,8 @@ class FinishedRun(Generic[TrainableT]):
     seconds: duration of the whole run.
     tokens_per_second: training throughput; the time of the evaluations on dev does not count.
     notes: on the training.
+    all_rows: whether `trainable` was trained on the rows of dev too, in a second run; the other fields are those of
+        the first run.
     """
 
     trainable: TrainableT
@@ -51,6 +53,7 @@ class FinishedRun(Generic[TrainableT]):
     seconds: float
     tokens_per_second: float
     notes: tuple[Note, ...] = ()
+    all_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,9 @@ class TrainingRun(Generic[TrainableT]):
 
     name: the name of the adapter.
     trainable: the weights to train. Its settings come from `planned`.
-    train, dev: the encoded splits.
+    train, dev: the encoded splits. dev is None for a run on all rows: it is not evaluated, its last epoch is kept.
     batch_tokens: the largest number of tokens of a batch.
+    choice: compares the epochs; None for one that fits the size of dev, with a note if dev is small.
     error: the exception that ended the run; None if there was none.
     notes: the notes on the training, in the order in which the callback got them.
     """
@@ -97,8 +101,9 @@ class TrainingRun(Generic[TrainableT]):
         name: str,
         trainable: TrainableT,
         train: EncodedDataset,
-        dev: EncodedDataset,
+        dev: EncodedDataset | None,
         callback: TrainingCallback = NO_CALLBACK,
+        choice: EpochChoice | None = None,
     ) -> None:
         self.name, self.trainable, self.train, self.dev = name, trainable, train, dev
         self.settings = trainable.settings
@@ -114,11 +119,11 @@ class TrainingRun(Generic[TrainableT]):
         self._steps_done = self._steps_of_epoch = 0
         self._history: list[JSONObject] = []
         self._losses = 0.0
-        support = trainable.evaluator.support(dev)
-        self._choice = EpochChoice(support, self.settings.patience)
+        support = 0 if dev is None else trainable.evaluator.support(dev)
+        self._choice = choice or EpochChoice(support, self.settings.patience)
         self._best_dev = DevResult({}, {})
         self.notes: list[Note] = []
-        if self._choice.by != "metric":
+        if choice is None and dev is not None and self._choice.by != "metric":
             self.note(_few_dev_note(self._choice, support, len(dev.examples)))
         self._begun = self._epoch_begun = time.monotonic()
         self._training_seconds = 0.0
@@ -189,7 +194,7 @@ class TrainingRun(Generic[TrainableT]):
         rate = sum(self.train.tokens) * len(self._history) / self._training_seconds
         seconds = time.monotonic() - self._begun
         if self._best_dev.note:
-            self.note(Note("decoder", self._best_dev.note, "dev", len(self.dev.examples)))
+            self.note(Note("decoder", self._best_dev.note, "dev"))
         return FinishedRun(
             trainable=self.trainable,
             history=tuple(self._history),
@@ -220,11 +225,10 @@ class TrainingRun(Generic[TrainableT]):
         self._training_seconds += time.monotonic() - self._epoch_begun
         if not self.trainable.is_finite():  # after the last step no loss is computed that would show it
             raise self._diverged(self._steps_done)
-        logits = self.trainable.logits(self.dev)
-        if not all(np.isfinite(rows).all() for rows in logits):  # products of large finite weights overflow
-            raise self._diverged(self._steps_done)
-        found = self.trainable.evaluator.on_dev(self.dev, logits)
-        if better := self._choice.offer(self._primary(found.metrics), found.loss):
+        found = DevResult({}, {}) if self.dev is None else self._evaluate(self.dev)
+        if better := self._choice.offer(
+            0.0 if self.dev is None else self._primary(found.metrics), found.loss
+        ):
             self._best_dev = found
             self.trainable.keep()
         self._report(found, better)
@@ -232,6 +236,12 @@ class TrainingRun(Generic[TrainableT]):
         if not self.finished:
             self._batches = self._drawn_batches()
         self._epoch_begun = time.monotonic()
+
+    def _evaluate(self, dev: EncodedDataset) -> DevResult:
+        logits = self.trainable.logits(dev)
+        if not all(np.isfinite(rows).all() for rows in logits):  # products of large finite weights overflow
+            raise self._diverged(self._steps_done)
+        return self.trainable.evaluator.on_dev(dev, logits)
 
     def _diverged(self, step: int) -> TrainingDiverged:
         rates = self.settings
