@@ -5,7 +5,7 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -13,6 +13,7 @@ import click
 
 from onetrunk.adapters.methods.target_modules import MODULES
 from onetrunk.core.data.read_options import ReadOptions
+from onetrunk.core.training.epoch_choice import FEW_DEV
 from onetrunk.core.training.settings import (
     HEAD_LEARNING_RATE,
     LEARNING_RATES,
@@ -20,6 +21,7 @@ from onetrunk.core.training.settings import (
     MAX_TOKENS,
     MIN_EPOCHS,
     MIN_TOKENS,
+    PATIENCE,
     TrainSettings,
 )
 
@@ -67,6 +69,8 @@ _TRAINING = {
     "dropout": "Dropout probability of the LoRA updates and the head.",
     "clip": "Maximum gradient norm; 0 disables clipping.",
     "patience": "Stop after this many epochs without a better result on dev; 0 disables early stopping.",
+    "max_windows": "Maximum number of windows of a training text. A window has as many tokens as the encoder has "
+    "positions. Longer texts are divided at words or, if they have one label, cut.",
     "class_weights": "Weights of the labels in the loss. balanced: the inverse of the frequency of each label.",
     "seed": "Random seed; the same seed reproduces the same adapter.",
     "promote": "When the name means the new version. better: if it is not worse on the same data than the version "
@@ -80,6 +84,7 @@ _SHOWN_DEFAULTS = {
     "targets": "all",
     "batch_tokens": f"{MAX_TOKENS}, down to {MIN_TOKENS} for small data sets",
     "epochs": f"{MIN_EPOCHS}, up to {MAX_EPOCHS} for small data sets",
+    "patience": f"{PATIENCE}; 0 if dev has fewer than {FEW_DEV} labels or entities",
 }
 """Defaults that the field of `TrainSettings` does not have, because they depend on other settings."""
 
@@ -124,11 +129,30 @@ class ModuleList(click.ParamType[Any]):
 
 def training_options(command: Decorated) -> Decorated:
     """Add an option for each field of `TrainSettings`, passed as an argument of the same name."""
-    for field in reversed(fields(TrainSettings)):
+    command = click.option(
+        "--set",
+        "options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        callback=_task_options,
+        help="Option of the task, such as oos=off for intents. Can be repeated.",
+    )(command)
+    for field in reversed([each for each in fields(TrainSettings) if each.name != "options"]):
         name, default = field.name, _SHOWN_DEFAULTS.get(field.name, field.default)
         option, text = f"--{name.replace('_', '-')}", f"{_TRAINING[name]}  [default: {default}]"
         command = click.option(option, name, type=_type_of(name), default=field.default, help=text)(command)
     return command
+
+
+def _task_options(_context: click.Context, _option: click.Parameter, given: Sequence[str]) -> dict[str, str]:
+    """Return the options of the task by name. Raises BadParameter for a part that is not KEY=VALUE."""
+    options: dict[str, str] = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not key.strip() or not equals or key.strip() in options:
+            raise click.BadParameter(f"{each!r} is not KEY=VALUE with a new key, such as oos=off")
+        options[key.strip()] = value.strip()
+    return options
 
 
 def _type_of(name: str) -> Any:

@@ -15,6 +15,8 @@ from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
+    from onetrunk.core.data.notes import Note
+
 _DELAY = 1.0
 """Seconds until the bar of `counting` appears."""
 _PERIOD = 10.0
@@ -66,11 +68,16 @@ class TrainingProgress:
         self._paces[event.name].pause()
         primary = self._runs[event.name]
         value = format_metric(event.metrics.get(primary))
+        dev_loss = "" if event.dev_loss is None else f", loss {event.dev_loss:.4f}"
         self.say(
             event.name,
             f"epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}  loss {event.loss:.4f}  "
-            f"dev {primary} {value}  {duration(event.seconds)}{'  best so far' if event.best else ''}",
+            f"dev {primary} {value}{dev_loss}  {duration(event.seconds)}{'  best so far' if event.best else ''}",
         )
+
+    def note(self, name: str, note: Note) -> None:
+        """Print a note on the run `name`."""
+        self.say(name, str(note))
 
     def say(self, name: str, text: str) -> None:
         """Print a line about the run `name`, above the bars."""

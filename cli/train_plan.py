@@ -64,7 +64,7 @@ def _train_jobs(host: PluginHost, backbone: Backbone, jobs: dict[int, TrainJob])
 
     metrics = {job.name: host.task(job.task).primary for job in jobs.values()}
     with TrainingProgress(metrics) as progress:
-        callback = TrainingCallback(progress.step, progress.epoch)
+        callback = TrainingCallback(progress.step, progress.epoch, progress.note)
         shown = [replace(job, callback=callback) for job in jobs.values()]
 
         def ended(index: int, outcome: Outcome) -> None:

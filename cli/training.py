@@ -19,6 +19,7 @@ from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.errors import UsageError
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import JSONObject
+from onetrunk.core.tasks.guarded_calls import configured
 from onetrunk.core.training.train_plan import PlannedAdapter
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def prepare_job(
     from onetrunk.core.data.training_data import read_train_data
 
     stored, manifest = parent or (None, None)
-    spec, settings = host.task(adapter.task), adapter.settings
+    spec, settings = configured(host.task(adapter.task), adapter.settings.options), adapter.settings
     labels = None if manifest is None else manifest.labels
     files = Splits(adapter.train, adapter.dev, adapter.test)
     data = read_train_data(spec, files, seed=settings.seed, labels=labels, options=options)
@@ -90,11 +91,12 @@ def train_job(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResul
     from onetrunk.core.training.run_state import TrainingCallback
 
     with TrainingProgress({job.name: host.task(job.task).primary}) as progress:
-        job = replace(job, callback=TrainingCallback(progress.step, progress.epoch))
+        job = replace(job, callback=TrainingCallback(progress.step, progress.epoch, progress.note))
         if job.settings.method == "full":
             return train_full(host, job, backbone)
         result = train_adapter(host, Store(), job, backbone)
-    print_notes(result.notes[len(job.data.notes) :])
+    shown = len(job.data.notes) + len(result.run.notes)  # the progress printed those of the run
+    print_notes(result.notes[shown:])
     return result
 
 
@@ -128,6 +130,8 @@ def record_of(result: TrainResult, seconds: float) -> dict[str, Any]:
         "parameters": result.trained,
         "share": result.share,
         "best_epoch": result.run.best_epoch,
+        "selected_by": result.run.selected_by,
+        "all_rows": result.run.all_rows,
         "epochs": len(result.run.history),
         "loss": result.loss,
         "bytes": result.bytes,

@@ -2,7 +2,10 @@
 
 Texts with the label `oos` are out of scope. `oos` is not a label of the adapter. From such texts in train, the
 adapter learns to predict the uniform distribution. Such texts in dev set the threshold: a text with a lower
-in-scope score is out of scope.
+in-scope score is out of scope. Without such texts in dev, or with few texts in scope, there is no threshold, and no
+text is answered `oos`.
+
+Option: `oos=auto` (default) as above; `oos=off`: no threshold.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onetrunk.core.tasks import (
@@ -42,7 +46,7 @@ _ALSO_OOS = frozenset({"oos", "ood", "outofscope", "outofdomain", "nlufallback"}
 """What others call `OOS`, in lower case and without punctuation."""
 _SPELLINGS_SHOWN = 5
 _ONE_IN = 50
-"""The threshold may reject one in this number of in-scope dev texts (2 %)."""
+"""The threshold may reject one in this number of in-scope dev texts (2 %). Fewer texts give no threshold."""
 
 
 def learn_labels(examples: Sequence[Example]) -> Labels:
@@ -120,29 +124,34 @@ def calibrate(examples: Sequence[Example], logits: Sequence[np.ndarray], labels:
     """Return {"threshold", "score", "rule"}: a text with a score below the threshold is out of scope.
 
     score, rule: the name of the score, and how the threshold was chosen.
-    With `oos` examples, the threshold rejects as many of them as possible, while at most one in-scope text in fifty
-    is predicted correctly but rejected. Of equally good thresholds, it is one that rejects the fewest in-scope
-    texts. Without `oos` examples, one in-scope text in fifty is rejected. Without in-scope examples the result is
-    {}: every text is in scope.
+    The threshold rejects as many `oos` examples as possible, while at most one in-scope text in fifty is predicted
+    correctly but rejected. Of equally good thresholds, it is one that rejects the fewest in-scope texts. Without
+    `oos` examples, or with fewer than fifty in scope, the result is {"note"}: every text is in scope.
     """
     gold = [targets(example, labels)[0] for example in examples]
     scores = [float(in_scope_score(rows)[0]) for rows in logits]
     inside = sorted(score for score, index in zip(scores, gold, strict=True) if index != OUT)
-    if not inside:
-        return {}
     outside = sorted(score for score, index in zip(scores, gold, strict=True) if index == OUT)
-    if outside:
-        right = sorted(
-            score
-            for score, rows, index in zip(scores, logits, gold, strict=True)
-            if index != OUT and best_index(rows) == index
-        )
-        threshold = _best_threshold(inside, right, outside)
-        rule = "highest recall of the oos rows in dev that costs at most 2 points of in-scope accuracy"
-    else:
-        threshold = inside[len(inside) // _ONE_IN]
-        rule = "no oos rows in dev: 2 % of the in-scope dev texts fall below"
+    if not outside or len(inside) < _ONE_IN:
+        return {"note": _why_no_threshold(len(inside), len(outside))}
+    right = sorted(
+        score
+        for score, rows, index in zip(scores, logits, gold, strict=True)
+        if index != OUT and best_index(rows) == index
+    )
+    threshold = _best_threshold(inside, right, outside)
+    rule = "highest recall of the oos rows in dev that costs at most 2 points of in-scope accuracy"
     return {"threshold": threshold, "score": SCORE, "rule": rule}
+
+
+def _why_no_threshold(inside: int, outside: int) -> str:
+    """Return the note on a dev set of `inside` rows in scope and `outside` rows out of scope."""
+    lacks = f"dev has no rows with the label {OOS!r}"
+    remedy = f"to detect such texts, add rows with the label {OOS!r} to train and dev"
+    if outside:
+        lacks = f"dev has {inside} rows in scope and {outside} with the label {OOS!r}"
+        remedy = f"a threshold needs at least {_ONE_IN} rows in scope; give a larger dev file with --dev"
+    return f"no text will be answered {OOS!r}: {lacks}; {remedy}, or give --set oos=off"
 
 
 def _best_threshold(inside: list[float], right: list[float], outside: list[float]) -> float:
@@ -158,24 +167,25 @@ def _best_threshold(inside: list[float], right: list[float], outside: list[float
 
 
 def decode(_example: Example, logits: np.ndarray, labels: Labels, settings: JSONObject) -> JSONObject:
-    """Return {"label", "score", "scores", "in_scope"}. logits: (1, labels).
+    """Return {"label", "score", "scores", "in_scope"} and, for a text out of scope, "nearest". logits: (1, labels).
 
     label: the best intent, or `oos` for a text out of scope.
-    score: the probability of the best intent, also for a text out of scope.
+    score: of the label: the probability of the best intent, or the confidence that the text is out of scope. This
+        is 0.5 at the threshold and rises to 1 below it; it is not a probability.
     scores: {intent: probability}, in descending order.
     in_scope: whether the in-scope score reaches the threshold; True without a threshold.
+    nearest: {"label", "score"} of the best intent.
     """
     from onetrunk.core.tasks.metrics import softmax
 
     probabilities = softmax(logits)[0].tolist()
-    best, in_scope = best_index(logits), _in_scope(logits, settings)
+    best = {"label": labels[best_index(logits)], "score": probabilities[best_index(logits)]}
     ranked = sorted(range(len(labels)), key=lambda i: -probabilities[i])
-    return {
-        "label": labels[best] if in_scope else OOS,
-        "score": probabilities[best],
-        "scores": {labels[i]: probabilities[i] for i in ranked},
-        "in_scope": in_scope,
-    }
+    scores = {labels[i]: probabilities[i] for i in ranked}
+    if _in_scope(logits, settings):
+        return {**best, "scores": scores, "in_scope": True}
+    confidence = 1 / (1 + math.exp(float(in_scope_score(logits)[0]) - settings["threshold"]))
+    return {"label": OOS, "score": confidence, "scores": scores, "in_scope": False, "nearest": best}
 
 
 def evaluate(
@@ -225,6 +235,16 @@ def _in_scope(logits: np.ndarray, settings: JSONObject) -> bool:
     return bool(in_scope_score(logits)[0] >= settings["threshold"])
 
 
+def configure(options: Mapping[str, str]) -> TaskSpec:
+    """Return the task with `options`. Raises ValueError for an unknown option or value."""
+    value = options.get("oos", "auto")
+    if unknown := sorted(set(options) - {"oos"}):
+        raise ValueError(f"unknown option {unknown[0]!r}; known: oos")
+    if value not in ("auto", "off"):
+        raise ValueError(f"the option 'oos' is {value!r}; expected auto or off")
+    return SPEC if value == "auto" else replace(SPEC, calibrate=None)
+
+
 SPEC = TaskSpec(
     name="intent",
     summary="one of many intents per text, or out of scope",
@@ -239,6 +259,7 @@ SPEC = TaskSpec(
     primary="accuracy",
     calibrate=calibrate,
     notes=notes,
+    configure=configure,
 )
 
 

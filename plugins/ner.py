@@ -152,6 +152,11 @@ def targets(example: Example, labels: Labels) -> list[int]:
     return [index[tag] for tag in example.target]
 
 
+def support(example: Example) -> int:
+    """Return the number of entities of `example`."""
+    return sum(tag.startswith("B-") for tag in example.target or ())
+
+
 def make_head(context: HeadContext) -> nn.Module:
     """Return a token head."""
     from onetrunk.core.tasks.heads import token_head
@@ -240,6 +245,7 @@ SPEC = TaskSpec(
     primary="f1",
     split=split_words,
     notes=notes,
+    support=support,
 )
 
 

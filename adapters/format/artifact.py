@@ -82,6 +82,23 @@ def write_artifact(folder: Path, manifest: Manifest, content: ArtifactContent) -
     """
     if not folder.is_dir() or any(folder.iterdir()):
         raise ArtifactError(folder, "an existing empty folder was expected to write an adapter into")
+    complete, contents = _encoded(folder, manifest, content)
+    for name, data in contents.items():  # task.json comes last
+        write_new(folder / name, data)
+    sync_folder(folder)
+    return complete
+
+
+def artifact_bytes(folder: Path, manifest: Manifest, content: ArtifactContent) -> int:
+    """Return how many bytes `write_artifact` would write, without writing them. Raises ArtifactError like it.
+
+    folder: for messages.
+    """
+    return sum(map(len, _encoded(folder, manifest, content)[1].values()))
+
+
+def _encoded(folder: Path, manifest: Manifest, content: ArtifactContent) -> tuple[Manifest, dict[str, bytes]]:
+    """Return the manifest with `files` filled, and the content of each file; `task.json` is the last one."""
     if fault := next(strict_json.faults(content.card), None):
         raise ArtifactError(folder, f"{CARD} {fault}; nothing was written")
     contents = {
@@ -101,10 +118,7 @@ def write_artifact(folder: Path, manifest: Manifest, content: ArtifactContent) -
         if len(data) > (most := size_limit(name)):
             raise ArtifactError(folder, f"{name} would have {len(data)} bytes, at most {most} are allowed")
     _check_files(folder, Manifest.from_json(strict_json.parse(contents[TASK]), folder))
-    for name, data in contents.items():  # task.json comes last
-        write_new(folder / name, data)
-    sync_folder(folder)
-    return complete
+    return complete, contents
 
 
 def read_manifest(folder: Path) -> Manifest:

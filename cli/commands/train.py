@@ -135,6 +135,14 @@ def _check_files(files: tuple[str | None, ...]) -> None:
         raise UsageError("only one of --train, --dev and --test can read stdin; give files for the others")
 
 
+CHOSEN_BY = {
+    "metric": "has the best metric on dev",
+    "loss": "has the lowest loss on dev, because dev is small",
+    "last": "is the last one, because dev is too small to choose another",
+}
+"""How the best epoch was chosen, in words, by `FinishedRun.selected_by`."""
+
+
 def _print(result: TrainResult, seconds: float) -> None:
     metrics = {**result.metrics, **previous_metrics(result)}
     table(("result", *metrics), metric_rows(metrics), right=list(metrics))
@@ -143,6 +151,7 @@ def _print(result: TrainResult, seconds: float) -> None:
     epochs = f"{len(result.run.history)} of {counted(result.run.trainable.settings.epochs or 0, 'epoch')}"
     about = [
         ("loss", f"{result.loss:.4f} in the best epoch ({result.run.best_epoch}); {epochs} run"),
+        ("best epoch", CHOSEN_BY[result.run.selected_by]),
         ("parameters", f"{result.trained:,} trained, {result.share:.2%} of those of the backbone"),
         ("size", size(result.bytes) if result.stored else "-"),
         ("speed", f"{result.run.tokens_per_second:,.0f} tokens/s"),

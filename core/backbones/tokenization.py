@@ -17,6 +17,9 @@ from onetrunk.core.tasks import Span
 OVERLAP = 0.25
 """Smallest share of a window's tokens that the next window has too: every token has context on both sides."""
 
+MAX_CHARACTERS = 2_000_000
+"""Largest number of characters of a text: a book of about a thousand pages."""
+
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -94,15 +97,41 @@ class TextEncoder:
         rows: list[int] = []
         if spans:
             ids, rows = _align(ids, tokens.offsets, spans, self.unknown)
-        content = np.asarray(ids, dtype=np.int64)
+        return self._cut(np.asarray(ids, dtype=np.int64), np.asarray(rows, dtype=np.int64))
+
+    def most_tokens(self, windows: int) -> int:
+        """Return how many tokens a text of this number of windows has at most, without special tokens."""
+        return self._size + (windows - 1) * (self._size - int(self._size * OVERLAP))
+
+    def part(self, encoded: Encoded, start: int, stop: int) -> Encoded:
+        """Return the tokens start:stop of a text, counted without special tokens, as a text of its own."""
+        rows = slice(start + 1, stop + 1)
+        windows = zip(encoded.join_window[rows], encoded.join_row[rows], strict=True)
+        content = np.fromiter((encoded.windows[window][row] for window, row in windows), dtype=np.int64)
+        words = encoded.words[(encoded.words > start) & (encoded.words <= stop)]
+        return self._cut(content, words - 1 - start)
+
+    def _cut(self, content: np.ndarray, words: np.ndarray) -> Encoded:
+        """Cut a text into windows.
+
+        content: its ids without special tokens. words: (words,) the index of each word's first token.
+        """
         starts = _window_starts(len(content), self._size)
         windows = tuple(
             np.concatenate(([self._before], content[start : start + self._size], [self._after]))
             for start in starts
         )
         join_window, join_row = _join(len(content), starts, self._size)
-        words = np.asarray(rows, dtype=np.int64) + 1
-        return Encoded(windows, join_window, join_row, words, self.first_position)
+        return Encoded(windows, join_window, join_row, words + 1, self.first_position)
+
+
+def length_fault(text: str) -> str | None:
+    """Return why a text is too long for the encoder, None if it is not. Longer texts would exhaust the memory."""
+    if len(text) <= MAX_CHARACTERS:
+        return None
+    return (
+        f"the text has {len(text):,} characters, at most {MAX_CHARACTERS:,} are read; divide it into records"
+    )
 
 
 def _align(

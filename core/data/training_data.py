@@ -24,9 +24,6 @@ from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Labels, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling
 
-FEW_DEV_ROWS = 20
-"""With fewer dev rows than this, a single example changes a metric by more than 5 points."""
-
 
 @dataclass(frozen=True, slots=True)
 class TrainData:
@@ -124,13 +121,7 @@ def split_files(files: Splits) -> dict[str, DataSource]:
 def _held_out_notes(source: str, train: Dataset, dev: Dataset, seed: int) -> list[Note]:
     held, every = len(dev.examples), len(train.examples) + len(dev.examples)
     sample = f"{held} of {every} rows are held out as dev (a stratified tenth, seed {seed})"
-    notes = [Note("held-out", f"no dev data given: {sample}", source, held)]
-    if held < FEW_DEV_ROWS:
-        doubt = "the choice of the best epoch and the dev metrics depend largely on chance"
-        remedy = "give a larger dev file with --dev"
-        rows = f"dev has only {held} rows (fewer than {FEW_DEV_ROWS})"
-        notes.append(Note("few-dev-rows", f"{rows}: {doubt}; {remedy}", source, held))
-    return notes
+    return [Note("held-out", f"no dev data given: {sample}", source, held)]
 
 
 def _check_any_label(source: str, targets: Iterable[Targets], labels: Labels) -> None:

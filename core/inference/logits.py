@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onetrunk.core.backbones.tokenization import Encoded, TextEncoder
+from onetrunk.core.backbones.tokenization import Encoded, TextEncoder, length_fault
+from onetrunk.core.errors import DataError
 from onetrunk.core.inference.adapter import Adapter, head_logits
 from onetrunk.core.inference.cpu_parallel import run_parallel, split_for_threads
 from onetrunk.core.tasks import Example, TaskSpec
@@ -36,11 +37,13 @@ class LogitsRequest:
 def encode_examples(encoder: TextEncoder, spec: TaskSpec, examples: Sequence[Example]) -> list[Encoded]:
     """Encode the texts of examples. For a task on words, each text is encoded with its words.
 
-    If an example does not have its words, the task's `split` finds them. Raises TaskSpecError if `split` raises an
-    error.
+    If an example does not have its words, the task's `split` finds them. Raises DataError for a text that is too
+    long, and TaskSpecError if `split` raises an error.
     """
     spans = []
     for example in examples:
+        if fault := length_fault(example.text):
+            raise DataError(example.where, fault)
         with calling(spec, "split", example.where):
             spans.append(spec.spans(example))
     return encoder.encode([example.text for example in examples], spans)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from onetrunk.adapters.methods.bank import Bank
 from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
+from onetrunk.core.backbones.tokenization import MAX_CHARACTERS, length_fault
 from onetrunk.core.data.dataset import Dataset, check_targets
 from onetrunk.core.errors import PredictionFailed, TaskSpecError, UsageError
 from onetrunk.core.inference.adapter import Adapter
@@ -127,13 +127,23 @@ class OneTrunk:
         """Yield the predictions for each text of a stream of any length, in bounded memory.
 
         chunk: number of texts to read before they are answered. With 1 each text is answered at once, more slowly.
+            Fewer long texts are read: about `MAX_CHARACTERS` characters.
         Raises UsageError for an adapter that is not loaded, and PredictionFailed if a task raises an error on a
-        text. If the error is in `decode`, the predictions for all texts before it were yielded.
+        text, or if a text has more than `MAX_CHARACTERS` characters. If the error is in `decode`, or if a text is
+        too long, the predictions for all texts before it were yielded.
         """
-        rest = iter(texts)
         with self.registry.in_use(adapters) as chosen:
             before = 0
-            while read := list(islice(rest, chunk)):
+            for read in _chunks(texts, chunk):
+                if fault := length_fault(read[-1]):  # a chunk ends after such a text
+                    yield from self._answer(read[:-1], chosen, batch_tokens, before)
+                    raise PredictionFailed(
+                        f"text {before + len(read)}",
+                        before + len(read) - 1,
+                        read[-1],
+                        ",".join(adapters),
+                        fault,
+                    )
                 yield from self._answer(read, chosen, batch_tokens, before)
                 before += len(read)
 
@@ -190,6 +200,20 @@ class OneTrunk:
                     result = adapter.spec.decode(example, rows, adapter.labels, adapter.settings)
                 answers.append(Prediction(text, adapter.ref, result))
             yield answers
+
+
+def _chunks(texts: Iterable[str], most: int) -> Iterator[list[str]]:
+    """Yield lists of at most `most` texts. A list ends with the text that reaches `MAX_CHARACTERS` in total."""
+    read: list[str] = []
+    characters = 0
+    for text in texts:
+        read.append(text)
+        characters += len(text)
+        if len(read) == most or characters >= MAX_CHARACTERS:
+            yield read
+            read, characters = [], 0
+    if read:
+        yield read
 
 
 @contextmanager

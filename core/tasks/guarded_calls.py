@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from traceback import walk_tb
@@ -114,6 +114,19 @@ def notes_on(spec: TaskSpec, examples: Sequence[Example]) -> tuple[TaskNote, ...
     if odd := [note for note in notes if not isinstance(note, str | TaskNote)]:
         raise TaskSpecError(spec.name, [f"notes returns {odd[0]!r}, expected strings or TaskNotes"])
     return tuple(TaskNote("task", note) if isinstance(note, str) else note for note in notes)
+
+
+def configured(spec: TaskSpec, options: Mapping[str, str]) -> TaskSpec:
+    """Return the task with the options of the user. Raises UsageError for an invalid option."""
+    if not options:
+        return spec
+    if spec.configure is None:
+        raise errors.UsageError(f"task {spec.name!r} has no options; leave out {', '.join(options)}")
+    try:
+        with calling(spec, "configure", passing=(ValueError,)):
+            return spec.configure(options)
+    except ValueError as error:
+        raise errors.UsageError(f"task {spec.name!r}: {error}") from error
 
 
 def reason(error: BaseException, location: str) -> str:

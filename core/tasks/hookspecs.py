@@ -77,6 +77,7 @@ class EpochEvent:
     name: the name of the adapter.  epoch: number from 1.  epochs: the planned total.
     loss: the mean training loss.  metrics: the metrics of `TaskSpec.evaluate` on the dev split.
     seconds: duration of the epoch.  best: whether it is the best epoch so far.
+    dev_loss: the mean loss on the dev split; None if it is not finite.
     """
 
     name: str
@@ -86,6 +87,7 @@ class EpochEvent:
     metrics: JSONObject
     seconds: float
     best: bool
+    dev_loss: float | None = None
 
 
 @hookspec

@@ -185,13 +185,19 @@ class TaskSpec:
         are printed (None is an undefined metric); nested objects appear only in JSON output. If the examples have
         labels that the adapter lacks, these come last in `labels`, and their logits are minus infinity.
     primary: the metric that selects the best epoch; higher is better, and None counts as 0. Epochs with the value 0
-        do not count towards `patience`; if all epochs have the value 0, the last one is the best.
+        do not count towards `patience`; if all epochs have the value 0, the last one is the best. On a small dev
+        split, the loss selects the best epoch instead.
     calibrate: (dev examples, logits of each, labels) → the settings for `decode` and `evaluate` as JSON. Called
         after each epoch, before `evaluate` on dev; the settings of the best epoch are stored with the adapter. It
-        does not get examples with labels that the adapter lacks.
+        does not get examples with labels that the adapter lacks. If the result has the key `note`, its text is no
+        setting: `train` shows it to the user.
     split: text → word spans; required for level `token`.
     notes: examples of one data set → notes for the user, such as the number of `remarks`. `train`, `eval` and
         `check` print them with the name of the file.
+    support: example → how many things of its target `primary` counts, such as its entities. By default 1 for each
+        unit (text or word) with a target.
+    configure: options of the user (`adapters train --set KEY=VALUE`) → the task with these options. Raises
+        ValueError for an unknown option or value. None for a task without options.
     probe: texts whose logits are stored with each adapter, and compared with new ones whenever it is loaded.
     """
 
@@ -209,6 +215,8 @@ class TaskSpec:
     calibrate: Callable[[Sequence[Example], Sequence[np.ndarray], Labels], JSONObject] | None = None
     split: Callable[[str], tuple[Span, ...]] | None = None
     notes: Callable[[Sequence[Example]], Sequence[str | TaskNote]] | None = None
+    support: Callable[[Example], int] | None = None
+    configure: Callable[[Mapping[str, str]], TaskSpec] | None = None
     probe: tuple[str, ...] = field(default=DEFAULT_PROBE)
 
     def __post_init__(self) -> None:
@@ -268,7 +276,7 @@ class TaskSpec:
 
 FUNCTIONS = ("read", "targets", "make_head", "loss", "decode", "evaluate")
 """The fields of `TaskSpec` that must be functions."""
-_OPTIONAL = ("calibrate", "split", "notes")
+_OPTIONAL = ("calibrate", "split", "notes", "support", "configure")
 
 
 def label_faults(labels: Sequence[object]) -> Iterator[str]:

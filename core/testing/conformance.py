@@ -227,8 +227,9 @@ class _ConformanceChecks:
         """`calibrate`, if the task has it, returns a JSON object."""
         if self.spec.calibrate is not None:
             logits = self.logits(self.adapter(), self.examples)
-            self.settings = self.spec.calibrate(self.examples, logits, self.labels)
-            yield from json_faults(self.settings)
+            found = self.spec.calibrate(self.examples, logits, self.labels)
+            yield from json_faults(found)
+            self.settings = {key: value for key, value in found.items() if key != "note"}
 
     def decode(self) -> Iterator[str]:
         """`decode` returns a JSON object for every text, also unusual ones, and the same each time."""

@@ -28,10 +28,21 @@ class EncodedDataset:
     targets: tuple[Targets, ...]
     unknown: Mapping[int, Labels] = field(default_factory=dict)
 
+    def __add__(self, other: EncodedDataset) -> EncodedDataset:
+        """Return the examples of both."""
+        return EncodedDataset(
+            self.examples + other.examples, self.encoded + other.encoded, self.targets + other.targets
+        )
+
     @property
     def tokens(self) -> list[int]:
         """The number of tokens of each example."""
         return [encoded.tokens for encoded in self.encoded]
+
+    @property
+    def units(self) -> int:
+        """The number of words, or of texts if the task has no words: the number of rows of logits."""
+        return sum(len(encoded.words) or 1 for encoded in self.encoded)
 
     def target_tensor(self, indices: Iterable[int]) -> torch.Tensor:
         """Return the concatenated targets of the examples at `indices`, (targets,), int64 or float32."""

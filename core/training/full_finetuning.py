@@ -21,6 +21,7 @@ from onetrunk.core.errors import UsageError
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Labels, Rows, TaskSpec
+from onetrunk.core.tasks.guarded_calls import configured
 from onetrunk.core.training.pipeline import (
     TrainJob,
     TrainResult,
@@ -90,12 +91,14 @@ def train_full(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResu
     check_trainable(backbone)
     if job.start is not None:
         raise UsageError(f"method 'full' cannot start from {job.start.ref}, which is an adapter")
-    spec, settings = host.task(job.task), job.settings
-    splits = encode_splits(spec, backbone, job.data)
+    spec, settings = configured(host.task(job.task), job.settings.options), job.settings
+    splits, notes = encode_splits(spec, backbone, job.data, settings.max_windows)
     train, dev = splits["train"], splits["dev"]
     model = WholeModel(spec, job.data.labels, backbone, planned(settings, train))
     run = TrainingRun(job.name, model, train, dev, with_plugins(job.callback, host))
-    model.dry_run(dev)
+    for note in notes:
+        run.note(note)
+    model.trial(dev, splits.get("test"))
     while not run.finished:
         texts = [train.encoded[i] for i in run.batch]
         hidden, rows = model.forward(texts, max(run.batch_tokens, PART_TOKENS))
@@ -104,4 +107,5 @@ def train_full(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResu
         with model.randomness.as_global():
             loss.backward()
         run.advance(float(loss.detach()))
-    return replace(result_of(run.result(), splits, backbone), notes=job.data.notes)
+    finished = run.result()
+    return replace(result_of(finished, splits, backbone), notes=(*job.data.notes, *finished.notes))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from onetrunk.adapters.card import CardFacts, render_card
 from onetrunk.adapters.format.artifact import ArtifactContent, write_artifact
@@ -18,14 +19,17 @@ from onetrunk.adapters.format.manifest import (
     Parameters,
     PluginRecord,
 )
+from onetrunk.adapters.store.staging import writing
 from onetrunk.adapters.store.store import Store, StoredVersion, always
 from onetrunk.adapters.store.version_index import Origin
 from onetrunk.core.backbones.backbone import Backbone
+from onetrunk.core.backbones.device import name_of
 from onetrunk.core.data.dataset import Dataset
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import record_probe, stored_form
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import JSONObject
+from onetrunk.core.training.run_state import FinishedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,22 @@ def data_record(dataset: Dataset) -> DataRecord:
     return DataRecord(sha256=dataset.sha256, rows=len(dataset.examples), source=source)
 
 
+def training_record(run: FinishedRun[Any], backbone: Backbone) -> JSONObject:
+    """Return the settings of a finished run as they were used, and how it ended."""
+    trainable = run.trainable
+    return {
+        **trainable.settings.to_json(),
+        "pooling": trainable.pooling,
+        "precision": name_of(backbone.dtype),
+        "patience": run.patience,
+        "best_epoch": run.best_epoch,
+        "selected_by": run.selected_by,
+        "all_rows": run.all_rows,
+        "epochs_run": len(run.history),
+        "seconds": round(run.seconds, 1),
+    }
+
+
 def store_adapter(
     destination: Destination,
     adapter: Adapter,
@@ -109,15 +129,41 @@ def store_adapter(
 ) -> StoredVersion:
     """Write the artifact of `adapter` to `destination` and return the new version.
 
+    dropout, history: see `artifact_content`.
+    """
+    content = artifact_content(destination.name, adapter, backbone, manifest, dropout, history)
+    return store_content(destination, manifest, content)
+
+
+def artifact_content(
+    name: str,
+    adapter: Adapter,
+    backbone: Backbone,
+    manifest: Manifest,
+    dropout: float = 0.0,
+    history: Sequence[JSONObject] = (),
+) -> ArtifactContent:
+    """Return the content of the files of an artifact.
+
+    name: of the adapter, for its card.
     dropout: the probability of dropout in training.
     history: one record per epoch.
     """
     config, model, head = stored_form(adapter, backbone, dropout)
     facts = CardFacts(
-        name=destination.name,
+        name=name,
         manifest=manifest,
         summary=adapter.spec.summary,
         weight_bytes=sum(tensor.nbytes for tensor in (*model.values(), *(head or {}).values())),
     )
-    content = ArtifactContent(config, model, head, render_card(facts), history)
-    return destination.add(lambda folder: write_artifact(folder, manifest, content))
+    return ArtifactContent(config, model, head, render_card(facts), history)
+
+
+def store_content(destination: Destination, manifest: Manifest, content: ArtifactContent) -> StoredVersion:
+    """Write an artifact to `destination` and return the new version. Raises StoreError if it cannot be written."""
+
+    def write(folder: Path) -> None:
+        with writing(destination.store.root):
+            write_artifact(folder, manifest, content)
+
+    return destination.add(write)

@@ -13,12 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onetrunk.core.data.notes import Note
 from onetrunk.core.errors import TaskSpecError, TrainingDiverged
 from onetrunk.core.tasks import JSONObject, Rows
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.training.encoded_dataset import EncodedDataset
+from onetrunk.core.training.epoch_choice import FEW_DEV, EpochChoice, SelectedBy
+from onetrunk.core.training.evaluation import DevResult
 from onetrunk.core.training.settings import TrainSettings
-from onetrunk.core.training.trainable import DevResult, Trainable
+from onetrunk.core.training.trainable import Trainable
 from onetrunk.core.trunk.batching import training_batches
 
 TrainableT = TypeVar("TrainableT", bound=Trainable)
@@ -30,18 +33,27 @@ class FinishedRun(Generic[TrainableT]):
 
     trainable: the trained weights, as they were after the best epoch.
     history: one record per epoch: losses, metrics and duration.
-    best_epoch: number of the epoch with the best value of the metric `TaskSpec.primary` on dev, from 1.
+    best_epoch: number of the epoch whose weights were kept, from 1.
+    selected_by: how this epoch was chosen; see `EpochChoice`.
+    patience: number of epochs without a better one after which the run would have stopped; 0 for no early stopping.
     dev: the calibrated decoder settings and the metrics on dev of the best epoch.
     seconds: duration of the whole run.
     tokens_per_second: training throughput; the time of the evaluations on dev does not count.
+    notes: on the training.
+    all_rows: whether `trainable` was trained on the rows of dev too, in a second run; the other fields are those of
+        the first run.
     """
 
     trainable: TrainableT
     history: tuple[JSONObject, ...]
     best_epoch: int
+    selected_by: SelectedBy
+    patience: int
     dev: DevResult
     seconds: float
     tokens_per_second: float
+    notes: tuple[Note, ...] = ()
+    all_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +62,12 @@ class TrainingCallback:
 
     step: called after each optimizer step.
     epoch: called after each epoch and its evaluation on dev.
+    note: called with the name of the adapter and a note on its training.
     """
 
     step: Callable[[StepEvent], None] = lambda _event: None
     epoch: Callable[[EpochEvent], None] = lambda _event: None
+    note: Callable[[str, Note], None] = lambda _name, _note: None
 
 
 NO_CALLBACK = TrainingCallback()
@@ -75,9 +89,11 @@ class TrainingRun(Generic[TrainableT]):
 
     name: the name of the adapter.
     trainable: the weights to train. Its settings come from `planned`.
-    train, dev: the encoded splits.
+    train, dev: the encoded splits. dev is None for a run on all rows: it is not evaluated, its last epoch is kept.
     batch_tokens: the largest number of tokens of a batch.
+    choice: compares the epochs; None for one that fits the size of dev, with a note if dev is small.
     error: the exception that ended the run; None if there was none.
+    notes: the notes on the training, in the order in which the callback got them.
     """
 
     def __init__(
@@ -85,8 +101,9 @@ class TrainingRun(Generic[TrainableT]):
         name: str,
         trainable: TrainableT,
         train: EncodedDataset,
-        dev: EncodedDataset,
+        dev: EncodedDataset | None,
         callback: TrainingCallback = NO_CALLBACK,
+        choice: EpochChoice | None = None,
     ) -> None:
         self.name, self.trainable, self.train, self.dev = name, trainable, train, dev
         self.settings = trainable.settings
@@ -102,8 +119,12 @@ class TrainingRun(Generic[TrainableT]):
         self._steps_done = self._steps_of_epoch = 0
         self._history: list[JSONObject] = []
         self._losses = 0.0
-        self._best, self._best_epoch = -math.inf, 0
+        support = 0 if dev is None else trainable.evaluator.support(dev)
+        self._choice = choice or EpochChoice(support, self.settings.patience)
         self._best_dev = DevResult({}, {})
+        self.notes: list[Note] = []
+        if choice is None and dev is not None and self._choice.by != "metric":
+            self.note(_few_dev_note(self._choice, support, len(dev.examples)))
         self._begun = self._epoch_begun = time.monotonic()
         self._training_seconds = 0.0
 
@@ -115,14 +136,18 @@ class TrainingRun(Generic[TrainableT]):
     @property
     def finished(self) -> bool:
         """Whether the run has ended: all epochs are done, early stopping applies, or an error occurred."""
-        done, patience = len(self._history), self.settings.patience
-        exhausted = bool(patience) and done - self._best_epoch >= patience
-        return self.error is not None or done == self._epochs or exhausted
+        done = len(self._history) == self._epochs
+        return self.error is not None or done or self._choice.exhausted
 
     @property
     def batch(self) -> list[int]:
         """Indices of the examples of the next batch."""
         return self._batches[self._steps_of_epoch]
+
+    def note(self, note: Note) -> None:
+        """Record a note on the training and pass it to the callback."""
+        self.notes.append(note)
+        self._callback.note(self.name, note)
 
     @contextmanager
     def recording_error(self) -> Iterator[None]:
@@ -168,8 +193,18 @@ class TrainingRun(Generic[TrainableT]):
         self.trainable.restore()
         rate = sum(self.train.tokens) * len(self._history) / self._training_seconds
         seconds = time.monotonic() - self._begun
+        if self._best_dev.note:
+            self.note(Note("decoder", self._best_dev.note, "dev"))
         return FinishedRun(
-            self.trainable, tuple(self._history), self._best_epoch, self._best_dev, seconds, rate
+            trainable=self.trainable,
+            history=tuple(self._history),
+            best_epoch=self._choice.best,
+            selected_by=self._choice.by,
+            patience=self._choice.patience,
+            dev=self._best_dev,
+            seconds=seconds,
+            tokens_per_second=rate,
+            notes=tuple(self.notes),
         )
 
     def _count_steps(self) -> int:
@@ -190,20 +225,23 @@ class TrainingRun(Generic[TrainableT]):
         self._training_seconds += time.monotonic() - self._epoch_begun
         if not self.trainable.is_finite():  # the next loss would show it, but the last step has no next loss
             raise self._diverged(self._steps_done)
-        logits = self.trainable.logits(self.dev)
-        if not all(np.isfinite(rows).all() for rows in logits):  # products of large finite weights overflow
-            raise self._diverged(self._steps_done)
-        found = self.trainable.evaluate_dev(self.dev, logits)
-        value = self._primary(found.metrics)
-        # While the metric is 0, the latest epoch counts as the best one, so that patience is not used up.
-        if better := value > self._best or value == self._best == 0:
-            self._best, self._best_epoch, self._best_dev = value, self.epoch, found
+        found = DevResult({}, {}) if self.dev is None else self._evaluate(self.dev)
+        if better := self._choice.offer(
+            0.0 if self.dev is None else self._primary(found.metrics), found.loss
+        ):
+            self._best_dev = found
             self.trainable.keep()
-        self._report(found.metrics, better)
+        self._report(found, better)
         self._steps_of_epoch, self._losses = 0, 0.0
         if not self.finished:
             self._batches = self._drawn_batches()
         self._epoch_begun = time.monotonic()
+
+    def _evaluate(self, dev: EncodedDataset) -> DevResult:
+        logits = self.trainable.logits(dev)
+        if not all(np.isfinite(rows).all() for rows in logits):  # products of large finite weights overflow
+            raise self._diverged(self._steps_done)
+        return self.trainable.evaluator.on_dev(dev, logits)
 
     def _diverged(self, step: int) -> TrainingDiverged:
         rates = self.settings
@@ -221,10 +259,23 @@ class TrainingRun(Generic[TrainableT]):
             raise TaskSpecError(spec.name, [fault])
         return float(value)
 
-    def _report(self, metrics: JSONObject, best: bool) -> None:
+    def _report(self, found: DevResult, best: bool) -> None:
         seconds = time.monotonic() - self._epoch_begun
         epoch, loss = self.epoch, self._losses / self._steps_of_epoch
-        numbers = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
-        row = {"epoch": epoch, "step": self._steps_done, "loss": loss, "dev": numbers, "best": best}
-        self._history.append({**row, "seconds": round(seconds, 3)})
-        self._callback.epoch(EpochEvent(self.name, epoch, self._epochs, loss, metrics, seconds, best))
+        numbers = {key: value for key, value in found.metrics.items() if isinstance(value, int | float)}
+        dev_loss = found.loss if math.isfinite(found.loss) else None
+        row = {"epoch": epoch, "step": self._steps_done, "loss": loss, "dev": numbers, "dev_loss": dev_loss}
+        self._history.append({**row, "best": best, "seconds": round(seconds, 3)})
+        event = EpochEvent(self.name, epoch, self._epochs, loss, found.metrics, seconds, best, dev_loss)
+        self._callback.epoch(event)
+
+
+def _few_dev_note(choice: EpochChoice, support: int, rows: int) -> Note:
+    """Return the note on a run whose epoch is not chosen by the metric. rows: the number of rows of dev."""
+    chosen = {"loss": "the epoch with the lowest loss on dev is kept", "last": "the last epoch is kept"}
+    stop = "" if choice.patience else ", and training does not stop early"
+    message = (
+        f"dev has {rows} rows, in which the metric counts {support} labels or entities; below {FEW_DEV} it depends "
+        f"largely on chance: {chosen[choice.by]}{stop}; give a larger dev file with --dev"
+    )
+    return Note("few-dev-rows", message, "dev", support)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any, Literal
 
@@ -21,6 +21,9 @@ HEAD_LEARNING_RATE = 3e-3
 
 MIN_EPOCHS, MAX_EPOCHS, TARGET_STEPS = 3, 20, 500
 """A run without the setting `epochs` has about `TARGET_STEPS` steps, in `MIN_EPOCHS` to `MAX_EPOCHS` epochs."""
+
+PATIENCE = 3
+"""Default number of epochs without a better result on dev before training stops."""
 
 MIN_TOKENS, MAX_TOKENS, MIN_STEPS = 256, 512, 16
 """A run without `batch_tokens` has about `MIN_STEPS` steps per epoch, of `MIN_TOKENS` to `MAX_TOKENS` tokens."""
@@ -44,12 +47,16 @@ class TrainSettings:
     batch_tokens: the largest number of tokens per step; None for a number that depends on the size of the data.
     dropout: probability of dropout in the head and on the inputs of the LoRA weights; with `full`, in the encoder.
     clip: the largest norm of the gradients; 0 turns clipping off.
-    patience: number of epochs without a better metric on dev before training stops; 0 turns early stopping off.
+    patience: number of epochs without a better result on dev before training stops; 0 turns early stopping off.
+        None for `PATIENCE`, or for 0 if dev is too small to justify a stop (see `epoch_choice`).
     seed: seed of all random numbers.
     class_weights: `balanced` weights each label by the inverse of its frequency, `none` weights all labels equally.
     precision: precision of the frozen trunk, such as `fp32`; trainable weights are always float32.
     promote: when the new version becomes the current one of its name. `better`: if it is not worse than the current
         version on the same data, and the first one if its metric on dev is not 0.
+    max_windows: the largest number of windows of a training text. A window has as many tokens as the backbone has
+        positions. See `TextLimit`.
+    options: options of the task, such as {"oos": "off"}; see `TaskSpec.configure`.
     """
 
     method: Method = "lora"
@@ -67,11 +74,13 @@ class TrainSettings:
     batch_tokens: int | None = None
     dropout: float = 0.1
     clip: float = 1.0
-    patience: int = 3
+    patience: int | None = None
     seed: int = 0
     class_weights: Literal["none", "balanced"] = "none"
     precision: str = "auto"
     promote: Promote = "better"
+    max_windows: int = 32
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check all settings. Raises UsageError, which lists all faults."""
@@ -102,7 +111,8 @@ class TrainSettings:
             ),
             (0 <= self.dropout < 1, f"dropout must be at least 0 and below 1, not {self.dropout}"),
             (self.clip >= 0, f"clip must be 0 or more, not {self.clip}"),
-            (self.patience >= 0, f"patience must be 0 or more, not {self.patience}"),
+            (self.patience is None or self.patience >= 0, f"patience must be 0 or more, not {self.patience}"),
+            (self.max_windows >= 1, f"max-windows must be at least 1, not {self.max_windows}"),
             (
                 self.precision != "int8",
                 "precision int8 is for prediction only; train in fp32 or bf16, then predict in int8",

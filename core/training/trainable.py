@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,24 +16,11 @@ from onetrunk.core.errors import TaskSpecError, UsageError
 from onetrunk.core.inference.adapter import Adapter, build_head, head_logits
 from onetrunk.core.inference.logits import LogitsRequest, compute_logits
 from onetrunk.core.tasks import JSONObject, Labels, Rows, Targets, TaskSpec
-from onetrunk.core.tasks.guarded_calls import calling, json_of
-from onetrunk.core.tasks.unknown_labels import task_metrics
 from onetrunk.core.training.encoded_dataset import EncodedDataset
+from onetrunk.core.training.evaluation import Evaluator, task_loss
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.dropout import Dropout
-
-
-@dataclass(frozen=True, slots=True)
-class DevResult:
-    """The result of an evaluation on dev.
-
-    decoder: the calibrated decoder settings, such as thresholds; {} for a task without calibration.
-    metrics: the metrics on dev with these decoder settings.
-    """
-
-    decoder: JSONObject
-    metrics: JSONObject
 
 
 class Trainable(ABC):
@@ -44,6 +30,7 @@ class Trainable(ABC):
     randomness: the random generators of the run.
     head: the head, in float32.
     weights: the trainable tensors below the head, in float32; empty if only the head is trained.
+    evaluator: evaluates the logits.
     """
 
     trunk: Trunk
@@ -64,6 +51,7 @@ class Trainable(ABC):
         self.randomness = Randomness(settings.seed, device)
         with self.randomness.as_global():
             self.head = build_head(spec, backbone, labels, self.pooling, settings.dropout)
+        self.evaluator = Evaluator(spec, labels)
         self._best: list[Tensor] | None = None
 
     @abstractmethod
@@ -81,46 +69,11 @@ class Trainable(ABC):
         jobs = [LogitsRequest(encoded, 0) for encoded in dataset.encoded]
         return compute_logits(self.trunk, [adapter], jobs)
 
-    def evaluate(
-        self, dataset: EncodedDataset, logits: Sequence[np.ndarray], decoder: JSONObject
-    ) -> JSONObject:
-        """Return the metrics of `dataset` with the decoder settings `decoder`.
-
-        logits: one array (units, labels) per example.
-        Raises TaskSpecError if the code of the task raises or does not return JSON.
-        """
-        return task_metrics(self.spec, dataset.examples, logits, self.labels, decoder, dataset.unknown)
-
-    def evaluate_dev(self, dev: EncodedDataset, logits: Sequence[np.ndarray]) -> DevResult:
-        """Calibrate the decoder on dev, and compute the metrics on dev with it.
-
-        The metrics of a calibrated decoder are too optimistic, because they are measured on the data of the
-        calibration. With one half of dev for each, both would be less exact. A test split gives unbiased metrics.
-
-        logits: one array (units, labels) per example.
-        Raises TaskSpecError if the code of the task raises or does not return JSON.
-        """
-        decoder: JSONObject = {}
-        if self.spec.calibrate is not None:
-            known = [i for i in range(len(dev.examples)) if i not in dev.unknown]
-            examples, rows = [dev.examples[i] for i in known], [logits[i] for i in known]
-            decoder = json_of(self.spec, "calibrate", examples, rows, self.labels)
-        return DevResult(decoder, self.evaluate(dev, logits, decoder))
-
-    def dry_run(self, dev: EncodedDataset) -> None:
-        """Calibrate and evaluate on dev with random logits, to find errors in the code of the task before training.
-
-        Raises TaskSpecError if the code of the task raises or does not return JSON.
-        """
-        generator = np.random.default_rng(0)
-        try:
-            # The head is called for one example, to find the shape of its logits.
-            (first,) = self.logits(EncodedDataset(dev.examples[:1], dev.encoded[:1], dev.targets[:1]))
-            shapes = [(self.spec.units(example), *first.shape[1:]) for example in dev.examples]
-            self.evaluate_dev(dev, [generator.standard_normal(shape, dtype=np.float32) for shape in shapes])
-        except TaskSpecError as error:
-            tried = "found before training, in an evaluation on dev with random logits"
-            raise TaskSpecError(error.task, [*error.faults, tried]) from error
+    def trial(self, dev: EncodedDataset, test: EncodedDataset | None) -> dict[str, JSONObject]:
+        """Return the metrics of `Evaluator.trial` by split. Raises TaskSpecError for errors in the task's code."""
+        i = min(range(len(dev.examples)), key=dev.tokens.__getitem__)  # the shortest text
+        (one,) = self.logits(EncodedDataset((dev.examples[i],), (dev.encoded[i],), (dev.targets[i],)))
+        return self.evaluator.trial(dev, test, one.shape[1:])
 
     @property
     def trained_parameters(self) -> int:
@@ -158,9 +111,10 @@ class Trainable(ABC):
         """
         if self.settings.class_weights == "none":
             return None
-        for example, own in zip(train.examples, train.targets, strict=True):
+        for encoded, own in zip(train.encoded, train.targets, strict=True):
             floats = any(isinstance(target, float) for target in own)
-            if floats or len(own) != self.spec.units(example) or max(own, default=0) >= len(self.labels):
+            units = self.spec.units_of(len(encoded.words), 1)
+            if floats or len(own) != units or max(own, default=0) >= len(self.labels):
                 raise UsageError(
                     f"class-weights balanced counts how often each label occurs, but the targets of task "
                     f"{self.spec.name!r} are not one label index per unit; leave the option out"
@@ -178,9 +132,8 @@ class Trainable(ABC):
         """
         with self.randomness.as_global():
             logits = head_logits(self.spec, self.head.train(), hidden, rows)
-        with calling(self.spec, "loss"):
-            loss = self.spec.loss(logits, targets, class_weights)
-        if not isinstance(loss, Tensor) or loss.shape != () or not loss.requires_grad:
+        loss = task_loss(self.spec, logits, targets, class_weights)
+        if not loss.requires_grad:
             fault = f"loss returns {loss!r}, expected a scalar tensor that depends on the logits"
             raise TaskSpecError(self.spec.name, [fault])
         return loss

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from onetrunk.adapters.methods.lora import Lora
 from onetrunk.core.backbones.backbone import fingerprint
 from onetrunk.core.trunk.dropout import Masks
-from onetrunk.core.trunk.packing import Packed, Part, joined
+from onetrunk.core.trunk.packing import Packed, Part, joined, joined_parts
 
 
 class Trunk(Protocol):
@@ -48,7 +48,10 @@ class Trunk(Protocol):
             slot run without an adapter.
         Returns the hidden states (rows, width) of the texts, in the order they were given to `pack`.
         """
-        return joined(self.run(self.embed(packed), packed, adapters), packed)
+        if len(packed.parts) == 1 or torch.is_grad_enabled():
+            return joined(self.run(self.embed(packed), packed, adapters), packed)
+        # One part after another, so that a long text takes the memory of one part and of its result.
+        return joined_parts((self.run(self.embed(own), own, adapters) for own in packed.each_part()), packed)
 
     def embed(self, packed: Packed) -> Tensor:
         """Return the input of the first layer, (tokens, width), in packed order."""

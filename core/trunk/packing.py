@@ -7,9 +7,9 @@ tokens than the backbone has positions is several sequences (windows); `joined` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate, groupby
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain, groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -84,6 +84,13 @@ class Packed:
         """Number of packed tokens."""
         return self.source.shape[0]
 
+    def each_part(self) -> Iterator[Packed]:
+        """Yield each part as a batch, to run it alone. Its rows of texts stay those of the whole batch."""
+        start = 0
+        for part in self.parts:
+            yield replace(self, parts=(part,), source=self.source[start : start + part.tokens])
+            start += part.tokens
+
     def rows(self, first: int, last: int) -> Rows:
         """Return the rows and words of the texts first:last. They count from the first row of text `first`."""
         base = self.offsets[first]
@@ -144,6 +151,32 @@ def joined(hidden: Tensor, packed: Packed) -> Tensor:
     out = hidden.index_select(0, packed.join)
     for row, windows in packed.first_rows:
         out[row] = hidden.index_select(0, windows).mean(0)
+    return out
+
+
+def joined_parts(parts: Iterable[Tensor], packed: Packed) -> Tensor:
+    """Return the same as `joined`, from the packed rows (tokens, width) of each part, in order.
+
+    Only the result and one part are in memory.
+    """
+    join = torch.arange(packed.tokens) if packed.join is None else packed.join.cpu()
+    order = join.argsort()
+    ends = torch.tensor(list(accumulate(part.tokens for part in packed.parts)))
+    cuts = torch.searchsorted(join[order], ends).tolist()  # the rows of the texts, in the order of the parts
+    states = iter(parts)
+    first = next(states)
+    out = first.new_empty(len(join), first.shape[1])
+    sums: dict[int, Tensor] = {}
+    done = start = 0
+    for hidden, cut, end in zip(chain([first], states), cuts, ends.tolist(), strict=True):
+        rows = order[done:cut]
+        out[to_device(rows, out.device)] = hidden.index_select(0, to_device(join[rows] - start, out.device))
+        for row, windows in packed.first_rows:
+            own = windows[(windows >= start) & (windows < end)] - start
+            sums[row] = sums.get(row, 0) + hidden.index_select(0, own).float().sum(0)
+        done, start = cut, end
+    for row, windows in packed.first_rows:
+        out[row] = (sums[row] / len(windows)).to(out.dtype)
     return out
 
 

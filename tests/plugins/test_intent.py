@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional as F
 
+from onetrunk.core.errors import UsageError
 from onetrunk.core.tasks import IGNORE, Example
+from onetrunk.core.tasks.guarded_calls import configured
 from onetrunk.core.testing import check_task
 from onetrunk.plugins.intent import OUT, SCORE, SPEC, calibrate, in_scope_score, tasks
 
@@ -129,8 +131,8 @@ def test_in_scope_rows_that_are_wrong_anyway_cost_nothing_when_rejected() -> Non
 
 @settings(deadline=None)
 @given(
-    st.lists(st.floats(0, 10, width=16), min_size=1, max_size=120),
-    st.lists(st.floats(0, 10, width=16), max_size=20),
+    st.lists(st.floats(0, 10, width=16), min_size=50, max_size=120),
+    st.lists(st.floats(0, 10, width=16), min_size=1, max_size=20),
 )
 def test_calibration_never_costs_more_than_two_points_on_dev(
     inside: list[float], outside: list[float]
@@ -140,21 +142,43 @@ def test_calibration_never_costs_more_than_two_points_on_dev(
     assert figures["in_scope_accuracy"] >= figures["accuracy"] - 0.02 - 1e-12
 
 
-def test_without_oos_rows_two_in_a_hundred_in_scope_texts_fall_below_the_threshold() -> None:
-    examples, logits = dev(*[("pay", 1.0 + i / 10) for i in range(100)])
-    found = calibrate(examples, logits, LABELS)
-    assert found["rule"] == "no oos rows in dev: 2 % of the in-scope dev texts fall below"
-    assert SPEC.evaluate(examples, logits, LABELS, found)["in_scope_accuracy"] == 0.98
+@given(st.lists(st.floats(0, 10, width=16), max_size=120))
+def test_without_oos_rows_in_dev_there_is_no_threshold_and_a_note_says_so(heights: list[float]) -> None:
+    found = calibrate(*dev(*[("pay", height) for height in heights]), LABELS)
+    assert set(found) == {"note"}
+    assert found["note"].startswith("no text will be answered 'oos': dev has no rows with the label 'oos';")
 
 
-def test_without_in_scope_rows_there_is_no_threshold() -> None:
-    assert calibrate(*dev(("oos", 1.0)), LABELS) == {}
+@given(st.lists(st.floats(0, 10, width=16), max_size=49), st.integers(1, 5))
+def test_below_fifty_in_scope_rows_in_dev_there_is_no_threshold_and_a_note_says_so(
+    heights: list[float], outside: int
+) -> None:
+    found = calibrate(*dev(*[("pay", height) for height in heights], *[("oos", 1.0)] * outside), LABELS)
+    assert set(found) == {"note"}
+    assert f"dev has {len(heights)} rows in scope and {outside} with the label 'oos'" in found["note"]
+
+
+def test_the_option_oos_off_gives_no_threshold_and_no_note() -> None:
+    assert configured(SPEC, {"oos": "off"}).calibrate is None
+    assert configured(SPEC, {"oos": "auto"}) == configured(SPEC, {}) == SPEC
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"oos": "on"}, r"task 'intent': the option 'oos' is 'on'; expected auto or off"),
+        ({"margin": "1"}, r"task 'intent': unknown option 'margin'; known: oos"),
+    ],
+)
+def test_an_invalid_option_is_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        configured(SPEC, options)
 
 
 def test_a_dev_set_where_every_intent_is_wrong_still_gives_a_threshold() -> None:
     examples, logits = (
-        [Example("x", "pay"), Example("y", "oos")],
-        [sure_of("book", 3.0), sure_of("book", 1.0)],
+        [Example("x", "pay")] * 50 + [Example("y", "oos")],
+        [sure_of("book", 3.0)] * 50 + [sure_of("book", 1.0)],
     )
     assert calibrate(examples, logits, LABELS)["threshold"] == pytest.approx((score(1.0) + score(3.0)) / 2)
 
@@ -167,7 +191,22 @@ def test_a_text_below_the_threshold_is_oos_and_one_at_it_is_not(
 ) -> None:
     prediction = SPEC.decode(Example("x"), sure_of("pay", height), LABELS, threshold_at(3.0))
     assert (prediction["label"], prediction["in_scope"]) == (label, in_scope)
-    assert prediction["score"] == prediction["scores"]["pay"]
+    if in_scope:
+        assert prediction["score"] == prediction["scores"]["pay"]
+        assert "nearest" not in prediction
+
+
+@given(st.floats(0, 20), st.floats(0, 20))
+def test_the_score_of_an_oos_answer_is_its_own_and_the_nearest_intent_has_its_name(
+    height: float, threshold: float
+) -> None:
+    prediction = SPEC.decode(Example("x"), sure_of("pay", height), LABELS, threshold_at(threshold))
+    assume(not prediction["in_scope"])
+    assert prediction["label"] == "oos"
+    assert 0.5 <= prediction["score"] <= 1
+    assert prediction["score"] == pytest.approx(1 / (1 + np.exp(score(height) - score(threshold))))
+    nearest = prediction["nearest"]
+    assert nearest["score"] == prediction["scores"][nearest["label"]] == max(prediction["scores"].values())
 
 
 def test_scores_name_all_intents_from_the_best_down() -> None:
@@ -188,7 +227,8 @@ def test_a_threshold_of_another_score_is_refused() -> None:
 def test_probabilities_sum_to_one_and_the_first_is_the_score(logits: np.ndarray) -> None:
     prediction = json.loads(json.dumps(SPEC.decode(Example("x"), logits, LABELS, threshold_at(2.0))))
     assert sum(prediction["scores"].values()) == pytest.approx(1)
-    assert prediction["score"] == max(prediction["scores"].values())
+    best = prediction if prediction["in_scope"] else prediction["nearest"]
+    assert best["score"] == max(prediction["scores"].values())
 
 
 MIXED = dev(("book", 5.0), ("pay", 1.0), ("oos", 1.0), ("oos", 5.0))

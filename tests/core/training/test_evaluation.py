@@ -19,6 +19,7 @@ from onetrunk.core.errors import TaskSpecError
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Example, JSONObject, Labels, Record, TaskSpec
 from onetrunk.core.tasks.hookspecs import StepEvent, hookimpl
+from onetrunk.core.training.epoch_choice import FEW_DEV
 from onetrunk.core.training.pipeline import TrainJob, TrainResult, train_adapter
 from onetrunk.core.training.run_state import TrainingCallback
 from onetrunk.core.training.settings import TrainSettings
@@ -84,7 +85,8 @@ def test_a_fault_in_calibrate_or_evaluate_is_found_before_the_first_step(
 ) -> None:
     steps: list[StepEvent] = []
     with pytest.raises(
-        TaskSpecError, match=f"task 'intent': {fault}.*; found before training, in an evaluation on dev"
+        TaskSpecError,
+        match=f"task 'intent': {fault}.*; found before training, in an evaluation with random logits",
     ):
         train(steps, "intent", **{part: function})
     assert steps == []
@@ -144,6 +146,6 @@ def test_what_is_stored_has_the_decoder_and_the_metrics_of_the_best_epoch(train:
     ) -> JSONObject:
         return {"accuracy": 1 / settings["call"] if settings["call"] else 0.5}
 
-    result = train([], "intent", calibrate=calibrate, evaluate=evaluate)
+    result = train([], "intent", calibrate=calibrate, evaluate=evaluate, support=lambda _: FEW_DEV)
     assert result.run.best_epoch == 1
     assert (result.decoder, result.metrics) == ({"call": 1}, {"dev": {"accuracy": 1.0}})
