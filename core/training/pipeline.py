@@ -213,8 +213,14 @@ class _PreparedJob:
         notes = [*job.data.notes, *run.notes, *promotion.notes]
         if self._parent is not None:
             notes += parent_notes(run.trainable.spec, self._parent, job.data, result.metrics["dev"])
-        own = {"notes": tuple(notes), "promotion": promotion, "parent": self._parent}
-        return replace(result, stored=stored, bytes=size, **own)
+        return replace(
+            result,
+            stored=stored,
+            bytes=size,
+            notes=tuple(notes),
+            promotion=promotion,
+            parent=self._parent,
+        )
 
     def _artifact(
         self,
