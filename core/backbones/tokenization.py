@@ -47,6 +47,12 @@ class Encoded:
         """Number of tokens of all windows: the cost of the text in the encoder."""
         return sum(map(len, self.windows))
 
+    def window(self, index: int) -> Encoded:
+        """Return one window as a text without words."""
+        ids = self.windows[index]
+        rows = np.arange(len(ids))
+        return Encoded((ids,), np.zeros_like(rows), rows, rows[:0], self.first_position)
+
 
 class TextEncoder:
     """Encodes texts with a fast tokenizer. Thread-safe.

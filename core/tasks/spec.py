@@ -211,9 +211,12 @@ class TaskSpec:
             raise TaskSpecError(self.name, faults)
         return labels
 
-    def unlabelled(self, text: str) -> Example:
-        """Return an example of `text` without a target, with word spans for level `token`."""
-        return Example(text, words=self.spans(Example(text)))
+    def unlabelled(self, text: str, words: tuple[Span, ...] = ()) -> Example:
+        """Return an example of `text` without a target, with word spans for level `token`.
+
+        words: the spans; with (), `split` finds them.
+        """
+        return Example(text, words=self.spans(Example(text, words=words)))
 
     def spans(self, example: Example) -> tuple[Span, ...]:
         """Return `example.words`, or the spans that `split` finds if it has none; () for level `text`."""

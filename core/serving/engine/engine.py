@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 
 from typing_extensions import override
 
@@ -25,7 +23,6 @@ from onetrunk.core.serving.engine.admission import AdmissionControl, work_items
 from onetrunk.core.serving.engine.backend import ServingBackend
 from onetrunk.core.serving.engine.errors import OverTime, QueueFull, ShuttingDown, UnknownName
 from onetrunk.core.serving.engine.events import EventSink
-from onetrunk.core.serving.engine.executor import Executor
 from onetrunk.core.serving.engine.limits import Limits
 from onetrunk.core.serving.engine.requests import (
     PendingRequest,
@@ -34,8 +31,7 @@ from onetrunk.core.serving.engine.requests import (
     WorkItem,
     repeat_answers,
 )
-from onetrunk.core.serving.engine.scheduler import Scheduler
-from onetrunk.core.serving.engine.stats import SlidingWindow
+from onetrunk.core.serving.engine.runner import Runner
 from onetrunk.core.serving.engine.status import AdapterStatus, BackendInfo, EngineStatus
 from onetrunk.core.tasks import Labels
 
@@ -54,13 +50,11 @@ class Engine(ServingBackend):
         super().__init__(limits or Limits.for_device(trunk.trunk.device.type), events or EventSink())
         self.trunk = trunk
         self._admission = AdmissionControl(self.limits)
-        self._executor = Executor(trunk, self.limits.batch_tokens, self.limits.input_tokens)
-        wait = self.limits.wait_ms / 1e3
-        self._scheduler = Scheduler(self._run, self.limits.batch_tokens, wait, self.limits.workers)
-        self._loader = AdapterLoader()
-        self._queueing_delays = SlidingWindow()
-        self._open_requests = 0
         self._changed = asyncio.Event()  # set when capacity is freed or a request ends
+        self._runner = Runner(trunk, self.limits, self._admission, self.events, self._changed.set)
+        self._scheduler = self._runner.scheduler
+        self._loader = AdapterLoader()
+        self._open_requests = 0
         self._draining = False
 
     @override
@@ -117,7 +111,7 @@ class Engine(ServingBackend):
             waiting_texts=texts,
             waiting_tokens=self._admission.tokens,
             limit_tokens=self._admission.limit,
-            wait_p95=self._queueing_delays.p95(),
+            wait_p95=self._runner.queueing_delays.p95(),
             requests_per_second=self._requests.rate(),
             adapters=len(self.served),
             uptime=time.monotonic() - self._started,
@@ -156,7 +150,7 @@ class Engine(ServingBackend):
             return "broken"
         if self._draining:
             return "draining"
-        return "overloaded" if self._admission.tokens >= self._admission.limit else "ready"
+        return "overloaded" if self._admission.is_full else "ready"
 
     async def _next_change(self) -> None:
         """Return when capacity was freed or a request has ended."""
@@ -166,7 +160,8 @@ class Engine(ServingBackend):
     async def _admit(self, items: Sequence[WorkItem], wait: bool) -> None:
         """Reserve capacity for the items of a request. If there is none, wait for it, or raise QueueFull."""
         for item in items:
-            item.queue_name = self._admission.busiest(item.names)
+            item.long = self._admission.is_long(item.cost)
+            item.flow = self._admission.busiest(item.flows)
         charges = [charge for item in items for charge in item.charges]
         try:
             while refused := self._admission.admit(charges):
@@ -193,71 +188,7 @@ class Engine(ServingBackend):
             timer.cancel()
             if pending.left:
                 pending.abandoned = True
-                self._release(self._scheduler.drop(items))
-
-    def _prepare(self, items: Sequence[WorkItem]) -> list[WorkItem]:
-        """Tokenise items. Returns the items that can be computed, and delivers the results of the others."""
-        settled: list[tuple[WorkItem, Result]] = []
-        ready: list[WorkItem] = []
-        for item, result in self._executor.prepare(items):
-            if result is None:
-                ready.append(item)
-            else:
-                settled.append((item, result))
-        self._correct_costs(ready)
-        self._deliver(settled)
-        return ready
-
-    def _correct_costs(self, items: Sequence[WorkItem]) -> None:
-        """Replace the estimated costs of tokenised items by their numbers of tokens."""
-        by_queue: Counter[str] = Counter()
-        for item in items:
-            costs = [encoded.tokens for encoded in item.encoded]
-            differences = [new - old for new, old in zip(costs, item.costs, strict=True)]
-            self._admission.correct(zip(item.names, differences, strict=True))
-            by_queue[item.queue_name] += sum(differences)
-            item.costs = costs
-        self._scheduler.charge(by_queue)
-
-    def _run(self, batch: list[WorkItem]) -> None:
-        """Compute a batch, on a device thread. Every item gets a result and is released, even if an event fails."""
-        began = time.perf_counter()
-        items = self._prepare(batch)
-        if not items:
-            return
-        results = self._executor.answer(items)
-        try:
-            seconds = time.perf_counter() - began
-            tokens = sum(sum(item.costs) for item in items)
-            self._admission.ran(tokens, seconds)
-            delays = [began - item.queued_at for item in items]
-            self._queueing_delays.record(max(delays))
-            versions = len({version.key for item in items for version in item.held})
-            self.events.batch(tokens, len(items), versions, delays, seconds)
-        finally:
-            self._deliver(list(zip(items, results, strict=True)))
-
-    def _deliver(self, settled: Sequence[tuple[WorkItem, Result]]) -> None:
-        """Release items, and send their results to the event loop."""
-        self._release([item for item, _ in settled])
-        if settled:
-            with suppress(RuntimeError):  # the loop is closed, so no caller waits
-                settled[0][0].request.loop.call_soon_threadsafe(self._settle, settled)
-
-    def _settle(self, settled: Sequence[tuple[WorkItem, Result]]) -> None:
-        """Store results in their requests; runs on the event loop."""
-        for item, result in settled:
-            item.request.settle(item.index, result)
-        self._changed.set()
-
-    def _release(self, items: Iterable[WorkItem]) -> None:
-        """Release the loaded versions and the capacity of items."""
-        for item in items:
-            self.trunk.registry.release(item.held)
-            if item.request.abandoned:  # not answered, so it must not raise the measured rate of its names
-                self._admission.correct((name, -cost) for name, cost in item.charges)
-            else:
-                self._admission.answered(item.charges)
+                self._runner.drop(items)
 
     @override
     def _details(self, served: ServedName) -> tuple[str, Labels, Tier]:
