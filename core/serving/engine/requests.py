@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from onetrunk.core.backbones.tokenization import Encoded
@@ -45,6 +46,13 @@ class TextRequest:
     adapters: tuple[str, ...]
     client: str = ""
     words: tuple[Span, ...] = ()
+
+    @classmethod
+    def of_words(cls, words: Sequence[str], adapters: tuple[str, ...], client: str = "") -> TextRequest:
+        """Return the request for a text whose words are known: the words, joined by single spaces."""
+        ends = list(accumulate((len(word) + 1 for word in words), initial=0))
+        spans = tuple((start, start + len(word)) for start, word in zip(ends, words, strict=False))
+        return cls(" ".join(words), adapters, client, spans)
 
     @property
     def names(self) -> tuple[str, ...]:

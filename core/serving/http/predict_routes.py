@@ -46,7 +46,7 @@ async def predict(service: HttpService, request: RequestContext) -> Response:
         )
         raise Refusal("too-many-inputs", detail, count=len(inputs), most=limit)
     request.inputs = len(inputs)
-    outcomes = await cancel_on_disconnect(request, answer(service, inputs, request.grant))
+    outcomes = await cancel_on_disconnect(request, answer(service, inputs, request))
     problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
     if len(problems) == len(outcomes):
         errors = [problem.to_json(input=index) for index, problem in enumerate(problems)]
@@ -71,7 +71,7 @@ def parse_record(kind: type[Model], value: Any) -> Model:
 
 
 async def answer(
-    service: HttpService, values: Sequence[Any], grant: Grant, *, wait: bool = False
+    service: HttpService, values: Sequence[Any], request: RequestContext, *, wait: bool = False
 ) -> list[Outcome]:
     """Check each input, compute the answers to the valid ones, and return an outcome for each input.
 
@@ -79,13 +79,14 @@ async def answer(
     wait: wait for capacity in the queue, instead of raising QueueFull.
     Raises Busy if the request as a whole cannot be answered now.
     """
-    checked = [_checked(service, value, grant) for value in values]
+    grant = request.grant
+    checked = [_checked(service, value, grant, request.client) for value in values]
     valid = [each for each in checked if isinstance(each, TextRequest)]
     results = iter(await service.engine.answer(valid, wait=wait) if valid else [])
     return [each if isinstance(each, Problem) else _outcome(next(results), grant) for each in checked]
 
 
-def _checked(service: HttpService, value: Any, grant: Grant) -> TextRequest | Problem:
+def _checked(service: HttpService, value: Any, grant: Grant, client: str) -> TextRequest | Problem:
     """Return an input as a request to the engine, or its problem."""
     try:
         if isinstance(value, Refusal):
@@ -96,7 +97,9 @@ def _checked(service: HttpService, value: Any, grant: Grant) -> TextRequest | Pr
     except Refusal as refusal:
         service.metrics.failed(refusal)
         return refusal.problem
-    return TextRequest(record.text, tuple(record.adapters))
+    if "words" in record.model_fields_set:
+        return TextRequest.of_words(record.words, tuple(record.adapters), client)
+    return TextRequest(record.text, tuple(record.adapters), client)
 
 
 def _outcome(result: Result, grant: Grant) -> Outcome:

@@ -41,6 +41,7 @@ _MAX_KNOWN = 100
 
 PROBLEMS: Mapping[str, tuple[int, str]] = {
     "malformed-json": (400, "Malformed JSON"),
+    "malformed-request": (400, "Malformed request"),
     "unauthorized": (401, "Unauthorized"),
     "forbidden": (403, "Forbidden"),
     "unknown-adapter": (404, "Unknown adapter"),

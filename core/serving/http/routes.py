@@ -87,7 +87,13 @@ class Route:
 
     def operation(self) -> dict[str, Any]:
         """Return the OpenAPI operation of the route."""
-        kinds = {*self.problems, "forbidden", "internal", *(("unauthorized",) if self.secured else ())}
+        kinds = {
+            *self.problems,
+            "forbidden",
+            "internal",
+            "malformed-request",
+            *(("unauthorized",) if self.secured else ()),
+        }
         by_status: dict[int, list[str]] = defaultdict(list)
         for kind in sorted(kinds):
             by_status[PROBLEMS[kind][0]].append(kind)

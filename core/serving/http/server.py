@@ -13,6 +13,7 @@ from types import FrameType
 
 import uvicorn
 from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from onetrunk.core.serving.http.app import App
 from onetrunk.core.serving.http.connection import Connection
@@ -21,6 +22,27 @@ _KEEP_ALIVE_SECONDS = 75
 """Time that an idle connection stays open: longer than in clients, which then never use a closed connection."""
 _LINGER_SECONDS = 0.5
 """Time that open connections are kept at shutdown, so that requests that clients have sent still get a response."""
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol without the trailers of chunked bodies, which it would add to the headers."""
+
+    _in_head = True
+
+    @override
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        super().on_message_begin()
+
+    @override
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            super().on_header(name, value)
+
+    @override
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
 
 
 class Server(uvicorn.Server):
@@ -35,7 +57,7 @@ class Server(uvicorn.Server):
         self._app, self._on_start = app, started
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=_Protocol,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -147,7 +147,7 @@ class _Stream:
         self._request.inputs = (self._request.inputs or 0) + len(lines)
         inputs = [line.input for line in lines]
         try:
-            outcomes = await answer(self._service, inputs, self._request.grant, wait=True)
+            outcomes = await answer(self._service, inputs, self._request, wait=True)
         except Busy as error:
             self._service.metrics.failed(error)
             outcomes = [problem_of(error)] * len(inputs)
