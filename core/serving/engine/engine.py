@@ -9,20 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from typing_extensions import override
 
 from onetrunk.adapters.methods.bank import Tier, Usage
+from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.core.backbones.device import name_of
 from onetrunk.core.errors import OneTrunkError, UsageError
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.inference.registry import ServedName
-from onetrunk.core.serving.engine.adapter_loader import AdapterLoader
+from onetrunk.core.serving.engine.adapter_loader import AdapterLoader, GivenUp
 from onetrunk.core.serving.engine.admission import AdmissionControl, work_items
 from onetrunk.core.serving.engine.backend import ServingBackend
-from onetrunk.core.serving.engine.errors import OverTime, QueueFull, ShuttingDown, UnknownName
+from onetrunk.core.serving.engine.errors import (
+    AdapterUnavailable,
+    OverTime,
+    QueueFull,
+    ShuttingDown,
+    UnknownName,
+)
 from onetrunk.core.serving.engine.events import EventSink
+from onetrunk.core.serving.engine.lazy_names import LazyNames
 from onetrunk.core.serving.engine.limits import Limits
 from onetrunk.core.serving.engine.requests import (
     PendingRequest,
@@ -53,7 +61,8 @@ class Engine(ServingBackend):
         self._changed = asyncio.Event()  # set when capacity is freed or a request ends
         self._runner = Runner(trunk, self.limits, self._admission, self.events, self._changed.set)
         self._scheduler = self._runner.scheduler
-        self._loader = AdapterLoader()
+        self._loader = AdapterLoader(self.limits.load_seconds)
+        self._lazy = LazyNames(trunk.registry, self._load, self._unload, self.limits.loaded)
         self._open_requests = 0
         self._draining = False
 
@@ -64,43 +73,46 @@ class Engine(ServingBackend):
         self._open_requests += 1
         try:
             began, pending = time.perf_counter(), PendingRequest(len(inputs))
+            names = {name for given in inputs for name in given.adapters}
+            failed = await self._load_missing(names) if self._lazy.pending else {}
+            for name in names:
+                self._lazy.used(name)
             items = work_items(inputs, pending, self.trunk.registry, self.limits)
             if items:
                 await self._admit(items, wait)
                 self._scheduler.put(items)
                 await self._settled(items, pending)
-            results = repeat_answers(inputs, pending.results)
+            results = repeat_answers(inputs, [_with_reason(each, failed) for each in pending.results])
             self._record(inputs, results, time.perf_counter() - began)
             return results
         finally:
             self._open_requests -= 1
             self._changed.set()
 
+    async def warm_up(
+        self, references: Mapping[str, str], loaded: Callable[[str, ServedName | OneTrunkError], None]
+    ) -> None:
+        """Serve adapters under their names; see `LazyNames.warm_up`. The state is `loading` meanwhile."""
+        await self._lazy.warm_up(references, loaded)
+
     @override
     async def load(self, name: str, reference: str) -> tuple[AdapterStatus, str | None]:
-        def work() -> tuple[ServedName, str | None]:
-            try:
-                served, before = self.trunk.registry.load(reference, name)
-            except OneTrunkError as error:
-                self.events.load_failed(name, error)
-                raise
-            previous = None if before is None else before.version
-            self.events.swapped(name, served.version, previous)
-            return served, previous
-
-        served, previous = await self._loader.run(name, work)
-        return self._status_of(name, served), previous
+        served, previous = await self._load(name, reference)
+        self._lazy.pending.pop(name, None)
+        self._lazy.used(name)
+        status = self._status_of(name, served)
+        await self._lazy.make_room(name)
+        return status, previous
 
     @override
     async def unload(self, name: str) -> None:
-        def work() -> None:
-            self.trunk.registry.unload(name)
-            self.events.unloaded(name)
-
+        was_pending = self._lazy.pending.pop(name, None) is not None
         try:
-            await self._loader.run(name, work)
-        except UsageError:
-            raise UnknownName(name, sorted(self.served)) from None
+            await self._unload(name)
+        except UnknownName:
+            if not was_pending:
+                raise
+        self.events.unloaded(name)
         self._drop_windows()
 
     @override
@@ -113,7 +125,8 @@ class Engine(ServingBackend):
             limit_tokens=self._admission.limit,
             wait_p95=self._runner.queueing_delays.p95(),
             requests_per_second=self._requests.rate(),
-            adapters=len(self.served),
+            adapters=len(self.names()),
+            pending=len(self._lazy.pending),
             uptime=time.monotonic() - self._started,
         )
 
@@ -134,23 +147,64 @@ class Engine(ServingBackend):
         return self.trunk.registry.served
 
     @override
+    def names(self) -> frozenset[str]:
+        return frozenset((*self.served, *self._lazy.pending))
+
+    @override
     async def drain(self) -> None:
         self._draining = True
         while self._open_requests:
             await self._next_change()
 
-    def close(self) -> None:
-        """Answer what is queued, and end the threads. Waits at most two seconds for loads that still run."""
+    def close(self) -> bool:
+        """Answer what is queued, and end the threads. Waits at most two seconds for loads that still run.
+
+        Returns whether all loads have ended.
+        """
         self._draining = True
         self._scheduler.close()
-        self._loader.close()
+        return self._loader.close()
 
     def _state(self) -> str:
         if not self._scheduler.alive:
             return "broken"
         if self._draining:
             return "draining"
+        if self._lazy.loading:
+            return "loading"
         return "overloaded" if self._admission.is_full else "ready"
+
+    async def _load(self, name: str, reference: str) -> tuple[ServedName, str | None]:
+        def work(given_up: GivenUp) -> tuple[ServedName, str | None]:
+            try:
+                served, before = self.trunk.registry.load(reference, name, given_up)
+            except OneTrunkError as error:
+                self.events.load_failed(name, error)
+                raise
+            previous = None if before is None else before.version
+            self.events.swapped(name, served.version, previous)
+            return served, previous
+
+        return await self._loader.run(name, work, remote=is_location(reference))
+
+    async def _unload(self, name: str) -> None:
+        try:
+            await self._loader.run(name, lambda _: self.trunk.registry.unload(name))
+        except UsageError:
+            raise UnknownName(name, sorted(self.names())) from None
+
+    async def _load_missing(self, names: Collection[str]) -> dict[str, OneTrunkError]:
+        """Load the adapters of a request that are not loaded yet. Returns the errors by name. Raises OverTime."""
+        seconds, failed = self.limits.request_seconds, dict[str, OneTrunkError]()
+        try:
+            async with asyncio.timeout(seconds):
+                while missing := [
+                    name for name in names if name in self._lazy.pending and name not in failed
+                ]:
+                    failed |= await self._lazy.ensure(missing)
+            return failed
+        except TimeoutError:
+            raise OverTime(seconds, self._admission.retry_after()) from None
 
     async def _next_change(self) -> None:
         """Return when capacity was freed or a request has ended."""
@@ -194,3 +248,10 @@ class Engine(ServingBackend):
     def _details(self, served: ServedName) -> tuple[str, Labels, Tier]:
         adapter = served.loaded.adapter
         return adapter.spec.name, adapter.labels, self.trunk.bank.tier(served.loaded)
+
+
+def _with_reason(result: Result, failed: Mapping[str, OneTrunkError]) -> Result:
+    """Return a result; for a name that could not be loaded, the reason."""
+    if isinstance(result, UnknownName) and result.name in failed:
+        return AdapterUnavailable(result.name, failed[result.name])
+    return result

@@ -111,6 +111,17 @@ class AdapterUnavailable(ServingError):
         self.version = version
 
 
+class LoadTimeout(ServingError):
+    """A load took longer than `seconds` and was given up."""
+
+    def __init__(self, name: str, seconds: float) -> None:
+        super().__init__(
+            f"loading {name} took over {seconds:g} s and was given up; what was served before is still served; try "
+            "again later, or raise load_seconds"
+        )
+        self.seconds = seconds
+
+
 class AnswerFailed(ServingError):
     """The plugin of `version` raised an exception for a text; the log has the traceback."""
 

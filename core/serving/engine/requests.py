@@ -6,15 +6,12 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference.registry import LoadedVersion
 from onetrunk.core.tasks import Example, JSONObject, Span
-
-if TYPE_CHECKING:
-    from onetrunk.core.serving.engine.split_text import SplitText
 
 
 class Flow(NamedTuple):
@@ -127,7 +124,6 @@ class WorkItem:
     long: whether the text is queued as a long text.
     flow: the queue in which the item waits.
     queued_at: the time of `time.perf_counter` at which the item entered the queue.
-    split: the parts of a text that is too long for one batch; None for any other text.
     """
 
     text: str
@@ -143,7 +139,6 @@ class WorkItem:
     long: bool = False
     flow: Flow = _NO_FLOW
     queued_at: float = 0.0
-    split: SplitText | None = None
 
     @property
     def flows(self) -> list[Flow]:

@@ -51,6 +51,8 @@ class Runner:
     ) -> None:
         self._trunk, self._limits, self._admission, self._events = trunk, limits, admission, events
         self._changed = changed
+        self._unknown: int | None = trunk.backbone.encoder.unknown
+        self._split: dict[WorkItem, SplitText] = {}  # the texts that are computed in parts
         self._executor = Executor(trunk, limits.batch_tokens, limits.input_tokens)
         self._preempts = trunk.trunk.device.type == "cpu"
         self._points = _PRODUCTS * trunk.trunk.depth
@@ -61,8 +63,8 @@ class Runner:
         """Remove the texts of an abandoned request from the queue; what is in a batch is computed to its end."""
         self._release(item for item in self.scheduler.drop(items) if isinstance(item, WorkItem))
         for item in items:
-            if item.split is not None:
-                self._drop_parts(item.split)
+            if (text := self._split.get(item)) is not None:
+                self._drop_parts(text)
 
     def _drop_parts(self, text: SplitText) -> None:
         for part in self.scheduler.drop(text.cancel()):
@@ -135,7 +137,7 @@ class Runner:
         self._deliver(settled)
         for item in long:
             self._start_parts(item)
-        return [item for item in ready if item.split is None]
+        return [item for item in ready if item not in long]
 
     def _is_long(self, item: WorkItem) -> bool:
         """Whether a tokenised text is computed in parts."""
@@ -156,6 +158,8 @@ class Runner:
         by_queue: Counter[Flow] = Counter()
         for item in items:
             costs = [encoded.tokens for encoded in item.encoded]
+            for name, encoded in zip(item.names, item.encoded, strict=True):
+                self._events.tokenised(name, encoded.rows - 2, encoded.count(self._unknown))
             differences = [new - old for new, old in zip(costs, item.costs, strict=True)]
             self._admission.correct(zip(item.flows, differences, strict=True))
             by_queue[item.flow] += -item.cost if item in long else sum(differences)
@@ -163,9 +167,10 @@ class Runner:
         self.scheduler.charge(by_queue)
 
     def _start_parts(self, item: WorkItem) -> None:
-        item.split = text = SplitText(item, self._limits.batch_tokens)
+        self._split[item] = text = SplitText(item, self._limits.batch_tokens)
         if not (parts := text.start(self._limits.workers)):
             self._deliver([(item, [])])
+            del self._split[item]
             return
         self.scheduler.put_back(parts)
         if item.request.abandoned:  # since `start`, so that `drop` may have missed the parts
@@ -187,6 +192,7 @@ class Runner:
             abandoned = item.request.abandoned
             result = text.error or ([] if abandoned else self._executor.decode(item, logits))
             self._deliver([(item, result)])
+            del self._split[item]
 
     def _deliver(self, settled: Sequence[tuple[WorkItem, Result]]) -> None:
         """Release items, and send their results to the event loop."""
@@ -206,7 +212,7 @@ class Runner:
         """Release the loaded versions and the capacity of items."""
         for item in items:
             self._trunk.registry.release(item.held)
-            if item.request.abandoned or item.split is not None:
+            if item.request.abandoned or item in self._split:
                 # Not answered, so it must not raise the measured rate of its flows; parts are counted one by one.
                 self._admission.correct((flow, -cost) for flow, cost in item.charges)
             else:

@@ -19,6 +19,7 @@ from onetrunk.core.serving.engine.errors import (
     AnswerFailed,
     Busy,
     ExitRefused,
+    LoadTimeout,
     OverTime,
     QueueFull,
     ServingError,
@@ -50,6 +51,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "method-not-allowed": (405, "Method not allowed"),
     "body-too-slow": (408, "Body too slow"),
     "body-too-large": (413, "Body too large"),
+    "response-too-large": (413, "Response too large"),
     "too-many-inputs": (413, "Too many inputs"),
     "text-too-long": (413, "Text too long"),
     "too-many-adapters": (413, "Too many adapters"),
@@ -63,6 +65,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "remote-unavailable": (503, "Remote unavailable"),
     "shutting-down": (503, "Shutting down"),
     "timeout": (503, "Timeout"),
+    "load-timeout": (504, "Load timeout"),
 }
 """HTTP status and title of each kind of problem. The `type` of a problem is `/problems/` and its kind."""
 
@@ -74,6 +77,7 @@ _OF_SERVING: Mapping[type[ServingError], tuple[str, tuple[str, ...]]] = {
     TooManyTokens: ("text-too-long", ("tokens", "most")),
     TextTooSlow: ("text-too-long", ("tokens", "most")),
     TooManyAdapters: ("too-many-adapters", ("count", "most")),
+    LoadTimeout: ("load-timeout", ("seconds",)),
     AnswerFailed: ("internal", ("version",)),
     ExitRefused: ("internal", ("version",)),
 }

@@ -214,7 +214,7 @@ class RequestLimits(BaseModel):
 class ServiceStatus(BaseModel):
     """The state of the service."""
 
-    status: Literal["ready", "overloaded", "draining", "broken"]
+    status: Literal["ready", "loading", "overloaded", "draining", "broken"]
     backbone: str
     device: str
     precision: str
@@ -222,6 +222,9 @@ class ServiceStatus(BaseModel):
     queue: QueueStatus
     requests_per_second: float
     adapters: int
+    adapters_pending: Annotated[
+        int, Field(description="Served, but not loaded: they are loaded at their next use.")
+    ]
     limits: RequestLimits
 
 
