@@ -64,6 +64,7 @@ class Engine(ServingBackend):
         self._loader = AdapterLoader(self.limits.load_seconds)
         self._lazy = LazyNames(trunk.registry, self._load, self._unload, self.limits.loaded)
         self._open_requests = 0
+        self._trimming: asyncio.Task[None] | None = None
         self._draining = False
 
     @override
@@ -74,15 +75,16 @@ class Engine(ServingBackend):
         try:
             began, pending = time.perf_counter(), PendingRequest(len(inputs))
             names = {name for given in inputs for name in given.adapters}
-            failed = await self._load_missing(names) if self._lazy.pending else {}
-            for name in names:
-                self._lazy.used(name)
-            items = work_items(inputs, pending, self.trunk.registry, self.limits)
+            with self._lazy.keep(names):
+                failed = await self._load_missing(names) if self._lazy.pending else {}
+                items = work_items(inputs, pending, self.trunk.registry, self.limits)
+            if len(self.served) > self.limits.loaded:  # the request uses more names
+                self._trimming = asyncio.create_task(self._lazy.make_room())
             if items:
                 await self._admit(items, wait)
                 self._scheduler.put(items)
                 await self._settled(items, pending)
-            results = repeat_answers(inputs, [_with_reason(each, failed) for each in pending.results])
+            results = repeat_answers(inputs, [self._explained(each, failed) for each in pending.results])
             self._record(inputs, results, time.perf_counter() - began)
             return results
         finally:
@@ -99,9 +101,9 @@ class Engine(ServingBackend):
     async def load(self, name: str, reference: str) -> tuple[AdapterStatus, str | None]:
         served, previous = await self._load(name, reference)
         self._lazy.pending.pop(name, None)
-        self._lazy.used(name)
         status = self._status_of(name, served)
-        await self._lazy.make_room(name)
+        with self._lazy.keep([name]):
+            await self._lazy.make_room()
         return status, previous
 
     @override
@@ -244,14 +246,15 @@ class Engine(ServingBackend):
                 pending.abandoned = True
                 self._runner.drop(items)
 
+    def _explained(self, result: Result, failed: Mapping[str, OneTrunkError]) -> Result:
+        """Return a result; for a name that could not be loaded, the reason; for an unknown one, all known names."""
+        if not isinstance(result, UnknownName):
+            return result
+        if result.name in failed:
+            return AdapterUnavailable(result.name, failed[result.name])
+        return UnknownName(result.name, sorted(self.names()))
+
     @override
     def _details(self, served: ServedName) -> tuple[str, Labels, Tier]:
         adapter = served.loaded.adapter
         return adapter.spec.name, adapter.labels, self.trunk.bank.tier(served.loaded)
-
-
-def _with_reason(result: Result, failed: Mapping[str, OneTrunkError]) -> Result:
-    """Return a result; for a name that could not be loaded, the reason."""
-    if isinstance(result, UnknownName) and result.name in failed:
-        return AdapterUnavailable(result.name, failed[result.name])
-    return result

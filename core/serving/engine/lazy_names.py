@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference.registry import AdapterRegistry, ServedName
@@ -33,6 +35,7 @@ class LazyNames:
         self.pending: dict[str, str] = {}
         self.loading = False
         self._used: dict[str, float] = {}
+        self._kept: Counter[str] = Counter()
 
     async def warm_up(
         self, references: Mapping[str, str], loaded: Callable[[str, ServedName | OneTrunkError], None]
@@ -64,14 +67,23 @@ class LazyNames:
         errors = await asyncio.gather(*(self._ensure(name) for name in wanted))
         return {name: error for name, error in zip(wanted, errors, strict=True) if error is not None}
 
-    def used(self, name: str) -> None:
-        """Record that a name is used."""
-        self._used[name] = time.monotonic()
+    @contextmanager
+    def keep(self, names: Collection[str]) -> Iterator[None]:
+        """Keep the names that are loaded during a block, and record that they were used."""
+        self._kept.update(names)
+        try:
+            yield
+        finally:
+            self._kept -= Counter(names)
+            self._used |= dict.fromkeys(names, time.monotonic())
 
-    async def make_room(self, new: str) -> None:
-        """Unload the least recently used names, except `new`, until at most `most` are loaded."""
+    async def make_room(self) -> None:
+        """Unload the least recently used names until at most `most` are loaded."""
         while len(served := self._registry.served) > self._most:
-            oldest = min((name for name in served if name != new), key=lambda name: self._used.get(name, 0.0))
+            unused = [name for name in served if not self._kept[name]]
+            if not unused:
+                return
+            oldest = min(unused, key=lambda name: self._used.get(name, 0.0))
             self.pending[oldest] = served[oldest].version  # the same version, also if an alias has moved
             try:
                 await self._unload(oldest)
@@ -86,6 +98,6 @@ class LazyNames:
         except OneTrunkError as error:
             return error
         self.pending.pop(name, None)
-        self.used(name)
-        await self.make_room(name)
+        with self.keep([name]):
+            await self.make_room()
         return None

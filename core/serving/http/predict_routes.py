@@ -149,7 +149,7 @@ def _encode(service: HttpService, outcomes: Sequence[Outcome]) -> bytes:
     most, parts, size = service.engine.limits.response_bytes, [], 0
     for outcome in outcomes:
         parts.append(encode_outcome(service, outcome))
-        size += len(parts[-1])
+        size += 0 if isinstance(outcome, Problem) else len(parts[-1])
         if size > most:
             detail = f"the response has over {most} bytes, the limit; send fewer inputs in a request"
             raise Refusal("response-too-large", detail, most=most)

@@ -117,7 +117,7 @@ class Metrics(EventSink, Collector):
             return generate_latest(self.registry)
         shown = {name for name in (*versions, *self._by_name) if covers(name)}
         shown |= {version for name, version in versions.items() if covers(name)}
-        return generate_latest(_Filtered(self.registry, shown))  # type: ignore[arg-type]  # it only calls `collect`
+        return generate_latest(_Filtered(self.registry, shown))  # it only calls `collect`
 
     def request_started(self) -> None:
         """Count a request as under way."""

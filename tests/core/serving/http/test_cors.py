@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from starlette.testclient import TestClient
 
@@ -19,8 +17,8 @@ PREFLIGHT = {
 
 
 @pytest.fixture
-def client(service: Running) -> Iterator[TestClient]:
-    yield TestClient(with_cors(service.app, [ORIGIN]), base_url="http://localhost")
+def client(service: Running) -> TestClient:
+    return TestClient(with_cors(service.app, [ORIGIN]), base_url="http://localhost")
 
 
 def test_a_page_of_an_allowed_origin_may_predict(client: TestClient) -> None:
@@ -53,7 +51,7 @@ def test_without_the_option_there_are_no_cors_headers(service: Running) -> None:
     "origin", ["example.org", "https://example.org/", "ftp://a", "https://a b", "", "https://*"]
 )
 def test_an_origin_that_is_not_valid_is_refused(origin: str) -> None:
-    with pytest.raises(UsageError, match="invalid CORS origin .* expected scheme, host and port only"):
+    with pytest.raises(UsageError, match=r"invalid CORS origin .* expected scheme, host and port only"):
         check_origins([origin], has_tokens=True)
 
 
