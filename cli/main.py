@@ -16,6 +16,7 @@ import click
 
 from onetrunk.cli.lazy import LazyGroup
 from onetrunk.cli.output import printable
+from onetrunk.cli.safe_traceback import safe_traceback
 from onetrunk.cli.streams import guard_standard_streams, settle_stdout, stdout_is_closed
 from onetrunk.core.errors import DataError, OneTrunkError
 
@@ -136,7 +137,12 @@ def main() -> None:
     guard_standard_streams()
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # the parent process may have set it to be ignored
         signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run())
+    try:
+        code = run()
+    except Exception as error:  # with --traceback also an expected one
+        click.echo(safe_traceback(error), err=True)
+        code = 1
+    sys.exit(code)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

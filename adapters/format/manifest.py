@@ -11,7 +11,12 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, FailFast, Field
 
 from onetrunk.adapters.errors import ArtifactError
-from onetrunk.adapters.format.bounds import MAX_PROBE
+from onetrunk.adapters.format.bounds import (
+    MAX_LABEL_CHARACTERS,
+    MAX_LABELS,
+    MAX_PROBE,
+    MAX_PROBE_CHARACTERS,
+)
 from onetrunk.adapters.format.records import (
     Count,
     RecordFault,
@@ -53,12 +58,18 @@ _FileName: TypeAlias = Annotated[
 def _check_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
     if "" in labels or len(set(labels)) != len(labels):
         raise ValueError("must differ from each other, and none may be empty")
+    if len(labels) > MAX_LABELS:
+        raise ValueError(f"has {len(labels)} labels, at most {MAX_LABELS} are allowed")
+    if (longest := max(map(len, labels), default=0)) > MAX_LABEL_CHARACTERS:
+        raise ValueError(f"has a label of {longest} characters, at most {MAX_LABEL_CHARACTERS} are allowed")
     return labels
 
 
 def _check_probe(probe: Probe) -> Probe:
     if len(probe.texts) > MAX_PROBE:
         raise ValueError(f"has {len(probe.texts)} texts, at most {MAX_PROBE} are allowed")
+    if (longest := max(map(len, probe.texts), default=0)) > MAX_PROBE_CHARACTERS:
+        raise ValueError(f"has a text of {longest} characters, at most {MAX_PROBE_CHARACTERS} are allowed")
     if len(probe.texts) != len(probe.logits):
         raise ValueError(
             f"must have logits for each of its {len(probe.texts)} texts, not {len(probe.logits)}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
+import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,6 +32,8 @@ from onetrunk.core.serving.engine.config import ServeConfig, check_name
 if TYPE_CHECKING:
     from onetrunk.core.backbones.backbone import Backbone
     from onetrunk.core.inference.predictor import OneTrunk
+    from onetrunk.core.inference.registry import ServedName
+    from onetrunk.core.serving.engine.engine import Engine
 
 _NEEDED = ("starlette", "uvicorn", "httptools", "prometheus_client")
 """Packages of the extra [serve]."""
@@ -68,6 +73,13 @@ _SHOWN = 20
     help="TOML file with bearer tokens and their scopes. Without it, only clients on this machine can connect.",
 )
 @click.option(
+    "--cors-origin",
+    "cors_origins",
+    metavar="O",
+    multiple=True,
+    help="Origin of web pages that may call the service from a browser, such as https://example.org; repeatable.",
+)
+@click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path),
@@ -88,6 +100,9 @@ def command(
     that of `adapters train`). Adapters that were only used by their location, without `adapters pull`, are also
     left out.
 
+    The service answers requests while it loads adapters; /readyz says when all are loaded. It keeps 512 adapters
+    loaded (`loaded` under [limits] of --config), and loads the others when they are used.
+
     The log goes to stderr, as JSON lines.
 
     \b
@@ -100,6 +115,7 @@ def command(
     """
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise UsageError(f"missing packages: {', '.join(missing)}; pip install 'onetrunk[serve]'")
+    options["cors_origins"] = options["cors_origins"] or None
     config = (ServeConfig() if config_file is None else ServeConfig.read(config_file)).chosen(**options)
     if refs:
         config = replace(config, adapters=_named(refs))
@@ -123,15 +139,18 @@ def _named(refs: Sequence[str]) -> dict[str, str]:
 
 
 def _serve(context: click.Context, config: ServeConfig) -> None:
-    from onetrunk.cli.allocator import give_back_freed, share_one_heap
+    from onetrunk.cli.allocator import share_one_heap
     from onetrunk.core.serving.http.auth import Access
+    from onetrunk.core.serving.http.cors import check_origins
     from onetrunk.core.serving.http.json_log import EventLog
     from onetrunk.core.serving.http.sockets import listen, raise_open_file_limit, url_of
 
+    signal.signal(signal.SIGTERM, _end)
     share_one_heap()
     log = EventLog()
     log.capture_logging()
     access = Access() if config.token_file is None else Access.read(Path(config.token_file))
+    check_origins(config.cors_origins, has_tokens=not access.is_open)
     raise_open_file_limit()
     # The port is opened before the adapters are loaded, so that a port in use fails early.
     sockets = listen(config.host, config.port, loopback_only=access.is_open)
@@ -148,16 +167,56 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     from onetrunk.core.serving.http.server import Server
 
     limits = config.limits_on(trunk.backbone.device.type, torch.get_num_threads())
-    with closing(Engine(trunk, limits, Metrics())) as engine:
-        for name, reference in adapters.items():
-            run_in_thread(_load, trunk, name, reference, skip=config.adapters is None)
+    engine = Engine(trunk, limits, Metrics())
+    try:
         share_threads(limits.workers)
-        give_back_freed()
         url = url_of(config.host, sockets)
+        if adapters:
+            say(f"listening at {url}, loading {counted(len(adapters), 'adapter')}")
         app = App(engine, access=access, log=log)
+        warm_up = _WarmUp(engine, adapters, url, skip=config.adapters is None)
+        Server(app, warm_up.run, origins=config.cors_origins).run(sockets)
+    finally:
+        ended = engine.close()
+    if not ended:  # a download would keep the process alive until it ends
+        log.flush()
+        os._exit(0)
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    """End the process with code 0 on SIGTERM before it serves; uvicorn replaces this handler."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
+
+
+class _WarmUp:
+    """Loads the adapters to serve, while the service answers requests.
+
+    url: where it is served.
+    skip: if loading an adapter fails, print the error instead of raising it.
+    """
+
+    def __init__(self, engine: Engine, adapters: Mapping[str, str], url: str, *, skip: bool) -> None:
+        self._engine, self._adapters, self._url, self._skip = engine, adapters, url, skip
+
+    async def run(self) -> None:
+        """Load the adapters, and print what is served. Raises the error of an adapter."""
+        from onetrunk.cli.allocator import give_back_freed
+
+        await self._engine.warm_up(self._adapters, self._loaded)
+        give_back_freed()
         gc.collect()
         gc.freeze()  # these objects stay for ever; to scan them would take each garbage collection 0.1 s
-        Server(app, lambda: say(_ready(url, trunk))).run(sockets)
+        say(_ready(self._url, self._engine))
+
+    def _loaded(self, name: str, result: ServedName | OneTrunkError) -> None:
+        if not isinstance(result, OneTrunkError):
+            version = result.version
+            say(f"loaded {version}" + (f" as {name}" if name != version else ""))
+        elif self._skip:
+            say(f"not served: {name}: {result}")
+        else:
+            raise result
 
 
 def _chosen(context: click.Context, config: ServeConfig) -> tuple[OneTrunk, dict[str, str]]:
@@ -216,23 +275,13 @@ def _fitting(manifests: Mapping[str, Manifest], backbone: Backbone) -> list[str]
     return names
 
 
-def _load(trunk: OneTrunk, name: str, reference: str, *, skip: bool) -> None:
-    """Load an adapter to serve it as `name`. skip: if loading fails, print the error instead of raising it."""
-    try:
-        loaded, _ = trunk.registry.load(reference, name)
-    except OneTrunkError as error:
-        if not skip:
-            raise
-        say(f"not served: {name}: {error}")
-    else:
-        say(f"loaded {loaded.version}" + (f" as {name}" if name != loaded.version else ""))
-
-
-def _ready(url: str, trunk: OneTrunk) -> str:
-    names = sorted(trunk.registry.served)
+def _ready(url: str, engine: Engine) -> str:
+    names = sorted(engine.names())
     if not names:
         return (
             f"serving at {url}, no adapters loaded; train or pull one, then load it: "
             f"curl -X PUT {url}/v1/adapters/NAME -H 'Content-Type: application/json' -d '{{\"ref\": \"NAME\"}}'"
         )
-    return f"serving at {url}, {counted(len(names), 'adapter')}: {first_few(names, _SHOWN)}"
+    later = engine.status().pending
+    noted = f" ({later} are loaded at their first use)" if later else ""
+    return f"serving at {url}, {counted(len(names), 'adapter')}{noted}: {first_few(names, _SHOWN)}"

@@ -52,6 +52,22 @@ class Encoded:
         """Number of tokens of all windows: the cost of the text in the encoder."""
         return sum(map(len, self.windows))
 
+    def count(self, token: int | None) -> int:
+        """Return how often a token id occurs in the text; 0 for None."""
+        if token is None:
+            return 0
+        if len(self.windows) == 1:
+            return int((self.windows[0] == token).sum())
+        ids = np.concatenate(self.windows)
+        starts = np.cumsum([0, *map(len, self.windows[:-1])])
+        return int((ids[starts[self.join_window] + self.join_row] == token).sum())
+
+    def window(self, index: int) -> Encoded:
+        """Return one window as a text without words."""
+        ids = self.windows[index]
+        rows = np.arange(len(ids))
+        return Encoded((ids,), np.zeros_like(rows), rows, rows[:0], self.first_position)
+
 
 class TextEncoder:
     """Encodes texts with a fast tokenizer. Thread-safe.

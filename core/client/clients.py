@@ -13,11 +13,11 @@ from onetrunk.core.client import requests as calls
 from onetrunk.core.client import responses as answers
 from onetrunk.core.client.base_client import BaseClient
 from onetrunk.core.client.errors import ServiceError
-from onetrunk.core.client.requests import CHUNK, ApiCall, Chunk, Chunks
+from onetrunk.core.client.requests import CHUNK, ApiCall, Chunk, Chunks, Input, check_inputs
 from onetrunk.core.client.responses import MOST_BYTES, MOST_PROBLEM_BYTES, PROBLEM, LineReader
 from onetrunk.core.client.retry import Tries
 from onetrunk.core.tasks import JSONObject
-from onetrunk.core.tasks.prediction import Prediction, check_strings
+from onetrunk.core.tasks.prediction import Prediction
 
 
 class Client(BaseClient[httpx2.Client]):
@@ -27,7 +27,8 @@ class Client(BaseClient[httpx2.Client]):
     token: the token, or the `Path` of a file with the token. Messages never contain it.
     timeout: read timeout in seconds; `load` waits longer.
     retries: how often, and for how long, a request is repeated after status 429 or 503, or a failed connection. The
-        pause is at least as long as the header Retry-After says. `unload` is repeated only if it was not sent.
+        pause is at least as long as the header Retry-After says, if that is within the time of `retries`; otherwise
+        the request fails at once. `unload` is repeated only if it was not sent.
 
     Every method raises ServiceError if the service refuses the request, ServiceUnreachable without a response, and
     AnswerError for a malformed or truncated response.
@@ -45,21 +46,21 @@ class Client(BaseClient[httpx2.Client]):
         """Close all connections."""
         self._http.close()
 
-    def predict(self, texts: Sequence[str], adapters: Sequence[str]) -> list[list[Prediction]]:
+    def predict(self, texts: Sequence[Input], adapters: Sequence[str]) -> list[list[Prediction]]:
         """Predict each text with each adapter. Returns one list per text, with one prediction per adapter.
 
         Both have the order of the arguments. All texts are sent in one request, and a service limits their number
-        to a few hundred; `predict_stream` takes any number. Raises ServiceError if one text fails, TypeError
-        unless both arguments are lists of strings.
+        to a few hundred; `predict_stream` takes any number. A text is a string, or the list of its words. Raises
+        ServiceError if one text fails, TypeError unless both arguments are such lists.
         """
-        check_strings(texts, adapters)
+        check_inputs(texts, adapters)
         if not texts:
             return []
         data = self._ask(calls.predict(texts, adapters))
         return answers.results(self.url, texts, adapters, data)
 
     def predict_stream(
-        self, texts: Iterable[str], adapters: Sequence[str], *, chunk: int = CHUNK
+        self, texts: Iterable[Input], adapters: Sequence[str], *, chunk: int = CHUNK
     ) -> Iterator[list[Prediction]]:
         """Predict any number of texts in bounded memory; yield the predictions of each text, in order.
 
@@ -172,16 +173,16 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
         """Close all connections."""
         await self._http.aclose()
 
-    async def predict(self, texts: Sequence[str], adapters: Sequence[str]) -> list[list[Prediction]]:
+    async def predict(self, texts: Sequence[Input], adapters: Sequence[str]) -> list[list[Prediction]]:
         """Predict each text with each adapter in one request; see `Client.predict`."""
-        check_strings(texts, adapters)
+        check_inputs(texts, adapters)
         if not texts:
             return []
         data = await self._ask(calls.predict(texts, adapters))
         return answers.results(self.url, texts, adapters, data)
 
     async def predict_stream(
-        self, texts: Iterable[str] | AsyncIterable[str], adapters: Sequence[str], *, chunk: int = CHUNK
+        self, texts: Iterable[Input] | AsyncIterable[Input], adapters: Sequence[str], *, chunk: int = CHUNK
     ) -> AsyncGenerator[list[Prediction], None]:
         """Predict any number of texts in bounded memory; see `Client.predict_stream`."""
         async for each in _chunked(texts, Chunks(adapters, chunk)):
@@ -265,7 +266,7 @@ class AsyncClient(BaseClient[httpx2.AsyncClient]):
         return bytes(body)
 
 
-async def _chunked(texts: Iterable[str] | AsyncIterable[str], chunks: Chunks) -> AsyncIterator[Chunk]:
+async def _chunked(texts: Iterable[Input] | AsyncIterable[Input], chunks: Chunks) -> AsyncIterator[Chunk]:
     if isinstance(texts, AsyncIterable):
         async for text in texts:
             if (full := chunks.add(text)) is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from onetrunk.core.errors import UsageError
+from onetrunk.core.tasks.prediction import check_strings
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
@@ -52,9 +53,28 @@ STATUS = ApiCall("GET", "/v1/status")
 ADAPTERS = ApiCall("GET", "/v1/adapters")
 
 
-def predict(texts: Sequence[str], adapters: Sequence[str]) -> ApiCall:
+Input: TypeAlias = str | Sequence[str]
+"""A text, or a text as a list of its words."""
+
+
+def check_inputs(texts: Sequence[Input], adapters: Sequence[str]) -> None:
+    """Raise TypeError unless `texts` is a list of strings or lists of words, and `adapters` a list of strings."""
+    plain: Any = texts
+    if isinstance(texts, Collection) and not isinstance(texts, str):
+        plain = [each for each in texts if not isinstance(each, list | tuple)]
+        for words in texts:
+            check_strings(words if isinstance(words, list | tuple) else (), ())
+    check_strings(plain, adapters)
+
+
+def text_of(given: Input) -> str:
+    """Return a text, or the text of a list of words, to which the offsets in its predictions refer."""
+    return given if isinstance(given, str) else " ".join(given)
+
+
+def predict(texts: Sequence[Input], adapters: Sequence[str]) -> ApiCall:
     """Return the request that predicts `texts` in one response."""
-    inputs = [{"text": text, "adapters": list(adapters)} for text in texts]
+    inputs = [_input(text, adapters) for text in texts]
     return ApiCall("POST", "/v1/predict", _encoded({"inputs": inputs}))
 
 
@@ -82,7 +102,7 @@ class Chunk:
     """
 
     first: int
-    texts: tuple[str, ...]
+    texts: tuple[Input, ...]
     adapters: tuple[str, ...]
     lines: tuple[bytes, ...]
 
@@ -106,14 +126,15 @@ class Chunks:
             raise UsageError(f"chunk is {most}; expected at least 1 text")
         self._adapters, self._most = tuple(adapters), most
         self._first = self._bytes = 0
-        self._texts: list[str] = []
+        self._texts: list[Input] = []
         self._lines: list[bytes] = []
 
-    def add(self, text: str) -> Chunk | None:
-        """Add a text; return a chunk if one is complete, else None. Raises TypeError if `text` is not a string."""
-        if not isinstance(text, str):
+    def add(self, text: Input) -> Chunk | None:
+        """Add a text; return a chunk if one is complete, else None. Raises TypeError for another type."""
+        words = text if isinstance(text, list | tuple) else [text]
+        if not all(isinstance(word, str) for word in words):
             raise TypeError("texts must be strings")
-        line = _encoded({"text": text, "adapters": self._adapters}) + b"\n"
+        line = _encoded(_input(text, self._adapters)) + b"\n"
         full = self.rest() if self._bytes + len(line) > _CHUNK_BYTES else None
         self._texts.append(text)
         self._lines.append(line)
@@ -129,6 +150,11 @@ class Chunks:
         self._first += len(self._texts)
         self._texts, self._lines, self._bytes = [], [], 0
         return chunk
+
+
+def _input(text: Input, adapters: Sequence[str]) -> dict[str, Any]:
+    given = {"text": text} if isinstance(text, str) else {"words": list(text)}
+    return {**given, "adapters": list(adapters)}
 
 
 def _path(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from onetrunk.adapters.format.strict_json import JSONFault, loads
 from onetrunk.core.client.errors import AnswerError, ClientError, ServiceError
-from onetrunk.core.client.requests import ApiCall, Chunk
+from onetrunk.core.client.requests import ApiCall, Chunk, Input, text_of
 from onetrunk.core.client.retry import Tries
 from onetrunk.core.tasks import JSONObject
 from onetrunk.core.tasks.prediction import Prediction
@@ -117,7 +117,7 @@ class LineReader:
             raise AnswerError(self._url, what)
 
 
-def results(url: str, texts: Sequence[str], adapters: Sequence[str], data: bytes) -> list[list[Prediction]]:
+def results(url: str, texts: Sequence[Input], adapters: Sequence[str], data: bytes) -> list[list[Prediction]]:
     """Return the predictions for each text in the response `data`. Raises ServiceError for a text that failed."""
     found = json_object(url, data).get("results")
     if not isinstance(found, list) or len(found) != len(texts):
@@ -129,7 +129,7 @@ def results(url: str, texts: Sequence[str], adapters: Sequence[str], data: bytes
 
 
 def predictions(
-    url: str, text: str, adapters: Sequence[str], result: object, number: int
+    url: str, text: Input, adapters: Sequence[str], result: object, number: int
 ) -> list[Prediction]:
     """Return the predictions of all adapters for one text. Raises ServiceError if the text failed.
 
@@ -145,7 +145,7 @@ def predictions(
         if not isinstance(each, dict) or not isinstance(each.get("version"), str):
             raise AnswerError(url, f"text {number + 1}: an answer has no version")
     return [
-        Prediction(text, each["version"], {key: each[key] for key in each if key not in _OURS})
+        Prediction(text_of(text), each["version"], {key: each[key] for key in each if key not in _OURS})
         for each in answers
     ]
 

@@ -15,11 +15,11 @@ from onetrunk.core.backbones.tokenization import Encoded, TextEncoder, length_fa
 from onetrunk.core.errors import DataError
 from onetrunk.core.inference.adapter import Adapter, head_logits
 from onetrunk.core.inference.cpu_parallel import run_parallel, split_for_threads
-from onetrunk.core.tasks import Example, TaskSpec
+from onetrunk.core.tasks import Example, Rows, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling
 from onetrunk.core.trunk.base import Trunk
 from onetrunk.core.trunk.batching import inference_batches
-from onetrunk.core.trunk.packing import pack
+from onetrunk.core.trunk.packing import joined_windows, pack
 from onetrunk.core.trunk.partial_forward import LayerEntry, lower_states, run_entries
 
 BATCH_TOKENS = 2048
@@ -101,6 +101,32 @@ def compute_logits(
             results[index] = logits
         advance(len(batch))
     return results  # type: ignore[return-value]
+
+
+@torch.inference_mode()
+def window_states(
+    trunk: Trunk, adapters: Sequence[Adapter], requests: Sequence[LogitsRequest], batch_tokens: int
+) -> list[Tensor]:
+    """Return the hidden states (tokens, width) of each request, whose text is one window (`Encoded.window`).
+
+    `window_logits` computes the logits of a text from the states of its windows. This way, a long text can be
+    computed in several batches.
+    batch_tokens: largest number of tokens that run through the trunk at once; a longer window runs alone.
+    """
+    packed = pack(
+        [own.encoded for own in requests], [own.slot for own in requests], batch_tokens, trunk.device
+    )
+    hidden = trunk.forward(packed, {slot: adapter.lora for slot, adapter in enumerate(adapters)})
+    return list(hidden.split([own.encoded.tokens for own in requests]))
+
+
+@torch.inference_mode()
+def window_logits(adapter: Adapter, encoded: Encoded, states: Sequence[Tensor]) -> np.ndarray:
+    """Return the logits (units, labels) of a text; states: (tokens, width) of each of its windows."""
+    rows = joined_windows(encoded, states)
+    offsets = torch.tensor([0, len(rows)], device=rows.device)
+    words = torch.from_numpy(encoded.words).to(rows.device)
+    return head_logits(adapter.spec, adapter.head, rows, Rows(offsets, words)).cpu().numpy()
 
 
 def _split(rows: list[_Row], device: torch.device) -> list[list[_Row]]:

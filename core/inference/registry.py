@@ -86,16 +86,22 @@ class AdapterRegistry:
         """The served names: a snapshot."""
         return self._served
 
-    def load(self, reference: str, name: str) -> tuple[ServedName, ServedName | None]:
+    def load(
+        self, reference: str, name: str, given_up: Callable[[], bool] = lambda: False
+    ) -> tuple[ServedName, ServedName | None]:
         """Load and check the version that `reference` means now, and serve it as `name`.
 
         Loads of one name run one after the other, in the order of the calls.
+        given_up: returns whether nobody waits for the load any more; it then raises UsageError.
         Returns the new entry and the one that it replaced, None if the name is new.
         Raises UnknownAdapter, ArtifactError, BackboneMismatch, AdapterRejected or UnknownTask, and changes nothing.
         """
         with self._exclusive(name):
             loaded = self._load(self._resolve(reference))
             with self._lock:
+                if given_up():
+                    self._drop_users([loaded])
+                    raise UsageError(f"the load of {reference} was given up")
                 new, before = ServedName(loaded, reference), self._served.get(name)
                 self._served = {**self._served, name: new}
                 self._drop_users([before.loaded] if before else [])

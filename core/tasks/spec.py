@@ -15,7 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from onetrunk.adapters.errors import first_few
-from onetrunk.adapters.format.bounds import MAX_PROBE
+from onetrunk.adapters.format.bounds import (
+    MAX_LABEL_CHARACTERS,
+    MAX_LABELS,
+    MAX_PROBE,
+    MAX_PROBE_CHARACTERS,
+)
 from onetrunk.core.errors import TaskSpecError
 
 if TYPE_CHECKING:
@@ -240,6 +245,10 @@ class TaskSpec:
             faults.append("probe needs at least one text")
         if len(self.probe) > MAX_PROBE:
             faults.append(f"probe must have at most {MAX_PROBE} texts, not {len(self.probe)}")
+        if (longest := max(map(len, self.probe), default=0)) > MAX_PROBE_CHARACTERS:
+            faults.append(
+                f"probe must have texts of at most {MAX_PROBE_CHARACTERS} characters, not {longest}"
+            )
         if faults:
             raise TaskSpecError(str(self.name), faults)
 
@@ -255,9 +264,12 @@ class TaskSpec:
             raise TaskSpecError(self.name, faults)
         return labels
 
-    def unlabelled(self, text: str) -> Example:
-        """Return an example of `text` without a target, with word spans for level `token`."""
-        return Example(text, words=self.spans(Example(text)))
+    def unlabelled(self, text: str, words: tuple[Span, ...] = ()) -> Example:
+        """Return an example of `text` without a target, with word spans for level `token`.
+
+        words: the spans; with (), `split` finds them.
+        """
+        return Example(text, words=self.spans(Example(text, words=words)))
 
     def spans(self, example: Example) -> tuple[Span, ...]:
         """Return `example.words`, or the spans that `split` finds if it has none; () for level `text`."""
@@ -285,3 +297,8 @@ def label_faults(labels: Sequence[object]) -> Iterator[str]:
         yield f"labels has {odd[0]!r}; expected non-empty strings"
     elif len(set(labels)) != len(labels):
         yield "labels has duplicates"
+    elif len(labels) > MAX_LABELS:
+        yield f"labels has {len(labels)} labels; at most {MAX_LABELS} are allowed"
+    elif long := [label for label in labels if len(label) > MAX_LABEL_CHARACTERS]:  # type: ignore[arg-type]
+        shown, size = long[0][:40], len(long[0])  # type: ignore[index,arg-type]
+        yield f"labels has {shown!r}… of {size} characters; at most {MAX_LABEL_CHARACTERS} are allowed"

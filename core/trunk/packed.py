@@ -19,6 +19,7 @@ from onetrunk.core.trunk.dropout import Masks
 from onetrunk.core.trunk.int8 import Int8Linear
 from onetrunk.core.trunk.lora_application import SharedProduct, SharedStates, Updates, updates_of
 from onetrunk.core.trunk.packing import Packed, Part, joined
+from onetrunk.core.trunk.preemption import preemption_point
 from onetrunk.core.trunk.weights import Embeddings, Layer, Norm, named_tensors, with_noise
 
 _GELU_TANH = partial(F.gelu, approximate="tanh")
@@ -175,6 +176,7 @@ class PackedTrunk(Trunk):
         layer, width = self.layers[index], hidden.shape[1]
 
         def product(x: Tensor, linear: Frozen, *modules: str) -> Tensor:
+            preemption_point()
             return updates(x, linear, index, modules, width)
 
         qkv = layer.qkv if shared is None else SharedProduct(layer.qkv, *shared)

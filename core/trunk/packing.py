@@ -180,6 +180,16 @@ def joined_parts(parts: Iterable[Tensor], packed: Packed) -> Tensor:
     return out
 
 
+def joined_windows(text: Encoded, states: Sequence[Tensor]) -> Tensor:
+    """Return the rows of one text, (rows, width), as `joined` does; states: (tokens, width) of each window."""
+    hidden = torch.cat(list(states))
+    starts = np.asarray([0, *accumulate(map(len, states))])
+    out = hidden.index_select(0, to_device(starts[text.join_window] + text.join_row, hidden.device))
+    if len(states) > 1:
+        out[0] = hidden.index_select(0, to_device(starts[:-1], hidden.device)).mean(0)
+    return out
+
+
 def _part(windows: Sequence[_Window], device: torch.device) -> Part:
     """Return the part of `windows`, which are in packed order."""
     ids = np.concatenate([window.ids for window in windows])

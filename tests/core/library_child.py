@@ -105,7 +105,11 @@ class Library:
         trunk.load("mood")
         engine, started = Engine(trunk), threading.Event()
         sockets = listen("127.0.0.1", 0, loopback_only=True)
-        server = Server(App(engine), started.set)
+
+        async def on_start() -> None:
+            started.set()
+
+        server = Server(App(engine), on_start)
         thread = threading.Thread(target=server.run, args=(sockets,))
         thread.start()
         assert started.wait(30)

@@ -6,54 +6,74 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from onetrunk.core.serving.engine.cpu_threads import start_thread
+from onetrunk.core.serving.engine.errors import LoadTimeout
 
 _MAX_LOADS = 2
-"""Maximum number of loads and unloads that run at the same time."""
+"""Maximum number of loads from the store that run at the same time; likewise of loads from a remote."""
 _CLOSE_SECONDS = 2.0
 """Maximum time that `close` waits for running loads."""
 
 T = TypeVar("T")
+GivenUp: TypeAlias = Callable[[], bool]
+"""Returns whether an operation has exceeded its time limit: it must then change nothing."""
 
 
 class AdapterLoader:
     """Runs each load and unload on a thread of its own. Belongs to one event loop.
 
-    Operations on one name run one after the other, in the order requested.
+    Operations on one name run one after the other, in the order requested. Loads from the store do not wait for
+    loads of other names from a remote, which may take minutes.
+
+    seconds: time limit of an operation, including the wait for earlier ones.
     """
 
-    def __init__(self) -> None:
-        self._capacity = asyncio.Semaphore(_MAX_LOADS)
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._from_store = asyncio.Semaphore(_MAX_LOADS)
+        self._from_remote = asyncio.Semaphore(_MAX_LOADS)
         # A lock exists only while an operation on its name runs or waits.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._threads: list[threading.Thread] = []
 
-    async def run(self, name: str, work: Callable[[], T]) -> T:
+    async def run(self, name: str, work: Callable[[GivenUp], T], *, remote: bool = False) -> T:
         """Run `work` after all earlier operations on `name`, even if the caller is cancelled.
 
+        remote: whether it downloads something.
         Returns its result, or raises its exception; RuntimeError in place of an exception that would end the event
-        loop.
+        loop. Raises LoadTimeout after the time limit; its thread then ends later, without an effect.
         """
-        return await asyncio.shield(asyncio.create_task(self._run(name, work)))
+        return await asyncio.shield(asyncio.create_task(self._run(name, work, remote)))
 
-    def close(self) -> None:
-        """Wait up to two seconds for running loads. Longer ones end with the process."""
+    def close(self) -> bool:
+        """Wait up to two seconds for running loads. Returns whether all have ended; the process ends the others."""
         until = time.monotonic() + _CLOSE_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
-    async def _run(self, name: str, work: Callable[[], T]) -> T:
-        async with self._locks.setdefault(name, asyncio.Lock()), self._capacity:
-            outcome, thread = start_thread(_contained, work)
-            self._threads = [*(each for each in self._threads if each.is_alive()), thread]
-            return await asyncio.wrap_future(outcome)
+    async def _run(self, name: str, work: Callable[[GivenUp], T], remote: bool) -> T:
+        capacity = self._from_remote if remote else self._from_store
+        given_up = threading.Event()
+        try:
+            async with (
+                asyncio.timeout(self._seconds),
+                self._locks.setdefault(name, asyncio.Lock()),
+                capacity,
+            ):
+                outcome, thread = start_thread(_contained, work, given_up.is_set)
+                self._threads = [*(each for each in self._threads if each.is_alive()), thread]
+                return await asyncio.wrap_future(outcome)
+        except TimeoutError:
+            given_up.set()
+            raise LoadTimeout(name, self._seconds) from None
 
 
-def _contained(work: Callable[[], T]) -> T:
+def _contained(work: Callable[[GivenUp], T], given_up: GivenUp) -> T:
     try:
-        return work()
-    except (StopIteration, SystemExit, KeyboardInterrupt) as error:
+        return work(given_up)
+    except (StopIteration, SystemExit, KeyboardInterrupt, TimeoutError) as error:
         raise RuntimeError(f"{error!r} was raised while loading") from error

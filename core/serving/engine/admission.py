@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from onetrunk.core.errors import UsageError
 from onetrunk.core.serving.engine.errors import ServingError, TextTooLong, TooManyAdapters, UnknownName
 from onetrunk.core.serving.engine.limits import Limits
-from onetrunk.core.serving.engine.requests import PendingRequest, TextRequest, WorkItem
+from onetrunk.core.serving.engine.requests import Flow, PendingRequest, TextRequest, WorkItem
 
 if TYPE_CHECKING:
     from onetrunk.core.inference.registry import AdapterRegistry
@@ -29,6 +29,8 @@ _MIN_BATCH_SHARE = 4
 """A batch below 1/4 of `Limits.batch_tokens` does not change the measured throughput: it is too small for it."""
 _ASSUMED_BATCHES = 4
 """Number of full batches that each device thread is assumed to answer in `queue_seconds` before it is measured."""
+_LONG_SHARE = 0.5
+"""Long texts are admitted while those admitted before take at most this share of the time limit of a request."""
 
 
 def check_size(given: TextRequest, limits: Limits) -> None:
@@ -60,7 +62,10 @@ def work_items(
         else:
             if held:
                 costs = [_estimated_tokens(given.text)] * len(held)
-                items.append(WorkItem(given.text, given.names, held, pending, index, costs))
+                own = WorkItem(
+                    given.text, given.names, held, pending, index, costs, given.client, given.words
+                )
+                items.append(own)
             else:
                 pending.settle(index, [])
     return items
@@ -73,7 +78,7 @@ def _estimated_tokens(text: str) -> int:
 
 @dataclass(slots=True)
 class _Load:
-    """The load of one served name.
+    """The load of one flow.
 
     tokens: accepted but unanswered tokens.
     answered: answered tokens, each weighted by exp(-age in seconds).
@@ -90,27 +95,32 @@ class _Load:
 
 
 class AdmissionControl:
-    """Counts accepted but unanswered tokens by served name, and refuses requests above a limit. Thread-safe.
+    """Counts accepted but unanswered tokens by flow, and refuses requests above a limit. Thread-safe.
 
     `limit` is the number of tokens that the measured throughput answers within `Limits.queue_seconds`: at least
     one full batch, at most `Limits.queue_tokens`.
 
     Below `limit`, every request is admitted. Between `limit` and 1.5 * `limit`, a request is admitted if the
-    unanswered tokens of its name take at most `queue_seconds`: at the rate at which this name is answered now, or
-    at an equal share of the throughput, whichever is more. Above 1.5 * `limit`, no request is admitted. All names
+    unanswered tokens of its flow take at most `queue_seconds`: at the rate at which this flow is answered now, or
+    at an equal share of the throughput, whichever is more. Above 1.5 * `limit`, no request is admitted. All flows
     therefore wait about equally long, however much each of them requests.
 
-    A name counts with at most `limit` tokens, so that one huge text does not block the other names.
+    A flow counts with at most `limit` tokens, so that a huge request does not block the other flows.
 
-    tokens: accepted but unanswered tokens of all names.
+    A text that takes over `queue_seconds` is long. Long texts wait in queues of their own, and do not count towards
+    `limit`: other texts wait for their parts only. They are admitted while those admitted before take at most half
+    of the time limit of a request, and have at most `Limits.queue_tokens`.
+
+    tokens: accepted but unanswered tokens of all flows, long texts included.
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits, self._clock = limits, clock
         self.limit = min(limits.queue_tokens, _ASSUMED_BATCHES * limits.workers * limits.batch_tokens)
         self.tokens = 0
-        self._loads: dict[str, _Load] = {}
-        self._counted = 0  # the sum over all names of min(tokens, limit)
+        self._loads: dict[Flow, _Load] = {}
+        self._counted = 0  # the sum over all flows of min(tokens, limit), without long texts
+        self._long_tokens = 0
         # Decaying sums over batches. They start with assumed values, because the first batches are slow.
         self._ran_tokens, self._ran_seconds = (
             float(_ASSUMED_BATCHES * limits.batch_tokens),
@@ -118,37 +128,51 @@ class AdmissionControl:
         )
         self._lock = threading.Lock()
 
-    def admit(self, costs: Iterable[tuple[str, int]]) -> set[str]:
+    @property
+    def is_full(self) -> bool:
+        """Whether the accepted texts reach the limit."""
+        return self._counted >= self.limit
+
+    @property
+    def answerable_tokens(self) -> int:
+        """The tokens that the measured throughput computes in the time limit of a request."""
+        return int(self._throughput * self._limits.request_seconds)
+
+    def is_long(self, tokens: int) -> bool:
+        """Whether a text of this many tokens is long."""
+        return tokens > max(self.limit, self._limits.batch_tokens)
+
+    def admit(self, costs: Iterable[tuple[Flow, int]]) -> set[Flow]:
         """Admit a request as a whole, or not at all.
 
-        costs: pairs of a served name and its tokens.
-        Returns the names that have no capacity left. If there are none, the request is admitted and counted.
+        costs: pairs of a flow and its tokens.
+        Returns the flows that have no capacity left. If there are none, the request is admitted and counted.
         """
         requested = list(costs)
         with self._lock:
-            refused = {name for name in {name for name, _ in requested} if not self._has_capacity(name)}
+            refused = {flow for flow in {flow for flow, _ in requested} if not self._has_capacity(flow)}
             if not refused:
                 self._add(requested)
             return refused
 
-    def correct(self, costs: Iterable[tuple[str, int]]) -> None:
-        """Add tokens to the count of each name; a negative number subtracts."""
+    def correct(self, costs: Iterable[tuple[Flow, int]]) -> None:
+        """Add tokens to the count of each flow; a negative number subtracts."""
         with self._lock:
             self._add(costs)
 
-    def answered(self, costs: Iterable[tuple[str, int]]) -> None:
-        """Subtract answered tokens from the count of each name, and update its rate."""
+    def answered(self, costs: Iterable[tuple[Flow, int]]) -> None:
+        """Subtract answered tokens from the count of each flow, and update its rate."""
         now, done = self._clock(), list(costs)
         with self._lock:
-            for name, cost in done:
-                if (load := self._loads.get(name)) is not None:
+            for flow, cost in done:
+                if (load := self._loads.get(flow)) is not None:
                     load.answered, load.updated = load.rate(now) + cost, now
-            self._add((name, -cost) for name, cost in done)
+            self._add((flow, -cost) for flow, cost in done)
 
-    def busiest(self, names: Iterable[str]) -> str:
-        """Return the name with the most unanswered tokens."""
+    def busiest(self, flows: Iterable[Flow]) -> Flow:
+        """Return the flow with the most unanswered tokens."""
         with self._lock:
-            return max(names, key=lambda name: self._loads[name].tokens if name in self._loads else 0)
+            return max(flows, key=lambda flow: self._loads[flow].tokens if flow in self._loads else 0)
 
     def ran(self, tokens: int, seconds: float) -> None:
         """Update throughput and `limit` with a batch that took a device thread `seconds`. Ignores small batches."""
@@ -173,22 +197,28 @@ class AdmissionControl:
         """The tokens per second of all device threads together."""
         return self._limits.workers * self._ran_tokens / self._ran_seconds
 
-    def _has_capacity(self, name: str) -> bool:
+    def _has_capacity(self, flow: Flow) -> bool:
+        if flow.long:
+            in_time = _LONG_SHARE * self._throughput * self._limits.request_seconds
+            return self._long_tokens < min(self._limits.queue_tokens, in_time)
         if self._counted >= _HARD_LIMIT * self.limit:
             return False
-        load = self._loads.get(name)
+        load = self._loads.get(flow)
         if load is None or self._counted < self.limit:
             return True
         in_time = self._limits.queue_seconds * load.rate(self._clock())
         return load.tokens < min(self.limit, max(in_time, self.limit / len(self._loads)))
 
-    def _add(self, costs: Iterable[tuple[str, int]]) -> None:
+    def _add(self, costs: Iterable[tuple[Flow, int]]) -> None:
         now = self._clock()
-        for name, cost in costs:
-            load = self._loads.setdefault(name, _Load(0, 0.0, now))
+        for flow, cost in costs:
+            self.tokens += cost
+            if flow.long:
+                self._long_tokens += cost
+                continue
+            load = self._loads.setdefault(flow, _Load(0, 0.0, now))
             before = min(load.tokens, self.limit)
             load.tokens += cost
-            self.tokens += cost
             self._counted += min(load.tokens, self.limit) - before
             if not load.tokens:
-                del self._loads[name]
+                del self._loads[flow]

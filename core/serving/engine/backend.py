@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from onetrunk.core.tasks import Labels
 
 
+_ANSWER_BYTES = 256
+"""Bytes of an answer without scores."""
+_SCORE_BYTES = 32
+"""Bytes of a score and of the marks around its label."""
+
+
 class ServingBackend(ABC):
     """Answers requests, and loads and unloads adapters. Coroutines belong to one event loop.
 
@@ -34,6 +40,7 @@ class ServingBackend(ABC):
         self._started = time.monotonic()
         self._requests = SlidingWindow()
         self._by_name: dict[str, SlidingWindow] = {}
+        self._answer_bytes: dict[str, tuple[str, int]] = {}  # version and size, by name
 
     @abstractmethod
     async def answer(self, inputs: Sequence[TextRequest], *, wait: bool = False) -> list[Result]:
@@ -80,6 +87,10 @@ class ServingBackend(ABC):
     @abstractmethod
     def served(self) -> Mapping[str, Any]:
         """A snapshot of the served names. Each value has the attributes `version`, `reference` and `since`."""
+
+    def names(self) -> frozenset[str]:
+        """Return the served names, also those that are loaded at their next use."""
+        return frozenset(self.served)
 
     def versions(self) -> dict[str, str]:
         """Return the version in service for each served name."""
@@ -129,6 +140,22 @@ class ServingBackend(ABC):
                 if name in served:
                     self._by_name.setdefault(name, SlidingWindow()).record(seconds)
 
+    def answer_bytes(self, name: str) -> int:
+        """Return about how many bytes an answer of the adapter served as `name` can have, with all its labels."""
+        served = self.served.get(name)
+        if served is None:
+            return 0
+        known = self._answer_bytes.get(name)
+        if known is None or known[0] != served.version:
+            _, labels, _ = self._details(served)
+            size = _ANSWER_BYTES + sum(
+                len(label.encode("utf-8", "surrogatepass")) + _SCORE_BYTES for label in labels
+            )
+            self._answer_bytes[name] = known = (served.version, size)
+        return known[1]
+
     def _drop_windows(self) -> None:
         """Drop the statistics of names that are no longer served."""
-        self._by_name = {name: window for name, window in self._by_name.items() if name in self.served}
+        served = self.served
+        self._by_name = {name: window for name, window in self._by_name.items() if name in served}
+        self._answer_bytes = {name: known for name, known in self._answer_bytes.items() if name in served}

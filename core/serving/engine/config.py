@@ -30,6 +30,9 @@ class LimitOptions:
     workers: int | None = None
     queue_seconds: float | None = None
     body_bytes: int | None = None
+    response_bytes: int | None = None
+    loaded: int | None = None
+    load_seconds: float | None = None
     request_seconds: float | None = None
 
 
@@ -42,6 +45,7 @@ class ServeConfig:
     max_batch_tokens, max_wait_ms, max_queue: `batch_tokens`, `wait_ms` and `queue_tokens` of `Limits`; None: the
         default of the device.
     token_file: path; None: no tokens are required.
+    cors_origins: origins of web pages that may call the service from a browser, such as `https://example.org`.
     adapters: references by served name; None: all adapters of the store.
     """
 
@@ -54,6 +58,7 @@ class ServeConfig:
     max_wait_ms: float | None = None
     max_queue: int | None = None
     token_file: str | None = None
+    cors_origins: tuple[str, ...] = ()
     adapters: Mapping[_Name, Text] | None = None
     limits: LimitOptions = LimitOptions()
 

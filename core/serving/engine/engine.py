@@ -9,23 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from typing_extensions import override
 
 from onetrunk.adapters.methods.bank import Tier, Usage
+from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.core.backbones.device import name_of
 from onetrunk.core.errors import OneTrunkError, UsageError
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.inference.registry import ServedName
-from onetrunk.core.serving.engine.adapter_loader import AdapterLoader
+from onetrunk.core.serving.engine.adapter_loader import AdapterLoader, GivenUp
 from onetrunk.core.serving.engine.admission import AdmissionControl, work_items
 from onetrunk.core.serving.engine.backend import ServingBackend
-from onetrunk.core.serving.engine.errors import OverTime, QueueFull, ShuttingDown, UnknownName
+from onetrunk.core.serving.engine.errors import (
+    AdapterUnavailable,
+    OverTime,
+    QueueFull,
+    ShuttingDown,
+    UnknownName,
+)
 from onetrunk.core.serving.engine.events import EventSink
-from onetrunk.core.serving.engine.executor import Executor
+from onetrunk.core.serving.engine.lazy_names import LazyNames
 from onetrunk.core.serving.engine.limits import Limits
 from onetrunk.core.serving.engine.requests import (
     PendingRequest,
@@ -34,8 +39,7 @@ from onetrunk.core.serving.engine.requests import (
     WorkItem,
     repeat_answers,
 )
-from onetrunk.core.serving.engine.scheduler import Scheduler
-from onetrunk.core.serving.engine.stats import SlidingWindow
+from onetrunk.core.serving.engine.runner import Runner
 from onetrunk.core.serving.engine.status import AdapterStatus, BackendInfo, EngineStatus
 from onetrunk.core.tasks import Labels
 
@@ -54,13 +58,13 @@ class Engine(ServingBackend):
         super().__init__(limits or Limits.for_device(trunk.trunk.device.type), events or EventSink())
         self.trunk = trunk
         self._admission = AdmissionControl(self.limits)
-        self._executor = Executor(trunk, self.limits.batch_tokens, self.limits.input_tokens)
-        wait = self.limits.wait_ms / 1e3
-        self._scheduler = Scheduler(self._run, self.limits.batch_tokens, wait, self.limits.workers)
-        self._loader = AdapterLoader()
-        self._queueing_delays = SlidingWindow()
-        self._open_requests = 0
         self._changed = asyncio.Event()  # set when capacity is freed or a request ends
+        self._runner = Runner(trunk, self.limits, self._admission, self.events, self._changed.set)
+        self._scheduler = self._runner.scheduler
+        self._loader = AdapterLoader(self.limits.load_seconds)
+        self._lazy = LazyNames(trunk.registry, self._load, self._unload, self.limits.loaded)
+        self._open_requests = 0
+        self._trimming: asyncio.Task[None] | None = None
         self._draining = False
 
     @override
@@ -70,43 +74,47 @@ class Engine(ServingBackend):
         self._open_requests += 1
         try:
             began, pending = time.perf_counter(), PendingRequest(len(inputs))
-            items = work_items(inputs, pending, self.trunk.registry, self.limits)
+            names = {name for given in inputs for name in given.adapters}
+            with self._lazy.keep(names):
+                failed = await self._load_missing(names) if self._lazy.pending else {}
+                items = work_items(inputs, pending, self.trunk.registry, self.limits)
+            if len(self.served) > self.limits.loaded:  # the request uses more names
+                self._trimming = asyncio.create_task(self._lazy.make_room())
             if items:
                 await self._admit(items, wait)
                 self._scheduler.put(items)
                 await self._settled(items, pending)
-            results = repeat_answers(inputs, pending.results)
+            results = repeat_answers(inputs, [self._explained(each, failed) for each in pending.results])
             self._record(inputs, results, time.perf_counter() - began)
             return results
         finally:
             self._open_requests -= 1
             self._changed.set()
 
+    async def warm_up(
+        self, references: Mapping[str, str], loaded: Callable[[str, ServedName | OneTrunkError], None]
+    ) -> None:
+        """Serve adapters under their names; see `LazyNames.warm_up`. The state is `loading` meanwhile."""
+        await self._lazy.warm_up(references, loaded)
+
     @override
     async def load(self, name: str, reference: str) -> tuple[AdapterStatus, str | None]:
-        def work() -> tuple[ServedName, str | None]:
-            try:
-                served, before = self.trunk.registry.load(reference, name)
-            except OneTrunkError as error:
-                self.events.load_failed(name, error)
-                raise
-            previous = None if before is None else before.version
-            self.events.swapped(name, served.version, previous)
-            return served, previous
-
-        served, previous = await self._loader.run(name, work)
-        return self._status_of(name, served), previous
+        served, previous = await self._load(name, reference)
+        self._lazy.pending.pop(name, None)
+        status = self._status_of(name, served)
+        with self._lazy.keep([name]):
+            await self._lazy.make_room()
+        return status, previous
 
     @override
     async def unload(self, name: str) -> None:
-        def work() -> None:
-            self.trunk.registry.unload(name)
-            self.events.unloaded(name)
-
+        was_pending = self._lazy.pending.pop(name, None) is not None
         try:
-            await self._loader.run(name, work)
-        except UsageError:
-            raise UnknownName(name, sorted(self.served)) from None
+            await self._unload(name)
+        except UnknownName:
+            if not was_pending:
+                raise
+        self.events.unloaded(name)
         self._drop_windows()
 
     @override
@@ -117,9 +125,10 @@ class Engine(ServingBackend):
             waiting_texts=texts,
             waiting_tokens=self._admission.tokens,
             limit_tokens=self._admission.limit,
-            wait_p95=self._queueing_delays.p95(),
+            wait_p95=self._runner.queueing_delays.p95(),
             requests_per_second=self._requests.rate(),
-            adapters=len(self.served),
+            adapters=len(self.names()),
+            pending=len(self._lazy.pending),
             uptime=time.monotonic() - self._started,
         )
 
@@ -140,23 +149,64 @@ class Engine(ServingBackend):
         return self.trunk.registry.served
 
     @override
+    def names(self) -> frozenset[str]:
+        return frozenset((*self.served, *self._lazy.pending))
+
+    @override
     async def drain(self) -> None:
         self._draining = True
         while self._open_requests:
             await self._next_change()
 
-    def close(self) -> None:
-        """Answer what is queued, and end the threads. Waits at most two seconds for loads that still run."""
+    def close(self) -> bool:
+        """Answer what is queued, and end the threads. Waits at most two seconds for loads that still run.
+
+        Returns whether all loads have ended.
+        """
         self._draining = True
         self._scheduler.close()
-        self._loader.close()
+        return self._loader.close()
 
     def _state(self) -> str:
         if not self._scheduler.alive:
             return "broken"
         if self._draining:
             return "draining"
-        return "overloaded" if self._admission.tokens >= self._admission.limit else "ready"
+        if self._lazy.loading:
+            return "loading"
+        return "overloaded" if self._admission.is_full else "ready"
+
+    async def _load(self, name: str, reference: str) -> tuple[ServedName, str | None]:
+        def work(given_up: GivenUp) -> tuple[ServedName, str | None]:
+            try:
+                served, before = self.trunk.registry.load(reference, name, given_up)
+            except OneTrunkError as error:
+                self.events.load_failed(name, error)
+                raise
+            previous = None if before is None else before.version
+            self.events.swapped(name, served.version, previous)
+            return served, previous
+
+        return await self._loader.run(name, work, remote=is_location(reference))
+
+    async def _unload(self, name: str) -> None:
+        try:
+            await self._loader.run(name, lambda _: self.trunk.registry.unload(name))
+        except UsageError:
+            raise UnknownName(name, sorted(self.names())) from None
+
+    async def _load_missing(self, names: Collection[str]) -> dict[str, OneTrunkError]:
+        """Load the adapters of a request that are not loaded yet. Returns the errors by name. Raises OverTime."""
+        seconds, failed = self.limits.request_seconds, dict[str, OneTrunkError]()
+        try:
+            async with asyncio.timeout(seconds):
+                while missing := [
+                    name for name in names if name in self._lazy.pending and name not in failed
+                ]:
+                    failed |= await self._lazy.ensure(missing)
+            return failed
+        except TimeoutError:
+            raise OverTime(seconds, self._admission.retry_after()) from None
 
     async def _next_change(self) -> None:
         """Return when capacity was freed or a request has ended."""
@@ -166,7 +216,8 @@ class Engine(ServingBackend):
     async def _admit(self, items: Sequence[WorkItem], wait: bool) -> None:
         """Reserve capacity for the items of a request. If there is none, wait for it, or raise QueueFull."""
         for item in items:
-            item.queue_name = self._admission.busiest(item.names)
+            item.long = self._admission.is_long(item.cost)
+            item.flow = self._admission.busiest(item.flows)
         charges = [charge for item in items for charge in item.charges]
         try:
             while refused := self._admission.admit(charges):
@@ -193,71 +244,15 @@ class Engine(ServingBackend):
             timer.cancel()
             if pending.left:
                 pending.abandoned = True
-                self._release(self._scheduler.drop(items))
+                self._runner.drop(items)
 
-    def _prepare(self, items: Sequence[WorkItem]) -> list[WorkItem]:
-        """Tokenise items. Returns the items that can be computed, and delivers the results of the others."""
-        settled: list[tuple[WorkItem, Result]] = []
-        ready: list[WorkItem] = []
-        for item, result in self._executor.prepare(items):
-            if result is None:
-                ready.append(item)
-            else:
-                settled.append((item, result))
-        self._correct_costs(ready)
-        self._deliver(settled)
-        return ready
-
-    def _correct_costs(self, items: Sequence[WorkItem]) -> None:
-        """Replace the estimated costs of tokenised items by their numbers of tokens."""
-        by_queue: Counter[str] = Counter()
-        for item in items:
-            costs = [encoded.tokens for encoded in item.encoded]
-            differences = [new - old for new, old in zip(costs, item.costs, strict=True)]
-            self._admission.correct(zip(item.names, differences, strict=True))
-            by_queue[item.queue_name] += sum(differences)
-            item.costs = costs
-        self._scheduler.charge(by_queue)
-
-    def _run(self, batch: list[WorkItem]) -> None:
-        """Compute a batch, on a device thread. Every item gets a result and is released, even if an event fails."""
-        began = time.perf_counter()
-        items = self._prepare(batch)
-        if not items:
-            return
-        results = self._executor.answer(items)
-        try:
-            seconds = time.perf_counter() - began
-            tokens = sum(sum(item.costs) for item in items)
-            self._admission.ran(tokens, seconds)
-            delays = [began - item.queued_at for item in items]
-            self._queueing_delays.record(max(delays))
-            versions = len({version.key for item in items for version in item.held})
-            self.events.batch(tokens, len(items), versions, delays, seconds)
-        finally:
-            self._deliver(list(zip(items, results, strict=True)))
-
-    def _deliver(self, settled: Sequence[tuple[WorkItem, Result]]) -> None:
-        """Release items, and send their results to the event loop."""
-        self._release([item for item, _ in settled])
-        if settled:
-            with suppress(RuntimeError):  # the loop is closed, so no caller waits
-                settled[0][0].request.loop.call_soon_threadsafe(self._settle, settled)
-
-    def _settle(self, settled: Sequence[tuple[WorkItem, Result]]) -> None:
-        """Store results in their requests; runs on the event loop."""
-        for item, result in settled:
-            item.request.settle(item.index, result)
-        self._changed.set()
-
-    def _release(self, items: Iterable[WorkItem]) -> None:
-        """Release the loaded versions and the capacity of items."""
-        for item in items:
-            self.trunk.registry.release(item.held)
-            if item.request.abandoned:  # not answered, so it must not raise the measured rate of its names
-                self._admission.correct((name, -cost) for name, cost in item.charges)
-            else:
-                self._admission.answered(item.charges)
+    def _explained(self, result: Result, failed: Mapping[str, OneTrunkError]) -> Result:
+        """Return a result; for a name that could not be loaded, the reason; for an unknown one, all known names."""
+        if not isinstance(result, UnknownName):
+            return result
+        if result.name in failed:
+            return AdapterUnavailable(result.name, failed[result.name])
+        return UnknownName(result.name, sorted(self.names()))
 
     @override
     def _details(self, served: ServedName) -> tuple[str, Labels, Tier]:

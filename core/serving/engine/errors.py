@@ -75,6 +75,23 @@ class TooManyTokens(ServingError):
         )
 
 
+class TextTooSlow(ServingError):
+    """A text has `tokens` tokens, over all windows and adapters; `most` can be computed in the time limit.
+
+    characters: length of the text.
+    seconds: the time limit.
+    """
+
+    def __init__(self, characters: int, tokens: int, most: int, seconds: float) -> None:
+        super().__init__(
+            f"the text has {characters} characters and takes {tokens} tokens of computation; at the measured speed "
+            f"the service computes {most} tokens in its time limit of {seconds:g} s; shorten the text, or request "
+            "fewer adapters at once"
+        )
+        self.tokens = tokens
+        self.most = most
+
+
 class TooManyAdapters(ServingError):
     """A text requests `count` adapters, more than `most`."""
 
@@ -92,6 +109,17 @@ class AdapterUnavailable(ServingError):
     def __init__(self, version: str, reason: object) -> None:
         super().__init__(f"{version} cannot be reloaded: {reason}")
         self.version = version
+
+
+class LoadTimeout(ServingError):
+    """A load took longer than `seconds` and was given up."""
+
+    def __init__(self, name: str, seconds: float) -> None:
+        super().__init__(
+            f"loading {name} took over {seconds:g} s and was given up; what was served before is still served; try "
+            "again later, or raise load_seconds"
+        )
+        self.seconds = seconds
 
 
 class AnswerFailed(ServingError):

@@ -23,6 +23,12 @@ class EventSink:
     def answered(self, name: str, seconds: float) -> None:
         """Report that the adapter served as `name` answered a text, `seconds` after the request arrived."""
 
+    def tokenised(self, name: str, tokens: int, unknown: int) -> None:
+        """Report the tokens of a text for the adapter served as `name`.
+
+        unknown: number of tokens that the tokenizer cannot read, as its vocabulary lacks the characters.
+        """
+
     def failed(self, error: Exception) -> None:
         """Report a text or a request that was refused or failed."""
 

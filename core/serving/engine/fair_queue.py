@@ -1,4 +1,4 @@
-"""A fair queue: every served name gets an equal share of the tokens, however many items it has queued.
+"""A fair queue: every name gets an equal share of the tokens, however many items it has queued.
 
 Start-time fair queueing (Goyal, Vin and Cheng 1996, doi:10.1145/248156.248171); for language models it is known as
 virtual token counters (Sheng et al. 2024, arXiv:2401.00588). Each name has a counter of the tokens that it was
@@ -6,17 +6,19 @@ served. The next item is taken from the name with the lowest counter; the virtua
 counter of a new name starts at the virtual time, so that a name gets no more than its share after it was idle. A
 name without items is forgotten when the virtual time reaches its counter.
 
+A name is any hashable object; the service uses a `Flow`.
+
 A name that floods the queue can be demoted: it then adds only a few tokens to the batches of the other names.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 DEMOTED_TOKENS = 16
 """Tokens that a demoted name may add to each batch on average: about one text."""
@@ -24,6 +26,7 @@ _RECENT_ITEMS = 256
 """Number of recently removed items that are inspected to find out whether they all belong to one name."""
 
 T = TypeVar("T", bound=Hashable)
+Name: TypeAlias = Hashable
 
 
 @dataclass(slots=True, eq=False)
@@ -52,46 +55,51 @@ class FairQueue(Generic[T]):
 
     def __init__(self) -> None:
         self.tokens = 0
-        self._queues: dict[str, _NameQueue[T]] = {}
+        self._queues: dict[Name, _NameQueue[T]] = {}
         # (counter, entry, name); only the newest entry of a name is valid.
-        self._heap: list[tuple[int, int, str]] = []
+        self._heap: list[tuple[int, int, Name]] = []
         self._entries = count()
         self._virtual_time = 0
         self._count = 0
-        self._recent: deque[str] = deque(maxlen=_RECENT_ITEMS)  # names of the items removed last
+        self._recent: deque[Name] = deque(maxlen=_RECENT_ITEMS)  # names of the items removed last
 
     def __len__(self) -> int:
         return self._count
 
-    def put(self, name: str, cost: int, item: T) -> None:
-        """Append `item`, which costs `cost` tokens and must not be queued yet, to the items of `name`."""
+    def put(self, name: Name, cost: int, item: T, *, front: bool = False) -> None:
+        """Append `item`, which costs `cost` tokens and must not be queued yet, to the items of `name`.
+
+        front: put it before the other items of `name` instead.
+        """
         if name not in self._queues:
             self._queues[name] = _NameQueue(self._virtual_time)
             self._push(name)
         queue = self._queues[name]
         queue.costs[item] = cost
+        if front:
+            queue.costs.move_to_end(item, last=False)
         queue.tokens += cost
         self.tokens += cost
         self._count += 1
 
-    def drop(self, name: str, item: T) -> bool:
+    def drop(self, name: Name, item: T) -> bool:
         """Remove an item of `name`. Returns False if it is not queued."""
         if name not in self._queues or item not in self._queues[name].costs:
             return False
         self._remove(name, item)
         return True
 
-    def charge(self, name: str, tokens: int) -> None:
+    def charge(self, name: Name, tokens: int) -> None:
         """Add `tokens` to the counter of `name`; a negative number subtracts. Ignores a name that is not known."""
         if (queue := self._queues.get(name)) is not None:
             queue.served += tokens
             self._push(name)
 
-    def is_alone(self, name: str) -> bool:
+    def is_alone(self, name: Name) -> bool:
         """Return whether all recently removed items belong to `name`."""
         return all(each == name for each in self._recent)
 
-    def take(self, budget: int, demoted: str | None = None) -> list[T]:
+    def take(self, budget: int, demoted: Name | None = None) -> list[T]:
         """Remove and return items of at most `budget` tokens in total, or one item that costs more.
 
         A name gets at most half of a batch, unless all recently removed items belong to it. While one name has most
@@ -112,12 +120,31 @@ class FairQueue(Generic[T]):
             self._push(demoted)
         return taken
 
-    def _take(self, budget: int, excluded: str | None) -> list[T]:
+    def take_some(self, budget: int, accept: Callable[[Name], bool]) -> list[T]:
+        """Remove and return items of at most `budget` tokens, or one item that costs more.
+
+        Only names for which `accept` returns True have a part in it. The time grows with the number of names.
+        """
+        taken: list[T] = []
+        accepted = [each for each, queue in self._queues.items() if queue.costs and accept(each)]
+        while accepted:
+            name = min(accepted, key=lambda each: self._queues[each].served)
+            item, cost = next(iter(self._queues[name].costs.items()))
+            if taken and cost > budget:
+                break
+            budget -= cost
+            self._virtual_time = max(self._virtual_time, self._queues[name].served)
+            taken.append(self._serve(name, item))
+            if not self._queues[name].costs:
+                accepted.remove(name)
+        return taken
+
+    def _take(self, budget: int, excluded: Name | None) -> list[T]:
         """Remove and return items of at most `budget` tokens, of all names except `excluded`."""
         taken: list[T] = []
         left, total = budget, self.tokens
-        shares: dict[str, int] = {}
-        taken_tokens: Counter[str] = Counter()
+        shares: dict[Name, int] = {}
+        taken_tokens: Counter[Name] = Counter()
         while self._count and (name := self._next_name(excluded)) is not None:
             queue = self._queues[name]
             item, cost = next(iter(queue.costs.items()))
@@ -132,7 +159,7 @@ class FairQueue(Generic[T]):
             taken.append(self._serve(name, item))
         return taken
 
-    def _next_name(self, excluded: str | None) -> str | None:
+    def _next_name(self, excluded: Name | None) -> Name | None:
         """Return the name with the lowest counter that has items, and set the virtual time to this counter."""
         while self._heap:
             served, entry, name = self._heap[0]
@@ -145,19 +172,19 @@ class FairQueue(Generic[T]):
             heappop(self._heap)
         return None
 
-    def _push(self, name: str) -> None:
+    def _push(self, name: Name) -> None:
         """Add an entry for a name to the heap, which makes its older entries invalid."""
         queue = self._queues[name]
         queue.entry = next(self._entries)
         heappush(self._heap, (queue.served, queue.entry, name))
 
-    def _serve(self, name: str, item: T) -> T:
+    def _serve(self, name: Name, item: T) -> T:
         """Remove an item, and raise the counter of its name."""
         self._queues[name].served += self._remove(name, item)
         self._push(name)
         return item
 
-    def _remove(self, name: str, item: T) -> int:
+    def _remove(self, name: Name, item: T) -> int:
         """Remove an item, and return its cost."""
         queue = self._queues[name]
         cost = queue.costs.pop(item)

@@ -29,6 +29,10 @@ class Limits:
     input_tokens: maximum number of tokens of a text, multiplied by its number of adapters. The default is a few
         seconds of computation.
     body_bytes: maximum number of bytes in a request body.
+    response_bytes: maximum number of bytes in a response, estimated from the labels before it is computed.
+    loaded: maximum number of served names whose adapters are loaded. Beyond it, the least recently used adapter is
+        unloaded, and loaded again at its next use.
+    load_seconds: maximum duration of a load, including the wait for other loads.
 
     Raises UsageError if a value is out of range.
     """
@@ -44,6 +48,9 @@ class Limits:
     characters: int = 32768
     input_tokens: int = 65536
     body_bytes: int = 8 * 2**20
+    response_bytes: int = 64 * 2**20
+    loaded: int = 512
+    load_seconds: float = 300.0
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

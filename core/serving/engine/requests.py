@@ -5,12 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from itertools import accumulate
+from typing import NamedTuple, TypeAlias
 
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference.registry import LoadedVersion
-from onetrunk.core.tasks import Example, JSONObject
+from onetrunk.core.tasks import Example, JSONObject, Span
+
+
+class Flow(NamedTuple):
+    """The texts that share one queue: those of one client for one adapter. Flows are served in turns.
+
+    client: name of the token, or address of the client; "" if it is not known.
+    adapter: served name.
+    long: whether these are the long texts of the client, which have a queue of their own.
+    """
+
+    client: str
+    adapter: str
+    long: bool = False
+
+
+_NO_FLOW = Flow("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +35,21 @@ class TextRequest:
     """A text and the adapters that answer it.
 
     adapters: the names under which the adapters are served; a repeated name repeats its answer.
+    client: who sent it, as in `Flow`.
+    words: character spans of its words, in order; with (), each task splits the text into words.
     """
 
     text: str
     adapters: tuple[str, ...]
+    client: str = ""
+    words: tuple[Span, ...] = ()
+
+    @classmethod
+    def of_words(cls, words: Sequence[str], adapters: tuple[str, ...], client: str = "") -> TextRequest:
+        """Return the request for a text whose words are known: the words, joined by single spaces."""
+        ends = list(accumulate((len(word) + 1 for word in words), initial=0))
+        spans = tuple((start, start + len(word)) for start, word in zip(ends, words, strict=False))
+        return cls(" ".join(words), adapters, client, spans)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,9 +118,11 @@ class WorkItem:
     names: served names.
     held: loaded versions; the registry keeps them until they are released.
     request, index: the request that the text belongs to, and the index of the text in it.
-    costs: tokens; estimated until the text is tokenised.
+    costs: tokens that are not computed yet; estimated until the text is tokenised.
+    client, words: as in `TextRequest`.
     examples, encoded: the text as the task of each adapter splits it, and its tokens; empty until it is tokenised.
-    queue_name: the served name under which the item waits in the fair queue.
+    long: whether the text is queued as a long text.
+    flow: the queue in which the item waits.
     queued_at: the time of `time.perf_counter` at which the item entered the queue.
     """
 
@@ -102,15 +132,28 @@ class WorkItem:
     request: PendingRequest
     index: int
     costs: list[int]
+    client: str = ""
+    words: tuple[Span, ...] = ()
     examples: list[Example] = field(default_factory=list)
     encoded: list[Encoded] = field(default_factory=list)
-    queue_name: str = ""
+    long: bool = False
+    flow: Flow = _NO_FLOW
     queued_at: float = 0.0
 
     @property
-    def charges(self) -> list[tuple[str, int]]:
-        """Pairs of a served name and its tokens."""
-        return list(zip(self.names, self.costs, strict=True))
+    def flows(self) -> list[Flow]:
+        """The flow of each adapter."""
+        return [Flow(self.client, name, self.long) for name in self.names]
+
+    @property
+    def charges(self) -> list[tuple[Flow, int]]:
+        """Pairs of a flow and its tokens."""
+        return list(zip(self.flows, self.costs, strict=True))
+
+    @property
+    def cost(self) -> int:
+        """The tokens for all adapters together."""
+        return sum(self.costs)
 
 
 def repeat_answers(inputs: Sequence[TextRequest], results: Iterable[Result]) -> list[Result]:

@@ -6,41 +6,46 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TypeAlias, cast
 
 from onetrunk.core.serving.engine.cpu_threads import lower_priority
 from onetrunk.core.serving.engine.fair_queue import FairQueue
-from onetrunk.core.serving.engine.requests import WorkItem
+from onetrunk.core.serving.engine.requests import Flow, WorkItem
+from onetrunk.core.serving.engine.split_text import Part
 
 _MIN_SPLIT_TOKENS = 64
 """Fewer queued tokens are not split between idle device threads: two small batches are hardly faster than one."""
 _RECENT_REQUESTS = 64
 """Number of recent requests that are inspected to detect a flood."""
 _FLOOD_SECONDS = 1.0
-"""Seconds for which a name is demoted after a flood was detected."""
+"""Seconds for which a flow is demoted after a flood was detected."""
 _log = logging.getLogger(__name__)
+
+Queued: TypeAlias = WorkItem | Part
+"""What waits in the queue: a text, or a part of a text that is too long for one batch."""
 
 
 class Scheduler:
-    """Queues work items, and computes them in batches on its device threads. Thread-safe.
+    """Queues texts and parts of texts, and computes them in batches on its device threads. Thread-safe.
 
     compute: computes a batch, on a device thread; an exception that it raises is logged.
-    tokens: maximum tokens of a batch; a longer text is a batch of its own.
+    tokens: maximum tokens of a batch; a longer item is a batch of its own.
     wait: seconds that an idle device thread waits for a batch to fill.
     workers: number of device threads.
     """
 
     def __init__(
-        self, compute: Callable[[list[WorkItem]], None], tokens: int, wait: float, workers: int = 1
+        self, compute: Callable[[list[Queued]], None], tokens: int, wait: float, workers: int = 1
     ) -> None:
         self._compute, self._tokens, self._wait = compute, tokens, wait
-        self._queue: FairQueue[WorkItem] = FairQueue()
+        self._queue: FairQueue[Queued] = FairQueue()
         self._gathering = threading.Lock()  # held by the one thread that waits for its next batch
         self._changed = threading.Condition()
         self._idle = workers
-        # The last requests: None for an admitted one, and for a refused one the names without capacity.
-        self._recent: deque[str | None] = deque(maxlen=_RECENT_REQUESTS)
-        self._flooding, self._flood_ends = "", 0.0
+        # The last requests: None for an admitted one, and for a refused one the flows without capacity.
+        self._recent: deque[Flow | None] = deque(maxlen=_RECENT_REQUESTS)
+        self._flooding, self._flood_ends = Flow("", ""), 0.0
         self._closing = False
         self._threads = [
             threading.Thread(target=self._loop, name=f"onetrunk-device-{number}", daemon=True)
@@ -51,7 +56,7 @@ class Scheduler:
 
     @property
     def waiting(self) -> tuple[int, int]:
-        """The number of queued texts, and the sum of their tokens."""
+        """The number of queued items, and the sum of their tokens."""
         with self._changed:
             return len(self._queue), self._queue.tokens
 
@@ -66,33 +71,55 @@ class Scheduler:
             self._recent.append(None)
             for item in items:
                 item.queued_at = time.perf_counter()
-                self._queue.put(item.queue_name, sum(item.costs), item)
+                self._queue.put(item.flow, item.cost, item)
             self._changed.notify()
 
-    def drop(self, items: Iterable[WorkItem]) -> list[WorkItem]:
+    def put_back(self, parts: Sequence[Part]) -> None:
+        """Queue parts of texts, before the other items of their flows."""
+        with self._changed:
+            for part in reversed(parts):
+                part.queued_at = time.perf_counter()
+                self._queue.put(part.flow, part.cost, part, front=True)
+            self._changed.notify()
+
+    def take_urgent(self, tokens: int, running: Collection[Flow]) -> list[Queued]:
+        """Return items of at most `tokens` tokens, or one item, for a device thread that computes another batch.
+
+        running: the flows of that batch, which get nothing; nor do long texts, nor a flow that is demoted.
+        """
+
+        def accept(name: object) -> bool:
+            flow = cast("Flow", name)
+            return not flow.long and flow not in running and flow != flooding
+
+        with self._changed:
+            flooding = self._flooding if time.perf_counter() < self._flood_ends else None
+            return self._queue.take_some(tokens, accept) if self._queue else []
+
+    def drop(self, items: Iterable[Queued]) -> list[Queued]:
         """Remove from the queue those items that are still in it, and return them."""
         with self._changed:
-            return [item for item in items if self._queue.drop(item.queue_name, item)]
+            return [item for item in items if self._queue.drop(item.flow, item)]
 
-    def charge(self, tokens: Mapping[str, int]) -> None:
-        """Charge each name the tokens by which its items cost more than estimated; negative if they cost less."""
+    def charge(self, tokens: Mapping[Flow, int]) -> None:
+        """Charge each flow the tokens by which its items cost more than estimated; negative if they cost less."""
         with self._changed:
             for name, more in tokens.items():
                 self._queue.charge(name, more)
 
-    def refused(self, names: Iterable[str]) -> None:
-        """Record that a request was refused because `names` had no capacity left, and detect a flood.
+    def refused(self, flows: Iterable[Flow]) -> None:
+        """Record that a request was refused because `flows` had no capacity left, and detect a flood.
 
-        A name floods if it was refused in more than half of the recent requests. It is then demoted for one second:
-        it adds at most one item to each batch of other names, and gets batches of its own (of half the size) only
+        A flow floods if it was refused in more than half of the recent requests. It is then demoted for one second:
+        it adds at most one item to each batch of other flows, and gets batches of its own (of half the size) only
         while more than half of the device threads are idle. It therefore keeps about half of the capacity. When the
-        flood ends, the requests of the name are admitted again, and the demotion is not repeated.
+        flood ends, the requests of the flow are admitted again, and the demotion is not repeated.
         """
         with self._changed:
-            self._recent.extend(names)
-            name, count = Counter(self._recent).most_common(1)[0]
-            if name is not None and 2 * count > _RECENT_REQUESTS:
-                self._flooding, self._flood_ends = name, time.perf_counter() + _FLOOD_SECONDS
+            self._recent.extend(flows)
+            flow, count = Counter(self._recent).most_common(1)[0]
+            if flow is not None and 2 * count > _RECENT_REQUESTS:
+                self._flooding, self._flood_ends = flow, time.perf_counter() + _FLOOD_SECONDS
 
     def close(self) -> None:
         """Compute everything that is queued, then end the threads."""
@@ -113,11 +140,11 @@ class Scheduler:
                 self._idle += 1
                 self._changed.notify()
 
-    def _next_batch(self) -> list[WorkItem]:
+    def _next_batch(self) -> list[Queued]:
         """Wait for the next batch. Returns an empty list if the scheduler closes and nothing is queued."""
         with self._gathering, self._changed:
             while not (batch := self._take()) and not (self._closing and not self._queue):
-                if self._queue:  # only items of the demoted name: wait for the end of its demotion
+                if self._queue:  # only items of the demoted flow: wait for the end of its demotion
                     self._changed.wait(max(0.0, self._flood_ends - time.perf_counter()))
                 else:
                     self._changed.wait()
@@ -132,7 +159,7 @@ class Scheduler:
             if not self._changed.wait(max(0.0, until - time.perf_counter())):
                 return
 
-    def _take(self) -> list[WorkItem]:
+    def _take(self) -> list[Queued]:
         """Take this thread's share of the queued tokens. Returns an empty list if no item may be taken now."""
         share = -(-self._queue.tokens // self._idle)
         budget = min(self._tokens, max(_MIN_SPLIT_TOKENS, share))
@@ -141,6 +168,6 @@ class Scheduler:
             return self._queue.take(budget)
         if 2 * self._idle > len(
             self._threads
-        ):  # a small batch, because other names may need this thread soon
+        ):  # a small batch, because other flows may need this thread soon
             return self._queue.take(min(budget, self._tokens // 2))
         return self._queue.take(budget, demoted=self._flooding)

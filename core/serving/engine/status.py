@@ -55,13 +55,14 @@ class AdapterStatus:
 class EngineStatus:
     """The state of a serving backend.
 
-    state: `ready`, `overloaded`, `draining`, or `broken` if a device thread has ended.
+    state: `ready`, `loading`, `overloaded`, `draining`, or `broken` if a device thread has ended.
     waiting_texts: accepted texts that are not in a batch yet.
     waiting_tokens: accepted tokens that are not answered yet.
     limit_tokens: the current bound of `waiting_tokens`.
     wait_p95: 95th percentile of the queueing delay in seconds; None if no batch was run in the last minute.
     requests_per_second: requests answered per second over the last minute.
     adapters: number of served names.
+    pending: number of served names whose adapters are loaded at their next use.
     uptime: seconds since the backend was started.
     """
 
@@ -73,3 +74,4 @@ class EngineStatus:
     requests_per_second: float
     adapters: int
     uptime: float
+    pending: int = 0

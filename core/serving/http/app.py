@@ -36,6 +36,10 @@ _CONTEXT = "onetrunk.request"
 """Key of the ASGI scope: the `RequestContext`."""
 _CLIENT_CLOSED = 499
 """Status in the log and the metrics if the client disconnected before it had a response. It is never sent."""
+_SINGLE_HEADERS = frozenset(
+    (b"host", b"authorization", b"content-length", b"content-type", b"content-encoding", b"transfer-encoding")
+)
+"""Headers that must not be repeated: a proxy could have checked another one than this service."""
 _SECURITY_HEADERS = (
     (b"content-security-policy", b"default-src 'self'; base-uri 'none'; frame-ancestors 'none'"),
     (b"x-content-type-options", b"nosniff"),
@@ -89,6 +93,9 @@ class App:
         inner = {**scope, _CONTEXT: request, "method": "GET" if method == "HEAD" else method}
         reply = partial(self._send, request, send)
         try:
+            if wrong := request.repeated & _SINGLE_HEADERS:
+                name = min(wrong).decode()
+                raise Refusal("malformed-request", f"the request has several headers {name!r}; send one")
             # Otherwise any web page could send requests by a domain that resolves to 127.0.0.1 (DNS rebinding).
             if self.service.access.is_open and not is_loopback(host_of(request.header(b"host"))):
                 detail = "without tokens, this service answers only requests to localhost and 127.0.0.1"

@@ -5,7 +5,7 @@ A token file is TOML:
 [[token]]
 name = "mobile"                   # shown in the log
 sha256 = "…"                      # of the token, in hex; or token = "…", with at least 16 characters
-scopes = ["predict"]              # predict, admin or both
+scopes = ["predict"]              # some of predict, metrics and admin
 adapters = ["ner", "sentiment*"]  # patterns of served names; without this key, all names
 """
 
@@ -49,7 +49,8 @@ class Grant:
     """The rights of a token.
 
     name: name of the token; None without a token.
-    scopes: `predict` to use adapters; `admin` to load and unload them, and for the metrics.
+    scopes: `predict` to use adapters; `metrics` for the metrics of the adapters; `admin` to load and unload
+        adapters, and for the metrics.
     adapters: patterns of served names, as in `fnmatch`; None for all names.
     """
 
@@ -79,7 +80,7 @@ class Grant:
         return error
 
 
-_ALL_RIGHTS = Grant(None, frozenset({"predict", "admin"}))
+_ALL_RIGHTS = Grant(None, frozenset({"predict", "metrics", "admin"}))
 NO_RIGHTS = Grant(None, frozenset(), ())
 
 
@@ -145,7 +146,8 @@ class Access:
                 found = grant
         if found is None:
             raise _unauthorized("the service does not have this token; check it", ', error="invalid_token"')
-        if scope is not None and scope not in found.scopes:
+        scopes = found.scopes | ({"metrics"} if "admin" in found.scopes else set())
+        if scope is not None and scope not in scopes:
             raise Refusal("forbidden", f"this token lacks the scope {scope!r}", scope=scope)
         return found
 
@@ -164,7 +166,7 @@ class _Token:
     """A table of a token file. It has either the token or its SHA-256, which no message may contain."""
 
     name: Text
-    scopes: Annotated[tuple[Literal["predict", "admin"], ...], Some]
+    scopes: Annotated[tuple[Literal["predict", "metrics", "admin"], ...], Some]
     adapters: tuple[str, ...] | None = None
     sha256: str | None = None
     token: str | None = None

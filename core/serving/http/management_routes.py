@@ -80,7 +80,10 @@ async def show_status(service: HttpService, request: RequestContext) -> Response
             "wait_ms_p95": _milliseconds(status.wait_p95),
         },
         "requests_per_second": round(status.requests_per_second, 3),
-        "adapters": sum(request.grant.covers(name) for name in engine.versions()),
+        "adapters": sum(request.grant.covers(name) for name in engine.names()),
+        "adapters_pending": sum(
+            request.grant.covers(name) for name in engine.names() - engine.versions().keys()
+        ),
         "limits": {
             "max_inputs": limits.inputs,
             "max_adapters": limits.adapters,
@@ -102,9 +105,11 @@ async def ready(service: HttpService, _request: RequestContext) -> Response:
     return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
 
-async def metrics(service: HttpService, _request: RequestContext) -> Response:
-    """Show the metrics in Prometheus's text format."""
-    return Response(service.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+async def metrics(service: HttpService, request: RequestContext) -> Response:
+    """Show the metrics in Prometheus's text format; those of adapters only for adapters that the token may use."""
+    grant = request.grant
+    text = service.metrics.render(None if grant.adapters is None else grant.covers)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
 
 def _record(served: AdapterStatus) -> JSONObject:

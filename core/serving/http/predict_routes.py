@@ -46,7 +46,7 @@ async def predict(service: HttpService, request: RequestContext) -> Response:
         )
         raise Refusal("too-many-inputs", detail, count=len(inputs), most=limit)
     request.inputs = len(inputs)
-    outcomes = await cancel_on_disconnect(request, answer(service, inputs, request.grant))
+    outcomes = await cancel_on_disconnect(request, answer(service, inputs, request))
     problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
     if len(problems) == len(outcomes):
         errors = [problem.to_json(input=index) for index, problem in enumerate(problems)]
@@ -71,21 +71,30 @@ def parse_record(kind: type[Model], value: Any) -> Model:
 
 
 async def answer(
-    service: HttpService, values: Sequence[Any], grant: Grant, *, wait: bool = False
+    service: HttpService,
+    values: Sequence[Any],
+    request: RequestContext,
+    *,
+    wait: bool = False,
+    most_bytes: int | None = None,
 ) -> list[Outcome]:
     """Check each input, compute the answers to the valid ones, and return an outcome for each input.
 
     values: the JSON value of each input, or the Refusal of an input that is not JSON.
     wait: wait for capacity in the queue, instead of raising QueueFull.
+    most_bytes: limit of the size of all answers together; None for `Limits.response_bytes`. Inputs whose answers
+        may exceed it get a problem.
     Raises Busy if the request as a whole cannot be answered now.
     """
-    checked = [_checked(service, value, grant) for value in values]
+    grant = request.grant
+    checked = [_checked(service, value, grant, request.client) for value in values]
+    checked = _bounded(service, checked, most_bytes or service.engine.limits.response_bytes)
     valid = [each for each in checked if isinstance(each, TextRequest)]
     results = iter(await service.engine.answer(valid, wait=wait) if valid else [])
     return [each if isinstance(each, Problem) else _outcome(next(results), grant) for each in checked]
 
 
-def _checked(service: HttpService, value: Any, grant: Grant) -> TextRequest | Problem:
+def _checked(service: HttpService, value: Any, grant: Grant, client: str) -> TextRequest | Problem:
     """Return an input as a request to the engine, or its problem."""
     try:
         if isinstance(value, Refusal):
@@ -96,7 +105,32 @@ def _checked(service: HttpService, value: Any, grant: Grant) -> TextRequest | Pr
     except Refusal as refusal:
         service.metrics.failed(refusal)
         return refusal.problem
-    return TextRequest(record.text, tuple(record.adapters))
+    if "words" in record.model_fields_set:
+        return TextRequest.of_words(record.words, tuple(record.adapters), client)
+    return TextRequest(record.text, tuple(record.adapters), client)
+
+
+def _bounded(
+    service: HttpService, checked: Sequence[TextRequest | Problem], most: int
+) -> list[TextRequest | Problem]:
+    """Replace the inputs from which on all answers together may have over `most` bytes by a problem."""
+    total, bounded = 0, list(checked)
+    for index, each in enumerate(checked):
+        if isinstance(each, Problem):
+            continue
+        size = sum(service.engine.answer_bytes(name) for name in each.adapters)
+        if total + size > most:
+            detail = (
+                f"the answers to this input may have {size} bytes, as its adapters have many labels; with those "
+                f"before it, the response would have {total + size} bytes, at most {most} are allowed; send fewer "
+                "inputs or adapters in a request"
+            )
+            refusal = Refusal("response-too-large", detail, most=most)
+            service.metrics.failed(refusal)
+            bounded[index] = refusal.problem
+        else:
+            total += size
+    return bounded
 
 
 def _outcome(result: Result, grant: Grant) -> Outcome:
@@ -108,8 +142,18 @@ def _outcome(result: Result, grant: Grant) -> Outcome:
 
 
 def _encode(service: HttpService, outcomes: Sequence[Outcome]) -> bytes:
-    """Return the body of a response. Each outcome is encoded separately, because a plugin's may not be JSON."""
-    return b'{"results":[' + b",".join(encode_outcome(service, each) for each in outcomes) + b"]}"
+    """Return the body of a response. Each outcome is encoded separately, because a plugin's may not be JSON.
+
+    Raises Refusal (413) above `Limits.response_bytes`.
+    """
+    most, parts, size = service.engine.limits.response_bytes, [], 0
+    for outcome in outcomes:
+        parts.append(encode_outcome(service, outcome))
+        size += 0 if isinstance(outcome, Problem) else len(parts[-1])
+        if size > most:
+            detail = f"the response has over {most} bytes, the limit; send fewer inputs in a request"
+            raise Refusal("response-too-large", detail, most=most)
+    return b'{"results":[' + b",".join(parts) + b"]}"
 
 
 def encode_outcome(service: HttpService, outcome: Outcome, **members: object) -> bytes:

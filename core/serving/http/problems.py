@@ -19,11 +19,13 @@ from onetrunk.core.serving.engine.errors import (
     AnswerFailed,
     Busy,
     ExitRefused,
+    LoadTimeout,
     OverTime,
     QueueFull,
     ServingError,
     ShuttingDown,
     TextTooLong,
+    TextTooSlow,
     TooManyAdapters,
     TooManyTokens,
     UnknownName,
@@ -40,6 +42,7 @@ _MAX_KNOWN = 100
 
 PROBLEMS: Mapping[str, tuple[int, str]] = {
     "malformed-json": (400, "Malformed JSON"),
+    "malformed-request": (400, "Malformed request"),
     "unauthorized": (401, "Unauthorized"),
     "forbidden": (403, "Forbidden"),
     "unknown-adapter": (404, "Unknown adapter"),
@@ -48,6 +51,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "method-not-allowed": (405, "Method not allowed"),
     "body-too-slow": (408, "Body too slow"),
     "body-too-large": (413, "Body too large"),
+    "response-too-large": (413, "Response too large"),
     "too-many-inputs": (413, "Too many inputs"),
     "text-too-long": (413, "Text too long"),
     "too-many-adapters": (413, "Too many adapters"),
@@ -61,6 +65,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "remote-unavailable": (503, "Remote unavailable"),
     "shutting-down": (503, "Shutting down"),
     "timeout": (503, "Timeout"),
+    "load-timeout": (504, "Load timeout"),
 }
 """HTTP status and title of each kind of problem. The `type` of a problem is `/problems/` and its kind."""
 
@@ -70,7 +75,9 @@ _OF_SERVING: Mapping[type[ServingError], tuple[str, tuple[str, ...]]] = {
     ShuttingDown: ("shutting-down", ()),
     TextTooLong: ("text-too-long", ("characters", "most")),
     TooManyTokens: ("text-too-long", ("tokens", "most")),
+    TextTooSlow: ("text-too-long", ("tokens", "most")),
     TooManyAdapters: ("too-many-adapters", ("count", "most")),
+    LoadTimeout: ("load-timeout", ("seconds",)),
     AnswerFailed: ("internal", ("version",)),
     ExitRefused: ("internal", ("version",)),
 }

@@ -9,7 +9,7 @@ The number of labels is bounded, because each label is a time series and clients
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -30,6 +30,21 @@ MAX_LABELS = 100
 """Maximum number of served names with a label of their own, and of such versions that failed to answer."""
 OTHER = "other"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class _Filtered:
+    """A registry without the samples of other adapters. shown: served names and versions."""
+
+    def __init__(self, registry: CollectorRegistry, shown: Collection[str]) -> None:
+        self._registry, self._shown = registry, shown
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._registry.collect():
+            samples = family.samples
+            family.samples = [
+                each for each in samples if each.labels.get("adapter", None) in (None, *self._shown)
+            ]
+            yield family
 
 
 class Metrics(EventSink, Collector):
@@ -64,6 +79,12 @@ class Metrics(EventSink, Collector):
         self._failures = counter(
             "adapter_errors", "Texts that a version failed to answer, by version and type.", "adapter", "type"
         )
+        self._tokens = counter("adapter_tokens", "Tokens of texts, by served name.", "adapter")
+        self._unknown = counter(
+            "adapter_unknown_tokens",
+            "Tokens that the tokenizer cannot read, by served name; divide by adapter_tokens for their share.",
+            "adapter",
+        )
         self._by_name: dict[str, tuple[Counter, Histogram]] = {}
         self._failed_types: dict[str, set[str]] = {}  # version -> types of its errors
         self._engine: ServingBackend | None = None
@@ -84,11 +105,19 @@ class Metrics(EventSink, Collector):
         self._engine = engine
         self.registry.register(self)
 
-    def render(self) -> bytes:
-        """Return all metrics in Prometheus's text format (`CONTENT_TYPE`); remove the labels of unloaded names."""
+    def render(self, covers: Callable[[str], bool] | None = None) -> bytes:
+        """Return all metrics in Prometheus's text format (`CONTENT_TYPE`); remove the labels of unloaded names.
+
+        covers: returns whether a served name is shown; None for all names, and for `other`.
+        """
+        versions = {} if self._engine is None else self._engine.versions()
         if self._engine is not None:
-            self._free_labels(self._engine.versions())
-        return generate_latest(self.registry)
+            self._free_labels(versions)
+        if covers is None:
+            return generate_latest(self.registry)
+        shown = {name for name in (*versions, *self._by_name) if covers(name)}
+        shown |= {version for name, version in versions.items() if covers(name)}
+        return generate_latest(_Filtered(self.registry, shown))  # it only calls `collect`
 
     def request_started(self) -> None:
         """Count a request as under way."""
@@ -118,6 +147,14 @@ class Metrics(EventSink, Collector):
         count, times = self._by_name.get(name) or self._new_name(name)
         count.inc()
         times.observe(seconds)
+
+    @override
+    def tokenised(self, name: str, tokens: int, unknown: int) -> None:
+        if name not in self._by_name:
+            self._new_name(name)
+        label = name if name in self._by_name else OTHER
+        self._tokens.labels(label).inc(tokens)
+        self._unknown.labels(label).inc(unknown)
 
     @override
     def failed(self, error: Exception) -> None:
@@ -154,6 +191,8 @@ class Metrics(EventSink, Collector):
                 del self._by_name[name]
                 self._answers.remove(name)
                 self._adapter_seconds.remove(name)
+                for by_name in (self._tokens, self._unknown):
+                    by_name.remove(name)
             full = len(self._failed_types) >= MAX_LABELS
             for version in self._failed_types.keys() - set(serving.values()) if full else ():
                 for kind in self._failed_types.pop(version):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
@@ -36,6 +38,7 @@ class RequestContext:
     id: 16 hex digits, unless an outer ASGI application has put another id under `REQUEST_ID` into the scope.
     began: start time, on the clock of `time.perf_counter`.
     headers: by name in lower case; of a repeated header, the last value.
+    repeated: names of the headers that appear more than once.
     route: path of the route as in the OpenAPI document, `other` if the path is unknown.
     params: values of the names in the route's path.
     grant: the rights of the request's token, once the token was checked.
@@ -49,6 +52,10 @@ class RequestContext:
         self.id: str = scope.get(REQUEST_ID) or new_id()
         self.began = time.perf_counter()
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.repeated = {
+            name for name, count in Counter(name for name, _ in scope["headers"]).items() if count > 1
+        }
+        self._address: str = (scope.get("client") or ("",))[0]
         self.route = "other"
         self.params: Mapping[str, str] = {}
         self.grant: Grant = NO_RIGHTS
@@ -63,6 +70,19 @@ class RequestContext:
         else:
             self.disconnected = self._connection.disconnected
             self._connection.request_began()
+
+    @property
+    def client(self) -> str:
+        """Who sent the request: the name of the token, or the address (its network of 64 bits for IPv6)."""
+        if self.grant.name is not None:
+            return f"token {self.grant.name}"
+        try:
+            address = ipaddress.ip_address(self._address)
+        except ValueError:  # a Unix socket
+            return self._address
+        if address.version == 4:
+            return self._address
+        return str(ipaddress.ip_network((int(address), 64), strict=False))
 
     def header(self, name: bytes) -> str:
         """Return the value of a header, "" if it is missing. name: in lower case."""
@@ -203,8 +223,11 @@ def max_line_bytes(limits: Limits) -> int:
 
 
 def max_values(limits: Limits, inputs: int) -> int:
-    """Return the limit on the JSON values of a request with `inputs` inputs: twice as many as needed."""
-    return 2 * inputs * (limits.adapters + 8) + _SLACK
+    """Return the limit on the JSON values of a request with `inputs` inputs: twice as many as needed.
+
+    The words of inputs count, too: their limit is that of the characters of one text.
+    """
+    return 2 * inputs * (limits.adapters + 8) + limits.characters + _SLACK
 
 
 def check_content_type(request: RequestContext, expected: str) -> None:

@@ -37,6 +37,7 @@ _INPUT_PROBLEMS = (
     *_BODY,
     "too-many-inputs",
     "text-too-long",
+    "response-too-large",
     "too-many-adapters",
     "unknown-adapter",
     "queue-full",
@@ -44,7 +45,14 @@ _INPUT_PROBLEMS = (
     "adapter-unavailable",
 )
 """Kinds of problems of a request with texts."""
-_LOAD_PROBLEMS = (*_BODY, "queue-full", "unknown-reference", "adapter-rejected", "remote-unavailable")
+_LOAD_PROBLEMS = (
+    *_BODY,
+    "queue-full",
+    "unknown-reference",
+    "adapter-rejected",
+    "remote-unavailable",
+    "load-timeout",
+)
 """Kinds of problems of a request to load an adapter."""
 _NAME_PROBLEMS = ("unknown-adapter", "invalid-request")
 """Kinds of problems of a request whose path has the name of an adapter."""
@@ -87,7 +95,13 @@ class Route:
 
     def operation(self) -> dict[str, Any]:
         """Return the OpenAPI operation of the route."""
-        kinds = {*self.problems, "forbidden", "internal", *(("unauthorized",) if self.secured else ())}
+        kinds = {
+            *self.problems,
+            "forbidden",
+            "internal",
+            "malformed-request",
+            *(("unauthorized",) if self.secured else ()),
+        }
         by_status: dict[int, list[str]] = defaultdict(list)
         for kind in sorted(kinds):
             by_status[PROBLEMS[kind][0]].append(kind)
@@ -173,7 +187,7 @@ ROUTES = (
     Route("GET", "/v1/status", management_routes.show_status, {200: _content("ServiceStatus")}),
     Route("GET", "/healthz", management_routes.live, _HEALTHY, secured=False),
     Route("GET", "/readyz", management_routes.ready, _READY, secured=False),
-    Route("GET", "/metrics", management_routes.metrics, {200: _METRICS}, scope="admin"),
+    Route("GET", "/metrics", management_routes.metrics, {200: _METRICS}, scope="metrics"),
 )
 """All routes except those of the OpenAPI document and the web pages."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, SkipValidation
+from pydantic import BaseModel, Field, SkipValidation, model_validator
 
 from onetrunk.core.serving.engine.config import NAME
 from onetrunk.core.serving.http.problems import MAX_NAME_CHARACTERS
@@ -65,11 +65,34 @@ class _Response(BaseModel, extra="allow"):
     """A response, or a part of one."""
 
 
-class PredictInput(_Request, json_schema_extra=_example(_INPUT)):
-    """A text, and the adapters to run on it."""
+_ONE_OF = {"oneOf": [{"required": ["text"]}, {"required": ["words"]}]}
 
-    text: UnicodeText
+
+class PredictInput(_Request, json_schema_extra={**_example(_INPUT), **_ONE_OF}):
+    """A text or its words, and the adapters to run on it.
+
+    Offsets in answers, such as `start` and `end`, count Unicode characters (code points) of the text; `end` is
+    exclusive. JavaScript and Java count UTF-16 code units: a character above U+FFFF, such as an emoji, is two.
+    """
+
+    text: UnicodeText = ""
+    words: Annotated[
+        list[Annotated[UnicodeText, Field(min_length=1)]],
+        Field(
+            description="The words of a text that is already split, in place of `text`: the text is the words, "
+            "joined by single spaces, and tasks that label words use these words."
+        ),
+    ] = []
     adapters: Annotated[list[AdapterName], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _has_text_or_words(self) -> PredictInput:
+        given = self.model_fields_set & {"text", "words"}
+        if len(given) != 1:
+            raise ValueError(
+                "has both text and words; give one of them" if given else "must have text or words"
+            )
+        return self
 
 
 class PredictRequest(_Request, json_schema_extra=_example({"inputs": [_INPUT]})):
@@ -78,14 +101,17 @@ class PredictRequest(_Request, json_schema_extra=_example({"inputs": [_INPUT]}))
     inputs: Annotated[list[SkipValidation[PredictInput]], Field(min_length=1)]
 
 
-class StreamLine(PredictInput, json_schema_extra=_example({"id": 7, **_INPUT})):
+class StreamLine(PredictInput, json_schema_extra={**_example({"id": 7, **_INPUT}), **_ONE_OF}):
     """One line of a streaming request. The line of its result repeats the `id`."""
 
     id: str | int | float | None = None
 
 
 class AnswerRecord(_Response, json_schema_extra=_example(_NER)):
-    """The prediction of one adapter for one text. The other keys depend on the task."""
+    """The prediction of one adapter for one text. The other keys depend on the task.
+
+    Offsets count Unicode characters (code points), not bytes or UTF-16 code units.
+    """
 
     adapter: Annotated[str, Field(description="The served name, as in the request.")]
     version: Annotated[str, Field(description="The version that answered.")]
@@ -192,7 +218,7 @@ class RequestLimits(BaseModel):
 class ServiceStatus(BaseModel):
     """The state of the service."""
 
-    status: Literal["ready", "overloaded", "draining", "broken"]
+    status: Literal["ready", "loading", "overloaded", "draining", "broken"]
     backbone: str
     device: str
     precision: str
@@ -200,6 +226,9 @@ class ServiceStatus(BaseModel):
     queue: QueueStatus
     requests_per_second: float
     adapters: int
+    adapters_pending: Annotated[
+        int, Field(description="Served, but not loaded: they are loaded at their next use.")
+    ]
     limits: RequestLimits
 
 

@@ -7,15 +7,17 @@ import contextlib
 import math
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import FrameType
 
 import uvicorn
 from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from onetrunk.core.serving.http.app import App
 from onetrunk.core.serving.http.connection import Connection
+from onetrunk.core.serving.http.cors import with_cors
 
 _KEEP_ALIVE_SECONDS = 75
 """Time that an idle connection stays open: longer than in clients, which then never use a closed connection."""
@@ -23,19 +25,45 @@ _LINGER_SECONDS = 0.5
 """Time that open connections are kept at shutdown, so that requests that clients have sent still get a response."""
 
 
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol without the trailers of chunked bodies, which it would add to the headers."""
+
+    _in_head = True
+
+    @override
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        super().on_message_begin()
+
+    @override
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            super().on_header(name, value)
+
+    @override
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+
 class Server(uvicorn.Server):
     """Serves `app`. `run(sockets)` returns after SIGTERM or Ctrl-C, or once `should_exit` is set.
 
     All requests accepted before that are answered first. A second signal ends the process at once.
 
-    started: called once the server accepts requests.
+    started: awaited once the server accepts requests. If it raises an exception, the server ends, and `run` raises
+        the exception.
+    origins: origins of web pages that may call the service; see `cors`.
     """
 
-    def __init__(self, app: App, started: Callable[[], object]) -> None:
+    def __init__(
+        self, app: App, started: Callable[[], Awaitable[object]], origins: Sequence[str] = ()
+    ) -> None:
         self._app, self._on_start = app, started
+        self._starting: asyncio.Task[None] | None = None
         config = uvicorn.Config(
-            app,
-            http="httptools",
+            with_cors(app, origins),
+            http=_Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -53,9 +81,16 @@ class Server(uvicorn.Server):
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._starting = asyncio.create_task(self._start())
+
+    async def _start(self) -> None:
         service = self._app.service
-        service.log.write("serving", adapters=[each.name for each in service.engine.adapters()])
-        self._on_start()
+        try:
+            await self._on_start()
+        except Exception:
+            self.should_exit = True
+            raise
+        service.log.write("serving", adapters=sorted(service.engine.names()))
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -68,7 +103,17 @@ class Server(uvicorn.Server):
         await asyncio.sleep(_LINGER_SECONDS)
         await super().shutdown(sockets)
         drained.cancel()
+        if self._starting is not None:
+            self._starting.cancel()
         service.log.write("stopped")
+
+    @override
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until the end. Raises the exception of `started`."""
+        super().run(sockets)
+        starting = self._starting
+        if starting is not None and starting.done() and not starting.cancelled():
+            starting.result()
 
     async def _stop_accepting(self, sockets: Sequence[socket.socket]) -> None:
         """Accept the connections in the backlog, which closing would reset; then close the listening sockets."""

@@ -95,6 +95,7 @@ class _Stream:
         self._capacity = asyncio.Semaphore(MAX_GROUPS)
         self._running: set[_Group] = set()
         self._max_values = max_values(service.engine.limits, inputs=1)
+        self._most_bytes = service.engine.limits.response_bytes // MAX_GROUPS
         self._number = 0  # of the line that was read last
         self._end: Exception | None = ShuttingDown()  # why the reader stops early; a shutdown cancels it
 
@@ -147,7 +148,9 @@ class _Stream:
         self._request.inputs = (self._request.inputs or 0) + len(lines)
         inputs = [line.input for line in lines]
         try:
-            outcomes = await answer(self._service, inputs, self._request.grant, wait=True)
+            outcomes = await answer(
+                self._service, inputs, self._request, wait=True, most_bytes=self._most_bytes
+            )
         except Busy as error:
             self._service.metrics.failed(error)
             outcomes = [problem_of(error)] * len(inputs)

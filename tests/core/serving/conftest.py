@@ -74,7 +74,11 @@ def running(trunk: OneTrunk, limits: Limits | None = None, access: Access | None
     engine = Engine(trunk, limits, Metrics())
     sockets = listen("127.0.0.1", 0, loopback_only=True)
     app = App(engine, access=access, log=EventLog(log))
-    server = Server(app, started.set)
+
+    async def on_start() -> None:
+        started.set()
+
+    server = Server(app, on_start)
     thread = threading.Thread(target=server.run, args=(sockets,), name="server")
     thread.start()
     assert started.wait(30)

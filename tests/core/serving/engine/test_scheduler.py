@@ -10,18 +10,19 @@ from typing import Any
 
 import pytest
 
+from onetrunk.core.serving.engine.requests import Flow
 from onetrunk.core.serving.engine.scheduler import Scheduler
 
 
 class Work:
     """A work item that costs `cost` tokens."""
 
-    def __init__(self, cost: int, queue_name: str) -> None:
-        self.costs, self.queue_name, self.queued_at = [cost], queue_name, 0.0
+    def __init__(self, cost: int, name: str) -> None:
+        self.cost, self.flow, self.queued_at = cost, Flow("", name), 0.0
 
 
-def works(*costs: int, queue_name: str = "one") -> list[Any]:
-    return [Work(cost, queue_name) for cost in costs]
+def works(*costs: int, name: str = "one") -> list[Any]:
+    return [Work(cost, name) for cost in costs]
 
 
 class Device:
@@ -32,9 +33,9 @@ class Device:
         self.done = threading.Semaphore(0)
 
     def __call__(self, batch: list[Any]) -> None:
-        self.taken.append([work.costs[0] for work in batch])
+        self.taken.append([work.cost for work in batch])
         assert self.done.acquire(timeout=20)
-        if batch[0].costs == [13]:
+        if batch[0].cost == 13:
             raise SystemExit(1)
 
     def has_taken(self, batches: int) -> bool:
@@ -55,7 +56,7 @@ def scheduler(device: Device, workers: int, tokens: int = 1000, wait: float = 0.
 def busy(device: Device, workers: int, tokens: int = 1000) -> Iterator[Scheduler]:
     """Yield a scheduler, one of whose threads computes an item of the name `calm`."""
     with scheduler(device, workers, tokens) as own:
-        own.put(works(10, queue_name="calm"))
+        own.put(works(10, name="calm"))
         assert device.has_taken(1)
         yield own
 
@@ -125,9 +126,9 @@ def test_closing_computes_the_queued_items_and_ends_the_threads() -> None:
 def test_a_flooding_name_waits_until_half_of_the_workers_are_idle() -> None:
     device = Device()
     with busy(device, 2) as own:
-        own.refused(["flood"] * 40)
-        own.put(works(*[16] * 80, queue_name="flood"))
-        own.put(works(70, queue_name="calm"))
+        own.refused([Flow("", "flood")] * 40)
+        own.put(works(*[16] * 80, name="flood"))
+        own.put(works(70, name="calm"))
         assert device.has_taken(2)
         assert sorted(device.taken[1]) == [16, 70]  # one item of the flood is added
         device.done.release()
@@ -141,26 +142,26 @@ def test_a_flooding_name_waits_until_half_of_the_workers_are_idle() -> None:
 def test_a_name_that_is_refused_among_others_does_not_count_as_flooding() -> None:
     device = Device()
     with busy(device, 2, 200) as own:
-        own.refused(["busy", "calm"] * 40)
-        own.put(works(*[50] * 4, queue_name="busy"))
+        own.refused([Flow("", "busy"), Flow("", "calm")] * 40)
+        own.put(works(*[50] * 4, name="busy"))
         assert device.has_taken(2)
 
 
 def test_a_demotion_ends_with_the_flood() -> None:
     device = Device()
     with busy(device, 2) as own:
-        own.refused(["flood"] * 40)
-        own.put(works(16, queue_name="flood"))
+        own.refused([Flow("", "flood")] * 40)
+        own.put(works(16, name="flood"))
         assert device.has_taken(2)  # although no event marks the end, and the first batch still runs
 
 
 def test_a_flooding_name_gets_half_of_the_workers() -> None:
     device = Device()
     with busy(device, 4, 64) as own:
-        own.refused(["flood"] * 40)
-        own.put(works(*[16] * 40, queue_name="flood"))
+        own.refused([Flow("", "flood")] * 40)
+        own.put(works(*[16] * 40, name="flood"))
         assert device.has_taken(2)
-        own.put(works(20, queue_name="calm"))
+        own.put(works(20, name="calm"))
         assert device.has_taken(3)
         assert 20 in device.taken[2]
 
@@ -168,6 +169,6 @@ def test_a_flooding_name_gets_half_of_the_workers() -> None:
 def test_one_refused_request_does_not_count_as_a_flood() -> None:
     device = Device()
     with busy(device, 2) as own:
-        own.refused({"busy"})
-        own.put(works(*[16] * 40, queue_name="busy"))
+        own.refused({Flow("", "busy")})
+        own.put(works(*[16] * 40, name="busy"))
         assert device.has_taken(2)
