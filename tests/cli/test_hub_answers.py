@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import time
+import zlib
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
@@ -151,7 +151,8 @@ def test_a_long_answer_is_not_read_to_its_end(world: World) -> None:
 
 
 def test_a_compressed_bomb_is_not_unpacked(world: World) -> None:
-    bomb = gzip.compress(gzip.compress(b" " * 2**30)[:0] + bytes(2**20) * 1100, 1)
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = b"".join(packer.compress(bytes(2**20)) for _ in range(1100)) + packer.flush()
     assert len(bomb) > 2**20
     world.hub.faults.answer(API, 200, bomb, times=9, Content_Encoding="gzip")
     refused(world.pull(), "^error: ada/mood: an answer has more than 1048576 bytes$")
@@ -293,6 +294,5 @@ def test_two_processes_that_use_one_location_store_it_once(world: World, tmp_pat
     for answer in answers:
         world._child.start(*line, home=world.bob, token=world.token, answer=answer)
     assert [world._child.reap() for _ in answers] == [0, 0, 0]
-    assert {done(Line.read(answer)).json["adapter"] for answer in answers} == {"ada--mood@1"} or len(
-        Store(world.bob).versions()
-    ) == 1
+    (stored,) = Store(world.bob).versions()
+    assert [done(Line.read(answer)).json["adapter"] for answer in answers] == [stored.ref] * 3
