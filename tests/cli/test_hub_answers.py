@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def world(hub: HubServer, child: Child, tmp_path: Path, stock: Path, backbone: P
 # Waiting
 
 
-def waits(value: str) -> dict[str, str]:
+def waits(value: str) -> dict[str, Any]:
     name, _, text = value.partition(": ")
     return {name.replace("-", "_"): text}
 
@@ -83,6 +84,11 @@ def test_a_short_wait_is_waited_for(world: World, place: str, kind: str) -> None
     }[kind]
     world.hub.faults.answer(place, 429, **waits(header))
     assert done(world.pull()).json["ref"] == "mood@1"
+
+
+def test_a_wait_that_a_user_notices_is_told(world: World) -> None:
+    world.hub.faults.answer(API, 429, Retry_After="4")
+    assert "the Hub responded with status 429 and asks to wait for 4 s" in done(world.pull()).err
 
 
 def test_a_date_of_tomorrow_is_a_long_wait(world: World) -> None:
@@ -196,7 +202,7 @@ def test_a_folder_of_a_repo_is_updated(several: World) -> None:
 
 
 def test_a_repo_with_adapters_only_in_folders_has_none_itself(several: World) -> None:
-    refused(several.pull("ada/all"), r"has no task\.json, so it is not a OneTrunk adapter")
+    refused(several.pull("ada/all"), "it has adapters in folders; pull ada/all/moods/v1, ada/all/names$")
     refused(several.pull("ada/all/other"), r"has no task\.json, so it is not a OneTrunk adapter")
 
 
