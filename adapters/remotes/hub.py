@@ -7,7 +7,6 @@ that are safe to repeat, and reads the branch if a commit gets no response.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +28,6 @@ from onetrunk.adapters.remotes.remote import MAIN, Commit, OnBytes, Published, R
 PAUSES = (0.3, 1.0, 3.0)
 """Seconds to wait before the second, third and fourth attempt of a request that failed temporarily."""
 _T = TypeVar("_T")
-_log = logging.getLogger(__name__)
 
 
 class HubRemote:
@@ -222,16 +220,8 @@ def _retrying() -> Retrying:
         retry=retry_if_exception(_may_pass),
         wait=_seconds_to_wait,
         stop=stop_after_attempt(len(PAUSES) + 1),
-        before_sleep=_say_wait,
         reraise=True,
     )
-
-
-def _say_wait(state: RetryCallState) -> None:
-    """Log a wait that a user would notice."""
-    seconds = state.next_action.sleep if state.next_action is not None else 0.0
-    if seconds > PAUSES[-1] and state.outcome is not None:
-        _log.warning("%s; waiting for %.0f s", state.outcome.exception(), seconds)
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ be a day, and reads an answer of any length into memory.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -21,9 +22,12 @@ PASSING = (408, 425, 429, 500, 502, 503, 504)
 """Statuses of temporary failures."""
 LONGEST_PAUSE = 60.0
 """Seconds: if the Hub asks for a longer wait, the request fails at once."""
+_UNNOTICED = 3.0
+"""Seconds: longer waits are logged."""
 _MOST_DIGITS = 12
 _RATIO = 64
 """By this number the limit is divided for an answer that is compressed although that was not asked for."""
+_log = logging.getLogger(__name__)
 _limit: ContextVar[int | None] = ContextVar("limit", default=None)
 
 
@@ -78,8 +82,13 @@ def _ask_uncompressed(request: httpx2.Request) -> None:
 
 
 def _check_response(response: httpx2.Response) -> None:
-    if response.status_code in PASSING and seconds_to_wait(response.headers) > LONGEST_PAUSE:
+    wait = seconds_to_wait(response.headers) if response.status_code in PASSING else 0.0
+    if wait > LONGEST_PAUSE:
         raise HfHubHTTPError("the Hub asks for a long wait", response=response)
+    if wait > _UNNOTICED:
+        _log.warning(
+            "the Hub responded with status %d and asks to wait for %.0f s", response.status_code, wait
+        )
     if (limit := _limit.get()) is not None and isinstance(response.stream, httpx2.SyncByteStream):
         plain = response.headers.get("Content-Encoding", "identity") == "identity"
         response.stream = _Bounded(response.stream, limit if plain else limit // _RATIO)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from onetrunk.adapters.errors import ArtifactError, RemoteError, RemoteUnreachable
+from onetrunk.adapters.errors import ArtifactError, RemoteError, RemoteUnreachable, first_few
 from onetrunk.adapters.format.artifact import (
     FORMAT_FILES,
     TASK,
@@ -43,6 +43,7 @@ LoadBackbone = Callable[[Manifest], Backbone]
 """Loads the backbone that the manifest of an adapter names."""
 LoadBase = Callable[[str | None, str | None], Backbone]
 """Loads a backbone by its name and revision. A value that the files of a plain PEFT adapter do not give is None."""
+_PLAIN = "for a plain PEFT adapter, give --task, and --labels if its files do not list the labels"
 _log = logging.getLogger(__name__)
 
 
@@ -243,11 +244,13 @@ class Puller:
     def _add(self, remote: Remote, commit: Commit, claim: NameClaim) -> PullResult:
         """Store a commit that has a OneTrunk adapter. Raises RemoteError if it has none."""
         if TASK not in commit.files:
-            raise RemoteError(
-                str(remote.location),
-                f"commit {commit.id[:12]} has no {TASK}, so it is not a OneTrunk adapter; for a plain PEFT "
-                "adapter, give --task, and --labels if its files do not list the labels",
-            )
+            below = [
+                name.removesuffix(f"/{TASK}") for name in sorted(commit.files) if name.endswith(f"/{TASK}")
+            ]
+            places = first_few([f"{remote.location.base}/{folder}" for folder in below])
+            hint = f"it has adapters in folders; pull {places}" if below else _PLAIN
+            what = f"commit {commit.id[:12]} has no {TASK}, so it is not a OneTrunk adapter"
+            raise RemoteError(str(remote.location), f"{what}; {hint}")
         notes: list[str] = []
 
         def write(folder: Path) -> None:
