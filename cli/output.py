@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import wraps
+from math import inf
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+
+from onetrunk.cli.number_format import format_metric, scalar_metrics
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -27,6 +30,8 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udff
 _UNLIMITED = 100_000
 """Width, in characters, of tables that are not written to a terminal, so that cells are not wrapped."""
 
+_ROWS_SHOWN = 30
+"""Maximum number of rows per table; of a longer table, the rows with the lowest f1 are shown."""
 _RESULTS = "onetrunk.results"
 """Key of the stdout for results in the context of a command."""
 
@@ -122,3 +127,32 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Co
     for row in rows:
         grid.add_row(*(Text(printable(str(cell))) for cell in row))
     show(console, grid)
+
+
+def print_label_tables(metrics: Mapping[str, Any], remedy: str, title: str = "") -> None:
+    """Print a table for each metric that has rows by label, such as `per_type`.
+
+    remedy: where all rows of a long table are found.  title: added to the first header, such as the split.
+    """
+    for name, rows in metrics.items():
+        if isinstance(rows, Mapping) and rows and all(isinstance(row, Mapping) for row in rows.values()):
+            print_rows(f"{name.removeprefix('per_')}{title}", rows, remedy)
+
+
+def print_rows(name: str, rows: Mapping[str, Mapping[str, Any]], remedy: str) -> None:
+    """Print the metrics of each type or label; if there are many, those with the lowest f1 first."""
+    shown = list(rows.items())
+    if len(shown) > _ROWS_SHOWN:
+        shown = sorted(shown, key=lambda row: _f1(row[1]))[:_ROWS_SHOWN]
+    say()
+    columns = list(dict.fromkeys(key for _, row in shown for key in scalar_metrics(row)))
+    cells = ([key, *(format_metric(row.get(column)) for column in columns)] for key, row in shown)
+    table((name, *columns), cells, right=columns)
+    if len(shown) < len(rows):
+        say(f"{len(shown)} of {len(rows)} rows shown (lowest f1 first); {remedy}")
+
+
+def _f1(row: Mapping[str, Any]) -> float:
+    """Return the f1 of a row. It is infinity for a label that does not occur, which then comes last."""
+    value = row.get("f1")
+    return inf if value is None else float(value)

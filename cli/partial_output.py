@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".partial"
 """Added to the name of the output."""
+_HEADER = b'{"adapters": '
+"""The beginning of a file of answers."""
 _LONGEST_NAME = 255
 """Bytes that a file name may have."""
 _PERIOD = 1.0
@@ -51,9 +53,7 @@ class PartialOutput:
         """
         self._file.seek(0)
         first = self._file.readline()
-        if not first.endswith(b"\n"):
-            self._file.seek(0)
-            self._file.truncate()
+        if not first:
             self._write(f"{json_line(settings)}\n")
             self._flush()  # a full disk shows before a model is loaded
             return
@@ -137,25 +137,37 @@ def partial_output(output: Path, *, resume: bool) -> Iterator[PartialOutput]:
         file = open_output(path, private=target.exists())
     with file:
         _lock(file, path)
-        if not resume and file.seek(0, os.SEEK_END):
+        found = _has_content(file)
+        if found and not resume:
             raise UsageError(
                 f"{path} has the answers of an interrupted command; add --resume to continue it, or delete "
                 "the file to start again"
             )
+        if not found:
+            file.seek(0)
+            file.truncate()
         partial = PartialOutput(output, path, file)
         try:
             yield partial
         except BaseException:
-            _keep(partial, file, resume=resume)
+            _keep(partial, file, found=found)
             raise
         path.unlink(missing_ok=True)
 
 
-def _keep(partial: PartialOutput, file: BinaryIO, *, resume: bool) -> None:
-    """Delete the file if it has no answers; else say how to continue."""
-    if not partial.answered and not resume:
-        partial.path.unlink(missing_ok=True)
-        _abandon(file)
+def _has_content(file: BinaryIO) -> bool:
+    """Whether the file has more than the first line of a command that ended before its first answer."""
+    beginning = file.read(1 << 16)
+    header, _, answers = beginning.partition(b"\n")
+    return bool(answers) or not (header.startswith(_HEADER) or not beginning)
+
+
+def _keep(partial: PartialOutput, file: BinaryIO, *, found: bool) -> None:
+    """Say how to continue if the file has answers. Delete it if it has none, unless it was `found`."""
+    if not partial.answered:
+        if not found:
+            partial.path.unlink(missing_ok=True)
+            _abandon(file)
         return
     kept = f"keeps {counted(partial.answered, 'answered text')}"
     try:

@@ -1,6 +1,6 @@
 """The core: the contract of a task, the trunk, training, evaluation and prediction.
 
-`from onetrunk.core import OneTrunk` is the whole Python API for prediction; it is imported on first use, so that
+The public names for programs are those of `onetrunk`. The names here are imported on first use, so that
 `onetrunk.core.tasks` and `onetrunk.core.tasks.hookspecs` stay free of torch.
 """
 

@@ -117,6 +117,29 @@ def test_every_dependency_is_pinned() -> None:
     assert unpinned <= {"onetrunk"}  # which its own extras name
 
 
+def test_the_lock_file_has_a_hash_and_the_version_of_constraints_for_every_dependency() -> None:
+    pinned = dict(
+        re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    )
+    pinned = {canonicalize_name(name): version for name, version in pinned.items()}
+    entry = re.compile(
+        r"^([\w.-]+)==([^\s;]+)[^\n]*((?:\n    --hash=sha256:[0-9a-f]{64}[ \\]*)+)", re.MULTILINE
+    )
+    text = (ROOT / "requirements.lock").read_text("utf-8")
+    locked = {canonicalize_name(name): version for name, version, _ in entry.findall(text)}
+    assert len(locked) == len(re.findall(r"^\w", text, re.MULTILINE))  # none without a hash
+    assert {name: pinned[name] for name in locked if name in pinned} == {
+        name: version for name, version in locked.items() if name in pinned
+    }
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    lines = [line for extra in ("minilm", "card", "parquet", "serve") for line in extras[extra]]
+    known: set[tuple[str, frozenset[str]]] = set()
+    for own in map(Requirement, [*PYPROJECT["project"]["dependencies"], *lines]):
+        known.add((canonicalize_name(own.name), frozenset(own.extras)))
+        needed(canonicalize_name(own.name), frozenset(own.extras), known)
+    assert {name for name, _ in known} - locked.keys() == set()
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_imports_run_only_downwards(path: Path) -> None:
     allowed = MAY_IMPORT[path.relative_to(ROOT).parts[0]]

@@ -13,11 +13,10 @@ import click
 
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.cli.backbones import backbone_for
-from onetrunk.cli.label_tables import print_label_tables
 from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.number_format import counted, format_metric, scalar_metrics
 from onetrunk.cli.options import running_options
-from onetrunk.cli.output import emit_json, json_option, note, print_notes, say, table
+from onetrunk.cli.output import emit_json, json_option, note, print_label_tables, print_notes, say, table
 from onetrunk.cli.progress import counting
 from onetrunk.cli.reading_options import reading_options
 from onetrunk.cli.sharing import resolve_version

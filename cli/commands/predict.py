@@ -7,25 +7,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from click.core import ParameterSource
 
-from onetrunk.adapters.format.artifact import read_manifest
-from onetrunk.adapters.remotes.locations import is_location
-from onetrunk.cli.backbones import backbone_for
-from onetrunk.cli.lazy import plugin_host
 from onetrunk.cli.options import running_options
 from onetrunk.cli.output import emit_json, json_line, json_option, note, print_notes, results
 from onetrunk.cli.partial_output import partial_output
+from onetrunk.cli.prediction_job import PredictionJob, open_backend
 from onetrunk.cli.prediction_output import (
-    Predict,
     PredictionSummary,
     answers_of,
     format_of,
@@ -35,7 +30,6 @@ from onetrunk.cli.prediction_output import (
 )
 from onetrunk.cli.progress import counting
 from onetrunk.cli.reading_options import reading_options
-from onetrunk.cli.sharing import read_token, resolve_version
 from onetrunk.cli.streams import is_device, whole_file
 from onetrunk.core.data.read_options import ReadOptions
 
@@ -86,9 +80,6 @@ def command(
     refs: str,
     texts: tuple[str, ...],
     source: str | None,
-    output: Path | None,
-    resume: bool,
-    as_json: bool,
     **running: Any,
 ) -> None:
     """Run every adapter REF on each TEXT. Without TEXT, texts are read from stdin, one per line.
@@ -106,76 +97,61 @@ def command(
       adapters predict ner@prod --input mails.jsonl --url http://127.0.0.1:8080
     """
     stdin = source == "-" or (source is None and texts in ((), ("-",)))
+    sink = _Sink(*(running.pop(name) for name in ("output", "resume", "as_json")))
     url, token, reading = (running.pop(name) for name in ("url", "token_file", "reading"))
     _check_url(context, url, token, stdin=stdin, running=running)
-    if resume and output is None:
+    if sink.resume and sink.output is None:
         raise click.UsageError("--resume continues the file of --output; also give --output")
     notes: list[Note] = []
     records = _records(texts, source, reading, notes)
     records = chain(list(islice(records, 1)), records)  # a missing file fails before a model is loaded
-    print_notes(notes)
-    printed, began, summary = len(notes), time.monotonic(), PredictionSummary()
     # At a terminal, predict after each line instead of in batches. None: the default number of texts.
     typed = stdin and source is None and sys.stdin.isatty()
-    adapters = tuple(ref.strip() for ref in refs.split(","))
-    job = _Job(context, adapters, url, token, running, 1 if typed else None)
-    shown = not typed and (output is not None or not results().isatty())
+    job = PredictionJob(
+        context, tuple(ref.strip() for ref in refs.split(",")), url, token, running, 1 if typed else None
+    )
+    _run(job, records, notes, sink, texts_given(texts))
+
+
+class _Sink(NamedTuple):
+    """Where the answers go.  output: value of --output.  resume, as_json: whether these options are given."""
+
+    output: Path | None
+    resume: bool
+    as_json: bool
+
+
+def _run(
+    job: PredictionJob, records: Iterator[TextRecord], notes: list[Note], sink: _Sink, given: int | None
+) -> None:
+    """Predict and print the summary. given: number of texts on the command line, None if they are in a file."""
+    print_notes(notes)
+    printed, began, summary = len(notes), time.monotonic(), PredictionSummary()
+    typed, output = job.chunk == 1, sink.output
     to_file = output is not None and not is_device(output)
-    with counting(texts_given(texts), shown=shown) as advance:
+    shown = not typed and (output is not None or not results().isatty())
+    with counting(given, shown=shown) as advance:
 
         def answered(answers: Iterable[JSONObject]) -> None:
             summary.add(answers)
             advance(1)
 
         if output is not None and to_file:
-            notes += _to_file(job, records, output, answered, resume=resume)
+            notes += _to_file(job, records, output, answered, resume=sink.resume)
         else:
-            with _printer(output, as_json) as write:
+            with _printer(output, sink.as_json) as write:
                 _predict(job, job.resolve(), records, write, answered)
-    print_notes(notes[printed:])  # of the lines that were read since
+    print_notes(notes[printed:])  # on the lines that were read since
     seconds = time.monotonic() - began
-    if output is not None and to_file and as_json:
+    if output is not None and to_file and sink.as_json:
         emit_json(summary.to_json(seconds, output, notes))
-    elif output is not None or not (typed or texts_given(texts)):
+    elif output is not None or not (typed or given):
         for line in summary.lines(seconds, output):
             note(line)
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What to predict with.
-
-    references: of the adapters.  url: of a service, None for an encoder in this process.  token: file with the
-    token of the service.  running: values of `running_options`.  chunk: texts to read ahead, None for the default.
-    """
-
-    context: click.Context
-    references: Sequence[str]
-    url: str | None
-    token: str | None
-    running: Mapping[str, Any]
-    chunk: int | None
-
-    def resolve(self) -> list[StoredVersion]:
-        """Return the versions to load; [] for a service. Raises the errors of `resolve_version`."""
-        if self.url is not None:
-            return []
-        host, choice = plugin_host(self.context), self.running["backbone"]
-        return [resolve_version(host, each, choice) for each in self.references]
-
-    def settings(self, versions: Sequence[StoredVersion]) -> dict[str, object]:
-        """Return what the answers depend on, as JSON."""
-        adapters = [each.ref for each in versions] or list(self.references)
-        chosen = {name: self.running[name] for name in ("backbone", "precision")}
-        return {
-            "adapters": adapters,
-            "--url": self.url,
-            **{f"--{name}": each for name, each in chosen.items()},
-        }
-
-
 def _to_file(
-    job: _Job, records: Iterator[TextRecord], output: Path, answered: Answered, *, resume: bool
+    job: PredictionJob, records: Iterator[TextRecord], output: Path, answered: Answered, *, resume: bool
 ) -> list[Note]:
     """Predict into the file `output`, and return notes on it."""
     form = format_of(output)
@@ -189,13 +165,13 @@ def _to_file(
 
 
 def _predict(
-    job: _Job,
+    job: PredictionJob,
     versions: Sequence[StoredVersion],
     records: Iterable[TextRecord],
     write: Write,
     answered: Answered,
 ) -> None:
-    with _backend(job, versions) as predict:
+    with open_backend(job, versions) as predict:
         for predictions, record in predict_records(predict, records):
             answers = list(answers_of(predictions, record.extra))
             with naming_invalid_json(predictions, record):
@@ -222,34 +198,6 @@ def _check_url(
     if url is not None and given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise click.UsageError(f"{options} cannot be combined with --url; the service decides these settings")
-
-
-@contextmanager
-def _backend(job: _Job, stored: Sequence[StoredVersion]) -> Iterator[Predict]:
-    """Yield a function that predicts with the service of `job`, or with an encoder in this process.
-
-    Raises UsageError if the adapters need different backbones.
-    """
-    if job.url is not None:
-        from onetrunk.core.client import Client
-        from onetrunk.core.client.requests import CHUNK as SENT
-
-        with Client(job.url, read_token(job.token)) as client:
-            yield lambda texts: client.predict_stream(texts, job.references, chunk=job.chunk or SENT)
-        return
-    running, manifests = job.running, {each.ref: read_manifest(each.path) for each in stored}
-    backbone = backbone_for(manifests, running["backbone"], running["device"], running["precision"])
-    from onetrunk.core.inference.logits import BATCH_TOKENS
-    from onetrunk.core.inference.predictor import CHUNK, OneTrunk
-
-    trunk = OneTrunk(backbone, host=plugin_host(job.context))
-    served = [
-        own.ref if is_location(given) else given for given, own in zip(job.references, stored, strict=True)
-    ]
-    for reference in served:
-        trunk.load(reference)
-    tokens = running["batch_tokens"] or BATCH_TOKENS
-    yield lambda texts: trunk.predict_stream(texts, served, batch_tokens=tokens, chunk=job.chunk or CHUNK)
 
 
 def _records(

@@ -12,9 +12,8 @@ from onetrunk.adapters.errors import OneTrunkError, first_few
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.store import Store, StoredVersion
-from onetrunk.cli.label_tables import print_label_tables
 from onetrunk.cli.number_format import counted, metric_rows, size, weight_bytes
-from onetrunk.cli.output import emit_json, json_option, say, table
+from onetrunk.cli.output import emit_json, json_option, print_label_tables, say, table
 
 _LABELS_SHOWN = 20
 

@@ -7,6 +7,7 @@ from typing import TypedDict, Unpack
 
 from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
+from onetrunk.core.data.lines import DataSource
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.splits import Splits
 from onetrunk.core.data.training_data import read_train_data
@@ -38,16 +39,17 @@ class TrainOptions(TypedDict, total=False):
 
 def train(
     task: str,
-    train: str | Path,
+    train: DataSource,
     *,
-    dev: str | Path | None = None,
-    test: str | Path | None = None,
+    dev: DataSource | None = None,
+    test: DataSource | None = None,
     name: str | None = None,
     **options: Unpack[TrainOptions],
 ) -> TrainResult:
     """Train an adapter for `task` and store it as the next version of `name`, as `adapters train` does.
 
-    train: the training data: a file, or a folder with train, dev and test files.
+    train: the training data: a file, a folder with train, dev and test files, a pandas DataFrame, a
+        `datasets.Dataset`, or mappings.
     dev: the data on which the best epoch is chosen; by default, a tenth of the training data is held out.
     test: data for a last evaluation.
     name: name of the adapter in the store, by default the task.

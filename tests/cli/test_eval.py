@@ -11,8 +11,8 @@ import pytest
 
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.store.store import Store
-from onetrunk.cli.label_tables import print_rows
 from onetrunk.cli.number_format import scalar_metrics
+from onetrunk.cli.output import print_rows
 from onetrunk.core.testing import tiny_backbone
 
 

@@ -229,6 +229,25 @@ def test_resume_without_an_interrupted_command_starts_from_the_beginning(
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
 
 
+def test_a_command_that_was_killed_before_its_first_answer_is_not_in_the_way(
+    predict: Predict, tmp_path: Path
+) -> None:
+    partial = tmp_path / "out.jsonl.partial"
+    partial.write_text('{"adapters": ["mood@1"], "--url": null}\n')
+    assert predict("mood", "good", "--output", tmp_path / "out.jsonl").exit_code == 0
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--resume",)])
+def test_an_unknown_adapter_leaves_nothing_behind(
+    predict: Predict, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    done = predict("no-such-adapter", "good", "--output", tmp_path / "out.jsonl", *options)
+    assert done.exit_code == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.glob("out.*"))
+
+
 def test_resume_needs_an_output(predict: Predict) -> None:
     done = predict("mood", "good", "--resume")
     assert (done.exit_code, done.stdout) == (2, "")
