@@ -98,6 +98,7 @@ def train_from_file(backbone: str, rows: str, store: str) -> str:
 
     from onetrunk.adapters.store.store import Store
     from onetrunk.core.backbones.backbone import Backbone
+    from onetrunk.core.data.splits import Splits
     from onetrunk.core.data.training_data import read_train_data
     from onetrunk.core.plugin_system.host import PluginHost
     from onetrunk.core.training.pipeline import TrainJob, train_adapter
