@@ -50,7 +50,7 @@ def check_splits(splits: Mapping[str, Dataset], level: Level) -> list[Note]:
 
     splits: `train`, and `dev` and `test` if they are given, in this order.
     """
-    notes = []
+    notes: list[Note] = []
     keys = {name: text_groups(dataset.examples) for name, dataset in splits.items()}
     for (other_name, other), (name, own) in combinations(splits.items(), 2):
         notes += _leaks((name, own), (other_name, other), keys[other_name])

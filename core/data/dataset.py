@@ -7,10 +7,10 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from onetrunk.adapters.errors import first_few
-from onetrunk.core.data.lines import source_name
+from onetrunk.core.data.lines import DataSource, source_name
+from onetrunk.core.data.normalize import Normalizer
 from onetrunk.core.data.notes import Note, task_notes
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import read_records
@@ -24,6 +24,7 @@ FAULTS_SHOWN = 5
 """The number of faulty lines that one message lists; further ones are only counted."""
 
 _STEP = 500
+"""Number of records after which the progress moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class _Faults:
     shown: list[tuple[str, str]] = field(default_factory=list)
     count: int = 0
     alike: bool = True
+    hint: str | None = None
+    """A remedy for the faults of all rows."""
 
     def add(self, where: str, message: str) -> None:
         self.count += 1
@@ -63,20 +66,20 @@ class _Faults:
         (where, message), *others = self.shown
         if columns and self.alike and self.count == rows > 1:
             header = f"all {rows} rows have the same fault; check the header ({', '.join(columns)})"
-            raise DataError(source, f"{header}: {message}")
+            raise DataError(source, f"{header}: {message}", [self.hint] if self.hint else ())
         also = [f"{place}: {text}" for place, text in others]
         if self.count > len(self.shown):
             also.append(f"… and {self.count - len(self.shown)} more")
-        raise DataError(where, message, also)
+        raise DataError(where, message, [*also, self.hint] if self.hint else also)
 
 
 def load_dataset(
     spec: TaskSpec,
-    path: str | Path,
+    path: DataSource,
     options: ReadOptions = AS_WRITTEN,
     advance: Callable[[int], None] = lambda _records: None,
 ) -> Dataset:
-    """Read a whole file as examples of the task `spec`. Labels are composed (NFC).
+    """Read a whole file, or Python objects, as examples of the task `spec`. Labels are composed (NFC).
 
     path, options: see `read_records`.
     advance: called with the number of records that were read since its last call.
@@ -89,18 +92,24 @@ def load_dataset(
     examples: list[Example] = []
     columns: tuple[str, ...] = ()
     notes: list[Note] = []
+    normalizer = Normalizer(path, options, spec.level)
     for number, source in enumerate(read_records(path, options, notes), 1):
         columns = source.columns
         if number % _STEP == 0:
             advance(_STEP)
         try:
+            record = normalizer.normalize(source.record, source.where, source.class_names)
             with calling(spec, "read", source.where, passing=(ValueError,)):
-                example = spec.read(source.record)
+                example = spec.read(record)
             examples.append(replace(example, target=nfc_target(example.target), where=source.where))
         except ValueError as fault:
             faults.add(source.where, str(fault))
+        else:
+            normalizer.observe(record, examples[-1])
     name = source_name(path)
+    faults.hint = normalizer.hint()
     faults.raise_any(name, len(examples) + faults.count, columns)
+    notes += normalizer.notes(name)
     notes += task_notes(notes_on(spec, examples), name)
     return Dataset(tuple(examples), name, content_sha256(examples), columns, tuple(notes))
 

@@ -16,6 +16,7 @@ from onetrunk.core.data.dataset import (
     load_dataset,
     unknown_label_notes,
 )
+from onetrunk.core.data.lines import DataSource
 from onetrunk.core.data.notes import Note, refuse_doubtful
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.splits import Splits, find_splits, hold_out
@@ -60,7 +61,8 @@ def read_train_data(
 ) -> TrainData:
     """Read and check all splits.
 
-    files: each is a file, or `-` for standard input; train can also be a folder with train, dev and test files.
+    files: each is a file, `-` for standard input, or Python objects; train can also be a folder with train, dev and
+        test files.
         Without a dev file, a stratified tenth of train is held out.
     seed: of the sample that is held out.
     labels: the labels of the adapter to start from; None to collect labels from train.
@@ -108,13 +110,15 @@ def _check_targets(spec: TaskSpec, given: Mapping[str, Dataset], labels: Labels)
         yield from unknown_label_notes(spec, dataset, checked.unknown)
 
 
-def split_files(files: Splits) -> dict[str, str | Path]:
-    """Return the files by split, without splits that have none; for a folder under `train`, with its files."""
-    if files.train != "-" and os.path.isdir(files.train):  # unlike Path.is_dir, isdir never raises
-        found = find_splits(files.train)
-        files = Splits(found.train, files.dev or found.dev, files.test or found.test)
+def split_files(files: Splits) -> dict[str, DataSource]:
+    """Return the data by split, without splits that have none; for a folder under `train`, its files."""
     named = {"train": files.train, "dev": files.dev, "test": files.test}
-    return {split: file for split, file in named.items() if file is not None}
+    train = files.train
+    if isinstance(train, str | Path) and train != "-" and os.path.isdir(train):  # isdir never raises
+        found = find_splits(train)
+        dev = found.dev if files.dev is None else files.dev
+        named = {"train": found.train, "dev": dev, "test": found.test if files.test is None else files.test}
+    return {split: data for split, data in named.items() if data is not None}
 
 
 def _held_out_notes(source: str, train: Dataset, dev: Dataset, seed: int) -> list[Note]:
@@ -124,7 +128,7 @@ def _held_out_notes(source: str, train: Dataset, dev: Dataset, seed: int) -> lis
     if held < FEW_DEV_ROWS:
         doubt = "the choice of the best epoch and the dev metrics depend largely on chance"
         remedy = "give a larger dev file with --dev"
-        rows = f"dev has only {held} rows, fewer than {FEW_DEV_ROWS}"
+        rows = f"dev has only {held} rows (fewer than {FEW_DEV_ROWS})"
         notes.append(Note("few-dev-rows", f"{rows}: {doubt}; {remedy}", source, held))
     return notes
 
