@@ -136,6 +136,8 @@ def _print(spec: TaskSpec, report: DataReport, tokens: Mapping[str, TokenReport]
     labels = {name: _labels(spec, dataset) for name, dataset in report.splits.items()}
     total: Counter[str] = sum(labels.values(), Counter())
     ranked = [label for label, _ in sorted(total.items(), key=lambda item: (-item[1], item[0]))]
+    if not ranked:  # a regression
+        return
     shown, half = ranked, _LABELS_SHOWN // 2
     if len(ranked) > _LABELS_SHOWN:
         shown = ranked[:half] + ranked[-half:]

@@ -205,6 +205,11 @@ def _targets(
     return CheckedTargets(tuple(found), unknown)
 
 
+def target_key(example: Example) -> str:
+    """Return a string that is equal for examples with equal targets. Raises the errors of `canonical`."""
+    return canonical(example.target)
+
+
 def canonical(value: object) -> str:
     """Return a JSON text that is equal for equal targets. Raises PluginError for other types."""
     try:
