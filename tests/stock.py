@@ -26,7 +26,8 @@ def mood_records(offset: int, count: int) -> list[dict[str, str]]:
     rows = []
     for index in range(offset, offset + count):
         words, label = ((GOOD, "positive"), (BAD, "negative"))[index % 2]
-        rows.append({"text": f"the {THINGS[index % 5]} is {words[index // 2 % 4]}", "label": label})
+        which = ("the", "a", "was the")[offset // 100]  # no text is in two splits
+        rows.append({"text": f"{which} {THINGS[index % 5]} is {words[index // 2 % 4]}", "label": label})
     return rows
 
 

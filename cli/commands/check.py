@@ -57,6 +57,7 @@ def command(
       adapters check data/ --task ner --strict --json
     """
     from onetrunk.core.data.data_report import report_data
+    from onetrunk.core.data.notes import Note
     from onetrunk.core.data.splits import Splits
 
     spec = plugin_host(context).task(task)
@@ -64,6 +65,9 @@ def command(
         report = report_data(spec, Splits(file, dev_file, test_file), options["reading"], advance)
         tokens = _tokens(spec, report, options["backbone"], advance)
     notes = [*report.notes, *(each for own in tokens.values() for each in own.notes)]
+    if report.splits and not tokens:
+        missing = f"{OFFLINE_NAME} is not installed; give a backbone with --backbone"
+        notes.append(Note("tokens-not-counted", f"tokens are not counted: {missing}"))
     print_notes(notes)
     for error in report.errors:
         note(f"error: {error}")
@@ -83,10 +87,7 @@ def _tokens(
     spec: TaskSpec, report: DataReport, backbone: str | None, advance: Callable[[int], None]
 ) -> dict[str, TokenReport]:
     """Return the tokens of each split; {} without a backbone at hand."""
-    if not report.splits:
-        return {}
-    if backbone is None and offline_folder() is None:
-        note(f"tokens are not counted: {OFFLINE_NAME} is not installed; give a backbone with --backbone")
+    if not report.splits or (backbone is None and offline_folder() is None):
         return {}
     from onetrunk.core.backbones.backbone import load_text_encoder
     from onetrunk.core.inference.token_report import report_tokens
@@ -136,6 +137,8 @@ def _print(spec: TaskSpec, report: DataReport, tokens: Mapping[str, TokenReport]
     labels = {name: _labels(spec, dataset) for name, dataset in report.splits.items()}
     total: Counter[str] = sum(labels.values(), Counter())
     ranked = [label for label, _ in sorted(total.items(), key=lambda item: (-item[1], item[0]))]
+    if not ranked:  # a regression
+        return
     shown, half = ranked, _LABELS_SHOWN // 2
     if len(ranked) > _LABELS_SHOWN:
         shown = ranked[:half] + ranked[-half:]

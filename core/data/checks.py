@@ -8,7 +8,7 @@ from itertools import combinations
 
 from onetrunk.adapters.errors import first_few
 from onetrunk.adapters.format.manifest import Manifest
-from onetrunk.core.data.dataset import Dataset, canonical, check_targets, unknown_label_notes
+from onetrunk.core.data.dataset import Dataset, check_targets, target_key, unknown_label_notes
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.text_forms import (
     LABELS_SHOWN,
@@ -37,9 +37,10 @@ _GROUPS_SHOWN = 5
 
 def check_rows(dataset: Dataset, level: Level) -> list[Note]:
     """Return notes on the rows of one data set: texts with several labels, copies, empty texts, leaked labels."""
+    texts = _repeated_texts(dataset)
     return [
-        *_contradictions(dataset, level),
-        *_copies(dataset),
+        *_contradictions(dataset, texts, level),
+        *_copies(dataset, texts),
         *_empty_texts(dataset),
         *_labels_in_texts(dataset, level),
     ]
@@ -50,8 +51,9 @@ def check_splits(splits: Mapping[str, Dataset], level: Level) -> list[Note]:
 
     splits: `train`, and `dev` and `test` if they are given, in this order.
     """
-    notes = []
-    keys = {name: text_groups(dataset.examples) for name, dataset in splits.items()}
+    notes: list[Note] = []
+    others = list(splits.items())[:-1]
+    keys = {name: text_groups(dataset.examples) for name, dataset in others}
     for (other_name, other), (name, own) in combinations(splits.items(), 2):
         notes += _leaks((name, own), (other_name, other), keys[other_name])
     counts = {name: count_labels(dataset.examples, level) for name, dataset in splits.items()}
@@ -121,7 +123,10 @@ def count_labels(examples: Iterable[Example], level: Level) -> Counter[str]:
     """Return the number of rows by label; for a task on tokens, the number of entities by type."""
     counts: Counter[str] = Counter()
     for example in examples:
-        counts.update(label_counts(example.target, level))
+        if level == "text" and isinstance(example.target, str):
+            counts[example.target] += 1
+        else:
+            counts.update(label_counts(example.target, level))
     return counts
 
 
@@ -130,23 +135,32 @@ def _first_places(datasets: Iterable[Dataset], level: Level) -> dict[str, str]:
     places: dict[str, str] = {}
     for dataset in datasets:
         for example in dataset.examples:
-            for label in label_counts(example.target, level):
+            plain = level == "text" and isinstance(example.target, str)
+            for label in (example.target,) if plain else label_counts(example.target, level):
                 places.setdefault(label, example.where)
     return places
 
 
-def _contradictions(dataset: Dataset, level: Level) -> Iterator[Note]:
-    found: list[
-        tuple[Example, Example]
-    ] = []  # of each text: its first row, and the first one with another target
-    for rows in text_groups(dataset.examples).values():
-        labelled = [dataset.examples[row] for row in rows if dataset.examples[row].target is not None]
-        others = [other for other in labelled if canonical(other.target) != canonical(labelled[0].target)]
-        if others and labelled[0].text.strip():
-            found.append((labelled[0], others[0]))
+def _repeated_texts(dataset: Dataset) -> list[list[tuple[int, str]]]:
+    """Return the indices of the rows of each text that several rows have, with their targets as `target_key`."""
+    groups = text_groups(dataset.examples)
+    return [
+        [(row, target_key(dataset.examples[row])) for row in rows]
+        for key, rows in groups.items()
+        if len(rows) > 1 and key
+    ]
+
+
+def _contradictions(dataset: Dataset, texts: Iterable[list[tuple[int, str]]], level: Level) -> Iterator[Note]:
+    """Yield a note on texts with several targets. texts: from `_repeated_texts`."""
+    found: list[tuple[int, int]] = []  # of each text: the first row with another target, and its first row
+    for rows in texts:
+        labelled = [(row, target) for row, target in rows if dataset.examples[row].target is not None]
+        if others := [row for row, target in labelled if target != labelled[0][1]]:
+            found.append((others[0], labelled[0][0]))
     if not found:
         return
-    first, other = found[0]
+    other, first = (dataset.examples[row] for row in min(found))
     names = [first_few(sorted(label_counts(each.target, level)), 3) for each in (first, other)]
     which = f" ({' and '.join(names)})" if all(names) and names[0] != names[1] else ""
     have = "1 text has" if len(found) == 1 else f"{len(found):,} texts have"
@@ -154,18 +168,17 @@ def _contradictions(dataset: Dataset, level: Level) -> Iterator[Note]:
     yield Note("same-text-two-labels", message, dataset.source, len(found), other.where)
 
 
-def _copies(dataset: Dataset) -> Iterator[Note]:
-    seen: set[tuple[str, str]] = set()
-    copies: list[Example] = []
-    for example in dataset.examples:
-        key = (text_key(example.text), canonical(example.target))
-        if key in seen and key[0]:
-            copies.append(example)
-        seen.add(key)
+def _copies(dataset: Dataset, texts: Iterable[list[tuple[int, str]]]) -> Iterator[Note]:
+    """Yield a note on rows that repeat a text with its target. texts: from `_repeated_texts`."""
+    copies: list[int] = []
+    for rows in texts:
+        firsts = {target: row for row, target in reversed(rows)}
+        copies += [row for row, target in rows if row != firsts[target]]
     if copies:
         are = "1 row is a copy" if len(copies) == 1 else f"{len(copies):,} rows are copies"
         message = f"{are} of an earlier row with the same text and label"
-        yield Note("duplicate-rows", message, dataset.source, len(copies), copies[0].where)
+        first = dataset.examples[min(copies)].where
+        yield Note("duplicate-rows", message, dataset.source, len(copies), first)
 
 
 def _empty_texts(dataset: Dataset) -> Iterator[Note]:
@@ -199,10 +212,7 @@ def _leaks(
     if not found:
         return
     differing = sum(
-        all(
-            canonical(others.examples[row].target) != canonical(each.target)
-            for row in texts[text_key(each.text)]
-        )
+        all(target_key(others.examples[row]) != target_key(each) for row in texts[text_key(each.text)])
         for each in found
     )
     also = f", {differing:,} with another label" if differing else ""

@@ -24,6 +24,7 @@ FAULTS_SHOWN = 5
 """The number of faulty lines that one message lists; further ones are only counted."""
 
 _STEP = 500
+"""Number of records after which the progress moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,11 @@ def _targets(
             unknown[index] = missing
     faults.raise_any(dataset.source, len(dataset.examples), dataset.columns)
     return CheckedTargets(tuple(found), unknown)
+
+
+def target_key(example: Example) -> str:
+    """Return a string that is equal for examples with equal targets. Raises the errors of `canonical`."""
+    return canonical(example.target)
 
 
 def canonical(value: object) -> str:

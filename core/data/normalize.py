@@ -20,6 +20,8 @@ _WORDS = ("words", "tokens")
 _LABELS = ("label", "labels")
 _NO_LABEL = -1  # as `datasets` writes it, for the rows of a test set without labels
 _MOST_SPELLINGS = 5
+_MOST_LABELS = 5
+"""The most labels with a note each; others are only counted."""
 
 
 @dataclass(slots=True)
@@ -80,15 +82,22 @@ class Normalizer:
     def notes(self, source: str) -> list[Note]:
         """Return what is to be said about the records of `source`."""
         notes = self._tally.notes(source) + self._entities.notes(source)
+        found = []
         for label, places in self._spellings.items():
             bare = {spelling.strip('"') for spelling in places}
             if len(places) > 1 or bare != {label}:
                 shown = ", ".join(list(places)[:_MOST_SPELLINGS])
                 message = f"the label {label} is spelled {shown}, which is one label"
-                notes.append(
+                found.append(
                     Note("label-spellings", message, source, len(places), next(iter(places.values())))
                 )
-        return notes
+        if len(found) > _MOST_LABELS:
+            count = len(found) - _MOST_LABELS
+            message = f"{count} more labels have other spellings"
+            found[_MOST_LABELS:] = [
+                Note("label-spellings", message, source, count, found[_MOST_LABELS].where)
+            ]
+        return notes + found
 
     def _named(self, key: str, value: Any, class_names: Mapping[str, Labels]) -> Any:
         """Return `value` with the names of its integers."""

@@ -109,12 +109,12 @@ def _check_targets(spec: TaskSpec, given: Mapping[str, Dataset], labels: Labels)
 
 def split_files(files: Splits) -> dict[str, DataSource]:
     """Return the data by split, without splits that have none; for a folder under `train`, its files."""
-    train, dev, test = files.train, files.dev, files.test
+    named = {"train": files.train, "dev": files.dev, "test": files.test}
+    train = files.train
     if isinstance(train, str | Path) and train != "-" and os.path.isdir(train):  # isdir never raises
         found = find_splits(train)
-        train = found.train
-        dev, test = found.dev if dev is None else dev, found.test if test is None else test
-    named = {"train": train, "dev": dev, "test": test}
+        dev = found.dev if files.dev is None else files.dev
+        named = {"train": found.train, "dev": dev, "test": found.test if files.test is None else files.test}
     return {split: data for split, data in named.items() if data is not None}
 
 

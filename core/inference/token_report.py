@@ -14,6 +14,8 @@ from onetrunk.core.tasks import TaskSpec
 
 LONG_WINDOWS = 8
 """A text with more windows than this gets a note."""
+MOST_UNKNOWN = 0.05
+"""With a larger share of unknown tokens, the model cannot tell texts apart."""
 _CHUNK = 512
 
 
@@ -24,7 +26,7 @@ class TokenReport:
     tokens: of the texts, special tokens included.
     windows: of the longest text. A window has at most as many tokens as the backbone has positions.
     unknown: the share of tokens that are not in the vocabulary.
-    notes: on very long texts.
+    notes: on very long texts, and on many unknown tokens.
     """
 
     tokens: Lengths
@@ -60,4 +62,9 @@ def report_tokens(
         )
         notes.append(Note("long-texts", message, dataset.source, len(long), dataset.examples[long[0]].where))
     share = unknown / max(1, sum(tokens))
+    if share > MOST_UNKNOWN:
+        message = (
+            f"{share:.1%} of the tokens are unknown to the tokenizer; choose a backbone for the language"
+        )
+        notes.append(Note("unknown-tokens", message, dataset.source, unknown))
     return TokenReport(Lengths.of(tokens), max(windows), share, tuple(notes))

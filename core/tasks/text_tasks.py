@@ -70,7 +70,7 @@ def best_index(logits: np.ndarray) -> int:
 def label_index(example: Example, labels: Labels) -> int:
     """Return the index of the target in `labels`. Raises UnknownLabel, and ValueError for a missing target."""
     if example.target is None:
-        raise ValueError("the record has no label")
+        raise ValueError("the record has no label; add one, or remove the record")
     try:
         return labels.index(example.target)
     except ValueError:

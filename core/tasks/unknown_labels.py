@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 def known_targets(
     spec: TaskSpec, example: Example, labels: Labels, before: Targets = ()
 ) -> tuple[Targets, Labels]:
-    """Return the targets of `example`, with `IGNORE` for each unit with an unknown label, and the unknown labels.
+    """Return the targets of `example`, and its labels that are not in `labels`.
 
+    A unit with an unknown label has the target `IGNORE`. If a text has one target per label, as in multi-label
+    classification, those of the unknown labels are left out.
     before: see `targets_of`. Raises the exceptions of `targets_of`, except UnknownLabel.
     """
     every = labels
@@ -36,8 +38,10 @@ def known_targets(
             break
     if every == labels:
         return targets, ()
-    known = tuple(int(target) if target < len(labels) else IGNORE for target in targets)
-    return known, every[len(labels) :]
+    unknown = every[len(labels) :]
+    if len(targets) == len(every) and spec.units(example) == 1:
+        return targets[: len(labels)], unknown
+    return tuple(int(target) if target < len(labels) else IGNORE for target in targets), unknown
 
 
 def task_metrics(

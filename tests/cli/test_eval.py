@@ -11,6 +11,7 @@ import pytest
 
 from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.store.store import Store
+from onetrunk.cli.commands.eval import most_confused
 from onetrunk.cli.number_format import scalar_metrics
 from onetrunk.cli.output import print_rows
 from onetrunk.core.testing import tiny_backbone
@@ -124,13 +125,74 @@ def test_eval_on_a_folder_without_a_test_file_uses_its_dev_file(evaluate: Any, d
     assert done.stdout.startswith(f"names@1 on {data / 'names' / 'dev.jsonl'}, 6 rows\n")
 
 
-def test_eval_refuses_an_unknown_label_with_file_and_line(evaluate: Any, tmp_path: Path) -> None:
+def test_eval_counts_rows_with_an_unknown_label_as_missed(evaluate: Any, data: Path, tmp_path: Path) -> None:
+    file, report = tmp_path / "odd.jsonl", tmp_path / "report.json"
+    known = (data / "mood" / "dev.jsonl").read_text()
+    file.write_text(known + '{"text": "so so", "label": "mixed"}\n' * 10)
+    usual = json.loads(evaluate("mood", data / "mood" / "dev.jsonl", "--json").stdout)
+    found = json.loads(evaluate("mood", file, "--report", report, "--json").stdout)
+    assert found["metrics"]["accuracy"] == pytest.approx(usual["metrics"]["accuracy"] / 2)
+    note = next(each for each in found["notes"] if each["kind"] == "unknown-labels")
+    assert (note["count"], note["where"]) == (10, f"{file}:11")
+    metrics = json.loads(report.read_text())["metrics"]
+    assert metrics["per_label"]["mixed"] == {"precision": None, "recall": 0.0, "f1": 0.0, "support": 10}
+    assert metrics["confusion"]["labels"] == ["negative", "positive", "mixed"]
+
+
+def test_eval_counts_entities_of_an_unknown_type_as_missed(evaluate: Any, data: Path, tmp_path: Path) -> None:
     file = tmp_path / "odd.jsonl"
-    file.write_text('{"text": "a", "label": "positive"}\n{"text": "a", "label": "mixed"}\n')
-    done = evaluate("mood", file, "--report", tmp_path / "report.json")
+    known = (data / "names" / "dev.jsonl").read_text()
+    file.write_text(known + '{"words": ["in", "May"], "tags": ["O", "B-MONTH"]}\n')
+    done = evaluate("names", file)
+    assert f"note: {file}: 1 row has a label that the training data lacks: MONTH (1)" in done.stderr
+    assert re.search(r"^ *MONTH +- +0.0000 +0.0000 +1$", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("options", [("--strict",), ()])
+def test_eval_refuses_unknown_labels_if_strict_or_if_there_are_no_others(
+    evaluate: Any, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    file = tmp_path / "odd.jsonl"
+    rows = ["positive", "mixed"] if options else ["odd", "mixed"]
+    file.write_text("".join(f'{{"text": "a {label}", "label": "{label}"}}\n' for label in rows))
+    done = evaluate("mood", file, "--report", tmp_path / "report.json", *options)
     assert done.exit_code == 1
-    assert f"{file}:2: unknown label 'mixed'" in done.stderr
+    expected = f"{file}:2: 1 row has a label that the training data lacks: mixed (1)"
+    assert (expected if options else f"{file}:1: unknown label 'odd'") in done.stderr
     assert not (tmp_path / "report.json").exists()
+
+
+def test_eval_on_the_training_data_is_a_note(evaluate: Any, data: Path) -> None:
+    done = evaluate("mood", data / "mood" / "train.jsonl")
+    assert "this is the data that the adapter was trained on; the metrics are too high" in done.stderr
+
+
+def test_eval_notes_labels_that_look_like_those_of_the_adapter(evaluate: Any, tmp_path: Path) -> None:
+    file = tmp_path / "odd.jsonl"
+    file.write_text('{"text": "a", "label": "positive"}\n{"text": "b", "label": "Negative"}\n')
+    done = evaluate("mood", file)
+    assert "labels look alike, but are different classes: 'Negative' (1), 'negative' (0);" in done.stderr
+
+
+def test_eval_shows_the_most_confused_labels(evaluate: Any, data: Path, tmp_path: Path) -> None:
+    rows = (data / "mood" / "dev.jsonl").read_text().splitlines()
+    turned = [line.replace('"positive"', '"NEG"').replace('"negative"', '"positive"') for line in rows]
+    file = tmp_path / "odd.jsonl"
+    file.write_text("".join(line.replace("NEG", "negative") + "\n" for line in turned))
+    assert re.search(
+        r"^ *(positive +negative|negative +positive) +\d$", evaluate("mood", file).stdout, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize(
+    "confusion",
+    [
+        {"labels": ["a", "b", "c"], "rows": [[9, 1, 0], [3, 0, 0], [0, 2, 0]]},
+        {"pairs": [["a", "b", 1], ["c", "b", 2], ["b", "a", 3]]},
+    ],
+)
+def test_the_most_confused_labels_come_first(confusion: dict[str, Any]) -> None:
+    assert most_confused(confusion) == [("b", "a", 3), ("c", "b", 2), ("a", "b", 1)]
 
 
 def test_eval_without_a_backbone_says_that_a_local_folder_must_be_given(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import unicodedata
 from itertools import pairwise
 from pathlib import Path
 
@@ -164,3 +165,20 @@ def test_a_tokenizer_that_pads_and_cuts_gives_every_token(tmp_path: Path) -> Non
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     (found,) = Backbone.load(tmp_path).encoder.encode(["a b c d e f"], [()])
     assert found.rows == 8
+
+
+@EVERY_TEXT
+@given(text=st.text(alphabet="ae\u00e9\u00fc\u00f1\u00c5\uac01\u1ec7 k.", max_size=30))
+def test_a_text_has_the_same_tokens_however_it_was_typed(backbone: Backbone, text: str) -> None:
+    composed, decomposed = (
+        backbone.encoder.encode([unicodedata.normalize(form, text)], [()])[0] for form in ("NFC", "NFD")
+    )
+    assert put_together(decomposed) == put_together(composed)
+
+
+def test_words_are_found_by_their_characters_in_a_decomposed_text(backbone: Backbone) -> None:
+    composed, decomposed = backbone.encoder.encode(
+        ["caf\u00e9 ada \uac01 x", "cafe\u0301 ada \u1100\u1161\u11a8 x"],
+        [[(0, 4), (5, 8), (9, 10), (11, 12)], [(0, 5), (6, 9), (10, 13), (14, 15)]],
+    )
+    assert decomposed.words.tolist() == composed.words.tolist()

@@ -207,3 +207,10 @@ def test_a_broken_dataset_info_does_not_concern_labels_with_names(tmp_path: Path
 def test_features_of_each_version_are_read(wrap: Any) -> None:
     names = {"names": ["a", "b"], "_type": "ClassLabel"}
     assert names_in_features({"x": wrap(names), "y": {"dtype": "string"}, "z": 3}) == {"x": ("a", "b")}
+
+
+def test_of_many_labels_with_other_spellings_five_are_named() -> None:
+    rows = [{"text": str(row), "label": float(row)} for row in range(150)]
+    notes = spelling_notes(rows)
+    assert len(notes) == 6
+    assert notes[-1] == "145 more labels have other spellings"

@@ -38,8 +38,18 @@ def moods(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("task", "good", "bad", "fault"),
     [
-        ("sentiment", '{"text": "a", "label": "x"}', '{"text": "b"}', "the record has no label"),
-        ("intent", '{"text": "a", "label": "x"}', '{"text": "b", "label": null}', "the record has no label"),
+        (
+            "sentiment",
+            '{"text": "a", "label": "x"}',
+            '{"text": "b"}',
+            "the record has no label; add one, or remove the record",
+        ),
+        (
+            "intent",
+            '{"text": "a", "label": "x"}',
+            '{"text": "b", "label": null}',
+            "the record has no label; add one, or remove the record",
+        ),
         ("ner", '{"words": ["a"], "tags": ["O"]}', '{"text": "b"}', "has neither tags nor entities"),
     ],
 )
@@ -57,7 +67,9 @@ def test_a_table_without_the_column_of_labels_is_told_by_its_header(
 ) -> None:
     file = tmp_path / "train.csv"
     file.write_text("text,class\na,x\nb,y\n")
-    with pytest.raises(DataError, match=r"check the header \(text, class\): the record has no label$"):
+    with pytest.raises(
+        DataError, match=r"check the header \(text, class\): the record has no label; add one"
+    ):
         read_train_data(sentiment, Splits(file))
 
 

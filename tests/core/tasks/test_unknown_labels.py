@@ -69,6 +69,17 @@ def test_units_with_an_unknown_label_have_no_target() -> None:
     assert unknown == ("B-LOC", "I-LOC")
 
 
+def test_of_one_target_per_label_those_of_unknown_labels_are_left_out() -> None:
+    def topics(example: Example, labels: Labels) -> list[int]:
+        if unknown := set(example.target) - set(labels):
+            raise UnknownLabel(sorted(unknown)[0], labels)
+        return [int(label in example.target) for label in labels]
+
+    spec = replace(sentiment.SPEC, targets=topics)
+    found = known_targets(spec, Example("x", ("good", "odd", "strange")), LABELS)
+    assert found == ((0, 1), ("odd", "strange"))
+
+
 def test_a_text_out_of_scope_has_no_unknown_label() -> None:
     assert known_targets(intent.SPEC, Example("x", "oos"), LABELS) == ((intent.OUT,), ())
 
