@@ -155,6 +155,7 @@ class Engine(ServingBackend):
     @override
     async def drain(self) -> None:
         self._draining = True
+        self._loader.stop()
         while self._open_requests:
             await self._next_change()
 
