@@ -52,6 +52,7 @@ def test_while_an_adapter_is_loaded_from_a_hub_that_hangs(
     stock: Path, backbone: Path, hanging_hub: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", hanging_hub)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     process = Process("--backbone", backbone, "mood", store=stock)
     found: list[httpx2.Response] = []
 
@@ -67,4 +68,7 @@ def test_while_an_adapter_is_loaded_from_a_hub_that_hangs(
     thread.join(60)
     assert time.monotonic() - began < 15
     assert (code, "Traceback" in errors) == (0, False), errors
-    assert (found[0].status_code, found[0].json()["type"]) == (503, "/problems/shutting-down")
+    assert (found[0].status_code, found[0].json()["type"]) == (
+        503,
+        "/problems/shutting-down",
+    ), found[0].text
