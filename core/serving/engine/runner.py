@@ -11,7 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 import numpy as np
 
@@ -88,9 +88,11 @@ class Runner:
     def _run_texts(self, texts: Sequence[WorkItem]) -> None:
         began = time.perf_counter()
         if items := self._prepare(texts):
-            results = self._executor.answer(items)
+            preemption = _Preemption(self, items)
+            with preemption.active():
+                results = self._executor.answer(items)
             try:
-                self._record(items, began, time.perf_counter() - began)
+                self._record(items, began, time.perf_counter() - began - preemption.seconds)
             finally:
                 self._deliver(list(zip(items, results, strict=True)))
 
@@ -98,7 +100,7 @@ class Runner:
         if not parts:
             return
         began, preemption = time.perf_counter(), _Preemption(self, parts)
-        with preemptible(preemption.run if self._preempts else None):
+        with preemption.active():
             errors = self._executor.compute_parts(parts)
         try:
             self._record(parts, began, time.perf_counter() - began - preemption.seconds)
@@ -220,21 +222,27 @@ class Runner:
 
 
 class _Preemption:
-    """Computes urgent items while a device thread computes a batch of parts.
+    """Computes urgent items while a device thread computes a batch that is longer than usual.
 
     While the batch runs, the urgent items cost at most about as many tokens as the batch.
 
     seconds: time that the urgent items took.
     """
 
-    def __init__(self, runner: Runner, batch: Sequence[Part]) -> None:
+    def __init__(self, runner: Runner, batch: Sequence[Queued]) -> None:
         self._runner = runner
         self._flows = {each.flow for each in batch}
-        self._grant = max(1.0, sum(each.cost for each in batch) / runner._points)
+        self._tokens = sum(each.cost for each in batch)
+        self._grant = max(1.0, self._tokens / runner._points)
         self._credit = 0.0
         self.seconds = 0.0
 
-    def run(self) -> None:
+    def active(self) -> AbstractContextManager[None]:
+        """Return a context in which the forward pass of this thread can be preempted, if it is long enough."""
+        long = self._tokens > self._runner._limits.batch_tokens
+        return preemptible(self._run if long and self._runner._preempts else None)
+
+    def _run(self) -> None:
         """Compute the next urgent items, if there are any."""
         self._credit += self._grant
         if self._credit < 0:
