@@ -165,7 +165,7 @@ class Engine(ServingBackend):
         Returns whether all loads have ended.
         """
         self._draining = True
-        self._scheduler.close()
+        self._runner.close()
         return self._loader.close()
 
     def _state(self) -> str:
