@@ -18,6 +18,10 @@ from onetrunk.adapters.format.manifest import SPLITS
 from onetrunk.adapters.format.strict_json import JSONObject
 
 _MOST_LABELS = 300
+_OFFSETS = (
+    "Offsets in predictions (`start`, `end`) count Unicode characters of the text, not bytes or UTF-16 code units; "
+    "`end` is exclusive."
+)
 _DROPPED_WORDS = (
     "If the tokenizer drops a whole word, such as a word of control characters, OneTrunk reads the unknown token "
     "in place of the word. The code above skips the word."
@@ -84,6 +88,8 @@ def _usage(facts: CardFacts) -> str:
         f"With OneTrunk:\n\n{_shell(*commands)}",
         f"With OneTrunk's server, which can serve many adapters on one backbone:\n\n{serving}",
     ]
+    if facts.manifest.level == "token":
+        parts.append(_OFFSETS)
     recipe, backbone = facts.manifest.recipe, facts.manifest.backbone
     if recipe is None:
         parts.append(

@@ -88,7 +88,7 @@ class RayBackend(ServingBackend):
                 results[index] = UnknownName(error.args[0], sorted(entries))
             else:
                 if keys:
-                    groups[keys[0]][index] = TextRequest(given.text, keys)
+                    groups[keys[0]][index] = replace(given, adapters=keys)
         calls = [self._calls.send(key, list(texts.values()), wait) for key, texts in groups.items()]
         seconds = self.limits.request_seconds
         try:

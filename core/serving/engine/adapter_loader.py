@@ -6,11 +6,11 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from onetrunk.core.serving.engine.cpu_threads import start_thread
-from onetrunk.core.serving.engine.errors import LoadTimeout
+from onetrunk.core.serving.engine.errors import LoadTimeout, ShuttingDown
 
 _MAX_LOADS = 2
 """Maximum number of loads from the store that run at the same time; likewise of loads from a remote."""
@@ -38,15 +38,34 @@ class AdapterLoader:
         # A lock exists only while an operation on its name runs or waits.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._threads: list[threading.Thread] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._stopped = False
 
     async def run(self, name: str, work: Callable[[GivenUp], T], *, remote: bool = False) -> T:
         """Run `work` after all earlier operations on `name`, even if the caller is cancelled.
 
         remote: whether it downloads something.
         Returns its result, or raises its exception; RuntimeError in place of an exception that would end the event
-        loop. Raises LoadTimeout after the time limit; its thread then ends later, without an effect.
+        loop. Raises LoadTimeout after the time limit, and ShuttingDown after `stop`; the thread then ends later,
+        without an effect.
         """
-        return await asyncio.shield(asyncio.create_task(self._run(name, work, remote)))
+        if self._stopped:
+            raise ShuttingDown
+        task = asyncio.create_task(self._run(name, work, remote))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self._stopped and task.cancelled():
+                raise ShuttingDown from None
+            raise
+
+    def stop(self) -> None:
+        """Give up all operations, and refuse new ones."""
+        self._stopped = True
+        for task in self._tasks:
+            task.cancel()
 
     def close(self) -> bool:
         """Wait up to two seconds for running loads. Returns whether all have ended; the process ends the others."""
@@ -68,8 +87,9 @@ class AdapterLoader:
                 self._threads = [*(each for each in self._threads if each.is_alive()), thread]
                 return await asyncio.wrap_future(outcome)
         except TimeoutError:
-            given_up.set()
             raise LoadTimeout(name, self._seconds) from None
+        finally:
+            given_up.set()
 
 
 def _contained(work: Callable[[GivenUp], T], given_up: GivenUp) -> T:

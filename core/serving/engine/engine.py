@@ -155,6 +155,7 @@ class Engine(ServingBackend):
     @override
     async def drain(self) -> None:
         self._draining = True
+        self._loader.stop()
         while self._open_requests:
             await self._next_change()
 
@@ -164,7 +165,7 @@ class Engine(ServingBackend):
         Returns whether all loads have ended.
         """
         self._draining = True
-        self._scheduler.close()
+        self._runner.close()
         return self._loader.close()
 
     def _state(self) -> str:

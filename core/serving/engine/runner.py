@@ -1,23 +1,25 @@
 """The runner: what the device threads do with the queue, and how results reach the event loop.
 
 A device thread tokenises the texts of a batch, and computes them. A text that is too long for one batch is split
-into parts, which are queued again. On a CPU, a device thread that computes a part also computes short texts of
-other flows, between two products of the part.
+into parts, which are queued again. Long texts are tokenised and decoded on threads of their own. On a CPU, a device
+thread that computes a part also computes short texts of other flows, between two products of the part.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 import numpy as np
 
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.serving.engine.admission import AdmissionControl
+from onetrunk.core.serving.engine.cpu_threads import lower_priority
 from onetrunk.core.serving.engine.errors import TextTooSlow
 from onetrunk.core.serving.engine.events import EventSink
 from onetrunk.core.serving.engine.executor import Executor
@@ -53,6 +55,8 @@ class Runner:
         self._changed = changed
         self._unknown: int | None = trunk.backbone.encoder.unknown
         self._split: dict[WorkItem, SplitText] = {}  # the texts that are computed in parts
+        self._one_at_a_time = threading.Lock()  # held while a long text is tokenised
+        self._offloaded: set[threading.Thread] = set()
         self._executor = Executor(trunk, limits.batch_tokens, limits.input_tokens)
         self._preempts = trunk.trunk.device.type == "cpu"
         self._points = _PRODUCTS * trunk.trunk.depth
@@ -74,23 +78,48 @@ class Runner:
     def _run(self, batch: list[Queued]) -> None:
         """Compute a batch, on a device thread. Every text gets a result and is released, even if an event fails."""
         texts = [each for each in batch if isinstance(each, WorkItem)]
-        parts = [each for each in batch if isinstance(each, Part)]
+        for item in texts:
+            if item.long:
+                self._offload(self._prepare_long, item)
         try:
             self._run_texts([item for item in texts if not item.long])
         finally:
+            self._run_parts([each for each in batch if isinstance(each, Part)])
+
+    def close(self) -> None:
+        """Compute what is queued, and end the threads."""
+        while threads := list(self._offloaded):
+            threads[0].join()
+        self.scheduler.close()
+
+    def _offload(self, work: Callable[[WorkItem], None], item: WorkItem) -> None:
+        """Run `work` on a thread of its own, because it computes for long without the device."""
+
+        def run() -> None:
+            lower_priority()
             try:
-                self._run_texts(
-                    [item for item in texts if item.long]
-                )  # takes long: the others are answered first
+                work(item)
+            except BaseException:  # it must not be lost
+                _log.exception("an error escaped from the preparation or the decoding of a long text")
             finally:
-                self._run_parts(parts)
+                self._offloaded.discard(threading.current_thread())
+
+        thread = threading.Thread(target=run, name="onetrunk-long-text", daemon=True)
+        self._offloaded.add(thread)
+        thread.start()
+
+    def _prepare_long(self, item: WorkItem) -> None:
+        with self._one_at_a_time:
+            self._prepare([item])
 
     def _run_texts(self, texts: Sequence[WorkItem]) -> None:
         began = time.perf_counter()
         if items := self._prepare(texts):
-            results = self._executor.answer(items)
+            preemption = _Preemption(self, items)
+            with preemption.active():
+                results = self._executor.answer(items)
             try:
-                self._record(items, began, time.perf_counter() - began)
+                self._record(items, began, time.perf_counter() - began - preemption.seconds)
             finally:
                 self._deliver(list(zip(items, results, strict=True)))
 
@@ -98,7 +127,7 @@ class Runner:
         if not parts:
             return
         began, preemption = time.perf_counter(), _Preemption(self, parts)
-        with preemptible(preemption.run if self._preempts else None):
+        with preemption.active():
             errors = self._executor.compute_parts(parts)
         try:
             self._record(parts, began, time.perf_counter() - began - preemption.seconds)
@@ -141,6 +170,8 @@ class Runner:
 
     def _is_long(self, item: WorkItem) -> bool:
         """Whether a tokenised text is computed in parts."""
+        if item.long:
+            return True
         pieces = sum(len(encoded.windows) for encoded in item.encoded)
         return pieces > 1 and sum(encoded.tokens for encoded in item.encoded) > self._limits.batch_tokens
 
@@ -187,12 +218,18 @@ class Runner:
         following, is_last = text.ended(part, error)
         if following:
             self.scheduler.put_back(following)
+        elif is_last and item.long and not item.request.abandoned:
+            self._offload(self._finish, item)
         elif is_last:
-            logits = [np.empty(0) if own is None else own for own in text.logits]
-            abandoned = item.request.abandoned
-            result = text.error or ([] if abandoned else self._executor.decode(item, logits))
-            self._deliver([(item, result)])
-            del self._split[item]
+            self._finish(item)
+
+    def _finish(self, item: WorkItem) -> None:
+        """Decode a text whose parts are computed, and deliver its result."""
+        text, abandoned = self._split[item], item.request.abandoned
+        logits = [np.empty(0) if own is None else own for own in text.logits]
+        result = text.error or ([] if abandoned else self._executor.decode(item, logits))
+        self._deliver([(item, result)])
+        del self._split[item]
 
     def _deliver(self, settled: Sequence[tuple[WorkItem, Result]]) -> None:
         """Release items, and send their results to the event loop."""
@@ -220,21 +257,27 @@ class Runner:
 
 
 class _Preemption:
-    """Computes urgent items while a device thread computes a batch of parts.
+    """Computes urgent items while a device thread computes a batch that is longer than usual.
 
     While the batch runs, the urgent items cost at most about as many tokens as the batch.
 
     seconds: time that the urgent items took.
     """
 
-    def __init__(self, runner: Runner, batch: Sequence[Part]) -> None:
+    def __init__(self, runner: Runner, batch: Sequence[Queued]) -> None:
         self._runner = runner
         self._flows = {each.flow for each in batch}
-        self._grant = max(1.0, sum(each.cost for each in batch) / runner._points)
+        self._tokens = sum(each.cost for each in batch)
+        self._grant = max(1.0, self._tokens / runner._points)
         self._credit = 0.0
         self.seconds = 0.0
 
-    def run(self) -> None:
+    def active(self) -> AbstractContextManager[None]:
+        """Return a context in which the forward pass of this thread can be preempted, if it is long enough."""
+        long = self._tokens > self._runner._limits.batch_tokens
+        return preemptible(self._run if long and self._runner._preempts else None)
+
+    def _run(self) -> None:
         """Compute the next urgent items, if there are any."""
         self._credit += self._grant
         if self._credit < 0:

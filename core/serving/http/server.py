@@ -10,10 +10,10 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from typing_extensions import override
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from onetrunk.core.serving.http.app import App
 from onetrunk.core.serving.http.connection import Connection
@@ -25,25 +25,28 @@ _LINGER_SECONDS = 0.5
 """Time that open connections are kept at shutdown, so that requests that clients have sent still get a response."""
 
 
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol without the trailers of chunked bodies, which it would add to the headers."""
+def _without_trailers(protocol: Any) -> Any:
+    """Return a subclass of uvicorn's protocol that drops the trailers of chunked bodies.
 
-    _in_head = True
+    httptools calls `on_header` for headers and trailers, and uvicorn would add the trailers to the headers.
+    """
 
-    @override
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        super().on_message_begin()
+    class Protocol(protocol):  # type: ignore[misc]
+        in_head = True
 
-    @override
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:
-            super().on_header(name, value)
+        def on_message_begin(self) -> None:
+            self.in_head = True
+            super().on_message_begin()
 
-    @override
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        super().on_headers_complete()
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if self.in_head:
+                super().on_header(name, value)
+
+        def on_headers_complete(self) -> None:
+            self.in_head = False
+            super().on_headers_complete()
+
+    return Protocol
 
 
 class Server(uvicorn.Server):
@@ -63,7 +66,7 @@ class Server(uvicorn.Server):
         self._starting: asyncio.Task[None] | None = None
         config = uvicorn.Config(
             with_cors(app, origins),
-            http=_Protocol,
+            http="httptools",
             ws="none",
             lifespan="off",
             log_config=None,
@@ -74,7 +77,7 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=math.ceil(app.service.engine.limits.request_seconds) + 5,
         )
         config.load()
-        connection = partial(Connection, config.http_protocol_class)
+        connection = partial(Connection, _without_trailers(config.http_protocol_class))
         config.http_protocol_class = connection  # type: ignore[assignment]  # uvicorn only calls it
         super().__init__(config)
 

@@ -74,3 +74,9 @@ def test_a_head_that_only_its_plugin_defines_has_no_lines_of_python() -> None:
     text = card(replace(MANIFEST, head="file", pooling="mean"), None)
     assert code_of(text) == []
     assert "Only the task's plugin defines how the head computes" in text
+
+
+@pytest.mark.parametrize(("level", "told"), [("token", True), ("text", False)])
+def test_the_card_names_the_unit_of_offsets(level: str, told: bool) -> None:
+    text = card(replace(MANIFEST, level=level))
+    assert ("`end`) count Unicode characters of the text, not bytes or UTF-16 code units" in text) == told

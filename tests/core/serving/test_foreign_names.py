@@ -11,7 +11,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = {
     "uvicorn": ("uvicorn",),
-    "starlette": ("starlette.exceptions", "starlette.responses", "starlette.routing", "starlette.types"),
+    "starlette": (
+        "starlette.exceptions",
+        "starlette.middleware.cors",
+        "starlette.requests",
+        "starlette.responses",
+        "starlette.routing",
+        "starlette.types",
+    ),
     "ray": (
         "ray",
         "ray.exceptions",

@@ -213,3 +213,23 @@ def test_the_time_of_a_batch_does_not_grow_with_the_number_of_names() -> None:
         return count
 
     assert calls(5000) <= calls(50) + 10
+
+
+@given(PUTS, st.integers(1, 500))
+def test_urgent_items_are_those_of_accepted_names_and_keep_the_budget(
+    puts: list[tuple[str, int]], budget: int
+) -> None:
+    queue, left = filled(puts), []
+    while batch := queue.take_some(budget, lambda name: name != "a"):
+        assert len(batch) == 1 or sum(cost for _, cost, _ in batch) <= budget
+        left += batch
+    assert sorted(left, key=lambda each: each[2]) == [
+        (name, cost, number) for number, (name, cost) in enumerate(puts) if name != "a"
+    ]
+    assert len(queue) == sum(name == "a" for name, _ in puts)
+
+
+def test_an_item_that_is_put_to_the_front_leaves_first() -> None:
+    queue = filled([("a", 8), ("a", 8)])
+    queue.put("a", 8, ("a", 8, 7), front=True)
+    assert [number for _, _, number in queue.take(100)] == [7, 0, 1]

@@ -114,7 +114,7 @@ def test_a_location_that_cannot_exist_is_a_problem_and_not_a_server_error(servic
     reference = "file:///" + "a" * 300 + "/ner"
     answer = service.client.put("/v1/adapters/new", json={"ref": reference})
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/adapter-rejected")
-    assert "cannot be read (File name too long)" in answer.json()["detail"]
+    assert "cannot be read: File name too long" in answer.json()["detail"]
 
 
 def test_no_problem_of_a_load_contains_the_path_of_the_store(
