@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from onetrunk.core.data.lines import NumberedLine, peek, read_lines, source_name
+from onetrunk.core.data.lines import MAX_LINE, NumberedLine, peek, read_lines, source_name
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.tasks import Record
@@ -21,12 +21,14 @@ class Source:
     options: how to read it.
     notes: readers append here.
     numbered: its lines; by default those of the file `path`.
+    longest: the largest number of characters in a line.
     """
 
     path: str | Path
     options: ReadOptions = AS_WRITTEN
     notes: list[Note] = field(default_factory=list)
     numbered: Iterator[NumberedLine] | None = None
+    longest: int = MAX_LINE
 
     @property
     def name(self) -> str:
@@ -36,7 +38,7 @@ class Source:
     def lines(self) -> Iterator[NumberedLine]:
         """Yield the lines with their numbers, from 1. Raises DataError as `read_lines` does."""
         if self.numbered is None:
-            self.numbered = read_lines(self.path)
+            self.numbered = read_lines(self.path, self.options.encoding, self.notes, self.longest)
         return self.numbered
 
     def first_line(self) -> str:
