@@ -12,6 +12,7 @@ from onetrunk.core.data.lines import source_name
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import read_records
+from onetrunk.core.data.record_checks import RecordChecks
 from onetrunk.core.errors import DataError, PluginError
 from onetrunk.core.tasks import Example, Labels, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling, notes_on, targets_of
@@ -28,6 +29,7 @@ class Dataset:
     sha256: the hash of the content of the examples, in hexadecimal, from `content_sha256`.
     columns: the header of a table; () for other formats.
     notes: of the reader, of the checks of the data and of the task.
+    label_hint: what to do if rows have no label; "" if nothing is known.
     """
 
     examples: tuple[Example, ...]
@@ -35,6 +37,7 @@ class Dataset:
     sha256: str
     columns: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
+    label_hint: str = ""
 
 
 @dataclass
@@ -51,10 +54,11 @@ class _Faults:
             self.shown.append((where, message))
         self.alike = self.alike and message == self.shown[0][1]
 
-    def raise_any(self, source: str, rows: int, columns: Sequence[str]) -> None:
+    def raise_any(self, source: str, rows: int, columns: Sequence[str], hint: str = "") -> None:
         if not self.shown:
             return
         (where, message), *others = self.shown
+        message += f"; {hint}" if hint else ""
         if columns and self.alike and self.count == rows > 1:
             header = f"all {rows} rows have the same fault; check the header ({', '.join(columns)})"
             raise DataError(source, f"{header}: {message}")
@@ -77,17 +81,24 @@ def load_dataset(spec: TaskSpec, path: str | Path, options: ReadOptions = AS_WRI
     examples: list[Example] = []
     columns: tuple[str, ...] = ()
     notes: list[Note] = []
+    name = source_name(path)
+    checks = RecordChecks(name, options, spec.level)
     for source in read_records(path, options, notes):
         columns = source.columns
         try:
             with calling(spec, "read", source.where, passing=(ValueError,)):
-                examples.append(replace(spec.read(source.record), where=source.where))
+                examples.append(replace(spec.read(checks.prepare(source)), where=source.where))
         except ValueError as fault:
             faults.add(source.where, str(fault))
-    name = source_name(path)
-    faults.raise_any(name, len(examples) + faults.count, columns)
+        else:
+            checks.observe(examples[-1])
+    hint = checks.hint(faults.shown[0][1]) if faults.shown else ""
+    faults.raise_any(name, len(examples) + faults.count, columns, hint)
+    notes += checks.notes()
     notes += [Note("task", text, name) for text in notes_on(spec, examples)]
-    return Dataset(tuple(examples), name, content_sha256(examples), columns, tuple(notes))
+    return Dataset(
+        tuple(examples), name, content_sha256(examples), columns, tuple(notes), checks.hint("no label")
+    )
 
 
 def check_targets(spec: TaskSpec, dataset: Dataset, labels: Labels) -> list[Targets]:
@@ -129,7 +140,8 @@ def _targets(spec: TaskSpec, dataset: Dataset, examples: Sequence[Example], labe
             before = found[-1] or before
         except ValueError as fault:
             faults.add(example.where or dataset.source, str(fault))
-    faults.raise_any(dataset.source, len(dataset.examples), dataset.columns)
+    hint = dataset.label_hint if any("no label" in text for _, text in faults.shown) else ""
+    faults.raise_any(dataset.source, len(dataset.examples), dataset.columns, hint)
     return found
 
 

@@ -109,7 +109,10 @@ def test_a_character_may_lie_on_the_border_of_two_blocks(tmp_path: Path) -> None
             ("text,label\n" + "schön,x\n" * 40_000).encode() + b"sch\xf6n,x\n",
             r"a\.csv:40002: byte 4 \(0xf6\) is not UTF-8, although the text before is; .*--encoding",
         ),
-        (b"text,label\n\x81\xfe\x81\xff\x00,x\n", r"a\.csv:1: .* is not utf-16-le; name its encoding with --enc"),
+        (
+            b"text,label\n\x81\xfe\x81\xff\x00,x\n",
+            r"a\.csv:1: .* is not utf-16-le; name its encoding with --enc",
+        ),
     ],
 )
 def test_a_file_without_a_clear_encoding_is_refused_with_the_option(
