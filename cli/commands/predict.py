@@ -89,6 +89,7 @@ def command(
     records = _records(texts, source, reading, notes)
     records = chain(list(islice(records, 1)), records)  # a missing file fails before a model is loaded
     print_notes(notes)
+    printed = len(notes)
     # At a terminal, predict after each line instead of in batches. None: the default number of texts.
     chunk = 1 if stdin and source is None and sys.stdin.isatty() else None
     adapters = [ref.strip() for ref in refs.split(",")]
@@ -102,6 +103,7 @@ def command(
             with _naming_invalid_json(predictions, record):
                 write(predictions, record.extra)
             advance(1)
+    print_notes(notes[printed:])
 
 
 def _check_url(

@@ -14,7 +14,7 @@ from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import read_records
 from onetrunk.core.data.record_checks import RecordChecks
 from onetrunk.core.errors import DataError, PluginError
-from onetrunk.core.tasks import Example, Labels, Targets, TaskSpec
+from onetrunk.core.tasks import Example, Labels, Record, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling, notes_on, targets_of
 
 FAULTS_SHOWN = 5
@@ -86,8 +86,7 @@ def load_dataset(spec: TaskSpec, path: str | Path, options: ReadOptions = AS_WRI
     for source in read_records(path, options, notes):
         columns = source.columns
         try:
-            with calling(spec, "read", source.where, passing=(ValueError,)):
-                examples.append(replace(spec.read(checks.prepare(source)), where=source.where))
+            examples.append(_example(spec, checks, checks.prepare(source), source.where))
         except ValueError as fault:
             faults.add(source.where, str(fault))
         else:
@@ -99,6 +98,18 @@ def load_dataset(spec: TaskSpec, path: str | Path, options: ReadOptions = AS_WRI
     return Dataset(
         tuple(examples), name, content_sha256(examples), columns, tuple(notes), checks.hint("no label")
     )
+
+
+def _example(spec: TaskSpec, checks: RecordChecks, record: Record, where: str) -> Example:
+    """Read a record. If the task rejects it, read it with prefixes for its tags, if they have none."""
+    with calling(spec, "read", where, passing=(ValueError,)):
+        try:
+            return replace(spec.read(record), where=where)
+        except ValueError:
+            changed = checks.with_prefixes(record, where)
+            if changed is None:
+                raise
+        return replace(spec.read(changed), where=where)
 
 
 def check_targets(spec: TaskSpec, dataset: Dataset, labels: Labels) -> list[Targets]:

@@ -22,7 +22,7 @@ MAX_LABELS = 100_000
 _TAGS = ("tags", "ner_tags")
 _NO_LABEL = "-1"  # as GLUE and `datasets` write it, for the rows of a test set without labels
 _ODD = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffd]|&(?:[a-zA-Z]{2,8}|#[0-9]{1,6});|\\\\[ntr](?![a-zA-Z])"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffd]|&(?:[a-zA-Z]{2,8}|#[0-9]{1,6});|\\\\[nrt]"
 )
 _MANY = 0.05
 """The share of texts from which on escapes are noted: they may well be meant in a few."""
@@ -92,13 +92,18 @@ class RecordChecks:
             self._tally.add(
                 "label-white-space", "labels have white space around them, which is removed", source.where
             )
-        for key in _TAGS if self.level == "token" else ():
-            tags = record.get(key)
-            if isinstance(tags, list | tuple) and all(isinstance(tag, str) for tag in tags):
-                record = {**record, key: self._tags.prefixed(tags, source.where)}
         if source.columns and isinstance(label, str) and not label.strip():
             return {key: value for key, value in record.items() if key != "label"}
         return record
+
+    def with_prefixes(self, record: Record, where: str) -> Record | None:
+        """Return a record with prefixes and types for its tags; None if it has no tags, or needs none."""
+        for key in _TAGS if self.level == "token" else ():
+            tags = record.get(key)
+            if isinstance(tags, list | tuple) and all(isinstance(tag, str) for tag in tags):
+                changed = self._tags.prefixed(tags, where)
+                return None if changed is tags else {**record, key: changed}
+        return None
 
     def observe(self, example: Example) -> None:
         """Check the text and the target of an example. Raises DataError for a label too long, or one too many."""

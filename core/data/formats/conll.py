@@ -17,8 +17,8 @@ from onetrunk.core.tasks.iob2 import TAGS_EXPECTED, is_tag, to_iob2
 _DOCSTART = "-DOCSTART-"
 _COUNTED = 3
 """The number of tokens from which on a first column that counts them is no accident."""
-_HELD = 1000
-"""The largest number of sentences that are read before the layout and the scheme of the tags are decided."""
+_HELD = 10_000
+"""The number of token lines that are read, at most, before the layout and the scheme of the tags are decided."""
 _INVISIBLE = ("Zs", "Zl", "Zp", "Cf")
 """Unicode's categories of spaces and of format characters, such as U+200B."""
 _SURE = 50
@@ -137,10 +137,11 @@ def _decided(
     The scheme `types` needs a word without an entity: otherwise the last column could be anything.
     """
     held: list[_Block] = []
-    outside, counted = False, 0
+    outside, counted, held_lines = False, 0, 0
     counting = layout.word == 0 and "word" not in source.options.columns
     for block in chain([first], blocks):
         held.append(block)
+        held_lines += len(block)
         rows = [layout.cells(line) for _, line in layout.without_comments(block)]
         own = [row[layout.tag] for row in rows if len(row) == layout.width]
         outside = outside or "O" in own
@@ -150,7 +151,7 @@ def _decided(
         if counting and counted >= _COUNTED:
             raise DataError(f"{source.name}:{first[0][0]}", _numbers(layout, rows))
         clear = tags.scheme is not None and (outside or tags.scheme != "types")
-        if (clear and not counting) or len(held) == _HELD:
+        if (clear and not counting) or held_lines >= _HELD:
             break
     if tags.scheme == "types" and not outside:
         tags.scheme = "prefixed"

@@ -138,7 +138,7 @@ def test_other_unicode_line_separators_do_not_end_a_line(tmp_path: Path) -> None
         ("\nlabel,text\nx,a\n", "stdin:3", {"label": "x", "text": "a"}),
         ('"text"\tlabel\na\tx\n', "stdin:2", {"text": "a", "label": "x"}),
         ("text\tO\nAda\tB-p\n", "stdin:1", {"words": ["text", "Ada"], "tags": ["O", "B-p"]}),
-        ("[ O\n", "stdin:1", {"words": ["["], "tags": ["O"]}),
+        ("[ O\n] O\n", "stdin:1", {"words": ["[", "]"], "tags": ["O", "O"]}),
     ],
 )
 def test_the_first_line_tells_the_format_of_stdin(content: str, where: str, record: object) -> None:
