@@ -19,7 +19,7 @@ from onetrunk.core.errors import DataError
 STDIN = "-"
 """The path that means standard input."""
 
-UNZIPPED_FREE = 64 * 2**20
+UNZIPPED_FREE = 16 * 2**20
 """Up to this many bytes, a gzip file can have any ratio."""
 MAX_RATIO = 200
 """Beyond `UNZIPPED_FREE`, the largest allowed ratio of decompressed to compressed bytes."""
