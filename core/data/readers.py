@@ -88,6 +88,8 @@ def read_records(
     record = None
     for number, record in READERS[kind](source):
         yield SourceRecord(record, f"{source.name}:{number}", tuple(record) if kind in _TABLES else ())
+    if record is None and kind == "text":
+        raise DataError(source.name, "is empty; expected one text per line")
     if record is None:
         raise DataError(source.name, f"has no records; expected at least one ({kind})")
 

@@ -55,7 +55,7 @@ def test_stdin_is_plain_text() -> None:
         ),
         ("a.jsonl", '{"text": 3}\n', r'a\.jsonl:1: "text" must be a string'),
         ("a.jsonl", "{}\n", r"the record has: nothing"),
-        ("a.txt", "", r"a\.txt: has no records; expected at least one \(text\)"),
+        ("a.txt", "", r"a\.txt: is empty; expected one text per line"),
     ],
 )
 def test_a_record_without_a_text_is_reported_with_its_line(
