@@ -12,6 +12,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from onetrunk.core.tasks import (
+    Entity,
     Example,
     HeadContext,
     JSONObject,
@@ -19,6 +20,7 @@ from onetrunk.core.tasks import (
     Record,
     Span,
     TaskSpec,
+    checked_entities,
     cross_entropy,
     hookimpl,
     split_words,
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 OUTSIDE = "O"
-
-Entity = tuple[int, int, str]
-"""Start, end (exclusive) and type of an entity. Start and end are in characters, or in words where noted."""
 
 
 def read(record: Record) -> Example:
@@ -73,6 +72,11 @@ def _read_words(words: Any, tags: Any) -> Example:
     spans = tuple((end - 1 - len(word), end - 1) for word, end in zip(words, ends, strict=True))
     if tags is None:
         return Example(" ".join(words), words=spans)
+    if isinstance(tags, list | tuple) and any(type(tag) is int for tag in tags):
+        raise ValueError(
+            "the tags are integers; give their names in order with --labels O,B-PER,… or --labels FILE, or put the "
+            "dataset_info.json of the data set beside the file"
+        )
     _check_strings("tags", tags)
     if len(tags) != len(words):
         raise ValueError(f"expected one tag per word, found {len(tags)} tags for {len(words)} words")
@@ -85,7 +89,7 @@ def _check_strings(name: str, values: Any) -> None:
 
 
 def _read_entities(text: str, records: Any) -> Example:
-    entities = _checked(text, records)
+    entities = checked_entities(text, records)
     words = split_words(text)
     cuts = [
         later[0]
@@ -106,35 +110,6 @@ def _read_entities(text: str, records: Any) -> Example:
         if wide != (start, end):
             remarks.append(f"{label} {start}:{end} became {wide[0]}:{wide[1]}, {text[slice(*wide)]!r}")
     return Example(text, tuple(tags), words, remarks=tuple(remarks))
-
-
-def _checked(text: str, records: Any) -> list[Entity]:
-    """Return the entities of a text, sorted. Raises ValueError for an invalid entity, and if two overlap."""
-    if not isinstance(records, list | tuple):
-        raise ValueError(f"expected a list under 'entities', found {str(records)[:80]}")
-    entities = sorted(_entity(text, record) for record in records)
-    for (start, end, label), (next_start, next_end, next_label) in pairwise(entities):
-        if next_start < end:
-            raise ValueError(
-                f"entities {label} {start}:{end} and {next_label} {next_start}:{next_end} overlap; "
-                "expected entities without overlap"
-            )
-    return entities
-
-
-def _entity(text: str, record: Any) -> Entity:
-    keys = ("start", "end", "label")
-    start, end, label = (record.get(key) for key in keys) if isinstance(record, dict) else (None,) * 3
-    if type(start) is not int or type(end) is not int or not isinstance(label, str) or not label.strip():
-        raise ValueError(
-            f"expected an entity {{'start': 0, 'end': 3, 'label': 'X'}}, found {str(record)[:80]}"
-        )
-    if not 0 <= start < end <= len(text) or not text[start:end].strip():
-        raise ValueError(
-            f"entity {label} {start}:{end} is empty or outside the text of {len(text)} characters; "
-            "expected offsets in characters, with an exclusive end"
-        )
-    return start, end, label.strip()
 
 
 def _words_touched(words: Sequence[Span], start: int, end: int) -> Span:

@@ -13,7 +13,7 @@ from onetrunk.core.errors import UsageError
 @click.command("alias")
 @click.argument("ref")
 @click.argument("alias")
-@click.option("--delete", is_flag=True, help="Delete ALIAS; REF is then a name without a version.")
+@click.option("--delete", is_flag=True, help="Delete ALIAS. With --delete, REF is a name without a version.")
 @json_option
 def command(ref: str, alias: str, delete: bool, as_json: bool) -> None:
     """Point ALIAS at the version REF. ALIAS is removed from any other version of the same name.

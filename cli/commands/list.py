@@ -33,9 +33,9 @@ def command(context: click.Context, name: str | None, as_json: bool) -> None:
     """List the adapters in the store, or the versions of the adapter NAME.
 
     The column `result` has the main metric of the task on test data, or on dev data if there was no test data. A
-    version that cannot be read is listed as broken, with the reason. If the index of a name is damaged, the command
-    lists the other names and then fails. An adapter that was used by its location, without `adapters pull`, has a
-    name such as org--repo.
+    version that cannot be read is listed as broken, with the reason. If the file that lists the versions of a name
+    (adapter.json) is damaged, the command lists the other names and then fails. An adapter that was used by its
+    location, without `adapters pull`, has a name such as org--repo.
 
     \b
     Example:

@@ -54,8 +54,9 @@ def command(context: click.Context, /, source: str, as_json: bool, **options: An
     The adapter is checked before it is stored: file hashes, shapes, the fingerprint of the backbone, and the probe
     (a few texts with the logits that they must give). A commit that is in the store is not downloaded again.
 
-    A name in the store has the origin and the task of its newest version. To pull an adapter of another origin or
-    task, give --as with a new name, or --into with an existing name.
+    Each name in the store has one task and one origin: the repo or folder from which its newest version was pulled,
+    or this machine if it was trained here. To pull an adapter of another origin or task, give --as with a new name,
+    or --into with an existing name.
 
     \b
     Example:

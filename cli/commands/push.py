@@ -59,9 +59,10 @@ def command(
 ) -> None:
     """Publish the adapter REF to TARGET (ORG/REPO or file:///FOLDER), as one commit.
 
-    The adapter is verified first. It is not published if it has no metrics on held-out data, if the published
-    version is better on the same data, or if the repo has other files or an adapter for another task. The text
-    under `## Notes` of the published model card is kept.
+    The adapter is verified first. It is not published if it has no metrics on held-out data (test data, or dev data
+    if there was no test data), if the published version is better on the same data, or if the repo has files that
+    are not of an adapter or an adapter for another task. The text under `## Notes` of the published model card is
+    kept.
 
     \b
     Example:

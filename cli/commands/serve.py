@@ -83,8 +83,10 @@ def command(
     REF is an adapter in the store, a Hub repo or file:///FOLDER. It is served under the name NAME. The default of
     NAME is REF; for a Hub repo or folder, it is the name of the repo or folder.
 
-    Without REF, the newest version of every adapter in the store that was trained on the backbone is served.
-    Adapters that were only used by their location, without `adapters pull`, are left out.
+    Without REF, the newest version of every adapter in the store is served. Adapters that were trained on another
+    backbone are left out; if the store has adapters for several backbones, give --backbone (its default is then
+    that of `adapters train`). Adapters that were only used by their location, without `adapters pull`, are also
+    left out.
 
     The log goes to stderr, as JSON lines.
 

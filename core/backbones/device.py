@@ -10,7 +10,7 @@ from onetrunk.core.backbones.kernels import has_int8, has_native_bf16
 from onetrunk.core.errors import UsageError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
-"""Precision of the products with pretrained weights, by name. With int8, everything else is in float32."""
+"""Dtype of the matrix products with pretrained weights, by precision. With int8, everything else is in float32."""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -42,7 +42,7 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype == "int8" and not (device.type == "cpu" and has_int8()):
         fault, remedy = f"the device is {device}", "--device cpu, or fp32 or bf16"
         if device.type == "cpu":
-            fault, remedy = "this CPU has none of its kernels", "fp32 or bf16"
+            fault, remedy = "and torch has no int8 kernels for this CPU", "fp32 or bf16"
         raise UsageError(f"precision int8 requires an x86 CPU, {fault}; use {remedy}")
     return DTYPES[dtype]
 

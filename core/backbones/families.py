@@ -146,21 +146,21 @@ def read_config(name: str, folder: Path) -> Any:
 
 
 def check_positions(name: str, family: Family, config: Any) -> None:
-    """Raise BackboneError if the encoder has too few positions, or if they begin after an invalid padding id."""
+    """Raise BackboneError if the encoder has too few positions, or if they depend on an invalid padding id."""
     first, padding = 0, config.pad_token_id
     if family.positions_after_padding:
         if not isinstance(padding, int) or padding < 0:
             raise BackboneError(
                 name,
-                f"config.json: pad_token_id is {padding}; expected a whole number from 0 on, after which the "
-                f"positions of {config.model_type!r} begin",
+                f"config.json: pad_token_id is {padding}; expected a whole number from 0 on, because "
+                f"the positions of {config.model_type!r} begin at the number after it",
             )
         first = padding + 1
     if (positions := int(config.max_position_embeddings)) < first + 3:
         raise BackboneError(
             name,
-            f"config.json: max_position_embeddings is {positions}; expected {first + 3} or more, for a token "
-            "between two special ones",
+            f"config.json: max_position_embeddings is {positions}; expected {first + 3} or more, so that a "
+            "text of one token fits between two special tokens",
         )
 
 
@@ -202,7 +202,10 @@ def checked_sizes(name: str, family: Family, config: Any) -> Sizes:
 
 
 def linear_shapes(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> dict[Target, tuple[int, int]]:
-    """Return (d_out, d_in) of every linear module that an adapter can target; shapes: of all weights, by name."""
+    """Return (d_out, d_in) of every linear module that an adapter can target.
+
+    shapes: the shapes of all weights of the encoder, by name.
+    """
     numbered = re.compile(rf"{re.escape(layout.layers)}\.(\d+)\.")
     layers = {int(match[1]) for name in shapes if (match := numbered.match(name))}
     paths = {

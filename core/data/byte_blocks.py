@@ -9,15 +9,18 @@ import re
 import stat
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from onetrunk.core.errors import DataError
 
 STDIN = "-"
 """The path that means standard input."""
+
+DataSource: TypeAlias = str | Path | Iterable[Any]
+"""A file, `-`, or records in Python: mappings, a pandas DataFrame or a `datasets.Dataset`."""
 
 UNZIPPED_FREE = 16 * 2**20
 """Up to this many bytes, a gzip file can have any ratio."""
@@ -46,13 +49,17 @@ _BINARY = {
 _WORKBOOK = re.compile(rb"\[Content_Types\]\.xml|xl/")
 
 
-def source_name(path: str | Path) -> str:
-    """Return the name of `path` for messages: `stdin` for `-`, otherwise the path."""
+def source_name(path: DataSource) -> str:
+    """Return the name of `path` for messages: `stdin` for `-`, the type of Python objects, otherwise the path."""
+    if not isinstance(path, str | Path):
+        return type(path).__name__
     return "stdin" if str(path) == STDIN else str(path)
 
 
-def is_stream(path: str | Path) -> bool:
+def is_stream(path: DataSource) -> bool:
     """Return whether `path` can be read only once: standard input, a device, or a pipe such as that of `<(…)`."""
+    if not isinstance(path, str | Path):
+        return False
     if str(path) == STDIN:
         return True
     try:

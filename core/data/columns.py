@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from onetrunk.core.data.label_names import names_beside
+from onetrunk.core.data.lines import DataSource
 from onetrunk.core.data.notes import Note, NoteTally
 from onetrunk.core.data.read_options import ReadOptions
-from onetrunk.core.tasks import JSONObject, Level, Record
+from onetrunk.core.tasks import JSONObject, Labels, Level, Record
 
 _USUAL = {
     "text": (
@@ -60,6 +62,7 @@ class ColumnNames:
     level: Level | None
     _tally: NoteTally = field(default_factory=NoteTally)
     _found: dict[tuple[str, ...], dict[str, str]] = field(default_factory=dict)
+    _beside: Mapping[str, Labels] | None = None
     _unclear: dict[str, list[str]] = field(default_factory=dict)
 
     def apply(self, record: Record, where: str) -> Record:
@@ -86,6 +89,21 @@ class ColumnNames:
                 message = f"rows have their {role} in {key!r}; {option} names another one"
                 self._tally.add("columns", message, where)
         return changed
+
+    def names_of_labels(
+        self, record: Record, names: Mapping[str, Labels], path: DataSource
+    ) -> Mapping[str, Labels]:
+        """Return the names of integer labels, also under the keys that tasks read.
+
+        names: by the keys of the file. If it is empty, they can be in a file beside `path`.
+        """
+        found = self._found.get(tuple(record))
+        if not found:
+            return names
+        if not names and self._beside is None:
+            self._beside = names_beside(path)
+        every = names or self._beside or {}
+        return {**every, **{role: every[key] for role, key in found.items() if key in every}}
 
     def hint(self, fault: str, *, table: bool) -> str:
         """Return what to do about `fault`, the message of a task that misses a key; "" if it is about another.

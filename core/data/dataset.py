@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from onetrunk.core.data.lines import source_name
+from onetrunk.core.data.lines import DataSource, source_name
+from onetrunk.core.data.normalize import Normalizer
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import read_records
@@ -47,6 +47,8 @@ class _Faults:
     shown: list[tuple[str, str]] = field(default_factory=list)
     count: int = 0
     alike: bool = True
+    hint: str | None = None
+    """A remedy for the faults of all rows."""
 
     def add(self, where: str, message: str) -> None:
         self.count += 1
@@ -54,22 +56,21 @@ class _Faults:
             self.shown.append((where, message))
         self.alike = self.alike and message == self.shown[0][1]
 
-    def raise_any(self, source: str, rows: int, columns: Sequence[str], hint: str = "") -> None:
+    def raise_any(self, source: str, rows: int, columns: Sequence[str]) -> None:
         if not self.shown:
             return
         (where, message), *others = self.shown
-        message += f"; {hint}" if hint else ""
         if columns and self.alike and self.count == rows > 1:
             header = f"all {rows} rows have the same fault; check the header ({', '.join(columns)})"
-            raise DataError(source, f"{header}: {message}")
+            raise DataError(source, f"{header}: {message}", [self.hint] if self.hint else ())
         also = [f"{place}: {text}" for place, text in others]
         if self.count > len(self.shown):
             also.append(f"… and {self.count - len(self.shown)} more")
-        raise DataError(where, message, also)
+        raise DataError(where, message, [*also, self.hint] if self.hint else also)
 
 
-def load_dataset(spec: TaskSpec, path: str | Path, options: ReadOptions = AS_WRITTEN) -> Dataset:
-    """Read a whole file as examples of the task `spec`.
+def load_dataset(spec: TaskSpec, path: DataSource, options: ReadOptions = AS_WRITTEN) -> Dataset:
+    """Read a whole file, or Python objects, as examples of the task `spec`.
 
     path, options: see `read_records`.
     Raises DataError for a record that breaks the format of the file, and for records that `TaskSpec.read` rejects
@@ -81,23 +82,25 @@ def load_dataset(spec: TaskSpec, path: str | Path, options: ReadOptions = AS_WRI
     examples: list[Example] = []
     columns: tuple[str, ...] = ()
     notes: list[Note] = []
-    name = source_name(path)
-    checks = RecordChecks(name, options, spec.level)
+    normalizer, checks = Normalizer(path, options, spec.level), RecordChecks(path, options, spec.level)
     for source in read_records(path, options, notes):
         columns = source.columns
         try:
-            examples.append(_example(spec, checks, checks.prepare(source), source.where))
+            source = checks.prepare(source)
+            record = normalizer.normalize(source.record, source.where, source.class_names)
+            examples.append(_example(spec, checks, record, source.where))
         except ValueError as fault:
             faults.add(source.where, str(fault))
         else:
+            normalizer.observe(record, examples[-1])
             checks.observe(examples[-1])
-    hint = checks.hint(faults.shown[0][1]) if faults.shown else ""
-    faults.raise_any(name, len(examples) + faults.count, columns, hint)
-    notes += checks.notes()
+    name = source_name(path)
+    faults.hint = normalizer.hint() or checks.hint(faults.shown[0][1] if faults.shown else "")
+    faults.raise_any(name, len(examples) + faults.count, columns)
+    notes += checks.notes() + normalizer.notes(name)
     notes += [Note("task", text, name) for text in notes_on(spec, examples)]
-    return Dataset(
-        tuple(examples), name, content_sha256(examples), columns, tuple(notes), checks.hint("no label")
-    )
+    label_hint = checks.hint("no label")
+    return Dataset(tuple(examples), name, content_sha256(examples), columns, tuple(notes), label_hint)
 
 
 def _example(spec: TaskSpec, checks: RecordChecks, record: Record, where: str) -> Example:
@@ -151,8 +154,9 @@ def _targets(spec: TaskSpec, dataset: Dataset, examples: Sequence[Example], labe
             before = found[-1] or before
         except ValueError as fault:
             faults.add(example.where or dataset.source, str(fault))
-    hint = dataset.label_hint if any("no label" in text for _, text in faults.shown) else ""
-    faults.raise_any(dataset.source, len(dataset.examples), dataset.columns, hint)
+    if any("no label" in message for _, message in faults.shown):
+        faults.hint = dataset.label_hint
+    faults.raise_any(dataset.source, len(dataset.examples), dataset.columns)
     return found
 
 

@@ -9,7 +9,14 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from onetrunk.core.data.byte_blocks import STDIN, check_file, is_stream, read_blocks, source_name
+from onetrunk.core.data.byte_blocks import (
+    STDIN,
+    DataSource,
+    check_file,
+    is_stream,
+    read_blocks,
+    source_name,
+)
 from onetrunk.core.data.encodings import TextDecoder, check_encoding
 from onetrunk.core.data.notes import Note
 from onetrunk.core.errors import DataError
@@ -17,6 +24,7 @@ from onetrunk.core.errors import DataError
 __all__ = [
     "MAX_LINE",
     "STDIN",
+    "DataSource",
     "NumberedLine",
     "check_file",
     "is_stream",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from onetrunk.core.data.columns import ColumnNames
+from onetrunk.core.data.lines import DataSource, source_name
 from onetrunk.core.data.notes import Note, NoteTally
 from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.data.readers import SourceRecord
@@ -62,10 +63,10 @@ class TextChecks:
 class RecordChecks:
     """Prepares the records of one file for its task, and collects what is to be said about them.
 
-    source: the name of the file.  options: how it is read.  level: of the task.
+    path: of the file, or Python objects.  options: how it is read.  level: of the task.
     """
 
-    source: str
+    path: DataSource
     options: ReadOptions
     level: Level
     _columns: ColumnNames = field(init=False)
@@ -80,21 +81,24 @@ class RecordChecks:
     def __post_init__(self) -> None:
         self._columns = ColumnNames(self.options, self.level)
 
-    def prepare(self, source: SourceRecord) -> Record:
+    def prepare(self, source: SourceRecord) -> SourceRecord:
         """Return the record with the keys that tasks read; an empty cell is a missing label.
 
         Raises ValueError for a record without the key that an option names.
         """
         self._table = bool(source.columns)
+        if source.exported:
+            return source
         record = self._columns.apply(source.record, source.where)
+        names = self._columns.names_of_labels(source.record, source.class_names, self.path)
         label = record.get("label")
         if self.level == "text" and isinstance(label, str) and label != label.strip():
             self._tally.add(
                 "label-white-space", "labels have white space around them, which is removed", source.where
             )
         if source.columns and isinstance(label, str) and not label.strip():
-            return {key: value for key, value in record.items() if key != "label"}
-        return record
+            record = {key: value for key, value in record.items() if key != "label"}
+        return replace(source, record=record, class_names=names)
 
     def with_prefixes(self, record: Record, where: str) -> Record | None:
         """Return a record with prefixes and types for its tags; None if it has no tags, or needs none."""
@@ -127,23 +131,24 @@ class RecordChecks:
 
     def notes(self) -> list[Note]:
         """Return the notes on the file. Raises DataError if the label of all rows is -1."""
+        name = source_name(self.path)
         notes = [
-            *self._columns.notes(self.source),
-            *self._tally.notes(self.source),
-            *self._tags.notes(self.source),
-            *self._texts.notes(self.source),
+            *self._columns.notes(name),
+            *self._tally.notes(name),
+            *self._tags.notes(name),
+            *self._texts.notes(name),
         ]
         count, first = self._minus_one
         if count and count == self._labelled:
             raise DataError(
-                self.source,
+                name,
                 "has no labels: all are -1, as in test sets with secret labels; give a file with labels",
             )
         if count:
             message = (
                 f"rows have the label -1, which is read as a label; where it means none, remove them: {count}"
             )
-            notes.append(Note("minus-one-labels", message, self.source, count, first))
+            notes.append(Note("minus-one-labels", message, name, count, first))
         return notes
 
     def _check_label(self, label: str, where: str) -> None:

@@ -18,6 +18,8 @@ _LIST_START = re.compile(r"\s*\[\s*(\{|\[\s*\"|$)")
 _TABLES = {"\t": "tsv", ",": "csv", ";": "csv", "|": "csv"}
 _HTML = re.compile(r"\s*<(!doctype html|html)", re.IGNORECASE)
 _JSON = re.compile(r'\s*(\{\s*"|\[\s*\{)')
+_CONLLU_COLUMNS = (10, 11)
+_FIRST_ID = re.compile("1(-[0-9]+)?")
 _NAMES = {
     "jsonl": "JSON lines, by its first line",
     "json": "a list in JSON, by its first line",
@@ -55,6 +57,24 @@ def refuse_other_format(source: Source, expected: str) -> None:
         raise DataError(
             f"{source.name}:1", f"begins as JSON; expected {expected}; rename it, or --format {form}"
         )
+
+
+def is_conllu(source: Source) -> bool:
+    """Return whether a CoNLL file has the columns of CoNLL-U and no `--columns`; if so, note it."""
+    lines = source.lines()
+    seen: list[NumberedLine] = []
+    found = False
+    for line in lines:
+        seen.append(line)
+        if line[1].strip() and not line[1].startswith("#"):
+            cells = line[1].split("\t")
+            found = len(cells) in _CONLLU_COLUMNS and _FIRST_ID.fullmatch(cells[0]) is not None
+            break
+    source.numbered = chain(seen, lines)
+    if found and not source.options.columns:
+        source.note("format", "read as CoNLL-U, by its columns; --format conll reads other columns")
+        return True
+    return False
 
 
 def _found(source: Source, head: str, texts: bool) -> str:

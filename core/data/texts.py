@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from onetrunk.core.data.columns import ColumnNames
-from onetrunk.core.data.lines import STDIN, source_name
+from onetrunk.core.data.lines import STDIN, DataSource, source_name
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import SourceRecord, read_records
@@ -29,18 +28,19 @@ class TextRecord:
 
 
 def load_unlabelled(
-    path: str | Path, options: ReadOptions = AS_WRITTEN, notes: list[Note] | None = None
+    path: DataSource, options: ReadOptions = AS_WRITTEN, notes: list[Note] | None = None
 ) -> Iterator[TextRecord]:
-    """Yield the texts of a file, one at a time.
+    """Yield the texts of a file, or of Python objects, one at a time.
 
     The format `text` has one text per line; an empty line is an empty text. It is what a `.txt` file, standard
     input, and a pipe without a known suffix hold, unless their first lines show another format, see
     `format_of_lines`; a terminal always gives texts. Other files are read by `read_records`; each record needs a
-    `text`, or a list under `words` or `tokens`, which are joined by spaces and kept in `extra`.
+    `text`, or a list under `words` or `tokens`, which are joined by spaces, or as `spaces` says, and
+    kept in `extra`.
     Raises, on iteration, the exceptions of `read_records`, and DataError for a record without a text.
     """
     notes = [] if notes is None else notes
-    if options.format is None and str(path) == STDIN and sys.stdin.isatty():
+    if options.format is None and path == STDIN and sys.stdin.isatty():
         options = replace(options, format="text")
     columns, checks = ColumnNames(options, None), TextChecks()
     for source in read_records(path, options, notes, texts=True):
@@ -53,13 +53,13 @@ def load_unlabelled(
 
 def _text_record(source: SourceRecord, columns: ColumnNames) -> TextRecord:
     try:
-        extra = dict(columns.apply(source.record, source.where))
+        extra = dict(source.record if source.exported else columns.apply(source.record, source.where))
     except ValueError as fault:
         raise DataError(source.where, str(fault)) from fault
     words = next((extra[key] for key in _WORDS if extra.get(key) is not None), None)
     if extra.get("text") is None and words is not None:
         extra.pop("text", None)
-        return TextRecord(_joined(words, source.where), extra, source.where)
+        return TextRecord(_joined(words, extra.get("spaces"), source.where), extra, source.where)
     text = extra.pop("text", None)
     if not isinstance(text, str):
         keys = ", ".join(list(source.record)[:20])
@@ -69,7 +69,11 @@ def _text_record(source: SourceRecord, columns: ColumnNames) -> TextRecord:
     return TextRecord(text, extra, source.where)
 
 
-def _joined(words: Any, where: str) -> str:
+def _joined(words: Any, spaces: Any, where: str) -> str:
     if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
         raise DataError(where, f"the words must be a list of strings, found {str(words)[:80]}")
-    return " ".join(words)
+    if not isinstance(spaces, list) or len(spaces) != len(words):
+        return " ".join(words)
+    return "".join(f"{word} " if space else word for word, space in zip(words, spaces, strict=True)).rstrip(
+        " "
+    )

@@ -34,7 +34,11 @@ class LogitsRequest:
 
 
 def encode_examples(encoder: TextEncoder, spec: TaskSpec, examples: Sequence[Example]) -> list[Encoded]:
-    """Encode examples with the words of their task. Raises TaskSpecError if the task's `split` raises an error."""
+    """Encode the texts of examples. For a task on words, each text is encoded with its words.
+
+    If an example does not have its words, the task's `split` finds them. Raises TaskSpecError if `split` raises an
+    error.
+    """
     spans = []
     for example in examples:
         with calling(spec, "split", example.where):
@@ -73,8 +77,8 @@ def compute_logits(
 ) -> list[np.ndarray]:
     """Return the logits of each request, (units, labels) float32, in the order of `requests`.
 
-    Requests for all adapters share batches. Requests with the same text share the layers that their adapters do not
-    change.
+    A unit is what the task labels: a word or a whole text. Requests for all adapters share batches. Requests with
+    the same text share the layers that their adapters do not change.
     batch_tokens: largest number of tokens of a batch; a longer text is a batch of its own.
     advance: called after each batch with its number of requests.
     Raises TaskSpecError if a head raises an error or returns logits of another shape.
@@ -137,7 +141,10 @@ def _rows_logits(
 
 
 def _entries(trunk: Trunk, rows: Sequence[_Row], most: int) -> list[LayerEntry]:
-    """Return the entries of `rows`, which are sorted by `first`. Below its entries, each text runs once."""
+    """Return the layer entries of `rows`, one for each value of `first`. `rows` must be sorted by `first`.
+
+    The layers below an entry compute each text only once, for all its rows.
+    """
     entries: list[LayerEntry] = []
     states: dict[int, Tensor] = {}
     below = 0
@@ -154,7 +161,10 @@ def _entries(trunk: Trunk, rows: Sequence[_Row], most: int) -> list[LayerEntry]:
 
 
 def _entry(rows: Sequence[_Row], states: Mapping[int, Tensor]) -> LayerEntry:
-    """Return the entry of `rows`; states: (tokens, width) of each text by its number."""
+    """Return the layer entry of `rows`, which all have the same `first`.
+
+    states: the hidden states (tokens, width) of each text, by its number.
+    """
     texts = {row.text: row.encoded for row in rows}
     starts = dict(zip(texts, accumulate((own.tokens for own in texts.values()), initial=0), strict=False))
     source = [np.arange(start := starts[row.text], start + row.encoded.tokens) for row in rows]

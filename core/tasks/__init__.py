@@ -6,6 +6,7 @@ A plugin imports from here at its top: `from onetrunk.core.tasks import Example,
 
 from __future__ import annotations
 
+from onetrunk.core.tasks.entities import Entity, checked_entities
 from onetrunk.core.tasks.hookspecs import CommandSpec, EpochEvent, StepEvent, hookimpl
 from onetrunk.core.tasks.losses import cross_entropy, total_weight
 from onetrunk.core.tasks.prediction import Prediction
@@ -27,13 +28,14 @@ from onetrunk.core.tasks.spec import (
     TaskSpec,
     label_faults,
 )
-from onetrunk.core.tasks.text_tasks import best_index, label_index, labelled_text, make_text_head
+from onetrunk.core.tasks.text_tasks import best_index, label_index, label_name, labelled_text, make_text_head
 from onetrunk.core.tasks.word_splitter import split_words
 
 __all__ = [
     "DEFAULT_PROBE",
     "IGNORE",
     "CommandSpec",
+    "Entity",
     "EpochEvent",
     "Example",
     "HeadContext",
@@ -51,10 +53,12 @@ __all__ = [
     "Targets",
     "TaskSpec",
     "best_index",
+    "checked_entities",
     "cross_entropy",
     "hookimpl",
     "label_faults",
     "label_index",
+    "label_name",
     "labelled_text",
     "make_text_head",
     "split_words",

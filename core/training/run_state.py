@@ -188,7 +188,7 @@ class TrainingRun(Generic[TrainableT]):
 
     def _end_epoch(self) -> None:
         self._training_seconds += time.monotonic() - self._epoch_begun
-        if not self.trainable.is_finite():  # after the last step no loss is computed that would show it
+        if not self.trainable.is_finite():  # the next loss would show it, but the last step has no next loss
             raise self._diverged(self._steps_done)
         logits = self.trainable.logits(self.dev)
         if not all(np.isfinite(rows).all() for rows in logits):  # products of large finite weights overflow

@@ -144,7 +144,8 @@ def test_no_entity_is_lost_and_each_covers_its_characters(record: dict[str, Any]
     [
         ({}, r"expected a list under 'words' or a string under 'text'; the record has \[\]"),
         ({"words": "Ada", "tags": ["O"]}, "expected a list of strings under 'words', found Ada"),
-        ({"words": ["Ada"], "tags": [0]}, r"expected a list of strings under 'tags', found \[0\]"),
+        ({"words": ["Ada"], "tags": [0]}, "the tags are integers; give their names in order with --labels"),
+        ({"words": ["Ada"], "tags": [0.5]}, r"expected a list of strings under 'tags', found \[0.5\]"),
         ({"words": ["Ada", "x"], "tags": ["O"]}, "expected one tag per word, found 1 tags for 2 words"),
         ({"words": ["Ada", ""]}, "word 2 is ''"),
         ({"words": ["\u00a0"]}, "word 1 is '\\\\xa0'; expected at least one visible character"),

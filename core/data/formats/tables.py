@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Literal
 
 from onetrunk.core.data.columns import is_usual_header
 from onetrunk.core.data.formats.base import Source
 from onetrunk.core.data.lines import NumberedLine
-from onetrunk.core.data.notes import NoteTally
 from onetrunk.core.errors import DataError, UsageError
 from onetrunk.core.tasks import Record
 
@@ -40,7 +40,6 @@ def read_table(source: Source, *, delimiter: str) -> Iterator[tuple[int, Record]
     delimiter = _delimiter(source, sample, delimiter)
     table = _Table(source, delimiter, quoted=_is_quoted(source, delimiter))
     yield from table.records()
-    source.notes += table.tally.notes(source.name)
 
 
 @dataclass(slots=True)
@@ -50,7 +49,6 @@ class _Table:
     source: Source
     delimiter: str
     quoted: bool
-    tally: NoteTally = field(default_factory=NoteTally)
     header: list[str] = field(default_factory=list)
     index: bool = False  # whether the first column has no name
     line: NumberedLine = (0, "")  # the last one that was parsed
@@ -75,7 +73,7 @@ class _Table:
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield (line number where the row starts, cells) for the header and each row that is not blank."""
-        quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
         reader = csv.reader(self._texts(), delimiter=self.delimiter, quoting=quoting, strict=True)
         before: int | None = None  # the number of the last line of the row before
         try:
@@ -121,26 +119,26 @@ class _Table:
     def _cells(self, where: str, row: list[str]) -> list[str] | None:
         """Return the cells below the names of the header, None for a row that is left out with a note."""
         if not any(row) and len(row) > 1 and '"' not in self.line[1]:
-            self.tally.add("blank-rows", "rows of empty cells are left out", where)
+            self.source.tally.add("blank-rows", "rows of empty cells are left out", where)
             return None
         cells = row[1:] if self.index else row
         width = len(self.header)
         if len(cells) != width and not (len(cells) > width and not any(cells[width:])):
             raise DataError(where, self._wrong_width(row))
         if len(cells) > width:
-            self.tally.add(
+            self.source.tally.add(
                 "empty-columns", "rows end with empty cells without a column, which are left out", where
             )
         cells = cells[:width]
         if cells == self.header:
-            self.tally.add("repeated-headers", "rows repeat the header and are left out", where)
+            self.source.tally.add("repeated-headers", "rows repeat the header and are left out", where)
             return None
         if not self.started and is_usual_header(cells) and not is_usual_header(self.header):
             raise DataError(where, f"is a second header ({', '.join(cells)}); remove the lines above it")
         self.started = True
         if not self.quoted and any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells):
             message = "rows have cells in quotation marks, which are read as text; --quoting csv removes them"
-            self.tally.add("quotation-marks", message, where)
+            self.source.tally.add("quotation-marks", message, where)
         return cells
 
     def _wrong_width(self, row: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Call batching in a gateway: concurrent requests for the same adapter share one call of a replica."""
+"""Call batching in a gateway: concurrent requests for the same adapter share one call to a replica."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _Requests: TypeAlias = dict[object, Sequence[TextRequest]]
 
 
 class CallBatcher(Generic[_Outcome]):
-    """Collects requests by the key of their first adapter, and makes one call of a replica for each group.
+    """Collects the requests that have the same first adapter, and makes one call to a replica for all of them.
+
+    A key identifies the version of that adapter (`NameEntry.key`).
 
     Belongs to one event loop.
 
@@ -40,7 +42,8 @@ class CallBatcher(Generic[_Outcome]):
         group = key, wait
         if group not in self._open:
             new: _Requests = {}
-            # In a context of its own: in the caller's context, Ray would end the call with the caller's request.
+            # In a context of its own: in the caller's context, Ray would end the call when the caller's request
+            # ends.
             self._open[group] = new, asyncio.create_task(self._run(group, new), context=Context())
         requests, task = self._open[group]
         request = object()

@@ -73,7 +73,7 @@ class NameService:
 
         Loads of one name run one after the other. A load that fails changes nothing.
 
-        epoch: the epoch of the caller's table.
+        epoch: that of the caller's table: the id of the name service process that made it (`NameTable.epoch`).
         Returns the new table and the version that was replaced, or the error. Returns None and changes nothing if
         the table of this process has another epoch: the caller then receives that table and calls again.
         """
@@ -90,8 +90,8 @@ class NameService:
     async def remove(self, epoch: str, name: str) -> NameTable | UnknownName | None:
         """Take `name` out of service. Returns the new table, or the error.
 
-        epoch: the epoch of the caller's table. If the table of this process has another one, returns None and
-            changes nothing.
+        epoch: that of the caller's table, as for `put`. If the table of this process has another one, returns None
+            and changes nothing.
         """
         async with self._locks.setdefault(name, asyncio.Lock()):
             if epoch != self._table.epoch:

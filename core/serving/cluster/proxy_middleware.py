@@ -10,7 +10,7 @@ from onetrunk.core.serving.http.sockets import is_loopback
 
 _ID_HEADER = b"x-request-id"
 _MAX_ID = 100
-"""Maximum number of characters that are kept of a request id, which a client may choose."""
+"""Maximum number of characters of a request id. Clients can choose the id; what is longer is cut off."""
 
 
 class ProxyMiddleware:

@@ -168,7 +168,11 @@ class LoadRequest(_Request, json_schema_extra=_example({"ref": "org/ner@v2"})):
 
 
 class QueueStatus(BaseModel):
-    """The queue. `texts`: number of texts that are not in a batch yet. `tokens`: accepted, but not answered yet."""
+    """The queue.
+
+    `texts`: number of texts that are not in a batch yet. `tokens`: number of tokens of all texts that are accepted,
+    but not answered yet.
+    """
 
     texts: int
     tokens: int

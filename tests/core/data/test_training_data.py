@@ -59,7 +59,7 @@ def test_a_table_without_the_column_of_labels_is_told_by_its_header(
     file.write_text("text,kind\na,x\nb,y\n")
     with pytest.raises(
         DataError,
-        match=r"check the header \(text, kind\): the record has no label; name its column with --label-column, or",
+        match=r"check the header \(text, kind\): the record has no label\nname its column with --label-column, or",
     ):
         read_train_data(sentiment, Splits(file))
 

@@ -19,7 +19,6 @@ from onetrunk.adapters.format.artifact import read_artifact
 from onetrunk.adapters.store.store import Store
 from onetrunk.core.backbones.backbone import Backbone, fingerprint
 from onetrunk.core.data.dataset import Dataset, content_sha256
-from onetrunk.core.data.splits import Splits
 from onetrunk.core.data.training_data import TrainData
 from onetrunk.core.errors import DataError, TrainingDiverged, UsageError
 from onetrunk.core.inference.adapter_io import load_adapter
@@ -98,6 +97,7 @@ def train_from_file(backbone: str, rows: str, store: str) -> str:
 
     from onetrunk.adapters.store.store import Store
     from onetrunk.core.backbones.backbone import Backbone
+    from onetrunk.core.data.splits import Splits
     from onetrunk.core.data.training_data import read_train_data
     from onetrunk.core.plugin_system.host import PluginHost
     from onetrunk.core.training.pipeline import TrainJob, train_adapter
@@ -185,6 +185,7 @@ def test_finite_weights_with_infinite_logits_are_refused(
 
 
 def test_dev_data_without_any_label_are_refused_before_training(tmp_path: Path) -> None:
+    from onetrunk.core.data.splits import Splits
     from onetrunk.core.data.training_data import read_train_data
     from onetrunk.core.plugin_system.host import PluginHost
 
