@@ -16,12 +16,12 @@ from onetrunk.core.data.formats.jsonl import json_values, read_json, read_jsonl
 from onetrunk.core.data.formats.plain import read_fasttext, read_text
 from onetrunk.core.data.formats.python_objects import object_records
 from onetrunk.core.data.formats.rasa import read_rasa
+from onetrunk.core.data.formats.sniffing import format_of_lines, is_conllu, refuse_other_format
 from onetrunk.core.data.formats.spacy import read_docbin
 from onetrunk.core.data.formats.tables import read_table
 from onetrunk.core.data.lines import DataSource, check_file, is_stream
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
-from onetrunk.core.data.sniffing import format_of_lines, is_conllu, refuse_other_format
 from onetrunk.core.errors import DataError, UsageError
 from onetrunk.core.tasks import Labels, Record
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from onetrunk.core.data.columns import ColumnNames
+from onetrunk.core.data.formats.tag_schemes import FileTags
 from onetrunk.core.data.lines import DataSource, source_name
 from onetrunk.core.data.notes import Note, NoteTally
 from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.data.readers import SourceRecord
-from onetrunk.core.data.tag_schemes import FileTags
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Example, Level, Record
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from onetrunk.core.data.formats.base import Source
+from onetrunk.core.data.formats.tag_schemes import FileTags
 from onetrunk.core.data.lines import NumberedLine
-from onetrunk.core.data.tag_schemes import FileTags
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Record
 from onetrunk.core.tasks.iob2 import TAGS_EXPECTED, is_tag, to_iob2

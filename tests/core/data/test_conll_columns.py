@@ -9,9 +9,11 @@ import pytest
 
 from onetrunk.core.data.formats.base import Source
 from onetrunk.core.data.formats.conll import looks_like_conll, read_conll
+from onetrunk.core.data.formats.tag_schemes import FileTags
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import ReadOptions
-from onetrunk.core.data.tag_schemes import FileTags
+from onetrunk.core.data.readers import read_records
+from onetrunk.core.data.texts import load_unlabelled
 from onetrunk.core.errors import DataError
 
 GERMEVAL = (
@@ -164,3 +166,24 @@ def test_no_line_is_read_that_is_not_needed_to_tell_conll() -> None:
 def test_a_file_of_many_sentences_without_entities_is_read(tmp_path: Path) -> None:
     sentences, notes = read("a\tO\nb\tO\n\n" * 3000)
     assert (len(sentences), notes) == (3000, [])
+
+
+CONLLU = (
+    "# text = hi Ada\n1\thi\t_\tINTJ\t_\t_\t0\troot\t_\t_\n"
+    "2\tAda\t_\tPROPN\t_\t_\t1\tdep\t_\tNER=B-PER|SpaceAfter=No\n"
+)
+
+
+@pytest.mark.parametrize("name", ["a.conll", "a.txt"])
+def test_a_file_with_the_columns_of_conllu_is_read_as_conllu_with_a_note(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(CONLLU)
+    notes: list[Note] = []
+    (source,) = read_records(tmp_path / name, notes=notes)
+    assert (source.record["words"], source.record["tags"]) == (["hi", "Ada"], ["O", "B-PER"])
+    assert "read as CoNLL-U" in notes[0].message
+
+
+def test_predict_joins_the_words_of_conllu_with_their_spaces(tmp_path: Path) -> None:
+    (tmp_path / "a.conllu").write_text(CONLLU.replace("_\t_\n2", "_\tSpaceAfter=No\n2"))
+    (record,) = load_unlabelled(tmp_path / "a.conllu")
+    assert record.text == "hiAda"

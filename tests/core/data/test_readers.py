@@ -194,7 +194,7 @@ def test_a_pipe_with_a_suffix_is_read_as_what_it_says(tmp_path: Path) -> None:
 
 
 def test_an_empty_device_has_no_records() -> None:
-    with pytest.raises(DataError, match=f"{os.devnull}: has no records"):
+    with pytest.raises(DataError, match=f"{os.devnull}: is empty"):
         list(read_records(os.devnull))
 
 

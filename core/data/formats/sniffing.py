@@ -26,6 +26,7 @@ _NAMES = {
     "csv": "CSV, by its header",
     "tsv": "TSV, by its header",
     "conll": "CoNLL (words and tags), by its first sentence",
+    "conllu": "CoNLL-U, by its columns",
     "fasttext": "a file of fastText, by its first label",
     "text": "one text a line, without labels",
 }
@@ -60,7 +61,14 @@ def refuse_other_format(source: Source, expected: str) -> None:
 
 
 def is_conllu(source: Source) -> bool:
-    """Return whether a CoNLL file has the columns of CoNLL-U and no `--columns`; if so, note it."""
+    """Return whether a CoNLL file has the columns of CoNLL-U and there is no `--columns`; if so, note it."""
+    if source.options.columns or not _has_conllu_columns(source):
+        return False
+    source.note("format", f"read as {_NAMES['conllu']}; --format conll reads other columns")
+    return True
+
+
+def _has_conllu_columns(source: Source) -> bool:
     lines = source.lines()
     seen: list[NumberedLine] = []
     found = False
@@ -71,10 +79,7 @@ def is_conllu(source: Source) -> bool:
             found = len(cells) in _CONLLU_COLUMNS and _FIRST_ID.fullmatch(cells[0]) is not None
             break
     source.numbered = chain(seen, lines)
-    if found and not source.options.columns:
-        source.note("format", "read as CoNLL-U, by its columns; --format conll reads other columns")
-        return True
-    return False
+    return found
 
 
 def _found(source: Source, head: str, texts: bool) -> str:
@@ -88,6 +93,8 @@ def _found(source: Source, head: str, texts: bool) -> str:
             return kind
     if head.startswith(FASTTEXT_MARK):
         return "fasttext"
+    if _has_conllu_columns(source):
+        return "conllu"
     return "conll" if _is_conll(source) else "text"
 
 
