@@ -46,7 +46,12 @@ _BINARY = {
     rb"\x89HDF": "an HDF5 file; export its table as CSV",
     rb".{257}ustar": "a tar archive; extract it first",
 }
-_WORKBOOK = re.compile(rb"\[Content_Types\]\.xml|xl/")
+_ZIPPED = {
+    b"xl/": "an Excel workbook (.xlsx); save it as CSV UTF-8",
+    b"word/": "a Word document (.docx); save its text as UTF-8",
+    b"opendocument": "an OpenDocument file; save it as CSV or text",
+}
+"""Documents that are zip archives, by a part of their first bytes."""
 
 
 def source_name(path: DataSource) -> str:
@@ -158,8 +163,8 @@ def _unzipped(name: str, head: bytes, stream: Any) -> Iterator[bytes]:
 def _refuse_binary(name: str, block: bytes) -> None:
     for mark, what in _BINARY.items():
         if re.match(mark, block, re.DOTALL):
-            if what.startswith("a zip") and _WORKBOOK.search(block):
-                what = "an Excel workbook (.xlsx); save it as CSV UTF-8"
+            if block.startswith(b"PK"):
+                what = next((name for part, name in _ZIPPED.items() if part in block), what)
             raise DataError(name, f"is not a text file: this is {what}")
 
 

@@ -85,8 +85,9 @@ class ColumnNames:
             if self.level is None:
                 del changed[key]
             if self._given(role) is None:
-                option = f"--{role}-column" if role in _USUAL else "the name of the column"
-                message = f"rows have their {role} in {key!r}; {option} names another one"
+                message = f"rows have their {role} in {key!r}"
+                if role in _USUAL:
+                    message += f"; --{role}-column names another one"
                 self._tally.add("columns", message, where)
         return changed
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from onetrunk.core.data.byte_blocks import read_blocks
 from onetrunk.core.data.formats.arrow import read_arrow, read_parquet
 from onetrunk.core.data.formats.base import Reader, Source
 from onetrunk.core.data.formats.conll import read_conll
@@ -19,7 +20,7 @@ from onetrunk.core.data.formats.rasa import read_rasa
 from onetrunk.core.data.formats.sniffing import format_of_lines, is_conllu, refuse_other_format
 from onetrunk.core.data.formats.spacy import read_docbin
 from onetrunk.core.data.formats.tables import read_table
-from onetrunk.core.data.lines import DataSource, check_file, is_stream
+from onetrunk.core.data.lines import DataSource, is_stream
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.errors import DataError, UsageError
@@ -138,7 +139,7 @@ def _format_of(path: str | Path) -> str | None:
     if suffix not in SUFFIXES:
         if is_stream(path):
             return None
-        check_file(path)
+        next(read_blocks(path), b"")  # a file that cannot be read, or is of a known binary format, is named
         what = f"has the unknown suffix {suffix!r}" if suffix else "has no suffix"
         raise DataError(str(path), f"{what}; expected one of {', '.join(SUFFIXES)}; text files also with .gz")
     return SUFFIXES[suffix]

@@ -23,13 +23,11 @@ MAX_LABELS = 100_000
 _TAGS = ("tags", "ner_tags")
 _NO_LABEL = "-1"  # as GLUE and `datasets` write it, for the rows of a test set without labels
 _ODD = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffd]|&(?:[a-zA-Z]{2,8}|#[0-9]{1,6});|\\\\[nrt]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffd]|[ÂÃ][\x80-\xbf]|â€|&(?:[a-zA-Z]{2,8}|#[0-9]{1,6});|\\\\[nrt]"
 )
 _MANY = 0.05
 """The share of texts from which on escapes are noted: they may well be meant in a few."""
-_CONTROL = (
-    "texts have control characters or replacement characters (U+FFFD), which look like errors of encoding"
-)
+_CONTROL = "texts have control characters, U+FFFD or pairs such as Ã¼, which look like errors of encoding"
 _ESCAPED = "texts have HTML entities such as &amp;, or \\n as two characters, which are read as they are"
 
 
@@ -47,7 +45,7 @@ class TextChecks:
         found = _ODD.search(text)
         if not found:
             return
-        if len(found[0]) == 1:
+        if found[0][0] not in "&\\":
             self._control.add("control-characters", _CONTROL, where)
         else:
             self._escaped.add("escaped-characters", _ESCAPED, where)

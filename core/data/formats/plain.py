@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from onetrunk.core.data.formats.base import Source
@@ -10,6 +11,7 @@ from onetrunk.core.tasks import JSONObject, Record
 
 FASTTEXT_MARK = "__label__"
 """What a label begins with in files of fastText."""
+_LABEL = re.compile(rf"{FASTTEXT_MARK}(\S+)\s*")
 
 
 def read_text(source: Source) -> Iterator[tuple[int, Record]]:
@@ -29,10 +31,9 @@ def read_fasttext(source: Source) -> Iterator[tuple[int, Record]]:
         if not rest:
             continue
         labels = []
-        while rest.startswith(FASTTEXT_MARK):
-            label, _, rest = rest.partition(" ")
-            labels.append(label.removeprefix(FASTTEXT_MARK))
-            rest = rest.lstrip()
+        while found := _LABEL.match(rest):
+            labels.append(found[1])
+            rest = rest[found.end() :]
         if not labels:
             expected = f"expected {FASTTEXT_MARK}NAME and a text, as in the first line"
             raise DataError(f"{source.name}:{number}", f"has no label; {expected}; or --format text")

@@ -170,6 +170,8 @@ def test_more_than_a_hundred_thousand_labels_are_refused(tmp_path: Path) -> None
         ("a\ufeffb", "control-characters"),
         ("a\x07b", "control-characters"),
         ("caf\ufffd", "control-characters"),
+        ("sch\u00c3\u00b6n", "control-characters"),
+        ("it\u00e2\u20ac\u2122s", "control-characters"),
         ("fish &amp; chips", "escaped-characters"),
         ("it&#39;s", "escaped-characters"),
         ("one\\ntwo", "escaped-characters"),
@@ -252,7 +254,7 @@ def test_training_and_prediction_read_a_txt_file_alike(tmp_path: Path) -> None:
 
 
 def test_labels_of_fasttext_are_read(tmp_path: Path) -> None:
-    dataset = load(write(tmp_path / "a.txt", "__label__pos very nice\n__label__neg  bad\n"))
+    dataset = load(write(tmp_path / "a.txt", "__label__pos very nice\n__label__neg\tbad\n"))
     assert pairs(dataset) == [("very nice", "pos"), ("bad", "neg")]
     assert [note.kind for note in dataset.notes] == ["format"]
 

@@ -154,7 +154,11 @@ def test_byte_order_marks_of_files_that_were_joined_are_removed_with_a_note(tmp_
 @pytest.mark.parametrize(
     ("raw", "what"),
     [
-        (b"PK\x03\x04\x14\0\x06\0[Content_Types].xml", "an Excel workbook \\(.xlsx\\); save it as CSV"),
+        (
+            b"PK\x03\x04\x14\0\x06\0[Content_Types].xml\0xl/workbook.xml",
+            "an Excel workbook \\(.xlsx\\); save it as CSV",
+        ),
+        (b"PK\x03\x04\x14\0\x06\0[Content_Types].xml\0word/document.xml", "a Word document"),
         (b"PK\x03\x04\x14\0\x06\0a.csv", "a zip archive; extract it"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "an Excel workbook \\(.xls\\)"),
         (b"PAR1\x15\x04", "a Parquet file; give it the suffix .parquet"),
@@ -164,5 +168,6 @@ def test_byte_order_marks_of_files_that_were_joined_are_removed_with_a_note(tmp_
     ],
 )
 def test_a_binary_file_is_refused_by_name(tmp_path: Path, raw: bytes, what: str) -> None:
-    with pytest.raises(DataError, match=rf"a\.csv: is not a text file: this is {what}"):
-        read(tmp_path / "a.csv", raw)
+    for name in ("a.csv", "a.xlsx"):
+        with pytest.raises(DataError, match=rf"{name}: is not a text file: this is {what}"):
+            read(tmp_path / name, raw)
