@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, get_args, get_type_hints
 
 import click
 
+from onetrunk.core.data.formats.tables import MAX_CELL
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 
 _HELP = {
-    "format": "Format of the data files, such as label-studio; see docs/data.md.  [default: by suffix or content]",
+    "format": "Format, such as csv, conll, text, label-studio; see docs/data.md.  [default: by suffix or content]",
     "encoding": "Text encoding, such as cp1252 or utf-16.  [default: UTF-8, or a guess with a note]",
     "delimiter": "Delimiter of tables, such as ';'.  [default: by suffix and header]",
-    "quoting": "Quotation marks in tables: csv (they enclose cells), none (they are text), or auto.",
+    "quoting": (
+        "Quotation marks in tables: csv (they enclose cells), none (they are text), or auto: csv for CSV; none for "
+        "TSV, unless the header is enclosed, or the first 1,000 lines can only be read as enclosed cells."
+    ),
     "text_column": "Column or key with the text.  [default: text, or a usual name with a note]",
     "label_column": "Column or key with the label.  [default: label, or a usual name with a note]",
     "labels": "Names of integer labels, in order: O,B-PER,…, a JSON list, or a file (JSON, or a name a line).",
@@ -33,6 +38,7 @@ def reading_options(*names: str) -> Callable[[Callable[..., Any]], Callable[...,
         @wraps(body)
         def command(*arguments: Any, **options: Any) -> Any:
             given = {name: options.pop(name) for name in chosen}
+            csv.field_size_limit(MAX_CELL)  # of the whole process, which the command owns
             return body(*arguments, reading=ReadOptions(**given), **options)
 
         for name in reversed(chosen):

@@ -14,9 +14,10 @@ from onetrunk.core.data.normalize import Normalizer
 from onetrunk.core.data.notes import Note, task_notes
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import read_records
+from onetrunk.core.data.record_checks import RecordChecks
 from onetrunk.core.data.text_forms import LABELS_SHOWN, label_counts, nfc_target
 from onetrunk.core.errors import DataError, PluginError
-from onetrunk.core.tasks import IGNORE, Example, Labels, Targets, TaskSpec
+from onetrunk.core.tasks import IGNORE, Example, Labels, Record, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import calling, notes_on, targets_of
 from onetrunk.core.tasks.unknown_labels import known_targets
 
@@ -35,6 +36,7 @@ class Dataset:
     sha256: the hash of the content of the examples, in hexadecimal, from `content_sha256`.
     columns: the header of a table; () for other formats.
     notes: of the reader, of the checks of the data and of the task.
+    label_hint: what to do if rows have no label; "" if nothing is known.
     """
 
     examples: tuple[Example, ...]
@@ -42,6 +44,7 @@ class Dataset:
     sha256: str
     columns: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
+    label_hint: str = ""
 
 
 @dataclass
@@ -92,26 +95,40 @@ def load_dataset(
     examples: list[Example] = []
     columns: tuple[str, ...] = ()
     notes: list[Note] = []
-    normalizer = Normalizer(path, options, spec.level)
+    normalizer, checks = Normalizer(path, options, spec.level), RecordChecks(path, options, spec.level)
     for number, source in enumerate(read_records(path, options, notes), 1):
         columns = source.columns
         if number % _STEP == 0:
             advance(_STEP)
         try:
+            source = checks.prepare(source)
             record = normalizer.normalize(source.record, source.where, source.class_names)
-            with calling(spec, "read", source.where, passing=(ValueError,)):
-                example = spec.read(record)
-            examples.append(replace(example, target=nfc_target(example.target), where=source.where))
+            examples.append(_example(spec, checks, record, source.where))
         except ValueError as fault:
             faults.add(source.where, str(fault))
         else:
             normalizer.observe(record, examples[-1])
+            checks.observe(examples[-1])
     name = source_name(path)
-    faults.hint = normalizer.hint()
+    faults.hint = normalizer.hint() or checks.hint(faults.shown[0][1] if faults.shown else "")
     faults.raise_any(name, len(examples) + faults.count, columns)
-    notes += normalizer.notes(name)
+    notes += checks.notes() + normalizer.notes(name)
     notes += task_notes(notes_on(spec, examples), name)
-    return Dataset(tuple(examples), name, content_sha256(examples), columns, tuple(notes))
+    label_hint = checks.hint("no label")
+    return Dataset(tuple(examples), name, content_sha256(examples), columns, tuple(notes), label_hint)
+
+
+def _example(spec: TaskSpec, checks: RecordChecks, record: Record, where: str) -> Example:
+    """Read a record. If the task rejects it, read it with prefixes for its tags, if they have none."""
+    with calling(spec, "read", where, passing=(ValueError,)):
+        try:
+            example = spec.read(record)
+        except ValueError:
+            changed = checks.with_prefixes(record, where)
+            if changed is None:
+                raise
+            example = spec.read(changed)
+    return replace(example, target=nfc_target(example.target), where=where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +218,8 @@ def _targets(
         before = targets or before
         if missing:
             unknown[index] = missing
+    if any("no label" in message for _, message in faults.shown):
+        faults.hint = dataset.label_hint
     faults.raise_any(dataset.source, len(dataset.examples), dataset.columns)
     return CheckedTargets(tuple(found), unknown)
 

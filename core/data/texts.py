@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-from onetrunk.core.data.lines import DataSource, is_stream, read_lines, source_name
+from onetrunk.core.data.columns import ColumnNames
+from onetrunk.core.data.lines import STDIN, DataSource, source_name
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
-from onetrunk.core.data.readers import SUFFIXES, SourceRecord, read_records, split_suffix
+from onetrunk.core.data.readers import SourceRecord, read_records
+from onetrunk.core.data.record_checks import TextChecks
 from onetrunk.core.errors import DataError
+
+_WORDS = ("words", "tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +32,48 @@ def load_unlabelled(
 ) -> Iterator[TextRecord]:
     """Yield the texts of a file, or of Python objects, one at a time.
 
-    The format `text` has one text per line; an empty line is an empty text. It is the default for `.txt`, standard
-    input, and a pipe without a known suffix. Other files are read by `read_records`; each record needs a `text`.
+    The format `text` has one text per line; an empty line is an empty text. It is what a `.txt` file, standard
+    input, and a pipe without a known suffix hold, unless their first lines show another format, see
+    `format_of_lines`; a terminal always gives texts. Other files are read by `read_records`; each record needs a
+    `text`, or a list under `words` or `tokens`, which are joined by spaces, or as `spaces` says, and
+    kept in `extra`.
     Raises, on iteration, the exceptions of `read_records`, and DataError for a record without a text.
     """
-    if not isinstance(path, str | Path):
-        return (_text_record(source) for source in read_records(path, options, notes))
-    _, suffix = split_suffix(Path(path).name)
-    plain = suffix == ".txt" or (suffix not in SUFFIXES and is_stream(path))
-    if options.format == "text" or (options.format is None and plain):
-        return _plain_texts(path)
-    return (_text_record(source) for source in read_records(path, options, notes))
+    notes = [] if notes is None else notes
+    if options.format is None and path == STDIN and sys.stdin.isatty():
+        options = replace(options, format="text")
+    columns, checks = ColumnNames(options, None), TextChecks()
+    for source in read_records(path, options, notes, texts=True):
+        found = _text_record(source, columns)
+        checks.observe(found.text, found.where)
+        yield found
+    name = source_name(path)
+    notes += columns.notes(name) + checks.notes(name)
 
 
-def _plain_texts(path: str | Path) -> Iterator[TextRecord]:
-    name, number = source_name(path), 0
-    for number, line in read_lines(path):
-        yield TextRecord(line.removesuffix("\n").removesuffix("\r"), {}, f"{name}:{number}")
-    if not number:
-        raise DataError(name, "is empty; expected one text per line")
-
-
-def _text_record(source: SourceRecord) -> TextRecord:
-    extra = dict(source.record)
+def _text_record(source: SourceRecord, columns: ColumnNames) -> TextRecord:
+    try:
+        extra = dict(source.record if source.exported else columns.apply(source.record, source.where))
+    except ValueError as fault:
+        raise DataError(source.where, str(fault)) from fault
+    words = next((extra[key] for key in _WORDS if extra.get(key) is not None), None)
+    if extra.get("text") is None and words is not None:
+        extra.pop("text", None)
+        return TextRecord(_joined(words, extra.get("spaces"), source.where), extra, source.where)
     text = extra.pop("text", None)
     if not isinstance(text, str):
-        keys = ", ".join(source.record)
-        raise DataError(source.where, f'"text" must be a string; the record has: {keys or "nothing"}')
+        keys = ", ".join(list(source.record)[:20])
+        message = f'"text" must be a string; the record has: {keys or "nothing"}'
+        hint = columns.hint(message.replace('"', "'"), table=bool(source.columns))
+        raise DataError(source.where, f"{message}; {hint}" if hint else message)
     return TextRecord(text, extra, source.where)
+
+
+def _joined(words: Any, spaces: Any, where: str) -> str:
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        raise DataError(where, f"the words must be a list of strings, found {str(words)[:80]}")
+    if not isinstance(spaces, list) or len(spaces) != len(words):
+        return " ".join(words)
+    return "".join(f"{word} " if space else word for word, space in zip(words, spaces, strict=True)).rstrip(
+        " "
+    )

@@ -5,22 +5,55 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from onetrunk.core.tasks.spec import JSONObject
 
 if TYPE_CHECKING:
     import numpy as np
 
-TAGS_EXPECTED = "O, B-TYPE or I-TYPE (IOB1, IOB2), or also E-, S- (BIOES), L-, U- (BILOU)"
+TAGS_EXPECTED = (
+    "O, B-TYPE or I-TYPE (IOB1, IOB2), or also E-, S- (BIOES), L-, U- (BILOU), M-, W- (BMES, BMEWO)"
+)
 
-_STARTS = frozenset("BSU")
-_CLOSES = frozenset("ESLU")
-_PREFIXES = frozenset("BIESLU")
+ONE_TYPE = "ENTITY"
+"""The type of entities whose tags are `B`, `I` and `O` alone."""
+
+TagScheme: TypeAlias = Literal["prefixed", "letters", "types"]
+"""How a file writes tags: `B-person`; `B` for the only type; `person`, where equal tags in a row are one entity."""
+
+_STARTS = frozenset("BSUW")
+_CLOSES = frozenset("ESLUW")
+_PREFIXES = frozenset("BIESLUMW")
+
+
+def scheme_of(tag: str) -> TagScheme | None:
+    """Return the scheme of one tag; None for `O`. A tag of the letters B, I, E, S, L, U, M, W can also be a type.
+
+    Raises ValueError for what is not a tag.
+    """
+    if tag == "O":
+        return None
+    if is_tag(tag):
+        return "prefixed"
+    if tag in _PREFIXES:
+        return "letters"
+    if not tag.strip() or tag in ("o", "-", "_") or tag.partition("-")[0] in {*_PREFIXES, "O", ""}:
+        raise ValueError(f"{tag!r} is not a tag; expected {TAGS_EXPECTED}")
+    return "types"
+
+
+def with_prefixes(tags: Sequence[str], scheme: TagScheme) -> list[str]:
+    """Return the tags of one sentence with a prefix and a type, as `to_iob2` reads them."""
+    if scheme == "letters":
+        return [tag if tag == "O" else f"{tag}-{ONE_TYPE}" for tag in tags]
+    if scheme == "types":
+        return [tag if tag == "O" else f"I-{tag}" for tag in tags]
+    return list(tags)
 
 
 def is_tag(value: object) -> bool:
-    """Return whether `value` is `O` or a tag of IOB, BIOES or BILOU with a type, such as `B-person`."""
+    """Return whether `value` is `O` or a tag of IOB, BIOES, BILOU or BMES with a type, such as `B-person`."""
     if not isinstance(value, str):
         return False
     prefix, dash, kind = value.partition("-")
@@ -28,11 +61,12 @@ def is_tag(value: object) -> bool:
 
 
 def to_iob2(tags: Sequence[str]) -> list[str]:
-    """Convert the tags of one sentence from IOB1, IOB2, BIOES or BILOU to IOB2.
+    """Convert the tags of one sentence from IOB1, IOB2, BIOES, BILOU, BMES or BMEWO to IOB2.
 
-    The rule is the same for all schemes. `B-`, `S-` and `U-` begin an entity. `I-`, `E-` and `L-` continue the
-    entity of the word before if it has the same type and did not end with `E-`, `L-`, `S-` or `U-`; otherwise they
-    begin an entity. A word that begins an entity gets `B-`; a word that continues an entity gets `I-`.
+    The rule is the same for all schemes. `B-`, `S-`, `U-` and `W-` begin an entity. `I-`, `M-`, `E-` and `L-`
+    continue the entity of the word before if it has the same type and did not end with `E-`, `L-`, `S-`, `U-` or
+    `W-`; otherwise they begin an entity. A word that begins an entity gets `B-`; a word that continues an entity
+    gets `I-`.
     Raises ValueError for any other tag.
     """
     result: list[str] = []

@@ -62,3 +62,35 @@ def test_texts_of_parquet_are_predicted(run: Any, backbone: Path, tmp_path: Path
     assert done.exit_code == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [each["text"] for each in found] == [row["text"] for row in rows]
+
+
+def test_what_was_guessed_about_a_table_is_noted_and_read_alike_by_all_commands(
+    run: Any, backbone: Path, tmp_path: Path
+) -> None:
+    rows = [("schön", "gut") if at % 2 else ("mäßig", "schlecht") for at in range(20)]
+    path = tmp_path / "train.csv"
+    path.write_bytes(("Text;Klasse;Intent\r\n" + "".join(f"{a};x;{b}\r\n" for a, b in rows)).encode("cp1252"))
+    done = run("train", "intent", "--train", path, "--backbone", backbone, *FAST, "--json")
+    assert done.exit_code == 0, done.stderr
+    notes = json.loads(done.stdout)["notes"]
+    assert [each["kind"] for each in notes][:4] == ["encoding", "delimiter", "columns", "columns"]
+    assert f"note: {path}: is not UTF-8; read as cp1252" in done.stderr
+    predicted = run("predict", "intent", "--backbone", backbone, "--input", path, "--json")
+    assert [json.loads(line)["text"] for line in predicted.stdout.splitlines()] == [text for text, _ in rows]
+    assert "rows have their text in 'Text'" in predicted.stderr
+
+
+def test_cells_beyond_the_limit_of_the_csv_module_are_read(run: Any, backbone: Path, tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("text,label,notes\n" + "".join(f"a {at},{at % 2},{'x' * 140_000}\n" for at in range(10)))
+    done = run("train", "intent", "--train", path, "--backbone", backbone, *FAST)
+    assert done.exit_code == 0, done.stderr
+
+
+def test_conll_in_a_txt_file_is_predicted_as_sentences(run: Any, backbone: Path, tmp_path: Path) -> None:
+    path = tmp_path / "train.txt"
+    path.write_text("Ada B-PER\nsings O\n\n" * 20)
+    assert run("train", "ner", "--train", path, "--backbone", backbone, *FAST).exit_code == 0
+    done = run("predict", "ner", "--backbone", backbone, "--input", path, "--json")
+    assert {json.loads(line)["text"] for line in done.stdout.splitlines()} == {"Ada sings"}
+    assert f"note: {path}: read as CoNLL (words and tags), by its first sentence" in done.stderr

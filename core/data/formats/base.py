@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from onetrunk.core.data.lines import (
+    MAX_LINE,
     DataSource,
     NumberedLine,
     check_file,
@@ -33,6 +34,8 @@ class Source:
     in_rows: whether readers number rows, as the file has no lines.
     class_names: the names of integer labels by column, if the file lists them.
     tally: of what a reader leaves out.
+    longest: the largest number of characters in a line.
+    exported: whether a tool wrote the file, so that the options for columns are about its keys.
     """
 
     path: DataSource
@@ -42,6 +45,8 @@ class Source:
     in_rows: bool = False
     class_names: Mapping[str, Labels] = field(default_factory=dict)
     tally: NoteTally = field(default_factory=NoteTally)
+    longest: int = MAX_LINE
+    exported: bool = False
 
     @property
     def name(self) -> str:
@@ -67,7 +72,7 @@ class Source:
         if not isinstance(self.path, str | Path):
             raise DataError(self.name, "this format is one of files; give the name of a file")
         if self.numbered is None:
-            self.numbered = read_lines(self.path)
+            self.numbered = read_lines(self.path, self.options.encoding, self.notes, self.longest)
         return self.numbered
 
     def first_line(self) -> str:

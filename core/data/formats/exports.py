@@ -55,6 +55,7 @@ def detected(source: Source, values: Iterator[NumberedValue]) -> Iterator[tuple[
 
 def records_of(source: Source, name: str, values: Iterator[NumberedValue]) -> Iterator[tuple[int, Record]]:
     """Yield the records of the tool `name`. Raises DataError, with the place, for a value that it cannot read."""
+    source.exported = True
     pairs = values if name == "spacy" else only_objects(source, values)
     for number, value in pairs:
         where = source.place(number)

@@ -44,12 +44,13 @@ def test_a_wrong_header_is_one_fault_with_what_was_found_and_what_was_expected(
     with pytest.raises(DataError, match="17 rows have the same fault") as caught:
         load_dataset(TOPIC, path)
     header, fault = "check the header (txt, label)", "no 'text'; the record has txt, label"
-    assert caught.value.lines == (f"{path}: all 17 rows have the same fault; {header}: {fault}",)
+    remedy = "name its column with --text-column, or add a header such as text,label"
+    assert caught.value.lines == (f"{path}: all 17 rows have the same fault; {header}: {fault}", remedy)
 
 
 def test_a_label_column_that_every_row_lacks_is_one_fault(tmp_path: Path) -> None:
-    dataset = load_dataset(TOPIC, write(tmp_path / "a.csv", "text,class\n" + "x,a\n" * 17))
-    with pytest.raises(DataError, match=r"header \(text, class\): unknown label None; known: a$"):
+    dataset = load_dataset(TOPIC, write(tmp_path / "a.csv", "text,kind\n" + "x,a\n" * 17))
+    with pytest.raises(DataError, match=r"header \(text, kind\): unknown label None; known: a$"):
         check_targets(TOPIC, dataset, ("a",))
 
 
@@ -62,7 +63,7 @@ def test_faults_of_a_table_are_listed_unless_all_rows_have_the_same_one(tmp_path
 
 
 def test_a_table_of_one_faulty_row_has_the_fault_at_its_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.csv:2: no 'text'; the record has txt$"):
+    with pytest.raises(DataError, match=r"a\.csv:2: no 'text'; the record has txt\nname its column"):
         load_dataset(TOPIC, write(tmp_path / "a.csv", "txt\nx\n"))
 
 

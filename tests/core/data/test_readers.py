@@ -138,7 +138,7 @@ def test_other_unicode_line_separators_do_not_end_a_line(tmp_path: Path) -> None
         ("\nlabel,text\nx,a\n", "stdin:3", {"label": "x", "text": "a"}),
         ('"text"\tlabel\na\tx\n', "stdin:2", {"text": "a", "label": "x"}),
         ("text\tO\nAda\tB-p\n", "stdin:1", {"words": ["text", "Ada"], "tags": ["O", "B-p"]}),
-        ("[ O\n", "stdin:1", {"words": ["["], "tags": ["O"]}),
+        ("[ O\n] O\n", "stdin:1", {"words": ["[", "]"], "tags": ["O", "O"]}),
     ],
 )
 def test_the_first_line_tells_the_format_of_stdin(content: str, where: str, record: object) -> None:
@@ -194,7 +194,7 @@ def test_a_pipe_with_a_suffix_is_read_as_what_it_says(tmp_path: Path) -> None:
 
 
 def test_an_empty_device_has_no_records() -> None:
-    with pytest.raises(DataError, match=f"{os.devnull}: has no records"):
+    with pytest.raises(DataError, match=f"{os.devnull}: is empty"):
         list(read_records(os.devnull))
 
 
@@ -250,8 +250,6 @@ def test_half_a_gzip_file_on_stdin_is_told() -> None:
         ("a.csv", "text\na\rb\n", r"a\.csv:2: cannot be parsed as a row"),
         ("a.conll", "\n\n", r"a\.conll: has no records"),
         ("a.csv", "text\na\0\n", r"a\.csv:2: byte 2 is NUL"),
-        ("a.jsonl", b'{"a": 1}\n{"a": "\xe9"}\n', r"a\.jsonl:2: byte 8 \(0xe9\) is not UTF-8"),
-        ("a.csv", "text\nhi\n".encode("utf-16"), r"a\.csv:1: byte 1 is 0xff: this is UTF-16"),
         (
             "a.xlsx",
             "x",

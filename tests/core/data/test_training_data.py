@@ -66,9 +66,11 @@ def test_a_table_without_the_column_of_labels_is_told_by_its_header(
     sentiment: TaskSpec, tmp_path: Path
 ) -> None:
     file = tmp_path / "train.csv"
-    file.write_text("text,class\na,x\nb,y\n")
+    file.write_text("text,kind\na,x\nb,y\n")
     with pytest.raises(
-        DataError, match=r"check the header \(text, class\): the record has no label; add one"
+        DataError,
+        match=r"check the header \(text, kind\): the record has no label; add one.*\n"
+        "name its column with --label-column, or",
     ):
         read_train_data(sentiment, Splits(file))
 

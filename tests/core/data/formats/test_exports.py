@@ -373,6 +373,8 @@ def test_every_format_has_a_name_for_the_option() -> None:
         "csv",
         "tsv",
         "conll",
+        "text",
+        "fasttext",
         "conllu",
         "parquet",
         "arrow",
