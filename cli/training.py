@@ -91,8 +91,16 @@ def train_job(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResul
     with TrainingProgress({job.name: host.task(job.task).primary}) as progress:
         job = replace(job, callback=TrainingCallback(progress.step, progress.epoch))
         if job.settings.method == "full":
-            return train_full(host, job, backbone)
-        return train_adapter(host, Store(), job, backbone)
+            result = train_full(host, job, backbone)
+        else:
+            result = train_adapter(host, Store(), job, backbone)
+    print_new_notes(job, result)
+    return result
+
+
+def print_new_notes(job: TrainJob, result: TrainResult, prefix: str = "") -> None:
+    """Print the notes of `result` that are not on the data as it was read; `prepare_job` printed those."""
+    print_notes((note for note in result.notes if note not in job.data.notes), prefix)
 
 
 def record_of(result: TrainResult, seconds: float) -> dict[str, Any]:

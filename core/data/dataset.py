@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onetrunk.core.data.lines import source_name
-from onetrunk.core.data.notes import Note
+from onetrunk.core.data.notes import Note, task_notes
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import read_records
 from onetrunk.core.errors import DataError, PluginError
@@ -86,7 +86,7 @@ def load_dataset(spec: TaskSpec, path: str | Path, options: ReadOptions = AS_WRI
             faults.add(source.where, str(fault))
     name = source_name(path)
     faults.raise_any(name, len(examples) + faults.count, columns)
-    notes += [Note("task", text, name) for text in notes_on(spec, examples)]
+    notes += task_notes(notes_on(spec, examples), name)
     return Dataset(tuple(examples), name, content_sha256(examples), columns, tuple(notes))
 
 
@@ -108,15 +108,20 @@ def check_any_missing(spec: TaskSpec, dataset: Dataset) -> None:
 
 
 def content_sha256(examples: Sequence[Example]) -> str:
-    """Return the sha256 (hexadecimal) of text, words and target of all examples, in order.
+    """Return the sha256 (hexadecimal) of text, words, target and spans of all examples, in order.
 
     It does not depend on the file and its format, on tuples or lists in a target, and on the order of a set.
     Raises PluginError for a target that contains anything but strings, numbers, None, sequences, sets and mappings.
     """
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(canonical([example.text, example.words, example.target]).encode("ascii") + b"\n")
+        digest.update(canonical(_content(example)).encode("ascii") + b"\n")
     return digest.hexdigest()
+
+
+def _content(example: Example) -> list[object]:
+    own: list[object] = [example.text, example.words, example.target]
+    return [*own, example.spans] if example.spans else own
 
 
 def _targets(spec: TaskSpec, dataset: Dataset, examples: Sequence[Example], labels: Labels) -> list[Targets]:

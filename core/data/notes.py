@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from onetrunk.core.tasks import JSONObject
+from onetrunk.core.tasks import JSONObject, TaskNote
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +32,8 @@ class Note:
     def to_json(self) -> JSONObject:
         """Return all fields."""
         return asdict(self)
+
+
+def task_notes(notes: Iterable[TaskNote], source: str) -> list[Note]:
+    """Return the notes of a task on the data set `source`."""
+    return [Note(each.kind, each.message, source, each.count, each.where) for each in notes]

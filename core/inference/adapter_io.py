@@ -110,6 +110,15 @@ def load_adapter(
     lora, weights = _weights(ref, artifact, backbone)
     task_type = artifact.adapter_config.get("task_type")
     manifest = artifact.manifest
+    splitter = manifest.word_splitter or ""
+    task, spec = spec, spec.with_splitter(splitter) or spec
+    if spec.splitter != splitter:
+        known = ", ".join(map(repr, [task.splitter, *task.older_splits]))
+        raise AdapterRejected(
+            ref,
+            f"it was trained with the word splitter {splitter!r}, task {task.name!r} has {known}; upgrade the "
+            "package of the task",
+        )
     head = build_head(spec, backbone, manifest.labels, manifest.pooling or "cls", fresh=False)
     if (own := HeadFormat.of(head).stored_type) != task_type:
         raise AdapterRejected(

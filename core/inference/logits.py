@@ -34,12 +34,23 @@ class LogitsRequest:
 
 
 def encode_examples(encoder: TextEncoder, spec: TaskSpec, examples: Sequence[Example]) -> list[Encoded]:
-    """Encode examples with the words of their task. Raises TaskSpecError if the task's `split` raises an error."""
+    """Encode examples with the words of their task. Raises TaskSpecError if the task's `split` raises an error.
+
+    The task gets the examples of `with_encoded_words` together with the logits.
+    """
     spans = []
     for example in examples:
         with calling(spec, "split", example.where):
-            spans.append(spec.spans(example))
-    return encoder.encode([example.text for example in examples], spans)
+            spans.append(spec.finest_words(example))
+    return encoder.encode([example.text for example in examples], spans, join=spec.flexible_words)
+
+
+def with_encoded_words(
+    spec: TaskSpec, examples: Sequence[Example], encoded: Sequence[Encoded]
+) -> tuple[Example, ...]:
+    """Return the examples with the words that get logits."""
+    pairs = zip(examples, encoded, strict=True)
+    return tuple(spec.with_words(example, own.spans) for example, own in pairs)
 
 
 def ignore(count: int) -> None:

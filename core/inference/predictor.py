@@ -14,14 +14,17 @@ from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.data.dataset import Dataset, check_targets
+from onetrunk.core.data.notes import Note
 from onetrunk.core.errors import PredictionFailed, TaskSpecError, UsageError
 from onetrunk.core.inference.adapter import Adapter
+from onetrunk.core.inference.encoded_notes import notes_on_encoded
 from onetrunk.core.inference.logits import (
     BATCH_TOKENS,
     LogitsRequest,
     compute_logits,
     encode_examples,
     ignore,
+    with_encoded_words,
 )
 from onetrunk.core.inference.registry import AdapterRegistry, Resolve
 from onetrunk.core.plugin_system.host import PluginHost
@@ -143,12 +146,23 @@ class OneTrunk:
         *,
         batch_tokens: int = BATCH_TOKENS,
         advance: Callable[[int], None] = ignore,
+        notes: list[Note] | None = None,
     ) -> JSONObject:
-        """Return the metrics of a loaded adapter on `dataset`. Raises DataError for a label that it lacks."""
+        """Return the metrics of a loaded adapter on `dataset`.
+
+        notes: gets what the words of the task and the tokens of the backbone cannot express of the data.
+        Raises DataError for a label that the adapter lacks.
+        """
         with self.registry.in_use([reference]) as (adapter,):
-            check_targets(adapter.spec, dataset, adapter.labels)
-            logits = self.logits(dataset.examples, adapter, batch_tokens, advance)
-        return json_of(adapter.spec, "evaluate", dataset.examples, logits, adapter.labels, adapter.settings)
+            spec = adapter.spec
+            check_targets(spec, dataset, adapter.labels)
+            encoded = encode_examples(self.encoder, spec, dataset.examples)
+            examples = with_encoded_words(spec, dataset.examples, encoded)
+            requests = [LogitsRequest(each, 0) for each in encoded]
+            logits = compute_logits(self.trunk, [adapter], requests, batch_tokens, advance)
+        if notes is not None:
+            notes += notes_on_encoded(spec, examples, encoded, dataset.source)
+        return json_of(spec, "evaluate", examples, logits, adapter.labels, adapter.settings)
 
     def logits(
         self,
@@ -177,8 +191,10 @@ class OneTrunk:
             for i, (text, tokens) in enumerate(zip(texts, tokenised, strict=True)):
                 with _on_text(adapter, "split", before + i, text):
                     example = adapter.spec.unlabelled(text)
-                    requests.append(LogitsRequest(self.encoder.arrange(tokens, example.words), slot))
-                examples[-1].append(example)
+                join = adapter.spec.flexible_words
+                encoded = self.encoder.arrange(tokens, example.words, join=join)
+                requests.append(LogitsRequest(encoded, slot))
+                examples[-1].append(adapter.spec.with_words(example, encoded.spans))
         logits = compute_logits(self.trunk, adapters, requests, batch_tokens)
         for i, text in enumerate(texts):
             answers = []

@@ -6,6 +6,7 @@ A plugin imports from here at its top: `from onetrunk.core.tasks import Example,
 
 from __future__ import annotations
 
+from onetrunk.core.tasks.entities import Entity, checked_entities
 from onetrunk.core.tasks.hookspecs import CommandSpec, EpochEvent, StepEvent, hookimpl
 from onetrunk.core.tasks.losses import cross_entropy, total_weight
 from onetrunk.core.tasks.prediction import Prediction
@@ -24,6 +25,7 @@ from onetrunk.core.tasks.spec import (
     Rows,
     Span,
     Targets,
+    TaskNote,
     TaskSpec,
     label_faults,
 )
@@ -34,6 +36,7 @@ __all__ = [
     "DEFAULT_PROBE",
     "IGNORE",
     "CommandSpec",
+    "Entity",
     "EpochEvent",
     "Example",
     "HeadContext",
@@ -49,8 +52,10 @@ __all__ = [
     "Span",
     "StepEvent",
     "Targets",
+    "TaskNote",
     "TaskSpec",
     "best_index",
+    "checked_entities",
     "cross_entropy",
     "hookimpl",
     "label_faults",

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any
+from typing import Any, Literal
 
 import pluggy
 
 from onetrunk.adapters.format import strict_json
 from onetrunk.core import errors
 from onetrunk.core.errors import OneTrunkError, TaskSpecError
-from onetrunk.core.tasks.spec import Example, JSONObject, Labels, Targets, TaskSpec
+from onetrunk.core.tasks.spec import Example, JSONObject, Labels, Targets, TaskNote, TaskSpec
 
 _LARGEST = 3.4028234e38
 """The largest float32, the type of float targets."""
@@ -102,15 +102,21 @@ def _number(value: object) -> int | float:
     raise ValueError(f"the target {value!r} is neither an integer of 64 bits nor a finite float")
 
 
-def notes_on(spec: TaskSpec, examples: Sequence[Example]) -> tuple[str, ...]:
-    """Return the task's notes on a data set. Raises TaskSpecError unless they are strings."""
-    if spec.notes is None:
+def notes_on(
+    spec: TaskSpec, examples: Sequence[Example], name: Literal["notes", "encoded_notes"] = "notes"
+) -> tuple[TaskNote, ...]:
+    """Return the task's notes on a data set; a string becomes a note of the kind `task`.
+
+    name: the function of the task. Raises TaskSpecError unless it returns strings and TaskNotes.
+    """
+    function = getattr(spec, name)
+    if function is None:
         return ()
-    with calling(spec, "notes"):
-        notes = tuple(spec.notes(examples))
-    if odd := [note for note in notes if not isinstance(note, str)]:
-        raise TaskSpecError(spec.name, [f"notes returns {odd[0]!r}, expected strings"])
-    return notes
+    with calling(spec, name):
+        notes = tuple(function(examples))
+    if odd := [note for note in notes if not isinstance(note, str | TaskNote)]:
+        raise TaskSpecError(spec.name, [f"{name} returns {odd[0]!r}, expected strings or TaskNotes"])
+    return tuple(TaskNote("task", note) if isinstance(note, str) else note for note in notes)
 
 
 def reason(error: BaseException, location: str) -> str:

@@ -9,8 +9,10 @@ import torch
 
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.tokenization import Encoded
+from onetrunk.core.data.notes import Note
 from onetrunk.core.errors import DataError
-from onetrunk.core.inference.logits import encode_examples
+from onetrunk.core.inference.encoded_notes import notes_on_encoded
+from onetrunk.core.inference.logits import encode_examples, with_encoded_words
 from onetrunk.core.tasks import Example, Labels, Targets, TaskSpec
 from onetrunk.core.tasks.guarded_calls import targets_of
 
@@ -19,13 +21,16 @@ from onetrunk.core.tasks.guarded_calls import targets_of
 class EncodedDataset:
     """The examples of one split (train, dev or test).
 
+    examples: with the words that get logits.
     encoded: the token ids of each example.
     targets: the targets of each example. The targets of all examples are integers, or all are floats.
+    notes: on what the words and the tokens of the backbone cannot express.
     """
 
     examples: tuple[Example, ...]
     encoded: tuple[Encoded, ...]
     targets: tuple[Targets, ...]
+    notes: tuple[Note, ...] = ()
 
     @property
     def tokens(self) -> list[int]:
@@ -40,13 +45,15 @@ class EncodedDataset:
 
 
 def encode_dataset(
-    spec: TaskSpec, backbone: Backbone, examples: Sequence[Example], labels: Labels
+    spec: TaskSpec, backbone: Backbone, examples: Sequence[Example], labels: Labels, source: str = ""
 ) -> EncodedDataset:
     """Tokenize the texts of `examples` and compute their targets.
 
+    source: the name of the data set, for notes.
     Raises DataError, with file and line, for an invalid target; TaskSpecError if the code of the task fails.
     """
     encoded = encode_examples(backbone.encoder, spec, examples)
+    examples = with_encoded_words(spec, examples, encoded)
     targets: list[Targets] = []
     before: Targets = ()
     for example in examples:
@@ -55,4 +62,5 @@ def encode_dataset(
         except ValueError as fault:
             raise DataError(example.where, str(fault)) from fault
         before = targets[-1] or before
-    return EncodedDataset(tuple(examples), tuple(encoded), tuple(targets))
+    notes = notes_on_encoded(spec, examples, encoded, source)
+    return EncodedDataset(tuple(examples), tuple(encoded), tuple(targets), tuple(notes))

@@ -104,4 +104,5 @@ def train_full(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResu
         with model.randomness.as_global():
             loss.backward()
         run.advance(float(loss.detach()))
-    return replace(result_of(run.result(), splits, backbone), notes=job.data.notes)
+    result = result_of(run.result(), splits, backbone)
+    return replace(result, notes=(*job.data.notes, *result.notes))

@@ -142,6 +142,7 @@ class _PreparedJob:
         if job.start is not None:
             artifact = job.start.read()  # loaded in float32, because a trunk in bf16 would round the weights
             start = load_adapter(job.start.ref, artifact, spec, backbone, trunk_of(backbone, torch.float32))
+            spec = start.spec  # with the word splitter that the adapter was trained with
             settings = _inherit(settings, start)
         settings = replace(settings, targets=settings.adapted_modules(backbone.family.layout.modules))
         self._splits = encode_splits(spec, backbone, job.data)
@@ -160,7 +161,10 @@ class _PreparedJob:
         manifest = replace(
             bare_manifest(self._host, adapter, self._backbone, result.trained),
             method="head" if settings.method == "head" else "lora",
-            data={split: data_record(dataset) for split, dataset in job.data.splits.items()},
+            data={
+                split: data_record(dataset, self._splits[split].notes)
+                for split, dataset in job.data.splits.items()
+            },
             metrics=dict(result.metrics),
             training={**settings.to_json(), "best_epoch": run.best_epoch, "seconds": round(run.seconds, 1)},
             parent=None if job.start is None else job.start.ref,
@@ -174,7 +178,7 @@ class _PreparedJob:
             history=run.history,
         )
         size = sum(file.stat().st_size for file in stored.path.glob("*.safetensors"))
-        return replace(result, stored=stored, bytes=size, notes=job.data.notes)
+        return replace(result, stored=stored, bytes=size, notes=(*job.data.notes, *result.notes))
 
 
 def with_plugins(callback: TrainingCallback, host: PluginHost) -> TrainingCallback:
@@ -200,7 +204,7 @@ def check_trainable(backbone: Backbone) -> None:
 def encode_splits(spec: TaskSpec, backbone: Backbone, data: TrainData) -> dict[str, EncodedDataset]:
     """Return the encoded splits of `data` by name. Raises the errors of `encode_dataset`."""
     return {
-        split: encode_dataset(spec, backbone, dataset.examples, data.labels)
+        split: encode_dataset(spec, backbone, dataset.examples, data.labels, dataset.source)
         for split, dataset in data.splits.items()
     }
 
@@ -212,7 +216,9 @@ def result_of(run: FinishedRun[Any], splits: Mapping[str, EncodedDataset], backb
         metrics["test"] = trainable.evaluate(test, trainable.logits(test), run.dev.decoder)
     trained = trainable.trained_parameters
     loss = float(run.history[run.best_epoch - 1]["loss"])
-    return TrainResult(None, metrics, run.dev.decoder, trained, trained / backbone.parameters, 0, loss, run)
+    notes = tuple(note for dataset in splits.values() for note in dataset.notes)
+    share = trained / backbone.parameters
+    return TrainResult(None, metrics, run.dev.decoder, trained, share, 0, loss, run, notes)
 
 
 def _inherit(settings: TrainSettings, start: Adapter) -> TrainSettings:

@@ -67,9 +67,11 @@ class Executor:
             return TooManyTokens(len(tokens), len(item.held), self._input_tokens)
         for loaded in item.held:
             try:
-                example = loaded.adapter.spec.unlabelled(item.text)
-                item.examples.append(example)
-                item.encoded.append(self._trunk.encoder.arrange(tokens, example.words))
+                spec = loaded.adapter.spec
+                example = spec.unlabelled(item.text)
+                encoded = self._trunk.encoder.arrange(tokens, example.words, join=spec.flexible_words)
+                item.examples.append(spec.with_words(example, encoded.spans))
+                item.encoded.append(encoded)
             except BaseException as error:  # raised by the word splitter of a plugin
                 return _answer_error(loaded.adapter.ref, "split", error)
         return None
