@@ -121,7 +121,7 @@ class DataRecord:
 
     sha256: Sha256
     rows: Whole
-    notes: Strings = ()
+    notes: tuple[Text, ...] = ()
     source: Annotated[str, matching(r"[^/\\]+", "the name of a file without its folder")]
 
 

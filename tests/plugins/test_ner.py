@@ -42,7 +42,7 @@ def found_in(example: Example) -> list[tuple[str, str]]:
 
 def tags_of(example: Example) -> list[str]:
     """The tag of each word, `?` for a word that is left out of the training."""
-    return ["?" if target == IGNORE else LABELS[target] for target in SPEC.targets(example, LABELS)]
+    return ["?" if target == IGNORE else LABELS[int(target)] for target in SPEC.targets(example, LABELS)]
 
 
 def words_of(example: Example) -> list[str]:

@@ -13,7 +13,7 @@ from onetrunk.core.data.splits import Splits
 from onetrunk.core.data.training_data import read_train_data
 from onetrunk.core.errors import DataError, TaskSpecError
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.tasks import Example, TaskSpec
+from onetrunk.core.tasks import Example, TaskNote, TaskSpec
 from onetrunk.core.tasks.guarded_calls import notes_on
 
 
@@ -88,18 +88,18 @@ def test_fixed_labels_that_are_none_are_a_fault_of_the_description(
         replace(sentiment, labels=labels)
 
 
-@pytest.mark.parametrize("part", ["calibrate", "split", "notes"])
+@pytest.mark.parametrize("part", ["calibrate", "split", "notes", "encoded_notes"])
 def test_a_part_that_may_be_missing_may_not_be_anything_else(sentiment: TaskSpec, part: str) -> None:
     odd: dict[str, Any] = {part: "x"}
     with pytest.raises(TaskSpecError, match=f"{part} must be callable or None"):
         replace(sentiment, **odd)
 
 
-def test_the_notes_of_a_task_are_lines(sentiment: TaskSpec) -> None:
+def test_the_notes_of_a_task_are_lines_or_notes_with_a_kind(sentiment: TaskSpec) -> None:
     assert notes_on(sentiment, [Example("a")]) == ()
-    assert notes_on(
-        replace(sentiment, notes=lambda examples: [f"{len(examples)} texts"]), [Example("a")]
-    ) == ("1 texts",)
+    own = TaskNote("few", "1 text", 1, "f:1")
+    noting = replace(sentiment, notes=lambda examples: [f"{len(examples)} texts", own])
+    assert notes_on(noting, [Example("a")]) == (TaskNote("task", "1 texts"), own)
 
 
 @pytest.mark.parametrize(
