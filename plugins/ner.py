@@ -9,7 +9,7 @@ Invalid tags in data are repaired: an I-X that does not continue an entity of ty
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from onetrunk.core.tasks import (
     IGNORE,
@@ -18,116 +18,37 @@ from onetrunk.core.tasks import (
     HeadContext,
     JSONObject,
     Labels,
-    Record,
-    Span,
     TaskNote,
     TaskSpec,
-    checked_entities,
     cross_entropy,
     hookimpl,
     split_words,
 )
-from onetrunk.core.tasks.detokenizer import join_words
-from onetrunk.core.tasks.entities import BYTES_TO_CHARACTERS, entity_list, parse_entity
+from onetrunk.core.tasks.entity_records import TRIMMED, read_entity_record
 from onetrunk.core.tasks.entity_spans import (
     OUTSIDE,
-    count_bytes,
     entities_of,
     entities_of_tags,
     entity_metrics,
     tags_of_entities,
-    trimmed,
 )
-from onetrunk.core.tasks.iob2 import best_iob2, to_iob2
+from onetrunk.core.tasks.iob2 import best_iob2
 from onetrunk.core.tasks.word_splitter import split_words_1
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-_TRIMMED = "trimmed"
-
-
-def read(record: Record) -> Example:
-    """Read a record of one of three forms. Without tags and entities the target is None.
-
-    {"words" or "tokens", "tags" or "ner_tags"}: one tag per word, in a scheme that `to_iob2` converts. The text is
-        that of `join_words`; "spaces" says whether a space follows each word.
-    {"text", "tags"}: one tag per word, where white space separates the words.
-    {"text", "entities": [{"start", "end", "label"}]}: spans in characters. White space and invisible characters at
-        their edges are left out, and `remarks` reports it.
-    The target has the type of each entity, and `spans` its characters.
-    Raises ValueError for other records.
-    """
-    words, tags = _first(record, "words", "tokens"), _first(record, "tags", "ner_tags")
-    text, entities = record.get("text"), record.get("entities")
-    if words is not None:
-        return _read_words(words, tags, record.get("spaces"))
-    if not isinstance(text, str):
-        raise ValueError(
-            f"expected a list under 'words' or a string under 'text'; the record has {sorted(record)}"
-        )
-    if tags is not None:
-        return _read_words(text.split(), tags, None)
-    return Example(text) if entities is None else _read_entities(text, entities)
-
-
-def _first(record: Record, *keys: str) -> Any:
-    return next((record[key] for key in keys if record.get(key) is not None), None)
-
-
-def _read_words(words: Any, tags: Any, spaces: Any) -> Example:
-    _check_strings("words", words)
-    for number, word in enumerate(words, 1):
-        if not word.strip() or len(word.splitlines()) > 1:
-            raise ValueError(
-                f"word {number} is {word!r}; expected at least one visible character, and no line end"
-            )
-    if spaces is not None and not (
-        isinstance(spaces, list | tuple) and all(isinstance(each, bool) for each in spaces)
-    ):
-        raise ValueError(f"expected a list of true and false under 'spaces', found {str(spaces)[:80]}")
-    text, spans = join_words(words, spaces)
-    if tags is None:
-        return Example(text, words=spans)
-    _check_strings("tags", tags)
-    if len(tags) != len(words):
-        raise ValueError(f"expected one tag per word, found {len(tags)} tags for {len(words)} words")
-    found = [entity for entity, _ in entities_of_tags(text, spans, to_iob2(tags))]
-    return _example(text, found, spans)
-
-
-def _example(text: str, entities: Sequence[Entity], words: Sequence[Span] = (), *remarks: str) -> Example:
-    types, spans = tuple(name for *_, name in entities), tuple((start, end) for start, end, _ in entities)
-    return Example(text, types, tuple(words), remarks=remarks, spans=spans)
-
-
-def _check_strings(name: str, values: Any) -> None:
-    if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
-        raise ValueError(f"expected a list of strings under {name!r}, found {str(values)[:80]}")
-
-
-def _read_entities(text: str, records: Any) -> Example:
-    if count_bytes(text, sorted(map(parse_entity, entity_list(records)))):
-        raise ValueError(
-            "the offsets of the entities count bytes of UTF-8, expected characters (Unicode code points); convert "
-            f"them, with {BYTES_TO_CHARACTERS}"
-        )
-    given = checked_entities(text, records)
-    entities = [(*trimmed(text, start, end), name) for start, end, name in given]
-    changed = sum(before != after for before, after in zip(given, entities, strict=True))
-    return _example(text, entities, (), *[_TRIMMED] * changed)
-
 
 def notes(examples: Sequence[Example]) -> list[TaskNote]:
-    """Return notes on entities that `read` trimmed, and on those that plain text hides but given words show."""
+    """Return notes on entities that were trimmed at reading, and on those that only given words show."""
     cut = [len(_hidden(example)) for example in examples]
     return [
         *_counted(
             "entities-trimmed",
             "begin or end with white space or an invisible character, which is left out",
             examples,
-            [example.remarks.count(_TRIMMED) for example in examples],
+            [example.remarks.count(TRIMMED) for example in examples],
         ),
         *_counted(
             "entities-in-given-words",
@@ -275,7 +196,7 @@ SPEC = TaskSpec(
     name="ner",
     summary="named entities, with character offsets",
     level="token",
-    read=read,
+    read=read_entity_record,
     labels=learn_labels,
     targets=targets,
     make_head=make_head,

@@ -62,8 +62,9 @@ def command(
 ) -> None:
     """Train an adapter for TASK and store it as the next version of its name.
 
-    `adapters plugins` lists the tasks. Data files are JSONL, JSON, CSV, TSV or CoNLL. If --train is a folder, its
-    train, dev and test files are used. The adapter is stored only after the whole run has succeeded.
+    `adapters plugins` lists the tasks. Data files are JSONL, JSON, CSV, TSV, CoNLL, or exports of other tools, see
+    docs/data.md. If --train is a folder, its train, dev and test files are used. The adapter is stored only after
+    the whole run has succeeded.
 
     \b
     Example:

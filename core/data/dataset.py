@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from onetrunk.core.data.lines import source_name
+from onetrunk.core.data.lines import DataSource, source_name
+from onetrunk.core.data.normalize import Normalizer
 from onetrunk.core.data.notes import Note, task_notes
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import read_records
@@ -44,6 +44,8 @@ class _Faults:
     shown: list[tuple[str, str]] = field(default_factory=list)
     count: int = 0
     alike: bool = True
+    hint: str | None = None
+    """A remedy for the faults of all rows."""
 
     def add(self, where: str, message: str) -> None:
         self.count += 1
@@ -57,15 +59,15 @@ class _Faults:
         (where, message), *others = self.shown
         if columns and self.alike and self.count == rows > 1:
             header = f"all {rows} rows have the same fault; check the header ({', '.join(columns)})"
-            raise DataError(source, f"{header}: {message}")
+            raise DataError(source, f"{header}: {message}", [self.hint] if self.hint else ())
         also = [f"{place}: {text}" for place, text in others]
         if self.count > len(self.shown):
             also.append(f"… and {self.count - len(self.shown)} more")
-        raise DataError(where, message, also)
+        raise DataError(where, message, [*also, self.hint] if self.hint else also)
 
 
-def load_dataset(spec: TaskSpec, path: str | Path, options: ReadOptions = AS_WRITTEN) -> Dataset:
-    """Read a whole file as examples of the task `spec`.
+def load_dataset(spec: TaskSpec, path: DataSource, options: ReadOptions = AS_WRITTEN) -> Dataset:
+    """Read a whole file, or Python objects, as examples of the task `spec`.
 
     path, options: see `read_records`.
     Raises DataError for a record that breaks the format of the file, and for records that `TaskSpec.read` rejects
@@ -77,15 +79,21 @@ def load_dataset(spec: TaskSpec, path: str | Path, options: ReadOptions = AS_WRI
     examples: list[Example] = []
     columns: tuple[str, ...] = ()
     notes: list[Note] = []
+    normalizer = Normalizer(path, options, spec.level)
     for source in read_records(path, options, notes):
         columns = source.columns
         try:
+            record = normalizer.normalize(source.record, source.where, source.class_names)
             with calling(spec, "read", source.where, passing=(ValueError,)):
-                examples.append(replace(spec.read(source.record), where=source.where))
+                examples.append(replace(spec.read(record), where=source.where))
         except ValueError as fault:
             faults.add(source.where, str(fault))
+        else:
+            normalizer.observe(record, examples[-1])
     name = source_name(path)
+    faults.hint = normalizer.hint()
     faults.raise_any(name, len(examples) + faults.count, columns)
+    notes += normalizer.notes(name)
     notes += task_notes(notes_on(spec, examples), name)
     return Dataset(tuple(examples), name, content_sha256(examples), columns, tuple(notes))
 

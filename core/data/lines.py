@@ -16,12 +16,15 @@ from contextlib import contextmanager
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from onetrunk.core.errors import DataError
 
 STDIN = "-"
 """The path that means standard input."""
+
+DataSource: TypeAlias = str | Path | Iterable[Any]
+"""A file, `-`, or records in Python: mappings, a pandas DataFrame or a `datasets.Dataset`."""
 
 NumberedLine = tuple[int, str]
 """The number of the line, from 1, and its text including the line end."""
@@ -30,13 +33,17 @@ _GZIP_MARK = b"\x1f\x8b"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def source_name(path: str | Path) -> str:
-    """Return the name of `path` for messages: `stdin` for `-`, otherwise the path."""
+def source_name(path: DataSource) -> str:
+    """Return the name of `path` for messages: `stdin` for `-`, the type of Python objects, otherwise the path."""
+    if not isinstance(path, str | Path):
+        return type(path).__name__
     return "stdin" if str(path) == STDIN else str(path)
 
 
-def is_stream(path: str | Path) -> bool:
+def is_stream(path: DataSource) -> bool:
     """Return whether `path` can be read only once: standard input, a device, or a pipe such as that of `<(…)`."""
+    if not isinstance(path, str | Path):
+        return False
     if str(path) == STDIN:
         return True
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from onetrunk.core.tasks import JSONObject, TaskNote
 
@@ -32,6 +32,25 @@ class Note:
     def to_json(self) -> JSONObject:
         """Return all fields."""
         return asdict(self)
+
+
+@dataclass(slots=True)
+class NoteTally:
+    """Counts what records have in common, for one note each. found: count and first place by kind and message."""
+
+    found: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+
+    def add(self, kind: str, message: str, where: str, count: int = 1) -> None:
+        """Count `count` more cases, the first of them at `where`."""
+        before, first = self.found.get((kind, message), (0, where))
+        self.found[kind, message] = before + count, first
+
+    def notes(self, source: str) -> list[Note]:
+        """Return one note a kind and message, such as "relations are ignored: 3"."""
+        return [
+            Note(kind, f"{message}: {count}", source, count, where)
+            for (kind, message), (count, where) in self.found.items()
+        ]
 
 
 def task_notes(notes: Iterable[TaskNote], source: str) -> list[Note]:

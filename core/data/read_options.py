@@ -18,6 +18,8 @@ class ReadOptions:
         `auto` is `csv` for CSV and `none` for TSV.
     text_column, label_column: the columns, or keys, with the text and the label; None takes `text` and `label`, or
         guesses a usual name with a note.
+    labels: the names of labels that the file gives as integers, in the order of the integers, from 0; () takes the
+        names that the file, or a `dataset_info.json` beside it, lists.
     columns: of CoNLL: the number, from 1, of the columns `word` and `tag`.
     offsets: the unit of the offsets of entities: Unicode characters, or UTF-16 code units (JavaScript, Java).
     nested: what to do with entities that overlap: `refuse` the record, or keep the `longest`.
@@ -30,6 +32,7 @@ class ReadOptions:
     quoting: Literal["auto", "csv", "none"] = "auto"
     text_column: str | None = None
     label_column: str | None = None
+    labels: tuple[str, ...] = ()
     columns: Mapping[str, int] = field(default_factory=dict)
     offsets: Literal["characters", "utf16"] = "characters"
     nested: Literal["refuse", "longest"] = "refuse"

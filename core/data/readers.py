@@ -1,22 +1,28 @@
-"""Raw records from JSONL, JSON, CSV, TSV and CoNLL files, with their line numbers."""
+"""Raw records from files of all formats and from Python objects, with their places."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from onetrunk.core.data.formats.arrow import read_arrow, read_parquet
 from onetrunk.core.data.formats.base import Reader, Source
 from onetrunk.core.data.formats.conll import read_conll
-from onetrunk.core.data.formats.jsonl import read_json, read_jsonl
+from onetrunk.core.data.formats.conllu import read_conllu
+from onetrunk.core.data.formats.exports import EXPORTS, detected, export_reader, records_of
+from onetrunk.core.data.formats.jsonl import json_values, read_json, read_jsonl
+from onetrunk.core.data.formats.python_objects import object_records
+from onetrunk.core.data.formats.rasa import read_rasa
+from onetrunk.core.data.formats.spacy import read_docbin
 from onetrunk.core.data.formats.tables import read_table
-from onetrunk.core.data.lines import check_file, is_stream
+from onetrunk.core.data.lines import DataSource, check_file, is_stream
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.errors import DataError, UsageError
-from onetrunk.core.tasks import Record
+from onetrunk.core.tasks import Labels, Record
 from onetrunk.core.tasks.iob2 import is_tag
 
 SUFFIXES = {
@@ -30,11 +36,19 @@ SUFFIXES = {
     ".iob": "conll",
     ".iob2": "conll",
     ".txt": "conll",
+    ".conllu": "conllu",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".md": "rasa",
+    ".yml": "rasa",
+    ".yaml": "rasa",
+    ".spacy": "docbin",
 }
-"""The format of each suffix. `.gz` can follow every suffix."""
+"""The format of each suffix. `.gz` can follow that of a text file."""
 
-_TABLES = ("csv", "tsv")
-_LIST_START = re.compile(r"\s*\[\s*(\{|$)")
+_TABLES = ("csv", "tsv", "parquet", "arrow", "python")
+_LIST_START = re.compile(r"\s*\[\s*(\{|\[\s*\"|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +57,13 @@ class SourceRecord:
 
     where: `file:line`, with the file as the user named it and the first line of the record.
     columns: the header of a table; () for other formats.
+    class_names: the names of integer labels by column, if the file lists them.
     """
 
     record: Record
     where: str
     columns: tuple[str, ...] = ()
+    class_names: Mapping[str, Labels] = field(default_factory=dict)
 
 
 def split_suffix(name: str) -> tuple[str, str]:
@@ -57,29 +73,47 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 
 def read_records(
-    path: str | Path, options: ReadOptions = AS_WRITTEN, notes: list[Note] | None = None
+    path: DataSource, options: ReadOptions = AS_WRITTEN, notes: list[Note] | None = None
 ) -> Iterator[SourceRecord]:
-    """Yield the records of a file, one at a time; `-` reads standard input.
+    """Yield the records of a file or of Python objects, one at a time; `-` reads standard input.
 
-    options: `format` is one of `READERS`: `jsonl` (one object per line, blank lines are skipped), `json` (a list of
-        objects, or JSONL), `csv` and `tsv` (a header, with the quoting of the csv module) or `conll`. By default
-        the suffix of the file decides, see `SUFFIXES`. Standard input and pipes without a suffix are decided by the
-        first line that is not blank: `{` at its beginning means JSONL, `[` or `[{` JSON, a column `text` CSV or
-        TSV, anything else CoNLL.
+    options: `format` is one of `READERS`. By default the suffix of the file decides, see `SUFFIXES`, and for JSON
+        and Python objects the keys of the first records, see `detected`. For standard input and pipes the first
+        line that is not blank decides: `{` means JSONL, `[` or `[{` JSON, a header with a column `text` CSV or TSV,
+        anything else CoNLL.
     notes: notes on the file are appended to this list while it is read.
 
     Raises, on iteration: UsageError for an unknown format; DataError for an unknown suffix, a file that cannot be
     read or has no records, and, with file and line, for a record that breaks the format.
     """
     source = Source(path, options, [] if notes is None else notes)
-    kind = options.format or _format_of(path) or _sniff(source.first_line())
-    if kind not in READERS:
-        raise UsageError(f"unknown format {kind!r}; expected one of {', '.join(READERS)}")
+    kind, records = _records(source)
     record = None
-    for number, record in READERS[kind](source):
-        yield SourceRecord(record, f"{source.name}:{number}", tuple(record) if kind in _TABLES else ())
+    for number, record in records:
+        columns = tuple(record) if kind in _TABLES else ()
+        yield SourceRecord(record, source.place(number), columns, source.class_names)
+    source.notes += source.tally.notes(source.name)
     if record is None:
         raise DataError(source.name, f"has no records; expected at least one ({kind})")
+
+
+def _records(source: Source) -> tuple[str, Iterator[tuple[int, Record]]]:
+    """Return the format of `source` and its numbered records."""
+    kind = source.options.format
+    if not isinstance(source.path, str | Path):
+        values = object_records(source)
+        if kind is not None and kind not in EXPORTS:
+            raise UsageError(
+                f"the format of Python objects is {kind!r}; expected one of {', '.join(EXPORTS)}"
+            )
+        return "python", detected(source, values) if kind is None else records_of(source, kind, values)
+    if kind is None:
+        kind = _format_of(source.path) or _sniff(source.first_line())
+        if kind in ("json", "jsonl"):
+            return kind, detected(source, json_values(source))
+    if kind not in READERS:
+        raise UsageError(f"unknown format {kind!r}; expected one of {', '.join(READERS)}")
+    return kind, READERS[kind](source)
 
 
 def _format_of(path: str | Path) -> str | None:
@@ -90,7 +124,7 @@ def _format_of(path: str | Path) -> str | None:
             return None
         check_file(path)
         what = f"has the unknown suffix {suffix!r}" if suffix else "has no suffix"
-        raise DataError(str(path), f"{what}; expected one of {', '.join(SUFFIXES)}, also with .gz")
+        raise DataError(str(path), f"{what}; expected one of {', '.join(SUFFIXES)}; text files also with .gz")
     return SUFFIXES[suffix]
 
 
@@ -112,5 +146,11 @@ READERS: dict[str, Reader] = {
     "csv": partial(read_table, delimiter=","),
     "tsv": partial(read_table, delimiter="\t"),
     "conll": read_conll,
+    "conllu": read_conllu,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
+    "rasa": read_rasa,
+    "docbin": read_docbin,
+    **{name: export_reader(name) for name in EXPORTS},
 }
 """The readers by the name of their format."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onetrunk.core.data.dataset import Dataset, canonical, content_sha256
+from onetrunk.core.data.lines import DataSource
 from onetrunk.core.data.readers import SUFFIXES, split_suffix
 from onetrunk.core.data.stratified import draw_stratified
 from onetrunk.core.errors import DataError, UsageError
@@ -23,11 +24,11 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The data files of a training run; `dev` and `test` are None if there is no such file."""
+    """The data of a training run, files or Python objects; `dev` and `test` are None if there is no such split."""
 
-    train: str | Path
-    dev: str | Path | None = None
-    test: str | Path | None = None
+    train: DataSource
+    dev: DataSource | None = None
+    test: DataSource | None = None
 
 
 def hold_out(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[Dataset, Dataset]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onetrunk.core.data.lines import is_stream, read_lines, source_name
+from onetrunk.core.data.lines import DataSource, is_stream, read_lines, source_name
 from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import SUFFIXES, SourceRecord, read_records, split_suffix
@@ -24,14 +24,16 @@ class TextRecord:
 
 
 def load_unlabelled(
-    path: str | Path, options: ReadOptions = AS_WRITTEN, notes: list[Note] | None = None
+    path: DataSource, options: ReadOptions = AS_WRITTEN, notes: list[Note] | None = None
 ) -> Iterator[TextRecord]:
-    """Yield the texts of a file, one at a time.
+    """Yield the texts of a file, or of Python objects, one at a time.
 
     The format `text` has one text per line; an empty line is an empty text. It is the default for `.txt`, standard
     input, and a pipe without a known suffix. Other files are read by `read_records`; each record needs a `text`.
     Raises, on iteration, the exceptions of `read_records`, and DataError for a record without a text.
     """
+    if not isinstance(path, str | Path):
+        return (_text_record(source) for source in read_records(path, options, notes))
     _, suffix = split_suffix(Path(path).name)
     plain = suffix == ".txt" or (suffix not in SUFFIXES and is_stream(path))
     if options.format == "text" or (options.format is None and plain):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from onetrunk.core.data.dataset import Dataset, check_any_missing, check_targets, load_dataset
 from onetrunk.core.data.notes import Note
@@ -51,7 +52,8 @@ def read_train_data(
 ) -> TrainData:
     """Read and check all splits.
 
-    files: each is a file, or `-` for standard input; train can also be a folder with train, dev and test files.
+    files: each is a file, `-` for standard input, or Python objects; train can also be a folder with train, dev and
+        test files.
         Without a dev file, a stratified tenth of train is held out.
     seed: of the sample that is held out.
     labels: the labels of the adapter to start from; None to collect labels from train.
@@ -78,10 +80,12 @@ def read_train_data(
 
 def _with_folder(files: Splits) -> Splits:
     """Return `files` with those of the folder `files.train`, if it is one."""
-    if files.train == "-" or not os.path.isdir(files.train):  # unlike Path.is_dir, isdir never raises
+    train = files.train
+    if not isinstance(train, str | Path) or train == "-" or not os.path.isdir(train):  # isdir never raises
         return files
-    found = find_splits(files.train)
-    return Splits(found.train, files.dev or found.dev, files.test or found.test)
+    found = find_splits(train)
+    dev = found.dev if files.dev is None else files.dev
+    return Splits(found.train, dev, found.test if files.test is None else files.test)
 
 
 def _held_out_notes(source: str, train: Dataset, dev: Dataset, seed: int) -> list[Note]:

@@ -29,7 +29,7 @@ from onetrunk.core.tasks.spec import (
     TaskSpec,
     label_faults,
 )
-from onetrunk.core.tasks.text_tasks import best_index, label_index, labelled_text, make_text_head
+from onetrunk.core.tasks.text_tasks import best_index, label_index, label_name, labelled_text, make_text_head
 from onetrunk.core.tasks.word_splitter import split_words
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "hookimpl",
     "label_faults",
     "label_index",
+    "label_name",
     "labelled_text",
     "make_text_head",
     "split_words",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from onetrunk.adapters.errors import first_few
@@ -12,23 +13,47 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)\.0+")
+
+
 def labelled_text(record: Record) -> Example:
     """Read a record {"text": ..., "label": ...}; without a label, the target is None.
 
-    An integer becomes a string, and a bool `true` or `false`. Raises ValueError for a label of another type, an
-    empty label, and a record without a text.
+    A list of one under `label`, or `labels`, is the label. `label_name` says what a bool and a number become.
+    Raises ValueError for a label of another type, an empty label, several labels, and a record without a text.
     """
-    text, label = record.get("text"), record.get("label")
+    text = record.get("text")
+    label = record.get("labels") if record.get("label") is None else record["label"]
     if not isinstance(text, str):
         raise ValueError(f"expected a string under 'text', found {text!r}; the record has {sorted(record)}")
+    if isinstance(label, list | tuple):
+        if len(label) > 1:
+            raise ValueError(
+                f"expected one label, found {len(label)}: {str(label)[:80]}; keep one for each text"
+            )
+        label = label[0] if label else None
     if label is None:
         return Example(text)
-    if not isinstance(label, str | int):
-        raise ValueError(f"expected a string or an integer under 'label', found {label!r}")
-    name = str(label).lower() if isinstance(label, bool) else str(label).strip()
+    name = label_name(label)
     if not name:
         raise ValueError("the label is empty; leave 'label' out if the text has none")
     return Example(text, name)
+
+
+def label_name(label: object) -> str:
+    """Return the name of a label, the same for all file formats.
+
+    true, "true" and "True" are `true`, and 1, 1.0, "1" and "1.0" are `1`. Raises ValueError for other types.
+    """
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    if not isinstance(label, str | int):
+        raise ValueError(f"expected a string or an integer under 'label', found {label!r}")
+    name = str(label).strip()
+    if name.lower() in ("true", "false"):
+        return name.lower()
+    whole = _WHOLE_NUMBER.fullmatch(name)
+    return whole[1] if whole else name
 
 
 def make_text_head(context: HeadContext) -> nn.Module:

@@ -223,7 +223,7 @@ def test_faulty_data_is_an_error_before_anything_is_trained(train: Any, tmp_path
 
 def test_each_faulty_line_is_a_line_of_the_error(train: Any, tmp_path: Path) -> None:
     file = tmp_path / "train.jsonl"
-    file.write_text('{"text": "a\\u001b[2J", "label": ["b"]}\n{"text": 1}\n')
+    file.write_text('{"text": "a\\u001b[2J", "label": ["b", "c"]}\n{"text": 1}\n')
     first, second = train(source=file).stderr.splitlines()
     assert first.startswith(f"error: {file}:1: ")
     assert second.startswith(f"  {file}:2: ")

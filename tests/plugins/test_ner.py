@@ -236,7 +236,7 @@ def test_every_entity_is_learnt_exactly_or_left_out(record: dict[str, Any]) -> N
     [
         ({}, r"expected a list under 'words' or a string under 'text'; the record has \[\]"),
         ({"words": "Ada", "tags": ["O"]}, "expected a list of strings under 'words', found Ada"),
-        ({"words": ["Ada"], "tags": [0]}, r"expected a list of strings under 'tags', found \[0\]"),
+        ({"words": ["Ada"], "tags": [0]}, "the tags are integers; give their names in order with --labels"),
         ({"words": ["Ada"], "spaces": [1]}, r"expected a list of true and false under 'spaces', found \[1\]"),
         (
             {"words": ["Ada", "x"], "spaces": [True]},

@@ -49,7 +49,8 @@ def test_a_label_becomes_a_string_and_may_be_absent(label: object, target: str |
         ({"label": "good"}, "expected a string under 'text', found None"),
         ({"text": 3, "label": "good"}, "expected a string under 'text', found 3"),
         ({"text": "x", "label": 0.5}, "expected a string or an integer under 'label', found 0.5"),
-        ({"text": "x", "label": ["good"]}, "expected a string or an integer under 'label'"),
+        ({"text": "x", "label": ["good", "bad"]}, "expected one label, found 2"),
+        ({"text": "x", "label": {"good": 1}}, "expected a string or an integer under 'label'"),
         ({"text": "x", "label": " "}, "the label is empty"),
     ],
 )
