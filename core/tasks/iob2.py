@@ -48,6 +48,19 @@ def to_iob2(tags: Sequence[str]) -> list[str]:
     return result
 
 
+def iob_begins(tags: Sequence[str]) -> tuple[int, int]:
+    """Return how many entities begin as in IOB1 only, with I-X, and how many as in IOB2 only.
+
+    The second are those that begin with B-X although no entity of the type X stands directly before. Tags with
+    other prefixes than B and I count as none, because their scheme is neither.
+    """
+    if any(tag[:2] not in ("B-", "I-") for tag in tags if tag != "O"):
+        return 0, 0
+    begins = [tag for before, tag in pairwise(["O", *tags]) if tag != "O" and before[2:] != tag[2:]]
+    first = sum(tag.startswith("I-") for tag in begins)
+    return first, len(begins) - first
+
+
 def best_iob2(logits: np.ndarray, labels: Sequence[str]) -> list[str]:
     """Return the most probable valid sequence of tags, one tag per word (Viterbi 1967).
 

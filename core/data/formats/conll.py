@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from onetrunk.core.data.formats.base import Source
 from onetrunk.core.data.lines import NumberedLine
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Record
-from onetrunk.core.tasks.iob2 import TAGS_EXPECTED, is_tag, to_iob2
+from onetrunk.core.tasks.iob2 import TAGS_EXPECTED, iob_begins, is_tag, to_iob2
 
 _DOCSTART = "-DOCSTART-"
 
@@ -27,6 +27,7 @@ def read_conll(source: Source) -> Iterator[tuple[int, Record]]:
     Raises DataError, with file and line, for a wrong number of columns, an empty token and an invalid tag.
     """
     layout: _Layout | None = None
+    begins = _Begins()
     for block in _blocks(source.lines()):
         if layout is None and all(_looks_like_comment(line) for _, line in block):
             continue  # comments at the beginning of the file
@@ -35,8 +36,34 @@ def read_conll(source: Source) -> Iterator[tuple[int, Record]]:
         if not tokens:
             continue
         pairs = [_token(f"{source.name}:{number}", line, layout) for number, line in tokens]
-        record = {"words": [word for word, _ in pairs], "tags": to_iob2([tag for _, tag in pairs])}
-        yield tokens[0][0], record
+        tags = [tag for _, tag in pairs]
+        begins.add(tags, f"{source.name}:{tokens[0][0]}")
+        yield tokens[0][0], {"words": [word for word, _ in pairs], "tags": to_iob2(tags)}
+    begins.note(source)
+
+
+@dataclass(slots=True)
+class _Begins:
+    """Counts, and first places, of entities that begin as in IOB1 only and as in IOB2 only."""
+
+    counts: list[int] = field(default_factory=lambda: [0, 0])
+    first: list[str] = field(default_factory=lambda: ["", ""])
+
+    def add(self, tags: Sequence[str], where: str) -> None:
+        for scheme, count in enumerate(iob_begins(tags)):
+            self.counts[scheme] += count
+            self.first[scheme] = self.first[scheme] or (where if count else "")
+
+    def note(self, source: Source) -> None:
+        if all(self.counts):
+            rarer = self.counts.index(min(self.counts))
+            source.note(
+                "mixed-schemes",
+                f"{self.counts[0]} entities begin with I- (IOB1) and {self.counts[1]} with B- (IOB2); both are read "
+                "as the beginning of an entity",
+                self.counts[rarer],
+                self.first[rarer],
+            )
 
 
 @dataclass(frozen=True, slots=True)
