@@ -14,7 +14,7 @@ from onetrunk.cli.backbones import backbone_for
 from onetrunk.cli.number_format import duration, format_metric
 from onetrunk.cli.output import emit_json, note, printable, say, table
 from onetrunk.cli.progress import TrainingProgress
-from onetrunk.cli.training import parent_adapter, prepare_job, record_of
+from onetrunk.cli.training import parent_adapter, prepare_job, print_new_notes, record_of
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.training.train_plan import Plan, PlannedAdapter, read_plan
@@ -74,6 +74,9 @@ def _train_jobs(host: PluginHost, backbone: Backbone, jobs: dict[int, TrainJob])
                     progress.say(shown[index].name, str(note))
 
         outcomes = train_adapters(host, Store(), shown, backbone, ended)
+    for job, outcome in zip(shown, outcomes, strict=True):
+        if not isinstance(outcome, Exception):
+            print_new_notes(job, outcome, f"{job.name}: ")
     return dict(zip(jobs, outcomes, strict=True))
 
 

@@ -93,11 +93,17 @@ def train_job(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResul
     with TrainingProgress({job.name: host.task(job.task).primary}) as progress:
         job = replace(job, callback=TrainingCallback(progress.step, progress.epoch, progress.note))
         if job.settings.method == "full":
-            return train_full(host, job, backbone)
-        result = train_adapter(host, Store(), job, backbone)
-    shown = len(job.data.notes) + len(result.run.notes)  # the progress printed those of the run
-    print_notes(result.notes[shown:])
+            result = train_full(host, job, backbone)
+        else:
+            result = train_adapter(host, Store(), job, backbone)
+    print_new_notes(job, result)
     return result
+
+
+def print_new_notes(job: TrainJob, result: TrainResult, prefix: str = "") -> None:
+    """Print the notes of `result` that neither `prepare_job` nor the progress of the run has printed."""
+    known = (*job.data.notes, *result.run.notes)
+    print_notes((note for note in result.notes if note not in known), prefix)
 
 
 def previous_metrics(result: TrainResult) -> dict[str, JSONObject]:

@@ -1,160 +1,122 @@
-"""Named entity recognition: spans of words with a type, trained on IOB2 tags or on character spans.
+"""Named entity recognition: spans of characters with a type, trained on IOB2 tags or on character spans.
 
-Each word has one tag, predicted from its first token. `decode` and `evaluate` use the most probable valid tags.
+The model has one tag for each word, predicted from its first token; `decode` and `evaluate` use the most probable
+valid tags. Training, evaluation and prediction use the same words: those of `split_words`, if the tokenizer tells
+them apart. An entity that begins or ends inside a word cannot be learnt, and counts as missed.
 Invalid tags in data are repaired: an I-X that does not continue an entity of type X becomes B-X.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from onetrunk.core.tasks import (
+    IGNORE,
     Entity,
     Example,
     HeadContext,
     JSONObject,
     Labels,
-    Record,
-    Span,
+    TaskNote,
     TaskSpec,
     UnknownLabel,
-    checked_entities,
     cross_entropy,
     hookimpl,
     split_words,
 )
-from onetrunk.core.tasks.iob2 import best_iob2, entity_metrics, to_iob2
+from onetrunk.core.tasks.entity_records import TRIMMED, read_entity_record
+from onetrunk.core.tasks.entity_spans import (
+    OUTSIDE,
+    entities_of,
+    entities_of_tags,
+    entity_metrics,
+    tags_of_entities,
+)
+from onetrunk.core.tasks.iob2 import best_iob2
+from onetrunk.core.tasks.word_splitter import split_words_1
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-OUTSIDE = "O"
 
-
-def read(record: Record) -> Example:
-    """Read a record of one of three forms. Without tags and entities the target is None.
-
-    {"words" or "tokens", "tags" or "ner_tags"}: one tag per word, in a scheme that `to_iob2` converts.
-    {"text", "tags"}: one tag per word, where white space separates the words.
-    {"text", "entities": [{"start", "end", "label"}]}: spans in characters. An entity that begins or ends inside a
-        word is widened to whole words, and `remarks` reports it. If two entities share a word, the word is split at
-        the start of the second entity.
-    Raises ValueError for other records.
-    """
-    words, tags = _first(record, "words", "tokens"), _first(record, "tags", "ner_tags")
-    text, entities = record.get("text"), record.get("entities")
-    if words is not None:
-        return _read_words(words, tags)
-    if not isinstance(text, str):
-        raise ValueError(
-            f"expected a list under 'words' or a string under 'text'; the record has {sorted(record)}"
-        )
-    if tags is not None:
-        return _read_words(text.split(), tags)
-    return Example(text) if entities is None else _read_entities(text, entities)
-
-
-def _first(record: Record, *keys: str) -> Any:
-    return next((record[key] for key in keys if record.get(key) is not None), None)
-
-
-def _read_words(words: Any, tags: Any) -> Example:
-    _check_strings("words", words)
-    for number, word in enumerate(words, 1):
-        if not word.strip() or len(word.splitlines()) > 1:
-            raise ValueError(
-                f"word {number} is {word!r}; expected at least one visible character, and no line end"
-            )
-    ends = accumulate(len(word) + 1 for word in words)
-    spans = tuple((end - 1 - len(word), end - 1) for word, end in zip(words, ends, strict=True))
-    if tags is None:
-        return Example(" ".join(words), words=spans)
-    if isinstance(tags, list | tuple) and any(type(tag) is int for tag in tags):
-        raise ValueError(
-            "the tags are integers; give their names in order with --labels O,B-PER,… or --labels FILE, or put the "
-            "dataset_info.json of the data set beside the file"
-        )
-    _check_strings("tags", tags)
-    if len(tags) != len(words):
-        raise ValueError(f"expected one tag per word, found {len(tags)} tags for {len(words)} words")
-    return Example(" ".join(words), tuple(to_iob2(tags)), spans)
-
-
-def _check_strings(name: str, values: Any) -> None:
-    if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
-        raise ValueError(f"expected a list of strings under {name!r}, found {str(values)[:80]}")
-
-
-def _read_entities(text: str, records: Any) -> Example:
-    entities = checked_entities(text, records)
-    words = split_words(text)
-    cuts = [
-        later[0]
-        for earlier, later in pairwise(entities)
-        if _words_touched(words, *earlier[:2])[1] > _words_touched(words, *later[:2])[0]  # they share a word
-    ]
-    words = tuple(
-        part
-        for start, end in words
-        for part in pairwise([start, *(cut for cut in cuts if start < cut < end), end])
-    )
-    tags = [OUTSIDE] * len(words)
-    remarks: list[str] = []
-    for start, end, label in entities:
-        first, last = _words_touched(words, start, end)
-        tags[first:last] = [f"B-{label}", *[f"I-{label}"] * (last - first - 1)]
-        wide = min(start, words[first][0]), max(end, words[last - 1][1])
-        if wide != (start, end):
-            remarks.append(f"{label} {start}:{end} became {wide[0]}:{wide[1]}, {text[slice(*wide)]!r}")
-    return Example(text, tuple(tags), words, remarks=tuple(remarks))
-
-
-def _words_touched(words: Sequence[Span], start: int, end: int) -> Span:
-    """Return the range, with an exclusive end, of the words that have a character in start:end of the text."""
-    first = bisect_right(words, start, key=lambda word: word[1])
-    return first, bisect_left(words, end, key=lambda word: word[0])
-
-
-def notes(examples: Sequence[Example]) -> list[str]:
-    """Return a note on the number of entities that `read` widened. Metrics compare with the widened spans."""
-    widened = [example for example in examples if example.remarks]
-    if not widened:
-        return []
-    count = sum(len(example.remarks) for example in widened)
-    total = sum(tag.startswith("B-") for example in examples for tag in example.target or ())
-    first = f"{widened[0].where or 'one'}: {widened[0].remarks[0]}"
+def notes(examples: Sequence[Example]) -> list[TaskNote]:
+    """Return notes on entities that were trimmed at reading, and on those that only given words show."""
+    cut = [len(_hidden(example)) for example in examples]
     return [
-        f"{count} of {total} entities were widened to whole words for training and metrics; first: {first}"
+        *_counted(
+            "entities-trimmed",
+            "begin or end with white space or an invisible character, which is left out",
+            examples,
+            [example.remarks.count(TRIMMED) for example in examples],
+        ),
+        *_counted(
+            "entities-in-given-words",
+            "begin or end inside a word of plain text; they can be predicted for given words only",
+            examples,
+            cut,
+        ),
     ]
+
+
+def encoded_notes(examples: Sequence[Example]) -> list[TaskNote]:
+    """Return a note on the entities that begin or end inside a word."""
+    counts = [len(_tagged(example)[1]) for example in examples]
+    why = (
+        "begin or end inside a word, or inside a token of the backbone; they cannot be learnt or predicted, and "
+        "count as missed"
+    )
+    return list(_counted("entities-inside-words", why, examples, counts))
+
+
+def _counted(kind: str, what: str, examples: Sequence[Example], counts: Sequence[int]) -> list[TaskNote]:
+    """Return a note that `what` holds for sum(counts) entities; counts: of each example."""
+    count, every = sum(counts), sum(len(example.spans) for example in examples)
+    first = next((example.where for example, own in zip(examples, counts, strict=True) if own), "")
+    return [TaskNote(kind, f"{count} of {every} entities {what}", count, first)] if count else []
+
+
+def _tagged(example: Example) -> tuple[list[str | None], list[Entity]]:
+    """Return the tag of each word, None for a word with a part of an entity, and the entities cut by words."""
+    entities = entities_of(example.spans, example.target or ())
+    return tags_of_entities(example.text, SPEC.spans(example), entities)
+
+
+def _hidden(example: Example) -> list[Entity]:
+    """Return the entities that the words of plain text cut, if the record has given words."""
+    if not example.words:
+        return []
+    entities = entities_of(example.spans, example.target or ())
+    return tags_of_entities(example.text, split_words(example.text), entities)[1]
 
 
 def learn_labels(examples: Sequence[Example]) -> Labels:
     """Return "O", then B-X and I-X for each type, sorted. Raises ValueError if the data has no entity."""
-    types = sorted({tag[2:] for example in examples for tag in example.target or () if tag != OUTSIDE})
+    types = sorted({name for example in examples for name in example.target or ()})
     if not types:
         raise ValueError("no entity in the training data; expected tags such as B-PER, or 'entities'")
     return (OUTSIDE, *(f"{prefix}-{name}" for name in types for prefix in "BI"))
 
 
 def targets(example: Example, labels: Labels) -> list[int]:
-    """Return the label index of each word. Raises UnknownLabel for an entity type; ValueError without tags."""
+    """Return the label index of each word, `IGNORE` for a word with a part of an entity.
+
+    Raises UnknownLabel for an entity type; ValueError for a missing target.
+    """
     if example.target is None:
         raise ValueError("the record has neither tags nor entities")
     index = {label: i for i, label in enumerate(labels)}
-    for tag in example.target:
-        if tag not in index:
+    for name in example.target:
+        if f"B-{name}" not in index:
             known = [label[2:] for label in labels if label.startswith("B-")]
-            raise UnknownLabel(tag[2:], known, [f"{prefix}-{tag[2:]}" for prefix in "BI"], "entity type")
-    return [index[tag] for tag in example.target]
+            raise UnknownLabel(name, known, [f"{prefix}-{name}" for prefix in "BI"], "entity type")
+    return [IGNORE if tag is None else index[tag] for tag in _tagged(example)[0]]
 
 
 def support(example: Example) -> int:
     """Return the number of entities of `example`."""
-    return sum(tag.startswith("B-") for tag in example.target or ())
+    return len(example.target or ())
 
 
 def make_head(context: HeadContext) -> nn.Module:
@@ -167,7 +129,7 @@ def make_head(context: HeadContext) -> nn.Module:
 def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSONObject) -> JSONObject:
     """Return {"entities": [{"start", "end", "label", "text", "score"}]}, in the order of the text.
 
-    start, end: in characters, with an exclusive end.
+    start, end: in Unicode characters, with an exclusive end.
     score: the mean probability of the tags of the entity over its words.
     logits: (words, labels).
     """
@@ -177,8 +139,7 @@ def decode(example: Example, logits: np.ndarray, labels: Labels, _settings: JSON
     tags = _best_tags(logits, labels, len(words))
     sure = [row[labels.index(tag)] for row, tag in zip(softmax(logits).tolist(), tags, strict=True)]
     found = []
-    for first, last, label in _entities(tags):
-        start, end = words[first][0], words[last - 1][1]
+    for (start, end, label), (first, last) in entities_of_tags(example.text, words, tags):
         score = sum(sure[first:last]) / (last - first)
         found.append(
             {"start": start, "end": end, "label": label, "text": example.text[start:end], "score": score}
@@ -192,35 +153,41 @@ def _best_tags(logits: np.ndarray, labels: Labels, words: int) -> list[str]:
     return best_iob2(logits, labels)
 
 
-def _entities(tags: Sequence[str]) -> Iterator[Entity]:
-    """Yield the entities of valid IOB2 tags; start and end are in words."""
-    for start in (i for i, tag in enumerate(tags) if tag.startswith("B-")):
-        end = start + 1
-        while end < len(tags) and tags[end].startswith("I-"):
-            end += 1
-        yield start, end, tags[start][2:]
-
-
 def evaluate(
     examples: Sequence[Example], logits: Sequence[np.ndarray], labels: Labels, _settings: JSONObject
 ) -> JSONObject:
-    """Return precision, recall and f1 of whole entities, per_type (the same of each type), and token.
+    """Return precision, recall and f1 of whole entities, unreachable, per_type (the same of each type), and token.
 
-    A predicted entity is correct if its words and its type are equal to those of a gold entity: seqeval's strict
-    mode with IOB2, micro average. `token` has metrics of single tags. A metric is None if its denominator is 0:
-    precision without predicted entities, recall without gold entities.
+    A predicted entity is correct if its characters and its type are equal to those of a gold entity: for tagged
+    words, seqeval's strict mode with IOB2, micro average. `unreachable` is the number of gold entities that begin
+    or end inside a word; they count as missed. `token` has metrics of single tags. A metric is None if its
+    denominator is 0: precision without predicted entities, recall without gold entities.
     Raises ValueError unless each example has one row of logits per word.
     """
-    gold = [to_iob2(example.target) for example in examples]
-    predicted = [_best_tags(rows, labels, len(tags)) for tags, rows in zip(gold, logits, strict=True)]
-    return {**entity_metrics(gold, predicted), "token": _token_metrics(gold, predicted)}
+    gold = [entities_of(example.spans, example.target) for example in examples]
+    tagged = [_tagged(example) for example in examples]
+    guessed = [_best_tags(rows, labels, len(tags)) for (tags, _), rows in zip(tagged, logits, strict=True)]
+    predicted = [
+        [entity for entity, _ in entities_of_tags(example.text, SPEC.spans(example), tags)]
+        for example, tags in zip(examples, guessed, strict=True)
+    ]
+    metrics = entity_metrics(gold, predicted)
+    table = metrics.pop("per_type")
+    lost = sum(len(cut) for _, cut in tagged)
+    token = _token_metrics([tags for tags, _ in tagged], guessed)
+    return {**metrics, "unreachable": lost, "per_type": table, "token": token}
 
 
-def _token_metrics(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:
+def _token_metrics(gold: list[list[str | None]], predicted: list[list[str]]) -> JSONObject:
     """Return metrics of single tags. They are higher than those of entities, because parts of entities count."""
     from onetrunk.core.tasks.metrics import precision_recall_f1, ratio
 
-    pairs = [pair for rows in zip(gold, predicted, strict=True) for pair in zip(*rows, strict=True)]
+    pairs = [
+        (tag, guess)
+        for rows in zip(gold, predicted, strict=True)
+        for tag, guess in zip(*rows, strict=True)
+        if tag is not None
+    ]
     right = [tag for tag, guess in pairs if tag == guess]
     without_o = precision_recall_f1(
         sum(tag != OUTSIDE for tag in right),
@@ -235,7 +202,7 @@ SPEC = TaskSpec(
     name="ner",
     summary="named entities, with character offsets",
     level="token",
-    read=read,
+    read=read_entity_record,
     labels=learn_labels,
     targets=targets,
     make_head=make_head,
@@ -244,8 +211,12 @@ SPEC = TaskSpec(
     evaluate=evaluate,
     primary="f1",
     split=split_words,
+    splitter="words-2",
+    older_splits={"": split_words_1},
+    flexible_words=True,
     notes=notes,
     support=support,
+    encoded_notes=encoded_notes,
 )
 
 

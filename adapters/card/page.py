@@ -117,6 +117,7 @@ def _training(facts: CardFacts) -> str:
     for split in in_order(manifest.data, SPLITS):
         data = manifest.data[split]
         lines.append(f"- {split} data: {_rows(data.rows)}, sha256 `{data.sha256[:16]}…`")
+        lines += [f"  - {plain(note)}" for note in data.notes]
     if manifest.parent:
         lines.append(f"- continues the training of {code(manifest.parent)}")
     parts = ["\n".join(lines)]
@@ -137,6 +138,11 @@ def _limitations(facts: CardFacts) -> str:
         f"Trained on {rows} ({language}). Not evaluated on other kinds of text or other languages.",
         "The set of labels is fixed. A new label needs new training.",
     ]
+    if manifest.level == "token":
+        lines.append(
+            "Offsets count Unicode characters (code points), and `end` is exclusive. Predictions begin and end at "
+            "words of OneTrunk, or at words that are given."
+        )
     if not manifest.metrics:
         lines.append("No evaluation: there are no metrics on held-out data.")
     elif "test" not in manifest.metrics:

@@ -125,10 +125,14 @@ class BackboneRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRecord:
-    """One split of the data: the hash of its examples' content, their number, and the name of the file."""
+    """One split of the data: the hash of its examples' content, their number, and the name of the file.
+
+    notes: what the words of the task and the tokens of the backbone cannot express of it, one sentence each.
+    """
 
     sha256: Sha256
     rows: Whole
+    notes: tuple[Text, ...] = ()
     source: Annotated[str, matching(r"[^/\\]+", "the name of a file without its folder")]
 
 
@@ -163,6 +167,8 @@ class Manifest:
 
     onetrunk: version of OneTrunk that wrote the file.
     level: what gets a row of logits, `token` or `text`.
+    word_splitter: identifier of the rule that splits texts into words; None for the level `text`, and for the first
+        rule of the task.
     pooling: how the hidden states of a text become one vector; None for the level `token`.
     head: where the head's weights are: `peft` for adapter_model.safetensors, `file` for head.safetensors.
     method: what was trained: `lora` for LoRA and the head, `head` for the head alone.
@@ -179,6 +185,7 @@ class Manifest:
     task: Word
     plugin: PluginRecord
     level: Word
+    word_splitter: Text | None = None
     labels: Annotated[Strings, AfterValidator(_check_labels)]
     pooling: Literal["cls", "mean"] | None
     head: Literal["peft", "file"]
@@ -200,6 +207,7 @@ class Manifest:
         """Return the content of `task.json`. It shares no object with the manifest."""
         value = asdict(self)
         value["labels"] = list(self.labels)
+        value["data"] = {split: {**own, "notes": list(own["notes"])} for split, own in value["data"].items()}
         value["probe"] = {key: list(each) for key, each in value["probe"].items()}
         return value
 

@@ -146,8 +146,14 @@ def answer_here(trunk: OneTrunk, batch: Sequence[tuple[str, str]]) -> tuple[list
         own = [specs[name] for _, name in batch]
         examples = [adapter.spec.unlabelled(text) for (text, _), (_, adapter) in zip(batch, own, strict=True)]
         jobs = [
-            LogitsRequest(trunk.encoder.arrange(tokens, example.words), slot)
-            for tokens, example, (slot, _) in zip(tokenised, examples, own, strict=True)
+            LogitsRequest(
+                trunk.encoder.arrange(tokens, example.words, join=adapter.spec.flexible_words), slot
+            )
+            for tokens, example, (slot, adapter) in zip(tokenised, examples, own, strict=True)
+        ]
+        examples = [
+            adapter.spec.with_words(example, job.encoded.spans)
+            for example, job, (_, adapter) in zip(examples, jobs, own, strict=True)
         ]
         budget = Limits.for_device(trunk.trunk.device.type).batch_tokens
         logits = compute_logits(trunk.trunk, adapters, jobs, budget)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,9 @@ from onetrunk.cli.reading_options import reading_options
 from onetrunk.cli.sharing import resolve_version
 from onetrunk.cli.streams import whole_file
 from onetrunk.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from onetrunk.core.data.notes import Note
 
 _PAIRS_SHOWN = 10
 
@@ -73,11 +76,13 @@ def command(
         trunk, tokens = OneTrunk(backbone, host=host), running["batch_tokens"] or BATCH_TOKENS
         trunk.load(stored.ref)
         with counting(len(dataset.examples)) as advance:
-            metrics = trunk.evaluate(stored.ref, dataset, batch_tokens=tokens, advance=advance)
+            found: list[Note] = []
+            metrics = trunk.evaluate(stored.ref, dataset, batch_tokens=tokens, advance=advance, notes=found)
+        print_notes(found)
         if file is not None:
             file.write(json.dumps({**about, "metrics": metrics}, ensure_ascii=False, indent=2) + "\n")
     if as_json:
-        shown = [each.to_json() for each in notes]
+        shown = [each.to_json() for each in (*notes, *found)]
         emit_json({**about, "metrics": scalar_metrics(metrics), "notes": shown})
     else:
         _print(f"{stored.ref} on {dataset.source}, {counted(len(dataset.examples), 'row')}", metrics)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,8 @@ class Encoded:
     join_window, join_row: (rows,) for each row of the text, its window, and the index of its token in that window.
     words: (words,) the row of each word's first token.
     first_position: index of the position embedding of a window's first token.
+    spans: the characters of each word.
+    unknown: the characters of each token that the tokenizer's vocabulary lacks.
     """
 
     windows: tuple[np.ndarray, ...]
@@ -41,6 +43,8 @@ class Encoded:
     join_row: np.ndarray
     words: np.ndarray
     first_position: int = 0
+    spans: tuple[Span, ...] = ()
+    unknown: tuple[Span, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -93,11 +97,15 @@ class TextEncoder:
         self.first_position = first_position
         self._size = max_tokens - 2  # without special tokens
 
-    def encode(self, texts: Sequence[str], words: Sequence[Sequence[Span]]) -> list[Encoded]:
-        """Encode `texts`; words: the character spans of each text's words, () for a task without words."""
-        return [
-            self.arrange(tokens, spans) for tokens, spans in zip(self.tokenise(texts), words, strict=True)
-        ]
+    def encode(
+        self, texts: Sequence[str], words: Sequence[Sequence[Span]], *, join: bool = False
+    ) -> list[Encoded]:
+        """Encode `texts`; words: the character spans of each text's words, () for a task without words.
+
+        join: see `arrange`.
+        """
+        pairs = zip(self.tokenise(texts), words, strict=True)
+        return [self.arrange(tokens, spans, join=join) for tokens, spans in pairs]
 
     def tokenise(self, texts: Sequence[str]) -> list[Any]:
         """Tokenise `texts`: the slow half of `encode`. `arrange` can use one result for several tasks.
@@ -107,13 +115,24 @@ class TextEncoder:
         plain = [text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text) for text in texts]
         return list(self._tokenizer.encode_batch(plain, add_special_tokens=False))
 
-    def arrange(self, tokens: Any, spans: Sequence[Span] = ()) -> Encoded:
-        """Cut the tokens of one text into windows, and find the row of each word; spans: the words' characters."""
+    def arrange(self, tokens: Any, spans: Sequence[Span] = (), *, join: bool = False) -> Encoded:
+        """Cut the tokens of one text into windows, and find the row of each word.
+
+        spans: the words' characters.
+        join: whether words that share their first token become one word; `Encoded.spans` has the words.
+        """
         ids: list[int] = list(tokens.ids)
+        unknown: tuple[Span, ...] = ()
+        if self.unknown in ids:
+            pairs = zip(ids, tokens.offsets, strict=True)
+            unknown = tuple(span for token, span in pairs if token == self.unknown)
         rows: list[int] = []
         if spans:
             ids, rows = _align(ids, tokens.offsets, spans, self.unknown)
-        return self._cut(np.asarray(ids, dtype=np.int64), np.asarray(rows, dtype=np.int64))
+            if join:
+                spans, rows = _joined(spans, rows)
+        encoded = self._cut(np.asarray(ids, dtype=np.int64), np.asarray(rows, dtype=np.int64))
+        return replace(encoded, spans=tuple(spans), unknown=unknown)
 
     def most_tokens(self, windows: int) -> int:
         """Return how many tokens a text of this number of windows has at most, without special tokens."""
@@ -150,6 +169,15 @@ def length_fault(text: str) -> str | None:
     )
 
 
+def unknown_share(encoded: Iterable[Encoded]) -> float:
+    """Return the share of the tokens of all texts that the tokenizer's vocabulary lacks; 0 without tokens."""
+    unknown = tokens = 0
+    for text in encoded:
+        unknown += len(text.unknown)
+        tokens += text.rows - 2
+    return unknown / max(1, tokens)
+
+
 def _align(
     ids: list[int], offsets: Sequence[Span], spans: Sequence[Span], unknown: int
 ) -> tuple[list[int], list[int]]:
@@ -173,6 +201,19 @@ def _align(
             rows.append(len(out) - 1)
             taken = max(taken, first)
     return out + ids[taken:], rows
+
+
+def _joined(spans: Sequence[Span], rows: Sequence[int]) -> tuple[list[Span], list[int]]:
+    """Return the words and their rows; of words with the same row, one that covers them all."""
+    words: list[Span] = []
+    own: list[int] = []
+    for (start, end), row in zip(spans, rows, strict=True):
+        if own and own[-1] == row:
+            words[-1] = words[-1][0], end
+        else:
+            words.append((start, end))
+            own.append(row)
+    return words, own
 
 
 def _window_starts(length: int, size: int) -> list[int]:

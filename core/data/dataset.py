@@ -183,15 +183,20 @@ def check_any_missing(spec: TaskSpec, dataset: Dataset) -> None:
 
 
 def content_sha256(examples: Sequence[Example]) -> str:
-    """Return the sha256 (hexadecimal) of text, words and target of all examples, in order.
+    """Return the sha256 (hexadecimal) of text, words, target and spans of all examples, in order.
 
     It does not depend on the file and its format, on tuples or lists in a target, and on the order of a set.
     Raises PluginError for a target that contains anything but strings, numbers, None, sequences, sets and mappings.
     """
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(canonical([example.text, example.words, example.target]).encode("ascii") + b"\n")
+        digest.update(canonical(_content(example)).encode("ascii") + b"\n")
     return digest.hexdigest()
+
+
+def _content(example: Example) -> list[object]:
+    own: list[object] = [example.text, example.words, example.target]
+    return [*own, example.spans] if example.spans else own
 
 
 def _targets(
@@ -226,7 +231,7 @@ def _targets(
 
 def target_key(example: Example) -> str:
     """Return a string that is equal for examples with equal targets. Raises the errors of `canonical`."""
-    return canonical(example.target)
+    return canonical([example.target, example.spans])
 
 
 def canonical(value: object) -> str:

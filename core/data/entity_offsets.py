@@ -10,7 +10,15 @@ from typing import Any
 from onetrunk.core.data.notes import Note, NoteTally
 from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.tasks import JSONObject
-from onetrunk.core.tasks.entities import Entity, entity_list, parse_entity, refuse_overlap, span_fault
+from onetrunk.core.tasks.entities import (
+    Entity,
+    bytes_hint,
+    cuts_word,
+    entity_list,
+    parse_entity,
+    refuse_overlap,
+    span_fault,
+)
 
 
 @dataclass(slots=True)
@@ -83,9 +91,9 @@ class EntityReader:
     def _compare_edges(self, text: str, here: Entity | None, there: Entity | None, where: str) -> None:
         if here is None or there is None or here == there:
             return
-        if _cuts_word(text, there):
+        if cuts_word(text, *there[:2]):
             self.cut_in_other = True
-        elif _cuts_word(text, here):
+        elif cuts_word(text, *here[:2]):
             self.doubtful.append(where)
 
     def _flat(self, entities: Sequence[Entity], where: str) -> list[Entity]:
@@ -139,14 +147,6 @@ def _fault(text: str, given: Entity, entity: Entity | None, written: str | None)
     if written is not None and written != text[start:end]:
         return (
             f"entity {label} {given[0]}:{given[1]} is {text[start:end][:40]!r} in the text, but its own text is "
-            f"{written[:40]!r}; correct its offsets or its text"
+            f"{written[:40]!r}; correct its offsets or its text{bytes_hint(text, given, written)}"
         )
     return None
-
-
-def _cuts_word(text: str, entity: Entity) -> bool:
-    start, end, _ = entity
-    inside = text[start:end]
-    before, after = text[start - 1 : start], text[end : end + 1]
-    joined = (before + inside[:1]).isalnum() and bool(before), (inside[-1:] + after).isalnum() and bool(after)
-    return any(joined) or inside != inside.strip()

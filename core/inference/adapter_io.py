@@ -110,6 +110,7 @@ def load_adapter(
     lora, weights = _weights(ref, artifact, backbone)
     task_type = artifact.adapter_config.get("task_type")
     manifest = artifact.manifest
+    spec = _with_own_splitter(ref, spec, manifest.word_splitter or "")
     head = build_head(spec, backbone, manifest.labels, manifest.pooling or "cls", fresh=False)
     if (own := HeadFormat.of(head).stored_type) != task_type:
         raise AdapterRejected(
@@ -134,6 +135,19 @@ def load_adapter(
     )
     _check_probe(adapter, manifest.probe, backbone, trunk)
     return adapter
+
+
+def _with_own_splitter(ref: str, spec: TaskSpec, splitter: str) -> TaskSpec:
+    """Return the task with the word splitter of the adapter. Raises AdapterRejected if the task lacks it."""
+    own = spec.with_splitter(splitter)
+    if own is None:
+        known = ", ".join(map(repr, [spec.splitter, *spec.older_splits]))
+        raise AdapterRejected(
+            ref,
+            f"it was trained with the word splitter {splitter!r}, task {spec.name!r} has {known}; upgrade the "
+            "package of the task",
+        )
+    return own
 
 
 def reload_lora(stored: StoredVersion, identity: str, backbone: Backbone) -> Lora:

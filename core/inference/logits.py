@@ -37,16 +37,25 @@ class LogitsRequest:
 def encode_examples(encoder: TextEncoder, spec: TaskSpec, examples: Sequence[Example]) -> list[Encoded]:
     """Encode the texts of examples. For a task on words, each text is encoded with its words.
 
-    If an example does not have its words, the task's `split` finds them. Raises DataError for a text that is too
-    long, and TaskSpecError if `split` raises an error.
+    If an example does not have its words, the task's `split` finds them. The task gets the examples of
+    `with_encoded_words` together with the logits.
+    Raises DataError for a text that is too long, and TaskSpecError if `split` raises an error.
     """
     spans = []
     for example in examples:
         if fault := length_fault(example.text):
             raise DataError(example.where, fault)
         with calling(spec, "split", example.where):
-            spans.append(spec.spans(example))
-    return encoder.encode([example.text for example in examples], spans)
+            spans.append(spec.finest_words(example))
+    return encoder.encode([example.text for example in examples], spans, join=spec.flexible_words)
+
+
+def with_encoded_words(
+    spec: TaskSpec, examples: Sequence[Example], encoded: Sequence[Encoded]
+) -> tuple[Example, ...]:
+    """Return the examples with the words that get logits."""
+    pairs = zip(examples, encoded, strict=True)
+    return tuple(spec.with_words(example, own.spans) for example, own in pairs)
 
 
 def ignore(count: int) -> None:

@@ -14,14 +14,17 @@ from onetrunk.adapters.store.store import Store, StoredVersion
 from onetrunk.core.backbones.backbone import DEFAULT_BACKBONE, Backbone
 from onetrunk.core.backbones.tokenization import MAX_CHARACTERS, length_fault
 from onetrunk.core.data.dataset import Dataset, check_targets
+from onetrunk.core.data.notes import Note
 from onetrunk.core.errors import PredictionFailed, TaskSpecError, UsageError
 from onetrunk.core.inference.adapter import Adapter
+from onetrunk.core.inference.encoded_notes import notes_on_encoded
 from onetrunk.core.inference.logits import (
     BATCH_TOKENS,
     LogitsRequest,
     compute_logits,
     encode_examples,
     ignore,
+    with_encoded_words,
 )
 from onetrunk.core.inference.registry import AdapterRegistry, Resolve
 from onetrunk.core.plugin_system.host import PluginHost
@@ -154,13 +157,22 @@ class OneTrunk:
         *,
         batch_tokens: int = BATCH_TOKENS,
         advance: Callable[[int], None] = ignore,
+        notes: list[Note] | None = None,
     ) -> JSONObject:
-        """Return the metrics of a loaded adapter on `dataset`. Rows with labels that it lacks count as missed."""
+        """Return the metrics of a loaded adapter on `dataset`. Rows with labels that it lacks count as missed.
+
+        notes: gets what the words of the task and the tokens of the backbone cannot express of the data.
+        """
         with self.registry.in_use([reference]) as (adapter,):
-            checked = check_targets(adapter.spec, dataset, adapter.labels, allow_unknown=True)
-            logits = self.logits(dataset.examples, adapter, batch_tokens, advance)
-        spec, labels, settings = adapter.spec, adapter.labels, adapter.settings
-        return task_metrics(spec, dataset.examples, logits, labels, settings, checked.unknown)
+            spec = adapter.spec
+            checked = check_targets(spec, dataset, adapter.labels, allow_unknown=True)
+            encoded = encode_examples(self.encoder, spec, dataset.examples)
+            examples = with_encoded_words(spec, dataset.examples, encoded)
+            requests = [LogitsRequest(each, 0) for each in encoded]
+            logits = compute_logits(self.trunk, [adapter], requests, batch_tokens, advance)
+        if notes is not None:
+            notes += notes_on_encoded(spec, examples, encoded, dataset.source)
+        return task_metrics(spec, examples, logits, adapter.labels, adapter.settings, checked.unknown)
 
     def logits(
         self,
@@ -189,8 +201,10 @@ class OneTrunk:
             for i, (text, tokens) in enumerate(zip(texts, tokenised, strict=True)):
                 with _on_text(adapter, "split", before + i, text):
                     example = adapter.spec.unlabelled(text)
-                    requests.append(LogitsRequest(self.encoder.arrange(tokens, example.words), slot))
-                examples[-1].append(example)
+                join = adapter.spec.flexible_words
+                encoded = self.encoder.arrange(tokens, example.words, join=join)
+                requests.append(LogitsRequest(encoded, slot))
+                examples[-1].append(adapter.spec.with_words(example, encoded.spans))
         logits = compute_logits(self.trunk, adapters, requests, batch_tokens)
         for i, text in enumerate(texts):
             answers = []

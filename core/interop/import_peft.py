@@ -25,6 +25,7 @@ from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.errors import TaskSpecError, UnsupportedBackbone, UsageError
 from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.adapter_io import check_shapes, load_head, name_in_model, probe_logits
+from onetrunk.core.inference.logits import encode_examples, with_encoded_words
 from onetrunk.core.interop.import_labels import MODEL_CONFIG, find_labels
 from onetrunk.core.interop.import_problem import check_problem, problem_type
 from onetrunk.core.interop.import_tokenizer import TOKENIZER_FILES, check_tokenizer
@@ -200,9 +201,11 @@ def _check_answers(adapter: Adapter, backbone: Backbone, problem: str | None, wh
     exact = replace(adapter, lora=adapter.lora.to(backbone.device, torch.float32))
     texts = adapter.spec.probe
     logits = probe_logits(exact, trunk_of(backbone, torch.float32), backbone, texts)
-    for text, own in zip(texts, logits, strict=True):
+    examples = [adapter.spec.unlabelled(text) for text in texts]
+    encoded = encode_examples(backbone.encoder, adapter.spec, examples)
+    for example, own in zip(with_encoded_words(adapter.spec, examples, encoded), logits, strict=True):
         try:
-            json_of(adapter.spec, "decode", adapter.spec.unlabelled(text), own, adapter.labels, {})
+            json_of(adapter.spec, "decode", example, own, adapter.labels, {})
         except TaskSpecError as error:
             raise UsageError(f"the labels {', '.join(adapter.labels)[:200]} do not fit: {error}") from error
     if adapter.spec.level == "text" or len(adapter.labels) == 1:

@@ -11,6 +11,9 @@ Entity = tuple[int, int, str]
 
 EXPECTED = "expected an entity {'start': 0, 'end': 3, 'label': 'X'}"
 
+BYTES_TO_CHARACTERS = "len(text.encode()[:offset].decode()) in Python"
+
+_UTF8 = "surrogatepass"  # JSON allows a lone surrogate
 _STARTS = ("start", "start_offset")
 _ENDS = ("end", "end_offset")
 _TYPES = ("label", "type", "entity", "tag", "entity_group", "labels")
@@ -62,8 +65,42 @@ def span_fault(text: str, entity: Entity) -> str | None:
         return None
     return (
         f"entity {label} {start}:{end} is empty or outside the text of {len(text)} characters; "
-        "expected offsets in characters, with an exclusive end"
+        f"expected offsets in characters, with an exclusive end{bytes_hint(text, entity)}"
     )
+
+
+def bytes_hint(text: str, entity: Entity, written: str | None = None) -> str:
+    """Return, for the end of a message, that the offsets count bytes of UTF-8; "" if they do not.
+
+    written: the text that the entity should be; None if it is not known.
+    """
+    start, end, _ = entity
+    if text.isascii() or not fits_as_bytes(text, start, end, written):
+        return ""
+    return f"; its offsets count bytes of UTF-8: convert them, with {BYTES_TO_CHARACTERS}"
+
+
+def fits_as_bytes(text: str, start: int, end: int, written: str | None = None) -> bool:
+    """Return whether start:end, as bytes of UTF-8, are whole words of `text`; written: the text they should be."""
+    data = text.encode("utf-8", _UTF8)
+    if not 0 <= start < end <= len(data):
+        return False
+    try:
+        before, inside = (data[a:b].decode("utf-8", _UTF8) for a, b in ((0, start), (start, end)))
+    except UnicodeDecodeError:
+        return False
+    if written is not None:
+        return inside == written
+    return not cuts_word(text, len(before), len(before) + len(inside))
+
+
+def cuts_word(text: str, start: int, end: int) -> bool:
+    """Return whether a span is outside `text`, begins or ends inside a word, or with white space."""
+    inside = text[max(start, 0) : end]
+    if not 0 <= start < end <= len(text) or inside != inside.strip():
+        return True
+    edges = (text[start - 1 : start], inside[0]), (inside[-1], text[end : end + 1])
+    return any(bool(a) and bool(b) and (a + b).isalnum() for a, b in edges)
 
 
 def refuse_overlap(entities: Iterable[Entity]) -> None:

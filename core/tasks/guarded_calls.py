@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any
+from typing import Any, Literal
 
 import pluggy
 
@@ -102,17 +102,20 @@ def _number(value: object) -> int | float:
     raise ValueError(f"the target {value!r} is neither an integer of 64 bits nor a finite float")
 
 
-def notes_on(spec: TaskSpec, examples: Sequence[Example]) -> tuple[TaskNote, ...]:
+def notes_on(
+    spec: TaskSpec, examples: Sequence[Example], name: Literal["notes", "encoded_notes"] = "notes"
+) -> tuple[TaskNote, ...]:
     """Return the task's notes on a data set; a string becomes a note of the kind `task`.
 
-    Raises TaskSpecError unless they are strings and TaskNotes.
+    name: the function of the task. Raises TaskSpecError unless it returns strings and TaskNotes.
     """
-    if spec.notes is None:
+    function = getattr(spec, name)
+    if function is None:
         return ()
-    with calling(spec, "notes"):
-        notes = tuple(spec.notes(examples))
+    with calling(spec, name):
+        notes = tuple(function(examples))
     if odd := [note for note in notes if not isinstance(note, str | TaskNote)]:
-        raise TaskSpecError(spec.name, [f"notes returns {odd[0]!r}, expected strings or TaskNotes"])
+        raise TaskSpecError(spec.name, [f"{name} returns {odd[0]!r}, expected strings or TaskNotes"])
     return tuple(TaskNote("task", note) if isinstance(note, str) else note for note in notes)
 
 

@@ -1,13 +1,10 @@
-"""Tags of words in IOB2: conversion from other schemes, Viterbi decoding, and metrics of whole entities."""
+"""Tags of words in IOB2: conversion from other schemes, and Viterbi decoding."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, TypeAlias
-
-from onetrunk.core.tasks.spec import JSONObject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,6 +82,19 @@ def to_iob2(tags: Sequence[str]) -> list[str]:
     return result
 
 
+def iob_begins(tags: Sequence[str]) -> tuple[int, int]:
+    """Return how many entities begin as in IOB1 only, with I-X, and how many as in IOB2 only.
+
+    The second are those that begin with B-X although no entity of the type X stands directly before. Tags with
+    other prefixes than B and I count as none, because their scheme is neither.
+    """
+    if any(tag[:2] not in ("B-", "I-") for tag in tags if tag != "O"):
+        return 0, 0
+    begins = [tag for before, tag in pairwise(["O", *tags]) if tag != "O" and before[2:] != tag[2:]]
+    first = sum(tag.startswith("I-") for tag in begins)
+    return first, len(begins) - first
+
+
 def best_iob2(logits: np.ndarray, labels: Sequence[str]) -> list[str]:
     """Return the most probable valid sequence of tags, one tag per word (Viterbi 1967).
 
@@ -124,42 +134,3 @@ def _viterbi(scores: np.ndarray, labels: Sequence[str]) -> list[int]:
     for before in reversed(steps):
         path.append(int(before[path[-1]]))
     return path[::-1]
-
-
-def entity_metrics(gold: list[list[str]], predicted: list[list[str]]) -> JSONObject:
-    """Return {precision, recall, f1, per_type} of whole entities: seqeval's strict mode with IOB2, micro average.
-
-    per_type has {precision, recall, f1, support} of each type; support is the number of gold entities. A metric is
-    None if its denominator is 0.
-
-    gold, predicted: one list of valid IOB2 tags per text.
-    """
-    from seqeval.metrics import classification_report
-    from seqeval.scheme import IOB2
-
-    types = sorted({tag[2:] for tags in [*gold, *predicted] for tag in tags if tag != "O"})
-    if not types:  # seqeval raises for data without entities
-        return {"precision": None, "recall": None, "f1": None, "per_type": {}}
-    # A type can have the name of a row of averages in seqeval's report; numbers avoid the clash.
-    codes = {name: str(code) for code, name in enumerate(types)}
-    coded = [
-        [[tag if tag == "O" else tag[:2] + codes[tag[2:]] for tag in tags] for tags in rows]
-        for rows in (gold, predicted)
-    ]
-    report = classification_report(*coded, mode="strict", scheme=IOB2, output_dict=True, zero_division=0)
-    found = Counter(tag[2:] for tags in predicted for tag in tags if tag.startswith("B-"))
-    table = {name: _metrics(report[codes[name]], found[name]) for name in types}
-    micro = _metrics(report["micro avg"], found.total())
-    del micro["support"]
-    return {**micro, "per_type": table}
-
-
-def _metrics(row: JSONObject, predicted: int) -> JSONObject:
-    """Return the metrics of one row of seqeval's report, with None where seqeval has 0 for a zero denominator."""
-    support = int(row["support"])
-    return {
-        "precision": float(row["precision"]) if predicted else None,
-        "recall": float(row["recall"]) if support else None,
-        "f1": float(row["f1-score"]),
-        "support": support,
-    }

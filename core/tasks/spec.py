@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from onetrunk.adapters.errors import first_few
@@ -57,11 +57,12 @@ class Example:
     """One record after `TaskSpec.read`.
 
     text: the text to tokenize.
-    target: the gold answer in the format of the task, such as one label per word (level `token`) or one label
-        (level `text`); None if the record has none.
+    target: the gold answer in the format of the task, such as one label per word or per span (level `token`) or one
+        label (level `text`); None if the record has none.
     words: character spans of the words, in order, for level `token`; with (), `TaskSpec.split` finds them.
     where: `file:line`, for messages; the core sets it.
     remarks: corrections that `read` made to the record, one sentence each; `TaskSpec.notes` can report them.
+    spans: for a target that is a sequence of labels of parts of the text, such as entities: the characters of each.
     """
 
     text: str
@@ -69,6 +70,7 @@ class Example:
     words: tuple[Span, ...] = ()
     where: str = ""
     remarks: tuple[str, ...] = ()
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +199,15 @@ class TaskSpec:
         does not get examples with labels that the adapter lacks. If the result has the key `note`, its text is no
         setting: `train` shows it to the user.
     split: text → word spans; required for level `token`.
-    notes: examples of one data set → notes for the user, such as the number of `remarks`. `train`, `eval` and
-        `check` print them with the name of the file.
+    splitter: an identifier of `split`, stored with each adapter; "" if `split` never changed.
+    older_splits: the functions that `split` was before, by their identifiers. An adapter keeps the one that it was
+        trained with.
+    flexible_words: whether `targets`, `decode` and `evaluate` work with any words of a text. The core then splits
+        given words further where `split` does, and joins words that share their first token, which get the same
+        logits. It passes examples with the words that result.
+    notes: examples of one data set, as `read` returned them → notes for the user, such as the number of `remarks`.
+        `train`, `eval` and `check` print them with the name of the file.
+    encoded_notes: the same examples with the words that get logits → notes on what these words cannot express.
     support: example → how many things of its target `primary` counts, such as its entities. By default 1 for each
         unit (text or word) with a target.
     configure: options of the user (`adapters train --set KEY=VALUE`) → the task with these options. Raises
@@ -219,7 +228,11 @@ class TaskSpec:
     primary: str
     calibrate: Callable[[Sequence[Example], Sequence[np.ndarray], Labels], JSONObject] | None = None
     split: Callable[[str], tuple[Span, ...]] | None = None
+    splitter: str = ""
+    older_splits: Mapping[str, Callable[[str], tuple[Span, ...]]] = field(default_factory=dict, hash=False)
+    flexible_words: bool = False
     notes: Callable[[Sequence[Example]], Sequence[str | TaskNote]] | None = None
+    encoded_notes: Callable[[Sequence[Example]], Sequence[str | TaskNote]] | None = None
     support: Callable[[Example], int] | None = None
     configure: Callable[[Mapping[str, str]], TaskSpec] | None = None
     probe: tuple[str, ...] = field(default=DEFAULT_PROBE)
@@ -264,6 +277,16 @@ class TaskSpec:
             raise TaskSpecError(self.name, faults)
         return labels
 
+    def with_splitter(self, splitter: str) -> TaskSpec | None:
+        """Return the task as it was with an older `split`; None for an unknown identifier.
+
+        splitter: its identifier; that of `split` itself returns this task.
+        """
+        if splitter == self.splitter:
+            return self
+        older = self.older_splits.get(splitter)
+        return older and replace(self, split=older, splitter=splitter, flexible_words=False)
+
     def unlabelled(self, text: str, words: tuple[Span, ...] = ()) -> Example:
         """Return an example of `text` without a target, with word spans for level `token`.
 
@@ -277,6 +300,18 @@ class TaskSpec:
             return ()
         return example.words or self.split(example.text)
 
+    def finest_words(self, example: Example) -> tuple[Span, ...]:
+        """Return the words of `example` before those that share a token are joined; see `flexible_words`."""
+        words = self.spans(example)
+        if not (self.flexible_words and self.split and example.words):
+            return words
+        parts = ((start, self.split(example.text[start:end])) for start, end in words)
+        return tuple((start + first, start + last) for start, own in parts for first, last in own)
+
+    def with_words(self, example: Example, words: tuple[Span, ...]) -> Example:
+        """Return `example` with the words that get logits."""
+        return replace(example, words=words) if self.level == "token" else example
+
     def units(self, example: Example) -> int:
         """Return the number of units of `example`."""
         return self.units_of(len(self.spans(example)), 1)
@@ -288,7 +323,7 @@ class TaskSpec:
 
 FUNCTIONS = ("read", "targets", "make_head", "loss", "decode", "evaluate")
 """The fields of `TaskSpec` that must be functions."""
-_OPTIONAL = ("calibrate", "split", "notes", "support", "configure")
+_OPTIONAL = ("calibrate", "split", "notes", "encoded_notes", "support", "configure")
 
 
 def label_faults(labels: Sequence[object]) -> Iterator[str]:

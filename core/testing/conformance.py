@@ -22,7 +22,7 @@ from onetrunk.core.data.training_data import TrainData
 from onetrunk.core.errors import TaskSpecError
 from onetrunk.core.inference.adapter import Adapter, build_head
 from onetrunk.core.inference.adapter_io import load_adapter
-from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode_examples
+from onetrunk.core.inference.logits import LogitsRequest, compute_logits, encode_examples, with_encoded_words
 from onetrunk.core.interop.merging import peft_model
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import IGNORE, Example, JSONObject, Labels, Pooling, Record, Targets, TaskSpec
@@ -118,6 +118,11 @@ class _ConformanceChecks:
                 yield f"record {number}: returns another Example when it is read again"
             self.examples.append(example)
         yield from self._rejection_faults("an empty record", lambda: self.spec.read({}))
+        self.examples = self._with_words(self.examples)
+
+    def _with_words(self, examples: Sequence[Example]) -> list[Example]:
+        encoded = encode_examples(self.backbone.encoder, self.spec, examples)
+        return list(with_encoded_words(self.spec, examples, encoded))
 
     def _rejection_faults(self, what: str, call: Callable[[], object]) -> Iterator[str]:
         """Yield a fault unless `call` raises ValueError: the core adds file and line only to this exception."""
@@ -179,7 +184,7 @@ class _ConformanceChecks:
 
     def odd(self) -> list[Example]:
         """Return examples of unusual texts, such as an empty one."""
-        return [self.spec.unlabelled(text) for text in _ODD_TEXTS]
+        return self._with_words([self.spec.unlabelled(text) for text in _ODD_TEXTS])
 
     def adapter(self, pooling: Pooling = "cls") -> Adapter:
         """Return an adapter with a fresh head and no LoRA weights."""
@@ -251,8 +256,9 @@ class _ConformanceChecks:
             yield f"{self.spec.primary!r} is {value!r}, {expected}"
 
     def notes(self) -> Iterable[str]:
-        """`notes`, if the task has it, returns strings."""
+        """`notes` and `encoded_notes`, if the task has them, return strings or TaskNotes."""
         notes_on(self.spec, self.examples)
+        notes_on(self.spec, self.examples, "encoded_notes")
         return ()
 
     def train(self) -> Iterator[str]:

@@ -10,7 +10,9 @@ import torch
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.tokenization import Encoded
 from onetrunk.core.data.dataset import Dataset, check_targets
-from onetrunk.core.inference.logits import encode_examples
+from onetrunk.core.data.notes import Note
+from onetrunk.core.inference.encoded_notes import notes_on_encoded
+from onetrunk.core.inference.logits import encode_examples, with_encoded_words
 from onetrunk.core.tasks import Example, Labels, Targets, TaskSpec
 
 
@@ -18,15 +20,18 @@ from onetrunk.core.tasks import Example, Labels, Targets, TaskSpec
 class EncodedDataset:
     """The examples of one split (train, dev or test).
 
+    examples: with the words that get logits.
     encoded: the token ids of each example.
     targets: the targets of each example. The targets of all examples are integers, or all are floats.
     unknown: the labels that the adapter lacks, by index of the example.
+    notes: on what the words and the tokens of the backbone cannot express.
     """
 
     examples: tuple[Example, ...]
     encoded: tuple[Encoded, ...]
     targets: tuple[Targets, ...]
     unknown: Mapping[int, Labels] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
 
     def __add__(self, other: EncodedDataset) -> EncodedDataset:
         """Return the examples of both."""
@@ -56,14 +61,18 @@ def encode_dataset(
     backbone: Backbone,
     examples: Sequence[Example],
     labels: Labels,
+    source: str = "",
     *,
     allow_unknown: bool = False,
 ) -> EncodedDataset:
     """Tokenize the texts of `examples` and compute their targets.
 
+    source: the name of the data set, for notes.
     allow_unknown: see `check_targets`.
     Raises DataError, with file and line, for an invalid target; TaskSpecError if the code of the task fails.
     """
     encoded = encode_examples(backbone.encoder, spec, examples)
-    checked = check_targets(spec, Dataset(tuple(examples), "", ""), labels, allow_unknown=allow_unknown)
-    return EncodedDataset(tuple(examples), tuple(encoded), checked.targets, checked.unknown)
+    worded = with_encoded_words(spec, examples, encoded)
+    checked = check_targets(spec, Dataset(worded, source, ""), labels, allow_unknown=allow_unknown)
+    notes = notes_on_encoded(spec, worded, encoded, source)
+    return EncodedDataset(worded, tuple(encoded), checked.targets, checked.unknown, tuple(notes))

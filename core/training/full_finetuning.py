@@ -107,5 +107,5 @@ def train_full(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResu
         with model.randomness.as_global():
             loss.backward()
         run.advance(float(loss.detach()))
-    finished = run.result()
-    return replace(result_of(finished, splits, backbone), notes=(*job.data.notes, *finished.notes))
+    result = result_of(run.result(), splits, backbone)
+    return replace(result, notes=(*job.data.notes, *result.run.notes, *result.notes))

@@ -40,7 +40,9 @@ class TextLimit:
             return train, []
         whole = [part for row in rows for part in self._parts(*row)]
         examples, encoded, targets = zip(*whole, strict=True)
-        return EncodedDataset(examples, encoded, targets), [self._note(long, len(whole) - len(rows))]
+        return EncodedDataset(examples, encoded, targets, notes=train.notes), [
+            self._note(long, len(whole) - len(rows))
+        ]
 
     def _parts(self, example: Example, encoded: Encoded, targets: Targets) -> Iterator[_Row]:
         if len(encoded.windows) <= self.windows:

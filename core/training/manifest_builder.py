@@ -25,6 +25,7 @@ from onetrunk.adapters.store.version_index import Origin
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.device import name_of
 from onetrunk.core.data.dataset import Dataset
+from onetrunk.core.data.notes import Note
 from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.inference.adapter_io import record_probe, stored_form
 from onetrunk.core.plugin_system.host import PluginHost
@@ -69,6 +70,7 @@ def bare_manifest(host: PluginHost, adapter: Adapter, backbone: Backbone, traine
         task=spec.name,
         plugin=PluginRecord(distribution=distribution, version=plugin_version),
         level=spec.level,
+        word_splitter=spec.splitter or None,
         labels=adapter.labels,
         pooling=adapter.pooling if spec.level == "text" else None,
         head="file" if adapter.format.task_type is None else "peft",
@@ -96,10 +98,14 @@ def bare_manifest(host: PluginHost, adapter: Adapter, backbone: Backbone, traine
     )
 
 
-def data_record(dataset: Dataset) -> DataRecord:
-    """Return the record of one data set in `task.json`. A file is recorded without the path of its folder."""
+def data_record(dataset: Dataset, notes: Sequence[Note] = ()) -> DataRecord:
+    """Return the record of one data set in `task.json`. A file is recorded without the path of its folder.
+
+    notes: on the encoded data set. Their messages are recorded, without their places.
+    """
     source = Path(dataset.source.partition(" (")[0]).name or dataset.source
-    return DataRecord(sha256=dataset.sha256, rows=len(dataset.examples), source=source)
+    messages = tuple(note.message for note in notes)
+    return DataRecord(sha256=dataset.sha256, rows=len(dataset.examples), source=source, notes=messages)
 
 
 def training_record(run: FinishedRun[Any], backbone: Backbone) -> JSONObject:

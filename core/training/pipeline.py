@@ -168,6 +168,7 @@ class _PreparedJob:
         if job.start is not None:
             artifact = job.start.read()  # loaded in float32, because a trunk in bf16 would round the weights
             start = load_adapter(job.start.ref, artifact, spec, backbone, trunk_of(backbone, torch.float32))
+            spec = start.spec  # with the word splitter that the adapter was trained with
             settings = _inherit(settings, start)
         settings = replace(settings, targets=settings.adapted_modules(backbone.family.layout.modules))
         self._splits, notes = encode_splits(spec, backbone, job.data, settings.max_windows)
@@ -210,7 +211,7 @@ class _PreparedJob:
         )
         stored, promotion = self._stored(result, manifest, content)
         size = sum(file.stat().st_size for file in stored.path.glob("*.safetensors"))
-        notes = [*job.data.notes, *run.notes, *promotion.notes]
+        notes = [*job.data.notes, *run.notes, *result.notes, *promotion.notes]
         if self._parent is not None:
             notes += parent_notes(run.trainable.spec, self._parent, job.data, result.metrics["dev"])
         return replace(
@@ -236,7 +237,10 @@ class _PreparedJob:
         manifest = replace(
             bare_manifest(self._host, adapter, self._backbone, trainable.trained_parameters),
             method="head" if settings.method == "head" else "lora",
-            data={split: data_record(dataset) for split, dataset in job.data.splits.items()},
+            data={
+                split: data_record(dataset, self._splits[split].notes)
+                for split, dataset in job.data.splits.items()
+            },
             metrics=dict(metrics),
             training=training,
             parent=None if job.start is None else job.start.ref,
@@ -307,7 +311,9 @@ def encode_splits(
     max_windows: the largest number of windows of a training text; see `TextLimit`.
     """
     splits = {
-        split: encode_dataset(spec, backbone, dataset.examples, data.labels, allow_unknown=split != "train")
+        split: encode_dataset(
+            spec, backbone, dataset.examples, data.labels, dataset.source, allow_unknown=split != "train"
+        )
         for split, dataset in data.splits.items()
     }
     splits["train"], notes = TextLimit(backbone.encoder, spec, max_windows).apply(splits["train"])
@@ -321,7 +327,9 @@ def result_of(run: FinishedRun[Any], splits: Mapping[str, EncodedDataset], backb
         metrics["test"] = trainable.evaluator.metrics(test, trainable.logits(test), run.dev.decoder)
     trained = trainable.trained_parameters
     loss = float(run.history[run.best_epoch - 1]["loss"])
-    return TrainResult(None, metrics, run.dev.decoder, trained, trained / backbone.parameters, 0, loss, run)
+    notes = tuple(note for dataset in splits.values() for note in dataset.notes)
+    share = trained / backbone.parameters
+    return TrainResult(None, metrics, run.dev.decoder, trained, share, 0, loss, run, notes)
 
 
 def _inherit(settings: TrainSettings, start: Adapter) -> TrainSettings:

@@ -65,10 +65,12 @@ def test_metrics_without_a_value_are_null_in_json_and_a_dash_for_people(
 
 def test_the_notes_of_a_task_on_the_data_are_printed(evaluate: Any, tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
-    file.write_text('{"text": "a London-based firm", "entities": [{"start": 2, "end": 8, "label": "LOC"}]}\n')
+    file.write_text('{"text": "a LondonTown firm", "entities": [{"start": 2, "end": 8, "label": "LOC"}]}\n')
     done = evaluate("names", file, "--json")
-    assert done.stderr.startswith(f"note: {file}: 1 of 1 entities were widened to whole words")
-    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr.startswith(f"note: {file}: 1 of 1 entities begin or end inside a word")
+    record = json.loads(done.stdout)
+    assert (record["metrics"]["unreachable"], record["metrics"]["recall"]) == (1, 0.0)
+    assert [each["kind"] for each in record["notes"]] == ["entities-inside-words"]
 
 
 def test_labels_without_rows_come_last_when_there_are_many(

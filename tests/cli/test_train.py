@@ -117,13 +117,13 @@ def test_a_dev_file_of_few_rows_is_the_users_choice(train: Any) -> None:
 def test_what_a_task_notes_on_the_data_is_told_for_each_file(
     run: Any, backbone: Path, tmp_path: Path
 ) -> None:
-    line = '{"text": "a London-based firm", "entities": [{"start": 2, "end": 8, "label": "LOC"}]}\n'
+    line = '{"text": "in London or LondonTown", "entities": [[3, 9, "LOC"], [13, 19, "LOC"]]}\n'
     for split in ("train", "dev"):
         (tmp_path / f"{split}.jsonl").write_text(line * 4)
     done = run("train", "ner", "--train", tmp_path, "--backbone", backbone, *FAST)
     assert done.exit_code == 0, done.stderr
     for split in ("train", "dev"):
-        told = f"note: {tmp_path / split}.jsonl: 4 of 4 entities were widened to whole words"
+        told = f"note: {tmp_path / split}.jsonl: 4 of 8 entities begin or end inside a word"
         assert [note.startswith(told) for note in done.stderr.splitlines()].count(True) == 1
 
 

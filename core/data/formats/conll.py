@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from onetrunk.core.data.formats.base import Source
@@ -12,7 +12,7 @@ from onetrunk.core.data.formats.tag_schemes import FileTags
 from onetrunk.core.data.lines import NumberedLine
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Record
-from onetrunk.core.tasks.iob2 import TAGS_EXPECTED, is_tag, to_iob2
+from onetrunk.core.tasks.iob2 import TAGS_EXPECTED, iob_begins, is_tag, to_iob2
 
 _DOCSTART = "-DOCSTART-"
 _COUNTED = 3
@@ -47,16 +47,19 @@ def read_conll(source: Source) -> Iterator[tuple[int, Record]]:
     if first is None:
         return
     layout = _Layout.of(source, first)
-    tags = FileTags()
+    tags, begins = FileTags(), _Begins()
     held = _decided(source, layout, tags, first, blocks)
     for block in chain(held, blocks):
         numbered = layout.without_comments(block)
         if not numbered:
             continue
         tokens = [_token(f"{source.name}:{number}", line, layout, tags) for number, line in numbered]
-        own = tags.prefixed([tag for _, tag in tokens], f"{source.name}:{numbered[0][0]}")
+        where = f"{source.name}:{numbered[0][0]}"
+        own = tags.prefixed([tag for _, tag in tokens], where)
+        begins.add(own, where)
         yield numbered[0][0], {"words": [word for word, _ in tokens], "tags": to_iob2(own)}
     source.notes += tags.notes(source.name)
+    begins.note(source)
 
 
 def looks_like_conll(lines: Iterable[str]) -> bool:
@@ -83,6 +86,30 @@ def looks_like_conll(lines: Iterable[str]) -> bool:
         if separator == "\t" or tokens == _SURE:
             return True
     return tokens > 1
+
+
+@dataclass(slots=True)
+class _Begins:
+    """Counts, and first places, of entities that begin as in IOB1 only and as in IOB2 only."""
+
+    counts: list[int] = field(default_factory=lambda: [0, 0])
+    first: list[str] = field(default_factory=lambda: ["", ""])
+
+    def add(self, tags: Sequence[str], where: str) -> None:
+        for scheme, count in enumerate(iob_begins(tags)):
+            self.counts[scheme] += count
+            self.first[scheme] = self.first[scheme] or (where if count else "")
+
+    def note(self, source: Source) -> None:
+        if all(self.counts):
+            rarer = self.counts.index(min(self.counts))
+            source.note(
+                "mixed-schemes",
+                f"{self.counts[0]} entities begin with I- (IOB1) and {self.counts[1]} with B- (IOB2); both are "
+                "read as the beginning of an entity",
+                self.counts[rarer],
+                self.first[rarer],
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,9 +101,12 @@ class Executor:
             return TooManyTokens(len(tokens), len(item.held), self._input_tokens)
         for loaded in item.held:
             try:
-                example = loaded.adapter.spec.unlabelled(item.text, item.words)
-                item.examples.append(example)
-                item.encoded.append(self._trunk.encoder.arrange(tokens, example.words))
+                spec = loaded.adapter.spec
+                example = spec.unlabelled(item.text, item.words)
+                words = spec.finest_words(example)
+                encoded = self._trunk.encoder.arrange(tokens, words, join=spec.flexible_words)
+                item.examples.append(spec.with_words(example, encoded.spans))
+                item.encoded.append(encoded)
             except BaseException as error:  # raised by the word splitter of a plugin
                 return _answer_error(loaded.adapter.ref, "split", error)
         return None

@@ -146,6 +146,32 @@ def test_two_words_within_one_token_share_its_row(bert: Backbone) -> None:
     assert found.words.tolist() == [1, 1]
 
 
+def test_words_within_one_token_are_joined_to_one_word_on_demand(bert: Backbone) -> None:
+    words = [((0, 2), (2, 6), (7, 8))]
+    (found,) = bert.encoder.encode(["london a"], words, join=True)
+    assert (found.words.tolist(), found.spans) == ([1, 2], ((0, 6), (7, 8)))
+    (apart,) = bert.encoder.encode(["london a"], words)
+    assert apart.spans == words[0]
+
+
+@EVERY_TEXT
+@given(st.text(max_size=80))
+def test_joined_words_have_rows_of_their_own_and_cover_the_same_characters(
+    backbone: Backbone, text: str
+) -> None:
+    words = split_words(text)
+    (found,) = backbone.encoder.encode([text], [words], join=True)
+    rows = found.words.tolist()
+    assert len(rows) == len(set(rows)) == len(found.spans)
+    assert {edge for span in found.spans for edge in span} <= {edge for span in words for edge in span}
+    assert all(any(a <= start and end <= b for a, b in found.spans) for start, end in words)
+
+
+def test_unknown_tokens_are_recorded_with_their_characters(bert: Backbone) -> None:
+    (found,) = bert.encoder.encode(["good ☃ film 北"], [()])
+    assert found.unknown == ((5, 6), (12, 13))
+
+
 def test_words_of_a_roberta_text_are_tokens_with_the_space_before_them(roberta: Backbone) -> None:
     (found,) = roberta.encoder.encode(["ada loves london"], [((0, 3), (4, 9), (10, 16))])
     tokenizer = roberta.read_tokenizer()

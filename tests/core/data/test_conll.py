@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from onetrunk.core.data.formats.base import Source
 from onetrunk.core.data.formats.conll import read_conll
+from onetrunk.core.data.notes import Note
 from onetrunk.core.data.readers import read_records
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Record
-from onetrunk.core.tasks.iob2 import is_tag, to_iob2
+from onetrunk.core.tasks.iob2 import iob_begins, is_tag, to_iob2
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 
@@ -213,3 +214,37 @@ def test_sentences_tokens_and_entities_of_real_data_are_as_published(
     records = [source.record for source in read_records(DATA / file)]
     tags = [tag for record in records for tag in record["tags"]]
     assert (len(records), len(tags), sum(tag.startswith("B-") for tag in tags)) == expected
+
+
+@pytest.mark.parametrize(
+    ("tags", "begins"),
+    [
+        ("I-LOC I-LOC O I-PER", (2, 0)),
+        ("B-LOC I-LOC O B-PER", (0, 2)),
+        ("I-LOC B-LOC", (1, 0)),
+        ("I-LOC I-PER B-LOC O", (2, 1)),
+        ("I-LOC O S-PER", (0, 0)),
+        ("O O", (0, 0)),
+    ],
+)
+def test_the_scheme_shows_where_entities_begin(tags: str, begins: tuple[int, int]) -> None:
+    assert iob_begins(tags.split()) == begins
+
+
+def test_iob1_and_iob2_in_one_file_are_noted_with_the_first_of_the_rarer_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text("Ada B-PER\n\nBo B-PER\n\nOslo I-LOC\n")
+    notes: list[Note] = []
+    assert len(list(read_records(path, notes=notes))) == 3
+    (note,) = notes
+    assert (note.kind, note.count, note.where) == ("mixed-schemes", 1, f"{path}:5")
+    assert note.message.startswith("1 entities begin with I- (IOB1) and 2 with B- (IOB2)")
+
+
+@pytest.mark.parametrize("tags", [("I-PER", "I-LOC"), ("B-PER", "B-LOC")])
+def test_one_scheme_is_not_noted(tmp_path: Path, tags: tuple[str, str]) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text(f"Ada {tags[0]}\n\nOslo {tags[1]}\n")
+    notes: list[Note] = []
+    assert len(list(read_records(path, notes=notes))) == 2
+    assert notes == []

@@ -26,10 +26,9 @@ def read(data: DataSource, options: ReadOptions = AS_WRITTEN) -> Dataset:
 
 
 def found(text: str, entities: Any, options: ReadOptions = AS_WRITTEN) -> list[tuple[str, str]]:
-    """The words of one row with their tags, without those outside of entities."""
+    """The entities of one row with their types."""
     (example,) = read([{"text": text, "entities": entities}], options).examples
-    words = [text[start:end] for start, end in example.words]
-    return [(word, tag) for word, tag in zip(words, example.target, strict=True) if tag != "O"]
+    return [(text[start:end], kind) for (start, end), kind in zip(example.spans, example.target, strict=True)]
 
 
 def kinds(data: Dataset) -> dict[str, str]:
@@ -59,7 +58,7 @@ def row(text: str, /, *entities: tuple[int, int, str], **own: Any) -> dict[str, 
     ],
 )
 def test_each_spelling_of_an_entity_is_read(entity: Any) -> None:
-    assert found("Ada sings", [entity]) == [("Ada", "B-PER")]
+    assert found("Ada sings", [entity]) == [("Ada", "PER")]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +85,7 @@ def test_what_is_no_entity_is_refused_with_its_place(entity: Any, message: str) 
 def test_the_same_entity_twice_counts_once_with_a_note() -> None:
     twice = row("Ada sings", (0, 3, "PER"), (0, 3, "PER"), (0, 3, "PER"))
     data = read([row("Bo", (0, 2, "PER")), twice])
-    assert data.examples[1].target == ("B-PER", "O")
+    assert data.examples[1].spans == ((0, 3),)
     (note,) = data.notes
     assert str(note) == "note: list: entities given twice count once: 2; first: list:row 2"
     assert note.count == 2
@@ -103,13 +102,13 @@ def test_nested_entities_are_refused_with_the_option_that_reads_them() -> None:
 
 def test_of_nested_entities_the_longest_can_be_kept_with_a_note() -> None:
     data = read([row(NESTED_TEXT, *NESTED)], LONGEST)
-    assert data.examples[0].target == ("B-ORG", "I-ORG", "I-ORG", "O", "B-LOC", "I-LOC")
+    assert data.examples[0].spans == ((0, 22), (26, 32))
     assert kinds(data)["nested-entities"].endswith("are left out: 1")
 
 
 def test_of_equally_long_entities_the_first_is_kept() -> None:
-    assert found("ab cd ef", [[3, 8, "Y"], [0, 5, "X"]], LONGEST) == [("ab", "B-X"), ("cd", "I-X")]
-    assert found("ab", [[0, 2, "Y"], [0, 2, "X"]], LONGEST) == [("ab", "B-Y")]
+    assert found("ab cd ef", [[3, 8, "Y"], [0, 5, "X"]], LONGEST) == [("ab cd", "X")]
+    assert found("ab", [[0, 2, "Y"], [0, 2, "X"]], LONGEST) == [("ab", "Y")]
 
 
 def test_many_nested_entities_of_one_text_are_read_in_seconds() -> None:
@@ -127,7 +126,7 @@ def test_entities_do_not_concern_a_task_on_texts() -> None:
 
 def test_offsets_in_utf16_are_read_with_the_option() -> None:
     assert found("🙂 Ada 🙂", [{"start": 3, "end": 6, "label": "PER", "text": "Ada"}], UTF16) == [
-        ("Ada", "B-PER")
+        ("Ada", "PER")
     ]
 
 
@@ -144,7 +143,7 @@ def test_if_utf16_fits_all_entities_of_the_file_the_message_names_the_option(tmp
         read(path)
     hint = "all entities of the file fit if their offsets count UTF-16 code units: give --offsets utf16"
     assert caught.value.lines[1:] == (hint,)
-    assert [example.target for example in read(path, UTF16).examples] == [("B-PER",), ("O", "B-PER", "O")]
+    assert [example.spans for example in read(path, UTF16).examples] == [((0, 3),), ((2, 5),)]
 
 
 def test_an_entity_beyond_the_text_may_show_utf16_too() -> None:
@@ -178,7 +177,14 @@ def test_spans_without_a_text_that_cut_words_only_as_characters_are_noted() -> N
 
 def test_entities_beside_words_without_tags_are_the_target() -> None:
     record = {**row("Ada sings", (0, 3, "PER")), "tokens": ["Ada", "sings"]}
-    assert read([record]).examples[0].target == ("B-PER", "O")
+    assert read([record]).examples[0].spans == ((0, 3),)
+
+
+def test_an_own_text_that_bytes_of_utf8_fit_is_refused_with_the_unit() -> None:
+    with pytest.raises(
+        DataError, match=r"own text is 'Köln'; .* its offsets count bytes of UTF-8: convert them"
+    ):
+        read([row("für Köln und Bonn", (5, 10, "LOC"), text="Köln")])
 
 
 TEXTS = st.lists(st.sampled_from(["a", "🙂", "é", "한", "𝒜", "x y"]), min_size=1, max_size=12).map("".join)

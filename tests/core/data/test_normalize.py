@@ -19,7 +19,7 @@ from tests.core.data.sample_tasks import jsonl, write
 
 NAMES = ("O", "B-PER", "I-PER")
 TAGGED = {"tokens": ["Ada", "Byron", "sings"], "ner_tags": [1, 2, 0]}
-TARGET = ("B-PER", "I-PER", "O")
+TARGET = ("PER",)
 
 
 def labels(data: Any, options: ReadOptions = AS_WRITTEN) -> Dataset:

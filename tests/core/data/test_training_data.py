@@ -102,14 +102,14 @@ def test_fixed_labels_that_are_none_are_a_fault_of_the_description(
         replace(sentiment, labels=labels)
 
 
-@pytest.mark.parametrize("part", ["calibrate", "split", "notes"])
+@pytest.mark.parametrize("part", ["calibrate", "split", "notes", "encoded_notes"])
 def test_a_part_that_may_be_missing_may_not_be_anything_else(sentiment: TaskSpec, part: str) -> None:
     odd: dict[str, Any] = {part: "x"}
     with pytest.raises(TaskSpecError, match=f"{part} must be callable or None"):
         replace(sentiment, **odd)
 
 
-def test_the_notes_of_a_task_are_lines(sentiment: TaskSpec) -> None:
+def test_the_notes_of_a_task_are_lines_or_notes_with_a_kind(sentiment: TaskSpec) -> None:
     assert notes_on(sentiment, [Example("a")]) == ()
     odd = TaskNote("odd", "1 text is odd", 1, "f:1")
     own = replace(sentiment, notes=lambda examples: [f"{len(examples)} texts", odd])

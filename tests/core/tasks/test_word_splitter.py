@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from onetrunk.core.tasks.word_splitter import split_words
+from onetrunk.core.tasks.word_splitter import split_words, split_words_1
 
 MIXED = st.text(
     alphabet=st.one_of(st.characters(), st.sampled_from("aZé9 \n.,'’s#@+/:-_!東か🙂🇫\u200d\ufe0f"))
@@ -44,7 +44,26 @@ def test_white_space_makes_what_stands_on_either_side_independent(left: str, rig
     [
         ("Ada loved London.", ["Ada", "loved", "London", "."]),
         ('("Why?!")', ["(", '"', "Why", "?", "!", '"', ")"]),
-        ("don't twenty-one and/or 3.5 AT&T", ["don't", "twenty-one", "and/or", "3.5", "AT&T"]),
+        ("don't twenty-one 3.5 AT&T", ["don't", "twenty", "-", "one", "3.5", "AT&T"]),
+        ("and/or Köln/Kiel", ["and", "/", "or", "Köln", "/", "Kiel"]),
+        ("AHU-G1-V-1", ["AHU", "-", "G1", "-", "V", "-", "1"]),
+        ("Ada's/Bob's U.S.-based", ["Ada", "'s", "/", "Bob", "'s", "U.S.", "-", "based"]),
+        ("London,Paris Kiel(Germany)", ["London", ",", "Paris", "Kiel", "(", "Germany", ")"]),
+        (
+            "1,000 10:30 2020-01-15 Köln:Kiel",
+            ["1,000", "10:30", "2020", "-", "01", "-", "15", "Köln", ":", "Kiel"],
+        ),
+        ("US$5 5€ $5 a+b C++17", ["US", "$", "5", "5", "€", "$", "5", "a", "+", "b", "C++17"]),
+        (
+            "l'Italie d’Arc dell'Arte qu'il",
+            ["l", "'", "Italie", "d", "’", "Arc", "dell", "'", "Arte", "qu", "'", "il"],
+        ),
+        ("O'Brien rock'n'roll Xi'an 'tis", ["O'Brien", "rock'n'roll", "Xi'an", "'", "tis"]),
+        ("end.Next Node.js a.b.Co", ["end", ".", "Next", "Node.js", "a.b", ".", "Co"]),
+        ("bob@a-b.org www.a-b.org a.org/b", ["bob@a-b.org", "www.a-b.org", "a.org/b"]),
+        ("camelCase 5km #New-York", ["camelCase", "5km", "#New", "-", "York"]),
+        ("a\u00a0b\u3000c", ["a", "b", "c"]),
+        ("Zei\u00adtung שָׁלוֹם", ["Zei\u00adtung", "שָׁלוֹם"]),
         (
             "see https://a.org/b?c=d#e, or bob@a.org.",
             ["see", "https://a.org/b?c=d#e", ",", "or", "bob@a.org", "."],
@@ -57,7 +76,10 @@ def test_white_space_makes_what_stands_on_either_side_independent(left: str, rig
         ("Ada's, Ada’s 's 'll", ["Ada", "'s", ",", "Ada", "’s", "'s", "'ll"]),
         ("東京、abc日本", ["東", "京", "、", "abc", "日", "本"]),
         ("タワーです", ["タ", "ワ", "ー", "で", "す"]),
-        ("한국어 문장입니다.", ["한국어", "문장입니다", "."]),
+        ("한국어 서울에서.", ["한", "국", "어", "서", "울", "에", "서", "."]),
+        ("\u1112\u1161\u11ab\u1100\u116e\u11a8 5월", ["\u1112\u1161\u11ab", "\u1100\u116e\u11a8", "5", "월"]),
+        ("ไทยที่", ["ไ", "ท", "ย", "ที่"]),
+        ("ລາວ ភ្នំពេញ မြန်မာ", ["ລ", "າ", "ວ", "ភ្នំ", "ពេ", "ញ", "မြ", "န်", "မာ"]),
         ("hi🙂🙂!", ["hi", "🙂", "🙂", "!"]),
         ("👨‍👩‍👧👍🏽❤️🇫🇷🇩🇪", ["👨‍👩‍👧", "👍🏽", "❤️", "🇫🇷", "🇩🇪"]),
         ("London—Paris… ok", ["London", "—", "Paris", "…", "ok"]),
@@ -66,12 +88,52 @@ def test_white_space_makes_what_stands_on_either_side_independent(left: str, rig
         (" \n\t\u3000", []),
     ],
 )
-def test_words_are_those_of_a_conll_file(text: str, expected: list[str]) -> None:
+def test_words_have_the_borders_of_entities(text: str, expected: list[str]) -> None:
     assert words(text) == expected
 
 
 @pytest.mark.parametrize(
-    "unit", ["a", "!", "a+", "a.", "://", "#", "'s", "東", "🙂", "\u200d🙂", "—", "\u0301"]
+    ("text", "expected"),
+    [
+        ("don't and/or Köln/Kiel's.", ["don't", "and/or", "Köln/Kiel", "'s", "."]),
+        ("서울에서 ไทย 東京", ["서울에서", "ไทย", "東", "京"]),
+        ("l'Italie US$5 (C++)", ["l'Italie", "US$5", "(", "C++", ")"]),
+    ],
+)
+def test_the_first_rule_splits_a_run_at_its_edges_only(text: str, expected: list[str]) -> None:
+    assert [text[start:end] for start, end in split_words_1(text)] == expected
+
+
+@settings(deadline=None)
+@given(MIXED)
+def test_every_border_of_the_first_rule_is_one_of_the_new_rule(text: str) -> None:
+    edges = {edge for span in split_words(text) for edge in span}
+    assert edges >= {edge for span in split_words_1(text) for edge in span}
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "a",
+        "a-",
+        "a,",
+        "a.Bb",
+        "l'a",
+        "서",
+        "ก\u0e31",
+        "a.a/",
+        "!",
+        "a+",
+        "a.",
+        "://",
+        "#",
+        "'s",
+        "東",
+        "🙂",
+        "\u200d🙂",
+        "—",
+        "\u0301",
+    ],
 )
 def test_a_hundred_thousand_characters_without_a_space_take_under_a_second(unit: str) -> None:
     text = unit * (100_000 // len(unit))

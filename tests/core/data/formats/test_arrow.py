@@ -46,7 +46,7 @@ def parquet(path: Path, rows: list[dict[str, Any]], features: Any = None) -> Pat
 
 def test_integers_have_the_names_that_the_file_lists(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", [ROW], FEATURES)
-    assert load_dataset(ner.SPEC, path).examples[0].target == ("B-PER", "I-PER")
+    assert load_dataset(ner.SPEC, path).examples[0].target == ("PER",)
     assert load_dataset(intent.SPEC, path).examples[0].target == "bad"
 
 

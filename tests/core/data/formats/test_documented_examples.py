@@ -20,7 +20,8 @@ def test_each_file_gives_its_text_entities_and_label(tmp_path: Path, name: str) 
     path = tmp_path / name
     path.write_text(FILES[name], encoding="utf-8")
     (example,) = load_dataset(ner.SPEC, path).examples
-    assert (example.text, example.target) == ("Ada flew to Paris", ("B-PER", "O", "O", "B-LOC"))
+    assert (example.text, example.target) == ("Ada flew to Paris", ("PER", "LOC"))
+    assert example.spans == ((0, 3), (12, 17))
     (source,) = read_records(path)
     if "label" in source.record:
         assert load_dataset(intent.SPEC, path).examples[0].target == "travel"
