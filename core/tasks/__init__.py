@@ -10,8 +10,7 @@ from onetrunk.core.tasks.entities import Entity, checked_entities
 from onetrunk.core.tasks.hookspecs import CommandSpec, EpochEvent, StepEvent, hookimpl
 from onetrunk.core.tasks.losses import cross_entropy, total_weight
 from onetrunk.core.tasks.prediction import Prediction
-from onetrunk.core.tasks.spec import (
-    DEFAULT_PROBE,
+from onetrunk.core.tasks.records import (
     IGNORE,
     Example,
     HeadContext,
@@ -26,10 +25,9 @@ from onetrunk.core.tasks.spec import (
     Span,
     Targets,
     TaskNote,
-    TaskSpec,
     UnknownLabel,
-    label_faults,
 )
+from onetrunk.core.tasks.spec import DEFAULT_PROBE, TaskSpec, label_faults
 from onetrunk.core.tasks.text_tasks import best_index, label_index, label_name, labelled_text, make_text_head
 from onetrunk.core.tasks.word_splitter import split_words
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from onetrunk.core.tasks.spec import Span
+from onetrunk.core.tasks.records import Span
 from onetrunk.core.tasks.word_splitter import SPACELESS
 
 _CLOSING = re.compile(

@@ -15,7 +15,7 @@ from onetrunk.core.tasks.entities import (
 )
 from onetrunk.core.tasks.entity_spans import count_bytes, entities_of_tags, trimmed
 from onetrunk.core.tasks.iob2 import to_iob2
-from onetrunk.core.tasks.spec import Example, Record, Span
+from onetrunk.core.tasks.records import Example, Record, Span
 
 TRIMMED = "trimmed"
 """The remark of an example for each entity whose edges were left out."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from unicodedata import category
 
 from onetrunk.core.tasks.entities import Entity, cuts_word, fits_as_bytes
-from onetrunk.core.tasks.spec import JSONObject, Span
+from onetrunk.core.tasks.records import JSONObject, Span
 
 OUTSIDE = "O"
 

@@ -17,7 +17,8 @@ import pluggy
 from onetrunk.adapters.format import strict_json
 from onetrunk.core import errors
 from onetrunk.core.errors import OneTrunkError, TaskSpecError
-from onetrunk.core.tasks.spec import Example, JSONObject, Labels, Targets, TaskNote, TaskSpec
+from onetrunk.core.tasks.records import Example, JSONObject, Labels, Targets, TaskNote
+from onetrunk.core.tasks.spec import TaskSpec
 
 _LARGEST = 3.4028234e38
 """The largest float32, the type of float targets."""

@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from onetrunk.core.tasks.spec import HeadContext, HeadFormat, HeadStyle, Rows
+from onetrunk.core.tasks.records import HeadContext, HeadFormat, HeadStyle, Rows
 
 _INIT_STD = 0.02
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import pluggy
 
 from onetrunk.core.errors import PluginError
-from onetrunk.core.tasks.spec import JSONObject, TaskSpec
+from onetrunk.core.tasks.records import JSONObject
+from onetrunk.core.tasks.spec import TaskSpec
 
 PROJECT = "onetrunk"
 ENTRY_POINT_GROUP = "onetrunk.plugins"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onetrunk.core.tasks.spec import IGNORE
+from onetrunk.core.tasks.records import IGNORE
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from onetrunk.core.tasks.spec import JSONObject
+from onetrunk.core.tasks.records import JSONObject
 
 Floats = npt.NDArray[np.float64]
 Indices = Sequence[int] | npt.NDArray[np.int64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from onetrunk.core.tasks.spec import JSONObject
+from onetrunk.core.tasks.records import JSONObject
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from onetrunk.core.tasks.spec import Example, HeadContext, Labels, Record, UnknownLabel
+from onetrunk.core.tasks.records import Example, HeadContext, Labels, Record, UnknownLabel
 
 if TYPE_CHECKING:
     import numpy as np

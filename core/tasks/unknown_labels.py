@@ -10,7 +10,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from onetrunk.core.tasks.guarded_calls import json_of, targets_of
-from onetrunk.core.tasks.spec import IGNORE, Example, JSONObject, Labels, Targets, TaskSpec, UnknownLabel
+from onetrunk.core.tasks.records import IGNORE, Example, JSONObject, Labels, Targets, UnknownLabel
+from onetrunk.core.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     import numpy as np

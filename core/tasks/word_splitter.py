@@ -26,7 +26,7 @@ import re
 from collections.abc import Callable, Iterator
 from unicodedata import category
 
-from onetrunk.core.tasks.spec import Span
+from onetrunk.core.tasks.records import Span
 
 _HAN = (
     r"\u2e80-\u2fff\u3005-\u3007\u3021-\u312f\u3190-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
