@@ -41,7 +41,7 @@ TRAIN_GROUPS: Mapping[str, tuple[str, ...]] = {
         "clip",
         "patience",
         "class_weights",
-        "oos",
+        "options",
         "seed",
     ),
     "Machine": ("device", "precision", "threads"),

@@ -156,9 +156,11 @@ class _Lines:
         if now - self._printed < self._period:
             return
         self._printed = now
-        of = "" if self._total is None else f" of {self._total:,}"
+        done = "1 text" if self._done == 1 else f"{self._done:,} texts"
+        if self._total is not None:
+            done = f"{self._done:,} of {self._total:,} texts"
         seconds = now - self._began
-        note(f"{self._done:,}{of} texts, {duration(seconds)}, {self._done / seconds:,.0f} texts/s")
+        note(f"{done}, {duration(seconds)}, {self._done / seconds:,.1f} texts/s")
 
 
 def _bar(*columns: str | ProgressColumn) -> Progress:

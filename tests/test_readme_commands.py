@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def conll(people: Iterable[str]) -> str:
     return "".join(f"{person} B-PER\nleft O\n{place} B-LOC\n. O\n\n" for person, place in pairs)
 
 
-def rows(labels: dict[str, tuple[str, ...]]) -> str:
+def rows(labels: Mapping[str, Sequence[str]]) -> str:
     made = [
         {"text": f"{word} the {thing}", "label": label}
         for label, words in labels.items()

@@ -22,7 +22,7 @@ def test_without_a_terminal_a_line_is_printed_in_each_period(capsys: pytest.Capt
         advance(1000)
         advance(500)
     first, second = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(r"1,000 of 3,000 texts, \d+\.\d s, [\d,]+ texts/s", first)
+    assert re.fullmatch(r"1,000 of 3,000 texts, \d+\.\d s, [\d,]+\.\d texts/s", first)
     assert second.startswith("1,500 of 3,000 texts, ")
 
 
