@@ -25,6 +25,7 @@ from onetrunk.core.tasks.hookspecs import PROJECT, CommandSpec
 OWN_COMMANDS = frozenset(
     {
         "alias",
+        "check",
         "eval",
         "export",
         "list",
