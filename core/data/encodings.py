@@ -20,8 +20,8 @@ _MARKS = {
 
 _FAMILIES = {
     "cp1252": "western",
-    "cp1250": "western",
     "cp1254": "western",
+    "cp1250": "western",
     "mac_roman": "western",
     "gb18030": "simplified Chinese",
     "big5": "traditional Chinese",
@@ -39,13 +39,19 @@ _NEAR = 5.0
 _SAMPLE = 64 * 2**10
 _MOSTLY = 2 / 3
 _HIGH = re.compile(rb"[\x80-\xff]+")
-_UNLIKELY = {
-    "cp932": re.compile("[\uff61-\uff9f]"),
-    "gb18030": re.compile("[\u3041-\u30ff]"),
-    "cp949": re.compile("[\u3041-\u30ff]"),
+_KANA = re.compile("[\u3041-\u30ff]")
+_SHARES = {
+    "gb18030": ((_KANA, 0, 0.2),),
+    "big5": ((_KANA, 0, 0.2),),
+    "cp949": ((re.compile("[\uac00-\ud7a3]"), 0.8, 1),),
+    "cp932": ((_KANA, 0.1, 1), (re.compile("[\uff61-\uff9f]"), 0, 0.2)),
+    "euc_jp": ((_KANA, 0.1, 1),),
 }
-"""Characters that show a wrong guess: half-width katakana in Japanese, kana in Chinese and Korean."""
-_UNLIKELY_SHARE = 0.2
+"""The lowest and the highest share of kana, Hangul and half-width katakana among the letters of a language."""
+_FEW_LETTERS = 10
+_TURKISH = re.compile("[þÞðÐýÝ]")
+"""What the Turkish letters of cp1254 are in cp1252: letters of Icelandic, which also has those of `_ACUTE`."""
+_ACUTE = re.compile("[áéíóúæÁÉÍÓÚÆ]")
 _NUL_SHARE = 0.25
 REMEDY = "name its encoding with --encoding, such as cp1252 or gb18030, or save it as UTF-8"
 
@@ -112,11 +118,12 @@ class TextDecoder:
         line = self._line_of(fault)
         try:
             _refuse_mixed(data)
-            encoding, confidence = guess(data)
+            encoding, confidence, others = guess(data)
         except ValueError as problem:
             what = f"byte {self._column_of(fault)} (0x{data[fault.start]:02x}) is not UTF-8"
             raise DataError(f"{self.name}:{line}", f"{what}, and {problem}; {REMEDY}") from fault
-        self._note(f"is not UTF-8; read as {encoding} (a guess, confidence {confidence:.2f})", line)
+        also = f"; it could also be {' or '.join(others)}" if others else ""
+        self._note(f"is not UTF-8; read as {encoding} (a guess, confidence {confidence:.2f}{also})", line)
         return encoding
 
     def _note(self, message: str, line: int) -> None:
@@ -148,9 +155,10 @@ class TextDecoder:
         self._line_bytes = len(block) - at + (0 if at else self._line_bytes)
 
 
-def guess(data: bytes) -> tuple[str, float]:
-    """Return the most likely encoding of `data`, which is not UTF-8, and a confidence from 0 to 1.
+def guess(data: bytes) -> tuple[str, float, list[str]]:
+    """Return the most likely encoding of `data`, which is not UTF-8, a confidence from 0 to 1, and other encodings.
 
+    The others are of the same family, equally likely, and read the data as another text.
     Raises ValueError if none fits, or if encodings of several families fit equally well.
     """
     from charset_normalizer import from_bytes
@@ -174,7 +182,9 @@ def guess(data: bytes) -> tuple[str, float]:
     if len(families) > 1:
         raise ValueError(f"it could be {' or '.join(_first_of(near))}")
     chosen = next(encoding for encoding in near if _FAMILIES[encoding] in families)
-    return chosen, 1 - chaos[chosen] / 100
+    text = sample.decode(chosen, "replace")
+    others = [each for each in near if _FAMILIES[each] in families and sample.decode(each, "replace") != text]
+    return chosen, (1 - chaos[chosen] / 100) / (1 + len(others)), others
 
 
 def _first_of(encodings: Iterable[str]) -> list[str]:
@@ -200,9 +210,16 @@ def _has_single_letters(sample: bytes) -> bool:
 
 
 def _is_unlikely(encoding: str, text: str) -> bool:
-    high = sum(not each.isascii() for each in text)
-    found = _UNLIKELY[encoding].findall(text) if encoding in _UNLIKELY else ()
-    return len(found) > _UNLIKELY_SHARE * high
+    if encoding == "cp1252":
+        return bool(_TURKISH.search(text)) and not _ACUTE.search(text)
+    letters = "".join(each for each in text if each.isalpha() and not each.isascii())
+    # cp949 adds rare syllables to EUC-KR; Japanese and Chinese bytes are read as those.
+    common = letters.encode("euc_kr", "ignore").decode("euc_kr") if encoding == "cp949" else letters
+    for pattern, lowest, highest in _SHARES.get(encoding, ()):
+        count = len(pattern.findall(common))
+        if count > highest * len(letters) or (len(letters) >= _FEW_LETTERS and count < lowest * len(letters)):
+            return True
+    return False
 
 
 def _refuse_mixed(data: bytes) -> None:

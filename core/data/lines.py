@@ -68,7 +68,7 @@ def read_lines(
                 f"byte {at} is NUL: this is not a text file; remove the byte, or save it as UTF-8",
             )
         if line.startswith(_MARK):
-            line = line.removeprefix(_MARK)
+            line = line.lstrip(_MARK)
             if number > 1:
                 marks, first_mark = marks + 1, first_mark or f"{name}:{number}"
         yield number, line
