@@ -213,8 +213,9 @@ def _is_unlikely(encoding: str, text: str) -> bool:
     if encoding == "cp1252":
         return bool(_TURKISH.search(text)) and not _ACUTE.search(text)
     letters = "".join(each for each in text if each.isalpha() and not each.isascii())
-    # cp949 adds rare syllables to EUC-KR; Japanese and Chinese bytes are read as those.
-    common = letters.encode("euc_kr", "ignore").decode("euc_kr") if encoding == "cp949" else letters
+    # cp949 adds rare syllables, with other bytes, to EUC-KR; Japanese and Chinese bytes are read as those.
+    rare = encoding == "cp949"
+    common = "".join(each for each in letters if not rare or min(each.encode("cp949", "replace")) > 0xA0)
     for pattern, lowest, highest in _SHARES.get(encoding, ()):
         count = len(pattern.findall(common))
         if count > highest * len(letters) or (len(letters) >= _FEW_LETTERS and count < lowest * len(letters)):
