@@ -53,6 +53,7 @@ _TURKISH = re.compile("[þÞðÐýÝ]")
 """What the Turkish letters of cp1254 are in cp1252: letters of Icelandic, which also has those of `_ACUTE`."""
 _ACUTE = re.compile("[áéíóúæÁÉÍÓÚÆ]")
 _NUL_SHARE = 0.25
+_ISO_2022_JP = (b"\x1b$B", b"\x1b$@")
 REMEDY = "name its encoding with --encoding, such as cp1252 or gb18030, or save it as UTF-8"
 
 
@@ -93,7 +94,7 @@ class TextDecoder:
         first = next(source, b"")
         given, note = self.encoding, ""
         if given is None:
-            given, note = _by_zeros(first)
+            given, note = _by_signs(first)
         if note:
             self._note(f"is {note}", 1)
         encoding = given or "utf-8"
@@ -111,6 +112,8 @@ class TextDecoder:
                     text = decoder.decode(data, final=block is None)
                 except UnicodeDecodeError as again:
                     raise self._error(again, encoding) from again
+            except UnicodeError as fault:  # a codec that needs a byte order mark
+                raise DataError(f"{self.name}:1", f"{fault}; name its encoding, such as utf-16-le") from fault
             self._count(text, block or b"")
             yield text
 
@@ -224,24 +227,27 @@ def _is_unlikely(encoding: str, text: str) -> bool:
 
 
 def _refuse_mixed(data: bytes) -> None:
-    """Raise ValueError if more characters of `data` are UTF-8 than are not."""
+    """Raise ValueError if at least as many characters of `data` are UTF-8 as are not."""
     text = data.decode("utf-8", "replace")
     wrong = text.count("\ufffd")
-    if sum(not each.isascii() for each in text) - wrong > wrong:
-        raise ValueError("most other characters are: the file mixes encodings")
+    if sum(not each.isascii() for each in text) - wrong >= wrong:
+        raise ValueError("other characters are: the file mixes encodings")
 
 
-def _by_zeros(first: bytes) -> tuple[str | None, str]:
-    """Return the encoding that a mark or the zero bytes of the first block show, and the words of its note."""
+def _by_signs(first: bytes) -> tuple[str | None, str]:
+    """Return the encoding that a mark, zero or escape bytes of the first block show, and the words of its note."""
+    if any(sign in first for sign in _ISO_2022_JP):
+        return "iso2022_jp", "read as iso2022_jp, by its escape sequences"
     for mark, encoding in _MARKS.items():
         if first.startswith(mark):
             return encoding, f"read as {encoding}, by its byte order mark"
     even, odd = first[::2].count(0), first[1::2].count(0)
     if min(even, odd) * 4 >= max(even, odd):
         return None, ""
-    if max(even, odd) <= _NUL_SHARE * len(first) and _decodes(first, "utf-8"):
-        return None, ""  # single zero bytes are an error of their line
     encoding = "utf-16-le" if odd > even else "utf-16-be"
+    few = max(even, odd) <= _NUL_SHARE * len(first)
+    if few and (_decodes(first, "utf-8") or "\n".encode(encoding) not in first):
+        return None, ""  # single zero bytes are an error of their line
     if not _decodes(first, encoding):
         return None, ""
     return encoding, f"read as {encoding}, by its zero bytes (a guess)"

@@ -60,6 +60,7 @@ def rows_of(table: str) -> list[tuple[str, ...]]:
         (JAPANESE, "shift_jis", "cp932"),
         (JAPANESE, "euc_jp", "euc_jp"),
         (KOREAN, "euc_kr", "cp949"),
+        (JAPANESE, "iso2022_jp", "iso2022_jp"),
         (GERMAN, "utf-16-le", "utf-16-le"),
         (CHINESE, "utf-16-be", "utf-16-be"),
         (CHINESE, "utf-16", "utf-16-le"),
@@ -123,7 +124,7 @@ def test_a_character_may_lie_on_the_border_of_two_blocks(tmp_path: Path) -> None
         ),
         (
             b"text,label\n\x81\xfe\x81\xff\x00,x\n",
-            r"a\.csv:1: .* is not utf-16-le; name its encoding with --enc",
+            r"a\.csv:2: byte 1 \(0x81\) is not UTF-8, and .*--encoding",
         ),
     ],
 )
@@ -183,3 +184,10 @@ def test_a_binary_file_is_refused_by_name(tmp_path: Path, raw: bytes, what: str)
     for name in ("a.csv", "a.xlsx"):
         with pytest.raises(DataError, match=rf"{name}: is not a text file: this is {what}"):
             read(tmp_path / name, raw)
+
+
+def test_utf_16_by_name_needs_a_byte_order_mark(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"a\.csv:1: .*does not start with BOM; name its encoding, such as utf-16-le"
+    ):
+        read(tmp_path / "a.csv", "text,label\na,x\n".encode("utf-16-le"), "utf-16")
