@@ -117,6 +117,8 @@ class ColumnNames:
             if repr(role) in fault or f"no {role}" in fault:
                 if keys:
                     hints.append(f"it could be {' or '.join(map(repr, keys))}: choose with {option}")
+                elif role == "label" and set(self._found) == {("text",)}:
+                    hints.append("the file has texts alone, such as one a line; expected a label with each")
                 elif table:
                     hints.append(f"name its column with {option}, or add a header such as text,label")
         return "; ".join(hints)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from onetrunk.core.data.byte_blocks import (
+from onetrunk.core.data.files.byte_blocks import (
     STDIN,
     DataSource,
     check_file,
@@ -17,7 +17,7 @@ from onetrunk.core.data.byte_blocks import (
     read_blocks,
     source_name,
 )
-from onetrunk.core.data.encodings import TextDecoder, check_encoding
+from onetrunk.core.data.files.encodings import TextDecoder, check_encoding
 from onetrunk.core.data.notes import Note
 from onetrunk.core.errors import DataError
 
@@ -68,7 +68,7 @@ def read_lines(
                 f"byte {at} is NUL: this is not a text file; remove the byte, or save it as UTF-8",
             )
         if line.startswith(_MARK):
-            line = line.removeprefix(_MARK)
+            line = line.lstrip(_MARK)
             if number > 1:
                 marks, first_mark = marks + 1, first_mark or f"{name}:{number}"
         yield number, line

@@ -15,7 +15,7 @@ class ReadOptions:
     encoding: name of a text encoding; None means UTF-8, or a guess with a note if the file is not UTF-8.
     delimiter: of tables; None takes the suffix or the header.
     quoting: of tables: `csv` if a cell that begins with `"` ends with `"`; `none` if quotation marks are text;
-        `auto` is `csv` for CSV and `none` for TSV.
+        `auto` is `csv` for CSV, and `none` for TSV unless its first lines can only be read as enclosed cells.
     text_column, label_column: the columns, or keys, with the text and the label; None takes `text` and `label`, or
         guesses a usual name with a note.
     labels: the names of labels that the file gives as integers, in the order of the integers, from 0; () takes the

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from onetrunk.core.data.byte_blocks import read_blocks
+from onetrunk.core.data.files.byte_blocks import read_blocks
 from onetrunk.core.data.formats.arrow import read_arrow, read_parquet
 from onetrunk.core.data.formats.base import Reader, Source
 from onetrunk.core.data.formats.conll import read_conll

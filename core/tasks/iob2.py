@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -22,6 +23,8 @@ TagScheme: TypeAlias = Literal["prefixed", "letters", "types"]
 _STARTS = frozenset("BSUW")
 _CLOSES = frozenset("ESLUW")
 _PREFIXES = frozenset("BIESLUMW")
+_OTHER_DIALECT = re.compile("[o_-]|[BIESLUMWO]?-.*|[BIESLUMW][_:].*|.*[-_:][BIESLUMW]")
+"""What is no bare type, but a tag in a spelling that is not read, such as `B_person` and `person-B`."""
 
 
 def scheme_of(tag: str) -> TagScheme | None:
@@ -35,7 +38,7 @@ def scheme_of(tag: str) -> TagScheme | None:
         return "prefixed"
     if tag in _PREFIXES:
         return "letters"
-    if not tag.strip() or tag in ("o", "-", "_") or tag.partition("-")[0] in {*_PREFIXES, "O", ""}:
+    if not tag.strip() or _OTHER_DIALECT.fullmatch(tag):
         raise ValueError(f"{tag!r} is not a tag; expected {TAGS_EXPECTED}")
     return "types"
 

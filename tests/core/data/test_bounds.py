@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from onetrunk.core.data import byte_blocks
+from onetrunk.core.data.files import byte_blocks
 from onetrunk.core.data.formats.tables import MAX_COLUMNS
 from onetrunk.core.data.lines import MAX_LINE, read_lines
 from onetrunk.core.data.readers import read_records

@@ -94,6 +94,11 @@ def test_the_options_name_columns_and_keys(tmp_path: Path, suffix: str) -> None:
     assert (pairs(dataset), dataset.notes) == ([("b", "x")], ())
 
 
+def test_texts_without_labels_are_refused_for_training(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.txt:1: the record has no label(.|\n)*the file has texts alone"):
+        check_any_missing(INTENT, load(write(tmp_path / "a.txt", "one\ntwo\n")))
+
+
 def test_a_column_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--text-column names 'txt'; the record has: text, label"):
         load(write(tmp_path / "a.csv", "text,label\na,x\n"), text_column="txt")

@@ -70,6 +70,8 @@ def test_bare_tags_get_a_type_or_a_prefix_with_a_note(tags: str, expected: str, 
         ("a\tB\nb\tO\n\nc\tPER\n", "f:4: the last column is 'PER'"),
         ("a\tO\nb\tPER\nc\to\n", "f:3: the last column is 'o'"),
         ("a\tO\nb\tX-PER\nc\tB-\n", "f:3: the last column is 'B-'"),
+        ("a\tO\nb\tB_PER\n", "f:2: the last column is 'B_PER'"),
+        ("a\tO\nb\tPER-B\n", "f:2: the last column is 'PER-B'"),
     ],
 )
 def test_tags_of_two_schemes_in_one_file_are_refused_with_their_line(content: str, message: str) -> None:

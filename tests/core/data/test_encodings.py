@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ CHINESE = (
 TAIWANESE = (
     "text,label\n這家餐廳很好吃,正面\n服務太差了,負面\n我想訂一張去台北的機票,訂票\n今天天氣怎麼樣,天氣\n"
 )
+TURKISH = "text,label\nçok güzel bir gün,x\nşimdi İstanbul,y\n"
 JAPANESE = "text,label\nこのレストランはとても美味しい,良い\nサービスが悪い,悪い\n"
 KOREAN = "text,label\n이 식당은 정말 맛있어요,긍정\n서비스가 나쁘다,부정\n"
 POLISH = "text,label\nZażółć gęślą jaźń,pos\nŁódź jest piękna,neg\n"
@@ -47,12 +49,18 @@ def rows_of(table: str) -> list[tuple[str, ...]]:
         ("text,label\nthe café was nice,pos\nbad,neg\n", "latin-1", "cp1252"),
         ("text,label\ncosts 5 € only,pos\nbad,neg\n", "cp1252", "cp1252"),
         (POLISH, "cp1250", "cp1250"),
+        (TURKISH, "cp1254", "cp1254"),
+        ("text,label\n你好，世界。今天天气很好,x\n再见,y\n", "gbk", "gb18030"),
+        ("text,label\n今日はいい天気ですね,x\nテストです,y\n", "shift_jis", "cp932"),
+        ("text,label\nПривет мир как дела,x\nХорошая погода сегодня,y\n", "cp1251", "cp1251"),
+        ("text,label\nγειά σου κόσμε,x\nκαλημέρα σας,y\n", "cp1253", "cp1253"),
         (CHINESE, "gb18030", "gb18030"),
         (CHINESE, "gbk", "gb18030"),
         (TAIWANESE, "big5", "big5"),
         (JAPANESE, "shift_jis", "cp932"),
         (JAPANESE, "euc_jp", "euc_jp"),
         (KOREAN, "euc_kr", "cp949"),
+        (JAPANESE, "iso2022_jp", "iso2022_jp"),
         (GERMAN, "utf-16-le", "utf-16-le"),
         (CHINESE, "utf-16-be", "utf-16-be"),
         (CHINESE, "utf-16", "utf-16-le"),
@@ -73,6 +81,11 @@ def test_the_note_on_a_guess_has_a_confidence_and_the_first_line_concerned(tmp_p
     _, _, (note,) = read(tmp_path / "a.csv", ("text,label\nplain,x\n" + GERMAN[11:]).encode("cp1252"))
     assert note.where == f"{tmp_path}/a.csv:3"
     assert "confidence 1.00" in note.message
+
+
+def test_other_encodings_that_fit_as_well_lower_the_confidence_and_are_named(tmp_path: Path) -> None:
+    _, _, (note,) = read(tmp_path / "a.csv", FRENCH.encode("cp1252"))
+    assert re.search(r"confidence 0\.[1-5]\d; it could also be .*cp1250", note.message)
 
 
 def test_the_encoding_that_the_user_names_is_taken_without_a_note(tmp_path: Path) -> None:
@@ -111,7 +124,7 @@ def test_a_character_may_lie_on_the_border_of_two_blocks(tmp_path: Path) -> None
         ),
         (
             b"text,label\n\x81\xfe\x81\xff\x00,x\n",
-            r"a\.csv:1: .* is not utf-16-le; name its encoding with --enc",
+            r"a\.csv:2: byte 1 \(0x81\) is not UTF-8, and .*--encoding",
         ),
     ],
 )
@@ -145,7 +158,7 @@ def test_cr_alone_ends_lines_where_there_is_no_lf(tmp_path: Path) -> None:
 
 
 def test_byte_order_marks_of_files_that_were_joined_are_removed_with_a_note(tmp_path: Path) -> None:
-    raw = b"\xef\xbb\xbftext,label\na,x\n\xef\xbb\xbfb,y\n"
+    raw = b"\xef\xbb\xbf\xef\xbb\xbftext,label\na,x\n\xef\xbb\xbfb,y\n"
     rows, _, (note,) = read(tmp_path / "a.csv", raw)
     assert rows == [("a", "x"), ("b", "y")]
     assert (note.kind, note.count, note.where) == ("byte-order-marks", 1, f"{tmp_path}/a.csv:3")
@@ -171,3 +184,10 @@ def test_a_binary_file_is_refused_by_name(tmp_path: Path, raw: bytes, what: str)
     for name in ("a.csv", "a.xlsx"):
         with pytest.raises(DataError, match=rf"{name}: is not a text file: this is {what}"):
             read(tmp_path / name, raw)
+
+
+def test_utf_16_by_name_needs_a_byte_order_mark(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"a\.csv:1: .*does not start with BOM; name its encoding, such as utf-16-le"
+    ):
+        read(tmp_path / "a.csv", "text,label\na,x\n".encode("utf-16-le"), "utf-16")

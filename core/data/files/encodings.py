@@ -20,8 +20,8 @@ _MARKS = {
 
 _FAMILIES = {
     "cp1252": "western",
-    "cp1250": "western",
     "cp1254": "western",
+    "cp1250": "western",
     "mac_roman": "western",
     "gb18030": "simplified Chinese",
     "big5": "traditional Chinese",
@@ -39,14 +39,21 @@ _NEAR = 5.0
 _SAMPLE = 64 * 2**10
 _MOSTLY = 2 / 3
 _HIGH = re.compile(rb"[\x80-\xff]+")
-_UNLIKELY = {
-    "cp932": re.compile("[\uff61-\uff9f]"),
-    "gb18030": re.compile("[\u3041-\u30ff]"),
-    "cp949": re.compile("[\u3041-\u30ff]"),
+_KANA = re.compile("[\u3041-\u30ff]")
+_SHARES = {
+    "gb18030": ((_KANA, 0, 0.2),),
+    "big5": ((_KANA, 0, 0.2),),
+    "cp949": ((re.compile("[\uac00-\ud7a3]"), 0.8, 1),),
+    "cp932": ((_KANA, 0.1, 1), (re.compile("[\uff61-\uff9f]"), 0, 0.2)),
+    "euc_jp": ((_KANA, 0.1, 1),),
 }
-"""Characters that show a wrong guess: half-width katakana in Japanese, kana in Chinese and Korean."""
-_UNLIKELY_SHARE = 0.2
+"""The lowest and the highest share of kana, Hangul and half-width katakana among the letters of a language."""
+_FEW_LETTERS = 10
+_TURKISH = re.compile("[þÞðÐýÝ]")
+"""What the Turkish letters of cp1254 are in cp1252: letters of Icelandic, which also has those of `_ACUTE`."""
+_ACUTE = re.compile("[áéíóúæÁÉÍÓÚÆ]")
 _NUL_SHARE = 0.25
+_ISO_2022_JP = (b"\x1b$B", b"\x1b$@")
 REMEDY = "name its encoding with --encoding, such as cp1252 or gb18030, or save it as UTF-8"
 
 
@@ -87,7 +94,7 @@ class TextDecoder:
         first = next(source, b"")
         given, note = self.encoding, ""
         if given is None:
-            given, note = _by_zeros(first)
+            given, note = _by_signs(first)
         if note:
             self._note(f"is {note}", 1)
         encoding = given or "utf-8"
@@ -105,6 +112,8 @@ class TextDecoder:
                     text = decoder.decode(data, final=block is None)
                 except UnicodeDecodeError as again:
                     raise self._error(again, encoding) from again
+            except UnicodeError as fault:  # a codec that needs a byte order mark
+                raise DataError(f"{self.name}:1", f"{fault}; name its encoding, such as utf-16-le") from fault
             self._count(text, block or b"")
             yield text
 
@@ -112,11 +121,12 @@ class TextDecoder:
         line = self._line_of(fault)
         try:
             _refuse_mixed(data)
-            encoding, confidence = guess(data)
+            encoding, confidence, others = guess(data)
         except ValueError as problem:
             what = f"byte {self._column_of(fault)} (0x{data[fault.start]:02x}) is not UTF-8"
             raise DataError(f"{self.name}:{line}", f"{what}, and {problem}; {REMEDY}") from fault
-        self._note(f"is not UTF-8; read as {encoding} (a guess, confidence {confidence:.2f})", line)
+        also = f"; it could also be {' or '.join(others)}" if others else ""
+        self._note(f"is not UTF-8; read as {encoding} (a guess, confidence {confidence:.2f}{also})", line)
         return encoding
 
     def _note(self, message: str, line: int) -> None:
@@ -148,9 +158,10 @@ class TextDecoder:
         self._line_bytes = len(block) - at + (0 if at else self._line_bytes)
 
 
-def guess(data: bytes) -> tuple[str, float]:
-    """Return the most likely encoding of `data`, which is not UTF-8, and a confidence from 0 to 1.
+def guess(data: bytes) -> tuple[str, float, list[str]]:
+    """Return the most likely encoding of `data`, which is not UTF-8, a confidence from 0 to 1, and other encodings.
 
+    The others are of the same family, equally likely, and read the data as another text.
     Raises ValueError if none fits, or if encodings of several families fit equally well.
     """
     from charset_normalizer import from_bytes
@@ -174,7 +185,9 @@ def guess(data: bytes) -> tuple[str, float]:
     if len(families) > 1:
         raise ValueError(f"it could be {' or '.join(_first_of(near))}")
     chosen = next(encoding for encoding in near if _FAMILIES[encoding] in families)
-    return chosen, 1 - chaos[chosen] / 100
+    text = sample.decode(chosen, "replace")
+    others = [each for each in near if _FAMILIES[each] in families and sample.decode(each, "replace") != text]
+    return chosen, (1 - chaos[chosen] / 100) / (1 + len(others)), others
 
 
 def _first_of(encodings: Iterable[str]) -> list[str]:
@@ -200,30 +213,41 @@ def _has_single_letters(sample: bytes) -> bool:
 
 
 def _is_unlikely(encoding: str, text: str) -> bool:
-    high = sum(not each.isascii() for each in text)
-    found = _UNLIKELY[encoding].findall(text) if encoding in _UNLIKELY else ()
-    return len(found) > _UNLIKELY_SHARE * high
+    if encoding == "cp1252":
+        return bool(_TURKISH.search(text)) and not _ACUTE.search(text)
+    letters = "".join(each for each in text if each.isalpha() and not each.isascii())
+    # cp949 adds rare syllables, with other bytes, to EUC-KR; Japanese and Chinese bytes are read as those.
+    rare = encoding == "cp949"
+    common = "".join(each for each in letters if not rare or min(each.encode("cp949", "replace")) > 0xA0)
+    for pattern, lowest, highest in _SHARES.get(encoding, ()):
+        count = len(pattern.findall(common))
+        if count > highest * len(letters) or (len(letters) >= _FEW_LETTERS and count < lowest * len(letters)):
+            return True
+    return False
 
 
 def _refuse_mixed(data: bytes) -> None:
-    """Raise ValueError if more characters of `data` are UTF-8 than are not."""
+    """Raise ValueError if at least as many characters of `data` are UTF-8 as are not."""
     text = data.decode("utf-8", "replace")
     wrong = text.count("\ufffd")
-    if sum(not each.isascii() for each in text) - wrong > wrong:
-        raise ValueError("most other characters are: the file mixes encodings")
+    if sum(not each.isascii() for each in text) - wrong >= wrong:
+        raise ValueError("other characters are: the file mixes encodings")
 
 
-def _by_zeros(first: bytes) -> tuple[str | None, str]:
-    """Return the encoding that a mark or the zero bytes of the first block show, and the words of its note."""
+def _by_signs(first: bytes) -> tuple[str | None, str]:
+    """Return the encoding that a mark, zero or escape bytes of the first block show, and the words of its note."""
+    if any(sign in first for sign in _ISO_2022_JP):
+        return "iso2022_jp", "read as iso2022_jp, by its escape sequences"
     for mark, encoding in _MARKS.items():
         if first.startswith(mark):
             return encoding, f"read as {encoding}, by its byte order mark"
     even, odd = first[::2].count(0), first[1::2].count(0)
     if min(even, odd) * 4 >= max(even, odd):
         return None, ""
-    if max(even, odd) <= _NUL_SHARE * len(first) and _decodes(first, "utf-8"):
-        return None, ""  # single zero bytes are an error of their line
     encoding = "utf-16-le" if odd > even else "utf-16-be"
+    few = max(even, odd) <= _NUL_SHARE * len(first)
+    if few and (_decodes(first, "utf-8") or "\n".encode(encoding) not in first):
+        return None, ""  # single zero bytes are an error of their line
     if not _decodes(first, encoding):
         return None, ""
     return encoding, f"read as {encoding}, by its zero bytes (a guess)"
