@@ -59,8 +59,8 @@ class _Begins:
             rarer = self.counts.index(min(self.counts))
             source.note(
                 "mixed-schemes",
-                f"{self.counts[0]} entities begin with I- (IOB1) and {self.counts[1]} with B- (IOB2); both are read "
-                "as the beginning of an entity",
+                f"{self.counts[0]} entities begin with I- (IOB1) and {self.counts[1]} with B- (IOB2); both "
+                "are read as the beginning of an entity",
                 self.counts[rarer],
                 self.first[rarer],
             )
