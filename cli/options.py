@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import click
 
 from onetrunk.adapters.methods.target_modules import MODULES
-from onetrunk.core.training.epoch_choice import FEW_DEV
+from onetrunk.core.training.epoch_choice import FEW_TO_STOP
 from onetrunk.core.training.settings import (
     HEAD_LEARNING_RATE,
     LEARNING_RATES,
@@ -58,7 +58,7 @@ _SHOWN_DEFAULTS = {
     "targets": "all",
     "batch_tokens": f"{MAX_TOKENS}, down to {MIN_TOKENS} for small data sets",
     "epochs": f"{MIN_EPOCHS}, up to {MAX_EPOCHS} for small data sets",
-    "patience": f"{PATIENCE}; 0 if dev has fewer than {FEW_DEV} labels or entities",
+    "patience": f"{PATIENCE}; 0 if dev has fewer than {FEW_TO_STOP} labels or entities",
 }
 """Defaults that the field of `TrainSettings` does not have, because they depend on other settings."""
 
