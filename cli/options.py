@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import click
 
 from onetrunk.adapters.methods.target_modules import MODULES
+from onetrunk.cli.threads import threads_option
 from onetrunk.core.training.epoch_choice import FEW_TO_STOP
 from onetrunk.core.training.settings import (
     HEAD_LEARNING_RATE,
@@ -136,10 +137,11 @@ def backbone_option(
 
 
 def running_options(command: Decorated) -> Decorated:
-    """Add the options of commands that run stored adapters: `--backbone --device --precision --batch-tokens`."""
+    """Add the options of commands that run stored adapters: `--backbone --device --threads …`."""
     options: tuple[Callable[[Decorated], Decorated], ...] = (
         backbone_option(),
         device_option,
+        threads_option,
         click.option(
             "--precision",
             type=click.Choice(["auto", "fp32", "bf16", "int8"]),

@@ -22,6 +22,7 @@ from onetrunk.cli.progress import counting
 from onetrunk.cli.reading_options import reading_options
 from onetrunk.cli.sharing import resolve_version
 from onetrunk.cli.streams import whole_file
+from onetrunk.cli.threads import use_threads
 from onetrunk.core.errors import UsageError
 
 _ROWS_SHOWN = 30
@@ -63,6 +64,8 @@ def command(
     with nullcontext() if report is None else whole_file(report) as file:
         needed = {stored.ref: manifest}
         backbone = backbone_for(needed, running["backbone"], running["device"], running["precision"])
+        busy = use_threads(running["threads"], backbone)
+        print_notes(busy)
         from onetrunk.core.inference.logits import BATCH_TOKENS
         from onetrunk.core.inference.predictor import OneTrunk
 
@@ -73,7 +76,7 @@ def command(
         if file is not None:
             file.write(json.dumps({**about, "metrics": metrics}, ensure_ascii=False, indent=2) + "\n")
     if as_json:
-        notes = [each.to_json() for each in dataset.notes]
+        notes = [each.to_json() for each in (*dataset.notes, *busy)]
         emit_json({**about, "metrics": scalar_metrics(metrics), "notes": notes})
     else:
         _print(f"{stored.ref} on {dataset.source}, {counted(len(dataset.examples), 'row')}", metrics)

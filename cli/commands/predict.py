@@ -26,6 +26,7 @@ from onetrunk.cli.progress import counting
 from onetrunk.cli.reading_options import reading_options
 from onetrunk.cli.sharing import read_token, resolve_version
 from onetrunk.cli.streams import whole_file
+from onetrunk.cli.threads import use_threads
 from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.errors import PredictionFailed
 from onetrunk.core.tasks.guarded_calls import json_faults
@@ -150,6 +151,7 @@ def _backend(
     stored = [resolve_version(host, each, choice) for each in references]
     manifests = {each.ref: read_manifest(each.path) for each in stored}
     backbone = backbone_for(manifests, choice, running["device"], running["precision"])
+    print_notes(use_threads(running["threads"], backbone))
     from onetrunk.core.inference.logits import BATCH_TOKENS
     from onetrunk.core.inference.predictor import CHUNK, OneTrunk
 

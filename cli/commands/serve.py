@@ -23,6 +23,7 @@ from onetrunk.cli.number_format import counted
 from onetrunk.cli.options import backbone_option
 from onetrunk.cli.output import say
 from onetrunk.cli.sharing import resolve_version
+from onetrunk.cli.threads import threads_option, use_threads
 from onetrunk.core.errors import ArtifactError, OneTrunkError, StoreError, UsageError
 from onetrunk.core.serving.engine.config import ServeConfig, check_name
 
@@ -42,6 +43,7 @@ _SHOWN = 20
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 picks a free one.  [default: 8000]")
 @backbone_option("the backbone of the adapters")
 @click.option("--device", metavar="D", help="Device: auto, cpu, cuda or cuda:N.  [default: auto]")
+@threads_option
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "int8"]),
@@ -96,12 +98,13 @@ def command(
       curl localhost:8000/v1/predict -H 'Content-Type: application/json' \\
         -d '{"inputs": [{"text": "Ada Lovelace loved London.", "adapters": ["ner"]}]}'
     """
+    threads = options.pop("threads")
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise UsageError(f"missing packages: {', '.join(missing)}; pip install 'onetrunk[serve]'")
     config = (ServeConfig() if config_file is None else ServeConfig.read(config_file)).chosen(**options)
     if refs:
         config = replace(config, adapters=_named(refs))
-    _serve(context, config)
+    _serve(context, config, threads)
 
 
 def _named(refs: Sequence[str]) -> dict[str, str]:
@@ -120,7 +123,7 @@ def _named(refs: Sequence[str]) -> dict[str, str]:
     return adapters
 
 
-def _serve(context: click.Context, config: ServeConfig) -> None:
+def _serve(context: click.Context, config: ServeConfig, threads: int | None) -> None:
     from onetrunk.cli.allocator import give_back_freed, share_one_heap
     from onetrunk.core.serving.http.auth import Access
     from onetrunk.core.serving.http.json_log import EventLog
@@ -139,6 +142,8 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     from onetrunk.core.serving.engine.cpu_threads import run_in_thread, share_threads
 
     trunk, adapters = run_in_thread(_chosen, context, config)
+    for each in use_threads(threads, trunk.backbone, measure=False):
+        say(str(each))
 
     from onetrunk.core.serving.engine.engine import Engine
     from onetrunk.core.serving.http.app import App

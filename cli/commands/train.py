@@ -16,7 +16,8 @@ from onetrunk.cli.number_format import counted, duration, metric_rows, size
 from onetrunk.cli.options import backbone_option, device_option, training_options
 from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.reading_options import reading_options
-from onetrunk.cli.training import parent_adapter, prepare_job, record_of, train_job
+from onetrunk.cli.threads import threads_option, use_threads
+from onetrunk.cli.training import parent_adapter, prepare_job, record_of, train_job, with_notes
 from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.errors import UsageError
 from onetrunk.core.training.settings import TrainSettings
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 @backbone_option(f"that of the adapter of --from, else {OFFLINE_NAME}")
 @click.option("--plan", metavar="F", help="TOML file that lists adapters to train together over one encoder.")
 @device_option
+@threads_option
 @training_options
 @reading_options()
 @json_option
@@ -58,6 +60,7 @@ def command(
     name: str | None,
     device: str,
     as_json: bool,
+    threads: int | None,
     **options: Any,
 ) -> None:
     """Train an adapter for TASK and store it as the next version of its name.
@@ -75,7 +78,7 @@ def command(
         _refuse_beside_plan(context)
         from onetrunk.cli.train_plan import train_plan
 
-        context.exit(train_plan(plugin_host(context), plan, device, as_json))
+        context.exit(train_plan(plugin_host(context), plan, device, threads, as_json))
     files = {split: options.pop(f"{split}_file") for split in ("train", "dev", "test")}
     start, backbone, reading = (options.pop(name) for name in ("start", "backbone", "reading"))
     if task is None or files["train"] is None:
@@ -90,7 +93,8 @@ def command(
     job = prepare_job(host, adapter, parent, reading)
     began = time.monotonic()
     parents = {} if parent is None else {parent[0].ref: parent[1]}
-    result = train_job(host, job, backbone_for(parents, backbone, device, settings.precision))
+    loaded = backbone_for(parents, backbone, device, settings.precision)
+    result = train_job(host, with_notes(job, use_threads(threads, loaded)), loaded)
     seconds = time.monotonic() - began
     if as_json:
         emit_json(record_of(result, seconds))
@@ -112,7 +116,7 @@ def _given(context: click.Context) -> dict[str, str]:
 def _refuse_beside_plan(context: click.Context) -> None:
     """Raise UsageError for an option of a single adapter: next to a plan it could be meant for one or for all."""
     for name, written in _given(context).items():
-        if name not in ("plan", "device", "as_json"):
+        if name not in ("plan", "device", "threads", "as_json"):
             raise UsageError(f"{written} cannot be combined with --plan; set it in the plan")
 
 

@@ -75,7 +75,7 @@ class TrainSettings:
     seed: int = 0
     class_weights: Literal["none", "balanced"] = "none"
     precision: str = "auto"
-    max_windows: int = 32
+    max_windows: int = 16
     options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
