@@ -1,7 +1,7 @@
 """CPU threads of the commands that compute: the option `--threads`, and the choice on a busy machine.
 
-torch computes a product on all processors, and its threads wait for each other a hundred times in a batch. If another
-process uses one of the processors, all threads wait for the slowest one: two threads are then slower than one.
+torch computes a product on all processors, and its threads wait for each other a hundred times in a batch. If
+another process uses one of the processors, all threads wait for the slowest one: two can be slower than one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
-    help="CPU threads.  [default: one for each processor that the process may use; 1 if the machine is busy and one "
-    "thread is faster]",
+    help="CPU threads.  [default: one for each processor that the process may use; 1 if the machine is busy and "
+    "one thread is faster]",
 )
 """Adds the option `--threads`, passed as `threads`."""
 
@@ -50,11 +50,8 @@ def use_threads(given: int | None, backbone: Backbone, *, measure: bool = True) 
     load = os.getloadavg()[0] if measure and hasattr(os, "getloadavg") else 0.0
     threads, why = choose_threads(before, processors, load, step_seconds)
     torch.set_num_threads(threads)
-    return (
-        [Note("threads", f"computing with {threads} of {before} CPU threads: {why}", count=threads)]
-        if why
-        else []
-    )
+    message = f"computing with {threads} of {before} CPU threads: {why}"
+    return [Note("threads", message, count=threads)] if why else []
 
 
 def choose_threads(

@@ -17,7 +17,7 @@ FEW_DEV = 50
 """Smallest number of labelled rows (or entities) of dev for which the metric chooses the epoch."""
 
 FEW_TO_STOP = 500
-"""Smallest such number for which the metric ends a run early. An accuracy then has a standard error of about 2 %."""
+"""Smallest such number for which the metric ends a run early: the standard error of an accuracy is about 2 %."""
 
 FEW_HELD_OUT = 100
 """Smallest number of rows held out as dev for which the adapter is trained without them."""

@@ -10,7 +10,10 @@ import pytest
 from onetrunk.core.backbones.machine import available_memory, cpu_quota, usable_processors
 
 V2 = "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n"
-V1 = "cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,cpu,cpuacct 0 0\ncgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n"
+V1 = (
+    "cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,cpu,cpuacct 0 0\n"
+    "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n"
+)
 
 
 def write(root: Path, **files: str) -> Path:

@@ -15,7 +15,7 @@ from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.data.notes import Note
 from onetrunk.core.errors import TaskSpecError
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.tasks import TaskSpec
+from onetrunk.core.tasks import Record, TaskSpec
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.training.encoded_dataset import EncodedDataset
 from onetrunk.core.training.epoch_choice import FEW_DEV, FEW_TO_STOP, EpochChoice
@@ -183,7 +183,7 @@ def test_on_dev_without_anything_that_the_metric_counts_the_last_epoch_is_kept(
 
 def test_a_dev_set_of_ner_counts_its_entities() -> None:
     ner = PluginHost.discover().task("ner")
-    rows = [
+    rows: list[Record] = [
         {"words": ["Ada", "King", "in", "Rome"], "tags": ["B-PER", "I-PER", "O", "B-LOC"]},
         {"text": "no"},
     ]
