@@ -60,7 +60,6 @@ def command(
     name: str | None,
     device: str,
     as_json: bool,
-    threads: int | None,
     **options: Any,
 ) -> None:
     """Train an adapter for TASK and store it as the next version of its name.
@@ -78,9 +77,11 @@ def command(
         _refuse_beside_plan(context)
         from onetrunk.cli.train_plan import train_plan
 
-        context.exit(train_plan(plugin_host(context), plan, device, threads, as_json))
+        context.exit(train_plan(plugin_host(context), plan, device, options["threads"], as_json))
     files = {split: options.pop(f"{split}_file") for split in ("train", "dev", "test")}
-    start, backbone, reading = (options.pop(name) for name in ("start", "backbone", "reading"))
+    start, backbone, reading, threads = (
+        options.pop(name) for name in ("start", "backbone", "reading", "threads")
+    )
     if task is None or files["train"] is None:
         missing = "argument 'TASK'" if task is None else "option '--train'"
         raise click.UsageError(f"Missing {missing}; it is required unless --plan is given.", context)
