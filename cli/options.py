@@ -12,8 +12,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import click
 
 from onetrunk.adapters.methods.target_modules import MODULES
+from onetrunk.cli.threads import threads_option
 from onetrunk.core.data.read_options import ReadOptions
-from onetrunk.core.training.epoch_choice import FEW_DEV
+from onetrunk.core.training.epoch_choice import FEW_TO_STOP
 from onetrunk.core.training.settings import (
     HEAD_LEARNING_RATE,
     LEARNING_RATES,
@@ -84,7 +85,7 @@ _SHOWN_DEFAULTS = {
     "targets": "all",
     "batch_tokens": f"{MAX_TOKENS}, down to {MIN_TOKENS} for small data sets",
     "epochs": f"{MIN_EPOCHS}, up to {MAX_EPOCHS} for small data sets",
-    "patience": f"{PATIENCE}; 0 if dev has fewer than {FEW_DEV} labels or entities",
+    "patience": f"{PATIENCE}; 0 if dev has fewer than {FEW_TO_STOP} labels or entities",
 }
 """Defaults that the field of `TrainSettings` does not have, because they depend on other settings."""
 
@@ -183,10 +184,11 @@ def backbone_option(
 
 
 def running_options(command: Decorated) -> Decorated:
-    """Add the options of commands that run stored adapters: `--backbone --device --precision --batch-tokens`."""
+    """Add the options of commands that run stored adapters: `--backbone --device --threads …`."""
     options: tuple[Callable[[Decorated], Decorated], ...] = (
         backbone_option(),
         device_option,
+        threads_option,
         click.option(
             "--precision",
             type=click.Choice(["auto", "fp32", "bf16", "int8"]),

@@ -13,8 +13,10 @@ from onetrunk.adapters.format.artifact import read_manifest
 from onetrunk.adapters.remotes.locations import is_location
 from onetrunk.cli.backbones import backbone_for
 from onetrunk.cli.lazy import plugin_host
+from onetrunk.cli.output import print_notes
 from onetrunk.cli.prediction_output import Predict
 from onetrunk.cli.sharing import read_token, resolve_version
+from onetrunk.cli.threads import use_threads
 
 if TYPE_CHECKING:
     from onetrunk.adapters.store.store import StoredVersion
@@ -64,6 +66,7 @@ def open_backend(job: PredictionJob, stored: Sequence[StoredVersion]) -> Iterato
         return
     running, manifests = job.running, {each.ref: read_manifest(each.path) for each in stored}
     backbone = backbone_for(manifests, running["backbone"], running["device"], running["precision"])
+    print_notes(use_threads(running["threads"], backbone))
     from onetrunk.core.inference.logits import BATCH_TOKENS
     from onetrunk.core.inference.predictor import CHUNK, OneTrunk
 

@@ -12,8 +12,9 @@ from onetrunk.adapters.format.manifest import Manifest
 from onetrunk.adapters.store.store import Store
 from onetrunk.cli.backbones import backbone_for
 from onetrunk.cli.number_format import duration, format_metric
-from onetrunk.cli.output import emit_json, note, printable, say, table
+from onetrunk.cli.output import emit_json, note, print_notes, printable, say, table
 from onetrunk.cli.progress import TrainingProgress
+from onetrunk.cli.threads import use_threads
 from onetrunk.cli.training import parent_adapter, prepare_job, print_new_notes, record_of
 from onetrunk.core.errors import OneTrunkError
 from onetrunk.core.plugin_system.host import PluginHost
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from onetrunk.core.training.pipeline import Outcome, TrainJob
 
 
-def train_plan(host: PluginHost, file: str, device: str, as_json: bool) -> int:
+def train_plan(host: PluginHost, file: str, device: str, threads: int | None, as_json: bool) -> int:
     """Train the adapters of the plan `file` and report each; return the exit code, 1 if one failed."""
     plan = read_plan(file)
     began = time.monotonic()
-    outcomes = _train(host, plan, device)
+    outcomes = _train(host, plan, device, threads)
     seconds = time.monotonic() - began
     if as_json:
         emit_json(*(_record(*pair, seconds) for pair in zip(plan.adapters, outcomes, strict=True)))
@@ -37,7 +38,7 @@ def train_plan(host: PluginHost, file: str, device: str, as_json: bool) -> int:
     return int(any(isinstance(outcome, Exception) for outcome in outcomes))
 
 
-def _train(host: PluginHost, plan: Plan, device: str) -> list[Outcome]:
+def _train(host: PluginHost, plan: Plan, device: str, threads: int | None) -> list[Outcome]:
     """Return the result or the error of each adapter of the plan, in the order of the plan."""
     parents: dict[str, Manifest] = {}
     outcomes: dict[int, Outcome] = {}
@@ -54,6 +55,7 @@ def _train(host: PluginHost, plan: Plan, device: str) -> list[Outcome]:
                 parents[parent[0].ref] = parent[1]
     if jobs:
         backbone = backbone_for(parents, plan.backbone, device, plan.precision)
+        print_notes(use_threads(threads, backbone))
         outcomes |= _train_jobs(host, backbone, jobs)
     return [outcomes[index] for index in range(len(plan.adapters))]
 

@@ -5,6 +5,7 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from onetrunk.cli.number_format import headline, scalar_metrics
 from onetrunk.cli.output import print_notes
 from onetrunk.cli.progress import TrainingProgress
 from onetrunk.cli.sharing import resolve_version
+from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.errors import UsageError
 from onetrunk.core.plugin_system.host import PluginHost
@@ -82,6 +84,12 @@ def prepare_job(
     from onetrunk.core.training.pipeline import TrainJob
 
     return TrainJob(adapter.task, adapter.name, data, settings, stored)
+
+
+def with_notes(job: TrainJob, notes: Sequence[Note]) -> TrainJob:
+    """Print notes, and return the job with them, so that its result has them."""
+    print_notes(notes)
+    return replace(job, data=replace(job.data, notes=(*job.data.notes, *notes)))
 
 
 def train_job(host: PluginHost, job: TrainJob, backbone: Backbone) -> TrainResult:

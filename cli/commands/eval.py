@@ -21,6 +21,7 @@ from onetrunk.cli.progress import counting
 from onetrunk.cli.reading_options import reading_options
 from onetrunk.cli.sharing import resolve_version
 from onetrunk.cli.streams import whole_file
+from onetrunk.cli.threads import use_threads
 from onetrunk.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def command(
     with nullcontext() if report is None else whole_file(report) as file:
         needed = {stored.ref: manifest}
         backbone = backbone_for(needed, running["backbone"], running["device"], running["precision"])
+        busy = use_threads(running["threads"], backbone)
+        print_notes(busy)
         from onetrunk.core.inference.logits import BATCH_TOKENS
         from onetrunk.core.inference.predictor import OneTrunk
 
@@ -82,7 +85,7 @@ def command(
         if file is not None:
             file.write(json.dumps({**about, "metrics": metrics}, ensure_ascii=False, indent=2) + "\n")
     if as_json:
-        shown = [each.to_json() for each in (*notes, *found)]
+        shown = [each.to_json() for each in (*notes, *busy, *found)]
         emit_json({**about, "metrics": scalar_metrics(metrics), "notes": shown})
     else:
         _print(f"{stored.ref} on {dataset.source}, {counted(len(dataset.examples), 'row')}", metrics)

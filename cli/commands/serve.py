@@ -26,6 +26,7 @@ from onetrunk.cli.number_format import counted
 from onetrunk.cli.options import backbone_option
 from onetrunk.cli.output import say
 from onetrunk.cli.sharing import resolve_version
+from onetrunk.cli.threads import threads_option, use_threads
 from onetrunk.core.errors import ArtifactError, OneTrunkError, StoreError, UsageError
 from onetrunk.core.serving.engine.config import ServeConfig, check_name
 
@@ -47,6 +48,7 @@ _SHOWN = 20
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 picks a free one.  [default: 8000]")
 @backbone_option("the backbone of the adapters")
 @click.option("--device", metavar="D", help="Device: auto, cpu, cuda or cuda:N.  [default: auto]")
+@threads_option
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "int8"]),
@@ -113,13 +115,14 @@ def command(
       curl localhost:8000/v1/predict -H 'Content-Type: application/json' \\
         -d '{"inputs": [{"text": "Ada Lovelace loved London.", "adapters": ["ner"]}]}'
     """
+    threads = options.pop("threads")
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise UsageError(f"missing packages: {', '.join(missing)}; pip install 'onetrunk[serve]'")
     options["cors_origins"] = options["cors_origins"] or None
     config = (ServeConfig() if config_file is None else ServeConfig.read(config_file)).chosen(**options)
     if refs:
         config = replace(config, adapters=_named(refs))
-    _serve(context, config)
+    _serve(context, config, threads)
 
 
 def _named(refs: Sequence[str]) -> dict[str, str]:
@@ -138,7 +141,7 @@ def _named(refs: Sequence[str]) -> dict[str, str]:
     return adapters
 
 
-def _serve(context: click.Context, config: ServeConfig) -> None:
+def _serve(context: click.Context, config: ServeConfig, threads: int | None) -> None:
     from onetrunk.cli.allocator import share_one_heap
     from onetrunk.core.serving.http.auth import Access
     from onetrunk.core.serving.http.cors import check_origins
@@ -160,6 +163,8 @@ def _serve(context: click.Context, config: ServeConfig) -> None:
     from onetrunk.core.serving.engine.cpu_threads import run_in_thread, share_threads
 
     trunk, adapters = run_in_thread(_chosen, context, config)
+    for each in use_threads(threads, trunk.backbone, measure=False):
+        say(str(each))
 
     from onetrunk.core.serving.engine.engine import Engine
     from onetrunk.core.serving.http.app import App

@@ -22,7 +22,15 @@ from onetrunk.cli.options import (
 )
 from onetrunk.cli.output import emit_json, json_option, say, table
 from onetrunk.cli.reading_options import reading_options
-from onetrunk.cli.training import parent_adapter, prepare_job, previous_metrics, record_of, train_job
+from onetrunk.cli.threads import threads_option, use_threads
+from onetrunk.cli.training import (
+    parent_adapter,
+    prepare_job,
+    previous_metrics,
+    record_of,
+    train_job,
+    with_notes,
+)
 from onetrunk.core.backbones.repository import OFFLINE_NAME
 from onetrunk.core.errors import UsageError
 from onetrunk.core.training.settings import TrainSettings
@@ -52,6 +60,7 @@ if TYPE_CHECKING:
 @backbone_option(f"that of the adapter of --from, else {OFFLINE_NAME}")
 @click.option("--plan", metavar="F", help="TOML file that lists adapters to train together over one encoder.")
 @device_option
+@threads_option
 @training_options
 @reading_options()
 @json_option
@@ -85,9 +94,11 @@ def command(
         _refuse_beside_plan(context)
         from onetrunk.cli.train_plan import train_plan
 
-        context.exit(train_plan(plugin_host(context), plan, device, as_json))
+        context.exit(train_plan(plugin_host(context), plan, device, options["threads"], as_json))
     files = {split: options.pop(f"{split}_file") for split in ("train", "dev", "test")}
-    start, backbone, reading = (options.pop(name) for name in ("start", "backbone", "reading"))
+    start, backbone, reading, threads = (
+        options.pop(name) for name in ("start", "backbone", "reading", "threads")
+    )
     if task is None or files["train"] is None:
         missing = "argument 'TASK'" if task is None else "option '--train'"
         raise click.UsageError(f"Missing {missing}; it is required unless --plan is given.", context)
@@ -100,7 +111,8 @@ def command(
     job = prepare_job(host, adapter, parent, reading)
     began = time.monotonic()
     parents = {} if parent is None else {parent[0].ref: parent[1]}
-    result = train_job(host, job, backbone_for(parents, backbone, device, settings.precision))
+    loaded = backbone_for(parents, backbone, device, settings.precision)
+    result = train_job(host, with_notes(job, use_threads(threads, loaded)), loaded)
     seconds = time.monotonic() - began
     if as_json:
         emit_json(record_of(result, seconds))
@@ -122,7 +134,7 @@ def _given(context: click.Context) -> dict[str, str]:
 def _refuse_beside_plan(context: click.Context) -> None:
     """Raise UsageError for an option of a single adapter: next to a plan it could be meant for one or for all."""
     for name, written in _given(context).items():
-        if name not in ("plan", "device", "as_json"):
+        if name not in ("plan", "device", "threads", "as_json"):
             raise UsageError(f"{written} cannot be combined with --plan; set it in the plan")
 
 

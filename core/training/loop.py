@@ -114,7 +114,9 @@ def train_together(
 def _sharing(runs: Sequence[AdapterRun], trunk: Trunk) -> list[list[AdapterRun]]:
     """Group the runs so that the next batches of a group have at most `SHARED_TOKENS` tokens together."""
     budget = SHARED_TOKENS["cuda" if trunk.device.type == "cuda" else "cpu"]
-    groups = by_budget(range(len(runs)), [run.batch_tokens for run in runs], budget)
+    # A batch of one long text has more tokens than `batch_tokens`; it shares its step with no other batch.
+    tokens = [max(run.batch_tokens, sum(run.train.encoded[i].tokens for i in run.batch)) for run in runs]
+    groups = by_budget(range(len(runs)), tokens, budget)
     return [[runs[i] for i in group] for group in groups]
 
 
@@ -147,5 +149,5 @@ def _forward(
     loras = {slot: run.trainable.running_lora() for slot, run in enumerate(runs)}
     drawn = {slot: run.trainable.masks(len(entries[slot].hidden)) for slot, run in enumerate(runs)}
     masks = {slot: own for slot, own in drawn.items() if own}
-    most = sum(max(run.batch_tokens, PART_TOKENS) for run in runs)
+    most = max(PART_TOKENS, sum(run.batch_tokens for run in runs))
     return run_entries(trunk, entries, loras, Masks(masks) if masks else None, most)

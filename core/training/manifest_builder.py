@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from onetrunk.adapters.card import CardFacts, render_card
 from onetrunk.adapters.format.artifact import ArtifactContent, write_artifact
 from onetrunk.adapters.format.manifest import (
@@ -115,6 +117,7 @@ def training_record(run: FinishedRun[Any], backbone: Backbone) -> JSONObject:
         **trainable.settings.to_json(),
         "pooling": trainable.pooling,
         "precision": name_of(backbone.dtype),
+        "threads": torch.get_num_threads() if backbone.device.type == "cpu" else None,
         "patience": run.patience,
         "best_epoch": run.best_epoch,
         "selected_by": run.selected_by,

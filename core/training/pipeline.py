@@ -294,7 +294,7 @@ def with_plugins(callback: TrainingCallback, host: PluginHost) -> TrainingCallba
         callback.epoch(event)
         host.notify("training_epoch", event=event)
 
-    return TrainingCallback(step, epoch)
+    return TrainingCallback(step, epoch, callback.note)
 
 
 def check_trainable(backbone: Backbone) -> None:

@@ -79,7 +79,7 @@ class TrainSettings:
     class_weights: Literal["none", "balanced"] = "none"
     precision: str = "auto"
     promote: Promote = "better"
-    max_windows: int = 32
+    max_windows: int = 16
     options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ from onetrunk.core.tasks import Rows
 from onetrunk.core.trunk.attention import CPU, Sequences
 from onetrunk.core.trunk.batching import by_budget
 
-PART_TOKENS = 2048
+PART_TOKENS = 512
 """Training runs a batch in parts of at least this many tokens: smaller parts would save little memory."""
 
 

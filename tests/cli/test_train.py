@@ -68,7 +68,7 @@ def test_the_table_shows_results_cost_and_reference(train: Any) -> None:
 
 
 def test_each_epoch_is_one_plain_line_on_stderr_where_no_terminal_is(train: Any) -> None:
-    lines = train().stderr.splitlines()
+    lines = [line for line in train().stderr.splitlines() if not line.startswith("note: ")]
     assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
     assert all(re.search(r"loss \d.*dev accuracy \d", line) for line in lines)
 
@@ -98,16 +98,21 @@ def test_without_dev_data_a_tenth_is_held_out_and_said_so(train: Any, data: Path
     assert "held out as dev" in done.stderr
 
 
-@pytest.mark.parametrize(("rows", "warned"), [(190, True), (200, False)])
-def test_a_held_out_dev_of_fewer_than_20_rows_is_warned_of(
-    train: Any, data: Path, tmp_path: Path, rows: int, warned: bool
+@pytest.mark.parametrize(("rows", "all_rows"), [(190, True), (1000, False)])
+def test_few_rows_without_dev_data_are_all_trained_on_and_a_note_says_so(
+    train: Any, data: Path, tmp_path: Path, rows: int, all_rows: bool
 ) -> None:
     file = tmp_path / "train.jsonl"
-    file.write_text((data / "mood" / "train.jsonl").read_text() * 5)
+    file.write_text((data / "mood" / "train.jsonl").read_text() * (rows // 10))
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:rows]))
-    done = train("--epochs", "1", source=file)
+    done = train("--epochs", "1", "--json", source=file)
+    record = json.loads(done.stdout)
     assert f"{rows // 10} of {rows} rows" in done.stderr
-    assert (f"dev has only {rows // 10} rows, fewer than 20: the choice of the best" in done.stderr) == warned
+    assert ("the adapter is trained on all rows for 1 epochs" in done.stderr) == all_rows
+    assert ("few-rows" in [note["kind"] for note in record["notes"]]) == all_rows
+    assert (record["all_rows"], record["selected_by"]) == (all_rows, "last" if all_rows else "metric")
+    [stored] = Store().versions()
+    assert read_manifest(stored.path).training["all_rows"] == all_rows
 
 
 def test_a_dev_file_of_few_rows_is_the_users_choice(train: Any) -> None:
@@ -127,9 +132,57 @@ def test_what_a_task_notes_on_the_data_is_told_for_each_file(
         assert [note.startswith(told) for note in done.stderr.splitlines()].count(True) == 1
 
 
-def test_dev_figures_of_a_calibrated_decoder_are_marked(train: Any) -> None:
-    assert CALIBRATED_ON_DEV in train(task="intent").stdout.splitlines()
+@pytest.fixture
+def large_dev(data: Path, tmp_path: Path) -> Path:
+    """Dev data of the task intent with at least 50 rows in scope and five `oos` rows."""
+    rows = (data / "mood" / "dev.jsonl").read_text() * 10
+    file = tmp_path / "large.jsonl"
+    file.write_text(rows + '{"text": "what is the weather", "label": "oos"}\n' * 5)
+    return file
+
+
+def test_dev_figures_of_a_calibrated_decoder_are_marked(train: Any, large_dev: Path) -> None:
+    assert CALIBRATED_ON_DEV in train("--dev", large_dev, task="intent").stdout.splitlines()
     assert CALIBRATED_ON_DEV not in train().stdout
+
+
+def test_an_intent_without_oos_rows_gets_no_threshold_and_a_note_says_so(train: Any) -> None:
+    done = train("--json", task="intent")
+    assert "no text will be answered 'oos': dev has no rows with the label 'oos'" in done.stderr
+    assert "decoder" in [note["kind"] for note in json.loads(done.stdout)["notes"]]
+    [stored] = Store().versions()
+    assert read_manifest(stored.path).settings == {}
+
+
+def test_the_option_oos_off_gives_no_threshold_and_no_note(train: Any, large_dev: Path) -> None:
+    done = train("--json", "--dev", large_dev, "--set", "oos=off", task="intent")
+    assert "decoder" not in [note["kind"] for note in json.loads(done.stdout)["notes"]]
+    manifest = read_manifest(Store().versions()[0].path)
+    assert (manifest.settings, manifest.training["options"]) == ({}, {"oos": "off"})
+
+
+@pytest.mark.parametrize(
+    ("task", "option", "message"),
+    [
+        ("intent", "oos=maybe", "error: task 'intent': the option 'oos' is 'maybe'; expected auto or off"),
+        ("sentiment", "oos=off", "error: task 'sentiment' has no options; leave out oos"),
+        ("intent", "oos", "'oos' is not KEY=VALUE with a new key, such as oos=off"),
+    ],
+)
+def test_an_invalid_option_of_a_task_is_refused(train: Any, task: str, option: str, message: str) -> None:
+    done = train("--set", option, task=task)
+    assert done.exit_code != 0
+    assert message in done.stderr
+
+
+def test_task_json_has_the_precision_and_the_pooling_that_were_used(train: Any) -> None:
+    assert train("--precision", "auto", "--pooling", "auto").exit_code == 0
+    manifest = read_manifest(Store().versions()[0].path)
+    used = manifest.training
+    assert used["precision"] in ("fp32", "bf16")
+    assert used["pooling"] == manifest.pooling
+    assert used["pooling"] in ("cls", "mean")
+    assert (used["selected_by"], used["patience"], used["epochs_run"]) == ("loss", 0, 2)
 
 
 def test_stdin_can_be_trained_on(train: Any, data: Path) -> None:
@@ -154,7 +207,11 @@ def test_settings_of_the_command_line_reach_the_artifact(train: Any) -> None:
 
 def test_every_setting_is_an_option_with_its_default() -> None:
     options = {parameter.name: parameter for parameter in command.params}
-    missing = [field.name for field in fields(TrainSettings) if options[field.name].default != field.default]
+    missing = [
+        field.name
+        for field in fields(TrainSettings)
+        if field.name != "options" and options[field.name].default != field.default
+    ]
     assert not missing
 
 
@@ -322,7 +379,7 @@ def test_ctrl_c_ends_with_130_and_leaves_the_store_as_it_was(home: Path, data: P
     line = [sys.executable, "-m", "onetrunk.cli.main", "train", "sentiment", *files, "--patience", "0"]
     with subprocess.Popen([*line, "--epochs", "9999"], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("epoch")
+        assert any(line.startswith("epoch") for line in process.stderr)
         process.send_signal(signal.SIGINT)
         *_, last = process.stderr
         assert last == "interrupted\n"

@@ -15,10 +15,10 @@ from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.data.notes import Note
 from onetrunk.core.errors import TaskSpecError
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.tasks import TaskSpec
+from onetrunk.core.tasks import Record, TaskSpec
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent
 from onetrunk.core.training.encoded_dataset import EncodedDataset
-from onetrunk.core.training.epoch_choice import FEW_DEV, EpochChoice
+from onetrunk.core.training.epoch_choice import FEW_DEV, FEW_TO_STOP, EpochChoice
 from onetrunk.core.training.run_state import FinishedRun, TrainingCallback
 from onetrunk.core.training.trainable import TrainableAdapter
 from tests.core.training.short_runs import SHORT, run, same_weights, scored_by
@@ -27,7 +27,7 @@ from tests.core.training.short_runs import SHORT, run, same_weights, scored_by
 @pytest.fixture(scope="module")
 def many(spec: TaskSpec) -> TaskSpec:
     """A task whose dev set counts as large, so that the metric selects the epoch."""
-    return replace(spec, support=lambda _: FEW_DEV)
+    return replace(spec, support=lambda _: FEW_TO_STOP)
 
 
 def test_the_result_has_the_weights_of_the_best_epoch(
@@ -183,7 +183,7 @@ def test_on_dev_without_anything_that_the_metric_counts_the_last_epoch_is_kept(
 
 def test_a_dev_set_of_ner_counts_its_entities() -> None:
     ner = PluginHost.discover().task("ner")
-    rows = [
+    rows: list[Record] = [
         {"words": ["Ada", "King", "in", "Rome"], "tags": ["B-PER", "I-PER", "O", "B-LOC"]},
         {"text": "no"},
     ]

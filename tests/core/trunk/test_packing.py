@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from onetrunk.core.backbones.backbone import Backbone
 from onetrunk.core.backbones.tokenization import Encoded
-from onetrunk.core.trunk.packing import joined, pack
+from onetrunk.core.trunk.packing import joined, joined_parts, pack
 
 MOST = st.sampled_from([None, 5, 12])
 """Tokens of a part, at most."""
@@ -134,3 +134,25 @@ def test_a_batch_is_packed_on_its_device(bert: Backbone) -> None:
     assert packed.join is not None
     tensors = (packed.source, packed.join, packed.words, part.ids, part.positions, part.sequences.starts)
     assert {tensor.device for tensor in tensors} == {device}
+
+
+@given(batches(), MOST)
+def test_rows_joined_part_by_part_are_those_joined_at_once(
+    batch: tuple[list[Encoded], list[int]], most: int | None
+) -> None:
+    packed = pack(*batch, most=most)
+    ids = torch.cat([part.ids for part in packed.parts])
+    hidden = torch.stack([ids.double(), ids.double() ** 2], 1)
+    parts = hidden.split([part.tokens for part in packed.parts])
+    torch.testing.assert_close(joined_parts(parts, packed), joined(hidden, packed))
+
+
+@given(batches(), MOST)
+def test_the_parts_of_a_batch_have_its_rows_in_order(
+    batch: tuple[list[Encoded], list[int]], most: int | None
+) -> None:
+    packed = pack(*batch, most=most)
+    alone = list(packed.each_part())
+    assert [own.parts for own in alone] == [(part,) for part in packed.parts]
+    assert torch.equal(torch.cat([own.source for own in alone]), packed.source)
+    assert [own.tokens for own in alone] == [part.tokens for part in packed.parts]
