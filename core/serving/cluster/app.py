@@ -44,10 +44,13 @@ class Gateway:
         from onetrunk.core.serving.cluster.proxy_middleware import ProxyMiddleware
         from onetrunk.core.serving.http.app import App
         from onetrunk.core.serving.http.auth import Access
+        from onetrunk.core.serving.http.cors import check_origins, with_cors
 
         file = self._config.token_file
         access = Access() if file is None else Access.read(Path(file))
-        return ProxyMiddleware(App(self._backend, access=access), local=access.is_open)
+        check_origins(self._config.cors_origins, has_tokens=not access.is_open)
+        app = ProxyMiddleware(App(self._backend, access=access), local=access.is_open)
+        return with_cors(app, self._config.cors_origins)
 
     def check_health(self) -> None:
         """Raise RuntimeError if the gateway does not receive updates of the names; Ray then replaces it."""

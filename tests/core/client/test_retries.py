@@ -211,3 +211,13 @@ def test_a_wait_does_not_block_the_event_loop(peer: Peer) -> None:
 def test_impossible_retries_are_refused(options: Any) -> None:
     with pytest.raises(UsageError, match="expected at least 1 try and at least 0 seconds"):
         Retries(**options)
+
+
+@pytest.mark.parametrize("asked", ["100000", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_wait_beyond_the_time_of_the_retries_fails_at_once(ask: Ask, peer: Peer, asked: str) -> None:
+    peer.says(busy(429, Retry_After=asked))
+    began = time.monotonic()
+    with pytest.raises(ServiceError):
+        ask("status")
+    assert time.monotonic() - began < 5
+    assert len(peer.asked) == 1

@@ -89,6 +89,17 @@ def test_without_references_the_newest_of_every_adapter_of_the_backbone_is_serve
     assert [event["event"] for event in events] == ["serving", "request", "request", "stopping", "stopped"]
 
 
+def test_an_adapter_that_was_named_and_cannot_be_loaded_ends_the_service(
+    stock: Path, backbone: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(stock, store)
+    (store / "names" / "1" / "adapter_model.safetensors").write_bytes(b"x")
+    said = failed("--backbone", backbone, "--port", "0", "mood", "names", store=store)
+    (line,) = [each for each in said.splitlines() if each.startswith("error: ")]
+    assert "adapter_model.safetensors" in line
+
+
 def test_references_serve_under_themselves_or_under_a_name(start: Start) -> None:
     process = start("mood@1", "people=names", "mood", "--max-queue", "99", "--max-batch-tokens", "50")
     served = {each["name"]: each for each in process.client.get("/v1/adapters").json()["adapters"]}
