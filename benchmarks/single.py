@@ -23,7 +23,8 @@ from onetrunk.core.data.splits import Splits
 from onetrunk.core.data.training_data import read_train_data
 from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.plugin_system.host import PluginHost
-from onetrunk.core.training.pipeline import TrainJob, train_adapter
+from onetrunk.core.training.job import TrainJob
+from onetrunk.core.training.pipeline import train_adapter
 from onetrunk.core.training.settings import TrainSettings
 
 KEY = "single text qv8"

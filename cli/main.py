@@ -15,8 +15,7 @@ from typing import Any
 import click
 
 from onetrunk.cli.lazy import LazyGroup
-from onetrunk.cli.output import printable
-from onetrunk.cli.safe_traceback import safe_traceback
+from onetrunk.cli.output import printable, safe_traceback
 from onetrunk.cli.streams import guard_standard_streams, settle_stdout, stdout_is_closed
 from onetrunk.core.errors import DataError, OneTrunkError
 

@@ -7,8 +7,10 @@ writing direction. These are printed as visible escapes.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import wraps
@@ -32,6 +34,17 @@ _UNLIMITED = 100_000
 
 _ROWS_SHOWN = 30
 """Maximum number of rows per table; of a longer table, the rows with the lowest f1 are shown."""
+_HIDDEN = "[hidden]"
+_SECRET_PATTERNS = (
+    re.compile(r"\bhf_[A-Za-z0-9_]{8,}"),
+    re.compile(r"(?<=://)[^\s/@'\"]+(?=@)"),  # user and password of a URL
+    re.compile(r"(?i)(?<=bearer )[^\s'\",;]+"),
+    re.compile(r"(?i)(?<=\btoken[=:])\s*['\"]?[^\s'\",;)]{8,}"),
+)
+_SECRET_NAMES = re.compile(r"(?i)token|secret|password|api_?key")
+_MIN_CHARACTERS = 8
+"""Shorter values of variables are not hidden: they could be ordinary words."""
+
 _RESULTS = "onetrunk.results"
 """Key of the stdout for results in the context of a command."""
 
@@ -156,3 +169,18 @@ def _f1(row: Mapping[str, Any]) -> float:
     """Return the f1 of a row. It is infinity for a label that does not occur, which then comes last."""
     value = row.get("f1")
     return inf if value is None else float(value)
+
+
+def safe_traceback(error: BaseException) -> str:
+    """Return the traceback of `error` without tokens, and with control characters as escapes."""
+    text = "".join(traceback.format_exception(error)).rstrip("\n")
+    secrets = {
+        value
+        for name, value in os.environ.items()
+        if _SECRET_NAMES.search(name) and len(value) >= _MIN_CHARACTERS and not os.path.exists(value)
+    }
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, _HIDDEN)
+    for pattern in _SECRET_PATTERNS:
+        text = pattern.sub(_HIDDEN, text)
+    return printable(text, keep="\n\t")

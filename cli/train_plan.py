@@ -22,7 +22,8 @@ from onetrunk.core.training.train_plan import Plan, PlannedAdapter, read_plan
 
 if TYPE_CHECKING:
     from onetrunk.core.backbones.backbone import Backbone
-    from onetrunk.core.training.pipeline import Outcome, TrainJob
+    from onetrunk.core.training.job import TrainJob
+    from onetrunk.core.training.pipeline import Outcome
 
 
 def train_plan(host: PluginHost, file: str, device: str, threads: int | None, as_json: bool) -> int:

@@ -26,7 +26,7 @@ from onetrunk.core.training.train_plan import PlannedAdapter
 
 if TYPE_CHECKING:
     from onetrunk.core.backbones.backbone import Backbone
-    from onetrunk.core.training.pipeline import TrainJob, TrainResult
+    from onetrunk.core.training.job import TrainJob, TrainResult
 
 _INHERITED = ("method", "pooling", "rank", "alpha", "targets", "layers")
 """Settings that are taken from the adapter to continue from."""
@@ -81,7 +81,7 @@ def prepare_job(
     files = Splits(adapter.train, adapter.dev, adapter.test)
     data = read_train_data(spec, files, seed=settings.seed, labels=labels, options=options)
     print_notes(data.notes, prefix)
-    from onetrunk.core.training.pipeline import TrainJob
+    from onetrunk.core.training.job import TrainJob
 
     return TrainJob(adapter.task, adapter.name, data, settings, stored)
 

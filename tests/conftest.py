@@ -194,7 +194,8 @@ def train_tiny(records: dict[str, list[Record]]) -> Callable[..., Any]:
     from onetrunk.core.data.dataset import Dataset, content_sha256
     from onetrunk.core.data.training_data import TrainData
     from onetrunk.core.plugin_system.host import PluginHost
-    from onetrunk.core.training.pipeline import TrainJob, TrainResult, train_adapter
+    from onetrunk.core.training.job import TrainJob, TrainResult
+    from onetrunk.core.training.pipeline import train_adapter
     from onetrunk.core.training.settings import TrainSettings
 
     host = PluginHost.discover()

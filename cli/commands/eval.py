@@ -71,8 +71,7 @@ def command(
     with nullcontext() if report is None else whole_file(report) as file:
         needed = {stored.ref: manifest}
         backbone = backbone_for(needed, running["backbone"], running["device"], running["precision"])
-        busy = use_threads(running["threads"], backbone)
-        print_notes(busy)
+        print_notes(busy := use_threads(running["threads"], backbone))
         from onetrunk.core.inference.logits import BATCH_TOKENS
         from onetrunk.core.inference.predictor import OneTrunk
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from onetrunk.core.data.training_data import TrainData
     from onetrunk.core.plugin_system.host import PluginHost
     from onetrunk.core.tasks.prediction import Prediction
-    from onetrunk.core.training.pipeline import TrainResult
+    from onetrunk.core.training.job import TrainResult
 
 SETTINGS = MappingProxyType(
     {
@@ -104,7 +104,7 @@ def command(
 def _train(host: PluginHost, backbone: Backbone, task: str, settings: TrainSettings) -> _Trial:
     from onetrunk.core.data.splits import Splits
     from onetrunk.core.data.training_data import read_train_data
-    from onetrunk.core.training.pipeline import TrainJob
+    from onetrunk.core.training.job import TrainJob
 
     spec, name = host.task(task), f"quickstart-{task}"
     with as_file(files("onetrunk.plugins") / "samples" / task) as samples:

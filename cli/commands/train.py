@@ -37,7 +37,7 @@ from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.train_plan import PlannedAdapter
 
 if TYPE_CHECKING:
-    from onetrunk.core.training.pipeline import TrainResult
+    from onetrunk.core.training.job import TrainResult
 
 
 @click.command("train", cls=GroupedCommand, groups=TRAIN_GROUPS)
@@ -96,17 +96,14 @@ def command(
 
         context.exit(train_plan(plugin_host(context), plan, device, options["threads"], as_json))
     files = {split: options.pop(f"{split}_file") for split in ("train", "dev", "test")}
-    start, backbone, reading, threads = (
-        options.pop(name) for name in ("start", "backbone", "reading", "threads")
-    )
+    start, backbone, reading, threads = map(options.pop, ("start", "backbone", "reading", "threads"))
     if task is None or files["train"] is None:
         missing = "argument 'TASK'" if task is None else "option '--train'"
         raise click.UsageError(f"Missing {missing}; it is required unless --plan is given.", context)
     settings, name = TrainSettings(**options), validate_name(task if name is None else name)
     _check_files(tuple(files.values()))
-    chosen = frozenset(_given(context))
-    adapter = PlannedAdapter(task=task, name=name, **files, start=start, settings=settings, chosen=chosen)
-    host = plugin_host(context)
+    own = {"start": start, "settings": settings, "chosen": frozenset(_given(context))}
+    adapter, host = PlannedAdapter(task=task, name=name, **files, **own), plugin_host(context)
     parent = parent_adapter(host, adapter, backbone)
     job = prepare_job(host, adapter, parent, reading)
     began = time.monotonic()

@@ -31,7 +31,8 @@ from onetrunk.core.tasks.hookspecs import hookimpl
 from onetrunk.core.testing.import_check import import_faults
 from onetrunk.core.testing.tiny_backbone import tiny_backbone
 from onetrunk.core.training.encoded_dataset import encode_dataset
-from onetrunk.core.training.pipeline import TrainJob, train_adapter
+from onetrunk.core.training.job import TrainJob
+from onetrunk.core.training.pipeline import train_adapter
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import balanced_weights
 from onetrunk.core.trunk.build import trunk_of

@@ -22,14 +22,8 @@ from onetrunk.core.inference.adapter import Adapter
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Labels, Rows, TaskSpec
 from onetrunk.core.tasks.guarded_calls import configured
-from onetrunk.core.training.pipeline import (
-    TrainJob,
-    TrainResult,
-    check_trainable,
-    encode_splits,
-    result_of,
-    with_plugins,
-)
+from onetrunk.core.training.job import TrainJob, TrainResult, encode_splits, result_of, with_plugins
+from onetrunk.core.training.pipeline import check_trainable
 from onetrunk.core.training.run_state import TrainingRun, planned
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import Trainable

@@ -14,7 +14,8 @@ from onetrunk.core.data.training_data import read_train_data
 from onetrunk.core.errors import UsageError
 from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.training.full_finetuning import train_full
-from onetrunk.core.training.pipeline import TrainJob, TrainResult, train_adapter
+from onetrunk.core.training.job import TrainJob, TrainResult
+from onetrunk.core.training.pipeline import train_adapter
 from onetrunk.core.training.settings import TrainSettings
 
 

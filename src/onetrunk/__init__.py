@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from onetrunk.core.data.splits import Splits as Splits
     from onetrunk.core.inference.predictor import OneTrunk as OneTrunk
     from onetrunk.core.tasks.prediction import Prediction as Prediction
-    from onetrunk.core.training.pipeline import TrainResult as TrainResult
+    from onetrunk.core.training.job import TrainResult as TrainResult
     from onetrunk.core.training.settings import TrainSettings as TrainSettings
     from onetrunk.core.training.train import train as train
 
@@ -31,7 +31,7 @@ _MODULES = {
     "OneTrunk": "onetrunk.core.inference.predictor",
     "Prediction": "onetrunk.core.tasks.prediction",
     "Splits": "onetrunk.core.data.splits",
-    "TrainResult": "onetrunk.core.training.pipeline",
+    "TrainResult": "onetrunk.core.training.job",
     "TrainSettings": "onetrunk.core.training.settings",
     "train": "onetrunk.core.training.train",
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from onetrunk.cli.safe_traceback import safe_traceback
+from onetrunk.cli.output import safe_traceback
 
 
 def traced(message: str) -> str:

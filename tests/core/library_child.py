@@ -33,7 +33,8 @@ from onetrunk.core.serving.engine.engine import Engine
 from onetrunk.core.serving.http.app import App
 from onetrunk.core.serving.http.server import Server
 from onetrunk.core.serving.http.sockets import listen, url_of
-from onetrunk.core.training.pipeline import TrainJob, train_adapter
+from onetrunk.core.training.job import TrainJob
+from onetrunk.core.training.pipeline import train_adapter
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.trunk.build import trunk_of
 

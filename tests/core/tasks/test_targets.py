@@ -24,7 +24,8 @@ from onetrunk.core.tasks import Example, TaskSpec
 from onetrunk.core.tasks.hookspecs import hookimpl
 from onetrunk.core.testing import check_task
 from onetrunk.core.training.encoded_dataset import encode_dataset
-from onetrunk.core.training.pipeline import TrainJob, TrainResult, train_adapter
+from onetrunk.core.training.job import TrainJob, TrainResult
+from onetrunk.core.training.pipeline import train_adapter
 from onetrunk.core.training.settings import TrainSettings
 from tests.stars import RECORDS, STARS, read, squared_error
 

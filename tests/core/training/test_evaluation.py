@@ -20,7 +20,8 @@ from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Example, JSONObject, Labels, Record, TaskSpec
 from onetrunk.core.tasks.hookspecs import StepEvent, hookimpl
 from onetrunk.core.training.epoch_choice import FEW_DEV
-from onetrunk.core.training.pipeline import TrainJob, TrainResult, train_adapter
+from onetrunk.core.training.job import TrainJob, TrainResult
+from onetrunk.core.training.pipeline import train_adapter
 from onetrunk.core.training.run_state import TrainingCallback
 from onetrunk.core.training.settings import TrainSettings
 

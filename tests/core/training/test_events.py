@@ -23,7 +23,8 @@ from onetrunk.core.sharing.push import PushOptions, check_push, publish
 from onetrunk.core.tasks import TaskSpec
 from onetrunk.core.tasks.hookspecs import EpochEvent, StepEvent, hookimpl
 from onetrunk.core.training.full_finetuning import train_full
-from onetrunk.core.training.pipeline import TrainJob, train_adapters
+from onetrunk.core.training.job import TrainJob
+from onetrunk.core.training.pipeline import train_adapters
 from onetrunk.core.training.run_state import TrainingCallback
 from onetrunk.core.training.settings import TrainSettings
 

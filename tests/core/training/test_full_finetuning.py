@@ -21,7 +21,7 @@ from onetrunk.core.tasks import Record, TaskSpec
 from onetrunk.core.tasks.hookspecs import EpochEvent
 from onetrunk.core.training.encoded_dataset import encode_dataset
 from onetrunk.core.training.full_finetuning import WholeModel, train_full
-from onetrunk.core.training.pipeline import TrainJob, TrainResult
+from onetrunk.core.training.job import TrainJob, TrainResult
 from onetrunk.core.training.run_state import TrainingCallback
 from onetrunk.core.training.settings import TrainSettings
 from onetrunk.core.training.trainable import TrainableAdapter

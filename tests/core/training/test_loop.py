@@ -26,7 +26,8 @@ from onetrunk.core.plugin_system.host import PluginHost
 from onetrunk.core.tasks import Labels, Record, TaskSpec
 from onetrunk.core.tasks.hookspecs import hookimpl
 from onetrunk.core.training.encoded_dataset import EncodedDataset
-from onetrunk.core.training.pipeline import TrainJob, train_adapter
+from onetrunk.core.training.job import TrainJob
+from onetrunk.core.training.pipeline import train_adapter
 from onetrunk.core.training.run_state import TrainingCallback
 from onetrunk.core.trunk.build import build_trunk, trunk_of
 from tests.core.training.short_runs import SHORT, run, same_weights
@@ -100,7 +101,8 @@ def train_from_file(backbone: str, rows: str, store: str) -> str:
     from onetrunk.core.data.splits import Splits
     from onetrunk.core.data.training_data import read_train_data
     from onetrunk.core.plugin_system.host import PluginHost
-    from onetrunk.core.training.pipeline import TrainJob, train_adapter
+    from onetrunk.core.training.job import TrainJob
+    from onetrunk.core.training.pipeline import train_adapter
     from onetrunk.core.training.settings import TrainSettings
 
     host, settings = PluginHost.discover(), TrainSettings(epochs=2, rank=4, batch_tokens=64)
