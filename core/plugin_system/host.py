@@ -29,6 +29,7 @@ OWN_COMMANDS = frozenset(
         "export",
         "list",
         "outdated",
+        "promote",
         "plugins",
         "predict",
         "pull",
