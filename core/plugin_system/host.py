@@ -30,6 +30,7 @@ OWN_COMMANDS = frozenset(
         "export",
         "list",
         "outdated",
+        "promote",
         "plugins",
         "predict",
         "pull",
