@@ -253,8 +253,7 @@ class _ConformanceChecks:
         yield from json_faults(metrics)
         value = metrics.get(self.spec.primary)
         if not isinstance(value, int | float) or not math.isfinite(value):
-            expected = "expected a finite int or float, because it selects the best epoch"
-            yield f"{self.spec.primary!r} is {value!r}, {expected}"
+            yield f"{self.spec.primary!r} is {value!r}, expected a finite number: it selects the best epoch"
 
     def notes(self) -> Iterable[str]:
         """`notes` and `encoded_notes`, if the task has them, return strings or TaskNotes."""
@@ -268,15 +267,13 @@ class _ConformanceChecks:
         splits = TrainData(data, data, None, self.labels, held_out=False)
         host = PluginHost.of(SimpleNamespace(tasks=hookimpl(lambda: [self.spec])))
         for precision in _TRAINED:
-            backbone = self.backbones[precision]
             job = TrainJob(self.spec.name, precision, splits, _SETTINGS)
-            result = train_adapter(host, self.store, job, backbone)
+            result = train_adapter(host, self.store, job, self.backbones[precision])
             adapter = result.run.trainable.adapter(precision)
             self.trained[precision] = self.logits(adapter, self.examples, precision)
             first, last = (float(result.run.history[i]["loss"]) for i in (0, -1))
             if not last < first:
-                losses = f"{first:.4g} in the first epoch, {last:.4g} in epoch {_SETTINGS.epochs}"
-                yield f"the loss does not fall: {losses} ({precision})"
+                yield f"the loss does not fall: {first:.4g} in epoch 1, {last:.4g} in the last ({precision})"
 
     def reload(self) -> Iterator[str]:
         """The stored adapter loads in each precision; in the precision of its training its logits are unchanged."""
