@@ -67,7 +67,7 @@ def test_the_lines_load_the_very_revision_that_was_trained_on(recipe: Recipe) ->
 
 @pytest.mark.parametrize(("level", "told"), [("token", True), ("text", False)])
 def test_words_that_the_tokenizer_drops_are_spoken_of_where_words_are_read(level: str, told: bool) -> None:
-    assert ("If the tokenizer drops a word completely" in card(replace(MANIFEST, level=level))) == told
+    assert ("If the tokenizer drops a whole word" in card(replace(MANIFEST, level=level))) == told
 
 
 def test_a_head_that_only_its_plugin_defines_has_no_lines_of_python() -> None:

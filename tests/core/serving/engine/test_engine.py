@@ -144,8 +144,8 @@ class FailingEncoder:
             raise SystemExit(1)
         return self._own.tokenise(texts)
 
-    def arrange(self, *args: Any) -> Encoded:
-        return self._own.arrange(*args)
+    def arrange(self, *args: Any, **options: Any) -> Encoded:
+        return self._own.arrange(*args, **options)
 
 
 def test_a_text_that_cannot_be_tokenised_fails_alone(trunk: OneTrunk) -> None:
