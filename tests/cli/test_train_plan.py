@@ -58,11 +58,16 @@ def test_the_table_has_a_row_each(run: Any, plan: Any, data: Path) -> None:
     assert "2 of 2 adapters trained together in" in shown
 
 
-def test_notices_and_marks_name_their_adapter(run: Any, plan: Any, data: Path) -> None:
-    intents = {"task": "intent", "name": "own", "train": str(data / "mood" / "train.jsonl")}
-    done = run("train", "--plan", plan(mood(data), intents))
-    (line,) = (line for line in done.stderr.splitlines() if "dev has only 4 rows (fewer than 20): " in line)
-    assert line.startswith("own: note: ")
+def test_notices_and_marks_name_their_adapter(run: Any, plan: Any, data: Path, tmp_path: Path) -> None:
+    dev = tmp_path / "large.jsonl"  # with a threshold for `oos`
+    oos = '{"text": "what is the weather", "label": "oos"}\n'
+    dev.write_text((data / "mood" / "dev.jsonl").read_text() * 10 + oos * 5)
+    source = str(data / "mood" / "train.jsonl")
+    intents = {"task": "intent", "name": "own", "train": source, "dev": str(dev), "max_windows": 4}
+    few = {"task": "intent", "name": "few", "train": source, "options.oos": "off"}
+    done = run("train", "--plan", plan(mood(data), intents, few))
+    assert "few: note: train: 40 rows are too few to train without the 4 held out as dev" in done.stderr
+    assert "own: note: train: " not in done.stderr
     assert f"own: {CALIBRATED_ON_DEV}" in done.stdout.splitlines()
     assert f"mood: {CALIBRATED_ON_DEV}" not in done.stdout
 
