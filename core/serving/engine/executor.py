@@ -17,7 +17,7 @@ from onetrunk.core.inference.predictor import OneTrunk
 from onetrunk.core.inference.registry import Key, LoadedVersion
 from onetrunk.core.serving.engine.errors import AdapterUnavailable, AnswerFailed, ExitRefused, TooManyTokens
 from onetrunk.core.serving.engine.requests import AdapterAnswer, Result, WorkItem
-from onetrunk.core.serving.engine.split_text import Part
+from onetrunk.core.serving.engine.split_text import TextPart
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,13 +65,13 @@ class Executor:
         logits = iter(self._logits(pairs))
         return [self.decode(item, list(islice(logits, len(item.held)))) for item in items]
 
-    def compute_parts(self, parts: Sequence[Part]) -> dict[Part, OneTrunkError]:
+    def compute_parts(self, parts: Sequence[TextPart]) -> dict[TextPart, OneTrunkError]:
         """Compute parts of texts, and store their hidden states and logits in the texts.
 
         Returns the errors. Never raises. Parts of texts that have failed, or whose client has gone, are skipped.
         """
         active = [part for part in parts if part.text.error is None and not part.text.item.request.abandoned]
-        errors: dict[Part, OneTrunkError] = {}
+        errors: dict[TextPart, OneTrunkError] = {}
         for part, states in zip(active, self._states(active), strict=True):
             error = states if isinstance(states, OneTrunkError) else _store(part, states)
             if error is not None:
@@ -137,7 +137,7 @@ class Executor:
                 return [*self._logits(pairs[:half]), *self._logits(pairs[half:])]
             return [_pass_error(pairs[0][0].adapter.ref, error)]
 
-    def _states(self, parts: Sequence[Part]) -> list[list[Tensor] | OneTrunkError]:
+    def _states(self, parts: Sequence[TextPart]) -> list[list[Tensor] | OneTrunkError]:
         """Return the hidden states of each piece of each part, or the error of the part, as `_logits` does."""
         slots: dict[Key, int] = {}
         adapters: list[Adapter] = []
@@ -161,7 +161,7 @@ class Executor:
             return [_pass_error(parts[0].text.item.held[parts[0].pieces[0][0]].adapter.ref, error)]
 
 
-def _store(part: Part, states: Sequence[Tensor]) -> OneTrunkError | None:
+def _store(part: TextPart, states: Sequence[Tensor]) -> OneTrunkError | None:
     """Store the hidden states of a part; with the last window for an adapter, its logits. Returns the error."""
     text = part.text
     for (index, window), own in zip(part.pieces, states, strict=True):

@@ -26,7 +26,7 @@ from onetrunk.core.serving.engine.executor import Executor
 from onetrunk.core.serving.engine.limits import Limits
 from onetrunk.core.serving.engine.requests import Flow, Result, WorkItem
 from onetrunk.core.serving.engine.scheduler import Queued, Scheduler
-from onetrunk.core.serving.engine.split_text import Part, SplitText
+from onetrunk.core.serving.engine.split_text import SplitText, TextPart
 from onetrunk.core.serving.engine.stats import SlidingWindow
 from onetrunk.core.trunk.preemption import preemptible
 
@@ -72,7 +72,7 @@ class Runner:
 
     def _drop_parts(self, text: SplitText) -> None:
         for part in self.scheduler.drop(text.cancel()):
-            if isinstance(part, Part):
+            if isinstance(part, TextPart):
                 self._end_part(part)
 
     def _run(self, batch: list[Queued]) -> None:
@@ -84,7 +84,7 @@ class Runner:
         try:
             self._run_texts([item for item in texts if not item.long])
         finally:
-            self._run_parts([each for each in batch if isinstance(each, Part)])
+            self._run_parts([each for each in batch if isinstance(each, TextPart)])
 
     def close(self) -> None:
         """Compute what is queued, and end the threads."""
@@ -123,7 +123,7 @@ class Runner:
             finally:
                 self._deliver(list(zip(items, results, strict=True)))
 
-    def _run_parts(self, parts: Sequence[Part]) -> None:
+    def _run_parts(self, parts: Sequence[TextPart]) -> None:
         if not parts:
             return
         began, preemption = time.perf_counter(), _Preemption(self, parts)
@@ -141,7 +141,7 @@ class Runner:
         self._admission.ran(tokens, seconds)
         delays = [began - each.queued_at for each in batch]
         self.queueing_delays.record(max(delays))
-        texts = [each.text.item if isinstance(each, Part) else each for each in batch]
+        texts = [each.text.item if isinstance(each, TextPart) else each for each in batch]
         versions = len({version.key for item in texts for version in item.held})
         self._events.batch(tokens, len(batch), versions, delays, seconds)
 
@@ -207,7 +207,7 @@ class Runner:
         if item.request.abandoned:  # since `start`, so that `drop` may have missed the parts
             self._drop_parts(text)
 
-    def _end_part(self, part: Part, error: OneTrunkError | None = None) -> None:
+    def _end_part(self, part: TextPart, error: OneTrunkError | None = None) -> None:
         """Release a part that was computed or dropped; queue the next one, or deliver the result of the text."""
         text, item = part.text, part.text.item
         costs = [(item.flows[adapter], text.tokens(adapter, window)) for adapter, window in part.pieces]

@@ -12,7 +12,7 @@ from typing import TypeAlias, cast
 from onetrunk.core.serving.engine.cpu_threads import lower_priority
 from onetrunk.core.serving.engine.fair_queue import FairQueue
 from onetrunk.core.serving.engine.requests import Flow, WorkItem
-from onetrunk.core.serving.engine.split_text import Part
+from onetrunk.core.serving.engine.split_text import TextPart
 
 _MIN_SPLIT_TOKENS = 64
 """Fewer queued tokens are not split between idle device threads: two small batches are hardly faster than one."""
@@ -22,7 +22,7 @@ _FLOOD_SECONDS = 1.0
 """Seconds for which a flow is demoted after a flood was detected."""
 _log = logging.getLogger(__name__)
 
-Queued: TypeAlias = WorkItem | Part
+Queued: TypeAlias = WorkItem | TextPart
 """What waits in the queue: a text, or a part of a text that is too long for one batch."""
 
 
@@ -74,7 +74,7 @@ class Scheduler:
                 self._queue.put(item.flow, item.cost, item)
             self._changed.notify()
 
-    def put_back(self, parts: Sequence[Part]) -> None:
+    def put_back(self, parts: Sequence[TextPart]) -> None:
         """Queue parts of texts, before the other items of their flows."""
         with self._changed:
             for part in reversed(parts):

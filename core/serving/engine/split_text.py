@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, eq=False)
-class Part:
+class TextPart:
     """A part of a text.
 
     pieces: the index of an adapter, and the index of a window of the text.
@@ -62,7 +62,7 @@ class SplitText:
         self.logits: list[np.ndarray | None] = [None] * len(item.held)
         self._states: list[list[Tensor | None]] = [[None] * len(own.windows) for own in item.encoded]
         self._waiting = deque(self._parts(budget))
-        self._queued: set[Part] = set()  # queued, or in a batch
+        self._queued: set[TextPart] = set()  # queued, or in a batch
         self._lock = threading.Lock()
 
     def tokens(self, adapter: int, window: int) -> int:
@@ -73,12 +73,12 @@ class SplitText:
         """Return a window as a text of its own."""
         return self.item.encoded[adapter].window(window)
 
-    def start(self, count: int) -> list[Part]:
+    def start(self, count: int) -> list[TextPart]:
         """Return the first parts to queue, at most `count`; none if the client has gone."""
         with self._lock:
             return self._next(count)
 
-    def cancel(self) -> list[Part]:
+    def cancel(self) -> list[TextPart]:
         """Drop the parts that are not queued yet. Returns those that are queued or in a batch."""
         with self._lock:
             self._waiting.clear()
@@ -95,7 +95,7 @@ class SplitText:
             self._states[adapter] = []
             return complete
 
-    def ended(self, part: Part, error: OneTrunkError | None = None) -> tuple[list[Part], bool]:
+    def ended(self, part: TextPart, error: OneTrunkError | None = None) -> tuple[list[TextPart], bool]:
         """Record that a part was computed, has failed, or was dropped.
 
         Returns the next part to queue, if there is one, and whether all parts of the text have ended.
@@ -107,7 +107,7 @@ class SplitText:
             self._queued.discard(part)
             return self._next(1), not self._queued
 
-    def _next(self, count: int) -> list[Part]:
+    def _next(self, count: int) -> list[TextPart]:
         """Return the next parts, and count them as queued; none if the client has gone or a part has failed."""
         if self.item.request.abandoned or self.error is not None:
             self._waiting.clear()
@@ -115,7 +115,7 @@ class SplitText:
         self._queued.update(parts)
         return parts
 
-    def _parts(self, budget: int) -> list[Part]:
+    def _parts(self, budget: int) -> list[TextPart]:
         """Return all parts: the windows of each adapter in order, as many in a part as fit."""
         parts: list[list[tuple[int, int]]] = []
         left = 0
@@ -126,4 +126,4 @@ class SplitText:
                     left = budget
                 parts[-1].append((adapter, window))
                 left -= len(ids)
-        return [Part(self, pieces) for pieces in parts]
+        return [TextPart(self, pieces) for pieces in parts]
