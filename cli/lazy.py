@@ -35,7 +35,8 @@ def plugin_host(context: click.Context) -> PluginHost:
 
 
 _REFERENCES = {
-    "people": "the newest version of the adapter people in the store",
+    "people": "the current version of the adapter people in the store",
+    "people@latest": "its newest version",
     "people@3": "its version 3",
     "people@prod": "the version that has the alias prod (see `adapters alias`)",
     "org/repo, org/repo@v1": "an adapter on the Hugging Face Hub; v1 is a branch, tag or commit",

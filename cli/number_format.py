@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from onetrunk.adapters.format.manifest import Manifest
+if TYPE_CHECKING:
+    from onetrunk.adapters.format.manifest import Manifest
 
 Metrics = dict[str, float | int | None]
 """Metrics by name. None is an undefined metric, such as the recall of a label that does not occur."""

@@ -14,6 +14,7 @@ from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import SourceRecord, read_records
 from onetrunk.core.data.record_checks import TextChecks
 from onetrunk.core.errors import DataError
+from onetrunk.core.tasks.detokenizer import join_words
 
 _WORDS = ("words", "tokens")
 
@@ -72,8 +73,7 @@ def _text_record(source: SourceRecord, columns: ColumnNames) -> TextRecord:
 def _joined(words: Any, spaces: Any, where: str) -> str:
     if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
         raise DataError(where, f"the words must be a list of strings, found {str(words)[:80]}")
-    if not isinstance(spaces, list) or len(spaces) != len(words):
-        return " ".join(words)
-    return "".join(f"{word} " if space else word for word, space in zip(words, spaces, strict=True)).rstrip(
-        " "
-    )
+    try:
+        return join_words(words, spaces if isinstance(spaces, list) else None)[0]
+    except ValueError as fault:
+        raise DataError(where, str(fault)) from fault

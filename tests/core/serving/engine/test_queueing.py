@@ -78,9 +78,9 @@ class SlowEncoder:
         self.go_on.wait(20)
         return self._own.tokenise(texts)
 
-    def arrange(self, *args: Any) -> Encoded:
+    def arrange(self, *args: Any, **options: Any) -> Encoded:
         self.arranged += 1
-        return self._own.arrange(*args)
+        return self._own.arrange(*args, **options)
 
 
 def test_capacity_freed_during_tokenisation_goes_to_a_waiting_request(trunk: OneTrunk) -> None:
