@@ -24,7 +24,8 @@ def measure(what: str, folder: str) -> int:
     from onetrunk.core.data.training_data import TrainData
     from onetrunk.core.inference.predictor import OneTrunk
     from onetrunk.core.plugin_system.host import PluginHost
-    from onetrunk.core.training.pipeline import TrainJob, train_adapter
+    from onetrunk.core.training.job import TrainJob
+from onetrunk.core.training.pipeline import train_adapter
     from onetrunk.core.training.settings import TrainSettings
 
     host, store = PluginHost.discover(), Store(Path(folder))
