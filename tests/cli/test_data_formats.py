@@ -67,7 +67,7 @@ def test_texts_of_parquet_are_predicted(run: Any, backbone: Path, tmp_path: Path
 def test_what_was_guessed_about_a_table_is_noted_and_read_alike_by_all_commands(
     run: Any, backbone: Path, tmp_path: Path
 ) -> None:
-    rows = [("schön", "gut") if at % 2 else ("mäßig", "schlecht") for at in range(20)]
+    rows = [(f"schön {at}", "gut") if at % 2 else (f"mäßig {at}", "schlecht") for at in range(20)]
     path = tmp_path / "train.csv"
     path.write_bytes(("Text;Klasse;Intent\r\n" + "".join(f"{a};x;{b}\r\n" for a, b in rows)).encode("cp1252"))
     done = run("train", "intent", "--train", path, "--backbone", backbone, *FAST, "--json")
@@ -89,8 +89,10 @@ def test_cells_beyond_the_limit_of_the_csv_module_are_read(run: Any, backbone: P
 
 def test_conll_in_a_txt_file_is_predicted_as_sentences(run: Any, backbone: Path, tmp_path: Path) -> None:
     path = tmp_path / "train.txt"
-    path.write_text("Ada B-PER\nsings O\n\n" * 20)
-    assert run("train", "ner", "--train", path, "--backbone", backbone, *FAST).exit_code == 0
+    path.write_text("".join(f"Ada B-PER\nsings O\n{at} O\n\n" for at in range(20)))
+    done = run("train", "ner", "--train", path, "--backbone", backbone, *FAST)
+    assert done.exit_code == 0, done.stderr
     done = run("predict", "ner", "--backbone", backbone, "--input", path, "--json")
-    assert {json.loads(line)["text"] for line in done.stdout.splitlines()} == {"Ada sings"}
+    texts = [json.loads(line)["text"] for line in done.stdout.splitlines()]
+    assert texts == [f"Ada sings {at}" for at in range(20)]
     assert f"note: {path}: read as CoNLL (words and tags), by its first sentence" in done.stderr

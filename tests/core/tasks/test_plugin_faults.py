@@ -92,7 +92,7 @@ def test_a_head_with_a_row_a_token_is_told(bert: Backbone, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("loss", "fault"),
     [
-        (lambda *_: 1 / 0, rf"loss raises ZeroDivisionError: division by zero \({HERE}:\d+\)$"),
+        (lambda *_: 1 / 0, rf"loss raises ZeroDivisionError: division by zero \({HERE}:\d+\); found before "),
         (
             lambda logits, *_: logits[:, 0],
             "loss returns tensor.*, expected a scalar tensor that depends on the",
@@ -169,6 +169,6 @@ def test_a_split_that_raises_is_told_with_its_text(
         PredictionFailed, match=r"^text 2: adapter ner@1 fails on 'boom': task 'ner': split rai"
     ):
         trunk.predict(["ada", "boom"], ["ner"])
-    bad = Dataset((Example("boom", ("O",), where="x.conll:7"),), "x.conll", "0" * 64)
+    bad = Dataset((Example("boom", (), where="x.conll:7"),), "x.conll", "0" * 64)
     with pytest.raises(TaskSpecError, match=r"^task 'ner': .* raises KeyError: 'boom' .* at x\.conll:7$"):
         trunk.evaluate("ner", bad)

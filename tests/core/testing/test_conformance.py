@@ -148,12 +148,12 @@ def test_a_multi_label_task_of_a_plugin_follows_the_contract(plugin: Plugin, tmp
         (
             '"exact": sum(right) / len(right)',
             '"exact": float("nan")',
-            "evaluate: .* nan, expected a finite int or float",
+            "evaluate: .* nan, expected a finite number",
         ),
         (
             'return {"exact"',
             'return {"accuracy"',
-            "evaluate: 'exact' is None, expected a finite int or float",
+            "evaluate: 'exact' is None, expected a finite number",
         ),
     ],
 )
