@@ -26,8 +26,8 @@ def mood_records(offset: int, count: int) -> list[dict[str, str]]:
     rows = []
     for index in range(offset, offset + count):
         words, label = ((GOOD, "positive"), (BAD, "negative"))[index % 2]
-        which = ("the", "a", "was the")[offset // 100]  # no text is in two splits
-        rows.append({"text": f"{which} {THINGS[index % 5]} is {words[index // 2 % 4]}", "label": label})
+        end = ("", "!", "?")[offset // 100]  # no text is in two splits
+        rows.append({"text": f"the {THINGS[index % 5]} is {words[index // 2 % 4]}{end}", "label": label})
     return rows
 
 
@@ -62,11 +62,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stock(tmp_path_factory: pytest.TempPathFactory, backbone: Path, data: Path) -> Path:
     """A store with mood@1, mood@2 (trained on from it) and names@1; only to be read."""
     root = tmp_path_factory.mktemp("stock") / "store"
-    common = ("--backbone", str(backbone), "--epochs", "3", "--lr", "0.01", "--precision", "fp32", "--json")
+    common = ("--backbone", str(backbone), "--epochs", "3", "--precision", "fp32", "--json")
+    mood = ("train", "sentiment", "--name", "mood", "--train", str(data / "mood"))
     for line in (
-        ("train", "sentiment", "--name", "mood", "--train", str(data / "mood")),
-        ("train", "sentiment", "--name", "mood", "--train", str(data / "mood"), "--from", "mood@1"),
-        ("train", "ner", "--name", "names", "--train", str(data / "names")),
+        (*mood, "--lr", "0.01"),
+        (*mood, "--from", "mood@1", "--lr", "1e-4"),
+        ("train", "ner", "--name", "names", "--train", str(data / "names"), "--lr", "0.01"),
     ):
         done = CliRunner().invoke(cli, [*line, *common], env={"ONETRUNK_HOME": str(root)})
         assert done.exit_code == 0, done.stderr
