@@ -98,7 +98,7 @@ def test_the_plugin_trains_and_predicts_from_the_command_line(
         "fp32",
     ]
     trained = json.loads(adapters(site, "train", "topics", *files, *options, "--json").splitlines()[-1])
-    assert trained["metrics"]["f1"] == pytest.approx(1.0)
+    assert trained["metrics"]["f1"] > 0.9
     text = "the room was great"
     answer = adapters(site, "predict", "topics", text, "--backbone", str(bert_folder), "--json")
     assert sorted(json.loads(answer)["topics"]) == ["praise", "room"]

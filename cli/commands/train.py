@@ -82,7 +82,7 @@ def command(
     the whole run has succeeded.
 
     The name means the new version only if that is not worse than the version that the name meant before, measured
-    on the same dev and test data; see --promote.
+    on the same dev and test data. The option --promote changes this.
 
     \b
     Example:

@@ -15,8 +15,6 @@ from onetrunk.core.data.readers import SourceRecord
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Example, Level, Record
 
-MAX_LABEL = 1000
-"""The longest label, in characters."""
 MAX_LABELS = 100_000
 """The largest number of different labels."""
 
@@ -108,7 +106,7 @@ class RecordChecks:
         return None
 
     def observe(self, example: Example) -> None:
-        """Check the text and the target of an example. Raises DataError for a label too long, or one too many."""
+        """Check the text and the target of an example. Raises DataError for one label too many."""
         self._texts.observe(example.text, example.where)
         target = example.target
         labels = (target,) if isinstance(target, str) else target
@@ -150,9 +148,6 @@ class RecordChecks:
         return notes
 
     def _check_label(self, label: str, where: str) -> None:
-        if len(label) > MAX_LABEL:
-            shown = f"{len(label):,} characters, at most {MAX_LABEL:,} are allowed: {label[:40]!r}…"
-            raise DataError(where, f"the label has {shown}; is the text in the column of the label?")
         self._labels.add(label)
         if len(self._labels) > MAX_LABELS:
             limit = f"at most {MAX_LABELS:,} different ones are allowed"

@@ -65,7 +65,8 @@ def nfc_target(target: Any) -> Any:
     if isinstance(target, str):
         if len(target) > LONGEST_LABEL:
             raise ValueError(
-                f"the label {target[:40]!r}… has {len(target)} characters; expected at most {LONGEST_LABEL}"
+                f"the label {target[:40]!r}… has {len(target):,} characters; expected at most {LONGEST_LABEL:,}; "
+                "is the text in the column of the label?"
             )
         return nfc(target)
     if type(target) in (list, tuple, set, frozenset):

@@ -154,7 +154,9 @@ def test_some_labels_of_minus_one_are_noted(tmp_path: Path) -> None:
 
 
 def test_a_label_of_more_than_a_thousand_characters_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.jsonl:2: the label has 1,001 characters, at most 1,000"):
+    with pytest.raises(
+        DataError, match=r"a\.jsonl:2: the label 'y+'… has 1,001 characters; expected at most 1,000"
+    ):
         load(
             jsonl(
                 tmp_path / "a.jsonl", [{"text": "a", "label": "x" * 1000}, {"text": "a", "label": "y" * 1001}]

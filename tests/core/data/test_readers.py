@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,15 @@ def test_a_quoted_cell_may_hold_line_ends_and_the_row_counts_from_its_first_line
     assert lines_of(records) == [2, 5]
 
 
+@pytest.fixture
+def limit_of_csv() -> Iterator[None]:
+    """Restore the default limit of the csv module, which the commands raise in their process."""
+    before = csv.field_size_limit(131_072)
+    yield
+    csv.field_size_limit(before)
+
+
+@pytest.mark.usefixtures("limit_of_csv")
 def test_a_cell_may_be_as_long_as_the_csv_module_allows(tmp_path: Path) -> None:
     (record,) = read(tmp_path / "a.csv", f"text,label\n{'x' * 131_072},y\n")
     assert len(record.record["text"]) == 131_072

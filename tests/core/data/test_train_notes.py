@@ -117,7 +117,7 @@ def test_the_order_of_labels_does_not_depend_on_the_order_of_rows(order: list[st
 def test_a_label_of_ten_megabytes_is_refused_with_its_line(tmp_path: Path) -> None:
     files = write(tmp_path, train=[*SOUND, ("a", "x" * 10**7)])
     with pytest.raises(
-        DataError, match=r"train\.jsonl:41: the label 'x{40}'… has 10000000 characters"
+        DataError, match=r"train\.jsonl:41: the label 'x{40}'… has 10,000,000 characters"
     ) as caught:
         read_train_data(sentiment.SPEC, files)
     assert len(str(caught.value)) < 500

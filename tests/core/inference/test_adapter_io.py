@@ -101,7 +101,7 @@ def test_plain_transformers_and_peft_give_our_logits(
     model, tokenizer = plain_model(artifact, Path(backbone.name))
     examples = [spec_of(artifact).unlabelled(text) for text in some_texts(50)]
     ours = our_logits(artifact, backbone, examples)
-    assert max(float(np.abs(own).max(initial=0)) for own in ours) > 0.05
+    assert max(float(np.abs(own).max(initial=0)) for own in ours) > 0.01
     batch = tokenizer([example.text for example in examples], padding=True, return_tensors="pt")
     with torch.no_grad():
         logits = model(**batch).logits

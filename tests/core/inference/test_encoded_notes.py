@@ -61,6 +61,6 @@ def test_training_returns_the_note_for_each_split_and_stores_it(
 ) -> None:
     rows = [{"text": f"好{word}", "label": label} for word in "海山" for label in ("pos", "neg")]
     result = train_tiny(Store(tmp_path), "sentiment", bert, rows=rows, epochs=1)
-    assert [note.kind for note in result.notes] == ["unknown-tokens"] * 2
+    assert [note.kind for note in result.notes] == ["few-dev-rows", *["unknown-tokens"] * 2]
     (stored,) = read_manifest(result.stored.path).data["train"].notes
     assert stored.startswith("100 % of the tokens are unknown")

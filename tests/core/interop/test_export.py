@@ -244,7 +244,7 @@ def test_other_logits_than_ours_leave_nothing_behind(
         def forward(self, hidden: torch.Tensor, rows: Any) -> Any:
             return self.inner(hidden, rows) + 5e-4  # less than the probe on loading allows
 
-    with pytest.raises(ExportError, match=r"differ from OneTrunk's by 0\.0005; expected at most 0\.0001"):
+    with pytest.raises(ExportError, match=r"differ from OneTrunk's by 0\.0005\d*; expected at most 0\.0001"):
         exported(words, bert, "peft", tmp_path / "out", replace(spec, make_head=Bent))
     assert list(tmp_path.iterdir()) == []
 

@@ -25,7 +25,7 @@ def measure(what: str, folder: str) -> int:
     from onetrunk.core.inference.predictor import OneTrunk
     from onetrunk.core.plugin_system.host import PluginHost
     from onetrunk.core.training.job import TrainJob
-from onetrunk.core.training.pipeline import train_adapter
+    from onetrunk.core.training.pipeline import train_adapter
     from onetrunk.core.training.settings import TrainSettings
 
     host, store = PluginHost.discover(), Store(Path(folder))
