@@ -6,15 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from onetrunk.adapters.format.strict_json import JSONFault, loads
 from onetrunk.core.data.columns import ColumnNames
 from onetrunk.core.data.formats.tag_schemes import FileTags
 from onetrunk.core.data.lines import DataSource, source_name
 from onetrunk.core.data.notes import Note, NoteTally
 from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.data.readers import SourceRecord
+from onetrunk.core.data.table_cells import with_lists
 from onetrunk.core.errors import DataError
-from onetrunk.core.tasks import Example, JSONObject, Level, Record
+from onetrunk.core.tasks import Example, Level, Record
 
 MAX_LABELS = 100_000
 """The largest number of different labels."""
@@ -26,7 +26,6 @@ _ODD = re.compile(
 )
 _NULLS = frozenset({"NA", "N/A", "n/a", "<NA>", "#N/A", "nan", "NaN", "null", "NULL", "None"})
 """Labels that programs write where there is none."""
-_LISTS = ("words", "tokens", "tags", "ner_tags", "entities")
 _MANY = 0.05
 """The share of texts from which on escapes are noted: they may well be meant in a few."""
 _CONTROL = "texts have control characters, U+FFFD or pairs such as Ã¼, which look like errors of encoding"
@@ -89,7 +88,10 @@ class RecordChecks:
         self._table = bool(source.columns)
         if source.exported:
             return source
-        record = self._columns.apply(self._with_lists(source), source.where)
+        own = source.record
+        if self.level == "token" and source.columns:
+            own = with_lists(own, self.options.label_column)
+        record = self._columns.apply(own, source.where)
         names = self._columns.names_of_labels(source.record, source.class_names, self.path)
         label = record.get("label")
         if self.level == "text" and isinstance(label, str) and label != label.strip():
@@ -106,26 +108,6 @@ class RecordChecks:
                 source.where,
             )
         return replace(source, record=record, class_names=names)
-
-    def _with_lists(self, source: SourceRecord) -> Record:
-        """Return the record with the lists that a task on tokens reads; in a table, they are cells with JSON.
-
-        Raises ValueError for a list that is not JSON.
-        """
-        if self.level != "token" or not source.columns:
-            return source.record
-        changed: JSONObject = {}
-        for key in (*_LISTS, self.options.label_column):
-            cell = source.record.get(key) if key else None
-            if key and isinstance(cell, str) and cell.lstrip().startswith("["):
-                try:
-                    changed[key] = loads(cell)
-                except JSONFault as fault:
-                    raise ValueError(
-                        f"the list under {key!r} is not JSON: {cell[:80]}; write the data as JSONL, for example "
-                        "with to_json(path, orient='records', lines=True) of pandas"
-                    ) from fault
-        return {**source.record, **changed}
 
     def with_prefixes(self, record: Record, where: str) -> Record | None:
         """Return a record with prefixes and types for its tags; None if it has no tags, or needs none."""

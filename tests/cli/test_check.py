@@ -153,3 +153,4 @@ def test_entities_inside_words_are_noted(run: Any, backbone: Path, tmp_path: Pat
     done = run("check", file, "--dev", file, "--task", "ner", "--backbone", backbone, "--json")
     notes = [note for note in json.loads(done.stdout)["notes"] if note["kind"] == "entities-inside-words"]
     assert [(note["count"], note["where"]) for note in notes] == [(4, f"{file}:1")] * 2
+    assert notes[0]["message"].endswith("; all fit with an end that is larger by 1: expected exclusive ends")

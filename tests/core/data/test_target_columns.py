@@ -10,6 +10,7 @@ import pytest
 
 from onetrunk.core.data.dataset import Dataset, load_dataset
 from onetrunk.core.data.read_options import ReadOptions
+from onetrunk.core.data.texts import load_unlabelled
 from onetrunk.core.errors import DataError
 from onetrunk.plugins import intent, ner
 from tests.core.data.sample_tasks import jsonl, write
@@ -78,6 +79,19 @@ def test_lists_in_the_cells_of_a_table_are_json(tmp_path: Path) -> None:
     assert [each.target for each in load(path).examples] == [("PER",), ()]
     path = write(tmp_path / "b.tsv", 'tokens\tner\n["Ada", "flew"]\t["B-PER", "O"]\n')
     assert load(path, label_column="ner").examples[0].target == ("PER",)
+
+
+def test_an_export_of_label_studio_as_csv_is_read(tmp_path: Path) -> None:
+    spans = '[{""start"":0,""end"":3,""text"":""Ada"",""labels"":[""PER""]}]'
+    path = write(tmp_path / "a.csv", f'id,text,label\n1,Ada flew,"{spans}"\n')
+    assert load(path, label_column="label").examples[0].target == ("PER",)
+
+
+def test_words_to_predict_in_the_cells_of_a_table_are_json(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 'words\n"[""Ada"", ""flew""]"\n')
+    assert [each.text for each in load_unlabelled(path)] == ["Ada flew"]
+    with pytest.raises(DataError, match=r"b\.csv:2: the list under 'words' is not JSON"):
+        list(load_unlabelled(write(tmp_path / "b.csv", "words\n['Ada']\n")))
 
 
 def test_python_lists_in_the_cells_of_a_table_are_refused(tmp_path: Path) -> None:
