@@ -102,7 +102,7 @@ class ColumnNames:
         names: by the keys of the file. If it is empty, they can be in a file beside `path`.
         """
         given = self.options.label_column
-        if self.level == "token" and given in names:
+        if self.level == "token" and given is not None and given in names:
             return {**names, "tags": names[given]}
         found = self._found.get(tuple(record))
         if not found:
