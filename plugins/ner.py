@@ -67,6 +67,8 @@ def encoded_notes(examples: Sequence[Example]) -> list[TaskNote]:
         "begin or end inside a word, or inside a token of the backbone; they cannot be learnt or predicted, and "
         "count as missed"
     )
+    if sum(counts) > 1 and all(map(_ends_are_inclusive, examples)):
+        why += "; all fit with an end that is larger by 1: expected exclusive ends"
     return list(_counted("entities-inside-words", why, examples, counts))
 
 
@@ -81,6 +83,12 @@ def _tagged(example: Example) -> tuple[list[str | None], list[Entity]]:
     """Return the tag of each word, None for a word with a part of an entity, and the entities cut by words."""
     entities = entities_of(example.spans, example.target or ())
     return tags_of_entities(example.text, SPEC.spans(example), entities)
+
+
+def _ends_are_inclusive(example: Example) -> bool:
+    """Return whether all entities that words cut would fit with an end that is larger by 1."""
+    cut = [(start, end + 1, name) for start, end, name in _tagged(example)[1]]
+    return all(not tags_of_entities(example.text, SPEC.spans(example), [each])[1] for each in cut)
 
 
 def _hidden(example: Example) -> list[Entity]:
@@ -105,7 +113,9 @@ def targets(example: Example, labels: Labels) -> list[int]:
     Raises UnknownLabel for an entity type; ValueError for a missing target.
     """
     if example.target is None:
-        raise ValueError("the record has neither tags nor entities")
+        raise ValueError(
+            "the record has neither tags nor entities; add them, or name their key with --label-column"
+        )
     index = {label: i for i, label in enumerate(labels)}
     for name in example.target:
         if f"B-{name}" not in index:

@@ -40,6 +40,7 @@ _EXACT: dict[str, tuple[str, ...]] = {
 }
 """The keys that tasks of each level read."""
 _WORDS = {"words", "tokens"}
+_TARGETS = {"tags", "ner_tags", "entities"}
 _SHOWN = 20
 
 
@@ -71,6 +72,8 @@ class ColumnNames:
         A guessed key is added and the other one kept, because a task may read it; before prediction it is renamed.
         Raises ValueError for a record without the key that an option names.
         """
+        if self.level == "token" and self.options.label_column is not None:
+            record = _with_target(record, self.options.label_column)
         keys = tuple(record)
         if keys not in self._found:
             self._found[keys] = dict(self._sources(record))
@@ -98,6 +101,9 @@ class ColumnNames:
 
         names: by the keys of the file. If it is empty, they can be in a file beside `path`.
         """
+        given = self.options.label_column
+        if self.level == "token" and given is not None and given in names:
+            return {**names, "tags": names[given]}
         found = self._found.get(tuple(record))
         if not found:
             return names
@@ -135,9 +141,7 @@ class ColumnNames:
         for role in _EXACT[self.level] if self.level else ("text",):
             given = self._given(role)
             if given is not None:
-                if given not in record:
-                    shown = ", ".join(list(record)[:_SHOWN]) or "nothing"
-                    raise ValueError(f"--{role}-column names {given!r}; the record has: {shown}")
+                _check_key(role, given, record)
                 if given != role:
                     yield role, given
             elif role not in record:
@@ -160,3 +164,23 @@ class ColumnNames:
         if role in _USUAL:
             self._unclear.setdefault(role, candidates)
         return None
+
+
+def _with_target(record: Record, key: str) -> Record:
+    """Return `record` with the tags or entities that are under `key`, and without others.
+
+    Raises ValueError for a record without `key`.
+    """
+    _check_key("label", key, record)
+    value = record[key]
+    first = value[0] if isinstance(value, list | tuple) and value else None
+    tagged = bool(_WORDS & set(record)) if first is None else isinstance(first, str | int)
+    kept = {name: each for name, each in record.items() if name not in _TARGETS}
+    return {**kept, "tags" if tagged else "entities": value}
+
+
+def _check_key(role: str, key: str, record: Record) -> None:
+    """Raise ValueError if `record` lacks the key that an option names for `role`."""
+    if key not in record:
+        shown = ", ".join(list(record)[:_SHOWN]) or "nothing"
+        raise ValueError(f"--{role}-column names {key!r}; the record has: {shown}")

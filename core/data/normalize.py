@@ -50,6 +50,8 @@ class Normalizer:
         class_names: the names by column that the file itself gives.
         Without names, integers stay as they are. Raises ValueError for a number without a name, invalid entities.
         """
+        if self.level == "token":
+            self._note_targets(record, where)
         changed: dict[str, Any] = {}
         for key in _TAGS if self.level == "token" else _LABELS:
             value = record.get(key)
@@ -84,8 +86,7 @@ class Normalizer:
         notes = self._tally.notes(source) + self._entities.notes(source)
         found = []
         for label, places in self._spellings.items():
-            bare = {spelling.strip('"') for spelling in places}
-            if len(places) > 1 or bare != {label}:
+            if len(places) > 1 or not {label, json.dumps(label, ensure_ascii=False)} >= set(places):
                 shown = ", ".join(list(places)[:_MOST_SPELLINGS])
                 message = f"the label {label} is spelled {shown}, which is one label"
                 found.append(
@@ -98,6 +99,14 @@ class Normalizer:
                 Note("label-spellings", message, source, count, found[_MOST_LABELS].where)
             ]
         return notes + found
+
+    def _note_targets(self, record: Record, where: str) -> None:
+        """Note a record with several targets, of which only the first one is read."""
+        given = [key for key in (*_TAGS, "entities") if record.get(key) is not None]
+        if len(given) > 1 and any(record[key] != record[given[0]] for key in given):
+            others = " and ".join(map(repr, given[1:]))
+            message = f"rows have {given[0]!r}, which is read, and {others}; --label-column names another one"
+            self._tally.add("several-targets", message, where)
 
     def _named(self, key: str, value: Any, class_names: Mapping[str, Labels]) -> Any:
         """Return `value` with the names of its integers."""
@@ -118,7 +127,7 @@ class Normalizer:
 
 def _is_number(value: object, key: str) -> bool:
     if isinstance(value, str):  # the cells of CSV
-        return key in _LABELS and value.strip().isdecimal()
+        return value.strip().isdecimal()
     if isinstance(value, float):  # pandas makes integers floats if one is missing
         return key in _LABELS and value.is_integer()
     return type(value) is int

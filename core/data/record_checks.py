@@ -12,6 +12,7 @@ from onetrunk.core.data.lines import DataSource, source_name
 from onetrunk.core.data.notes import Note, NoteTally
 from onetrunk.core.data.read_options import ReadOptions
 from onetrunk.core.data.readers import SourceRecord
+from onetrunk.core.data.table_cells import with_lists
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks import Example, Level, Record
 
@@ -23,6 +24,8 @@ _NO_LABEL = "-1"  # as GLUE and `datasets` write it, for the rows of a test set 
 _ODD = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffd]|[ÂÃ][\x80-\xbf]|â€|&(?:[a-zA-Z]{2,8}|#[0-9]{1,6});|\\\\[nrt]"
 )
+_NULLS = frozenset({"NA", "N/A", "n/a", "<NA>", "#N/A", "nan", "NaN", "null", "NULL", "None"})
+"""Labels that programs write where there is none."""
 _MANY = 0.05
 """The share of texts from which on escapes are noted: they may well be meant in a few."""
 _CONTROL = "texts have control characters, U+FFFD or pairs such as Ã¼, which look like errors of encoding"
@@ -85,7 +88,10 @@ class RecordChecks:
         self._table = bool(source.columns)
         if source.exported:
             return source
-        record = self._columns.apply(source.record, source.where)
+        own = source.record
+        if self.level == "token" and source.columns:
+            own = with_lists(own, self.options.label_column)
+        record = self._columns.apply(own, source.where)
         names = self._columns.names_of_labels(source.record, source.class_names, self.path)
         label = record.get("label")
         if self.level == "text" and isinstance(label, str) and label != label.strip():
@@ -94,6 +100,13 @@ class RecordChecks:
             )
         if source.columns and isinstance(label, str) and not label.strip():
             record = {key: value for key, value in record.items() if key != "label"}
+        if self.level == "text" and isinstance(label, str) and label.strip() in _NULLS:
+            shown = f"rows have the label {label.strip()!r}"
+            self._tally.add(
+                "null-labels",
+                f"{shown}, which is read as a label; if it means none, remove them",
+                source.where,
+            )
         return replace(source, record=record, class_names=names)
 
     def with_prefixes(self, record: Record, where: str) -> Record | None:

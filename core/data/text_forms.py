@@ -22,6 +22,7 @@ LABELS_SHOWN = 20
 
 _BETWEEN = re.compile(r"(?<=\w)[\s_\-\u2010-\u2015]+(?=\w)")
 _DIGITS = re.compile(r"\d")
+_INTEGER = re.compile(r"0*([0-9]+)")
 _NUMBERS = dict(zip(("zero", "one", "two", "three", "four", "five"), "012345", strict=True))
 
 
@@ -47,12 +48,14 @@ def label_key(label: str) -> str:
     """Return a string that is equal for labels that look alike.
 
     They differ in Unicode form (NFKC), case, invisible characters, and white space, hyphens or underscores between
-    words (not between digits), or one is the English word for the number that the other one is.
+    words (not between digits), or one is the English word for the number that the other one is. Integers may also
+    differ in zeros at the beginning.
     """
     plain = unicodedata.normalize("NFKC", label).casefold()
     plain = "".join(sign for sign in plain if unicodedata.category(sign) != "Cf").strip()
     joined = _BETWEEN.sub(_joint, plain)
-    return _NUMBERS.get(joined, joined)
+    integer = _INTEGER.fullmatch(joined)
+    return integer[1] if integer else _NUMBERS.get(joined, joined)
 
 
 def _joint(match: re.Match[str]) -> str:

@@ -13,6 +13,7 @@ from onetrunk.core.data.notes import Note
 from onetrunk.core.data.read_options import AS_WRITTEN, ReadOptions
 from onetrunk.core.data.readers import SourceRecord, read_records
 from onetrunk.core.data.record_checks import TextChecks
+from onetrunk.core.data.table_cells import with_lists
 from onetrunk.core.errors import DataError
 from onetrunk.core.tasks.detokenizer import join_words
 
@@ -57,6 +58,8 @@ def _text_record(source: SourceRecord, columns: ColumnNames) -> TextRecord:
         extra = dict(source.record if source.exported else columns.apply(source.record, source.where))
     except ValueError as fault:
         raise DataError(source.where, str(fault)) from fault
+    if source.columns and extra.get("text") is None:
+        extra = _with_words(extra, source.where)
     words = next((extra[key] for key in _WORDS if extra.get(key) is not None), None)
     if extra.get("text") is None and words is not None:
         extra.pop("text", None)
@@ -68,6 +71,13 @@ def _text_record(source: SourceRecord, columns: ColumnNames) -> TextRecord:
         hint = columns.hint(message.replace('"', "'"), table=bool(source.columns))
         raise DataError(source.where, f"{message}; {hint}" if hint else message)
     return TextRecord(text, extra, source.where)
+
+
+def _with_words(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    try:
+        return dict(with_lists(row))
+    except ValueError as fault:
+        raise DataError(where, str(fault)) from fault
 
 
 def _joined(words: Any, spaces: Any, where: str) -> str:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from onetrunk.core.backbones.tokenization import TextEncoder
 from onetrunk.core.data.data_report import Lengths
 from onetrunk.core.data.dataset import Dataset
-from onetrunk.core.data.notes import Note
-from onetrunk.core.inference.logits import encode_examples, ignore
-from onetrunk.core.tasks import TaskSpec
+from onetrunk.core.data.notes import Note, task_notes
+from onetrunk.core.inference.logits import encode_examples, ignore, with_encoded_words
+from onetrunk.core.tasks import Example, TaskSpec
+from onetrunk.core.tasks.guarded_calls import notes_on
 
 LONG_WINDOWS = 8
 """A text with more windows than this gets a note."""
@@ -26,7 +27,7 @@ class TokenReport:
     tokens: of the texts, special tokens included.
     windows: of the longest text. A window has at most as many tokens as the backbone has positions.
     unknown: the share of tokens that are not in the vocabulary.
-    notes: on very long texts, and on many unknown tokens.
+    notes: on very long texts, on many unknown tokens, and those of the task on the words that get logits.
     """
 
     tokens: Lengths
@@ -45,15 +46,19 @@ def report_tokens(
     """
     tokens: list[int] = []
     windows: list[int] = []
+    worded: list[Example] = []
     unknown = 0
     for start in range(0, len(dataset.examples), _CHUNK):
         chunk = dataset.examples[start : start + _CHUNK]
-        for text in encode_examples(encoder, spec, chunk):
+        encoded = encode_examples(encoder, spec, chunk)
+        if spec.encoded_notes is not None:
+            worded += with_encoded_words(spec, chunk, encoded)
+        for text in encoded:
             tokens.append(text.rows)
             windows.append(len(text.windows))
             unknown += sum(int((ids == encoder.unknown).sum()) for ids in text.windows)
         advance(len(chunk))
-    notes = []
+    notes = task_notes(notes_on(spec, worded, "encoded_notes"), dataset.source)
     if long := [row for row, count in enumerate(windows) if count > LONG_WINDOWS]:
         have = "1 text has" if len(long) == 1 else f"{len(long):,} texts have"
         message = (

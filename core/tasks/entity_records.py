@@ -63,7 +63,7 @@ def _read_words(words: Any, tags: Any, spaces: Any) -> Example:
     text, spans = join_words(words, spaces)
     if tags is None:
         return Example(text, words=spans)
-    if isinstance(tags, list | tuple) and any(type(tag) is int for tag in tags):
+    if isinstance(tags, list | tuple) and any(map(_is_integer, tags)):
         raise ValueError(
             "the tags are integers; give their names in order with --labels O,B-PER,… or --labels FILE, or put the "
             "dataset_info.json of the data set beside the file"
@@ -78,6 +78,10 @@ def _read_words(words: Any, tags: Any, spaces: Any) -> Example:
 def _example(text: str, entities: Sequence[Entity], words: Sequence[Span] = (), *remarks: str) -> Example:
     types, spans = tuple(name for *_, name in entities), tuple((start, end) for start, end, _ in entities)
     return Example(text, types, tuple(words), remarks=remarks, spans=spans)
+
+
+def _is_integer(tag: object) -> bool:
+    return type(tag) is int or (isinstance(tag, str) and tag.isdecimal())
 
 
 def _check_strings(name: str, values: Any) -> None:

@@ -23,8 +23,8 @@ TagScheme: TypeAlias = Literal["prefixed", "letters", "types"]
 _STARTS = frozenset("BSUW")
 _CLOSES = frozenset("ESLUW")
 _PREFIXES = frozenset("BIESLUMW")
-_OTHER_DIALECT = re.compile("[o_-]|[BIESLUMWO]?-.*|[BIESLUMW][_:].*|.*[-_:][BIESLUMW]")
-"""What is no bare type, but a tag in a spelling that is not read, such as `B_person` and `person-B`."""
+_OTHER_DIALECT = re.compile("[o_-]|[0-9]+|[BIESLUMWO]?-.*|[BIESLUMW][_:].*|.*[-_:][BIESLUMW]")
+"""Not a bare type: an integer, or a tag in a spelling that is not read, such as `B_person` and `person-B`."""
 
 
 def scheme_of(tag: str) -> TagScheme | None:

@@ -143,3 +143,14 @@ def test_an_unknown_task_is_refused(run: Any, tmp_path: Path) -> None:
     done = run("check", write(tmp_path / "a.jsonl", ROWS), "--task", "odd")
     assert done.exit_code == 1
     assert "no plugin has the task 'odd'" in done.stderr
+
+
+def test_entities_inside_words_are_noted(run: Any, backbone: Path, tmp_path: Path) -> None:
+    rows = [
+        {"text": f"Ada flew {row}", "entities": [{"start": 0, "end": 2, "label": "PER"}]} for row in range(4)
+    ]
+    file = write(tmp_path / "a.jsonl", rows)
+    done = run("check", file, "--dev", file, "--task", "ner", "--backbone", backbone, "--json")
+    notes = [note for note in json.loads(done.stdout)["notes"] if note["kind"] == "entities-inside-words"]
+    assert [(note["count"], note["where"]) for note in notes] == [(4, f"{file}:1")] * 2
+    assert notes[0]["message"].endswith("; all fit with an end that is larger by 1: expected exclusive ends")

@@ -17,6 +17,7 @@ from onetrunk.core.tasks.iob2 import is_tag
 _LIST_START = re.compile(r"\s*\[\s*(\{|\[\s*\"|$)")
 _TABLES = {"\t": "tsv", ",": "csv", ";": "csv", "|": "csv"}
 _HTML = re.compile(r"\s*<(!doctype html|html)", re.IGNORECASE)
+_LFS = "version https://git-lfs.github.com/"
 _JSON = re.compile(r'\s*(\{\s*"|\[\s*\{)')
 _CONLLU_COLUMNS = (10, 11)
 _FIRST_ID = re.compile("1(-[0-9]+)?")
@@ -48,11 +49,16 @@ def format_of_lines(source: Source, *, texts: bool) -> str:
 
 
 def refuse_other_format(source: Source, expected: str) -> None:
-    """Raise DataError if a file, which its suffix calls `expected`, begins as HTML, or a table as JSON."""
+    """Raise DataError if a file, which its suffix calls `expected`, begins as something else.
+
+    This is HTML, a pointer of Git LFS, or JSON in a table.
+    """
     head = source.first_line()
     if _HTML.match(head):
         what = "begins as an HTML page, such as the error page of a download"
         raise DataError(f"{source.name}:1", f"{what}; expected {expected}; download the file again")
+    if head.startswith(_LFS):
+        raise DataError(f"{source.name}:1", "is a pointer of Git LFS, without the data; run: git lfs pull")
     if expected in ("csv", "tsv") and _JSON.match(head):
         form = "jsonl" if head.lstrip().startswith("{") else "json"
         raise DataError(

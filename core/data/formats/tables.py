@@ -22,6 +22,7 @@ MAX_CELL = 16 * 2**20
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _EXCEL_FIRST_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+_SPACE_BEFORE_QUOTE = re.compile(r' +".*"\s*\Z', re.DOTALL)
 _SAMPLE_LINES, _SAMPLE_CHARACTERS = 1000, 2**20
 
 
@@ -138,6 +139,12 @@ class _Table:
         self.started = True
         if not self.quoted and any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells):
             message = "rows have cells in quotation marks, which are read as text; --quoting csv removes them"
+            self.source.tally.add("quotation-marks", message, where)
+        if self.quoted and any(map(_SPACE_BEFORE_QUOTE.match, cells)):
+            message = (
+                "rows have a space before a quotation mark, which is read as text; remove the spaces after the "
+                "delimiters"
+            )
             self.source.tally.add("quotation-marks", message, where)
         return cells
 

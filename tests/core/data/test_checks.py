@@ -122,6 +122,7 @@ def test_the_same_file_twice_is_one_note() -> None:
         ("yes", "yes\u200b"),
         ("COVID-19", "covid 19"),
         ("1", "one"),
+        ("1", "01"),
     ],
 )
 def test_labels_that_look_alike(one: str, other: str) -> None:
@@ -131,7 +132,8 @@ def test_labels_that_look_alike(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("-1", "1"), ("1-2", "12"), ("C", "C++"), ("+1", "1"), ("a", "b"), ("1.5", "15")]
+    ("one", "other"),
+    [("-1", "1"), ("1-2", "12"), ("C", "C++"), ("+1", "1"), ("a", "b"), ("1.5", "15"), ("1", "10")],
 )
 def test_labels_that_differ_do_not_look_alike(one: str, other: str) -> None:
     assert "look-alike-labels" not in split_notes(train=[*many(one, 3), *many(other, 3)])

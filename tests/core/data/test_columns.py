@@ -277,6 +277,7 @@ def test_a_line_of_fasttext_without_a_label_is_refused(tmp_path: Path) -> None:
         ("a.csv", '{"text": "a", "label": "x"}\n', r"a\.csv:1: begins as JSON; .*--format jsonl"),
         ("a.tsv", '[{"text": "a", "label": "x"}]\n', r"a\.tsv:1: begins as JSON; .*--format json"),
         ("a.csv", "<!DOCTYPE html>\n<html>\n", r"a\.csv:1: begins as an HTML page"),
+        ("a.csv", "version https://git-lfs.github.com/spec/v1\n", r"a\.csv:1: is a pointer of Git LFS"),
         ("a.jsonl", "<html><body>404</body></html>\n", r"a\.jsonl:1: begins as an HTML page"),
     ],
 )

@@ -50,7 +50,12 @@ def moods(tmp_path: Path) -> Path:
             '{"text": "b", "label": null}',
             "the record has no label; add one, or remove the record",
         ),
-        ("ner", '{"words": ["a"], "tags": ["O"]}', '{"text": "b"}', "has neither tags nor entities"),
+        (
+            "ner",
+            '{"words": ["a"], "tags": ["O"]}',
+            '{"text": "b"}',
+            "has neither tags nor entities; .*--label-column",
+        ),
     ],
 )
 def test_a_row_without_a_target_is_told_before_what_the_other_rows_lack(
