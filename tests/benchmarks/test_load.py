@@ -227,7 +227,7 @@ def test_a_quick_run_measures_us_and_our_peers_and_goes_on_where_it_stopped(
 def test_a_quick_soak_swaps_and_compares_every_answer(data: Path, bert_folder: Path, tmp_path: Path) -> None:
     results = run_quick(data, bert_folder, tmp_path / "load.json", "--workloads", "soak*")
     own = results["soak"]["variants"]["ours fp32"]
-    assert (own["failed"], own["error"]) == (0, None), own  # other tests on the same cores can cause refusals
+    assert own["status"] == "ok", own
     assert own["checked"] > 0
     assert own["wrong_count"] == 0
     assert own["done"] == {"swaps": 2, "failing loads": 1}
